@@ -1,0 +1,3 @@
+//! Benchmarks beside a raw HTTP loop.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The public wire types of TSP: JSON documents, error codes, header names.

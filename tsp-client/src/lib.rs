@@ -1,0 +1,1 @@
+//! A client for callers of TSP.

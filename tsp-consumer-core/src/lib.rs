@@ -1,0 +1,1 @@
+//! The worker framework: TaskHandler and the batched pipeline.

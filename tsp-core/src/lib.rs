@@ -1,0 +1,1 @@
+//! The domain of TSP: pure values and transitions, no IO.

@@ -1,0 +1,1 @@
+//! Claims due tasks, fires schedules, rescues what was lost.

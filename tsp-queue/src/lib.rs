@@ -1,0 +1,1 @@
+//! The short pipe from fetcher to worker, with hints and feedback.

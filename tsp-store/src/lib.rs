@@ -1,0 +1,1 @@
+//! Where tasks live: the store traits, SQLite, in-memory, and the conformance suite.

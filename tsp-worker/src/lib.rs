@@ -1,0 +1,1 @@
+//! HTTP callbacks on the worker framework.

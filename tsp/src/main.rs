@@ -1,0 +1,3 @@
+//! The one executable: roles, command line, settings, wiring.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Checks of the repository itself: layers, sizes, generated files.
+
+fn main() {}
