@@ -1,3 +1,60 @@
-//! Checks of the repository itself: layers, sizes, generated files.
+//! Checks of the repository itself: layers, sizes, words. Run by `cargo xtask check`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod layers;
+mod lexer;
+mod sizes;
+mod source;
+mod words;
+mod workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Checks of the repository itself")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check layers, sizes and words
+    Check,
+}
+
+/// What one check found. No problems means it passed.
+struct Outcome {
+    summary: String,
+    problems: Vec<String>,
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Check => check(),
+    }
+}
+
+fn check() -> Result<ExitCode> {
+    let workspace = workspace::load()?;
+    let sources = workspace.sources()?;
+    let ratchet = sizes::Ratchet::read(&workspace.root.join("xtask/ratchet.toml"))?;
+
+    let outcomes = [
+        ("layers", layers::check(&workspace.packages)),
+        ("sizes", sizes::check(&sources, &ratchet)),
+        ("words", words::check(&sources)),
+    ];
+    let mut passed = true;
+    for (name, outcome) in outcomes {
+        for problem in &outcome.problems {
+            eprintln!("{name}: {problem}");
+        }
+        let verdict = if outcome.problems.is_empty() { "ok" } else { "FAILED" };
+        println!("{name}: {verdict}, {}", outcome.summary);
+        passed &= outcome.problems.is_empty();
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
