@@ -1,0 +1,33 @@
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint fmt bench chaos accept clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Start the development server
+	cargo run --locked -p tsp -- dev
+
+build: ## Build the release executable, target/release/tsp
+	cargo build --locked --release -p tsp
+
+test: ## Set up what is missing, then check and test everything
+	tools/test
+
+lint: ## Only the checks: format, layers, sizes, words, dependencies, clippy
+	tools/test lint
+
+fmt: ## Format the code
+	cargo fmt --all
+
+bench: ## Run the benchmarks beside a raw HTTP loop
+	cargo run --locked --release -p bench
+
+chaos: ## Run the tests that kill processes
+	tools/some-tests chaos::
+
+accept: ## Run the acceptance tests
+	tools/some-tests accept::
+
+clean: ## Remove what was built and installed here
+	cargo clean
+	rm -rf .tools
