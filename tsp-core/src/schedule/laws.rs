@@ -1,0 +1,166 @@
+//! What holds for every schedule, tried on random ones (cron reference, section 6, last line).
+
+use proptest::prelude::*;
+
+use super::search::zoned;
+use super::{CronSpec, Misfire, MisfirePolicy, Schedule, Trigger};
+use crate::time::{Millis, Timestamp};
+
+const SECOND: Millis = Millis::from_secs(1);
+
+/// Zones with every kind of change: none, an hour, half an hour, at midnight, on other dates.
+const ZONES: [&str; 8] = [
+    "UTC",
+    "Asia/Shanghai",
+    "America/New_York",
+    "Europe/London",
+    "Australia/Lord_Howe",
+    "Africa/Cairo",
+    "America/Havana",
+    "America/Santiago",
+];
+
+/// Expressions that fire at least once in a few years.
+fn expr() -> impl Strategy<Value = String> {
+    let minutes = prop_oneof!["[0-5][0-9]?", "\\*/[1-9]", "[0-9],[3-5][0-9]", "0/15", Just("*".to_owned())];
+    let hours = prop_oneof!["[0-3]", "[0-3],[4-6]", "1?[0-9]", "\\*/[1-6]", "0-3", Just("*".to_owned())];
+    let seconds = prop_oneof![Just("0".to_owned()), "[0-5][0-9]", "\\*/[1-3]0"];
+    let days = prop_oneof![
+        Just("* * ?".to_owned()),
+        "[1-9] \\* \\?",
+        "\\? \\* [1-7]",
+        "\\? \\* [1-7]#[1-4]",
+        "\\? \\* [1-7]L",
+        Just("L * ?".to_owned()),
+        Just("LW * ?".to_owned()),
+        "[1-9]W \\* \\?",
+        "\\*/[2-9] [1-9] \\?",
+        Just("? 3,4,10,11 1".to_owned()),
+    ];
+    (seconds, minutes, hours, days).prop_map(|(s, m, h, d)| format!("{s} {m} {h} {d}"))
+}
+
+fn spec() -> impl Strategy<Value = CronSpec> {
+    (expr(), prop::sample::select(&ZONES)).prop_map(|(expr, zone)| {
+        CronSpec::parse(&expr, None, zone).unwrap_or_else(|error| panic!("`{expr}`: {error}"))
+    })
+}
+
+/// Instants of 2026 and 2027, half of them within a day or so of a change of the clock somewhere.
+fn instant() -> impl Strategy<Value = Timestamp> {
+    let near = prop::sample::select(&[
+        1_772_953_200_000_i64, // New York forward, 2026-03-08T07:00Z
+        1_793_512_800_000,     // New York back, 2026-11-01T06:00Z; Havana an hour before
+        1_774_746_000_000,     // London forward, 2026-03-29T01:00Z
+        1_792_890_000_000,     // London back, 2026-10-25T01:00Z
+        1_775_314_800_000,     // Lord Howe back, 2026-04-04T15:00Z; Santiago hours before and after
+        1_776_981_600_000,     // Cairo forward, 2026-04-23T22:00Z
+        1_793_307_600_000,     // Cairo back, 2026-10-29T21:00Z
+    ]);
+    let hours_20 = 72_000_000_i64;
+    prop_oneof![
+        1_767_225_600_000_i64..1_830_297_600_000,
+        (near, -hours_20..hours_20).prop_map(|(near, off)| near + off),
+    ]
+    .prop_map(Timestamp::from_ms)
+}
+
+/// Whether the wall clock of the spec's zone shows the time of `at` twice.
+fn is_repeated(spec: &CronSpec, at: Timestamp) -> bool {
+    let at = zoned(spec.zone(), at).unwrap();
+    spec.zone().to_ambiguous_timestamp(at.datetime()).is_ambiguous()
+}
+
+/// Whether the clock was put forward just at `at`.
+fn is_after_gap(spec: &CronSpec, at: Timestamp) -> bool {
+    let (before, at) = (zoned(spec.zone(), at.minus(SECOND)).unwrap(), zoned(spec.zone(), at).unwrap());
+    before.offset() < at.offset()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn the_next_slot_is_ahead_and_matches_its_fields(spec in spec(), after in instant()) {
+        let next = spec.next_after(after).expect("fires within years");
+        prop_assert!(next > after);
+        prop_assert_eq!(next.ms() % 1_000, 0);
+        let local = zoned(spec.zone(), next).unwrap();
+        prop_assert!(spec.cron().is_time_matching(&local).unwrap() || is_after_gap(&spec, next), "{local}");
+    }
+
+    #[test]
+    fn the_next_slot_is_monotonic(spec in spec(), after in instant(), more in 0_i64..200_000_000) {
+        let later = after.plus(Millis::from_ms(more));
+        prop_assert!(spec.next_after(after) <= spec.next_after(later));
+    }
+
+    #[test]
+    fn nothing_lies_between_a_time_and_its_next_slot(spec in spec(), after in instant(), share in 0.0..1.0) {
+        let next = spec.next_after(after).unwrap();
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "any point between")]
+        let between = after.plus(Millis::from_ms((next.since(after).ms() as f64 * share) as i64));
+        for from in [between, next.minus(SECOND), next.minus(Millis::from_ms(1))] {
+            if from >= after {
+                prop_assert_eq!(spec.next_after(from), Some(next), "from {}", from);
+            }
+        }
+        // No second in between matches the fields, except the second pass of a repeat, in which a fixed
+        // time of day does not run again.
+        let second = zoned(spec.zone(), between).unwrap();
+        let is_between = between.since(after) >= SECOND && next.since(between) >= SECOND;
+        if is_between && !is_repeated(&spec, between) {
+            prop_assert!(!spec.cron().is_time_matching(&second).unwrap(), "{second}");
+        }
+        prop_assert!(is_repeated(&spec, next) || spec.next_after(next.minus(SECOND)) == Some(next));
+    }
+
+    #[test]
+    fn walking_back_finds_what_walking_ahead_found(spec in spec(), after in instant()) {
+        let mut slots = vec![spec.next_after(after).unwrap()];
+        for _ in 0..20 {
+            slots.push(spec.next_after(*slots.last().unwrap()).unwrap());
+        }
+        let mut until = *slots.last().unwrap();
+        for slot in slots.iter().rev() {
+            prop_assert_eq!(spec.last_until(until), Some(*slot), "until {}", until);
+            until = slot.minus(Millis::from_ms(1));
+        }
+    }
+
+    #[test]
+    fn plans_cover_every_slot_once(
+        spec in spec(), from in instant(), steps in prop::collection::vec(0_i64..40_000_000, 1..12),
+        lookahead in 0_i64..3_000, policy in prop::sample::select(&[
+            MisfirePolicy::FireOnce, MisfirePolicy::Skip, MisfirePolicy::FireAll { max: 3 }, MisfirePolicy::FireAll { max: 10_000 },
+        ]),
+    ) {
+        let misfire = Misfire { policy, ..Misfire::default() };
+        let schedule = Schedule { misfire, ..Schedule::new(Trigger::Cron(spec)) };
+        let mut cursor = schedule.next_after(from).unwrap();
+        let mut now = from;
+        let (mut walked, mut made, mut missed) = (from, 0, 0);
+        for step in steps {
+            now = now.plus(Millis::from_ms(step));
+            let plan = schedule.plan(cursor, now, Millis::from_ms(lookahead));
+            // Each made slot is a slot of the schedule, in order, after all earlier ones.
+            for slot in &plan.slots {
+                prop_assert!(slot.at > walked && slot.at <= now.plus(Millis::from_ms(lookahead)));
+                prop_assert_eq!(schedule.next_after(slot.at.minus(Millis::from_ms(1))), Some(slot.at));
+                prop_assert_eq!(slot.late, now > slot.at.plus(misfire.grace));
+                walked = slot.at;
+            }
+            made += plan.slots.len() as u64;
+            missed += plan.missed;
+            cursor = plan.next_fire_at.unwrap();
+            prop_assert!(cursor > now);
+            prop_assume!(plan.missed_is_exact);
+        }
+        let (mut all, mut at) = (0, from);
+        while let Some(next) = schedule.next_after(at) && next < cursor {
+            all += 1;
+            at = next;
+        }
+        prop_assert_eq!(made + missed, all);
+    }
+}

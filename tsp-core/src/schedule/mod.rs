@@ -1,0 +1,30 @@
+//! When a config fires by itself: cron expressions, fixed intervals, and what to do with slots that were
+//! missed or that meet an occurrence still open.
+//!
+//! A *slot* is a scheduled instant; it becomes the `execute_at` of an occurrence. Everything here is pure:
+//! the caller brings the time, stores the cursor (the first slot not yet handled) and makes the
+//! occurrences that [`Schedule::plan`] names. The rules of the calendar are croner's behind our own checks;
+//! `golden.rs` fixes them, so that an update cannot change a user's schedule silently.
+
+mod cron;
+mod error;
+mod every;
+mod fields;
+mod misfire;
+mod overlap;
+mod preview;
+mod search;
+mod spec;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod laws;
+
+pub use cron::{CronSpec, Dialect, EXPR_CHARS_MAX};
+pub use error::ScheduleError;
+pub use every::{Every, INTERVAL_MAX, INTERVAL_MIN};
+pub use misfire::{FIRE_ALL_MAX, FirePlan, Misfire, MisfirePolicy, Slot};
+pub use overlap::{Overlap, OverlapDecision, overlap_decision};
+pub use preview::{Fire, PREVIEW_FIRES_MAX};
+pub use spec::{Schedule, Trigger};
