@@ -1,1 +1,28 @@
-//! The domain of TSP: pure values and transitions, no IO.
+//! The domain of TSP: pure values and transitions.
+//!
+//! Nothing here does IO, is async, draws random numbers, serialises or reads a clock: time and
+//! randomness are arguments. Every change of a task's state is decided in [`transition`].
+
+pub mod clock;
+pub mod config;
+pub mod duration;
+pub mod egress;
+pub mod entropy;
+pub mod headers;
+pub mod ids;
+pub mod key;
+pub mod name;
+pub mod outcome;
+pub mod retry;
+pub mod schedule;
+pub mod task;
+pub mod time;
+pub mod transition;
+
+pub use clock::{Clock, ManualClock, SystemClock, VirtualClock};
+pub use entropy::Entropy;
+pub use ids::{AppId, ConfigId, IdGenerator, KeyId, NodeId, ShardId, TaskId};
+pub use key::TaskKey;
+pub use name::Name;
+pub use outcome::{Outcome, Verdict};
+pub use time::{Millis, Timestamp};

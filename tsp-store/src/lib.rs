@@ -1,1 +1,36 @@
-//! Where tasks live: the store traits, SQLite, in-memory, and the conformance suite.
+//! Where tasks live. Every access to data goes through the traits of this crate; SQL is known here only.
+//!
+//! * [`TaskStore`]: what callers do. [`RunStore`]: what workers do. [`ScheduleStore`]: what the owner of
+//!   a shard does. [`Catalog`]: apps, keys, configs.
+//! * [`sqlite`]: the embedded back end. [`memory`]: for tests and the simulation.
+//! * [`conformance`]: what a store means; every back end passes it.
+//!
+//! A store saves what [`tsp_core::transition`] decides; it chooses nothing.
+
+pub mod book;
+pub mod catalog;
+pub mod conformance;
+pub mod error;
+pub mod id_source;
+pub mod idempotency;
+pub mod memory;
+pub mod run;
+pub mod schedule;
+pub mod search;
+pub mod sqlite;
+pub mod tasks;
+
+mod codec;
+
+pub use book::ConfigBook;
+pub use catalog::Catalog;
+pub use error::{Result, StoreError};
+pub use id_source::IdSource;
+pub use run::RunStore;
+pub use schedule::ScheduleStore;
+pub use tasks::TaskStore;
+
+/// A whole store, as the wiring hands it out.
+pub trait Store: TaskStore + RunStore + ScheduleStore + Catalog {}
+
+impl<T: TaskStore + RunStore + ScheduleStore + Catalog> Store for T {}

@@ -1,0 +1,107 @@
+//! The clocks. Only the wiring makes one; everything else is handed `&dyn Clock` or a `now`.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::time::{Millis, Timestamp};
+
+/// The service's time. It never goes back (DESIGN.md section 2, promise 2).
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock, held still while the machine's time is behind what was already seen.
+#[derive(Debug, Default)]
+pub struct SystemClock {
+    highest_ms: AtomicI64,
+}
+
+impl SystemClock {
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+        let wall = std::time::SystemTime::now();
+        let ms = wall
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        Timestamp::from_ms(self.highest_ms.fetch_max(ms, Ordering::Relaxed).max(ms))
+    }
+}
+
+/// Real time plus an offset that only grows: the clock of `tsp dev`.
+#[derive(Debug)]
+pub struct VirtualClock {
+    real: SystemClock,
+    offset_ms: AtomicI64,
+}
+
+impl VirtualClock {
+    pub fn new() -> Self {
+        Self { real: SystemClock::new(), offset_ms: AtomicI64::new(0) }
+    }
+
+    /// Moves the clock forward to `to`; a point that has passed changes nothing.
+    pub fn advance_to(&self, to: Timestamp) {
+        let offset = to.since(self.real.now()).ms();
+        self.offset_ms.fetch_max(offset, Ordering::SeqCst);
+    }
+}
+
+impl Default for VirtualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        self.real.now().plus(Millis::from_ms(self.offset_ms.load(Ordering::SeqCst)))
+    }
+}
+
+/// A clock that stands still until it is told to move: tests and the simulation.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    now_ms: AtomicI64,
+}
+
+impl ManualClock {
+    pub fn at(start: Timestamp) -> Self {
+        Self { now_ms: AtomicI64::new(start.ms()) }
+    }
+
+    pub fn advance(&self, by: Millis) {
+        self.now_ms.fetch_add(by.ms().max(0), Ordering::SeqCst);
+    }
+
+    /// Moves forward to `to`; never back.
+    pub fn advance_to(&self, to: Timestamp) {
+        self.now_ms.fetch_max(to.ms(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_ms(self.now_ms.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_virtual_clock_jumps_forward_and_never_back() {
+        let clock = VirtualClock::new();
+        let start = clock.now();
+        let ahead = start.plus(Millis::from_days(3));
+        clock.advance_to(ahead);
+        assert!(clock.now() >= ahead);
+        clock.advance_to(start);
+        assert!(clock.now() >= ahead);
+    }
+}

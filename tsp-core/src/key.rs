@@ -1,0 +1,123 @@
+//! Business keys of tasks, and the shard a key lives in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::ids::{ConfigId, ShardId};
+
+/// The longest key in bytes (API.md section 1).
+pub const KEY_BYTES_MAX: usize = 200;
+
+/// Part of the storage format: shards of rows already written depend on it.
+const SHARD_SEED: u64 = 0x7453_5001;
+
+/// The business key of a task: 1..200 bytes of printable UTF-8, not `.` or `..`.
+#[derive(Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
+pub struct TaskKey(Arc<str>);
+
+#[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
+pub enum KeyError {
+    #[error("must be 1 to 200 bytes")]
+    Length,
+    #[error("may hold only printable characters")]
+    Unprintable,
+    #[error("`.` and `..` are no keys")]
+    Dots,
+}
+
+impl TaskKey {
+    pub fn new(text: &str) -> Result<Self, KeyError> {
+        if text.is_empty() || text.len() > KEY_BYTES_MAX {
+            Err(KeyError::Length)
+        } else if text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')) {
+            Err(KeyError::Unprintable)
+        } else if text == "." || text == ".." {
+            // They would vanish from a URL path.
+            Err(KeyError::Dots)
+        } else {
+            Ok(Self(text.into()))
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// The shard of a config's cursor and occurrences, and the first of its span.
+pub fn config_shard(config: ConfigId, shards: u16) -> ShardId {
+    pick(xxh3_64_with_seed(&config.get().to_le_bytes(), SHARD_SEED), shards)
+}
+
+/// The home shard of a key: a hash over the config's `span` shards (0 = all of them).
+pub fn key_shard(config: ConfigId, key: &str, span: u16, shards: u16) -> ShardId {
+    spread(config, xxh3_64_with_seed(key.as_bytes(), SHARD_SEED), span, shards)
+}
+
+/// The shard of a task without a key: `salt` is any number that differs from task to task.
+pub fn keyless_shard(config: ConfigId, salt: u64, span: u16, shards: u16) -> ShardId {
+    spread(config, salt, span, shards)
+}
+
+fn spread(config: ConfigId, hash: u64, span: u16, shards: u16) -> ShardId {
+    let span = if span == 0 { shards } else { span.min(shards) };
+    let first = config_shard(config, shards).get();
+    let offset = pick(hash, span).get();
+    ShardId::new((first + offset) % shards.max(1)).unwrap_or_default()
+}
+
+fn pick(hash: u64, of: u16) -> ShardId {
+    let number = u16::try_from(hash % u64::from(of.max(1))).unwrap_or(0);
+    ShardId::new(number).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn accepts_and_refuses() {
+        for good in ["order-42", "a b", "订单/42", "...", &"k".repeat(200)] {
+            assert!(TaskKey::new(good).is_ok(), "{good}");
+        }
+        assert_eq!(TaskKey::new(""), Err(KeyError::Length));
+        assert_eq!(TaskKey::new(&"k".repeat(201)), Err(KeyError::Length));
+        assert_eq!(TaskKey::new("a\nb"), Err(KeyError::Unprintable));
+        assert_eq!(TaskKey::new(".."), Err(KeyError::Dots));
+    }
+
+    #[test]
+    fn the_shard_function_is_part_of_the_format() {
+        // Golden: a change here would make every stored key unfindable.
+        assert_eq!(config_shard(ConfigId::new(1), 16).get(), 6);
+        assert_eq!(key_shard(ConfigId::new(1), "order-42", 0, 16).get(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_stays_within_its_span(config in 1i64..10_000, key in "\\PC{1,20}", span in 0u16..20, shards in 1u16..512) {
+            let first = config_shard(ConfigId::new(config), shards).get();
+            let shard = key_shard(ConfigId::new(config), &key, span, shards).get();
+            prop_assert!(shard < shards);
+            let width = if span == 0 { shards } else { span.min(shards) };
+            prop_assert!((shard + shards - first) % shards < width);
+        }
+    }
+}

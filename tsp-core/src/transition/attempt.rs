@@ -1,0 +1,339 @@
+//! The life of an attempt: claim, begin, and the ways it is closed, each exactly once.
+
+use crate::ids::NodeId;
+use crate::outcome::{Outcome, OutcomeKind, Reason, RetryDelay, Verdict};
+use crate::retry::{clamp_retry_after, with_jitter};
+use crate::task::{AttemptRecord, EndResult, LastOutcome, Progress, Status, Task, TokenHash};
+use crate::time::{Millis, Timestamp};
+
+use super::{
+    BEGIN_WAITS_UP_TO, Change, Completion, LOSSES_MAX, Note, ProgressReport, Refused, Rules, changed, end,
+    expire, renew, schedule,
+};
+
+/// A snooze into the past asks again after this, or it would call in a loop.
+const SNOOZE_MIN: Millis = Millis::from_secs(1);
+
+pub(super) fn claim(task: &Task, epoch: i64, now: Timestamp) -> Result<Change, Refused> {
+    if task.status != Status::Scheduled {
+        return Err(Refused::Stale);
+    }
+    if task.is_expired(now) {
+        return Ok(expire(task, now));
+    }
+    Ok(changed(task, |task| {
+        task.status = Status::Queued;
+        task.epoch = epoch;
+    }))
+}
+
+pub(super) fn begin(
+    task: &Task,
+    version: i64,
+    node: NodeId,
+    runnable: bool,
+    token: Option<TokenHash>,
+    now: Timestamp,
+) -> Result<Change, Refused> {
+    if task.status != Status::Queued || task.version != version {
+        return Err(Refused::Stale);
+    }
+    if task.is_expired(now) {
+        return Ok(expire(task, now));
+    }
+    let early = task.due_at.since(now);
+    if !runnable || early > BEGIN_WAITS_UP_TO {
+        return release(task, version, now);
+    }
+    if early.is_positive() {
+        return Err(Refused::NotDue { due_at: task.due_at });
+    }
+    Ok(changed(task, |task| {
+        task.status = Status::Executing;
+        task.attempt += 1;
+        task.node = Some(node);
+        task.started_at = Some(now);
+        task.begun_due_at = Some(task.due_at);
+        task.token = token;
+        if let Some(extra) = &mut task.extra {
+            extra.progress = None;
+        }
+    }))
+}
+
+pub(super) fn release(task: &Task, version: i64, _now: Timestamp) -> Result<Change, Refused> {
+    if task.status != Status::Queued || task.version != version {
+        return Err(Refused::Stale);
+    }
+    Ok(changed(task, |task| task.status = Status::Scheduled))
+}
+
+pub(super) fn finish(
+    task: &Task,
+    attempt: u32,
+    node: NodeId,
+    verdict: &Verdict,
+    rules: &Rules<'_>,
+    now: Timestamp,
+) -> Result<Change, Refused> {
+    if task.status != Status::Executing || task.attempt != attempt || task.node != Some(node) {
+        return Err(Refused::AttemptClosed);
+    }
+    let accepted = verdict.outcome == Outcome::Accepted;
+    match rules.deadline {
+        // A reset makes the move at once, and the token void; so does a cancel, by ending it.
+        Some(deadline) if accepted && task.next_run().is_none() => {
+            Ok(changed(task, |task| {
+                task.status = Status::Awaiting;
+                task.due_at = now.plus(deadline);
+                task.last_outcome = Some(last(task.attempt, OutcomeKind::Accepted, verdict, now));
+            }))
+        }
+        _ => Ok(close(task, &Closing::from_verdict(verdict), rules, now)),
+    }
+}
+
+pub(super) fn node_lost(
+    task: &Task,
+    node: NodeId,
+    rules: &Rules<'_>,
+    now: Timestamp,
+) -> Result<Change, Refused> {
+    if task.status != Status::Executing || task.node != Some(node) {
+        return Err(Refused::AttemptClosed);
+    }
+    let closing = Closing {
+        kind: OutcomeKind::Lost,
+        step: Step::Lost,
+        reason: if task.losses + 1 >= LOSSES_MAX { "crashes_workers".into() } else { "worker_lost".into() },
+        http_status: None,
+        excerpt: None,
+    };
+    Ok(close(task, &closing, rules, now))
+}
+
+pub(super) fn complete(
+    task: &Task,
+    token: &TokenHash,
+    completion: &Completion,
+    rules: &Rules<'_>,
+    now: Timestamp,
+) -> Result<Change, Refused> {
+    if task.token.as_ref() != Some(token) {
+        return Err(Refused::WrongToken);
+    }
+    let closing = Closing::from_completion(completion);
+    if !matches!(task.status, Status::Awaiting | Status::Executing) {
+        // The attempt is closed. The same word again is answered alike; another comes too late.
+        let same = task
+            .last_outcome
+            .as_ref()
+            .is_some_and(|last| last.attempt == task.attempt && last.kind == closing.kind);
+        return Err(if same { Refused::Unchanged } else { Refused::AttemptClosed });
+    }
+    Ok(close(task, &closing, rules, now))
+}
+
+pub(super) fn deadline(task: &Task, rules: &Rules<'_>, now: Timestamp) -> Result<Change, Refused> {
+    if task.status != Status::Awaiting || task.due_at > now {
+        return Err(Refused::AttemptClosed);
+    }
+    let closing = Closing {
+        kind: OutcomeKind::Retry,
+        step: Step::Retry(RetryDelay::Backoff),
+        reason: "async_timeout".into(),
+        http_status: None,
+        excerpt: None,
+    };
+    Ok(close(task, &closing, rules, now))
+}
+
+pub(super) fn progress(
+    task: &Task,
+    token: &TokenHash,
+    report: &ProgressReport,
+    rules: &Rules<'_>,
+    now: Timestamp,
+) -> Result<Change, Refused> {
+    if task.token.as_ref() != Some(token) {
+        return Err(Refused::WrongToken);
+    }
+    if task.status != Status::Awaiting {
+        return Err(Refused::AttemptClosed);
+    }
+    Ok(changed(task, |task| {
+        if let Some(extend) = report.extend {
+            let most = rules.deadline.unwrap_or(extend);
+            task.due_at = task.due_at.max(now.plus(extend.min(most)));
+        }
+        task.extra_mut().progress =
+            Some(Progress { percent: report.percent, message: report.message.clone(), at: now });
+    }))
+}
+
+/// How an attempt is closed.
+struct Closing {
+    kind: OutcomeKind,
+    step: Step,
+    reason: Reason,
+    http_status: Option<u16>,
+    excerpt: Option<Box<str>>,
+}
+
+enum Step {
+    Done,
+    Fail,
+    Retry(RetryDelay),
+    Snooze(Timestamp),
+    Lost,
+}
+
+impl Closing {
+    fn from_verdict(verdict: &Verdict) -> Self {
+        let step = match verdict.outcome {
+            // A 202 that nobody can complete any more was an answer like any other 2xx.
+            Outcome::Done | Outcome::Accepted => Step::Done,
+            Outcome::Retry(delay) => Step::Retry(delay),
+            Outcome::Fail => Step::Fail,
+            Outcome::Snooze { until } => Step::Snooze(until),
+        };
+        Self {
+            kind: verdict.outcome.into(),
+            step,
+            reason: verdict.reason.clone(),
+            http_status: verdict.http_status,
+            excerpt: verdict.excerpt.clone(),
+        }
+    }
+
+    fn from_completion(completion: &Completion) -> Self {
+        let (kind, step, message) = match completion {
+            Completion::Done { message } => (OutcomeKind::Done, Step::Done, message),
+            Completion::Retry { after, message } => {
+                let delay = after.map_or(RetryDelay::Backoff, RetryDelay::Exactly);
+                (OutcomeKind::Retry, Step::Retry(delay), message)
+            }
+            Completion::Fail { message } => (OutcomeKind::Fail, Step::Fail, message),
+        };
+        let excerpt = message.as_deref().map(Into::into);
+        Self { kind, step, reason: "completed".into(), http_status: None, excerpt }
+    }
+}
+
+/// Closes the open attempt and says where the row goes: to the reset that waits, to its end because a
+/// cancel waits, or where the outcome leads.
+fn close(task: &Task, closing: &Closing, rules: &Rules<'_>, now: Timestamp) -> Change {
+    let record = record(task, closing.kind, &closing.reason, now);
+    let closed =
+        AttemptRecord { http_status: closing.http_status, excerpt: closing.excerpt.clone(), ..record };
+    let mut change = changed(task, |task| {
+        task.last_outcome = Some(LastOutcome {
+            attempt: task.attempt,
+            kind: closing.kind,
+            reason: closing.reason.clone(),
+            http_status: closing.http_status,
+            at: now,
+        });
+        task.node = None;
+        if matches!(closing.step, Step::Lost) {
+            task.losses += 1;
+        }
+        if let Some(next) = task.extra.as_mut().and_then(|extra| extra.next.take()) {
+            if let Some(payload) = next.payload {
+                task.payload = Some(payload);
+            }
+            task.charged = 0;
+            task.token = None;
+            task.cancel_requested = false;
+            renew(task, next.execute_at, now);
+        } else {
+            follow(task, &closing.step, rules, now);
+        }
+    });
+    change.closed = Some(closed);
+    change
+}
+
+/// Where the outcome alone leads.
+fn follow(task: &mut Task, step: &Step, rules: &Rules<'_>, now: Timestamp) {
+    match step {
+        Step::Done => end(task, EndResult::Succeeded, now),
+        _ if task.cancel_requested => end(task, EndResult::Cancelled, now),
+        Step::Fail => {
+            task.charged += 1;
+            end(task, EndResult::Failed, now);
+        }
+        Step::Retry(delay) => retry(task, *delay, rules, now),
+        Step::Snooze(until) => {
+            let due_at = if *until > now { *until } else { now.plus(SNOOZE_MIN) };
+            schedule(task, due_at);
+        }
+        Step::Lost if task.losses >= LOSSES_MAX => end(task, EndResult::Failed, now),
+        Step::Lost => schedule(task, now),
+    }
+}
+
+fn retry(task: &mut Task, delay: RetryDelay, rules: &Rules<'_>, now: Timestamp) {
+    task.charged += 1;
+    let policy = task.retry(rules.retry);
+    let backoff = with_jitter(policy.base_delay(task.charged), policy.jitter, rules.unit);
+    let delay = match delay {
+        RetryDelay::Backoff => backoff,
+        RetryDelay::Exactly(after) => after,
+        RetryDelay::RetryAfter(after) => {
+            // A thousand tasks told "120" must not come back in one second.
+            with_jitter(clamp_retry_after(after, backoff), 0.1, rules.unit)
+        }
+    };
+    let due_at = now.plus(delay);
+    let too_old = policy.max_age.is_some_and(|age| due_at > task.first_due_at.plus(age));
+    if task.charged >= policy.max_attempts || too_old {
+        end(task, EndResult::Failed, now);
+    } else {
+        schedule(task, due_at);
+    }
+}
+
+fn last(attempt: u32, kind: OutcomeKind, verdict: &Verdict, now: Timestamp) -> LastOutcome {
+    LastOutcome {
+        attempt,
+        kind,
+        reason: verdict.reason.clone(),
+        http_status: verdict.http_status,
+        at: now,
+    }
+}
+
+/// The open attempt of `task`, closed at `now`.
+pub(super) fn record(task: &Task, kind: OutcomeKind, reason: &Reason, now: Timestamp) -> AttemptRecord {
+    AttemptRecord {
+        task: task.id,
+        attempt: task.attempt,
+        started_at: task.started_at.unwrap_or(now),
+        ended_at: now,
+        due_at: task.begun_due_at.unwrap_or(task.due_at),
+        node: task.node,
+        kind,
+        reason: reason.clone(),
+        http_status: None,
+        excerpt: None,
+    }
+}
+
+/// Closes the awaited attempt of a row at 45 because a person took the task elsewhere.
+pub(super) fn close_awaited(
+    task: &Task,
+    kind: OutcomeKind,
+    now: Timestamp,
+    edit: impl FnOnce(&mut Task),
+) -> Change {
+    let reason: Reason = kind.as_str().into();
+    let closed = record(task, kind, &reason, now);
+    let task = changed(task, |task| {
+        let attempt = task.attempt;
+        task.last_outcome = Some(LastOutcome { attempt, kind, reason, http_status: None, at: now });
+        edit(task);
+    })
+    .task;
+    Change { task, closed: Some(closed), note: Note::None }
+}

@@ -1,0 +1,110 @@
+//! The book of apps and configs: what every role reads instead of asking the database for each task.
+//!
+//! A back end applies a change to its book right after the commit and before it answers, so within one
+//! process nothing begins under an older config than one that was answered (DESIGN.md section 6,
+//! config barrier).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tsp_core::config::TaskConfig;
+use tsp_core::{AppId, ConfigId, Name};
+
+use crate::catalog::App;
+
+/// A consistent, shared view of all apps and configs.
+#[derive(Debug, Default)]
+pub struct ConfigBook {
+    inner: RwLock<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    seq: i64,
+    apps: BTreeMap<Name, Arc<App>>,
+    app_names: HashMap<AppId, Name>,
+    configs: HashMap<ConfigId, Arc<TaskConfig>>,
+    names: BTreeMap<(AppId, Name), ConfigId>,
+}
+
+impl ConfigBook {
+    /// The number of the last change applied.
+    pub fn seq(&self) -> i64 {
+        self.inner.read().seq
+    }
+
+    pub fn app(&self, name: &str) -> Option<Arc<App>> {
+        self.inner.read().apps.get(name).cloned()
+    }
+
+    pub fn app_by_id(&self, id: AppId) -> Option<Arc<App>> {
+        let inner = self.inner.read();
+        inner.app_names.get(&id).and_then(|name| inner.apps.get(name)).cloned()
+    }
+
+    /// All apps by name, from the one after `after`.
+    pub fn apps(&self, after: Option<&str>, limit: usize) -> Vec<Arc<App>> {
+        let inner = self.inner.read();
+        let rest = inner.apps.iter().filter(|(name, _)| after.is_none_or(|after| name.as_str() > after));
+        rest.take(limit).map(|(_, app)| app.clone()).collect()
+    }
+
+    pub fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
+        self.inner.read().configs.get(&id).cloned()
+    }
+
+    pub fn find_config(&self, app: AppId, name: &Name) -> Option<Arc<TaskConfig>> {
+        let inner = self.inner.read();
+        inner.names.get(&(app, name.clone())).and_then(|id| inner.configs.get(id)).cloned()
+    }
+
+    /// The configs of `app` by name, from the one after `after`.
+    pub fn configs_of(&self, app: AppId, after: Option<&Name>, limit: usize) -> Vec<Arc<TaskConfig>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let inner = self.inner.read();
+        let Some(least) = inner.names.keys().find(|(id, _)| *id == app).map(|key| key.1.clone()) else {
+            return Vec::new();
+        };
+        let from = after.map_or(std::ops::Bound::Included((app, least)), |name| Excluded((app, name.clone())));
+        let named = inner.names.range((from, Unbounded)).take_while(|((id, _), _)| *id == app);
+        named.take(limit).filter_map(|(_, id)| inner.configs.get(id).cloned()).collect()
+    }
+
+    pub fn config_count(&self) -> usize {
+        self.inner.read().configs.len()
+    }
+
+    /// Every config, in no order: for start-up and resync only.
+    pub fn all_configs(&self) -> Vec<Arc<TaskConfig>> {
+        self.inner.read().configs.values().cloned().collect()
+    }
+
+    pub fn put_app(&self, app: Arc<App>) {
+        let mut inner = self.inner.write();
+        inner.app_names.insert(app.id, app.name.clone());
+        inner.apps.insert(app.name.clone(), app);
+    }
+
+    pub fn remove_app(&self, id: AppId) {
+        let mut inner = self.inner.write();
+        if let Some(name) = inner.app_names.remove(&id) {
+            inner.apps.remove(&name);
+        }
+    }
+
+    pub fn put_config(&self, config: Arc<TaskConfig>, seq: i64) {
+        let mut inner = self.inner.write();
+        inner.seq = inner.seq.max(seq);
+        inner.names.insert((config.app_id, config.spec.name.clone()), config.id);
+        inner.configs.insert(config.id, config);
+    }
+
+    pub fn remove_config(&self, id: ConfigId, seq: i64) {
+        let mut inner = self.inner.write();
+        inner.seq = inner.seq.max(seq);
+        if let Some(config) = inner.configs.remove(&id) {
+            inner.names.remove(&(config.app_id, config.spec.name.clone()));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Apps, API keys, configs and the audit log.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tsp_core::config::{ConfigSpec, TaskConfig};
+use tsp_core::{AppId, ConfigId, KeyId, Name, Timestamp};
+
+use crate::book::ConfigBook;
+use crate::error::Result;
+use crate::idempotency::{Keep, Kept};
+use crate::tasks::Actor;
+
+#[async_trait]
+pub trait Catalog: Send + Sync {
+    /// Apps and configs as committed; kept true by the store itself.
+    fn book(&self) -> &Arc<ConfigBook>;
+
+    /// The number of logical shards, fixed when the store was made.
+    fn shards(&self) -> u16;
+
+    async fn create_app(
+        &self,
+        app: NewApp,
+        keep: Option<Keep<AppSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Kept<AppSaved>>;
+    async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved>;
+    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted>;
+
+    async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey>;
+    /// Keys of an app, or the global ones; those that have expired too.
+    async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>>;
+    /// By the SHA-256 of the whole key.
+    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>>;
+    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted>;
+
+    /// Creates (`expected` is [`Expected::Absent`]) or replaces a config. A cron config's cursor is made,
+    /// or left for the fetcher to recompute, in the same transaction.
+    async fn save_config(
+        &self,
+        save: SaveConfig,
+        keep: Option<Keep<ConfigSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Kept<ConfigSaved>>;
+    async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved>;
+    /// Refused while open tasks are left.
+    async fn delete_config(
+        &self,
+        id: ConfigId,
+        expected: Expected,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Deleted>;
+
+    /// Raises the id slot's `used_until` to at least `until`; returns where the last holder left it
+    /// (see [`tsp_core::ids::IdGenerator::new`]).
+    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp>;
+
+    /// Newest first, at most `limit`.
+    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    pub id: AppId,
+    pub name: Name,
+    pub description: String,
+    pub owner: String,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewApp {
+    pub name: Name,
+    pub description: String,
+    pub owner: String,
+}
+
+/// `None` leaves a field as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AppEdit {
+    pub description: Option<String>,
+    pub owner: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum AppSaved {
+    Saved(Arc<App>),
+    AlreadyExists,
+    NotFound,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    Deleted,
+    NotFound,
+    /// An app with this many configs, or a config with this many open tasks.
+    InUse(usize),
+    VersionMismatch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    Read,
+    Submit,
+    Manage,
+    Admin,
+    Worker,
+}
+
+impl Scope {
+    pub const ALL: [Self; 5] = [Self::Read, Self::Submit, Self::Manage, Self::Admin, Self::Worker];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+            Self::Manage => "manage",
+            Self::Admin => "admin",
+            Self::Worker => "worker",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
+    }
+}
+
+/// Requests per time, for one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    pub count: u32,
+    pub per: tsp_core::Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewKey {
+    /// `None`: global.
+    pub app: Option<AppId>,
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    /// SHA-256 of the key; the key itself is never stored.
+    pub hash: [u8; 32],
+    /// The first characters, to tell keys apart.
+    pub prefix: String,
+    pub rate_limit: Option<RateLimit>,
+    pub expires_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    pub id: KeyId,
+    pub app: Option<AppId>,
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    pub prefix: String,
+    pub rate_limit: Option<RateLimit>,
+    pub expires_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+}
+
+/// What must be true of the stored config for a change to be made (`If-Match`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    Any,
+    Absent,
+    Version(i64),
+}
+
+#[derive(Debug, Clone)]
+pub struct SaveConfig {
+    pub app: AppId,
+    pub spec: ConfigSpec,
+    pub expected: Expected,
+}
+
+/// Holding and letting go. Each is a change of the config: its version rises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    Pause { note: Option<String> },
+    Resume,
+    Enable,
+    Disable,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConfigSaved {
+    Created(Arc<TaskConfig>),
+    Updated(Arc<TaskConfig>),
+    AlreadyExists,
+    VersionMismatch { version: i64 },
+    /// `kind` never changes.
+    KindChanged,
+    NotFound,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    pub at: Timestamp,
+    pub actor: String,
+    /// `config.pause`, `task.cancel`, `key.create`, …
+    pub action: String,
+    /// `app/config`, a task id, …
+    pub subject: String,
+    pub detail: String,
+}

@@ -1,0 +1,167 @@
+//! What the owner of a shard does: claim, fire schedules, rescue, prune, audit.
+
+use async_trait::async_trait;
+use tsp_core::schedule::Overlap;
+use tsp_core::task::{Status, Task};
+use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
+
+use crate::error::Result;
+
+#[async_trait]
+pub trait ScheduleStore: Send + Sync {
+    /// Makes a node: its id is new and never used again. All other nodes of an embedded store are dead.
+    async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId>;
+
+    /// Takes the shards of this store under a new epoch.
+    async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner>;
+
+    /// The earliest due time at 0 of each config that has rows there: one seek per config with rows.
+    async fn heads(&self) -> Result<Vec<Head>>;
+
+    /// 0 → 10 for what is wanted, in one transaction that checks the owner's epoch first.
+    async fn claim(&self, owner: Owner, wants: Vec<Want>, now: Timestamp) -> Result<Claimed>;
+
+    /// Everything at 10 and 30: only what is in flight.
+    async fn in_flight(&self) -> Result<Vec<InFlight>>;
+
+    /// 10 → 0 for these (id, version), checked for the owner's epoch. The rows that changed.
+    async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>>;
+
+    /// `worker_lost` for rows at 30 of a node that is gone. `unit`: jitter. The rows that changed.
+    async fn lose(&self, owner: Owner, rows: Vec<(TaskId, NodeId)>, now: Timestamp) -> Result<Vec<Task>>;
+
+    /// Ends the wait of rows at 45 whose deadline has passed. The rows that changed.
+    async fn end_waits(&self, owner: Owner, limit: usize, unit: f64, now: Timestamp) -> Result<Vec<Task>>;
+
+    /// The earliest deadline at 45.
+    async fn next_deadline(&self) -> Result<Option<Timestamp>>;
+
+    /// All cursors of schedules.
+    async fn cursors(&self) -> Result<Vec<Cursor>>;
+
+    /// One step of one schedule: occurrences with their tasks, and the cursor moved, in one transaction
+    /// that checks the epoch and compares the cursor's version and the config's version.
+    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired>;
+
+    /// Drops ended tasks past their config's retention, attempts with them, expired idempotency records
+    /// and occurrences far below the cursor: at most `limit` rows. Returns how many; 0 = nothing left.
+    async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize>;
+
+    /// Counts for the auditor and the gauges.
+    async fn audit(&self, now: Timestamp) -> Result<Audit>;
+
+    /// The earliest point at which anything is due: open tasks at 0 and 45, and cursors. For the
+    /// virtual clock of `tsp dev`.
+    async fn next_due(&self) -> Result<Option<Timestamp>>;
+}
+
+/// The right to claim: a node and the epoch it took its shards under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    pub node: NodeId,
+    pub epoch: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    pub config: ConfigId,
+    pub due_at: Timestamp,
+}
+
+/// Claim up to `limit` rows of `config` that are due at `due_by` or before, in order of due time and id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    pub config: ConfigId,
+    pub due_by: Timestamp,
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Claimed {
+    /// Claimed rows, by want, then due time and id.
+    pub tasks: Vec<Box<Task>>,
+    /// Rows that ended instead: their expiry had passed.
+    pub expired: Vec<Box<Task>>,
+    /// The earliest due time left at 0, for each config of the wants.
+    pub heads: Vec<(ConfigId, Option<Timestamp>)>,
+    /// The epoch is not ours any more: nothing was claimed.
+    pub deposed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InFlight {
+    pub id: TaskId,
+    pub config: ConfigId,
+    pub status: Status,
+    pub version: i64,
+    pub epoch: i64,
+    pub node: Option<NodeId>,
+    pub attempt: u32,
+}
+
+/// Where a schedule stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    pub config: ConfigId,
+    /// The next slot not yet handled; `None`: the schedule has ended or is not computed yet.
+    pub next_fire_at: Option<Timestamp>,
+    /// Compare-and-set.
+    pub version: i64,
+    /// The version of the config that `next_fire_at` was computed for; 0 for a new cursor.
+    pub config_version: i64,
+    /// With overlap `queue_one`: the slot that waits for the open occurrence to end.
+    pub waiting: Option<Timestamp>,
+    /// Slots that were missed since the schedule began.
+    pub missed: i64,
+}
+
+/// A step of one schedule.
+#[derive(Debug, Clone)]
+pub struct Fire {
+    pub config: ConfigId,
+    pub cursor_version: i64,
+    /// The version of the config this was computed with. A cursor of a newer version is left alone.
+    pub config_version: i64,
+    pub overlap: Overlap,
+    /// The slots to be made, oldest first, each with its task. May be empty: the cursor still moves.
+    pub slots: Vec<SlotTask>,
+    /// The task for an occurrence that waits (overlap `queue_one`): made if the open one has ended.
+    pub waiting: Option<SlotTask>,
+    pub missed: i64,
+    pub next_fire_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+pub struct SlotTask {
+    pub task: Box<Task>,
+    /// Made beyond the misfire grace.
+    pub late: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fired {
+    Moved {
+        cursor: Cursor,
+        /// The tasks that were made.
+        made: Vec<Box<Task>>,
+        /// Slots that overlap `skip` left out.
+        skipped: usize,
+    },
+    /// The cursor was moved by somebody else, or the config is newer or held: read both again.
+    Stale,
+    Deposed,
+}
+
+/// Sums for the auditor: `accepted = open + ended + dropped` must hold, where `ended` are rows in history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Tasks ever inserted (a replay counts as one more, and its history row as dropped).
+    pub accepted: i64,
+    /// Tasks ever ended.
+    pub ended: i64,
+    /// Open rows by status code, counted.
+    pub open: Vec<(Status, i64)>,
+    /// Open rows at 0 that are due more than five seconds ago, by config: the auditor asks why.
+    pub overdue: Vec<(ConfigId, i64)>,
+    pub cursors: Vec<Cursor>,
+}

@@ -1,0 +1,108 @@
+//! What callers do with tasks.
+
+use async_trait::async_trait;
+use tsp_core::config::OnDuplicateKey;
+use tsp_core::task::{AttemptRecord, Task, TokenHash};
+use tsp_core::transition::{Completion, Note, ProgressReport, Refused};
+use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
+
+use crate::error::Result;
+use crate::idempotency::{Keep, Kept};
+use crate::search::{Page, TaskQuery};
+
+#[async_trait]
+pub trait TaskStore: Send + Sync {
+    /// Saves new tasks durably; the answers are in the order of `batch`, and each element stands alone.
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>>;
+
+    /// Open or ended.
+    async fn task(&self, id: TaskId) -> Result<Option<Task>>;
+
+    /// The canonical open task of a key, else its latest ended one.
+    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>>;
+
+    /// Applies what a person or callee wants to one task. Compare-and-set on its version, retried inside.
+    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed>;
+
+    /// Cancels up to `limit` open tasks of a config; says how many were cancelled and how many are left.
+    async fn cancel_open(&self, config: ConfigId, limit: usize, by: &Actor, now: Timestamp)
+    -> Result<Cancelled>;
+
+    async fn search(&self, query: TaskQuery) -> Result<Page>;
+
+    /// All closed attempts of a task, oldest first, the single successful one included.
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>>;
+}
+
+/// One task to be made.
+#[derive(Debug)]
+pub struct Submit {
+    /// As `Task::new` made it: status 0, `key_slot` 0.
+    pub task: Box<Task>,
+    pub on_duplicate: OnDuplicateKey,
+    /// Whether the submitter gave a payload (a reset moves it) or the config's default stands in it.
+    pub own_payload: bool,
+    pub keep: Option<Keep<Submitted>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    Created(Box<Task>),
+    /// An open task holds the key; it is unchanged.
+    Existing(Box<Task>),
+    /// An open task holds the key and took the new time, after its running attempt if `after_current`.
+    Reset { task: Box<Task>, after_current: bool },
+    /// Refused: the config is disabled, in the moment of the commit.
+    ConfigDisabled,
+    /// Refused: the config was deleted.
+    ConfigGone,
+}
+
+/// Which task is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    Id(TaskId),
+    /// The canonical open task of the key, else the latest ended one.
+    Key(ConfigId, TaskKey),
+}
+
+/// What a person or callee wants; [`tsp_core::transition::Event`] without what the store knows itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wish {
+    Cancel,
+    Pause,
+    Resume,
+    Postpone { execute_at: Timestamp },
+    Run,
+    Replay,
+    /// `unit`: a random number in `0.0..1.0` for the jitter of a retry.
+    Complete { token: TokenHash, completion: Completion, unit: f64 },
+    Progress { token: TokenHash, report: ProgressReport },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Changed {
+    Done { task: Box<Task>, note: Note },
+    /// Nothing changed, and why. `KeyInUse` is apart because only the store can see it.
+    Refused { task: Box<Task>, why: Refused },
+    /// A replay while another open task holds the key.
+    KeyInUse { holder: TaskId },
+    NotFound,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cancelled {
+    pub cancelled: usize,
+    /// Still open: executing ones, flagged so that their attempt is the last, and those beyond the limit.
+    pub left: usize,
+}
+
+/// Who did it, for the audit log: `key:17`, `user:ann`, `cli`, `system`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor(pub String);
+
+impl Actor {
+    pub fn system() -> Self {
+        Self("system".to_owned())
+    }
+}
