@@ -178,10 +178,12 @@ fn check_count(dialect: Dialect, count: usize) -> Result<(), String> {
         (_, 0) => Err("must not be empty; for example `0 0 2 * * ?`".to_owned()),
         (Dialect::Quartz, 6 | 7) | (Dialect::Unix, 5) => Ok(()),
         (Dialect::Quartz, _) => Err(format!(
-            "the quartz dialect has 6 or 7 fields (seconds minutes hours day-of-month month day-of-week [year]), not {count}; for example `0 0 2 * * ?`"
+            "the quartz dialect has 6 or 7 fields (seconds minutes hours day-of-month month \
+             day-of-week [year]), not {count}; for example `0 0 2 * * ?`"
         )),
         (Dialect::Unix, _) => Err(format!(
-            "the unix dialect has 5 fields (minutes hours day-of-month month day-of-week), not {count}; for example `0 2 * * *`"
+            "the unix dialect has 5 fields (minutes hours day-of-month month day-of-week), not {count}; \
+             for example `0 2 * * *`"
         )),
     }
 }

@@ -231,7 +231,8 @@ pub(super) fn check(dialect: Dialect, texts: &[&str]) -> Result<(), String> {
 fn check_one_day_field(day_of_month: &str, day_of_week: &str) -> Result<(), String> {
     match (day_of_month == "?", day_of_week == "?") {
         (false, false) => Err(format!(
-            "day-of-month `{day_of_month}` and day-of-week `{day_of_week}` are both given: use ? in one of the two; for example `0 0 0 13 * ?` or `0 0 0 ? * FRI`"
+            "day-of-month `{day_of_month}` and day-of-week `{day_of_week}` are both given: \
+             use ? in one of the two; for example `0 0 0 13 * ?` or `0 0 0 ? * FRI`"
         )),
         (true, true) => {
             Err("day-of-month and day-of-week are both `?`: give one of the two; for example `0 0 0 * * ?`"

@@ -296,6 +296,9 @@ mod tests {
         for schedule in hourly(MisfirePolicy::FireAll { max: 5 }) {
             let plan = schedule.plan(off, off.plus(Millis::from_mins(5)), SECOND);
             assert_eq!((plan.slots.len(), plan.missed, plan.next_fire_at), (0, 0, Some(hours(1))));
+            // Nor are slots before the cursor, which have been handled.
+            let plan = schedule.plan(hours(3), off, Millis::from_hours(2));
+            assert_eq!((plan.slots.len(), plan.missed, plan.next_fire_at), (0, 0, Some(hours(3))));
         }
         assert_eq!(Schedule::new(hourly(MisfirePolicy::Skip)[1].trigger.clone()).overlap, Overlap::Skip);
     }
