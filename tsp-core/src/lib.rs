@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod task;
 pub mod time;
 pub mod transition;
+pub mod work;
 
 pub use clock::{Clock, ManualClock, SystemClock, VirtualClock};
 pub use entropy::Entropy;

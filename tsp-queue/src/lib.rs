@@ -1,1 +1,16 @@
-//! The short pipe from fetcher to worker, with hints and feedback.
+//! The short pipe from fetcher to worker, and the two streams that come back: hints and feedback.
+//!
+//! The queue holds no time and no payload: a message is `(task id, version)`. The database is the
+//! backlog, so a lost message costs a little time and nothing else (DESIGN.md section 3).
+//!
+//! * [`Publisher`], [`Subscriber`]: the pipe. [`memory::MemoryQueue`] is the one within a process.
+//! * [`Inbox`]: what the fetcher is told by callers (hints) and workers (feedback).
+//! * [`conformance`]: what a queue means.
+
+pub mod conformance;
+mod inbox;
+pub mod memory;
+mod message;
+
+pub use inbox::{Feedback, FeedbackSink, Inbox, Received, Turn};
+pub use message::{Delivery, Message, PublishError, Publisher, Subscriber, Ticket};

@@ -1,0 +1,193 @@
+//! What the fetcher is told: hints from callers, feedback from workers, and the signal that wakes it.
+//!
+//! Both streams may lose things: the fetcher's resync finds what they did not tell. A sender wakes the
+//! fetcher only when the news is for now; else it waits for the fetcher's next turn, so that a flood of
+//! submits for tomorrow costs it nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use parking_lot::{Condvar, Mutex};
+use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
+
+/// What a worker says of one message after it is dealt with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feedback {
+    pub task: TaskId,
+    pub config: ConfigId,
+    /// The row went back to 0 and is due then (retry, snooze, release).
+    pub due_again: Option<Timestamp>,
+    /// The row waits at 45 until then.
+    pub awaits_until: Option<Timestamp>,
+    /// The receiver asked the whole config to wait (429 and 503 with `Retry-After`).
+    pub park: Option<Millis>,
+}
+
+/// Where a worker sends its feedback. Lossy is fine.
+pub trait FeedbackSink: Send + Sync + std::fmt::Debug {
+    fn report(&self, batch: Vec<Feedback>);
+}
+
+/// Everything that came since the last turn.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// The earliest new due time per config.
+    pub due: HashMap<ConfigId, Timestamp>,
+    /// Configs that were made, changed, held, let go or deleted.
+    pub changed: HashSet<ConfigId>,
+    pub feedback: Vec<Feedback>,
+}
+
+/// What the fetcher waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// News of anything due at or before this is for now.
+    pub news_before: Timestamp,
+    /// Work is held back for want of room: any feedback is for now.
+    pub wants_room: bool,
+}
+
+/// One per fetcher.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    state: Mutex<State>,
+    signal: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    received: Received,
+    waiting_for: Option<Turn>,
+    awake: bool,
+    stopped: bool,
+}
+
+impl Inbox {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Hint: a task of `config` became due at `due_at`.
+    pub fn due(&self, config: ConfigId, due_at: Timestamp) {
+        let mut state = self.state.lock();
+        let known = state.received.due.entry(config).or_insert(due_at);
+        *known = due_at.min(*known);
+        if state.waiting_for.is_some_and(|turn| due_at <= turn.news_before) {
+            self.wake(state);
+        }
+    }
+
+    /// Hint: `config` is not what it was.
+    pub fn changed(&self, config: ConfigId) {
+        let mut state = self.state.lock();
+        state.received.changed.insert(config);
+        self.wake(state);
+    }
+
+    /// The clock was moved: look again.
+    pub fn nudge(&self) {
+        self.wake(self.state.lock());
+    }
+
+    pub fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        self.wake(state);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
+
+    /// Takes what has come.
+    pub fn drain(&self) -> Received {
+        std::mem::take(&mut self.state.lock().received)
+    }
+
+    /// Blocks the fetcher's thread until there is news for now, or for `at_most`.
+    pub fn wait(&self, turn: Turn, at_most: Millis) {
+        let mut state = self.state.lock();
+        let already = state.received.due.values().any(|due_at| *due_at <= turn.news_before)
+            || !state.received.changed.is_empty()
+            || turn.wants_room && !state.received.feedback.is_empty();
+        if !already && !state.awake && !state.stopped && at_most.is_positive() {
+            state.waiting_for = Some(turn);
+            self.signal.wait_for(&mut state, at_most.to_std());
+        }
+        state.waiting_for = None;
+        state.awake = false;
+    }
+
+    fn wake(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+        state.awake = true;
+        let asleep = state.waiting_for.is_some();
+        drop(state);
+        if asleep {
+            self.signal.notify_one();
+        }
+    }
+}
+
+impl FeedbackSink for Inbox {
+    fn report(&self, batch: Vec<Feedback>) {
+        let mut state = self.state.lock();
+        let for_now = state.waiting_for.is_some_and(|turn| {
+            turn.wants_room && !batch.is_empty()
+                || batch.iter().any(|said| {
+                    let next = said.due_again.into_iter().chain(said.awaits_until).min();
+                    said.park.is_some() || next.is_some_and(|due_at| due_at <= turn.news_before)
+                })
+        });
+        state.received.feedback.extend(batch);
+        if for_now {
+            self.wake(state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_000_000);
+    const CONFIG: ConfigId = ConfigId::new(7);
+
+    #[test]
+    fn keeps_the_earliest_due_time_of_each_config() {
+        let inbox = Inbox::new();
+        inbox.due(CONFIG, NOW.plus(Millis::from_secs(2)));
+        inbox.due(CONFIG, NOW);
+        inbox.due(CONFIG, NOW.plus(Millis::from_secs(1)));
+        assert_eq!(inbox.drain().due[&CONFIG], NOW);
+        assert!(inbox.drain().due.is_empty());
+    }
+
+    #[test]
+    fn news_that_came_before_the_wait_ends_it_at_once() {
+        let inbox = Inbox::new();
+        let turn = Turn { news_before: NOW, wants_room: false };
+        inbox.due(CONFIG, NOW);
+        // Would block for a day if the hint were missed.
+        inbox.wait(turn, Millis::from_days(1));
+        inbox.drain();
+        inbox.nudge();
+        inbox.wait(turn, Millis::from_days(1));
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_news_for_now_only() {
+        let inbox = std::sync::Arc::new(Inbox::new());
+        let sleeper = inbox.clone();
+        let thread = std::thread::spawn(move || {
+            sleeper.wait(Turn { news_before: NOW, wants_room: false }, Millis::from_days(1));
+            sleeper.drain()
+        });
+        while inbox.state.lock().waiting_for.is_none() {
+            std::thread::yield_now();
+        }
+        inbox.due(CONFIG, NOW.plus(Millis::from_days(1)));
+        assert!(!inbox.state.lock().awake, "tomorrow's task is no news for now");
+        inbox.due(ConfigId::new(8), NOW);
+        let received = thread.join().unwrap();
+        assert_eq!(received.due.len(), 2);
+    }
+}

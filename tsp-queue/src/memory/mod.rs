@@ -1,0 +1,155 @@
+//! The queue within one process: bounded, exact permits, nothing to lose that the database does not have.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tsp_core::Name;
+
+use crate::message::{Delivery, Message, PublishError, Publisher, Subscriber, Ticket};
+
+/// All queues of a process, by name.
+#[derive(Debug)]
+pub struct MemoryQueue {
+    lanes: HashMap<Name, Arc<Lane>>,
+}
+
+/// One queue. `capacity` bounds what waits and what is out at workers together.
+#[derive(Debug)]
+struct Lane {
+    capacity: usize,
+    state: Mutex<LaneState>,
+    arrived: Notify,
+    tickets: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    waiting: VecDeque<Message>,
+    /// Delivered and not yet acknowledged.
+    out: usize,
+}
+
+impl MemoryQueue {
+    pub fn new(names: impl IntoIterator<Item = Name>, capacity: usize) -> Self {
+        let lane = || {
+            Arc::new(Lane {
+                capacity,
+                state: Mutex::default(),
+                arrived: Notify::new(),
+                tickets: AtomicU64::new(1),
+            })
+        };
+        Self { lanes: names.into_iter().map(|name| (name, lane())).collect() }
+    }
+
+    /// A worker's end of `queue`; `None` when there is no such queue.
+    pub fn subscribe(&self, queue: &Name) -> Option<MemorySubscriber> {
+        self.lanes.get(queue).map(|lane| MemorySubscriber { lane: lane.clone() })
+    }
+
+    /// Messages that wait and messages out at workers.
+    pub fn depth(&self, queue: &Name) -> Option<(usize, usize)> {
+        let state = self.lanes.get(queue)?.state.lock();
+        Some((state.waiting.len(), state.out))
+    }
+}
+
+#[async_trait]
+impl Publisher for MemoryQueue {
+    async fn publish(
+        &self,
+        queue: &Name,
+        messages: Vec<Message>,
+    ) -> Vec<Result<(), (Message, PublishError)>> {
+        let Some(lane) = self.lanes.get(queue) else {
+            let refused = PublishError::NoSuchQueue(queue.clone());
+            return messages.into_iter().map(|message| Err((message, refused.clone()))).collect();
+        };
+        let mut state = lane.state.lock();
+        let room = lane.capacity.saturating_sub(state.waiting.len() + state.out);
+        let mut results = Vec::with_capacity(messages.len());
+        for (at, message) in messages.into_iter().enumerate() {
+            if at < room {
+                state.waiting.push_back(message);
+                results.push(Ok(()));
+            } else {
+                results.push(Err((message, PublishError::Full(queue.clone()))));
+            }
+        }
+        drop(state);
+        lane.arrived.notify_one();
+        results
+    }
+
+    fn room(&self, queue: &Name) -> usize {
+        self.lanes.get(queue).map_or(0, |lane| {
+            let state = lane.state.lock();
+            lane.capacity.saturating_sub(state.waiting.len() + state.out)
+        })
+    }
+}
+
+/// A worker's end of one in-process queue.
+#[derive(Debug, Clone)]
+pub struct MemorySubscriber {
+    lane: Arc<Lane>,
+}
+
+#[async_trait]
+impl Subscriber for MemorySubscriber {
+    async fn ready(&self) {
+        loop {
+            // Armed before the look, so that no arrival in between is missed.
+            let arrived = self.lane.arrived.notified();
+            if !self.lane.state.lock().waiting.is_empty() {
+                return;
+            }
+            arrived.await;
+        }
+    }
+
+    fn take(&self, max: usize) -> Vec<Delivery> {
+        let mut state = self.lane.state.lock();
+        let count = max.min(state.waiting.len());
+        state.out += count;
+        let first = self.lane.tickets.fetch_add(count as u64, Ordering::Relaxed);
+        let taken = state.waiting.drain(..count);
+        taken.zip(first..).map(|(message, number)| Delivery { message, ticket: Ticket(number) }).collect()
+    }
+
+    fn ack(&self, tickets: &[Ticket]) {
+        let mut state = self.lane.state.lock();
+        state.out = state.out.saturating_sub(tickets.len());
+    }
+
+    fn requeue(&self, deliveries: Vec<Delivery>) {
+        let mut state = self.lane.state.lock();
+        state.out = state.out.saturating_sub(deliveries.len());
+        for delivery in deliveries.into_iter().rev() {
+            state.waiting.push_front(delivery.message);
+        }
+        drop(state);
+        self.lane.arrived.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test]
+    async fn conforms() {
+        let name = Name::new("default").unwrap();
+        let make = |capacity| {
+            let queue = MemoryQueue::new([Name::new("default").unwrap()], capacity);
+            let subscriber = queue.subscribe(&Name::new("default").unwrap()).unwrap();
+            (Arc::new(queue) as Arc<dyn Publisher>, Arc::new(subscriber) as Arc<dyn Subscriber>)
+        };
+        conformance::run_all(&name, &make).await;
+    }
+}
