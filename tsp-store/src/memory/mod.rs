@@ -1,0 +1,110 @@
+//! The store in memory: B-trees behind one lock.
+//!
+//! It is for tests and for the simulation. Every iteration is in a fixed order and no call ever waits, so
+//! one seed gives one history and any executor can drive it. [`MemoryStore::dump`] shows all rows to a
+//! checker; [`MemoryStore::set_faults`] makes calls fail before they are applied, or lose their answer
+//! after.
+
+mod catalog;
+mod fire;
+mod ledger;
+mod rows;
+mod run;
+mod schedule;
+mod search;
+mod state;
+mod tasks;
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::book::ConfigBook;
+use crate::error::{Result, StoreError};
+
+pub use ledger::{Ledger, NodeRow, Occurrence};
+use state::State;
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fault {
+    #[default]
+    None,
+    /// It fails with [`StoreError::Unavailable`] and changes nothing.
+    Before,
+    /// A change is applied and its answer lost: [`StoreError::Unknown`]. A read is only
+    /// [`StoreError::Unavailable`].
+    After,
+}
+
+/// Asked once for each call, with the name of the trait's method.
+pub type FaultHook = Box<dyn FnMut(&'static str) -> Fault + Send>;
+
+pub struct MemoryStore {
+    shards: u16,
+    book: Arc<ConfigBook>,
+    state: Mutex<State>,
+    faults: Mutex<Option<FaultHook>>,
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("shards", &self.shards).finish_non_exhaustive()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store with this many logical shards, at least 1.
+    pub fn new(shards: u16) -> Self {
+        let shards = shards.max(1);
+        let book = Arc::new(ConfigBook::default());
+        let state = Mutex::new(State::new(shards, book.clone()));
+        Self { shards, book, state, faults: Mutex::new(None) }
+    }
+
+    /// From now on `hook` decides about the fault of each call.
+    pub fn set_faults(&self, hook: FaultHook) {
+        *self.faults.lock() = Some(hook);
+    }
+
+    pub fn clear_faults(&self) {
+        *self.faults.lock() = None;
+    }
+
+    /// All rows as they are in this moment. Never faulty.
+    pub fn dump(&self) -> Ledger {
+        self.state.lock().ledger()
+    }
+
+    fn fault(&self, call: &'static str) -> Fault {
+        self.faults.lock().as_mut().map_or(Fault::None, |hook| hook(call))
+    }
+
+    /// A call that may change something.
+    fn write<T>(&self, call: &'static str, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        match self.fault(call) {
+            Fault::None => work(&mut self.state.lock()),
+            Fault::Before => Err(unavailable(call)),
+            Fault::After => {
+                work(&mut self.state.lock())?;
+                Err(StoreError::Unknown(format!("the answer of `{call}` was lost by a fault")))
+            }
+        }
+    }
+
+    /// A call that changes nothing.
+    fn read<T>(&self, call: &'static str, work: impl FnOnce(&State) -> T) -> Result<T> {
+        match self.fault(call) {
+            Fault::None => Ok(work(&self.state.lock())),
+            Fault::Before | Fault::After => Err(unavailable(call)),
+        }
+    }
+}
+
+fn unavailable(call: &'static str) -> StoreError {
+    StoreError::Unavailable(format!("`{call}` failed by a fault"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! What workers do.
+
+use async_trait::async_trait;
+use tsp_core::task::{Status, Task};
+use tsp_core::transition::{Event, Refused};
+use tsp_core::{NodeId, TaskId, Timestamp};
+
+use super::MemoryStore;
+use super::state::State;
+use crate::error::Result;
+use crate::run::{Begin, Begun, Finish, Finished, RunStore};
+
+#[async_trait]
+impl RunStore for MemoryStore {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
+        self.write("begin", |state| Ok(batch.iter().map(|begin| state.begin(node, begin, now)).collect()))
+    }
+
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
+        self.write("finish", |state| Ok(batch.iter().map(|finish| state.finish(node, finish, now)).collect()))
+    }
+
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        self.write("release", |state| Ok(state.release(&batch, now)))
+    }
+
+    async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
+        self.read("executing", |state| {
+            let here = |task: &&Task| task.status == Status::Executing && task.node == Some(node);
+            state.rows.in_flight().filter(here).map(|task| (task.id, task.attempt)).collect()
+        })
+    }
+}
+
+impl State {
+    fn begin(&mut self, node: NodeId, begin: &Begin, now: Timestamp) -> Begun {
+        // The row that travelled saves a database a read; here the stored one is as near.
+        let Some(task) = self.rows.open(begin.id) else { return Begun::Drop(None) };
+        let runnable = self.policy(task.config).runnable();
+        let event = Event::Begin { version: begin.version, node, runnable, token: begin.token };
+        match self.apply(begin.id, &event, now) {
+            Ok(task) if task.status == Status::Executing => Begun::Run(Box::new(task)),
+            Ok(task) => Begun::Drop(Some(Box::new(task))),
+            Err(Refused::NotDue { due_at }) => Begun::Wait(due_at),
+            Err(_) => Begun::Drop(None),
+        }
+    }
+
+    fn finish(&mut self, node: NodeId, finish: &Finish, now: Timestamp) -> Finished {
+        let Some(task) = self.rows.open(finish.id) else { return Finished::TooLate };
+        let policy = self.policy(task.config);
+        let rules = policy.rules(finish.unit);
+        let event = Event::Finish { attempt: finish.attempt, node, verdict: &finish.verdict, rules };
+        match self.apply(finish.id, &event, now) {
+            Ok(task) => Finished::Saved(Box::new(task)),
+            Err(_) => Finished::TooLate,
+        }
+    }
+
+    /// 10 → 0 where the version is still the row's.
+    pub(super) fn release(&mut self, batch: &[(TaskId, i64)], now: Timestamp) -> Vec<Task> {
+        let released =
+            |(id, version): &(TaskId, i64)| self.apply(*id, &Event::Release { version: *version }, now).ok();
+        batch.iter().filter_map(released).collect()
+    }
+}

@@ -1,0 +1,188 @@
+//! All tables, and what several traits need of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tsp_core::config::TaskConfig;
+use tsp_core::retry::RetryPolicy;
+use tsp_core::task::Task;
+use tsp_core::transition::{Event, Refused, Rules, transition};
+use tsp_core::{AppId, ConfigId, KeyId, Name, NodeId, TaskId, Timestamp};
+
+use super::ledger::{Ledger, NodeRow, Occurrence};
+use super::rows::Rows;
+use crate::book::ConfigBook;
+use crate::catalog::{ApiKey, AuditEntry};
+use crate::idempotency::{Keep, Kept, StoredAnswer};
+use crate::schedule::{Cursor, Owner};
+use crate::tasks::Actor;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) shards: u16,
+    /// Holds the apps and configs themselves: there is no other table of them.
+    pub(super) book: Arc<ConfigBook>,
+    pub(super) rows: Rows,
+    pub(super) answers: BTreeMap<[u8; 32], KeptAnswer>,
+    pub(super) cursors: BTreeMap<ConfigId, Cursor>,
+    pub(super) occurrences: BTreeMap<(ConfigId, Timestamp), Occurrence>,
+    pub(super) nodes: Vec<NodeRow>,
+    /// Of the last taking of the shards.
+    pub(super) owner: Option<Owner>,
+    pub(super) keys: BTreeMap<KeyId, StoredKey>,
+    pub(super) slots: BTreeMap<u8, Timestamp>,
+    /// Oldest first.
+    pub(super) audit_log: Vec<AuditEntry>,
+    pub(super) config_seq: i64,
+    /// The last id given to an app, a config or a key; never used again.
+    last_id: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct KeptAnswer {
+    body_hash: [u8; 32],
+    pub(super) expires_at: Timestamp,
+    answer: StoredAnswer,
+}
+
+#[derive(Debug)]
+pub(super) struct StoredKey {
+    pub(super) key: ApiKey,
+    pub(super) hash: [u8; 32],
+}
+
+impl State {
+    pub(super) fn new(shards: u16, book: Arc<ConfigBook>) -> Self {
+        Self {
+            shards,
+            book,
+            rows: Rows::default(),
+            answers: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            occurrences: BTreeMap::new(),
+            nodes: Vec::new(),
+            owner: None,
+            keys: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            audit_log: Vec::new(),
+            config_seq: 0,
+            last_id: 0,
+        }
+    }
+
+    pub(super) fn next_id(&mut self) -> i64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(super) fn next_seq(&mut self) -> i64 {
+        self.config_seq += 1;
+        self.config_seq
+    }
+
+    pub(super) fn policy(&self, config: ConfigId) -> Policy {
+        Policy { config: self.book.config(config), fallback: RetryPolicy::default() }
+    }
+
+    /// Asks for the transition of an open row and saves it.
+    pub(super) fn apply(&mut self, id: TaskId, event: &Event<'_>, now: Timestamp) -> Result<Task, Refused> {
+        let task = self.rows.open(id).ok_or(Refused::AlreadyEnded)?;
+        let change = transition(task, event, now)?;
+        Ok(self.rows.save(change))
+    }
+
+    pub(super) fn owns(&self, owner: Owner) -> bool {
+        self.owner == Some(owner)
+    }
+
+    pub(super) fn note(
+        &mut self,
+        by: &Actor,
+        now: Timestamp,
+        action: &str,
+        subject: String,
+        detail: impl Into<String>,
+    ) {
+        self.audit_log.push(AuditEntry {
+            at: now,
+            actor: by.0.clone(),
+            action: action.to_owned(),
+            subject,
+            detail: detail.into(),
+        });
+    }
+
+    /// What was answered under this key before, if that still counts.
+    pub(super) fn kept<T, A>(&self, keep: Option<&Keep<A>>, now: Timestamp) -> Option<Kept<T>> {
+        let keep = keep?;
+        let kept = self.answers.get(&keep.hash).filter(|kept| kept.expires_at > now)?;
+        Some(if kept.body_hash == keep.body_hash {
+            Kept::Replayed(kept.answer.clone())
+        } else {
+            Kept::Mismatch
+        })
+    }
+
+    /// Keeps the answer if its caller wants that.
+    pub(super) fn keep<T>(&mut self, keep: Option<Keep<T>>, answer: &T) {
+        let Some(keep) = keep else { return };
+        if let Some(answer) = (keep.render)(answer) {
+            let kept = KeptAnswer { body_hash: keep.body_hash, expires_at: keep.expires_at, answer };
+            self.answers.insert(keep.hash, kept);
+        }
+    }
+
+    pub(super) fn app_name(&self, id: AppId) -> Option<Name> {
+        self.book.app_by_id(id).map(|app| app.name.clone())
+    }
+
+    pub(super) fn register_node(&mut self, name: &str, now: Timestamp) -> NodeId {
+        for node in &mut self.nodes {
+            node.alive = false;
+        }
+        let last = self.nodes.last().map_or(0, |node| node.id.get());
+        let id = NodeId::new(last + 1);
+        self.nodes.push(NodeRow { id, name: name.to_owned(), started_at: now, alive: true });
+        id
+    }
+
+    pub(super) fn ledger(&self) -> Ledger {
+        Ledger {
+            open: self.rows.all_open().cloned().collect(),
+            ended: self.rows.all_ended().cloned().collect(),
+            closed: self.rows.all_closed().cloned().collect(),
+            cursors: self.cursors.values().cloned().collect(),
+            occurrences: self.occurrences.values().copied().collect(),
+            nodes: self.nodes.clone(),
+            owner: self.owner,
+            audit_log: self.audit_log.clone(),
+        }
+    }
+}
+
+/// How the audit log names a config.
+pub(super) fn config_subject(config: &TaskConfig) -> String {
+    format!("{}/{}", config.app, config.spec.name)
+}
+
+/// What a config contributes to a transition. A config with open tasks is never deleted, so the fallback
+/// is only for rows that break this.
+pub(super) struct Policy {
+    config: Option<Arc<TaskConfig>>,
+    fallback: RetryPolicy,
+}
+
+impl Policy {
+    pub(super) fn rules(&self, unit: f64) -> Rules<'_> {
+        let spec = self.config.as_ref().map(|config| &config.spec);
+        Rules {
+            retry: spec.map_or(&self.fallback, |spec| &spec.retry),
+            unit,
+            deadline: spec.filter(|spec| spec.asynchronous.enabled).map(|spec| spec.asynchronous.deadline),
+        }
+    }
+
+    pub(super) fn runnable(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| config.runnable())
+    }
+}
