@@ -1,1 +1,20 @@
-//! The worker framework: TaskHandler and the batched pipeline.
+//! The worker framework: one pipeline on batches, with the handler left open.
+//!
+//! **receive → begin → run → outcome → finish → ack → feedback.** A [`TaskHandler`] is what a user
+//! writes; a [`TaskService`] begins and finishes for it. [`Pipeline`] holds the two batched steps, pure
+//! of time and tasks of the runtime, so that a simulation drives them; [`Worker`] runs them.
+
+mod handler;
+mod intake;
+mod lanes;
+mod observe;
+mod pipeline;
+mod service;
+mod worker;
+
+pub use handler::{TaskContext, TaskHandler};
+pub use intake::{Intake, Item};
+pub use lanes::Lanes;
+pub use pipeline::{BeginReport, Executed, Pipeline, Started};
+pub use service::{ServiceError, TaskService};
+pub use worker::{Worker, WorkerOptions};

@@ -102,8 +102,9 @@ impl TaskId {
 
     pub const fn shard(self) -> ShardId {
         let shard = (self.0 >> (SLOT_BITS + SEQUENCE_BITS)) & ((1 << SHARD_BITS) - 1);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "nine bits, masked above")]
-        ShardId(shard as u16)
+        #[expect(clippy::cast_sign_loss, reason = "nine bits, masked above")]
+        let shard = shard as u16;
+        ShardId(shard)
     }
 
     /// The lowest id that can be made at `at`, so that a range of time is a range of ids.

@@ -69,7 +69,7 @@ async fn requeued_messages_come_again(name: &Name, make: Make<'_>) {
 
 async fn ready_wakes_on_arrival(name: &Name, make: Make<'_>) {
     let (publisher, subscriber) = make(4);
-    let (_, results) = tokio::join!(subscriber.ready(), publisher.publish(name, messages(0..1)));
+    let ((), results) = tokio::join!(subscriber.ready(), publisher.publish(name, messages(0..1)));
     assert!(results[0].is_ok());
     subscriber.ready().await;
     assert_eq!(subscriber.take(1).len(), 1, "ready means that there is something");

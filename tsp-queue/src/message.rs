@@ -15,7 +15,7 @@ pub struct Message {
 }
 
 /// Names a delivery to the queue it came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// A message in a worker's hands. Until it is acknowledged or given back it takes up room.
