@@ -1,1 +1,19 @@
 //! The public wire types of TSP: JSON documents, error codes, header names.
+//!
+//! Documents are strict where they are read (no unknown fields) and plain where they are written. What a
+//! value means beyond its shape is checked by the server, which names every field that is wrong.
+
+pub mod duration;
+pub mod headers;
+pub mod id;
+pub mod problem;
+pub mod task;
+pub mod task_change;
+pub mod task_json;
+pub mod task_submit;
+pub mod time;
+
+pub use duration::Length;
+pub use id::Id;
+pub use problem::{ErrorCode, Errors, FieldError, Problem};
+pub use time::Time;
