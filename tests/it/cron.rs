@@ -1,0 +1,283 @@
+//! Schedules: each slot exactly once, nothing from the past, and the policies as they are written.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tsp_core::{Millis, Timestamp};
+
+use crate::harness::{APP, Arrival, Gate, Reply, Scene, now, past, time};
+
+fn every_second() -> Value {
+    json!({ "type": "every", "interval": "1s" })
+}
+
+fn at_every_second() -> Value {
+    json!({ "type": "cron", "expr": "* * * * * ?", "dialect": "quartz", "timezone": "UTC" })
+}
+
+/// How often each slot was called, in order.
+fn slots(arrivals: &[Arrival]) -> BTreeMap<Timestamp, usize> {
+    let mut slots = BTreeMap::new();
+    for arrival in arrivals {
+        *slots.entry(arrival.execute_at()).or_default() += 1;
+    }
+    slots
+}
+
+fn path_of(name: &str) -> String {
+    format!("/apps/{APP}/configs/{name}")
+}
+
+#[tokio::test]
+async fn both_forms_fire_on_the_second_and_each_slot_once() {
+    let scene = Scene::new().await;
+    scene.cron("every", &every_second(), |config| config).await;
+    scene.cron("cron", &at_every_second(), |config| config).await;
+    for name in ["every", "cron"] {
+        let path = format!("/{name}");
+        scene.receiver.nth_at(&path, 4).await;
+        let arrivals = scene.receiver.at(&path);
+        let slots = slots(&arrivals);
+        assert!(slots.values().all(|times| *times == 1), "{name}: {slots:?}");
+        let keys: Vec<_> = slots.keys().collect();
+        for pair in keys.windows(2) {
+            assert_eq!(pair[1].since(*pair[0]), Millis::from_secs(1), "{name}: a slot is missing: {slots:?}");
+        }
+        for arrival in &arrivals {
+            assert_eq!(arrival.execute_at().ms() % 1_000, 0);
+            assert!(arrival.lateness_ms() >= 0, "{name}: {} ms early", -arrival.lateness_ms());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kill_around_the_fire_time_neither_loses_nor_doubles_a_slot() {
+    let mut scene = Scene::new().await;
+    let misfire = json!({ "policy": "fire_all", "max": 100, "grace": "1h" });
+    for name in ["every", "cron"] {
+        let mut schedule = if name == "every" { every_second() } else { at_every_second() };
+        schedule["misfire"] = misfire.clone();
+        schedule["overlap"] = json!("allow");
+        scene.cron(name, &schedule, |config| config).await;
+    }
+    // Before, at and after the second, in steps that meet the look-ahead, the claim and the call.
+    for offset in [-600, -250, -60, -10, 0, 5, 15, 60] {
+        let seen = scene.receiver.count();
+        scene.receiver.nth(seen + 2).await;
+        let second = (now().ms() / 1_000 + 2) * 1_000;
+        past(Timestamp::from_ms(second + offset)).await;
+        scene.tsp.kill9().await;
+        scene.tsp.restart().await;
+    }
+    let seen = scene.receiver.count();
+    scene.receiver.nth(seen + 4).await;
+    scene.tsp.stop().await;
+    for name in ["every", "cron"] {
+        let arrivals = scene.receiver.at(&format!("/{name}"));
+        let slots = slots(&arrivals);
+        let (first, last) = (slots.keys().next().unwrap(), slots.keys().last().unwrap());
+        let wanted = last.since(*first).ms() / 1_000 + 1;
+        assert_eq!(i64::try_from(slots.len()), Ok(wanted), "{name}: a slot is missing: {slots:?}");
+        // A call cut off by the kill is repeated as the next attempt of the same task; it is no second task.
+        for slot in slots.keys() {
+            let of_slot: Vec<_> = arrivals.iter().filter(|one| one.execute_at() == *slot).collect();
+            assert!(of_slot.iter().all(|one| one.task() == of_slot[0].task()), "{name}: {slot} has two tasks");
+            let attempts: Vec<_> = of_slot.iter().map(|one| one.attempt()).collect();
+            assert!(attempts.is_sorted_by(|a, b| a < b), "{name}: {slot} was attempted {attempts:?}");
+        }
+        assert!(arrivals.iter().all(|one| one.lateness_ms() >= 0), "{name}: an early callback");
+    }
+}
+
+#[tokio::test]
+async fn enabling_resuming_and_editing_never_fire_the_past() {
+    let scene = Scene::new().await;
+    let mut schedule = every_second();
+    schedule["misfire"] = json!({ "policy": "fire_all", "max": 100, "grace": "1h" });
+    scene.cron("tick", &schedule, |config| config).await;
+    for (off, on) in [("disable", "enable"), ("pause", "resume")] {
+        let count = scene.receiver.count();
+        scene.receiver.nth(count + 1).await;
+        scene.api.act(&format!("{}/{off}", path_of("tick"))).await.expect(200);
+        let from = now();
+        past(from.plus(Millis::from_ms(3_200))).await;
+        let before = scene.receiver.count();
+        let resumed_at = now();
+        scene.api.act(&format!("{}/{on}", path_of("tick"))).await.expect(200);
+        scene.receiver.nth(before + 2).await;
+        for arrival in &scene.receiver.arrivals()[before..] {
+            // A task that was made within the look-ahead before the switch is not the past.
+            let slot = arrival.execute_at();
+            let between = slot > from.plus(Millis::from_ms(1_100)) && slot < resumed_at;
+            assert!(!between, "{on} at {resumed_at} fired {slot}, {off}d from {from}");
+        }
+    }
+    let edited_at = now();
+    let hourly = json!({ "schedule": { "type": "every", "interval": "1h" } });
+    scene.api.patch(&path_of("tick"), &hourly).await.expect(200);
+    let next = scene.api.get(&path_of("tick")).await.expect(200);
+    let next = time(next["next_fire_at"].as_str().expect("an enabled schedule has a next fire"));
+    assert!(next > edited_at && next.ms() % 3_600_000 == 0, "{next}");
+}
+
+#[tokio::test]
+async fn a_new_schedule_does_not_fire_what_lies_before_it() {
+    let scene = Scene::new().await;
+    let made_at = now();
+    let mut schedule = every_second();
+    schedule["misfire"] = json!({ "policy": "fire_all", "max": 100, "grace": "1h" });
+    schedule["anchor"] = json!(made_at.minus(Millis::from_days(1)).to_string());
+    scene.cron("new", &schedule, |config| config).await;
+    assert!(scene.receiver.nth(1).await.execute_at() >= made_at);
+}
+
+/// Stops the service over several slots and says which of them were called after all, with the time of
+/// the restart.
+async fn after_outage(misfire: Value, outage: Millis) -> (Vec<Timestamp>, Timestamp) {
+    let mut scene = Scene::new().await;
+    let mut schedule = every_second();
+    schedule["misfire"] = misfire;
+    schedule["overlap"] = json!("allow");
+    scene.cron("tick", &schedule, |config| config).await;
+    scene.receiver.nth(1).await;
+    scene.tsp.stop().await;
+    let stopped = now();
+    let before = scene.receiver.count();
+    past(stopped.plus(outage)).await;
+    scene.tsp.restart().await;
+    let started = now();
+    // Two slots after the start: by then the missed ones have been decided on.
+    let end = started.plus(Millis::from_secs(2));
+    let all = scene
+        .receiver
+        .until("the slots after the outage".to_owned(), move |all| {
+            all.iter().any(|one| one.execute_at() >= end)
+        })
+        .await;
+    let called = all[before..].iter().map(Arrival::execute_at);
+    (called.filter(|slot| *slot < started.minus(Millis::from_ms(1_000))).collect(), started)
+}
+
+#[tokio::test]
+async fn fire_once_makes_only_the_newest_missed_slot() {
+    let misfire = json!({ "policy": "fire_once", "grace": "1h" });
+    let (missed, started) = after_outage(misfire, Millis::from_ms(4_300)).await;
+    assert!(missed.len() <= 1, "the newest alone should come, and it may be in the last second: {missed:?}");
+    assert!(missed.iter().all(|slot| started.since(*slot) < Millis::from_ms(3_000)), "{missed:?} of {started}");
+}
+
+#[tokio::test]
+async fn fire_all_makes_each_up_to_its_limit() {
+    let misfire = json!({ "policy": "fire_all", "max": 100, "grace": "1h" });
+    let (missed, _) = after_outage(misfire, Millis::from_ms(5_300)).await;
+    assert!((3..=6).contains(&missed.len()), "{missed:?}");
+    assert!(missed.windows(2).all(|pair| pair[1] > pair[0]), "oldest first: {missed:?}");
+    let misfire = json!({ "policy": "fire_all", "max": 2, "grace": "1h" });
+    let (missed, _) = after_outage(misfire, Millis::from_ms(6_300)).await;
+    assert!(missed.len() <= 2, "the newest two: {missed:?}");
+}
+
+#[tokio::test]
+async fn skip_drops_what_is_older_than_its_grace() {
+    let misfire = json!({ "policy": "skip", "grace": "100ms" });
+    let (missed, _) = after_outage(misfire, Millis::from_ms(4_300)).await;
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+/// Holds the first occurrence open for three slots and says which slots were called.
+async fn held(overlap: &str) -> (Vec<Timestamp>, Timestamp) {
+    let scene = Scene::new().await;
+    let gate = Gate::closed();
+    scene.receiver.script("/tick", vec![Reply::ok().after(&gate), Reply::ok()]);
+    let mut schedule = every_second();
+    schedule["overlap"] = json!(overlap);
+    scene.cron("tick", &schedule, |config| config).await;
+    let first = scene.receiver.nth(1).await;
+    past(first.execute_at().plus(Millis::from_ms(3_300))).await;
+    let opened = now();
+    gate.open();
+    let end = opened.plus(Millis::from_ms(1_500));
+    let all = scene
+        .receiver
+        .until("the slots after".to_owned(), move |all| all.iter().any(|one| one.execute_at() > end))
+        .await;
+    (all.iter().map(Arrival::execute_at).collect(), opened)
+}
+
+#[tokio::test]
+async fn overlap_skip_passes_over_slots_while_one_is_open() {
+    let (slots, opened) = held("skip").await;
+    // The slot after the opening may have been decided within the look-ahead, while one was still open.
+    let during: Vec<_> = slots[1..].iter().filter(|slot| **slot < opened).collect();
+    assert!(during.is_empty(), "{during:?} were called although an occurrence was open until {opened}");
+}
+
+#[tokio::test]
+async fn overlap_allow_calls_every_slot() {
+    let (slots, _) = held("allow").await;
+    for pair in slots.windows(2) {
+        assert_eq!(pair[1].since(pair[0]), Millis::from_secs(1), "{slots:?}");
+    }
+}
+
+#[tokio::test]
+async fn overlap_queue_one_makes_up_for_one_slot() {
+    let (slots, opened) = held("queue_one").await;
+    let waited: Vec<_> = slots[1..].iter().filter(|slot| **slot < opened).collect();
+    assert_eq!(waited.len(), 1, "one occurrence waits and runs when the open one has ended: {slots:?}");
+}
+
+#[tokio::test]
+async fn a_run_by_hand_answers_as_a_submit_and_leaves_the_schedule_alone() {
+    let scene = Scene::new().await;
+    let hourly = json!({ "type": "every", "interval": "1h" });
+    scene.cron("nightly", &hourly, |config| config.set("payload", json!({ "by": "schedule" }))).await;
+    let path = path_of("nightly");
+    let before = scene.api.get(&path).await.expect(200)["next_fire_at"].clone();
+    let run = scene.api.post(&format!("{path}/run"), &json!({ "payload": { "by": "hand" } })).await;
+    let run = run.expect(201);
+    let arrival = scene.receiver.nth(1).await;
+    assert_eq!(run["task"]["id"], arrival.task());
+    assert_eq!(serde_json::from_slice::<Value>(&arrival.body).unwrap(), json!({ "by": "hand" }));
+    assert_eq!(scene.api.get(&path).await.expect(200)["next_fire_at"], before);
+    let task = json!({ "config": "nightly" });
+    scene.api.post(&format!("/apps/{APP}/tasks"), &task).await.refused(409, "wrong_kind");
+}
+
+#[tokio::test]
+async fn fires_and_preview_agree_and_know_daylight_saving() {
+    let scene = Scene::new().await;
+    let schedule = json!({ "type": "cron", "expr": "0 30 2 * * ?", "timezone": "Europe/Berlin" });
+    scene.cron("nightly", &schedule, |config| config).await;
+    let from = "2027-03-26T00:00:00Z";
+    let path = format!("{}/fires?count=5&from={from}", path_of("nightly"));
+    let fires = scene.api.get(&path).await.expect(200);
+    let preview = json!({ "schedule": schedule, "count": 5, "from": from });
+    let preview = scene.api.post("/schedules/preview", &preview).await.expect(200);
+    assert_eq!(fires["items"], preview["items"]);
+    let items = fires["items"].as_array().expect("fires have items");
+    assert_eq!(items.len(), 5, "{fires:#}");
+    assert!(items.iter().any(|item| item["note"].is_string()), "02:30 does not exist on March 28: {fires:#}");
+}
+
+#[tokio::test]
+async fn an_occurrence_fans_out_into_parts() {
+    let scene = Scene::new().await;
+    let hourly = json!({ "type": "every", "interval": "1h" });
+    let made = scene.api.config(APP, {
+        let url = scene.receiver.url("/parts");
+        crate::harness::Config::cron("parts", &url, &hourly).set("sharding_count", json!(4))
+    });
+    made.await;
+    let run = scene.api.post(&format!("{}/run", path_of("parts")), &json!({})).await.expect(201);
+    let parent = run["task"]["id"].as_str().expect("the parent has an id").to_owned();
+    scene.receiver.nth(4).await;
+    let mut seen: Vec<_> = scene.receiver.arrivals().iter().map(|one| one.header("tsp-sharding-id").to_owned()).collect();
+    seen.sort();
+    assert_eq!(seen, ["0", "1", "2", "3"]);
+    for arrival in scene.receiver.arrivals() {
+        assert_eq!(arrival.header("tsp-sharding-count"), "4");
+        assert_eq!(arrival.header("tsp-parent-id"), parent);
+    }
+    scene.api.wait_for_end(&parent, "succeeded").await;
+}

@@ -1,0 +1,77 @@
+//! Builders of the two documents that nearly every test sends.
+
+use serde_json::{Value, json};
+use tsp_core::{Millis, Timestamp};
+
+use super::now;
+
+/// A config; the defaults of the API are left to the API.
+#[derive(Clone, Debug)]
+pub(crate) struct Config(Value);
+
+impl Config {
+    pub(crate) fn delayed(name: &str, url: &str) -> Self {
+        Self(json!({ "name": name, "kind": "delayed", "target": { "type": "http", "url": url } }))
+    }
+
+    pub(crate) fn cron(name: &str, url: &str, schedule: &Value) -> Self {
+        Self(json!({
+            "name": name, "kind": "cron", "target": { "type": "http", "url": url }, "schedule": schedule,
+        }))
+    }
+
+    /// Sets a top-level field.
+    pub(crate) fn set(mut self, field: &str, value: Value) -> Self {
+        self.0[field] = value;
+        self
+    }
+
+    pub(crate) fn json(self) -> Value {
+        self.0
+    }
+}
+
+/// Every attempt after the first waits `delay`.
+pub(crate) fn backoff(max_attempts: u32, delay: &str) -> Value {
+    json!({ "max_attempts": max_attempts, "jitter": 0, "backoff": { "type": "list", "delays": [delay] } })
+}
+
+/// A submit.
+#[derive(Clone, Debug)]
+pub(crate) struct Task(Value);
+
+impl Task {
+    /// Due now.
+    pub(crate) fn of(config: &str) -> Self {
+        Self(json!({ "config": config }))
+    }
+
+    pub(crate) fn key(self, key: &str) -> Self {
+        self.set("key", json!(key))
+    }
+
+    pub(crate) fn delay(self, delay: &str) -> Self {
+        self.set("delay", json!(delay))
+    }
+
+    pub(crate) fn at(self, at: Timestamp) -> Self {
+        self.set("execute_at", json!(at.to_string()))
+    }
+
+    pub(crate) fn in_ms(self, ms: i64) -> Self {
+        self.at(now().plus(Millis::from_ms(ms)))
+    }
+
+    pub(crate) fn payload(self, payload: Value) -> Self {
+        self.set("payload", payload)
+    }
+
+    pub(crate) fn set(mut self, field: &str, value: Value) -> Self {
+        self.0[field] = value;
+        self
+    }
+
+    pub(crate) fn json(self) -> Value {
+        self.0
+    }
+}

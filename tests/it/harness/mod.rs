@@ -1,0 +1,65 @@
+//! What every test stands on: the real executable as a child process, a receiver that the test
+//! programs and waits on, and a small client for the API.
+//!
+//! Nothing here sleeps. A test waits on the n-th arrival, on the end of a process, or, where only
+//! the API can say it, through [`api::Api::wait_until`], the one place that polls.
+
+pub(crate) mod api;
+pub(crate) mod dice;
+pub(crate) mod documents;
+pub(crate) mod figures;
+pub(crate) mod process;
+pub(crate) mod receiver;
+pub(crate) mod scene;
+pub(crate) mod temp;
+pub(crate) mod turn;
+
+use std::time::Duration;
+
+pub(crate) use api::{Answer, Api, header};
+pub(crate) use dice::Dice;
+pub(crate) use documents::{Config, Task, backoff};
+pub(crate) use process::{BOOTSTRAP_KEY, Tsp};
+pub(crate) use receiver::{Arrival, Gate, Receiver, Reply};
+pub(crate) use scene::{APP, Scene, id_of};
+pub(crate) use temp::TempDir;
+use tsp_core::{Clock, SystemClock, Timestamp};
+
+/// The longest that any single thing may take before a test gives up on it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The time that the service goes by when it is embedded: the machine's.
+pub(crate) fn now() -> Timestamp {
+    SystemClock::new().now()
+}
+
+/// Reads a time of the API.
+#[track_caller]
+pub(crate) fn time(text: &str) -> Timestamp {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(at) => Timestamp::from_ms(at.as_millisecond()),
+        Err(e) => panic!("`{text}` is no time: {e}"),
+    }
+}
+
+/// Waits for `future`, at most [`PATIENCE`]; `what` says in the failure what did not come.
+#[track_caller]
+pub(crate) fn in_time<W: std::fmt::Display, F: Future>(
+    what: W,
+    future: F,
+) -> impl Future<Output = F::Output> + use<W, F> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(PATIENCE, future).await {
+            Ok(value) => value,
+            Err(_) => panic!("{what} did not come within {PATIENCE:?} (waited for at {caller})"),
+        }
+    }
+}
+
+/// Waits until the machine's clock has passed `moment`: a point in the story of the test, such as the
+/// end of an outage that must outlast a due time. It is no substitute for a signal.
+pub(crate) async fn past(moment: Timestamp) {
+    let left = moment.since(now()).to_std();
+    tokio::time::sleep_until(tokio::time::Instant::now() + left).await;
+}
