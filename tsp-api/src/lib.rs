@@ -8,9 +8,6 @@ pub mod headers;
 pub mod id;
 pub mod problem;
 pub mod task;
-pub mod task_change;
-pub mod task_json;
-pub mod task_submit;
 pub mod time;
 
 pub use duration::Length;
