@@ -1,1 +1,3 @@
 //! HTTP callbacks on the worker framework.
+
+pub mod http;

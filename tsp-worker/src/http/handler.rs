@@ -1,0 +1,147 @@
+//! The HTTP handler: from a begun attempt to its verdict.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use http::header::HeaderValue;
+use http_body_util::Full;
+use parking_lot::RwLock;
+use thiserror::Error;
+use tokio::time::Instant;
+use tracing::debug;
+use tsp_core::config::TaskConfig;
+use tsp_core::egress::EgressPolicy;
+use tsp_core::entropy::Entropy;
+use tsp_core::ids::ConfigId;
+use tsp_core::outcome::Verdict;
+use tsp_core::task::Task;
+use tsp_core::time::Timestamp;
+
+use super::answer::judge;
+use super::client::{Answer, Client, ClientSettings};
+use super::failure::CallError;
+use super::request;
+use super::target::{PreparedTarget, TargetError};
+
+/// The most configs whose targets are kept ready.
+const PREPARED_MAX: usize = 10_000;
+
+/// One begun attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// As it stands after begin: its `attempt` is the one that is sent.
+    pub task: &'a Task,
+    pub config: &'a TaskConfig,
+    /// Sent where given (asynchronous configs).
+    pub completion_token: Option<&'a str>,
+    /// When the attempt was begun, for the signature and dates in the answer.
+    pub now: Timestamp,
+}
+
+/// Settings of which no client can be made.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    #[error("the user agent is no header value")]
+    UserAgent,
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What was made of a config.
+#[derive(Debug)]
+struct Prepared {
+    /// Of the config.
+    version: i64,
+    target: Result<Arc<PreparedTarget>, TargetError>,
+}
+
+/// Calls HTTP targets. One per egress profile, shared by all workers of a process.
+#[derive(Debug)]
+pub struct HttpHandler {
+    client: Client,
+    policy: Arc<EgressPolicy>,
+    entropy: Arc<dyn Entropy>,
+    user_agent: HeaderValue,
+    prepared: RwLock<HashMap<ConfigId, Prepared>>,
+}
+
+impl HttpHandler {
+    pub fn new(settings: &ClientSettings, entropy: Arc<dyn Entropy>) -> Result<Self, SetupError> {
+        let policy = Arc::new(settings.policy.clone());
+        Ok(Self {
+            client: Client::new(Arc::clone(&policy), settings)?,
+            policy,
+            entropy,
+            user_agent: HeaderValue::from_str(&settings.user_agent).map_err(|_| SetupError::UserAgent)?,
+            prepared: RwLock::default(),
+        })
+    }
+
+    /// Runs one attempt to its verdict, within the config's time-outs. It never fails: what goes wrong is
+    /// a verdict too. Dropping the future closes the connection; the callee may have acted.
+    pub async fn call(&self, call: &Call<'_>) -> Verdict {
+        let prepared = self.prepare(call.config);
+        let request = prepared.and_then(|target| Ok((self.request(&target, call)?, target)));
+        let (request, target) = match request {
+            Ok(ready) => ready,
+            Err(error) => {
+                debug!(task = call.task.id.get(), %error, "callback not sent");
+                return error.verdict();
+            }
+        };
+        match self.send(&target, request).await {
+            Ok(answer) => judge(&answer, call.task, call.config, call.now),
+            Err(error) => {
+                let reason = error.reason();
+                debug!(task = call.task.id.get(), attempt = call.task.attempt, reason, %error, "callback failed");
+                error.verdict()
+            }
+        }
+    }
+
+    /// The part of the requests that is the same for all tasks of a config, made once per version.
+    pub fn prepare(&self, config: &TaskConfig) -> Result<Arc<PreparedTarget>, TargetError> {
+        if let Some(prepared) = self.prepared.read().get(&config.id)
+            && prepared.version == config.version
+        {
+            return prepared.target.clone();
+        }
+        let target = self.prepare_unsaved(config);
+        let mut prepared = self.prepared.write();
+        if prepared.len() >= PREPARED_MAX {
+            prepared.clear();
+        }
+        prepared.insert(config.id, Prepared { version: config.version, target: target.clone() });
+        target
+    }
+
+    /// The same for a config that has no version of its own yet, such as that of a test call.
+    pub fn prepare_unsaved(&self, config: &TaskConfig) -> Result<Arc<PreparedTarget>, TargetError> {
+        PreparedTarget::new(config, &self.policy, &self.user_agent, &self.client).map(Arc::new)
+    }
+
+    /// The request of one attempt.
+    pub fn request(
+        &self,
+        target: &PreparedTarget,
+        call: &Call<'_>,
+    ) -> Result<Request<Full<Bytes>>, TargetError> {
+        request::build(target, call, &*self.entropy)
+    }
+
+    /// One exchange within the target's time-outs.
+    pub async fn send(
+        &self,
+        target: &PreparedTarget,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, CallError> {
+        self.client.send(&target.pool, request, target.timeouts).await
+    }
+
+    /// Closes connections that have been idle for too long. To be called every few seconds.
+    pub fn close_idle(&self, now: Instant) {
+        self.client.close_idle(now);
+    }
+}

@@ -1,0 +1,33 @@
+//! Callbacks over HTTP: one guarded client, one request and one reading of the answer (API.md
+//! section 5, reference http-callbacks).
+
+mod answer;
+mod client;
+mod connection;
+mod connector;
+mod failure;
+mod handler;
+mod pool;
+mod request;
+mod resolver;
+mod retry_after;
+mod sign;
+mod stream;
+mod target;
+mod traceparent;
+mod tsp_result;
+
+#[cfg(test)]
+mod fault_server;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod fixtures;
+
+pub use self::answer::judge;
+pub use self::client::{Answer, ClientSettings};
+pub use self::connector::ConnectError;
+pub use self::failure::CallError;
+pub use self::handler::{Call, HttpHandler, SetupError};
+pub use self::resolver::{Lookup, LookupError, SystemLookup};
+pub use self::target::{PreparedTarget, TargetError};
