@@ -1,1 +1,53 @@
 //! The HTTP API of TSP.
+//!
+//! [`router`] makes the routes from a [`WebState`]; [`serve`] answers on a listener. Every operation is a
+//! file of its own: handler, OpenAPI document and tests together. The modules named below are what all of
+//! them share.
+//!
+//! * [`auth`]: who calls, and what they may do. [`rate`]: how often.
+//! * [`body`], [`query`], [`path`]: what they send, read strictly. [`shape`] names every wrong field.
+//! * [`error`]: what is told to them when it is wrong; [`edge`] gives it its request id.
+//! * [`idempotency`]: how a repeat gets the first answer.
+//!
+//! This crate does not know the queue, the fetcher or the wiring: it is handed [`ports`].
+
+pub mod auth;
+pub mod body;
+pub mod edge;
+pub mod error;
+pub mod idempotency;
+pub mod lookup;
+mod openapi;
+pub mod path;
+pub mod ports;
+pub mod query;
+pub mod rate;
+pub mod shape;
+pub mod state;
+
+pub use error::ApiError;
+pub use ports::{DevHooks, Readiness, WakeHints};
+pub use state::{WebParts, WebSettings, WebState};
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use utoipa_axum::router::OpenApiRouter;
+
+/// All routes. The state is shared with the wiring, which keeps nothing else of this crate.
+pub fn router(state: Arc<WebState>) -> Router {
+    let (router, document) = operations().split_for_parts();
+    let document = openapi::finish(document);
+    let _ = document;
+    router
+        .fallback(edge::no_route)
+        .method_not_allowed_fallback(edge::no_method)
+        .layer(from_fn_with_state(state.clone(), edge::edge))
+        .with_state(state)
+}
+
+/// Every documented operation.
+fn operations() -> OpenApiRouter<Arc<WebState>> {
+    OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", OpenApiRouter::new())
+}

@@ -1,0 +1,80 @@
+//! Keys as they were a moment ago, so that a request costs a hash and a look into a map.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::time::{Duration, Instant};
+use tsp_core::KeyId;
+use tsp_core::config::Secret;
+use tsp_store::catalog::ApiKey;
+
+use crate::error::ApiResult;
+use crate::rate::Bucket;
+use crate::state::WebState;
+
+/// How long a key is believed without asking the store: a removed key stops within 5 s everywhere
+/// (API.md section 1), and the look-up itself takes time too.
+const BELIEVED: Duration = Duration::from_secs(4);
+/// Beyond this many, those not believed any more are dropped.
+const KEYS_MAX: usize = 10_000;
+
+/// A key with its rate limit's bucket, which outlives the refreshes of the key.
+#[derive(Debug)]
+pub(crate) struct KnownKey {
+    pub(crate) key: ApiKey,
+    pub(crate) bucket: Option<Arc<Bucket>>,
+    read_at: Instant,
+}
+
+/// Known keys by their SHA-256. Unknown ones are not remembered: their number is the callers' choice.
+#[derive(Debug)]
+pub(crate) struct KeyCache {
+    bootstrap: Option<[u8; 32]>,
+    keys: RwLock<HashMap<[u8; 32], Arc<KnownKey>>>,
+}
+
+impl KeyCache {
+    pub(crate) fn new(bootstrap: Option<&Secret>) -> Self {
+        let bootstrap = bootstrap.map(|key| Sha256::digest(key.expose().as_bytes()).into());
+        Self { bootstrap, keys: RwLock::default() }
+    }
+
+    /// Compared in constant time, although a hash tells little.
+    pub(crate) fn is_bootstrap(&self, hash: &[u8; 32]) -> bool {
+        self.bootstrap.is_some_and(|own| own.ct_eq(hash).into())
+    }
+
+    pub(crate) async fn find(&self, state: &WebState, hash: &[u8; 32]) -> ApiResult<Option<Arc<KnownKey>>> {
+        let now = Instant::now();
+        let known = self.keys.read().get(hash).cloned();
+        if let Some(known) = &known
+            && now.duration_since(known.read_at) < BELIEVED
+        {
+            return Ok(Some(known.clone()));
+        }
+        let Some(key) = state.store.key_by_hash(hash).await? else {
+            self.keys.write().remove(hash);
+            return Ok(None);
+        };
+        let kept = known.and_then(|known| known.bucket.clone());
+        let bucket = key.rate_limit.map(|limit| {
+            let kept = kept.filter(|bucket| bucket.limit() == limit);
+            kept.unwrap_or_else(|| Arc::new(Bucket::new(limit, now)))
+        });
+        let known = Arc::new(KnownKey { key, bucket, read_at: now });
+        let mut keys = self.keys.write();
+        if keys.len() >= KEYS_MAX {
+            keys.retain(|_, known| now.duration_since(known.read_at) < BELIEVED);
+        }
+        keys.insert(*hash, known.clone());
+        Ok(Some(known))
+    }
+
+    /// A deleted key stops at once in this process.
+    pub(crate) fn forget(&self, id: KeyId) {
+        self.keys.write().retain(|_, known| known.key.id != id);
+    }
+}

@@ -1,0 +1,181 @@
+//! Bodies: JSON, read strictly, with every wrong field named.
+
+use std::sync::Arc;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tsp_api::{ErrorCode, Errors};
+use utoipa::ToSchema;
+
+use crate::error::{ApiError, ApiResult};
+use crate::shape;
+use crate::state::WebState;
+
+/// The whole body, declared as JSON and at most as long as [`crate::WebSettings::body_bytes_max`].
+#[derive(Debug, Clone)]
+pub struct RawJson(pub Bytes);
+
+/// A JSON document. What has the wrong shape was left out of `value` and stands in `errors`, so that what
+/// the handler finds wrong with the rest is told in the same answer.
+#[derive(Debug)]
+pub struct Json<T> {
+    pub value: T,
+    pub errors: Errors,
+    /// As it was sent, for idempotency keys and raw payloads.
+    pub raw: Bytes,
+}
+
+/// As [`Json`], and an empty body without a content type is `{}`.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub Json<T>);
+
+impl FromRequest<Arc<WebState>> for RawJson {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<WebState>) -> Result<Self, ApiError> {
+        require_json(request.headers())?;
+        Ok(Self(read_all(request.into_body(), state.settings.body_bytes_max()).await?))
+    }
+}
+
+impl<T: DeserializeOwned + ToSchema> FromRequest<Arc<WebState>> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<WebState>) -> Result<Self, ApiError> {
+        let RawJson(raw) = RawJson::from_request(request, state).await?;
+        Self::parse(raw)
+    }
+}
+
+impl<T: DeserializeOwned + ToSchema> FromRequest<Arc<WebState>> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<WebState>) -> Result<Self, ApiError> {
+        let declared = request.headers().contains_key(header::CONTENT_TYPE);
+        if declared {
+            require_json(request.headers())?;
+        }
+        let raw = read_all(request.into_body(), state.settings.body_bytes_max()).await?;
+        if raw.is_empty() {
+            return Json::parse(Bytes::from_static(b"{}")).map(Self);
+        }
+        if declared { Json::parse(raw).map(Self) } else { Err(not_json()) }
+    }
+}
+
+impl<T: DeserializeOwned + ToSchema> Json<T> {
+    pub fn parse(raw: Bytes) -> ApiResult<Self> {
+        let error = match serde_json::from_slice::<T>(&raw) {
+            Ok(value) => return Ok(Self { value, errors: Errors::new(), raw }),
+            Err(error) => error,
+        };
+        let Ok(mut tree) = serde_json::from_slice::<Value>(&raw) else {
+            return Err(invalid_json(&error));
+        };
+        let errors = shape::prune::<T>(&mut tree);
+        match serde_json::from_slice::<T>(&serde_json::to_vec(&tree).unwrap_or_default()) {
+            Ok(value) if !errors.is_empty() => Ok(Self { value, errors, raw }),
+            // Fields given twice, or a required field that was wrong or is missing.
+            Ok(_) => Err(invalid_json(&error)),
+            Err(_) if !errors.is_empty() => Err(errors.into()),
+            Err(error) => Err(ApiError::new(ErrorCode::InvalidField, error.to_string())),
+        }
+    }
+
+    /// The document, if nothing is wrong with its shape.
+    pub fn checked(self) -> ApiResult<T> {
+        if self.errors.is_empty() { Ok(self.value) } else { Err(self.errors.into()) }
+    }
+}
+
+fn invalid_json(error: &serde_json::Error) -> ApiError {
+    ApiError::new(ErrorCode::InvalidJson, error.to_string())
+}
+
+/// 415 unless the content type is `application/json` or a dialect of it.
+pub fn require_json(headers: &HeaderMap) -> ApiResult<()> {
+    let declared =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = declared.split(';').next().unwrap_or_default().trim();
+    let (kind, subtype) = media_type.split_once('/').unwrap_or_default();
+    let dialect = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
+    if kind.eq_ignore_ascii_case("application") && dialect.eq_ignore_ascii_case("json") {
+        Ok(())
+    } else {
+        Err(not_json())
+    }
+}
+
+fn not_json() -> ApiError {
+    ApiError::new(ErrorCode::UnsupportedMediaType, "send JSON with `Content-Type: application/json`")
+}
+
+/// The whole body, or 413. A declared length is believed, so that nothing is read in vain.
+pub async fn read_all(body: Body, bytes_max: usize) -> ApiResult<Bytes> {
+    let too_large =
+        || ApiError::new(ErrorCode::TooLarge, format!("the body may have at most {bytes_max} bytes"));
+    let declared = HttpBody::size_hint(&body).lower();
+    if usize::try_from(declared).map_or(true, |length| length > bytes_max) {
+        return Err(too_large());
+    }
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(ApiError::new(ErrorCode::InvalidJson, "the body ended before it was complete")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Doc {
+        #[serde(default)]
+        name: Option<String>,
+    }
+
+    fn code(body: &'static str) -> Option<ErrorCode> {
+        match Json::<Doc>::parse(Bytes::from_static(body.as_bytes())) {
+            Ok(json) => json.errors.code(),
+            Err(error) => Some(error.code()),
+        }
+    }
+
+    #[test]
+    fn tells_bad_json_from_bad_fields() {
+        assert_eq!(code("{"), Some(ErrorCode::InvalidJson));
+        assert_eq!(code(""), Some(ErrorCode::InvalidJson));
+        assert_eq!(code("{\"name\":\"a\",\"name\":\"b\"}"), Some(ErrorCode::InvalidJson));
+        assert_eq!(code("{\"name\": 1}"), Some(ErrorCode::InvalidField));
+        assert_eq!(code("[]"), Some(ErrorCode::InvalidField));
+        assert_eq!(code("{\"x\": 1}"), Some(ErrorCode::UnknownField));
+        assert_eq!(code("{\"name\": null}"), None);
+        let json = Json::<Doc>::parse(Bytes::from_static(b"{\"name\":\"a\",\"x\":1}")).unwrap();
+        assert_eq!(json.value.name.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn only_json_is_read() {
+        let mut headers = HeaderMap::new();
+        assert!(require_json(&headers).is_err());
+        for (declared, good) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/merge-patch+json", true),
+            ("text/json", false),
+            ("application/x-www-form-urlencoded", false),
+        ] {
+            headers.insert(header::CONTENT_TYPE, declared.parse().unwrap());
+            assert_eq!(require_json(&headers).is_ok(), good, "{declared}");
+        }
+    }
+}

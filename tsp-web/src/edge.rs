@@ -1,0 +1,139 @@
+//! The outermost layer: request ids, problem documents, panics, rate limit headers.
+//!
+//! One layer instead of a stack of them, because each costs an allocation per request.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use http::HeaderValue;
+use http::request::Parts;
+use tsp_api::ErrorCode;
+use tsp_api::headers::{RATE_LIMIT, RATE_LIMIT_POLICY, X_REQUEST_ID};
+use tsp_core::Entropy;
+
+use crate::error::ApiError;
+use crate::rate::RateState;
+use crate::state::WebState;
+
+/// The longest request id of a caller that is taken over.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Makes request ids: random for the process, counted within it, so that no random numbers are drawn
+/// for each request.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    prefix: String,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(crate) fn new(entropy: &dyn Entropy) -> Self {
+        let mut bytes = [0; 8];
+        entropy.fill(&mut bytes);
+        Self { prefix: hex::encode(bytes), next: AtomicU64::new(1) }
+    }
+
+    fn make(&self) -> String {
+        format!("{}-{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What is known about the request at hand; in its extensions, shared with the layer.
+#[derive(Debug, Clone)]
+pub struct RequestContext(Arc<Context>);
+
+#[derive(Debug)]
+struct Context {
+    request_id: String,
+    rate: OnceLock<RateState>,
+}
+
+impl RequestContext {
+    pub fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
+    /// Noted by authentication, shown in the answer's headers.
+    pub(crate) fn note_rate(&self, rate: RateState) {
+        // The first note stands: a request is charged once before its answer.
+        let _ = self.0.rate.set(rate);
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let context = parts.extensions.get::<Self>().cloned();
+        context.ok_or_else(|| ApiError::internal("the edge layer is missing"))
+    }
+}
+
+/// The layer.
+pub(crate) async fn edge(State(state): State<Arc<WebState>>, mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_sane(id));
+    let request_id = given.map_or_else(|| state.request_ids.make(), str::to_owned);
+    let context = RequestContext(Arc::new(Context { request_id, rate: OnceLock::new() }));
+    request.extensions_mut().insert(context.clone());
+
+    // A panic of one handler must not close the connection of others behind a proxy, and is a 500.
+    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => ApiError::internal(panic_message(panic.as_ref())).into_response(),
+    };
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        response = written(&error, &response, context.request_id());
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(context.request_id()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if let Some(rate) = context.0.rate.get() {
+        headers.insert(RATE_LIMIT, rate.limit_header());
+        headers.insert(RATE_LIMIT_POLICY, rate.policy_header());
+    }
+    response
+}
+
+/// The error as the answer, logged once if it is ours.
+fn written(error: &ApiError, bare: &Response, request_id: &str) -> Response {
+    if matches!(error.code(), ErrorCode::Internal | ErrorCode::Unavailable) {
+        let internal = error.internal_detail().unwrap_or_else(|| error.detail());
+        tracing::error!(request_id, code = error.code().as_str(), "request failed: {internal}");
+    }
+    let mut response = error.render(request_id);
+    // `Allow` of a 405 is the router's.
+    for (name, value) in bare.headers() {
+        if name != http::header::CONTENT_TYPE && name != http::header::CONTENT_LENGTH {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    response
+}
+
+/// Visible ASCII without characters that would need quoting in a log.
+fn is_sane(id: &str) -> bool {
+    (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a handler panicked: {}", text.unwrap_or("without a message"))
+}
+
+/// Answers paths that do not exist.
+pub(crate) async fn no_route() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "there is nothing at this path")
+}
+
+/// Answers methods that a path does not have; the router adds `Allow`.
+pub(crate) async fn no_method() -> ApiError {
+    ApiError::new(ErrorCode::MethodNotAllowed, "this path has other methods, see the `Allow` header")
+}

@@ -1,0 +1,199 @@
+//! `Idempotency-Key`: a repeat of a POST gets the answer of the first (API.md section 1).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tsp_api::ErrorCode;
+use tsp_api::headers::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
+use tsp_core::{Millis, Timestamp};
+use tsp_store::idempotency::{Keep, Kept, StoredAnswer};
+
+use crate::auth::Caller;
+use crate::error::{ApiError, ApiResult};
+
+/// How long answers are kept.
+pub const KEPT_FOR: Millis = Millis::from_hours(24);
+/// The longest key, in bytes of printable ASCII.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// The header, if it was sent, with the path it was sent to.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey(Option<Given>);
+
+#[derive(Debug, Clone)]
+struct Given {
+    key: String,
+    path: String,
+}
+
+/// The keys that are being worked on in this process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InFlight(Arc<Mutex<HashSet<[u8; 32]>>>);
+
+/// A key that is being worked on; a second request with it is refused until this is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    in_flight: InFlight,
+    hash: [u8; 32],
+    body_hash: [u8; 32],
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else { return Ok(Self(None)) };
+        let good = (1..=KEY_BYTES_MAX).contains(&value.len())
+            && value.as_bytes().iter().all(|b| matches!(b, b' '..=b'~'));
+        match value.to_str() {
+            Ok(key) if good => {
+                Ok(Self(Some(Given { key: key.to_owned(), path: parts.uri.path().to_owned() })))
+            }
+            _ => Err(ApiError::field(
+                ErrorCode::InvalidField,
+                "Idempotency-Key",
+                format!("must be 1 to {KEY_BYTES_MAX} printable ASCII characters"),
+            )),
+        }
+    }
+}
+
+impl IdempotencyKey {
+    pub fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The key of element `index` of a batch.
+    #[must_use]
+    pub fn element(&self, index: usize) -> Self {
+        Self(
+            self.0
+                .as_ref()
+                .map(|given| Given { key: format!("{}#{index}", given.key), path: given.path.clone() }),
+        )
+    }
+
+    /// Takes the key for a request with this JSON body. `None` without a key; 409 while it is taken.
+    pub(crate) fn claim(
+        &self,
+        in_flight: &InFlight,
+        caller: &Caller,
+        body: &[u8],
+    ) -> ApiResult<Option<Claim>> {
+        let Some(given) = &self.0 else { return Ok(None) };
+        let hash = digest(&[caller.credential().as_bytes(), given.path.as_bytes(), given.key.as_bytes()]);
+        if !in_flight.0.lock().insert(hash) {
+            return Err(ApiError::new(
+                ErrorCode::IdempotencyInProgress,
+                "a request with this `Idempotency-Key` is being worked on; ask again in a moment",
+            ));
+        }
+        let claim = Claim { in_flight: in_flight.clone(), hash, body_hash: canonical_hash(body) };
+        Ok(Some(claim))
+    }
+}
+
+impl Claim {
+    /// What the store needs to keep the answer. `render` is called before the commit.
+    pub fn keep<T: ?Sized>(
+        &self,
+        now: Timestamp,
+        render: impl FnOnce(&T) -> Option<StoredAnswer> + Send + 'static,
+    ) -> Keep<T> {
+        Keep {
+            hash: self.hash,
+            body_hash: self.body_hash,
+            expires_at: now.plus(KEPT_FOR),
+            render: Box::new(render),
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.in_flight.0.lock().remove(&self.hash);
+    }
+}
+
+/// The own answer of a fresh call; else the kept one, or 422.
+pub fn unwrap_kept<T>(kept: Kept<T>) -> ApiResult<Result<T, Response>> {
+    match kept {
+        Kept::Fresh(answer) => Ok(Ok(answer)),
+        Kept::Replayed(stored) => Ok(Err(replay(stored))),
+        Kept::Mismatch => Err(mismatch()),
+    }
+}
+
+/// 422: the key came with another body.
+pub fn mismatch() -> ApiError {
+    ApiError::new(
+        ErrorCode::IdempotencyMismatch,
+        "this `Idempotency-Key` was used for a different body; take a new key for a new request",
+    )
+}
+
+/// A stored answer, marked as given before.
+pub fn replay(stored: StoredAnswer) -> Response {
+    let mut response = answer(stored);
+    response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+/// The answer that is sent and kept alike.
+pub fn answer(stored: StoredAnswer) -> Response {
+    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+    let mut response = (status, stored.body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(location) = stored.location.and_then(|location| HeaderValue::try_from(location).ok()) {
+        headers.insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// A JSON answer in the form that can be kept.
+pub fn stored<T: Serialize + ?Sized>(status: StatusCode, body: &T, location: Option<String>) -> StoredAnswer {
+    let body = serde_json::to_vec(body).unwrap_or_default().into();
+    StoredAnswer { status: status.as_u16(), body, location }
+}
+
+/// Bodies that are equal as JSON have equal hashes: blanks and the order of fields do not matter.
+fn canonical_hash(body: &[u8]) -> [u8; 32] {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(mut tree) => {
+            tree.sort_all_objects();
+            digest(&[&serde_json::to_vec(&tree).unwrap_or_default()])
+        }
+        Err(_) => digest(&[body]),
+    }
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        // Lengths keep `ab`, `c` apart from `a`, `bc`.
+        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_json_is_the_same_request() {
+        assert_eq!(canonical_hash(b"{\"a\":1,\"b\":[2]}"), canonical_hash(b" {\"b\": [2], \"a\": 1}"));
+        assert_ne!(canonical_hash(b"{\"a\":1}"), canonical_hash(b"{\"a\":2}"));
+        assert_ne!(canonical_hash(b"[1,2]"), canonical_hash(b"[2,1]"));
+    }
+}

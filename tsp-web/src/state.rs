@@ -1,0 +1,103 @@
+//! What every handler is given.
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tsp_core::config::Secret;
+use tsp_core::egress::EgressPolicy;
+use tsp_core::{Clock, Entropy, Timestamp};
+use tsp_store::{IdSource, Store};
+
+use crate::auth::KeyCache;
+use crate::edge::RequestIds;
+use crate::idempotency::InFlight;
+use crate::ports::{DevHooks, Readiness, WakeHints};
+
+/// What the wiring brings.
+pub struct WebParts {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub ids: IdSource,
+    pub hints: Arc<dyn WakeHints>,
+    pub egress: EgressPolicy,
+    pub settings: WebSettings,
+    /// Renders `/metrics`; `None` where no recorder is installed.
+    pub metrics: Option<PrometheusHandle>,
+    /// `Some` in the development server only: it opens the API to loopback without a key.
+    pub dev: Option<Arc<dyn DevHooks>>,
+    pub readiness: Arc<dyn Readiness>,
+}
+
+/// The settings of this crate.
+#[derive(Debug, Clone)]
+pub struct WebSettings {
+    /// The most bytes of a payload (API.md section 1: 64 KiB by default, up to 1 MiB).
+    pub payload_bytes_max: usize,
+    /// Whether `/metrics` needs no key.
+    pub metrics_open: bool,
+    /// A global admin key given by the operator.
+    pub bootstrap_key: Option<Secret>,
+}
+
+impl Default for WebSettings {
+    fn default() -> Self {
+        Self { payload_bytes_max: 64 * 1024, metrics_open: false, bootstrap_key: None }
+    }
+}
+
+impl WebSettings {
+    /// The most bytes of a body other than a batch's: a payload and everything around it.
+    pub fn body_bytes_max(&self) -> usize {
+        self.payload_bytes_max + 64 * 1024
+    }
+}
+
+/// [`WebParts`], and what this crate keeps between requests.
+pub struct WebState {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub ids: IdSource,
+    pub hints: Arc<dyn WakeHints>,
+    pub egress: EgressPolicy,
+    pub settings: WebSettings,
+    pub metrics: Option<PrometheusHandle>,
+    pub dev: Option<Arc<dyn DevHooks>>,
+    pub readiness: Arc<dyn Readiness>,
+    pub(crate) keys: KeyCache,
+    pub(crate) in_flight: InFlight,
+    pub(crate) request_ids: RequestIds,
+}
+
+impl WebState {
+    pub fn new(parts: WebParts) -> Arc<Self> {
+        let keys = KeyCache::new(parts.settings.bootstrap_key.as_ref());
+        let request_ids = RequestIds::new(parts.entropy.as_ref());
+        Arc::new(Self {
+            store: parts.store,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            ids: parts.ids,
+            hints: parts.hints,
+            egress: parts.egress,
+            settings: parts.settings,
+            metrics: parts.metrics,
+            dev: parts.dev,
+            readiness: parts.readiness,
+            keys,
+            in_flight: InFlight::default(),
+            request_ids,
+        })
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl std::fmt::Debug for WebState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebState").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
