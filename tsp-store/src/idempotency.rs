@@ -13,6 +13,9 @@ pub struct StoredAnswer {
     pub location: Option<String>,
 }
 
+/// Renders the answer before the commit; `None` for answers that are not kept (refusals).
+pub type Render<T> = Box<dyn FnOnce(&T) -> Option<StoredAnswer> + Send>;
+
 /// Asks the store to keep the answer of a call in the transaction that does its work.
 pub struct Keep<T: ?Sized> {
     /// SHA-256 of credential, path and key.
@@ -20,8 +23,7 @@ pub struct Keep<T: ?Sized> {
     /// SHA-256 of the request's canonical JSON.
     pub body_hash: [u8; 32],
     pub expires_at: Timestamp,
-    /// Renders the answer before the commit. `None` for answers that are not kept (refusals).
-    pub render: Box<dyn FnOnce(&T) -> Option<StoredAnswer> + Send>,
+    pub render: Render<T>,
 }
 
 impl<T: ?Sized> fmt::Debug for Keep<T> {
