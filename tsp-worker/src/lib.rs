@@ -1,3 +1,11 @@
 //! HTTP callbacks on the worker framework.
+//!
+//! [`CallbackHandler`] is the handler, [`DirectTaskService`] begins and finishes for it on the store,
+//! and [`http`] is everything behind one callback: egress guard, client, signature, outcome.
 
+mod callback;
 pub mod http;
+mod service;
+
+pub use callback::CallbackHandler;
+pub use service::DirectTaskService;

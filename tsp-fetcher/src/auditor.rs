@@ -1,0 +1,120 @@
+//! Re-derives what should have happened, and counts the holes (promise 7: nothing stops silently).
+
+use std::sync::Arc;
+
+use metrics::gauge;
+use tokio_util::sync::CancellationToken;
+use tsp_core::task::Status;
+use tsp_core::{Clock, Millis, Timestamp};
+use tsp_store::schedule::{Audit, Cursor};
+use tsp_store::{Result, Store};
+
+use crate::window::HeldConfigs;
+
+const EVERY: std::time::Duration = std::time::Duration::from_secs(15);
+/// A cursor this far behind is a hole: its fetcher should have moved it.
+const CURSOR_PATIENCE: Millis = Millis::from_secs(30);
+
+pub struct Auditor {
+    store: Arc<dyn Store>,
+    held: HeldConfigs,
+}
+
+impl std::fmt::Debug for Auditor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Auditor")
+    }
+}
+
+/// What does not add up. All zero in health.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// `accepted - open - ended`: tasks that are nowhere, or twice.
+    pub imbalance: i64,
+    /// Open tasks overdue without a stated reason.
+    pub overdue: i64,
+    /// Enabled schedules whose cursor is missing, of an old config, or behind.
+    pub schedules: i64,
+}
+
+impl Findings {
+    pub fn unaccounted(self) -> i64 {
+        self.imbalance.abs() + self.overdue + self.schedules
+    }
+}
+
+impl Auditor {
+    /// `held`: the configs that the fetcher holds back for want of room.
+    pub fn new(store: Arc<dyn Store>, held: HeldConfigs) -> Self {
+        Self { store, held }
+    }
+
+    /// One look; publishes the gauges.
+    pub async fn step(&self, now: Timestamp) -> Result<Findings> {
+        let audit = self.store.audit(now).await?;
+        let findings = Findings {
+            imbalance: audit.accepted - audit.ended - audit.open.iter().map(|(_, count)| count).sum::<i64>(),
+            overdue: self.unexplained(&audit),
+            schedules: self.broken_schedules(&audit.cursors, now),
+        };
+        publish(&audit, findings);
+        if findings.unaccounted() > 0 {
+            tracing::error!(
+                imbalance = findings.imbalance,
+                overdue = findings.overdue,
+                schedules = findings.schedules,
+                "the auditor found something unaccounted for"
+            );
+        }
+        Ok(findings)
+    }
+
+    pub async fn run(self, clock: Arc<dyn Clock>, stop: CancellationToken) {
+        loop {
+            if let Err(error) = self.step(clock.now()).await {
+                tracing::warn!(%error, "the auditor could not look, will try again");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+    }
+
+    fn unexplained(&self, audit: &Audit) -> i64 {
+        let held = self.held.read();
+        let unexplained = audit.overdue.iter().filter(|(config, _)| {
+            let runnable = self.store.book().config(*config).is_some_and(|config| config.runnable());
+            runnable && !held.contains(config)
+        });
+        unexplained.map(|(_, count)| count).sum()
+    }
+
+    fn broken_schedules(&self, cursors: &[Cursor], now: Timestamp) -> i64 {
+        let late = now.minus(CURSOR_PATIENCE);
+        let cursors: std::collections::HashMap<_, _> =
+            cursors.iter().map(|cursor| (cursor.config, cursor)).collect();
+        let configs = self.store.book().all_configs();
+        let broken = configs.iter().filter(|config| {
+            let asked = config.spec.schedule.is_some() && config.runnable() && config.updated_at < late;
+            asked
+                && cursors.get(&config.id).is_none_or(|cursor| {
+                    let behind = cursor.next_fire_at.is_some_and(|next| next < late);
+                    cursor.config_version < config.version || behind
+                })
+        });
+        i64::try_from(broken.count()).unwrap_or(i64::MAX)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floating point; counts stay far below 2^52")]
+fn publish(audit: &Audit, findings: Findings) {
+    gauge!("tsp_unaccounted").set(findings.unaccounted() as f64);
+    let overdue: i64 = audit.overdue.iter().map(|(_, count)| count).sum();
+    gauge!("tsp_tasks_overdue").set(overdue as f64);
+    for status in Status::ALL.into_iter().filter(|status| *status != Status::Ended) {
+        let count =
+            audit.open.iter().filter(|(other, _)| *other == status).map(|(_, count)| count).sum::<i64>();
+        gauge!("tsp_tasks_open", "state" => status.as_str()).set(count as f64);
+    }
+}

@@ -1,0 +1,136 @@
+//! What finds everything that was lost: a crash, a message, a hint, an answer.
+
+use std::collections::{HashMap, HashSet};
+
+use tsp_core::task::{Status, Task};
+use tsp_core::{NodeId, TaskId, Timestamp};
+use tsp_store::Result;
+use tsp_store::schedule::InFlight;
+
+use crate::fetcher::Fetcher;
+use crate::window::Published;
+
+/// Waits ended in one call.
+const WAITS_PER_CALL: usize = 500;
+
+impl Fetcher {
+    /// Compares memory with the rows, and takes the rows' word. Returns how many rows were rescued.
+    pub(crate) async fn resync(&mut self, now: Timestamp) -> Result<usize> {
+        // A resync that fails is tried again in the next turn.
+        let first = self.resync_at == Timestamp::ZERO;
+        let rescued = self.rescue(now).await?;
+        let heads = self.parts.store.heads().await?;
+        self.heads.replace(heads.into_iter().map(|head| (head.config, head.due_at)));
+        self.next_deadline = self.parts.store.next_deadline().await?;
+        if first {
+            self.load_cursors().await?;
+            self.adopt_schedules();
+        }
+        // Occurrences that wait are asked about here, should the feedback that they wait for be lost.
+        self.recompute.extend(self.waiting.iter().copied());
+        self.resync_at = now.plus(self.options.resync);
+        Ok(rescued)
+    }
+
+    /// Ends the wait of tasks at 45 whose callee did not complete in time.
+    pub(crate) async fn end_waits(&mut self, now: Timestamp) -> Result<()> {
+        while self.next_deadline.is_some_and(|deadline| deadline <= now) {
+            let unit = self.parts.entropy.unit();
+            let ended = self.parts.store.end_waits(self.parts.owner, WAITS_PER_CALL, unit, now).await?;
+            self.learn(&ended);
+            self.next_deadline = self.parts.store.next_deadline().await?;
+            if ended.is_empty() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Cron configs without a cursor in memory: made before their hint could be heard.
+    fn adopt_schedules(&mut self) {
+        for config in self.parts.store.book().all_configs() {
+            if config.spec.schedule.is_some() && !self.cursors.contains_key(&config.id) {
+                self.recompute.insert(config.id);
+            }
+        }
+    }
+
+    async fn rescue(&mut self, now: Timestamp) -> Result<usize> {
+        let in_flight = self.parts.store.in_flight().await?;
+        let held: HashSet<(TaskId, i64)> = self.window.rows().collect();
+        let pipe: HashMap<TaskId, Published> = self.window.in_pipe().collect();
+        let (mut rearm, mut lose) = (Vec::new(), Vec::new());
+        for row in &in_flight {
+            match row.status {
+                Status::Queued if self.is_forgotten(row, &held, &pipe, now) => {
+                    rearm.push((row.id, row.version));
+                }
+                Status::Executing => lose.extend(self.lost_node(row).map(|node| (row.id, node))),
+                _ => {}
+            }
+        }
+        let mut rescued = 0;
+        if !rearm.is_empty() {
+            let rows = self.parts.store.rearm(self.parts.owner, rearm, now).await?;
+            rescued += rows.len();
+            for row in &rows {
+                if self.window.closed(row.id) {
+                    *self.repeats.entry(row.id).or_default() += 1;
+                }
+            }
+            self.learn(&rows);
+        }
+        if !lose.is_empty() {
+            let rows = self.parts.store.lose(self.parts.owner, lose, now).await?;
+            rescued += rows.len();
+            self.learn(&rows);
+        }
+        if rescued > 0 {
+            tracing::info!(rescued, "rows given back to the schedule");
+        }
+        self.forget_closed(&in_flight, &pipe);
+        Ok(rescued)
+    }
+
+    /// A row at 10 that nobody will begin: of an epoch that is over, of ours and not in memory, or so
+    /// long in the pipe that its message must be lost.
+    fn is_forgotten(
+        &self,
+        row: &InFlight,
+        held: &HashSet<(TaskId, i64)>,
+        pipe: &HashMap<TaskId, Published>,
+        now: Timestamp,
+    ) -> bool {
+        if row.epoch != self.parts.owner.epoch {
+            return true;
+        }
+        match pipe.get(&row.id).filter(|published| published.version == row.version) {
+            Some(published) => {
+                let repeats = self.repeats.get(&row.id).copied().unwrap_or_default().min(6);
+                let patience = self.options.pipe_timeout.saturating_mul(1 << repeats);
+                published.at.plus(patience) <= now
+            }
+            None => !held.contains(&(row.id, row.version)),
+        }
+    }
+
+    /// In one process every node but our own is dead: it held the lock that we hold now.
+    fn lost_node(&self, row: &InFlight) -> Option<NodeId> {
+        row.node.filter(|node| *node != self.parts.owner.node)
+    }
+
+    /// Feedback may be lost: what is in flight no more takes up no room.
+    fn forget_closed(&mut self, in_flight: &[InFlight], pipe: &HashMap<TaskId, Published>) {
+        let open: HashSet<TaskId> = in_flight.iter().map(|row| row.id).collect();
+        for id in pipe.keys().filter(|id| !open.contains(id)) {
+            self.window.closed(*id);
+            self.repeats.remove(id);
+        }
+    }
+
+    fn learn(&mut self, rows: &[Task]) {
+        for row in rows.iter().filter(|row| row.status == Status::Scheduled) {
+            self.heads.lower(row.config, row.due_at);
+        }
+    }
+}

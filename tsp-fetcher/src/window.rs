@@ -1,0 +1,293 @@
+//! Claimed rows: those that wait for their time or for room, and those in the pipe.
+//!
+//! The rule behind the numbers: no more goes into the pipe than workers can start soon, and a config
+//! whose receiver is slow holds its own rows here and nobody else's.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tsp_core::task::Task;
+use tsp_core::{ConfigId, TaskId, Timestamp};
+
+/// How many rows of one config go in one turn before the next config's.
+const QUANTUM: usize = 64;
+
+#[derive(Debug, Clone, Copy)]
+pub struct WindowLimits {
+    /// Published and not yet dealt with, of one config.
+    pub in_pipe_per_config: usize,
+    /// Claimed and not published, of one config.
+    pub claimed_per_config: usize,
+    /// Due and not published, of one config, above which nothing more of it is claimed.
+    pub backlog_per_config: usize,
+    /// Claimed and not published, of all configs; above it each still gets `QUANTUM`.
+    pub claimed: usize,
+}
+
+impl Default for WindowLimits {
+    fn default() -> Self {
+        Self { in_pipe_per_config: 512, claimed_per_config: 1_024, backlog_per_config: 256, claimed: 16_384 }
+    }
+}
+
+/// Configs whose rows are held back for want of room: the auditor's stated reason.
+pub type HeldConfigs = Arc<RwLock<HashSet<ConfigId>>>;
+
+#[derive(Debug, Default)]
+pub struct Window {
+    limits: WindowLimits,
+    waiting: BTreeMap<(Timestamp, TaskId), Box<Task>>,
+    lanes: HashMap<ConfigId, Lane>,
+    /// Configs with due rows and room in the pipe, by priority, highest first.
+    turns: BTreeMap<std::cmp::Reverse<u8>, VecDeque<ConfigId>>,
+    published: HashMap<TaskId, Published>,
+    claimed: usize,
+    held: HeldConfigs,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    priority: u8,
+    /// Rows in `waiting`.
+    waiting: usize,
+    /// Due rows, oldest first.
+    ready: VecDeque<Box<Task>>,
+    in_pipe: usize,
+    in_turns: bool,
+}
+
+/// A message in the pipe or at a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    pub config: ConfigId,
+    pub version: i64,
+    pub at: Timestamp,
+}
+
+impl Window {
+    pub fn new(limits: WindowLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    pub fn held(&self) -> HeldConfigs {
+        self.held.clone()
+    }
+
+    /// How many rows of `config` may be claimed now.
+    pub fn room_for(&self, config: ConfigId) -> usize {
+        let in_all = self.limits.claimed.saturating_sub(self.claimed).max(QUANTUM);
+        let own = match self.lanes.get(&config) {
+            Some(lane) if lane.ready.len() >= self.limits.backlog_per_config => 0,
+            Some(lane) => self.limits.claimed_per_config.saturating_sub(lane.waiting + lane.ready.len()),
+            None => self.limits.claimed_per_config,
+        };
+        own.min(in_all)
+    }
+
+    pub fn add(&mut self, task: Box<Task>, priority: u8) {
+        let lane = self.lanes.entry(task.config).or_default();
+        lane.priority = priority;
+        lane.waiting += 1;
+        self.claimed += 1;
+        self.waiting.insert((task.due_at, task.id), task);
+    }
+
+    /// The first due time of a row that waits for it.
+    pub fn first_due(&self) -> Option<Timestamp> {
+        self.waiting.first_key_value().map(|((due_at, _), _)| *due_at)
+    }
+
+    /// Whether due rows could go into the pipe if it had room.
+    pub fn has_turns(&self) -> bool {
+        self.turns.values().any(|turns| !turns.is_empty())
+    }
+
+    /// Whether any due row is held back.
+    pub fn has_backlog(&self) -> bool {
+        self.claimed > self.waiting.len()
+    }
+
+    /// Moves rows whose time has come behind the others of their config.
+    pub fn ripen(&mut self, now: Timestamp) {
+        while let Some(entry) = self.waiting.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let task = entry.remove();
+            let config = task.config;
+            if let Some(lane) = self.lanes.get_mut(&config) {
+                lane.waiting -= 1;
+                lane.ready.push_back(task);
+            }
+            self.enter_turns(config);
+        }
+    }
+
+    /// The next rows to publish, at most `room`, configs taking turns, higher priorities first.
+    pub fn take(&mut self, room: usize) -> Vec<Box<Task>> {
+        let mut taken = Vec::new();
+        while taken.len() < room {
+            let Some(mut turns) = self.turns.first_entry() else { break };
+            let Some(config) = turns.get_mut().pop_front() else {
+                turns.remove();
+                continue;
+            };
+            let Some(lane) = self.lanes.get_mut(&config) else { continue };
+            lane.in_turns = false;
+            let free = self.limits.in_pipe_per_config.saturating_sub(lane.in_pipe);
+            let count = free.min(QUANTUM).min(room - taken.len()).min(lane.ready.len());
+            taken.extend(lane.ready.drain(..count));
+            self.claimed -= count;
+            // Counted at once, so that the next turn of this config sees it.
+            lane.in_pipe += count;
+            self.enter_turns(config);
+        }
+        taken
+    }
+
+    /// What [`Window::take`] gave is in the pipe.
+    pub fn published(&mut self, task: TaskId, published: Published) {
+        // A task published again replaces its old message, which counts no more.
+        if let Some(old) = self.published.insert(task, published) {
+            self.leave_pipe(old.config);
+        }
+    }
+
+    /// What [`Window::take`] gave did not fit.
+    pub fn put_back(&mut self, task: Box<Task>) {
+        let config = task.config;
+        self.leave_pipe(config);
+        let lane = self.lanes.entry(config).or_default();
+        lane.ready.push_front(task);
+        self.claimed += 1;
+        self.enter_turns(config);
+    }
+
+    /// A message was dealt with. Says whether it was ours.
+    pub fn closed(&mut self, task: TaskId) -> bool {
+        let Some(published) = self.published.remove(&task) else { return false };
+        self.leave_pipe(published.config);
+        self.enter_turns(published.config);
+        true
+    }
+
+    pub fn in_pipe(&self) -> impl Iterator<Item = (TaskId, Published)> + '_ {
+        self.published.iter().map(|(task, published)| (*task, *published))
+    }
+
+    /// Ids and versions of the rows in the window.
+    pub fn rows(&self) -> impl Iterator<Item = (TaskId, i64)> + '_ {
+        let ready = self.lanes.values().flat_map(|lane| lane.ready.iter());
+        self.waiting.values().chain(ready).map(|row| (row.id, row.version))
+    }
+
+    fn leave_pipe(&mut self, config: ConfigId) {
+        if let Some(lane) = self.lanes.get_mut(&config) {
+            lane.in_pipe = lane.in_pipe.saturating_sub(1);
+            if lane.in_pipe == 0 && lane.waiting == 0 && lane.ready.is_empty() {
+                self.lanes.remove(&config);
+            }
+        }
+    }
+
+    fn enter_turns(&mut self, config: ConfigId) {
+        let Some(lane) = self.lanes.get_mut(&config) else { return };
+        let has_room = lane.in_pipe < self.limits.in_pipe_per_config;
+        if !lane.ready.is_empty() && has_room && !lane.in_turns {
+            lane.in_turns = true;
+            self.turns.entry(std::cmp::Reverse(lane.priority)).or_default().push_back(config);
+        }
+        let held = !lane.ready.is_empty() && !has_room;
+        if held != self.held.read().contains(&config) {
+            let mut all = self.held.write();
+            if held {
+                all.insert(config)
+            } else {
+                all.remove(&config)
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tsp_core::task::{NewTask, Origin};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_000);
+
+    fn task(config: i64, id: i64, due_ms: i64) -> Box<Task> {
+        let new = NewTask {
+            id: TaskId::new(id),
+            config: ConfigId::new(config),
+            key: None,
+            execute_at: Timestamp::from_ms(due_ms),
+            payload: None,
+            expire_after: None,
+            origin: Origin::Submit,
+            extra: None,
+        };
+        Box::new(Task::new(new, Timestamp::ZERO))
+    }
+
+    fn ids(tasks: &[Box<Task>]) -> Vec<i64> {
+        tasks.iter().map(|task| task.id.get()).collect()
+    }
+
+    fn publish(window: &mut Window, room: usize) -> Vec<i64> {
+        let taken = window.take(room);
+        for task in &taken {
+            window.published(task.id, Published { config: task.config, version: task.version, at: NOW });
+        }
+        ids(&taken)
+    }
+
+    #[test]
+    fn gives_what_is_due_in_order_and_within_the_cap() {
+        let limits = WindowLimits { in_pipe_per_config: 2, ..WindowLimits::default() };
+        let mut window = Window::new(limits);
+        for (id, due) in [(3, 900), (1, 800), (2, 950), (4, 2_000)] {
+            window.add(task(1, id, due), 2);
+        }
+        window.ripen(NOW);
+        assert_eq!(publish(&mut window, 10), [1, 3]);
+        assert!(publish(&mut window, 10).is_empty(), "two are in the pipe");
+        assert!(window.held().read().contains(&ConfigId::new(1)));
+        assert!(window.closed(TaskId::new(1)));
+        assert_eq!(publish(&mut window, 10), [2]);
+        assert!(window.held().read().is_empty());
+        assert_eq!(window.first_due(), Some(Timestamp::from_ms(2_000)));
+    }
+
+    #[test]
+    fn higher_priorities_first_and_configs_take_turns() {
+        let mut window = Window::new(WindowLimits::default());
+        for n in 0..100 {
+            window.add(task(1, n, 500), 2);
+        }
+        window.add(task(2, 200, 600), 2);
+        window.add(task(3, 300, 700), 4);
+        window.ripen(NOW);
+        let first = publish(&mut window, 80);
+        assert_eq!(first[0], 300);
+        assert!(first.contains(&200), "config 2 is served after one quantum of config 1");
+    }
+
+    #[test]
+    fn a_backlog_stops_claims_and_what_does_not_fit_comes_back() {
+        let limits = WindowLimits { backlog_per_config: 2, ..WindowLimits::default() };
+        let mut window = Window::new(limits);
+        let config = ConfigId::new(1);
+        window.add(task(1, 1, 500), 2);
+        window.add(task(1, 2, 500), 2);
+        window.ripen(NOW);
+        assert_eq!(window.room_for(config), 0);
+        let mut taken = window.take(10);
+        assert_eq!(window.room_for(config), WindowLimits::default().claimed_per_config);
+        let last = taken.pop().unwrap();
+        window.put_back(last);
+        assert_eq!(publish(&mut window, 10), [2]);
+    }
+}
