@@ -82,13 +82,11 @@ pub(super) fn finish(
     let accepted = verdict.outcome == Outcome::Accepted;
     match rules.deadline {
         // A reset makes the move at once, and the token void; so does a cancel, by ending it.
-        Some(deadline) if accepted && task.next_run().is_none() => {
-            Ok(changed(task, |task| {
-                task.status = Status::Awaiting;
-                task.due_at = now.plus(deadline);
-                task.last_outcome = Some(last(task.attempt, OutcomeKind::Accepted, verdict, now));
-            }))
-        }
+        Some(deadline) if accepted && task.next_run().is_none() => Ok(changed(task, |task| {
+            task.status = Status::Awaiting;
+            task.due_at = now.plus(deadline);
+            task.last_outcome = Some(last(task.attempt, OutcomeKind::Accepted, verdict, now));
+        })),
         _ => Ok(close(task, &Closing::from_verdict(verdict), rules, now)),
     }
 }
@@ -102,10 +100,12 @@ pub(super) fn node_lost(
     if task.status != Status::Executing || task.node != Some(node) {
         return Err(Refused::AttemptClosed);
     }
+    // Only the loss that ends the task bears the hard word.
+    let ends = task.losses + 1 >= LOSSES_MAX && !task.cancel_requested && task.next_run().is_none();
     let closing = Closing {
         kind: OutcomeKind::Lost,
         step: Step::Lost,
-        reason: if task.losses + 1 >= LOSSES_MAX { "crashes_workers".into() } else { "worker_lost".into() },
+        reason: if ends { "crashes_workers".into() } else { "worker_lost".into() },
         http_status: None,
         excerpt: None,
     };
@@ -295,13 +295,7 @@ fn retry(task: &mut Task, delay: RetryDelay, rules: &Rules<'_>, now: Timestamp) 
 }
 
 fn last(attempt: u32, kind: OutcomeKind, verdict: &Verdict, now: Timestamp) -> LastOutcome {
-    LastOutcome {
-        attempt,
-        kind,
-        reason: verdict.reason.clone(),
-        http_status: verdict.http_status,
-        at: now,
-    }
+    LastOutcome { attempt, kind, reason: verdict.reason.clone(), http_status: verdict.http_status, at: now }
 }
 
 /// The open attempt of `task`, closed at `now`.

@@ -5,7 +5,17 @@
 //! fenced by `(status 30, attempt, node)` instead, because a cancel or reset may have come since begin.
 
 mod attempt;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod histories;
 mod people;
+#[cfg(test)]
+mod people_tests;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod table_tests;
 
 use bytes::Bytes;
 
@@ -24,26 +34,58 @@ pub const LOSSES_MAX: u32 = 10;
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
     /// The shard's owner takes it into its window.
-    Claim { epoch: i64 },
+    Claim {
+        epoch: i64,
+    },
     /// A worker starts an attempt. `runnable`: the config is enabled and not paused.
-    Begin { version: i64, node: NodeId, runnable: bool, token: Option<TokenHash> },
+    Begin {
+        version: i64,
+        node: NodeId,
+        runnable: bool,
+        token: Option<TokenHash>,
+    },
     /// Back to 0, not an attempt: pause, shutdown, lost message, new owner.
-    Release { version: i64 },
+    Release {
+        version: i64,
+    },
     /// The outcome of the running attempt.
-    Finish { attempt: u32, node: NodeId, verdict: &'a Verdict, rules: Rules<'a> },
+    Finish {
+        attempt: u32,
+        node: NodeId,
+        verdict: &'a Verdict,
+        rules: Rules<'a>,
+    },
     /// The process that ran the attempt is gone.
-    NodeLost { node: NodeId, rules: Rules<'a> },
+    NodeLost {
+        node: NodeId,
+        rules: Rules<'a>,
+    },
     /// The callee completes what it accepted.
-    Complete { token: &'a TokenHash, completion: Completion, rules: Rules<'a> },
+    Complete {
+        token: &'a TokenHash,
+        completion: Completion,
+        rules: Rules<'a>,
+    },
     /// The callee did not complete in time.
-    Deadline { rules: Rules<'a> },
+    Deadline {
+        rules: Rules<'a>,
+    },
     /// The callee reports how far it is.
-    Progress { token: &'a TokenHash, report: ProgressReport, rules: Rules<'a> },
+    Progress {
+        token: &'a TokenHash,
+        report: ProgressReport,
+        rules: Rules<'a>,
+    },
     Pause,
     Resume,
-    Postpone { execute_at: Timestamp },
+    Postpone {
+        execute_at: Timestamp,
+    },
     /// A submit with the key of this open task and `on_duplicate_key: reset`.
-    Reset { execute_at: Timestamp, payload: Option<Bytes> },
+    Reset {
+        execute_at: Timestamp,
+        payload: Option<Bytes>,
+    },
     Run,
     Cancel,
     Replay,
@@ -101,11 +143,16 @@ pub enum Refused {
     /// The message or copy is of another version of the row, or the row is elsewhere.
     Stale,
     /// Ahead of its time by at most [`BEGIN_WAITS_UP_TO`].
-    NotDue { due_at: Timestamp },
+    NotDue {
+        due_at: Timestamp,
+    },
     /// Somebody else closed the attempt first; the message is acknowledged.
     AttemptClosed,
     /// Not here: what is allowed is [`Status::actions`].
-    NotAllowed { status: Status, action: Action },
+    NotAllowed {
+        status: Status,
+        action: Action,
+    },
     AlreadyEnded,
     WrongToken,
     /// It is already so; asked twice, answered alike.

@@ -40,16 +40,20 @@ pub(super) fn reset(
     payload: Option<&Bytes>,
     now: Timestamp,
 ) -> Result<Change, Refused> {
-    let replace_payload = |task: &mut Task| {
+    let start_anew = |task: &mut Task| {
         if let Some(payload) = payload {
             task.payload = Some(payload.clone());
         }
         task.charged = 0;
+        // What an earlier attempt was told completes nothing of the new promise.
+        task.token = None;
+        // Of cancel and reset the later counts; the flag of a cancel at 30 may have come along to 45.
+        task.cancel_requested = false;
     };
     match task.status {
         Status::Scheduled | Status::Queued | Status::Paused => {
             let mut change = moved(task, execute_at, now);
-            replace_payload(&mut change.task);
+            start_anew(&mut change.task);
             Ok(change)
         }
         Status::Executing => {
@@ -62,8 +66,7 @@ pub(super) fn reset(
             Ok(change)
         }
         Status::Awaiting => Ok(close_awaited(task, OutcomeKind::Reset, now, |task| {
-            replace_payload(task);
-            task.token = None;
+            start_anew(task);
             renew(task, execute_at, now);
         })),
         Status::Ended => Err(Refused::AlreadyEnded),
@@ -122,6 +125,7 @@ pub(super) fn replay(task: &Task, now: Timestamp) -> Result<Change, Refused> {
 /// A person's "now" is a new promise, so no callback comes before `execute_at`.
 fn due_now(task: &mut Task, now: Timestamp) {
     task.execute_at = task.execute_at.min(now);
+    task.first_due_at = task.first_due_at.min(now);
     schedule(task, now);
 }
 
