@@ -24,6 +24,7 @@ pub mod query;
 pub mod rate;
 pub mod shape;
 pub mod state;
+mod tasks;
 
 pub use error::ApiError;
 pub use ports::{DevHooks, Readiness, WakeHints};
@@ -49,5 +50,5 @@ pub fn router(state: Arc<WebState>) -> Router {
 
 /// Every documented operation.
 fn operations() -> OpenApiRouter<Arc<WebState>> {
-    OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", OpenApiRouter::new())
+    OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", OpenApiRouter::new().merge(tasks::routes()))
 }

@@ -7,6 +7,14 @@ use crate::duration::Length;
 use crate::task::{Task, words};
 use crate::time::Time;
 
+/// The most characters of a message.
+pub const MESSAGE_CHARS_MAX: usize = 1000;
+
+/// A body without anything in it, for calls that need none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoFields {}
+
 /// A new time: exactly one of the two. Also an earlier one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -58,8 +66,8 @@ pub struct CompleteBody {
     pub result: CompletionResult,
     /// With `retry`: a duration; the retry policy's own delay when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Length>, example = "30s")]
-    pub after: Option<String>,
+    #[schema(example = "30s")]
+    pub after: Option<Length>,
     /// Kept with the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1000)]
@@ -81,6 +89,6 @@ pub struct ProgressBody {
     pub message: Option<String>,
     /// The deadline becomes now plus this, at most the config's own, never earlier than it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Length>, example = "10m")]
-    pub extend: Option<String>,
+    #[schema(example = "10m")]
+    pub extend: Option<Length>,
 }

@@ -83,7 +83,7 @@ pub struct SubmitTask {
     pub expire_after: Option<String>,
     /// Only 1 for now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 1000)]
+    #[schema(minimum = 1, maximum = 1)]
     pub sharding_count: Option<u16>,
 }
 
@@ -147,11 +147,11 @@ pub struct RetryOverride {
     pub jitter: Option<f64>,
     /// No further attempt once its first due time is longer ago than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Length>, example = "2d")]
-    pub max_age: Option<String>,
+    #[schema(example = "2d")]
+    pub max_age: Option<Length>,
     /// Status codes that end the task as failed at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<u16>>, max_items = 100)]
+    #[schema(max_items = 100)]
     pub non_retryable_status: Option<Vec<u16>>,
 }
 
@@ -160,9 +160,20 @@ pub struct RetryOverride {
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum BackoffOverride {
     /// The last delay repeats.
-    List { delays: Vec<String> },
-    /// `initial * factor^(n - 1)`, at most `max`.
-    Exponential { initial: String, factor: f64, max: String },
+    List {
+        #[schema(min_items = 1, max_items = 100)]
+        delays: Vec<Length>,
+    },
+    /// `initial * factor^(n - 1)`, at most `max`; what is absent is the config's, if it has this type too.
+    Exponential {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        initial: Option<Length>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(minimum = 1.0, maximum = 10.0)]
+        factor: Option<f64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<Length>,
+    },
 }
 
 /// The answer to a submit.

@@ -1,0 +1,88 @@
+//! `POST …/cancel`: an honest answer in every state.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+use serde::Serialize;
+use tsp_api::task::change::{CancelAnswer, CancelOutcome, NoFields};
+use tsp_api::task::json::TaskJson;
+use tsp_core::transition::{Note, Refused};
+use tsp_store::catalog::Scope;
+use tsp_store::tasks::Wish;
+
+use crate::auth::Caller;
+use crate::body::OptionalJson;
+use crate::error::ApiResult;
+use crate::path::Path;
+use crate::state::WebState;
+
+use super::change::{self, Done, NotDone};
+use super::subject::KeyPath;
+use super::view;
+
+/// [`CancelAnswer`], borrowed.
+#[derive(Serialize)]
+struct Document<'a> {
+    outcome: &'static str,
+    task: TaskJson<'a>,
+}
+
+/// Cancels a task. Says whether that came in time; never a guess.
+#[utoipa::path(
+    post, path = "/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
+    params(("id" = String, Path, description = "The task's id.")),
+    responses(
+        (status = 200, description = "See `outcome`.", body = CancelAnswer),
+        (status = 409, description = "Not in this state; the detail names it and what is allowed."),
+        (status = 413, description = "The body is too large."),
+        (status = 415, description = "The body is not declared as JSON."),
+    ),
+)]
+pub(crate) async fn by_id(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    OptionalJson(body): OptionalJson<NoFields>,
+) -> ApiResult {
+    body.checked()?;
+    answer(change::by_id(&state, &caller, &id, &[Scope::Submit], Wish::Cancel).await)
+}
+
+/// Cancels the open task of a business key; `already_ended` shows the latest that ended.
+#[utoipa::path(
+    post, path = "/apps/{app}/configs/{config}/keys/{key}/cancel", tag = "keys", operation_id = "cancel_key",
+    params(
+        ("app" = String, Path, description = "The app."),
+        ("config" = String, Path, description = "The config."),
+        ("key" = String, Path, description = "The business key, percent-encoded."),
+    ),
+    responses(
+        (status = 200, description = "See `outcome`.", body = CancelAnswer),
+        (status = 409, description = "Not in this state; the detail names it and what is allowed."),
+        (status = 413, description = "The body is too large."),
+        (status = 415, description = "The body is not declared as JSON."),
+    ),
+)]
+pub(crate) async fn by_key(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    Path(path): Path<KeyPath>,
+    OptionalJson(body): OptionalJson<NoFields>,
+) -> ApiResult {
+    body.checked()?;
+    answer(change::by_key(&state, &caller, &path, &[Scope::Submit], Wish::Cancel).await)
+}
+
+fn answer(done: Result<Done, NotDone>) -> ApiResult {
+    let (outcome, task, config) = match done {
+        Ok(Done { task, config, note: Note::TooLate }) => (CancelOutcome::TooLate, task, config),
+        Ok(Done { task, config, .. }) => (CancelOutcome::Cancelled, task, config),
+        Err(NotDone::Refused { task, config, why: Refused::AlreadyEnded }) => {
+            (CancelOutcome::AlreadyEnded, *task, config)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let document = Document { outcome: outcome.as_str(), task: view::shown(&task, &config, true) };
+    view::json(StatusCode::OK, &document)
+}

@@ -1,0 +1,39 @@
+//! `POST …/replay`: an ended task again.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use tsp_api::task::Task;
+use tsp_api::task::change::NoFields;
+use tsp_store::catalog::Scope;
+use tsp_store::tasks::Wish;
+
+use crate::auth::Caller;
+use crate::body::OptionalJson;
+use crate::error::ApiResult;
+use crate::path::Path;
+use crate::state::WebState;
+
+use super::change;
+
+
+/// Runs an ended task again, under the same id.
+#[utoipa::path(
+    post, path = "/tasks/{id}/replay", tag = "tasks", operation_id = "replay_task",
+    params(("id" = String, Path, description = "The task's id.")),
+    responses(
+        (status = 200, description = "The task as it is now.", body = Task),
+        (status = 409, description = "Not ended, or another open task holds its key."),
+        (status = 413, description = "The body is too large."),
+        (status = 415, description = "The body is not declared as JSON."),
+    ),
+)]
+pub(crate) async fn by_id(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    OptionalJson(body): OptionalJson<NoFields>,
+) -> ApiResult {
+    body.checked()?;
+    change::by_id(&state, &caller, &id, &[Scope::Manage], Wish::Replay).await?.answer()
+}

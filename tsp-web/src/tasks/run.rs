@@ -1,0 +1,65 @@
+//! `POST …/run`: due now.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use tsp_api::task::Task;
+use tsp_api::task::change::NoFields;
+use tsp_store::catalog::Scope;
+use tsp_store::tasks::Wish;
+
+use crate::auth::Caller;
+use crate::body::OptionalJson;
+use crate::error::ApiResult;
+use crate::path::Path;
+use crate::state::WebState;
+
+use super::change;
+use super::subject::KeyPath;
+
+/// Makes a waiting task due now.
+#[utoipa::path(
+    post, path = "/tasks/{id}/run", tag = "tasks", operation_id = "run_task",
+    params(("id" = String, Path, description = "The task's id.")),
+    responses(
+        (status = 200, description = "The task as it is now.", body = Task),
+        (status = 409, description = "Not in this state; the detail names it and what is allowed."),
+        (status = 413, description = "The body is too large."),
+        (status = 415, description = "The body is not declared as JSON."),
+    ),
+)]
+pub(crate) async fn by_id(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    OptionalJson(body): OptionalJson<NoFields>,
+) -> ApiResult {
+    body.checked()?;
+    change::by_id(&state, &caller, &id, &[Scope::Submit], Wish::Run).await?.answer()
+}
+
+/// Makes a waiting task due now. By business key: the open task, else 409.
+#[utoipa::path(
+    post, path = "/apps/{app}/configs/{config}/keys/{key}/run", tag = "keys",
+    operation_id = "run_key",
+    params(
+        ("app" = String, Path, description = "The app."),
+        ("config" = String, Path, description = "The config."),
+        ("key" = String, Path, description = "The business key, percent-encoded."),
+    ),
+    responses(
+        (status = 200, description = "The task as it is now.", body = Task),
+        (status = 409, description = "Not in this state; the detail names it and what is allowed."),
+        (status = 413, description = "The body is too large."),
+        (status = 415, description = "The body is not declared as JSON."),
+    ),
+)]
+pub(crate) async fn by_key(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    Path(path): Path<KeyPath>,
+    OptionalJson(body): OptionalJson<NoFields>,
+) -> ApiResult {
+    body.checked()?;
+    change::by_key(&state, &caller, &path, &[Scope::Submit], Wish::Run).await?.answer()
+}

@@ -1,0 +1,135 @@
+//! `POST /apps/{app}/tasks`.
+
+mod answer;
+mod draft;
+mod prepare;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tsp_api::task::submit::{SubmitAnswer, SubmitTask};
+use tsp_core::config::TaskConfig;
+use tsp_core::task::Origin;
+use tsp_store::tasks::Submit;
+
+use crate::auth::Caller;
+use crate::body::RawJson;
+use crate::error::{ApiError, ApiResult};
+use crate::idempotency::{IdempotencyKey, unwrap_kept};
+use crate::path::Path;
+use crate::state::WebState;
+
+use super::trace::TraceParent;
+use super::view;
+
+pub(crate) use answer::{Names, Shown, wake};
+pub(crate) use draft::{Draft, choose_time, unreadable};
+pub(crate) use prepare::{Common, Door, Prepared};
+use prepare::{Made, check_payload, extra};
+
+/// Submits a task: one callback at one time.
+#[utoipa::path(
+    post, path = "/apps/{app}/tasks", tag = "tasks", operation_id = "submit_task",
+    params(
+        ("app" = String, Path, description = "The app."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe for 24 hours."),
+    ),
+    request_body = SubmitTask,
+    responses(
+        (status = 201, description = "Made, durably.", body = SubmitAnswer,
+            headers(("Location" = String, description = "The task."))),
+        (status = 200, description = "An open task holds the key: see `result`.", body = SubmitAnswer),
+        (status = 409, description = "The config is disabled or of kind `cron`, or the idempotency key is being worked on."),
+        (status = 422, description = "The idempotency key was used for another body."),
+    ),
+)]
+pub(crate) async fn submit(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    Path(app): Path<String>,
+    key: IdempotencyKey,
+    Ok(trace): Result<TraceParent, std::convert::Infallible>,
+    RawJson(body): RawJson,
+) -> ApiResult {
+    let door = Door::find(&state, &caller, &app)?;
+    let now = state.now();
+    let common = Common { state: &state, door: &door, trace: &trace, now };
+    // The payload stays a piece of the body: nothing is copied.
+    let take = |payload: &str| body.slice_ref(payload.as_bytes());
+    let Prepared { submit, config } = common.prepare(Draft::read(&body, now)?, take)?;
+    save(&state, &caller, submit, &Names::new(config, !door.foreign()), &key, &body).await
+}
+
+/// One occurrence of `config` now, by hand: `POST …/configs/{config}/run`, for both kinds. The caller has
+/// been checked; `body` is the request's, for its idempotency key, and `payload` a piece of it (`None`: the
+/// config's own). Answers as a submit.
+///
+/// # Errors
+/// 413 for the payload, 409 for a disabled config, and those of the store and the idempotency key.
+pub(crate) async fn run_config(
+    state: &WebState,
+    caller: &Caller,
+    config: Arc<TaskConfig>,
+    payload: Option<&RawValue>,
+    key: &IdempotencyKey,
+    trace: &TraceParent,
+    body: &Bytes,
+) -> ApiResult {
+    let payload = payload.map(|payload| payload.get().as_bytes());
+    if let Some(payload) = payload {
+        check_payload(state, payload.len())?;
+    }
+    let now = state.now();
+    let made = Made {
+        key: None,
+        execute_at: now,
+        payload: payload.map(Bytes::copy_from_slice),
+        expire_after: None,
+        origin: Origin::Run,
+        extra: extra(std::collections::BTreeMap::new(), None, trace),
+        on_duplicate: config.spec.on_duplicate_key,
+    };
+    let submit = made.submit(state, &config, now)?;
+    save(state, caller, submit, &Names::new(config, true), key, body).await
+}
+
+/// Saves one task and answers.
+async fn save(
+    state: &WebState,
+    caller: &Caller,
+    mut submit: Submit,
+    names: &Names,
+    key: &IdempotencyKey,
+    body: &Bytes,
+) -> ApiResult {
+    let claim = key.claim(&state.in_flight, caller, body)?;
+    if let Some(claim) = &claim {
+        let names = names.clone();
+        submit.keep = Some(claim.keep(submit.task.created_at, move |done| names.stored(done)));
+    }
+    let now = submit.task.created_at;
+    let kept = state.store.submit(vec![submit], now).await?.pop();
+    let kept = kept.ok_or_else(|| ApiError::internal("the store gave no answer to a submit"))?;
+    let done = match unwrap_kept(kept)? {
+        Ok(done) => done,
+        Err(replayed) => return Ok(replayed),
+    };
+    let shown = names.shown(&done)?;
+    if let Some(due_at) = wake(&done) {
+        state.hints.wake(names.config().id, due_at);
+    }
+    answered(&shown)
+}
+
+fn answered(shown: &Shown<'_>) -> ApiResult<Response> {
+    let body = view::to_vec(&shown.document())?;
+    Ok(match shown.location() {
+        Some(location) => view::response(shown.status(), body, [(http::header::LOCATION, location)]),
+        None => view::response(shown.status(), body, []),
+    })
+}

@@ -1,0 +1,276 @@
+//! From what a caller wrote to a task that can be saved.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tsp_api::ErrorCode;
+use tsp_api::task::submit::{BackoffOverride, RetryOverride};
+use tsp_core::config::{Kind, OnDuplicateKey, TaskConfig, Visibility};
+use tsp_core::key::{key_shard, keyless_shard};
+use tsp_core::retry::{Backoff, RetryPolicy};
+use tsp_core::task::{NewTask, Origin, Task, TaskExtra};
+use tsp_core::{Millis, Name, ShardId, TaskId, TaskKey, Timestamp};
+use tsp_store::catalog::{App, Scope};
+use tsp_store::tasks::Submit;
+
+use crate::auth::Caller;
+use crate::error::{ApiError, ApiResult, Finish};
+use crate::lookup::{no_app, no_config};
+use crate::state::WebState;
+use crate::tasks::trace::TraceParent;
+
+use super::draft::Draft;
+
+/// How long a caller should wait for a new slot of ids, in seconds.
+const SLOT_RETRY_AFTER_S: u64 = 1;
+
+/// Tells keyless tasks apart when they are spread over shards.
+static NEXT_SALT: AtomicU64 = AtomicU64::new(0);
+
+/// The app that tasks are submitted to.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    app: Arc<App>,
+    /// The caller's key belongs to another app: only public configs are open, and no payload is shown
+    /// (API.md section 2).
+    foreign: bool,
+}
+
+impl Door {
+    /// 404 for an app that does not exist, 403 for a key that may not submit.
+    pub(crate) fn find(state: &WebState, caller: &Caller, name: &str) -> ApiResult<Self> {
+        let app = state.store.book().app(name).ok_or_else(|| no_app(name))?;
+        if caller.sees(app.id) {
+            caller.require(Scope::Submit, &app)?;
+            Ok(Self { app, foreign: false })
+        } else if caller.grants(Scope::Submit) {
+            Ok(Self { app, foreign: true })
+        } else {
+            Err(no_app(name))
+        }
+    }
+
+    /// Whether the caller belongs to another app.
+    pub(crate) fn foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// The config, if this caller may know of it.
+    fn config(&self, state: &WebState, name: &Name) -> Option<Arc<TaskConfig>> {
+        let config = state.store.book().find_config(self.app.id, name)?;
+        let open = !self.foreign || config.spec.visibility == Visibility::Public;
+        open.then_some(config)
+    }
+
+    /// The 404 for a config. For a foreign app it says no more than that of an app that does not exist.
+    fn no_config(&self, name: &Name) -> ApiError {
+        if self.foreign {
+            no_app(self.app.name.as_str())
+        } else {
+            no_config(self.app.name.as_str(), name.as_str())
+        }
+    }
+}
+
+/// A task that is ready to be saved.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) submit: Submit,
+    pub(crate) config: Arc<TaskConfig>,
+}
+
+/// What all tasks of a call have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Common<'a> {
+    pub(crate) state: &'a WebState,
+    pub(crate) door: &'a Door,
+    pub(crate) trace: &'a TraceParent,
+    pub(crate) now: Timestamp,
+}
+
+impl Common<'_> {
+    /// 400 with all that is wrong, 404 for the config, 409 for its kind, 413 for the payload. Whether the
+    /// config is disabled is asked at the commit, after a kept answer was looked for.
+    ///
+    /// `take` makes a payload of its own from its piece of the body.
+    pub(crate) fn prepare<'a>(
+        &self,
+        mut draft: Draft<'a>,
+        take: impl FnOnce(&'a str) -> Bytes,
+    ) -> ApiResult<Prepared> {
+        let config = draft.config.as_ref().and_then(|name| self.door.config(self.state, name));
+        let retry = match (&config, &draft.retry) {
+            (Some(config), Some(given)) => {
+                let policy = merge(&config.spec.retry, given);
+                for (field, message) in policy.validate() {
+                    draft.errors.add(format!("retry.{field}"), message);
+                }
+                Some(policy)
+            }
+            _ => None,
+        };
+        std::mem::take(&mut draft.errors).finish()?;
+        let config = match (config, &draft.config) {
+            (Some(config), _) => config,
+            (None, Some(name)) => return Err(self.door.no_config(name)),
+            (None, None) => return Err(ApiError::internal("a draft without a config and without an error")),
+        };
+        if config.spec.kind == Kind::Cron {
+            return Err(ApiError::new(
+                ErrorCode::WrongKind,
+                "the config is of kind `cron` and takes no submits; use its `/run` for an occurrence now",
+            ));
+        }
+        let payload = draft.payload.map(|payload| self.checked(payload.get())).transpose()?.map(take);
+        let extra = extra(draft.headers, retry, self.trace);
+        let made = Made {
+            key: draft.key,
+            execute_at: draft.execute_at,
+            payload,
+            expire_after: draft.expire_after,
+            origin: Origin::Submit,
+            extra,
+            on_duplicate: draft.on_duplicate_key.unwrap_or(config.spec.on_duplicate_key),
+        };
+        let submit = made.submit(self.state, &config, self.now)?;
+        Ok(Prepared { submit, config })
+    }
+
+    fn checked<'a>(&self, payload: &'a str) -> ApiResult<&'a str> {
+        check_payload(self.state, payload.len())?;
+        Ok(payload)
+    }
+}
+
+/// 413 for a payload over the setting.
+pub(crate) fn check_payload(state: &WebState, bytes: usize) -> ApiResult<()> {
+    let most = state.settings.payload_bytes_max;
+    if bytes <= most {
+        return Ok(());
+    }
+    let message = format!("has {bytes} bytes, at most {most} are allowed; send a reference instead");
+    Err(ApiError::field(ErrorCode::TooLarge, "payload", message))
+}
+
+/// The fields of a task that do not follow from its config.
+pub(crate) struct Made {
+    pub(crate) key: Option<TaskKey>,
+    pub(crate) execute_at: Timestamp,
+    /// `None`: the config's.
+    pub(crate) payload: Option<Bytes>,
+    /// `None`: the config's.
+    pub(crate) expire_after: Option<Millis>,
+    pub(crate) origin: Origin,
+    pub(crate) extra: Option<Box<TaskExtra>>,
+    pub(crate) on_duplicate: OnDuplicateKey,
+}
+
+impl Made {
+    /// 503 when no id can be made.
+    pub(crate) fn submit(self, state: &WebState, config: &TaskConfig, now: Timestamp) -> ApiResult<Submit> {
+        let id = new_id(state, config, self.key.as_ref(), now)?;
+        let own_payload = self.payload.is_some();
+        let task = Task::new(
+            NewTask {
+                id,
+                config: config.id,
+                key: self.key,
+                execute_at: self.execute_at,
+                payload: self.payload.or_else(|| config.spec.payload.clone()),
+                expire_after: self.expire_after.or(config.spec.expire_after),
+                origin: self.origin,
+                extra: self.extra,
+            },
+            now,
+        );
+        Ok(Submit { task: Box::new(task), on_duplicate: self.on_duplicate, own_payload, keep: None })
+    }
+}
+
+fn new_id(state: &WebState, config: &TaskConfig, key: Option<&TaskKey>, now: Timestamp) -> ApiResult<TaskId> {
+    let shard = home(config, key, state.store.shards());
+    state.ids.next(shard, now).map_err(|error| {
+        let detail = "no task ids can be made right now, the node is renewing its lease; try again";
+        ApiError::unavailable(detail, SLOT_RETRY_AFTER_S).with_internal(error)
+    })
+}
+
+/// The shard a task lives in (DESIGN.md section 5.4).
+fn home(config: &TaskConfig, key: Option<&TaskKey>, shards: u16) -> ShardId {
+    match key {
+        Some(key) => key_shard(config.id, key.as_str(), config.spec.span, shards),
+        None => keyless_shard(config.id, NEXT_SALT.fetch_add(1, Ordering::Relaxed), config.spec.span, shards),
+    }
+}
+
+/// `None` for the many tasks that have nothing of their own.
+pub(crate) fn extra(
+    headers: std::collections::BTreeMap<String, String>,
+    retry: Option<RetryPolicy>,
+    trace: &TraceParent,
+) -> Option<Box<TaskExtra>> {
+    if headers.is_empty() && retry.is_none() && trace.get().is_none() {
+        return None;
+    }
+    let traceparent = trace.get().map(str::to_owned);
+    Some(Box::new(TaskExtra { headers, retry, traceparent, ..TaskExtra::default() }))
+}
+
+/// The config's policy with the given fields over it.
+fn merge(base: &RetryPolicy, given: &RetryOverride) -> RetryPolicy {
+    let backoff = match (&given.backoff, &base.backoff) {
+        (None, backoff) => backoff.clone(),
+        (Some(BackoffOverride::List { delays }), _) => {
+            Backoff::List(delays.iter().map(|delay| delay.0).collect())
+        }
+        (Some(BackoffOverride::Exponential { initial, factor, max }), base) => {
+            let (old_initial, old_factor, old_max) = exponential(base);
+            Backoff::Exponential {
+                initial: initial.map_or(old_initial, |length| length.0),
+                factor: factor.unwrap_or(old_factor),
+                max: max.map_or(old_max, |length| length.0),
+            }
+        }
+    };
+    RetryPolicy {
+        max_attempts: given.max_attempts.unwrap_or(base.max_attempts),
+        backoff,
+        jitter: given.jitter.unwrap_or(base.jitter),
+        max_age: given.max_age.map(|age| age.0).or(base.max_age),
+        non_retryable_status: given
+            .non_retryable_status
+            .clone()
+            .unwrap_or_else(|| base.non_retryable_status.clone()),
+    }
+}
+
+/// The numbers of an exponential backoff: the config's if it has one, else the defaults.
+fn exponential(base: &Backoff) -> (Millis, f64, Millis) {
+    match base {
+        Backoff::Exponential { initial, factor, max } => (*initial, *factor, *max),
+        Backoff::List(_) => match Backoff::default() {
+            Backoff::Exponential { initial, factor, max } => (initial, factor, max),
+            Backoff::List(_) => (Millis::from_secs(1), 2.0, Millis::from_mins(5)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_given_fields_of_retry_change() {
+        let base = RetryPolicy { max_attempts: 9, jitter: 0.5, ..RetryPolicy::default() };
+        let given: RetryOverride = serde_json::from_str(
+            "{\"max_attempts\":3,\"backoff\":{\"type\":\"exponential\",\"max\":\"1h\"}}",
+        )
+        .unwrap();
+        let merged = merge(&base, &given);
+        assert_eq!((merged.max_attempts, merged.jitter, merged.max_age), (3, 0.5, base.max_age));
+        let (initial, factor, _) = exponential(&base.backoff);
+        assert_eq!(merged.backoff, Backoff::Exponential { initial, factor, max: Millis::from_hours(1) });
+        assert_eq!(merge(&base, &RetryOverride::default()), base);
+    }
+}
