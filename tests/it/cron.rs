@@ -81,7 +81,10 @@ async fn a_kill_around_the_fire_time_neither_loses_nor_doubles_a_slot() {
         // A call cut off by the kill is repeated as the next attempt of the same task; it is no second task.
         for slot in slots.keys() {
             let of_slot: Vec<_> = arrivals.iter().filter(|one| one.execute_at() == *slot).collect();
-            assert!(of_slot.iter().all(|one| one.task() == of_slot[0].task()), "{name}: {slot} has two tasks");
+            assert!(
+                of_slot.iter().all(|one| one.task() == of_slot[0].task()),
+                "{name}: {slot} has two tasks"
+            );
             let attempts: Vec<_> = of_slot.iter().map(|one| one.attempt()).collect();
             assert!(attempts.is_sorted_by(|a, b| a < b), "{name}: {slot} was attempted {attempts:?}");
         }
@@ -163,7 +166,10 @@ async fn fire_once_makes_only_the_newest_missed_slot() {
     let misfire = json!({ "policy": "fire_once", "grace": "1h" });
     let (missed, started) = after_outage(misfire, Millis::from_ms(4_300)).await;
     assert!(missed.len() <= 1, "the newest alone should come, and it may be in the last second: {missed:?}");
-    assert!(missed.iter().all(|slot| started.since(*slot) < Millis::from_ms(3_000)), "{missed:?} of {started}");
+    assert!(
+        missed.iter().all(|slot| started.since(*slot) < Millis::from_ms(3_000)),
+        "{missed:?} of {started}"
+    );
 }
 
 #[tokio::test]
@@ -258,26 +264,4 @@ async fn fires_and_preview_agree_and_know_daylight_saving() {
     let items = fires["items"].as_array().expect("fires have items");
     assert_eq!(items.len(), 5, "{fires:#}");
     assert!(items.iter().any(|item| item["note"].is_string()), "02:30 does not exist on March 28: {fires:#}");
-}
-
-#[tokio::test]
-async fn an_occurrence_fans_out_into_parts() {
-    let scene = Scene::new().await;
-    let hourly = json!({ "type": "every", "interval": "1h" });
-    let made = scene.api.config(APP, {
-        let url = scene.receiver.url("/parts");
-        crate::harness::Config::cron("parts", &url, &hourly).set("sharding_count", json!(4))
-    });
-    made.await;
-    let run = scene.api.post(&format!("{}/run", path_of("parts")), &json!({})).await.expect(201);
-    let parent = run["task"]["id"].as_str().expect("the parent has an id").to_owned();
-    scene.receiver.nth(4).await;
-    let mut seen: Vec<_> = scene.receiver.arrivals().iter().map(|one| one.header("tsp-sharding-id").to_owned()).collect();
-    seen.sort();
-    assert_eq!(seen, ["0", "1", "2", "3"]);
-    for arrival in scene.receiver.arrivals() {
-        assert_eq!(arrival.header("tsp-sharding-count"), "4");
-        assert_eq!(arrival.header("tsp-parent-id"), parent);
-    }
-    scene.api.wait_for_end(&parent, "succeeded").await;
 }

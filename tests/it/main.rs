@@ -4,9 +4,20 @@
 
 mod harness;
 
+mod auth;
+mod chaos;
+mod cron;
+mod dev;
+mod durable;
 mod first_callback;
+mod idempotency;
+mod idle;
+mod input;
+mod isolation;
 mod keys;
+mod requests;
 mod retries;
 mod signing;
+mod startup;
 mod tasks;
 mod waiting;

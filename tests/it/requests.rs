@@ -5,7 +5,13 @@ use serde_json::{Value, json};
 
 use crate::harness::{APP, Api, Scene, Task, header};
 
-async fn raw(api: &Api, method: Method, path: &str, headers: &[(&'static str, String)], body: &str) -> crate::harness::Answer {
+async fn raw(
+    api: &Api,
+    method: Method,
+    path: &str,
+    headers: &[(&'static str, String)],
+    body: &str,
+) -> crate::harness::Answer {
     let answer = api.try_send(method, path, headers, Some(body.as_bytes().to_vec())).await;
     answer.unwrap_or_else(|e| panic!("`{path}` was not answered: {e:?}"))
 }
@@ -37,7 +43,11 @@ async fn a_traceparent_travels_to_the_callback() {
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
     let path = format!("/api/v1/apps/{APP}/tasks");
     let body = Task::of("work").json();
-    scene.api.send(Method::POST, &path, &[header("traceparent", parent.clone())], Some(&body)).await.expect(201);
+    scene
+        .api
+        .send(Method::POST, &path, &[header("traceparent", parent.clone())], Some(&body))
+        .await
+        .expect(201);
     let arrival = scene.receiver.nth(1).await;
     let sent = arrival.header("traceparent");
     assert!(sent.contains(trace), "a short delay continues the trace: `{sent}`");
@@ -70,21 +80,6 @@ async fn a_key_with_a_rate_limit_is_held_to_it_and_told_when() {
     scene.api.post(&path, &task).await.expect(201);
     let batch = json!({ "tasks": [task, task] });
     limited.post(&format!("{path}/batch"), &batch).await.refused(429, "rate_limited");
-}
-
-#[tokio::test]
-async fn a_config_with_a_submit_rate_refuses_what_is_over_it() {
-    let scene = Scene::new().await;
-    let limits = json!({ "submit_rate": { "count": 3, "per": "1h" } });
-    scene.delayed("work", |config| config.set("limits", limits)).await;
-    let task = Task::of("work").delay("1h").json();
-    let path = format!("/apps/{APP}/tasks");
-    for _ in 0..3 {
-        scene.api.post(&path, &task).await.expect(201);
-    }
-    let refused = scene.api.post(&path, &task).await;
-    assert!(refused.header("retry-after").is_some(), "{:?}", refused.headers);
-    refused.refused(429, "rate_limited");
 }
 
 #[tokio::test]

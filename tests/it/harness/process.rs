@@ -87,6 +87,15 @@ impl Tsp {
         tsp
     }
 
+    /// `tsp dev`, on a private folder.
+    pub(crate) async fn dev() -> Self {
+        let turn = turn::shared().await;
+        let mut tsp = Self::prepared(Settings::default().set("web.listen", "127.0.0.1:0"), Some(turn));
+        tsp.command = vec!["dev".to_owned()];
+        tsp.boot().await;
+        tsp
+    }
+
     fn prepared(settings: Settings, turn: Option<RwLockReadGuard<'static, ()>>) -> Self {
         let dir = TempDir::new();
         let file = dir.join("tsp.toml");

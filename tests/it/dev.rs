@@ -1,0 +1,78 @@
+//! `tsp dev`: days pass in seconds, in order, each callback once.
+
+use serde_json::{Value, json};
+use tsp_core::{Millis, Timestamp};
+
+use crate::harness::{Api, Arrival, Config, Receiver, Reply, Task, Tsp, backoff, id_of, time};
+
+const APP: &str = "demo";
+
+async fn advance(api: &Api, by: &str) -> Value {
+    api.post("/dev/clock", &json!({ "advance": by })).await.expect(200)
+}
+
+#[tokio::test]
+async fn accept_three_days_pass_in_order_each_callback_once() {
+    let tsp = Tsp::dev().await;
+    let receiver = Receiver::start().await;
+    let api = tsp.api().without_key();
+    let hourly = json!({ "type": "cron", "expr": "0 0 * * * ?", "timezone": "UTC" });
+    api.config(APP, Config::cron("hourly", &receiver.url("/hourly"), &hourly)).await;
+    api.config(APP, Config::delayed("later", &receiver.url("/later")).set("retry", backoff(3, "2h"))).await;
+    receiver.script("/later", vec![Reply::ok(), Reply::status(500), Reply::ok()]);
+    let mut due = Vec::new();
+    for delay in ["1h30m", "26h", "2d20h", "4d"] {
+        due.push(id_of(&api.submit(APP, Task::of("later").delay(delay)).await));
+    }
+    let start = time(api.get("/overview").await.expect(200)["at"].as_str().expect("the service's time"));
+    let answer = advance(&api, "3d").await;
+    let end = time(answer["now"].as_str().expect("the new time"));
+    assert!(end.since(start) >= Millis::from_days(3), "{start} became {end}");
+    let arrivals = receiver.arrivals();
+    println!("3 days passed: {} callbacks, {answer}", arrivals.len());
+
+    let slots: Vec<_> = receiver.at("/hourly").iter().map(Arrival::execute_at).collect();
+    let hours: Vec<_> = whole_hours(start, start.plus(Millis::from_days(3)));
+    assert_eq!(slots, hours, "each hour once, in order");
+    let later: Vec<_> =
+        receiver.at("/later").iter().map(|one| (one.task().to_owned(), one.attempt())).collect();
+    let wanted = [(due[0].clone(), 1), (due[1].clone(), 1), (due[1].clone(), 2), (due[2].clone(), 1)];
+    assert_eq!(later, wanted, "a retry comes in its virtual time, and the fourth day has not come");
+    let firsts: Vec<_> = arrivals.iter().filter(|one| one.attempt() == 1).map(Arrival::execute_at).collect();
+    assert!(firsts.is_sorted(), "callbacks of all configs come in the order of their times");
+    assert_eq!(answer["fired"].as_u64(), Some(arrivals.len() as u64), "{answer}");
+    for id in &due[..3] {
+        assert_eq!(api.task(id).await["state"], "ended", "it answers when all has ended");
+    }
+    assert_eq!(api.task(&due[3]).await["state"], "scheduled");
+}
+
+/// The whole hours after `from`, up to `to`.
+fn whole_hours(from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
+    const HOUR: i64 = 3_600_000;
+    let first = from.ms() / HOUR + 1;
+    (first..=to.ms() / HOUR).map(|hour| Timestamp::from_ms(hour * HOUR)).collect()
+}
+
+#[tokio::test]
+async fn it_has_an_app_a_config_and_an_inbox() {
+    let tsp = Tsp::dev().await;
+    let api = tsp.api().without_key();
+    let id = id_of(&api.submit(APP, Task::of("hello").payload(json!({ "hello": "world" }))).await);
+    api.wait_for_end(&id, "succeeded").await;
+}
+
+#[tokio::test]
+async fn only_loopback_names_are_let_in_without_a_key() {
+    let tsp = Tsp::dev().await;
+    let api = tsp.api().without_key();
+    let get = async |headers: &[(&'static str, String)]| {
+        api.send(reqwest::Method::GET, "/api/v1/apps", headers, None).await.status
+    };
+    let header = crate::harness::header;
+    assert_eq!(get(&[]).await, 200);
+    assert_eq!(get(&[header("host", "localhost:8080")]).await, 200);
+    assert_eq!(get(&[header("host", "evil.example")]).await, 403, "a rebound name must not get in");
+    assert_eq!(get(&[header("origin", "https://evil.example")]).await, 403);
+    assert_eq!(get(&[header("origin", "http://127.0.0.1:3000")]).await, 200);
+}

@@ -1,0 +1,70 @@
+//! Idle is free: configs that have nothing to do cost no statements.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tsp_core::Millis;
+
+use crate::harness::figures::{metric, resident_kib};
+use crate::harness::{APP, Config, Scene, Task, Tsp, now, past, turn};
+
+const CONFIGS: usize = 100_000;
+const CALLERS: usize = 32;
+const LOOK: Millis = Millis::from_secs(10);
+/// Renewing a lease and taking a safety look are what an idle service may do.
+const STATEMENTS_PER_SECOND: f64 = 10.0;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accept_a_hundred_thousand_idle_configs_cost_a_few_statements_a_second() {
+    let _machine = turn::alone().await;
+    let mut scene = Scene::on(Tsp::start_alone(Tsp::settings()).await).await;
+    let begun = now();
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let api = scene.api.clone();
+        let url = scene.receiver.url("/idle");
+        callers.spawn(async move {
+            for number in (caller..CONFIGS).step_by(CALLERS) {
+                let name = format!("idle-{number}");
+                // Half of them by schedule: a cursor far ahead must cost no more than none.
+                let config = if number % 2 == 0 {
+                    Config::delayed(&name, &url)
+                } else {
+                    let yearly = json!({ "type": "cron", "expr": "0 0 0 1 1 ?", "timezone": "UTC" });
+                    Config::cron(&name, &url, &yearly)
+                };
+                let path = format!("/api/v1/apps/{APP}/configs");
+                let body = config.json().to_string().into_bytes();
+                let answer = api.try_send(Method::POST, &path, &[], Some(body)).await;
+                let answer = answer.unwrap_or_else(|e| panic!("`{name}` was not answered: {e:?}"));
+                assert_eq!(answer.status, 201, "{name}: {}", answer.text);
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("a caller did not fail");
+    }
+    println!("{CONFIGS} configs made in {} s", now().since(begun).ms() / 1_000);
+    // A start has things to read that an idle service has not.
+    scene.tsp.stop().await;
+    let stopped = now();
+    scene.tsp.restart().await;
+    println!("started with them in {} ms", now().since(stopped).ms());
+    past(now().plus(Millis::from_secs(7))).await;
+
+    let statements = async || metric(&scene.api.metrics().await, "tsp_store_seconds_count");
+    let (before, from) = (statements().await, now());
+    past(from.plus(LOOK)).await;
+    let (after, to) = (statements().await, now());
+    let seconds = Duration::from_millis(to.since(from).ms().unsigned_abs()).as_secs_f64();
+    let rate = (after - before) / seconds;
+    println!("{rate:.1} statements a second at idle, {} MiB", resident_kib(scene.tsp.pid()) >> 10);
+    assert!(before > 0.0, "the metric `tsp_store_seconds_count` is missing");
+    assert!(rate <= STATEMENTS_PER_SECOND, "{rate:.1} statements a second for nothing to do");
+
+    // And it still knows all of them.
+    scene.submit(Task::of("idle-99998")).await;
+    assert_eq!(scene.receiver.nth(1).await.header("tsp-config"), "idle-99998");
+}
