@@ -1,0 +1,48 @@
+//! What commands print.
+
+mod table;
+mod tasks;
+
+use std::io::{ErrorKind, Write as _};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::failure::{Failure, Result};
+pub(crate) use table::Table;
+pub(crate) use tasks::{attempt_table, task_list, task_sheet};
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// The server's own documents
+    Json,
+}
+
+impl Format {
+    /// `value` as JSON, or as `table` draws it.
+    pub(crate) fn print<T: Serialize>(self, value: &T, table: impl FnOnce(&T) -> String) -> Result {
+        match self {
+            Self::Table => print(&table(value)),
+            Self::Json => print(&json(value)?),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))
+}
+
+/// Writes to standard output. Not `print!`, which panics when the reader (`head`) goes away.
+pub(crate) fn print(text: &str) -> Result {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

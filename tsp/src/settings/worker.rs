@@ -1,0 +1,33 @@
+//! `[worker]` and `[worker.http]`
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tsp_core::Millis;
+
+use super::reader::Reader;
+
+#[derive(Debug)]
+pub(crate) struct WorkerSettings {
+    pub(crate) concurrency: usize,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) allow_networks: Vec<IpNet>,
+}
+
+impl WorkerSettings {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let concurrency = reader.number("worker.concurrency", 1..=100_000);
+        Self {
+            concurrency: usize::try_from(concurrency).unwrap_or(1),
+            shutdown_grace: reader.duration("worker.shutdown_grace", Millis::ZERO..=Millis::from_hours(1)),
+            allow_networks: reader.list("worker.http.allow_networks", parse_network),
+        }
+    }
+}
+
+/// A network, or one address.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| format!("`{text}` is no network; for example `10.0.0.0/8` or `::1/128`"))
+}

@@ -1,0 +1,121 @@
+//! The only place that names concrete back ends, and that makes the clock, the randomness and the runtime.
+//!
+//! A server starts from the store upwards (store, queue, fetcher, worker, web) and stops in the order that
+//! loses nothing: no new requests, no new claims, running callbacks end, the store closes.
+
+mod clock;
+mod dev_clock;
+mod entropy;
+mod fetcher;
+mod hints;
+mod ids;
+mod parts;
+mod stop;
+mod store;
+mod telemetry;
+mod web;
+mod worker;
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::failure::{Failure, Result};
+use crate::settings::Settings;
+pub(crate) use clock::ServerClock;
+pub(crate) use entropy::OsEntropy;
+use parts::Parts;
+pub(crate) use stop::Signals;
+pub(crate) use store::{beside, open as open_store, store_failure};
+
+/// What only the development server does, once the API answers and before `ready:`.
+pub(crate) type Prepare = Box<dyn AsyncPrepare>;
+
+#[async_trait::async_trait]
+pub(crate) trait AsyncPrepare: Send {
+    async fn prepare(self: Box<Self>, address: SocketAddr) -> Result;
+}
+
+/// Runs a server until it is told to stop.
+pub(crate) fn serve(settings: &Settings, clock: ServerClock, prepare: Option<Prepare>) -> Result {
+    let metrics = telemetry::install(&settings.log)?;
+    // The first one installed stays; everything that speaks TLS uses it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Taken first: it is what fails most often, and nothing has to be undone then.
+    let listener = listen(settings.web.listen)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.runtime.workers())
+        .thread_name("tsp")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(Box::pin(run(settings, clock, prepare, listener, metrics)))
+}
+
+async fn run(
+    settings: &Settings,
+    clock: ServerClock,
+    prepare: Option<Prepare>,
+    listener: TcpListener,
+    metrics: telemetry::Metrics,
+) -> Result {
+    let mut signals = Signals::listen()?;
+    let parts = Parts::open(settings, clock).await?;
+    let background = TaskTracker::new();
+    let stop_background = CancellationToken::new();
+
+    ids::keep_renewed(&parts, &background, &stop_background);
+    metrics.keep_up(&background, &stop_background);
+    let mut fetcher = fetcher::start_fetcher(&parts, settings, &background, &stop_background)?;
+    let worker = worker::start_worker(&parts, settings)?;
+    let web = web::start_web(&parts, settings, listener, metrics)?;
+
+    let prepared = match prepare {
+        Some(prepare) => prepare.prepare(web.address).await,
+        None => Ok(()),
+    };
+    if prepared.is_ok() {
+        parts.readiness.set_ready();
+        say_ready(web.address)?;
+    }
+    let ended = match prepared {
+        Ok(()) => signals.first_or(fetcher.ended()).await,
+        Err(failure) => Err(failure),
+    };
+
+    signals.exit_on_the_next(&background);
+    parts.readiness.set_stopping();
+    tracing::info!("stopping");
+    web.stop().await;
+    fetcher.stop().await;
+    worker.stop().await;
+    stop_background.cancel();
+    parts.store.close().await;
+    tracing::info!("stopped");
+    ended
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|error| {
+        let failure = Failure::failed(format!("cannot listen on `{address}`: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                failure.advise("stop what listens there, or set `web.listen` to another port (0 takes a free one)")
+            }
+            _ => failure.advise("set `web.listen` to an address of this machine"),
+        }
+    })
+}
+
+/// The one line on standard output that scripts wait for.
+fn say_ready(address: SocketAddr) -> Result {
+    let mut out = std::io::stdout();
+    let said = writeln!(out, "ready: http://{address}").and_then(|()| out.flush());
+    said.map_err(|error| Failure::failed(format!("cannot write to standard output: {error}")))
+}

@@ -1,0 +1,29 @@
+//! Which clock a server runs on.
+
+use std::sync::Arc;
+
+use tsp_core::{Clock, SystemClock, VirtualClock};
+
+#[derive(Debug, Clone)]
+pub(crate) enum ServerClock {
+    System(Arc<SystemClock>),
+    /// Of the development server.
+    Virtual(Arc<VirtualClock>),
+}
+
+impl ServerClock {
+    pub(crate) fn system() -> Self {
+        Self::System(Arc::new(SystemClock::new()))
+    }
+
+    pub(crate) fn virtual_() -> Self {
+        Self::Virtual(Arc::new(VirtualClock::new()))
+    }
+
+    pub(crate) fn get(&self) -> Arc<dyn Clock> {
+        match self {
+            Self::System(clock) => clock.clone(),
+            Self::Virtual(clock) => clock.clone(),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The virtual clock of `tsp dev`: moved from due time to due time, so that what is due in between really
+//! happens, each thing at its own time.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tsp_core::task::Status;
+use tsp_core::{Clock, ConfigId, Millis, Timestamp, VirtualClock};
+use tsp_queue::Inbox;
+use tsp_store::id_source::RENEW_AHEAD;
+use tsp_store::sqlite::SqliteStore;
+use tsp_store::{Catalog, IdSource, Result, ScheduleStore, TaskStore};
+use tsp_web::DevHooks;
+use tsp_web::ports::Advanced;
+
+use super::parts::Parts;
+
+/// How often the rows are looked at while something runs. This and what follows is real time.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// When nothing has been in flight for this long, what is still due is held back on purpose (a receiver
+/// asked the config to wait).
+const QUIET_AFTER: Duration = Duration::from_millis(500);
+/// A callback that runs longer is left behind; it ends later, by its own time-out.
+const SETTLE_AT_MOST: Duration = Duration::from_secs(30);
+/// Ids are made only below the slot's lease, which must therefore run ahead of the clock.
+const IDS_AHEAD_AT_LEAST: Millis = Millis::from_ms(RENEW_AHEAD.ms() / 2);
+
+pub(super) struct DevClock {
+    store: Arc<SqliteStore>,
+    clock: Arc<VirtualClock>,
+    inbox: Arc<Inbox>,
+    ids: IdSource,
+    /// Callbacks sent by this process.
+    sent: Arc<AtomicU64>,
+    /// Two moves at once would each wait for what the other made due. Holds until when ids may be made.
+    moving: Mutex<Timestamp>,
+}
+
+impl std::fmt::Debug for DevClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DevClock").field("clock", &self.clock).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl DevHooks for DevClock {
+    async fn advance_clock(&self, by: Millis) -> Advanced {
+        let before = self.sent.load(Ordering::SeqCst);
+        if let Err(error) = self.advance(by).await {
+            tracing::error!(%error, "the clock could not be moved all the way");
+        }
+        let fired = self.sent.load(Ordering::SeqCst).saturating_sub(before);
+        Advanced { now: self.clock.now(), fired }
+    }
+}
+
+impl DevClock {
+    pub(super) fn new(parts: &Parts, clock: Arc<VirtualClock>) -> Self {
+        Self {
+            store: parts.store.clone(),
+            clock,
+            inbox: parts.inbox.clone(),
+            ids: parts.ids.clone(),
+            sent: parts.sent.clone(),
+            moving: Mutex::default(),
+        }
+    }
+
+    async fn advance(&self, by: Millis) -> Result<()> {
+        let mut ids_until = self.moving.lock().await;
+        let end = self.clock.now().plus(by);
+        self.settle().await?;
+        loop {
+            let next = self.next_after(self.clock.now()).await?.filter(|next| *next < end);
+            self.move_to(next.unwrap_or(end), &mut ids_until).await?;
+            self.settle().await?;
+            if next.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn move_to(&self, to: Timestamp, ids_until: &mut Timestamp) -> Result<()> {
+        if to.plus(IDS_AHEAD_AT_LEAST) > *ids_until {
+            self.ids.renew(&*self.store, to).await?;
+            *ids_until = to.plus(RENEW_AHEAD);
+        }
+        self.clock.advance_to(to);
+        self.inbox.nudge();
+        Ok(())
+    }
+
+    /// Waits until all that is due now has ended, or is seen to be held back.
+    async fn settle(&self) -> Result<()> {
+        let started = Instant::now();
+        let mut quiet_since = started;
+        while started.elapsed() < SETTLE_AT_MOST {
+            let now = self.clock.now();
+            if self.in_flight(now).await? {
+                quiet_since = Instant::now();
+            } else if self.earliest(|at| at <= now).await?.is_none() || quiet_since.elapsed() > QUIET_AFTER {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Whether something runs, or is on its way to a worker. What was taken ahead of its time is not.
+    async fn in_flight(&self, now: Timestamp) -> Result<bool> {
+        for row in self.store.in_flight().await? {
+            if row.status == Status::Executing {
+                return Ok(true);
+            }
+            if self.store.task(row.id).await?.is_some_and(|task| task.is_open() && task.due_at <= now) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn next_after(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let mut next = self.earliest(|at| at > now).await?;
+        for row in self.store.in_flight().await? {
+            let due_at = self.store.task(row.id).await?.map(|task| task.due_at).filter(|due_at| *due_at > now);
+            next = next.into_iter().chain(due_at).min();
+        }
+        Ok(next)
+    }
+
+    /// The earliest of what comes by itself, among the points in time that `wanted` picks. Configs that
+    /// are paused or disabled wait for a person, not for the clock.
+    async fn earliest(&self, wanted: impl Fn(Timestamp) -> bool) -> Result<Option<Timestamp>> {
+        let configs = self.store.book().all_configs();
+        let runnable: HashSet<ConfigId> =
+            configs.iter().filter(|config| config.runnable()).map(|config| config.id).collect();
+        let heads = self.store.heads().await?.into_iter().map(|head| (head.config, head.due_at));
+        let cursors = self.store.cursors().await?.into_iter();
+        let fires = cursors.filter_map(|cursor| Some((cursor.config, cursor.next_fire_at?)));
+        let own = heads.chain(fires).filter(|(config, _)| runnable.contains(config)).map(|(_, at)| at);
+        Ok(own.chain(self.store.next_deadline().await?).filter(|at| wanted(*at)).min())
+    }
+}

@@ -1,0 +1,79 @@
+//! The fetcher on its own thread, with the auditor and the janitor beside it.
+
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tsp_core::Millis;
+use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Janitor};
+use tsp_queue::Inbox;
+
+use super::parts::Parts;
+use crate::failure::{Failure, Result};
+use crate::settings::Settings;
+
+/// A running fetcher.
+#[derive(Debug)]
+pub(super) struct RunningFetcher {
+    inbox: Arc<Inbox>,
+    /// Fires, or is dropped, when the thread ends.
+    ended: oneshot::Receiver<()>,
+}
+
+pub(super) fn start_fetcher(
+    parts: &Parts,
+    settings: &Settings,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<RunningFetcher> {
+    let options = FetcherOptions {
+        lookahead: millis(settings.fetcher.lookahead),
+        resync: millis(settings.fetcher.resync),
+        ..FetcherOptions::default()
+    };
+    let fetcher = Fetcher::new(
+        tsp_fetcher::Parts {
+            store: parts.store.clone(),
+            publisher: parts.queue.clone(),
+            inbox: parts.inbox.clone(),
+            ids: parts.ids.clone(),
+            entropy: parts.entropy.clone(),
+            owner: parts.owner,
+        },
+        options,
+    );
+    tracker.spawn(Auditor::new(parts.store.clone(), fetcher.held()).run(parts.clock(), stop.clone()));
+    tracker.spawn(Janitor::new(parts.store.clone()).run(parts.clock(), stop.clone()));
+
+    let (tell, ended) = oneshot::channel();
+    let (clock, runtime) = (parts.clock(), tokio::runtime::Handle::current());
+    let thread = thread::Builder::new().name("tsp-fetcher".to_owned()).spawn(move || {
+        tsp_fetcher::run(fetcher, &clock, &runtime);
+        // Nobody listens any more only when the process is ending.
+        let _ = tell.send(());
+    });
+    thread.map_err(|error| Failure::failed(format!("cannot start the fetcher's thread: {error}")))?;
+    Ok(RunningFetcher { inbox: parts.inbox.clone(), ended })
+}
+
+impl RunningFetcher {
+    /// Returns when the fetcher has ended by itself: it lost its shards, or panicked.
+    pub(super) async fn ended(&mut self) -> Failure {
+        let _ = (&mut self.ended).await;
+        Failure::failed("the fetcher has ended; nothing would be called back any more")
+            .advise("the log says why; start the server again")
+    }
+
+    pub(super) async fn stop(self) {
+        self.inbox.stop();
+        if !self.ended.is_terminated() {
+            let _ = self.ended.await;
+        }
+    }
+}
+
+fn millis(length: std::time::Duration) -> Millis {
+    Millis::from_ms(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+}

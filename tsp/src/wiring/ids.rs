@@ -1,0 +1,18 @@
+//! The lease of the id slot, renewed by real time whatever the service's clock does.
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tsp_store::id_source::RENEW_EVERY;
+
+use super::parts::Parts;
+
+pub(super) fn keep_renewed(parts: &Parts, tracker: &TaskTracker, stop: &CancellationToken) {
+    let (ids, store, clock, stop) = (parts.ids.clone(), parts.store.clone(), parts.clock.get(), stop.clone());
+    tracker.spawn(async move {
+        while stop.run_until_cancelled(tokio::time::sleep(RENEW_EVERY.to_std())).await.is_some() {
+            if let Err(error) = ids.renew(&*store, clock.now()).await {
+                tracing::warn!(%error, "could not renew the id slot, will try again");
+            }
+        }
+    });
+}

@@ -1,0 +1,49 @@
+//! Being told to stop.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::task::TaskTracker;
+
+use crate::failure::{Failure, Result};
+
+/// SIGTERM and SIGINT. The first one stops gracefully, the second at once.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// As shells report a process that was interrupted.
+const EXIT_AT_ONCE: i32 = 130;
+
+impl Signals {
+    pub(crate) fn listen() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for the first signal, or for a part of the server to fail.
+    pub(super) async fn first_or(&mut self, failure: impl Future<Output = Failure>) -> Result {
+        tokio::select! {
+            () = self.next() => Ok(()),
+            failure = failure => Err(failure),
+        }
+    }
+
+    /// From here on a signal ends the process with whatever is still running; the next start picks it up.
+    pub(super) fn exit_on_the_next(mut self, tracker: &TaskTracker) {
+        tracker.spawn(async move {
+            self.next().await;
+            tracing::warn!("a second signal: ending at once");
+            std::process::exit(EXIT_AT_ONCE);
+        });
+    }
+}

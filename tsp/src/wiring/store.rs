@@ -1,0 +1,48 @@
+//! The embedded store: opened from settings, and its errors as ours.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tsp_core::Timestamp;
+use tsp_store::StoreError;
+use tsp_store::sqlite::{Place, SqliteOptions, SqliteStore, Synchronous};
+
+use crate::failure::{Failure, Result};
+use crate::settings::{StorePlace, StoreSettings};
+
+pub(crate) fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<SqliteStore>> {
+    SqliteStore::open(&options(settings), now).map_err(|error| store_failure(&error))
+}
+
+fn options(settings: &StoreSettings) -> SqliteOptions {
+    SqliteOptions {
+        place: match &settings.place {
+            StorePlace::File(path) => Place::File(path.clone()),
+            StorePlace::Memory => Place::Memory,
+        },
+        synchronous: if settings.synchronous_full { Synchronous::Full } else { Synchronous::Normal },
+        shards: settings.shards,
+        readers: settings.readers,
+        page_cache_mib: settings.page_cache_mib,
+        secret_key: settings.secret_key.as_ref().map(crate::settings::SecretKey::bytes),
+        ..SqliteOptions::memory()
+    }
+}
+
+/// The store says itself what is to be done where it can.
+pub(crate) fn store_failure(error: &StoreError) -> Failure {
+    let failure = Failure::failed(error.to_string());
+    match error {
+        StoreError::Unavailable(_) | StoreError::Unknown(_) => failure.advise("try again; `tsp doctor` looks closer"),
+        StoreError::Corrupt { .. } => failure.advise("`tsp doctor` looks closer; restore a backup if it says so"),
+        StoreError::Unusable(_) | StoreError::Internal(_) => failure,
+    }
+}
+
+/// A file beside the database: `tsp.db.lock` for `lock`.
+pub(crate) fn beside(database: &Path, extension: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
+}

@@ -1,0 +1,85 @@
+//! The API on its listener.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use secrecy::ExposeSecret as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tsp_core::config::Secret;
+use tsp_core::egress::EgressPolicy;
+use tsp_web::{DevHooks, WebParts, WebSettings, WebState};
+
+use super::clock::ServerClock;
+use super::dev_clock::DevClock;
+use super::hints::InboxHints;
+use super::parts::Parts;
+use super::telemetry::Metrics;
+use crate::failure::{Failure, Result};
+use crate::settings::Settings;
+
+/// A running API.
+#[derive(Debug)]
+pub(super) struct RunningWeb {
+    /// With the port that the system chose.
+    pub(super) address: SocketAddr,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+pub(super) fn start_web(
+    parts: &Parts,
+    settings: &Settings,
+    listener: TcpListener,
+    metrics: Metrics,
+) -> Result<RunningWeb> {
+    let unusable = |error: std::io::Error| Failure::failed(format!("cannot listen: {error}"));
+    let address = listener.local_addr().map_err(unusable)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(unusable)?;
+    let state = WebState::new(WebParts {
+        store: parts.store.clone(),
+        clock: parts.clock(),
+        entropy: parts.entropy.clone(),
+        ids: parts.ids.clone(),
+        hints: Arc::new(InboxHints(parts.inbox.clone())),
+        egress: EgressPolicy::new(settings.worker.allow_networks.clone()),
+        settings: web_settings(settings),
+        metrics: Some(metrics.handle()),
+        dev: dev_hooks(parts),
+        readiness: parts.readiness.clone(),
+    });
+    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    let stopped = stop.clone().cancelled_owned();
+    tracker.spawn(async move {
+        if let Err(error) = tsp_web::serve(listener, state, stopped).await {
+            tracing::error!(%error, "the API has ended");
+        }
+    });
+    Ok(RunningWeb { address, stop, tracker })
+}
+
+fn web_settings(settings: &Settings) -> WebSettings {
+    let key = settings.auth.bootstrap_key.as_ref();
+    WebSettings {
+        payload_bytes_max: settings.web.payload_max,
+        metrics_open: settings.web.metrics_open,
+        bootstrap_key: key.map(|key| Secret::new(key.expose_secret())),
+    }
+}
+
+/// Only with a virtual clock: they also open the API to loopback without a key.
+fn dev_hooks(parts: &Parts) -> Option<Arc<dyn DevHooks>> {
+    match &parts.clock {
+        ServerClock::System(_) => None,
+        ServerClock::Virtual(clock) => Some(Arc::new(DevClock::new(parts, clock.clone()))),
+    }
+}
+
+impl RunningWeb {
+    /// Takes no new requests and lets running ones end.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}

@@ -1,0 +1,100 @@
+//! The worker: HTTP callbacks on the pipeline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tsp_consumer_core::{Pipeline, TaskContext, TaskHandler, Worker, WorkerOptions};
+use tsp_core::egress::EgressPolicy;
+use tsp_core::outcome::Verdict;
+use tsp_worker::http::{ClientSettings, HttpHandler};
+use tsp_worker::{CallbackHandler, DirectTaskService};
+
+use super::clock::ServerClock;
+use super::parts::Parts;
+use crate::failure::{Failure, Result};
+use crate::settings::Settings;
+
+/// How often connections that nobody uses are closed.
+const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(5);
+/// A config gets at most this share of the lanes, so that a slow receiver never takes them all.
+const SHARE_PER_CONFIG: usize = 4;
+
+/// A running worker.
+#[derive(Debug)]
+pub(super) struct RunningWorker {
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<RunningWorker> {
+    let client = ClientSettings {
+        policy: EgressPolicy::new(settings.worker.allow_networks.clone()),
+        user_agent: concat!("tsp/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..ClientSettings::default()
+    };
+    let http = HttpHandler::new(&client, parts.entropy.clone())
+        .map_err(|error| Failure::failed(format!("cannot make the HTTP client: {error}")))?;
+    let http = Arc::new(http);
+    let subscriber = parts
+        .queue
+        .subscribe(&parts.queue_name)
+        .ok_or_else(|| Failure::failed(format!("there is no queue `{}`", parts.queue_name)))?;
+    let pipeline = Pipeline::new(
+        Arc::new(DirectTaskService::new(parts.store.clone(), parts.owner.node)),
+        Arc::new(subscriber),
+        parts.inbox.clone(),
+        parts.clock(),
+        parts.entropy.clone(),
+    );
+    let concurrency = settings.worker.concurrency;
+    let options = WorkerOptions {
+        concurrency,
+        per_config: (concurrency / SHARE_PER_CONFIG).max(1),
+        shutdown_grace: settings.worker.shutdown_grace,
+        finish_wait: match &parts.clock {
+            ServerClock::System(_) => WorkerOptions::default().finish_wait,
+            // Moving the clock waits for every outcome, so none waits for company.
+            ServerClock::Virtual(_) => Duration::ZERO,
+        },
+        ..WorkerOptions::default()
+    };
+    let handler = Counting { sent: parts.sent.clone(), inner: CallbackHandler::new(http.clone()) };
+    let worker = Worker::new(pipeline, Arc::new(handler), options);
+    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    tracker.spawn(worker.run(stop.clone()));
+    let idle = stop.clone();
+    tracker.spawn(async move {
+        while idle.run_until_cancelled(tokio::time::sleep(CLOSE_IDLE_EVERY)).await.is_some() {
+            http.close_idle(tokio::time::Instant::now());
+        }
+    });
+    Ok(RunningWorker { stop, tracker })
+}
+
+/// Counts what it sends, for `tsp clock advance`.
+#[derive(Debug)]
+struct Counting {
+    sent: Arc<AtomicU64>,
+    inner: CallbackHandler,
+}
+
+#[async_trait]
+impl TaskHandler for Counting {
+    async fn execute(&self, task: &TaskContext) -> Verdict {
+        self.sent.fetch_add(1, Ordering::SeqCst);
+        self.inner.execute(task).await
+    }
+}
+
+impl RunningWorker {
+    /// Lets running callbacks end, up to their grace, and hands the rest back.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
