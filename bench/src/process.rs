@@ -1,0 +1,122 @@
+//! Child processes: started, asked to stop, waited for.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::client::Connection;
+use crate::receiver::Summary;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// An executable beside this one: both are of the same profile.
+pub(crate) fn beside(name: &str) -> Result<PathBuf> {
+    let this = std::env::current_exe().context("the system does not know where this executable is")?;
+    let path = this.with_file_name(name);
+    ensure!(path.is_file(), "`{}` is missing: build it first, in the same profile", path.display());
+    Ok(path)
+}
+
+/// A child that has said `ready: <something>`.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) child: Child,
+    pub(crate) said: String,
+    /// Kept open: a child that writes to a closed pipe would fail.
+    _output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Ready {
+    pub(crate) async fn start(command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let stdout = child.stdout.take().context("the output is piped")?;
+        let mut output = BufReader::new(stdout).lines();
+        let said = tokio::time::timeout(START_LIMIT, async {
+            while let Some(line) = output.next_line().await? {
+                if let Some(said) = line.strip_prefix("ready: ") {
+                    return Ok(said.trim().to_owned());
+                }
+            }
+            bail!("{command:?} ended before it was ready")
+        });
+        let said = said.await.with_context(|| format!("{command:?} was not ready in {START_LIMIT:?}"))??;
+        Ok(Self { child, said, _output: output })
+    }
+
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.child.id().context("the process has ended")
+    }
+
+    /// Asks it to stop, and waits.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        let kill = format!("kill -TERM {}", self.pid()?);
+        Command::new("sh").arg("-c").arg(kill).status().await?;
+        tokio::time::timeout(STOP_LIMIT, self.child.wait()).await.context("it did not stop in time")??;
+        Ok(())
+    }
+}
+
+/// The receiver and the line to it.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    process: Ready,
+    line: Connection,
+}
+
+impl Receiver {
+    pub(crate) async fn start() -> Result<Self> {
+        let process = Ready::start(Command::new(beside("bench")?).arg("receiver")).await?;
+        let line = Connection::open(&process.said, "").await?;
+        Ok(Self { process, line })
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.process.said)
+    }
+
+    pub(crate) async fn reset(&mut self) -> Result<()> {
+        self.line.json("GET", "/control/reset", &Value::Null, 200).await.map(drop)
+    }
+
+    pub(crate) async fn summary(&mut self, lane: &str) -> Result<Summary> {
+        let path = format!("/control/summary/{lane}");
+        let value = self.line.json("GET", &path, &Value::Null, 200).await?;
+        serde_json::from_value(value).context("the receiver's summary")
+    }
+
+    /// Waits until `wanted` have come to `lane`, at most so long; then what came is what there is.
+    pub(crate) async fn wait(&mut self, lane: &str, wanted: usize, limit: Duration) -> Result<Summary> {
+        let waiting = async {
+            let mut tick = tokio::time::interval(LOOK_EVERY);
+            loop {
+                tick.tick().await;
+                let count =
+                    self.line.json("GET", &format!("/control/count/{lane}"), &Value::Null, 200).await?;
+                if count.as_u64().is_some_and(|count| count >= wanted as u64) {
+                    return anyhow::Ok(());
+                }
+            }
+        };
+        if let Ok(failed) = tokio::time::timeout(limit, waiting).await {
+            failed?;
+        } else {
+            // The timed-out call may have left an answer on the line.
+            self.line = Connection::open(&self.process.said, "").await?;
+        }
+        self.summary(lane).await
+    }
+
+    pub(crate) async fn stop(self) -> Result<()> {
+        // It has nothing to save.
+        let mut child = self.process.child;
+        child.kill().await.context("cannot end the receiver")
+    }
+}

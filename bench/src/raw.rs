@@ -1,0 +1,156 @@
+//! The limit: the worker's own client sending the worker's own requests to the same receiver, with no
+//! service around it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tsp_core::config::{
+    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
+    TaskConfig, Timeouts, Visibility,
+};
+use tsp_core::egress::EgressPolicy;
+use tsp_core::retry::RetryPolicy;
+use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::{AppId, ConfigId, Entropy, Name, TaskId, TaskKey, Timestamp};
+use tsp_worker::http::{Call, ClientSettings, HttpHandler};
+
+use crate::measure;
+use crate::process::Receiver;
+use crate::report::Report;
+
+const REQUESTS: i64 = 40_000;
+const IN_FLIGHT: usize = 128;
+const LANE: &str = "raw";
+
+/// Enough to fill trace ids; nothing here needs to be hard to guess.
+#[derive(Debug, Default)]
+struct Counter(AtomicU64);
+
+impl Entropy for Counter {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let next = measure::scatter(self.0.fetch_add(1, Ordering::Relaxed) + 1);
+            chunk.copy_from_slice(&next.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// Requests per second with one worker thread and with two; the better one is the limit.
+pub(crate) async fn measure(report: &mut Report, receiver: &mut Receiver) -> Result<f64> {
+    let mut best: f64 = 0.0;
+    for workers in [1, 2] {
+        receiver.reset().await?;
+        let url = receiver.url(LANE);
+        // A thread of its own: a runtime cannot be started within another.
+        let (send, done) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let rate = measure::runtime(workers).and_then(|runtime| runtime.block_on(run(&url)));
+            // Only a benchmark that was given up does not wait for it.
+            drop(send.send(rate));
+        });
+        let rate = done.await.context("the loop's thread ended early")??;
+        let sent = usize::try_from(REQUESTS)?;
+        let summary = receiver.wait(LANE, sent, Duration::from_secs(5)).await?;
+        ensure!(summary.received == sent, "{} of {sent} requests arrived", summary.received);
+        println!("  raw loop, {workers} worker thread(s): {rate:.0}/s");
+        best = best.max(rate);
+    }
+    report.add("raw loop", "rate", "/s", best);
+    receiver.reset().await?;
+    Ok(best)
+}
+
+async fn run(url: &str) -> Result<f64> {
+    let policy = EgressPolicy::new(vec!["127.0.0.0/8".parse().context("a network")?]);
+    let settings = ClientSettings { policy, ..ClientSettings::default() };
+    let handler = Arc::new(HttpHandler::new(&settings, Arc::new(Counter::default()))?);
+    let config = Arc::new(config(url)?);
+    let left = Arc::new(AtomicI64::new(REQUESTS));
+    let start = measure::instant();
+    let mut lanes = JoinSet::new();
+    for _ in 0..IN_FLIGHT {
+        lanes.spawn(lane(Arc::clone(&handler), Arc::clone(&config), Arc::clone(&left)));
+    }
+    while let Some(ended) = lanes.join_next().await {
+        ended.context("a lane failed")??;
+    }
+    let took = start.elapsed().as_secs_f64();
+    Ok(f64::from(i32::try_from(REQUESTS)?) / took)
+}
+
+async fn lane(handler: Arc<HttpHandler>, config: Arc<TaskConfig>, left: Arc<AtomicI64>) -> Result<()> {
+    let target = handler.prepare(&config)?;
+    loop {
+        let number = left.fetch_sub(1, Ordering::Relaxed);
+        if number <= 0 {
+            return Ok(());
+        }
+        let now = Timestamp::from_ms(measure::wall_us() / 1_000);
+        let mut task = Task::new(new_task(&config, number, now)?, now);
+        task.attempt = 1;
+        let call = Call { task: &task, config: &config, completion_token: None, now };
+        let request = handler.request(&target, &call)?;
+        let answer = handler.send(&target, request).await?;
+        ensure!(answer.status.as_u16() == 200, "the receiver answered {}", answer.status);
+    }
+}
+
+fn new_task(config: &TaskConfig, number: i64, now: Timestamp) -> Result<NewTask> {
+    Ok(NewTask {
+        id: TaskId::new(number),
+        config: config.id,
+        key: Some(TaskKey::new(&format!("order-{number}"))?),
+        execute_at: now,
+        payload: Some(Bytes::from_static(crate::load::PAYLOAD.as_bytes())),
+        expire_after: None,
+        origin: Origin::Submit,
+        extra: None,
+    })
+}
+
+/// A config as a user with no wishes gets it.
+fn config(url: &str) -> Result<TaskConfig> {
+    let target = HttpTarget {
+        method: "POST".to_owned(),
+        url: url.to_owned(),
+        headers: BTreeMap::new(),
+        secret_headers: BTreeMap::new(),
+    };
+    Ok(TaskConfig {
+        id: ConfigId::new(1),
+        app_id: AppId::new(1),
+        app: Name::new(crate::service::APP)?,
+        spec: ConfigSpec {
+            name: Name::new("raw")?,
+            kind: Kind::Delayed,
+            description: String::new(),
+            owner: String::new(),
+            labels: BTreeMap::new(),
+            target: Target::Http(Arc::new(target)),
+            schedule: None,
+            retry: RetryPolicy::default(),
+            timeout: Timeouts::default(),
+            asynchronous: AsyncPolicy::default(),
+            payload: None,
+            priority: PRIORITY_DEFAULT,
+            queue: Name::new("default")?,
+            group: Name::new("default")?,
+            span: 1,
+            on_duplicate_key: OnDuplicateKey::default(),
+            expire_after: None,
+            retention: RETENTION_DEFAULT,
+            visibility: Visibility::default(),
+            signing_secrets: Vec::new(),
+            enabled: true,
+        },
+        paused: None,
+        version: 1,
+        created_at: Timestamp::ZERO,
+        updated_at: Timestamp::ZERO,
+    })
+}

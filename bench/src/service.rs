@@ -1,0 +1,130 @@
+//! The service under measurement: the release executable on a private folder, with its defaults
+//! (`store.synchronous = "full"`: every accepted task survives a power loss).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::client::Connection;
+use crate::measure;
+use crate::process::{Ready, beside};
+
+pub(crate) const APP: &str = "bench";
+const KEY: &str = "bench-bootstrap-key-0123456789";
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    process: Ready,
+    address: String,
+    dir: PathBuf,
+    /// From start to ready.
+    pub(crate) started_in: Duration,
+}
+
+impl Service {
+    /// On an empty folder, with the app made.
+    pub(crate) async fn start() -> Result<Self> {
+        let dir = std::env::temp_dir().join(format!("tsp-bench-{}", std::process::id()));
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        std::fs::create_dir(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+        let service = Self::on(dir).await?;
+        service.connect().await?.json("POST", "/api/v1/apps", &json!({ "name": APP }), 201).await?;
+        Ok(service)
+    }
+
+    async fn on(dir: PathBuf) -> Result<Self> {
+        let mut command = Command::new(beside("tsp")?);
+        command
+            .arg("serve")
+            .env("TSP__WEB__LISTEN", "127.0.0.1:0")
+            .env("TSP__STORE__URL", format!("sqlite:{}", dir.join("tsp.db").display()))
+            .env("TSP__STORE__SYNCHRONOUS", "full")
+            .env("TSP__AUTH__BOOTSTRAP_KEY", KEY)
+            .env("TSP__WORKER__HTTP__ALLOW_NETWORKS", "127.0.0.0/8")
+            .env("TSP__LOG__FILTER", "warn")
+            .current_dir(&dir);
+        let start = measure::instant();
+        let process = Ready::start(&mut command).await?;
+        let started_in = start.elapsed();
+        let address = process.said.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        Ok(Self { process, address, dir, started_in })
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        Connection::open(&self.address, KEY).await
+    }
+
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.process.pid()
+    }
+
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        measure::cpu_seconds(self.pid()?)
+    }
+
+    pub(crate) fn memory_mib(&self, line: &str) -> Result<f64> {
+        measure::memory_mib(self.pid()?, line)
+    }
+
+    /// A delayed config that calls `url`.
+    pub(crate) async fn config(&self, name: &str, url: &str, more: Value) -> Result<()> {
+        let mut config = json!({ "name": name, "kind": "delayed", "target": { "type": "http", "url": url } });
+        if let (Value::Object(config), Value::Object(more)) = (&mut config, more) {
+            config.extend(more);
+        }
+        let path = format!("/api/v1/apps/{APP}/configs");
+        self.connect().await?.json("POST", &path, &config, 201).await.map(drop)
+    }
+
+    /// Waits until no task of the config is open; fails if some stay.
+    pub(crate) async fn drained(&self, config: &str) -> Result<()> {
+        let mut line = self.connect().await?;
+        let path = format!(
+            "/api/v1/apps/{APP}/tasks?config={config}&state=scheduled,queued,executing,paused,awaiting&limit=1"
+        );
+        let waiting = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(25));
+            loop {
+                tick.tick().await;
+                let open = line.json("GET", &path, &Value::Null, 200).await?;
+                if open["items"].as_array().is_some_and(Vec::is_empty) && open["next_cursor"].is_null() {
+                    return anyhow::Ok(());
+                }
+            }
+        };
+        tokio::time::timeout(DRAIN_LIMIT, waiting)
+            .await
+            .with_context(|| format!("tasks of `{config}` are open after {DRAIN_LIMIT:?}"))?
+    }
+
+    /// The open tasks of a config, as the service counts them.
+    pub(crate) async fn open(&self, config: &str) -> Result<u64> {
+        let path = format!("/api/v1/apps/{APP}/configs/{config}/stats");
+        let stats = self.connect().await?.json("GET", &path, &Value::Null, 200).await?;
+        let by_state = stats["open"].as_object().with_context(|| format!("no `open` in {stats}"))?;
+        Ok(by_state.values().filter_map(Value::as_u64).sum())
+    }
+
+    /// Stops it and starts it again on the same file.
+    pub(crate) async fn restart(self) -> Result<Self> {
+        self.process.stop().await?;
+        Self::on(self.dir).await
+    }
+
+    pub(crate) fn file_mib(&self) -> Result<u64> {
+        let size = |path: &Path| std::fs::metadata(path).map(|data| data.len() >> 20);
+        size(&self.dir.join("tsp.db")).context("the database file has a size")
+    }
+
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.process.stop().await?;
+        ensure!(self.dir.starts_with(std::env::temp_dir()), "only a private folder is removed");
+        std::fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove `{}`", self.dir.display()))
+    }
+}
