@@ -20,13 +20,15 @@ fmt: ## Format the code
 	cargo fmt --all
 
 bench: ## Run the benchmarks beside a raw HTTP loop
-	cargo run --locked --release -p bench
+	cargo build --locked --release -p tsp -p bench
+	target/release/bench $(ARGS)
 
 chaos: ## Run the tests that kill processes
-	tools/some-tests chaos::
+	cargo build --locked --workspace --all-targets
+	TSP_CHAOS_KILLS=$${TSP_CHAOS_KILLS:-30} tools/some-tests chaos:: --nocapture --test-threads 1
 
-accept: ## Run the acceptance tests
-	tools/some-tests accept::
+accept: ## Show what is promised, each with its figure
+	tools/accept
 
 clean: ## Remove what was built and installed here
 	cargo clean
