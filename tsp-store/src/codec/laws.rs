@@ -1,0 +1,2 @@
+//! Property tests: what is written is read back equal.
+

@@ -1,0 +1,110 @@
+//! The audit log, and the auditor's counts.
+
+use rusqlite::{Connection, params};
+use tsp_core::task::Status;
+use tsp_core::{ConfigId, Millis, Timestamp};
+
+use crate::catalog::AuditEntry;
+use crate::error::Result;
+use crate::schedule::Audit;
+use crate::tasks::Actor;
+
+use super::claim::heads;
+use super::fault::exactly_one;
+use super::fire::cursors;
+use super::rescue::next_deadline;
+use super::row::all;
+
+/// A task at 0 that is due longer than this ago is overdue.
+const OVERDUE_AFTER: Millis = Millis::from_secs(5);
+
+/// Rows by status, each from the small index that holds just them.
+pub(super) const OPEN_BY_STATUS: [(Status, &str); 5] = [
+    (Status::Scheduled, "-- audit_scheduled\nSELECT count(*) FROM task INDEXED BY task_claim WHERE status = 0"),
+    (
+        Status::Queued,
+        "-- audit_queued
+        SELECT count(*) FROM task INDEXED BY task_busy WHERE status BETWEEN 10 AND 30 AND status = 10",
+    ),
+    (
+        Status::Executing,
+        "-- audit_executing
+        SELECT count(*) FROM task INDEXED BY task_busy WHERE status BETWEEN 10 AND 30 AND status = 30",
+    ),
+    (Status::Paused, "-- audit_paused\nSELECT count(*) FROM task INDEXED BY task_paused WHERE status = 40"),
+    (
+        Status::Awaiting,
+        "-- audit_awaiting\nSELECT count(*) FROM task INDEXED BY task_awaiting WHERE status = 45",
+    ),
+];
+
+pub(super) const OVERDUE: &str = "-- audit_overdue
+SELECT count(*) FROM task WHERE config_id = ?1 AND status = 0 AND due_at < ?2";
+
+/// Writes a line of the audit log.
+pub(super) fn log(
+    conn: &Connection,
+    by: &Actor,
+    action: &str,
+    subject: &str,
+    detail: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let changed = conn
+        .prepare_cached(
+            "-- audit_insert\nINSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)",
+        )?
+        .execute(params![now.ms(), by.0, action, subject, detail])?;
+    exactly_one(changed, "audit_insert")
+}
+
+/// Newest first.
+pub(super) fn audit_log(conn: &Connection, limit: usize) -> Result<Vec<AuditEntry>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = conn.prepare_cached(
+        "-- audit_list\nSELECT at, actor, action, subject, detail FROM audit ORDER BY id DESC LIMIT ?",
+    )?;
+    all(statement.query([limit])?, |row| {
+        Ok(AuditEntry {
+            at: Timestamp::from_ms(row.get(0)?),
+            actor: row.get(1)?,
+            action: row.get(2)?,
+            subject: row.get(3)?,
+            detail: row.get(4)?,
+        })
+    })
+}
+
+/// Counts rows and reads the sums in one snapshot; the sums change in the transactions that change rows.
+pub(super) fn audit(conn: &Connection, now: Timestamp) -> Result<Audit> {
+    let (accepted, ended) = conn
+        .prepare_cached("-- balance_read\nSELECT accepted, ended FROM balance WHERE id = 1")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut open = Vec::with_capacity(OPEN_BY_STATUS.len());
+    for (status, sql) in OPEN_BY_STATUS {
+        let count: i64 = conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        if count > 0 {
+            open.push((status, count));
+        }
+    }
+    Ok(Audit { accepted, ended, open, overdue: overdue(conn, now)?, cursors: cursors(conn)? })
+}
+
+fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
+    let line = now.minus(OVERDUE_AFTER);
+    let mut late = Vec::new();
+    for head in heads(conn)?.into_iter().filter(|head| head.due_at < line) {
+        let count: i64 = conn
+            .prepare_cached(OVERDUE)?
+            .query_row([head.config.get(), line.ms()], |row| row.get(0))?;
+        late.push((head.config, count));
+    }
+    Ok(late)
+}
+
+/// The earliest point at which anything is due.
+pub(super) fn next_due(conn: &Connection) -> Result<Option<Timestamp>> {
+    let tasks = heads(conn)?.into_iter().map(|head| head.due_at);
+    let fires = cursors(conn)?.into_iter().filter_map(|cursor| cursor.next_fire_at);
+    Ok(tasks.chain(fires).chain(next_deadline(conn)?).min())
+}

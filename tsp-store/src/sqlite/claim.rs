@@ -1,0 +1,210 @@
+//! What the owner takes: heads, claims, and its right to both.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tsp_core::task::{Status, Task};
+use tsp_core::transition::{Event, transition};
+use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
+
+use crate::error::{Result, StoreError};
+use crate::schedule::{Claimed, Head, InFlight, Owner, Want};
+
+use super::fault::exactly_one;
+use super::hot::is_plain;
+use super::row::{all, first, open_columns, read_task};
+use super::tx::Tx;
+
+pub(super) const CLAIM_SELECT: &str = concat!(
+    "-- claim_select\nSELECT ",
+    open_columns!(),
+    " FROM task WHERE config_id = ?1 AND status = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
+);
+
+pub(super) const HEAD_OF: &str = "-- head_of
+SELECT due_at FROM task WHERE config_id = ?1 AND status = 0 ORDER BY due_at LIMIT 1";
+
+pub(super) const HEAD_NEXT: &str = "-- head_next
+SELECT config_id, due_at FROM task WHERE status = 0 AND config_id > ?1 ORDER BY config_id, due_at LIMIT 1";
+
+pub(super) const IN_FLIGHT: &str = "-- in_flight
+SELECT id, config_id, status, version, epoch, node, attempt FROM task WHERE status BETWEEN 10 AND 30";
+
+const CLAIM_QUARANTINE: &str = "-- claim_quarantine
+UPDATE task SET status = 40, version = version + 1 WHERE id = ?1 AND status = 0";
+
+const LEASE_CHECK: &str = "-- lease_check
+SELECT epoch FROM shard_lease WHERE shard = 0 AND owner = ?1 AND epoch = ?2";
+
+pub(super) fn register_node(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<NodeId> {
+    // The lock file says that no other process serves this database, so all earlier nodes are gone.
+    tx.conn
+        .prepare_cached("-- node_bury\nUPDATE node SET dead_at = ? WHERE dead_at IS NULL")?
+        .execute([now.ms()])?;
+    let changed = tx
+        .conn
+        .prepare_cached("-- node_insert\nINSERT INTO node (name, started_at) VALUES (?, ?)")?
+        .execute(params![name, now.ms()])?;
+    exactly_one(changed, "node_insert")?;
+    Ok(NodeId::new(tx.conn.last_insert_rowid()))
+}
+
+/// All shards at once: an embedded store has one owner.
+pub(super) fn take_shards(tx: &mut Tx<'_>, node: NodeId, now: Timestamp) -> Result<Owner> {
+    let last: i64 = tx
+        .conn
+        .prepare_cached("-- epoch_last\nSELECT coalesce(max(epoch), 0) FROM shard_epoch")?
+        .query_row([], |row| row.get(0))?;
+    let epoch = last + 1;
+    for shard in 0..tx.shared.shards {
+        let raised = tx
+            .conn
+            .prepare_cached(
+                "-- epoch_raise\nINSERT INTO shard_epoch (shard, epoch) VALUES (?1, ?2) \
+                 ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch",
+            )?
+            .execute(params![shard, epoch])?;
+        exactly_one(raised, "epoch_raise")?;
+        let taken = tx
+            .conn
+            .prepare_cached(
+                "-- lease_take\nINSERT INTO shard_lease (shard, owner, epoch, taken_at) \
+                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT (shard) DO UPDATE SET owner = excluded.owner, \
+                 epoch = excluded.epoch, taken_at = excluded.taken_at",
+            )?
+            .execute(params![shard, node.get(), epoch, now.ms()])?;
+        exactly_one(taken, "lease_take")?;
+    }
+    Ok(Owner { node, epoch })
+}
+
+/// First in each transaction of the owner: whether it still is the owner.
+pub(super) fn owns(tx: &Tx<'_>, owner: Owner) -> Result<bool> {
+    let epoch: Option<i64> = tx
+        .conn
+        .prepare_cached(LEASE_CHECK)?
+        .query_row([owner.node.get(), owner.epoch], |row| row.get(0))
+        .optional()?;
+    Ok(epoch.is_some())
+}
+
+pub(super) fn claim(tx: &mut Tx<'_>, owner: Owner, wants: &[Want], now: Timestamp) -> Result<Claimed> {
+    let mut claimed = Claimed::default();
+    if !owns(tx, owner)? {
+        claimed.deposed = true;
+        return Ok(claimed);
+    }
+    for want in wants {
+        for row in due_rows(tx, *want)? {
+            claim_row(tx, row, owner.epoch, now, &mut claimed)?;
+        }
+    }
+    let configs: BTreeSet<ConfigId> = wants.iter().map(|want| want.config).collect();
+    for config in configs {
+        claimed.heads.push((config, head_of(tx.conn, config)?));
+    }
+    Ok(claimed)
+}
+
+fn claim_row(tx: &mut Tx<'_>, row: Task, epoch: i64, now: Timestamp, claimed: &mut Claimed) -> Result<()> {
+    let Ok(change) = transition(&row, &Event::Claim { epoch }, now) else {
+        return Err(StoreError::Internal(format!("task {} at 0 refused a claim", row.id)));
+    };
+    if is_plain(&change, Status::Queued) {
+        if tx.hot.save_claimed(row.version, &change.task)? {
+            claimed.tasks.push(Box::new(change.task));
+        }
+    } else if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
+        claimed.expired.push(task);
+    }
+    Ok(())
+}
+
+/// The rows of a want. One that cannot be read is put aside, at 40: left at 0 it would stand at the head
+/// of its config for ever.
+fn due_rows(tx: &Tx<'_>, want: Want) -> Result<Vec<Task>> {
+    let limit = i64::try_from(want.limit).unwrap_or(i64::MAX);
+    let mut statement = tx.conn.prepare_cached(CLAIM_SELECT)?;
+    let mut rows = statement.query(params![want.config.get(), want.due_by.ms(), limit])?;
+    let mut due = Vec::with_capacity(want.limit.min(512));
+    let mut bad = Vec::new();
+    while let Some(row) = rows.next()? {
+        match read_task(row) {
+            Ok(task) => due.push(task),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(%error, "a row is put aside: it is paused until somebody repairs it");
+                bad.push(row.get::<_, i64>(0)?);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    drop(rows);
+    for id in bad {
+        let changed = tx.conn.prepare_cached(CLAIM_QUARANTINE)?.execute([id])?;
+        exactly_one(changed, "claim_quarantine")?;
+    }
+    Ok(due)
+}
+
+/// The earliest due time at 0 of a config.
+pub(super) fn head_of(conn: &Connection, config: ConfigId) -> Result<Option<Timestamp>> {
+    let mut statement = conn.prepare_cached(HEAD_OF)?;
+    first(statement.query([config.get()])?, |row| Ok(Timestamp::from_ms(row.get(0)?)))
+}
+
+/// One seek per config that has rows at 0.
+pub(super) fn heads(conn: &Connection) -> Result<Vec<Head>> {
+    let mut statement = conn.prepare_cached(HEAD_NEXT)?;
+    let mut heads: Vec<Head> = Vec::new();
+    loop {
+        let after = heads.last().map_or(i64::MIN, |head| head.config.get());
+        let next = first(statement.query([after])?, |row| {
+            Ok(Head { config: ConfigId::new(row.get(0)?), due_at: Timestamp::from_ms(row.get(1)?) })
+        })?;
+        match next {
+            Some(head) => heads.push(head),
+            None => return Ok(heads),
+        }
+    }
+}
+
+pub(super) fn in_flight(conn: &Connection) -> Result<Vec<InFlight>> {
+    let mut statement = conn.prepare_cached(IN_FLIGHT)?;
+    all(statement.query([])?, read_in_flight)
+}
+
+fn read_in_flight(row: &Row<'_>) -> Result<InFlight> {
+    let id: i64 = row.get(0)?;
+    let status: i64 = row.get(2)?;
+    let status = Status::from_code(status).ok_or_else(|| StoreError::Corrupt {
+        table: "task",
+        column: "status",
+        id,
+        why: format!("{status} is not known"),
+    })?;
+    Ok(InFlight {
+        id: TaskId::new(id),
+        config: ConfigId::new(row.get(1)?),
+        status,
+        version: row.get(3)?,
+        epoch: row.get(4)?,
+        node: row.get::<_, Option<i64>>(5)?.map(NodeId::new),
+        attempt: row.get(6)?,
+    })
+}
+
+/// Raises the slot's `used_until`, never lowers it; returns what it was.
+pub(super) fn renew_id_slot(conn: &Connection, slot: u8, until: Timestamp) -> Result<Timestamp> {
+    let used: Option<i64> = conn
+        .prepare_cached("-- id_slot_find\nSELECT used_until FROM id_slot WHERE slot = ?")?
+        .query_row([slot], |row| row.get(0))
+        .optional()?;
+    let changed = conn
+        .prepare_cached(
+            "-- id_slot_raise\nINSERT INTO id_slot (slot, used_until) VALUES (?1, ?2) \
+             ON CONFLICT (slot) DO UPDATE SET used_until = max(used_until, excluded.used_until)",
+        )?
+        .execute([i64::from(slot), until.ms()])?;
+    exactly_one(changed, "id_slot_raise")?;
+    Ok(used.map_or(Timestamp::ZERO, Timestamp::from_ms))
+}

@@ -1,0 +1,56 @@
+//! What SQLite's errors mean to a caller.
+
+use rusqlite::ErrorCode;
+
+use crate::error::StoreError;
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let Some(code) = error.sqlite_error_code() else { return Self::Internal(error.to_string()) };
+        match code {
+            ErrorCode::DiskFull => Self::Unavailable("the disk is full".to_owned()),
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::OutOfMemory
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::PermissionDenied
+            | ErrorCode::ReadOnly => Self::Unavailable(error.to_string()),
+            ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => {
+                Self::Unusable(format!("the database file is damaged ({error}): restore a backup"))
+            }
+            _ => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+/// What a failed commit means: a failed write or sync may still have reached the disk, all else has not.
+pub(super) fn commit_error(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) => StoreError::Unknown(error.to_string()),
+        _ => match StoreError::from(error) {
+            StoreError::Internal(why) => StoreError::Unavailable(why),
+            other => other,
+        },
+    }
+}
+
+/// A compare-and-set touches one row, or none because somebody else was first.
+pub(super) fn one_or_none(changed: usize, statement: &str) -> Result<bool, StoreError> {
+    match changed {
+        0 => Ok(false),
+        1 => Ok(true),
+        more => Err(touched(statement, more)),
+    }
+}
+
+/// A write that must touch exactly one row.
+pub(super) fn exactly_one(changed: usize, statement: &str) -> Result<(), StoreError> {
+    if changed == 1 { Ok(()) } else { Err(touched(statement, changed)) }
+}
+
+fn touched(statement: &str, rows: usize) -> StoreError {
+    StoreError::Internal(format!("`{statement}` touched {rows} rows, not 1"))
+}

@@ -1,0 +1,130 @@
+//! The embedded store: one SQLite file, one writer thread, a few readers beside it.
+//!
+//! * [`writer`]: group commit. [`reader`]: snapshots. [`hot`]: the writes of the fast path.
+//! * `tasks`, `submit`, `run`, `claim`, `rescue`, `fire`, `prune`, `audit`, `search`, `apps`, `keys`,
+//!   `configs`: the verbs of the traits.
+//! * [`connect`], [`migrate`], [`secret`], [`lock`], `backup`: the file itself.
+//!
+//! Why it is built so, with figures: `docs/` and the speed example of this crate.
+
+mod apps;
+mod audit;
+mod backup;
+mod claim;
+mod command;
+mod configs;
+mod connect;
+mod fault;
+mod fire;
+mod hot;
+mod kept;
+mod keys;
+mod load;
+mod lock;
+mod migrate;
+mod options;
+mod prune;
+mod queue;
+mod reader;
+mod rescue;
+mod row;
+mod run;
+mod search;
+mod secret;
+mod submit;
+mod tasks;
+mod traits;
+mod tx;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tsp_core::Timestamp;
+
+use crate::book::ConfigBook;
+use crate::error::Result;
+
+pub use lock::ServeLock;
+pub use options::{Place, SqliteOptions, Synchronous};
+
+use command::{Command, Metrics};
+use reader::Readers;
+use tx::{Shared, Tx};
+use writer::Writer;
+
+/// A store in one SQLite file, or in memory. Dropping it finishes what waits and closes the file.
+pub struct SqliteStore {
+    // Dropped in this order: readers first, so that the writer's last checkpoint finds no reader.
+    readers: Option<Readers>,
+    writer: Writer,
+    shared: Arc<Shared>,
+    path: Option<PathBuf>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens or makes the store, brings its schema up to date and loads the book. It blocks for the time
+    /// of some reads; call it at start.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Unusable`] with what to do about it: a missing or unwritable directory, a file that
+    /// is no database of ours, a newer schema, another number of shards, a wrong secret key.
+    pub fn open(options: &SqliteOptions, now: Timestamp) -> Result<Arc<Self>> {
+        let conn = connect::write_connection(options)?;
+        migrate::migrate(&conn, now)?;
+        let shards = load::settle_shards(&conn, options.shards)?;
+        let sealer = secret::sealer(&conn, options)?;
+        let book = Arc::new(ConfigBook::default());
+        load::fill_book(&conn, &book, &sealer)?;
+        let shared = Arc::new(Shared { book, sealer, shards, metrics: Metrics::new() });
+        let path = match &options.place {
+            Place::File(path) => Some(path.clone()),
+            Place::Memory => None,
+        };
+        let readers =
+            path.as_ref().map(|path| Readers::start(path, options, shared.clone())).transpose()?;
+        let writer = Writer::start(conn, shared.clone())?;
+        Ok(Arc::new(Self { readers, writer, shared, path }))
+    }
+
+    /// Lets running commands end, folds the log into the file and closes it. Later calls are
+    /// [`crate::StoreError::Unavailable`].
+    pub async fn close(&self) {
+        if let Some(readers) = &self.readers {
+            readers.close();
+        }
+        self.writer.close().await;
+    }
+
+    async fn write<T, F>(&self, command: Command, rows: usize, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.writer.call(command, rows, work).await
+    }
+
+    /// Sees everything that was answered before, and nothing half done.
+    async fn read<T, F>(&self, command: Command, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        match &self.readers {
+            Some(readers) => readers.call(command, work).await,
+            // An in-memory database has one connection.
+            None => self.writer.call(command, 1, |tx| work(tx.conn)).await,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! How a SQLite store is opened.
+
+use std::path::PathBuf;
+
+/// Where the database is, and how safe and large.
+#[derive(Clone)]
+pub struct SqliteOptions {
+    pub place: Place,
+    pub synchronous: Synchronous,
+    /// Logical shards, 1..=512; fixed when the store is made.
+    pub shards: u16,
+    /// Connections that read beside the writer, 1..=64. An in-memory store has none.
+    pub readers: usize,
+    /// Page cache of the writer in MiB; each reader has an eighth of it.
+    pub page_cache_mib: u32,
+    /// Seals secrets at rest. `None`: the one in the file `<database>.key`, made at first start.
+    pub secret_key: Option<[u8; 32]>,
+    /// The most pages of 4 KiB that the file may have; `None`: as many as the disk holds.
+    pub pages_max: Option<u32>,
+}
+
+impl std::fmt::Debug for SqliteOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteOptions")
+            .field("place", &self.place)
+            .field("synchronous", &self.synchronous)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    File(PathBuf),
+    /// Gone when the store is dropped.
+    Memory,
+}
+
+/// What a power loss may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Synchronous {
+    /// Nothing that was answered: each commit is on the disk.
+    #[default]
+    Full,
+    /// The last commits; never the consistency of the file. For tests and benchmarks.
+    Normal,
+}
+
+impl Synchronous {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "FULL",
+            Self::Normal => "NORMAL",
+        }
+    }
+}
+
+impl SqliteOptions {
+    /// The defaults of `config/default.toml`.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self {
+            place: Place::File(path.into()),
+            synchronous: Synchronous::Full,
+            shards: 16,
+            readers: 4,
+            page_cache_mib: 64,
+            secret_key: None,
+            pages_max: None,
+        }
+    }
+
+    pub fn memory() -> Self {
+        Self { place: Place::Memory, ..Self::file("") }
+    }
+}

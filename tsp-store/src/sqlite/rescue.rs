@@ -1,0 +1,89 @@
+//! What the owner gives back for others: rows of lost messages, of lost workers, of callees that did not
+//! complete.
+
+use rusqlite::{Connection, params};
+use tsp_core::task::Task;
+use tsp_core::transition::{Event, transition};
+use tsp_core::{NodeId, TaskId, Timestamp};
+
+use crate::error::Result;
+use crate::schedule::Owner;
+
+use super::claim::owns;
+use super::row::{all_good, first, open_columns, read_task};
+use super::run::{release, tolerate, with_rules};
+use super::tx::Tx;
+
+pub(super) const WAITS_OVER: &str = concat!(
+    "-- waits_over\nSELECT ",
+    open_columns!(),
+    " FROM task WHERE status = 45 AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
+);
+
+pub(super) const NEXT_DEADLINE: &str = "-- next_deadline
+SELECT due_at FROM task WHERE status = 45 ORDER BY due_at LIMIT 1";
+
+pub(super) fn rearm(
+    tx: &mut Tx<'_>,
+    owner: Owner,
+    rows: Vec<(TaskId, i64)>,
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    if owns(tx, owner)? { release(tx, rows, now) } else { Ok(Vec::new()) }
+}
+
+pub(super) fn lose(
+    tx: &mut Tx<'_>,
+    owner: Owner,
+    rows: Vec<(TaskId, NodeId)>,
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let mut changed = Vec::with_capacity(rows.len());
+    if !owns(tx, owner)? {
+        return Ok(changed);
+    }
+    for (id, node) in rows {
+        let Some(row) = tolerate(tx.hot.open_task(id), None)? else { continue };
+        // The task goes on at once: a loss knows no delay, so no jitter either.
+        let change = with_rules(tx, &row, 0.0, |rules| {
+            transition(&row, &Event::NodeLost { node, rules }, now)
+        });
+        let Ok(change) = change else { continue };
+        if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
+            changed.push(*task);
+        }
+    }
+    Ok(changed)
+}
+
+pub(super) fn end_waits(
+    tx: &mut Tx<'_>,
+    owner: Owner,
+    limit: usize,
+    unit: f64,
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    if !owns(tx, owner)? {
+        return Ok(Vec::new());
+    }
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let over = all_good(
+        tx.conn.prepare_cached(WAITS_OVER)?.query(params![now.ms(), limit])?,
+        read_task,
+    )?;
+    let mut changed = Vec::with_capacity(over.len());
+    for row in over {
+        let change =
+            with_rules(tx, &row, unit, |rules| transition(&row, &Event::Deadline { rules }, now));
+        let Ok(change) = change else { continue };
+        if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
+            changed.push(*task);
+        }
+    }
+    Ok(changed)
+}
+
+pub(super) fn next_deadline(conn: &Connection) -> Result<Option<Timestamp>> {
+    let mut statement = conn.prepare_cached(NEXT_DEADLINE)?;
+    first(statement.query([])?, |row| Ok(Timestamp::from_ms(row.get(0)?)))
+}

@@ -1,0 +1,137 @@
+//! What workers do with rows: begin, finish, give back.
+
+use rusqlite::Connection;
+use tsp_core::retry::RetryPolicy;
+use tsp_core::task::{Status, Task};
+use tsp_core::transition::{Event, Refused, Rules, transition};
+use tsp_core::{NodeId, TaskId, Timestamp};
+
+use crate::error::{Result, StoreError};
+use crate::run::{Begin, Begun, Finish, Finished};
+
+use super::hot::is_plain;
+use super::row::all;
+use super::tx::Tx;
+
+pub(super) fn begin(tx: &mut Tx<'_>, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
+    batch.into_iter().map(|begin| tolerate(begin_one(tx, node, begin, now), Begun::Drop(None))).collect()
+}
+
+fn begin_one(tx: &mut Tx<'_>, node: NodeId, begin: Begin, now: Timestamp) -> Result<Begun> {
+    let travelled = begin.row.filter(|row| row.id == begin.id && row.version == begin.version);
+    let row = match travelled {
+        Some(row) => *row,
+        None => match tx.hot.open_task(begin.id)? {
+            Some(row) => row,
+            None => return Ok(Begun::Drop(None)),
+        },
+    };
+    let runnable = tx.config(row.config).is_some_and(|config| config.runnable());
+    let event = Event::Begin { version: begin.version, node, runnable, token: begin.token };
+    let change = match transition(&row, &event, now) {
+        Ok(change) => change,
+        Err(Refused::NotDue { due_at }) => return Ok(Begun::Wait(due_at)),
+        Err(_) => return Ok(Begun::Drop(None)),
+    };
+    if is_plain(&change, Status::Executing) {
+        // A row of another version than the message's is stale, whether it travelled or was read.
+        return Ok(match tx.hot.save_begun(row.version, &change.task)? {
+            true => Begun::Run(Box::new(change.task)),
+            false => Begun::Drop(None),
+        });
+    }
+    Ok(Begun::Drop(tx.hot.save(row.version, change, &mut tx.sums)?))
+}
+
+pub(super) fn finish(
+    tx: &mut Tx<'_>,
+    node: NodeId,
+    batch: Vec<Finish>,
+    now: Timestamp,
+) -> Result<Vec<Finished>> {
+    batch.into_iter().map(|finish| tolerate(finish_one(tx, node, finish, now), Finished::TooLate)).collect()
+}
+
+/// The fence is `(status 30, attempt, node)`, not the version: a cancel or reset may have come since begin.
+/// The row that travelled is tried first; if the stored one has moved on, it is read and decided anew.
+fn finish_one(tx: &mut Tx<'_>, node: NodeId, finish: Finish, now: Timestamp) -> Result<Finished> {
+    let mut row = finish.row.filter(|row| row.id == finish.id);
+    let travelled = row.is_some();
+    if !travelled {
+        row = tx.hot.open_task(finish.id)?.map(Box::new);
+    }
+    let Some(row) = row else { return Ok(Finished::TooLate) };
+    if let Some(saved) = close(tx, node, &finish.verdict, finish.attempt, finish.unit, &row, now)? {
+        return Ok(Finished::Saved(saved));
+    }
+    if !travelled {
+        return Ok(Finished::TooLate);
+    }
+    let Some(stored) = tx.hot.open_task(finish.id)? else { return Ok(Finished::TooLate) };
+    let saved = close(tx, node, &finish.verdict, finish.attempt, finish.unit, &stored, now)?;
+    Ok(saved.map_or(Finished::TooLate, Finished::Saved))
+}
+
+/// Closes the attempt on `row`. `None`: it is closed, or the stored row is another one.
+fn close(
+    tx: &mut Tx<'_>,
+    node: NodeId,
+    verdict: &tsp_core::Verdict,
+    attempt: u32,
+    unit: f64,
+    row: &Task,
+    now: Timestamp,
+) -> Result<Option<Box<Task>>> {
+    let change = with_rules(tx, row, unit, |rules| {
+        transition(row, &Event::Finish { attempt, node, verdict, rules }, now)
+    });
+    match change {
+        Ok(change) => tx.hot.save(row.version, change, &mut tx.sums),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Calls `decide` with what the row's config contributes, as it stands in this transaction.
+pub(super) fn with_rules<T>(tx: &Tx<'_>, row: &Task, unit: f64, decide: impl FnOnce(Rules<'_>) -> T) -> T {
+    match tx.config(row.config) {
+        Some(config) => {
+            let asynchronous = &config.spec.asynchronous;
+            let deadline = asynchronous.enabled.then_some(asynchronous.deadline);
+            decide(Rules { retry: &config.spec.retry, unit, deadline })
+        }
+        // A config with open tasks is not deleted; if one is gone all the same, its tasks still end.
+        None => decide(Rules { retry: &RetryPolicy::default(), unit, deadline: None }),
+    }
+}
+
+pub(super) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+    let mut released = Vec::with_capacity(batch.len());
+    for (id, version) in batch {
+        let Some(row) = tolerate(tx.hot.open_task(id), None)? else { continue };
+        let Ok(change) = transition(&row, &Event::Release { version }, now) else { continue };
+        if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
+            released.push(*task);
+        }
+    }
+    Ok(released)
+}
+
+/// `status` stands twice because SQLite takes a partial index only for its own words.
+const EXECUTING: &str = "-- executing
+SELECT id, attempt FROM task WHERE status BETWEEN 10 AND 30 AND status = 30 AND node = ?";
+
+pub(super) fn executing(conn: &Connection, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
+    let mut statement = conn.prepare_cached(EXECUTING)?;
+    all(statement.query([node.get()])?, |row| Ok((TaskId::new(row.get(0)?), row.get(1)?)))
+}
+
+/// A bad row is reported and does not stop its neighbours.
+pub(super) fn tolerate<T>(result: Result<T>, instead: T) -> Result<T> {
+    match result {
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(%error, "a row was passed over");
+            Ok(instead)
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,224 @@
+//! What callers and operators do with tasks.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tsp_core::key::key_shard;
+use tsp_core::task::{AttemptRecord, Status, Task};
+use tsp_core::transition::{Change, Event, Refused, transition};
+use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
+
+use crate::error::{Result, StoreError};
+use crate::tasks::{Actor, Cancelled, Changed, Subject, Wish};
+
+use super::audit::log;
+use super::fault::exactly_one;
+use super::hot::{ended_task, only_attempt, open_task};
+use super::row::{all, ended_columns, first, read_attempt, read_task};
+use super::run::{tolerate, with_rules};
+use super::submit::canonical;
+use super::tx::Tx;
+
+const LATEST_OF_KEY: &str = concat!(
+    "-- task_latest_of_key\nSELECT ",
+    ended_columns!(),
+    " FROM history WHERE config_id = ?1 AND key = ?2 ORDER BY ended_at DESC, id DESC LIMIT 1"
+);
+
+const ATTEMPTS: &str = "-- attempts
+SELECT task_id, attempt, started_at, ended_at, due_at, node, kind, reason, http_status, excerpt
+FROM attempt WHERE task_id = ?1 ORDER BY attempt";
+
+pub(super) fn task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
+    match open_task(conn, id)? {
+        Some(task) => Ok(Some(task)),
+        None => ended_task(conn, id),
+    }
+}
+
+pub(super) fn task_by_key(conn: &Connection, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+    if let Some(task) = canonical(conn, config, key)? {
+        return Ok(Some(task));
+    }
+    let mut latest = conn.prepare_cached(LATEST_OF_KEY)?;
+    first(latest.query(params![config.get(), key.as_str()])?, read_task)
+}
+
+pub(super) fn attempts(conn: &Connection, id: TaskId) -> Result<Vec<AttemptRecord>> {
+    let mut records = all(conn.prepare_cached(ATTEMPTS)?.query([id.get()])?, read_attempt)?;
+    if let Some(task) = ended_task(conn, id)? {
+        records.extend(only_attempt(&task, last_node(conn, id)?));
+    }
+    Ok(records)
+}
+
+/// Who ran the attempt that ended a task.
+fn last_node(conn: &Connection, id: TaskId) -> Result<Option<NodeId>> {
+    let node: Option<Option<i64>> = conn
+        .prepare_cached("-- last_node\nSELECT last_node FROM history WHERE id = ?")?
+        .query_row([id.get()], |row| row.get(0))
+        .optional()?;
+    Ok(node.flatten().map(NodeId::new))
+}
+
+pub(super) fn change(
+    tx: &mut Tx<'_>,
+    subject: &Subject,
+    wish: &Wish,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Changed> {
+    let row = match subject {
+        Subject::Id(id) => task(tx.conn, *id)?,
+        Subject::Key(config, key) => task_by_key(tx.conn, *config, key)?,
+    };
+    let Some(row) = row else { return Ok(Changed::NotFound) };
+    let change = match decide(tx, &row, wish, now) {
+        Ok(change) => change,
+        Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
+    };
+    let note = change.note;
+    let saved = if row.is_open() {
+        tx.hot.save(row.version, change, &mut tx.sums)?
+    } else {
+        match reopen(tx, &row, change)? {
+            Ok(task) => Some(task),
+            Err(refused) => return Ok(refused),
+        }
+    };
+    // Row and decision are of one transaction of the only writer.
+    let Some(task) = saved else {
+        return Err(StoreError::Internal(format!("task {} changed within a transaction", row.id)));
+    };
+    if let Some((action, detail)) = audited(wish) {
+        log(tx.conn, by, action, &task.id.to_string(), &detail, now)?;
+    }
+    Ok(Changed::Done { task, note })
+}
+
+fn decide(tx: &Tx<'_>, row: &Task, wish: &Wish, now: Timestamp) -> Result<Change, Refused> {
+    let event = match wish {
+        Wish::Cancel => Event::Cancel,
+        Wish::Pause => Event::Pause,
+        Wish::Resume => Event::Resume,
+        Wish::Postpone { execute_at } => Event::Postpone { execute_at: *execute_at },
+        Wish::Run => Event::Run,
+        Wish::Replay => Event::Replay,
+        Wish::Complete { token, completion, unit } => {
+            return with_rules(tx, row, *unit, |rules| {
+                let completion = completion.clone();
+                transition(row, &Event::Complete { token, completion, rules }, now)
+            });
+        }
+        Wish::Progress { token, report } => {
+            return with_rules(tx, row, 0.0, |rules| {
+                transition(row, &Event::Progress { token, report: report.clone(), rules }, now)
+            });
+        }
+    };
+    transition(row, &event, now)
+}
+
+/// Action and detail for the audit log; callees are not persons.
+fn audited(wish: &Wish) -> Option<(&'static str, String)> {
+    let detail = match wish {
+        Wish::Postpone { execute_at } => format!("to {execute_at}"),
+        _ => String::new(),
+    };
+    let action = match wish {
+        Wish::Cancel => "task.cancel",
+        Wish::Pause => "task.pause",
+        Wish::Resume => "task.resume",
+        Wish::Postpone { .. } => "task.postpone",
+        Wish::Run => "task.run",
+        Wish::Replay => "task.replay",
+        Wish::Complete { .. } | Wish::Progress { .. } => return None,
+    };
+    Some((action, detail))
+}
+
+/// Moves an ended row back to the open ones, unless an open task holds its key.
+fn reopen(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Task>, Changed>> {
+    let mut task = change.task;
+    let Some(config) = tx.config(task.config) else { return Ok(Err(Changed::NotFound)) };
+    if let Some(key) = task.key.as_ref().filter(|_| task.key_slot == 0) {
+        if key_shard(task.config, key.as_str(), config.spec.span, tx.shared.shards) != task.id.shard() {
+            // Its shard is no longer the key's home (DESIGN.md section 5.4).
+            task.key_slot = task.id.get();
+        } else if let Some(holder) = canonical(tx.conn, task.config, key)? {
+            return Ok(Err(Changed::KeyInUse { holder: holder.id }));
+        }
+    }
+    if let Some(record) = only_attempt(ended, last_node(tx.conn, ended.id)?) {
+        // It is not the only one any more, so it gets its own row like the others.
+        tx.hot.insert_attempt(&record)?;
+        if let Some(extra) = &mut task.extra {
+            extra.excerpt = None;
+        }
+    }
+    let deleted = tx
+        .conn
+        .prepare_cached("-- history_reopen\nDELETE FROM history WHERE id = ? AND version = ?")?
+        .execute([ended.id.get(), ended.version])?;
+    exactly_one(deleted, "history_reopen")?;
+    tx.sums.dropped += 1;
+    if tx.hot.insert(&task, &mut tx.sums)? {
+        return Ok(Ok(Box::new(task)));
+    }
+    Err(StoreError::Internal(format!("the key of task {} is taken", task.id)))
+}
+
+/// The open rows of a config that a cancel still changes, in one small index after the other.
+const CANCELLABLE: [&str; 4] = [
+    "-- cancel_scheduled
+    SELECT id FROM task WHERE config_id = ?1 AND status = 0 ORDER BY due_at, id LIMIT ?2",
+    "-- cancel_paused
+    SELECT id FROM task WHERE config_id = ?1 AND status = 40 ORDER BY due_at LIMIT ?2",
+    "-- cancel_awaiting
+    SELECT id FROM task WHERE status = 45 AND config_id = ?1 LIMIT ?2",
+    "-- cancel_busy
+    SELECT id FROM task
+    WHERE status BETWEEN 10 AND 30 AND config_id = ?1 AND NOT (status = 30 AND cancel_requested) LIMIT ?2",
+];
+
+const OPEN_COUNTS: [&str; 4] = [
+    "-- open_scheduled\nSELECT count(*) FROM task WHERE config_id = ?1 AND status = 0",
+    "-- open_paused\nSELECT count(*) FROM task WHERE config_id = ?1 AND status = 40",
+    "-- open_awaiting\nSELECT count(*) FROM task WHERE status = 45 AND config_id = ?1",
+    "-- open_busy\nSELECT count(*) FROM task WHERE status BETWEEN 10 AND 30 AND config_id = ?1",
+];
+
+pub(super) fn cancel_open(
+    tx: &mut Tx<'_>,
+    config: ConfigId,
+    limit: usize,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Cancelled> {
+    let mut cancelled = 0;
+    let mut left = limit;
+    for sql in CANCELLABLE {
+        let bound = i64::try_from(left).unwrap_or(i64::MAX);
+        let ids = all(tx.conn.prepare_cached(sql)?.query([config.get(), bound])?, |row| {
+            Ok(TaskId::new(row.get(0)?))
+        })?;
+        left = left.saturating_sub(ids.len());
+        for id in ids {
+            let Some(row) = tolerate(tx.hot.open_task(id), None)? else { continue };
+            let Ok(change) = transition(&row, &Event::Cancel, now) else { continue };
+            let saved = tx.hot.save(row.version, change, &mut tx.sums)?;
+            let detail = "with all open tasks of its config";
+            log(tx.conn, by, "task.cancel", &id.to_string(), detail, now)?;
+            cancelled += usize::from(saved.is_some_and(|task| task.status == Status::Ended));
+        }
+    }
+    Ok(Cancelled { cancelled, left: open_count(tx.conn, config)? })
+}
+
+/// How many open tasks a config has.
+pub(super) fn open_count(conn: &Connection, config: ConfigId) -> Result<usize> {
+    let mut open = 0;
+    for sql in OPEN_COUNTS {
+        let count: i64 = conn.prepare_cached(sql)?.query_row([config.get()], |row| row.get(0))?;
+        open += usize::try_from(count).unwrap_or(0);
+    }
+    Ok(open)
+}

@@ -1,0 +1,247 @@
+//! The traits, each method one command.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tsp_core::config::TaskConfig;
+use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
+
+use crate::book::ConfigBook;
+use crate::catalog::{
+    ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
+    SaveConfig,
+};
+use crate::error::Result;
+use crate::idempotency::{Keep, Kept};
+use crate::run::{Begin, Begun, Finish, Finished, RunStore};
+use crate::schedule::{Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, ScheduleStore, Want};
+use crate::search::{Page, Scope, TaskQuery};
+use crate::tasks::{Actor, Cancelled, Changed, Submit, Submitted, Subject, TaskStore, Wish};
+
+use super::command::Command;
+use super::kept::keeping;
+use super::{
+    SqliteStore, apps, audit, claim, configs, fire, keys, prune, rescue, run, search, submit, tasks,
+};
+
+#[async_trait]
+impl TaskStore for SqliteStore {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+        self.write(Command::Submit, batch.len(), move |tx| submit::submit(tx, batch, now)).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        self.read(Command::Task, move |conn| tasks::task(conn, id)).await
+    }
+
+    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+        let key = key.clone();
+        self.read(Command::TaskByKey, move |conn| tasks::task_by_key(conn, config, &key)).await
+    }
+
+    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
+        let by = by.clone();
+        self.write(Command::Change, 1, move |tx| tasks::change(tx, &subject, &wish, &by, now)).await
+    }
+
+    async fn cancel_open(
+        &self,
+        config: ConfigId,
+        limit: usize,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Cancelled> {
+        let by = by.clone();
+        self.write(Command::CancelOpen, limit, move |tx| tasks::cancel_open(tx, config, limit, &by, now)).await
+    }
+
+    async fn search(&self, query: TaskQuery) -> Result<Page> {
+        let configs: Vec<Arc<TaskConfig>> = match query.scope {
+            Scope::Config(_) => Vec::new(),
+            Scope::App(app) => self.shared.book.configs_of(app, None, usize::MAX),
+        };
+        let ids = match query.scope {
+            Scope::Config(id) => vec![id],
+            Scope::App(_) => configs.iter().map(|config| config.id).collect(),
+        };
+        self.read(Command::Search, move |conn| search::search(conn, &query, &ids)).await
+    }
+
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
+        self.read(Command::Attempts, move |conn| tasks::attempts(conn, id)).await
+    }
+}
+
+#[async_trait]
+impl RunStore for SqliteStore {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
+        self.write(Command::Begin, batch.len(), move |tx| run::begin(tx, node, batch, now)).await
+    }
+
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
+        self.write(Command::Finish, batch.len(), move |tx| run::finish(tx, node, batch, now)).await
+    }
+
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        self.write(Command::Release, batch.len(), move |tx| run::release(tx, batch, now)).await
+    }
+
+    async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
+        self.read(Command::Executing, move |conn| run::executing(conn, node)).await
+    }
+}
+
+#[async_trait]
+impl ScheduleStore for SqliteStore {
+    async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
+        let name = name.to_owned();
+        self.write(Command::RegisterNode, 1, move |tx| claim::register_node(tx, &name, now)).await
+    }
+
+    async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner> {
+        self.write(Command::TakeShards, 1, move |tx| claim::take_shards(tx, node, now)).await
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>> {
+        self.read(Command::Heads, claim::heads).await
+    }
+
+    async fn claim(&self, owner: Owner, wants: Vec<Want>, now: Timestamp) -> Result<Claimed> {
+        let rows = wants.iter().fold(0, |rows: usize, want| rows.saturating_add(want.limit));
+        self.write(Command::Claim, rows, move |tx| claim::claim(tx, owner, &wants, now)).await
+    }
+
+    async fn in_flight(&self) -> Result<Vec<InFlight>> {
+        self.read(Command::InFlight, claim::in_flight).await
+    }
+
+    async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        self.write(Command::Rearm, rows.len(), move |tx| rescue::rearm(tx, owner, rows, now)).await
+    }
+
+    async fn lose(&self, owner: Owner, rows: Vec<(TaskId, NodeId)>, now: Timestamp) -> Result<Vec<Task>> {
+        self.write(Command::Lose, rows.len(), move |tx| rescue::lose(tx, owner, rows, now)).await
+    }
+
+    async fn end_waits(&self, owner: Owner, limit: usize, unit: f64, now: Timestamp) -> Result<Vec<Task>> {
+        self.write(Command::EndWaits, limit, move |tx| rescue::end_waits(tx, owner, limit, unit, now)).await
+    }
+
+    async fn next_deadline(&self) -> Result<Option<Timestamp>> {
+        self.read(Command::NextDeadline, rescue::next_deadline).await
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>> {
+        self.read(Command::Cursors, fire::cursors).await
+    }
+
+    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
+        let rows = fire.slots.len() + 1;
+        self.write(Command::Fire, rows, move |tx| fire::fire(tx, owner, fire, now)).await
+    }
+
+    async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize> {
+        self.write(Command::Prune, limit, move |tx| prune::prune(tx, limit, now)).await
+    }
+
+    async fn audit(&self, now: Timestamp) -> Result<Audit> {
+        self.read(Command::Audit, move |conn| audit::audit(conn, now)).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        self.read(Command::NextDue, audit::next_due).await
+    }
+}
+
+#[async_trait]
+impl Catalog for SqliteStore {
+    fn book(&self) -> &Arc<ConfigBook> {
+        &self.shared.book
+    }
+
+    fn shards(&self) -> u16 {
+        self.shared.shards
+    }
+
+    async fn create_app(
+        &self,
+        app: NewApp,
+        keep: Option<Keep<AppSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Kept<AppSaved>> {
+        let by = by.clone();
+        self.write(Command::CreateApp, 1, move |tx| {
+            keeping(tx, keep, now, |tx| apps::create_app(tx, app, &by, now))
+        })
+        .await
+    }
+
+    async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
+        let by = by.clone();
+        self.write(Command::UpdateApp, 1, move |tx| apps::update_app(tx, id, edit, &by, now)).await
+    }
+
+    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+        let by = by.clone();
+        self.write(Command::DeleteApp, 1, move |tx| apps::delete_app(tx, id, &by, now)).await
+    }
+
+    async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
+        let by = by.clone();
+        self.write(Command::CreateKey, 1, move |tx| keys::create_key(tx, key, &by, now)).await
+    }
+
+    async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>> {
+        self.read(Command::Keys, move |conn| keys::keys(conn, app)).await
+    }
+
+    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
+        let hash = *hash;
+        self.read(Command::KeyByHash, move |conn| keys::key_by_hash(conn, &hash)).await
+    }
+
+    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+        let by = by.clone();
+        self.write(Command::DeleteKey, 1, move |tx| keys::delete_key(tx, app, id, &by, now)).await
+    }
+
+    async fn save_config(
+        &self,
+        save: SaveConfig,
+        keep: Option<Keep<ConfigSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Kept<ConfigSaved>> {
+        let by = by.clone();
+        self.write(Command::SaveConfig, 1, move |tx| {
+            keeping(tx, keep, now, |tx| configs::save_config(tx, save, &by, now))
+        })
+        .await
+    }
+
+    async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
+        let by = by.clone();
+        self.write(Command::HoldConfig, 1, move |tx| configs::hold_config(tx, id, hold, &by, now)).await
+    }
+
+    async fn delete_config(
+        &self,
+        id: ConfigId,
+        expected: Expected,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Deleted> {
+        let by = by.clone();
+        self.write(Command::DeleteConfig, 1, move |tx| configs::delete_config(tx, id, expected, &by, now)).await
+    }
+
+    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
+        self.write(Command::RenewIdSlot, 1, move |tx| claim::renew_id_slot(tx.conn, slot, until)).await
+    }
+
+    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
+        self.read(Command::AuditLog, move |conn| audit::audit_log(conn, limit)).await
+    }
+}
