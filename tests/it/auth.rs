@@ -162,7 +162,7 @@ fn allowed(scope: &str, operation: &Operation) -> bool {
             (operation.writes() && (submits || task_action))
                 || (gets && (template.ends_with("/tasks/{id}") || template.contains("/keys/{key}")))
         }
-        "manage" => !about_keys && template != "/api/v1/apps/{app}" || gets && !about_keys,
+        "manage" => !about_keys && (gets || template != "/api/v1/apps/{app}"),
         _ => true,
     }
 }

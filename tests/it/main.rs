@@ -10,6 +10,7 @@ mod cron;
 mod dev;
 mod durable;
 mod first_callback;
+mod harness_itself;
 mod idempotency;
 mod idle;
 mod input;

@@ -90,7 +90,7 @@ async fn secrets_are_rotated_and_never_read_back() {
     let mut tsp = scene.tsp;
     tsp.stop().await;
     let file = std::fs::read(tsp.dir().join("tsp.db")).unwrap();
-    let secret = NEW[6..].as_bytes();
+    let secret = &NEW.as_bytes()[6..];
     assert!(!file.windows(secret.len()).any(|part| part == secret), "a secret lies open in the file");
     assert!(!tsp.log().contains(&NEW[6..]), "a secret stands in the log");
 }

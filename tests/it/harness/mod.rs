@@ -50,10 +50,8 @@ pub(crate) fn in_time<W: std::fmt::Display, F: Future>(
 ) -> impl Future<Output = F::Output> + use<W, F> {
     let caller = std::panic::Location::caller();
     async move {
-        match tokio::time::timeout(PATIENCE, future).await {
-            Ok(value) => value,
-            Err(_) => panic!("{what} did not come within {PATIENCE:?} (waited for at {caller})"),
-        }
+        let value = tokio::time::timeout(PATIENCE, future).await;
+        value.unwrap_or_else(|_| panic!("{what} did not come within {PATIENCE:?} (waited for at {caller})"))
     }
 }
 

@@ -39,9 +39,9 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// `name` as in the file, `store.url`; it travels as an environment variable.
-    pub(crate) fn set(mut self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
         let variable = format!("TSP__{}", name.replace('.', "__").to_uppercase());
-        self.pairs.push((variable, value.to_string()));
+        self.pairs.push((variable, value.to_owned()));
         self
     }
 
@@ -143,10 +143,8 @@ impl Tsp {
         self.readers.spawn(read(stdout, self.log.clone(), Some(tell)));
         self.readers.spawn(read(stderr, self.log.clone(), None));
         self.child = Some(child);
-        match in_time("`ready:` on the output", ready).await {
-            Ok(url) => self.api.set_base(&url),
-            Err(_) => panic!("`tsp` ended before it was ready"),
-        }
+        let url = in_time("`ready:` on the output", ready).await;
+        self.api.set_base(&url.expect("`tsp` says that it is ready before it ends"));
     }
 
     pub(crate) fn api(&self) -> Api {
