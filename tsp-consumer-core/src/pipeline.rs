@@ -1,12 +1,14 @@
 //! The two batched steps of a worker. They take `now` and start nothing, so a simulation drives them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{Status, Task, TokenHash};
 use tsp_core::work::{Begin, Begun, Finish, Finished};
-use tsp_core::{Clock, Entropy, Millis, Timestamp};
+use tsp_core::{Clock, Entropy, Millis, TaskId, Timestamp};
 use tsp_queue::{Feedback, FeedbackSink, Message, Subscriber, Ticket};
 
 use crate::handler::TaskContext;
@@ -16,6 +18,8 @@ use crate::service::{ServiceError, TaskService};
 
 /// How soon a begin without an answer is tried again.
 const BEGIN_AGAIN_AFTER: Millis = Millis::from_ms(200);
+/// How often a worker that begins things compares what it runs with the rows under its name.
+const RECONCILE_EVERY: Millis = Millis::from_secs(5);
 
 /// begin and finish, with acknowledgement and feedback behind them.
 #[derive(Debug)]
@@ -26,6 +30,15 @@ pub struct Pipeline {
     pub(crate) clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     pub(crate) observer: Observer,
+    running: Mutex<Running>,
+}
+
+/// What this worker knows to be begun and not yet saved.
+#[derive(Debug, Default)]
+struct Running {
+    attempts: HashMap<TaskId, u32>,
+    /// When to compare with the rows; `None` while nothing was begun since the last time.
+    reconcile_at: Option<Timestamp>,
 }
 
 /// An attempt that is begun and to be run.
@@ -61,7 +74,15 @@ impl Pipeline {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { service, subscriber, feedback, clock, entropy, observer: Observer::default() }
+        Self {
+            service,
+            subscriber,
+            feedback,
+            clock,
+            entropy,
+            observer: Observer::default(),
+            running: Mutex::default(),
+        }
     }
 
     /// Takes up to `most` messages and finds the config of each. A message whose row is gone is stale.
@@ -109,10 +130,13 @@ impl Pipeline {
             kept.push(item);
         }
         self.observer.begin_batch(kept.len());
+        self.running.lock().reconcile_at.get_or_insert(now.plus(RECONCILE_EVERY));
         let answers = match self.service.begin(begins, now).await {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::warn!(%error, messages = kept.len(), "begin failed, will try again");
+                // It may have happened: rows at 30 that nobody runs are to be found soon.
+                self.running.lock().reconcile_at = Some(now);
                 let again = now.plus(BEGIN_AGAIN_AFTER);
                 report.again = kept.into_iter().map(|item| (again, item)).collect();
                 return report;
@@ -128,6 +152,7 @@ impl Pipeline {
                         report.dropped.push(item.config);
                         continue;
                     };
+                    self.running.lock().attempts.insert(task.id, task.attempt);
                     let context = TaskContext { task, config, completion_token: token, now };
                     report.started.push(Started { context, ticket: item.ticket });
                 }
@@ -168,8 +193,46 @@ impl Pipeline {
             feedback.push(said);
         }
         let tickets: Vec<_> = batch.iter().map(|executed| executed.ticket).collect();
+        {
+            let mut running = self.running.lock();
+            for executed in batch {
+                running.attempts.remove(&executed.task.id);
+            }
+        }
         self.settle(&tickets, feedback);
         Ok(())
+    }
+
+    /// Gives back the attempts under our name that we do not run: begins whose answer was lost. Not to be
+    /// called beside [`Pipeline::begin`].
+    pub async fn reconcile(&self, now: Timestamp) -> Result<usize, ServiceError> {
+        if self.running.lock().reconcile_at.is_none_or(|at| at > now) {
+            return Ok(0);
+        }
+        let mut strangers = self.service.executing().await?;
+        {
+            let mut running = self.running.lock();
+            strangers.retain(|(task, attempt)| running.attempts.get(task) != Some(attempt));
+            running.reconcile_at = None;
+        }
+        if strangers.is_empty() {
+            return Ok(0);
+        }
+        let rows = match self.service.give_back(strangers, now).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.running.lock().reconcile_at = Some(now.plus(BEGIN_AGAIN_AFTER));
+                return Err(error);
+            }
+        };
+        tracing::warn!(attempts = rows.len(), "gave back attempts that were begun and never run");
+        self.feedback.report(rows.iter().map(|row| said_of(row, Some(row))).collect());
+        Ok(rows.len())
+    }
+
+    /// When [`Pipeline::reconcile`] wants to be called.
+    pub fn reconcile_at(&self) -> Option<Timestamp> {
+        self.running.lock().reconcile_at
     }
 
     /// Hands messages back that will not be begun: 10 → 0, so that nobody waits for them.

@@ -30,4 +30,10 @@ pub trait TaskService: Send + Sync + std::fmt::Debug {
 
     /// Hands messages back that will not be begun: 10 → 0.
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError>;
+
+    /// The attempts that are open under this worker's name.
+    async fn executing(&self) -> Result<Vec<(TaskId, u32)>, ServiceError>;
+
+    /// Gives back attempts that are open under this worker's name and that it does not run.
+    async fn give_back(&self, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>, ServiceError>;
 }

@@ -71,6 +71,9 @@ impl Worker {
         let mut intake = Intake::default();
         while !stop.is_cancelled() {
             let now = self.pipeline.clock.now();
+            if let Err(error) = self.pipeline.reconcile(now).await {
+                tracing::warn!(%error, "could not compare what runs with the rows, will try again");
+            }
             if !self.step(now, &mut intake, &attempts, &outcomes).await {
                 self.wait(now, &intake, &stop).await;
             }
@@ -131,8 +134,7 @@ impl Worker {
 
     async fn wait(&self, now: Timestamp, intake: &Intake, stop: &CancellationToken) {
         let early = async {
-            match intake.next_early() {
-                // A blocked config is looked at again when a lane is free; a minute is only a net.
+            match intake.next_early().into_iter().chain(self.pipeline.reconcile_at()).min() {
                 Some(at) => tokio::time::sleep(at.since(now).max(Millis::from_ms(1)).to_std()).await,
                 None => std::future::pending().await,
             }

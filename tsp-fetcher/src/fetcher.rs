@@ -81,6 +81,8 @@ pub struct Fetcher {
     /// How often a task was sent again without an answer.
     pub(crate) repeats: HashMap<TaskId, u32>,
     pub(crate) resync_at: Timestamp,
+    /// The book's state that the cursors were last compared with.
+    pub(crate) book_seq: i64,
     last_publish: Timestamp,
     pub(crate) deposed: bool,
 }
@@ -114,6 +116,7 @@ impl Fetcher {
             next_deadline: None,
             repeats: HashMap::new(),
             resync_at: Timestamp::ZERO,
+            book_seq: -1,
             last_publish: Timestamp::ZERO,
             deposed: false,
         }
@@ -165,6 +168,16 @@ impl Fetcher {
             }
             if self.waiting.contains(&said.config) {
                 self.recompute.insert(said.config);
+            }
+        }
+    }
+
+    /// Hints may be lost: configs that were let go since they were blocked come back.
+    pub(crate) fn recheck_blocked(&mut self) {
+        for config in self.heads.blocked() {
+            let parked = self.parked.iter().any(|(_, other)| *other == config);
+            if !parked && !self.starved.contains(&config) {
+                self.config_unblocked(config);
             }
         }
     }

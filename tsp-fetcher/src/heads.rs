@@ -50,6 +50,10 @@ impl Heads {
         }
     }
 
+    pub fn blocked(&self) -> Vec<ConfigId> {
+        self.blocked.iter().copied().collect()
+    }
+
     /// The earliest head of a config that is not blocked.
     pub fn first(&self) -> Option<Timestamp> {
         self.order.first().map(|(due_at, _)| *due_at)

@@ -17,14 +17,16 @@ impl Fetcher {
     /// Compares memory with the rows, and takes the rows' word. Returns how many rows were rescued.
     pub(crate) async fn resync(&mut self, now: Timestamp) -> Result<usize> {
         // A resync that fails is tried again in the next turn.
-        let first = self.resync_at == Timestamp::ZERO;
         let rescued = self.rescue(now).await?;
         let heads = self.parts.store.heads().await?;
         self.heads.replace(heads.into_iter().map(|head| (head.config, head.due_at)));
         self.next_deadline = self.parts.store.next_deadline().await?;
-        if first {
+        self.recheck_blocked();
+        let seq = self.parts.store.book().seq();
+        if seq != self.book_seq {
             self.load_cursors().await?;
             self.adopt_schedules();
+            self.book_seq = seq;
         }
         // Occurrences that wait are asked about here, should the feedback that they wait for be lost.
         self.recompute.extend(self.waiting.iter().copied());
@@ -122,9 +124,12 @@ impl Fetcher {
     /// Feedback may be lost: what is in flight no more takes up no room.
     fn forget_closed(&mut self, in_flight: &[InFlight], pipe: &HashMap<TaskId, Published>) {
         let open: HashSet<TaskId> = in_flight.iter().map(|row| row.id).collect();
-        for id in pipe.keys().filter(|id| !open.contains(id)) {
-            self.window.closed(*id);
-            self.repeats.remove(id);
+        let mut gone: Vec<TaskId> = pipe.keys().copied().filter(|id| !open.contains(id)).collect();
+        // In a fixed order, so that one seed gives one history.
+        gone.sort_unstable();
+        for id in gone {
+            self.window.closed(id);
+            self.repeats.remove(&id);
         }
     }
 

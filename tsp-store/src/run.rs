@@ -20,4 +20,8 @@ pub trait RunStore: Send + Sync {
 
     /// The rows at 30 under this node: what a worker compares with what it really runs.
     async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>>;
+
+    /// `worker_lost` for attempts that the worker finds under its own id and does not run. The rows that
+    /// changed.
+    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>>;
 }

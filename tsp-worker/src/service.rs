@@ -55,6 +55,14 @@ impl TaskService for DirectTaskService {
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
         self.store.release(batch, now).await.map_err(away)
     }
+
+    async fn executing(&self) -> Result<Vec<(TaskId, u32)>, ServiceError> {
+        self.store.executing(self.node).await.map_err(away)
+    }
+
+    async fn give_back(&self, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
+        self.store.give_back(self.node, rows, now).await.map_err(away)
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]

@@ -30,6 +30,17 @@ impl RunStore for MemoryStore {
             state.rows.in_flight().filter(here).map(|task| (task.id, task.attempt)).collect()
         })
     }
+
+    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {
+        self.write("give_back", |state| {
+            let given = |(id, attempt): &(TaskId, u32)| {
+                let row = state.rows.open(*id).filter(|row| row.attempt == *attempt)?;
+                let policy = state.policy(row.config);
+                state.apply(*id, &Event::NodeLost { node, rules: policy.rules(0.0) }, now).ok()
+            };
+            Ok(rows.iter().filter_map(given).collect())
+        })
+    }
 }
 
 impl State {

@@ -1,0 +1,160 @@
+//! Promises 1 to 6 of DESIGN.md section 2, held against everything that happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tsp_consumer_core::TaskContext;
+use tsp_core::outcome::{OutcomeKind, Verdict};
+use tsp_core::task::{EndResult, Origin, Status, Task};
+use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
+use tsp_store::memory::Ledger;
+
+pub(crate) struct Checker {
+    seed: u64,
+    history: Vec<String>,
+    /// Answered 201 or 200: never lost.
+    accepted: BTreeSet<TaskId>,
+    /// Answered `cancelled`, and not replayed since.
+    cancelled: BTreeSet<TaskId>,
+    /// Answered `too_late` while this attempt ran, and not reset or replayed since.
+    last_attempt: BTreeMap<TaskId, u32>,
+    /// Configs whose pause was answered.
+    held: BTreeSet<ConfigId>,
+    /// The highest attempt that was sent.
+    sent: BTreeMap<TaskId, u32>,
+    /// Tasks whose callee once said done.
+    done: BTreeSet<TaskId>,
+    lateness_most: Option<Millis>,
+}
+
+impl Checker {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            history: Vec::new(),
+            accepted: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
+            last_attempt: BTreeMap::new(),
+            held: BTreeSet::new(),
+            sent: BTreeMap::new(),
+            done: BTreeSet::new(),
+            lateness_most: None,
+        }
+    }
+
+    pub(crate) fn forbid_lateness(&mut self, most: Option<Millis>) {
+        self.lateness_most = most;
+    }
+
+    pub(crate) fn note(&mut self, now: Timestamp, what: impl AsRef<str>) {
+        self.history.push(format!("{} {}", now.ms(), what.as_ref()));
+    }
+
+    pub(crate) fn history_len(&self) -> usize {
+        self.history.len()
+    }
+
+    pub(crate) fn into_history(self) -> Vec<String> {
+        self.history
+    }
+
+    pub(crate) fn accepted(&mut self, task: &Task, now: Timestamp, how: &str) {
+        self.note(now, format!("{how} {} due {}", task.id, task.due_at.ms()));
+        self.accepted.insert(task.id);
+    }
+
+    pub(crate) fn cancelled(&mut self, task: TaskId, now: Timestamp) {
+        self.note(now, format!("cancelled {task}"));
+        self.cancelled.insert(task);
+    }
+
+    pub(crate) fn too_late(&mut self, task: &Task, now: Timestamp) {
+        self.note(now, format!("too_late {} attempt {}", task.id, task.attempt));
+        self.last_attempt.insert(task.id, task.attempt);
+    }
+
+    /// A reset or replay: the task may run again. Also when its answer was lost: it may have happened.
+    pub(crate) fn reopened(&mut self, task: TaskId) {
+        self.cancelled.remove(&task);
+        self.last_attempt.remove(&task);
+    }
+
+    pub(crate) fn held(&mut self, config: ConfigId, now: Timestamp) {
+        self.note(now, format!("held {config}"));
+        self.held.insert(config);
+    }
+
+    pub(crate) fn let_go(&mut self, config: ConfigId) {
+        self.held.remove(&config);
+    }
+
+    /// The callee said done by completion.
+    pub(crate) fn completed(&mut self, task: TaskId) {
+        self.done.insert(task);
+    }
+
+    /// An attempt goes out.
+    pub(crate) fn sent(&mut self, context: &TaskContext, now: Timestamp, ledger: &Ledger) {
+        let task = &context.task;
+        let (id, attempt) = (task.id, task.attempt);
+        self.note(now, format!("sent {id} attempt {attempt}"));
+        self.require(task.execute_at <= now && task.due_at <= now, "never early", task);
+        let before = self.sent.insert(id, attempt).unwrap_or(0);
+        self.require(attempt > before, "attempts rise", task);
+        let row = ledger.task(id);
+        let runs = row.is_some_and(|row| row.status == Status::Executing && row.attempt == attempt);
+        self.require(runs, "what is sent is begun in the store", task);
+        let closed = ledger.closed.iter().filter(|record| record.task == id).count();
+        self.require(closed + 1 == attempt as usize, "all earlier attempts are closed", task);
+        self.require(!self.cancelled.contains(&id), "no begin after `cancelled`", task);
+        let last = self.last_attempt.get(&id).copied().unwrap_or(u32::MAX);
+        self.require(attempt <= last, "no new attempt after `too_late`", task);
+        self.require(!self.held.contains(&task.config), "no begin after an answered pause", task);
+        if let Some(most) = self.lateness_most {
+            self.require(now.since(task.due_at) <= most, "on time", task);
+        }
+    }
+
+    pub(crate) fn answered(&mut self, context: &TaskContext, verdict: &Verdict, now: Timestamp) {
+        let kind = OutcomeKind::from(verdict.outcome);
+        self.note(now, format!("answered {} attempt {} {kind}", context.task.id, context.task.attempt));
+        if matches!(kind, OutcomeKind::Done | OutcomeKind::Accepted) {
+            self.done.insert(context.task.id);
+        }
+    }
+
+    /// The world has come to rest: nothing is open, and everything adds up.
+    pub(crate) fn at_rest(&self, ledger: &Ledger) {
+        for id in &self.accepted {
+            let ended = ledger.task(*id).is_some_and(|task| !task.is_open());
+            assert!(ended, "seed {}: accepted task {id} was lost", self.seed);
+        }
+        for task in &ledger.ended {
+            let closed: Vec<_> = ledger.closed.iter().filter(|record| record.task == task.id).collect();
+            let numbers: Vec<u32> = closed.iter().map(|record| record.attempt).collect();
+            let expected: Vec<u32> = (1..=task.attempt).collect();
+            self.require(numbers == expected, "each attempt is closed exactly once, in order", task);
+            let overlap = closed.windows(2).any(|pair| pair[1].started_at < pair[0].ended_at);
+            self.require(!overlap, "no two attempts overlap in the store", task);
+            if task.result == Some(EndResult::Succeeded) {
+                self.require(self.done.contains(&task.id), "succeeded means that the callee said so", task);
+            }
+        }
+        let mut slots = BTreeSet::new();
+        for task in ledger.ended.iter().filter(|task| task.origin == Origin::Schedule) {
+            let fresh = slots.insert((task.config, task.execute_at));
+            self.require(fresh, "a cron occurrence exists exactly once", task);
+        }
+        for occurrence in &ledger.occurrences {
+            let exists = slots.contains(&(occurrence.config, occurrence.execute_at));
+            assert!(exists, "seed {}: {occurrence:?} has no task", self.seed);
+        }
+    }
+
+    fn require(&self, holds: bool, promise: &str, task: &Task) {
+        if !holds {
+            let from = self.history.len().saturating_sub(60);
+            let last = self.history[from..].join("\n");
+            panic!("seed {}: broken promise: {promise}\n{task:#?}\nlast of the history:\n{last}", self.seed);
+        }
+    }
+}
