@@ -37,6 +37,7 @@ commands! {
     Finish = "finish",
     Release = "release",
     Executing = "executing",
+    GiveBack = "give_back",
     RegisterNode = "register_node",
     TakeShards = "take_shards",
     Heads = "heads",

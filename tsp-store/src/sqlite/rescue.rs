@@ -44,16 +44,34 @@ pub(super) fn lose(
     }
     for (id, node) in rows {
         let Some(row) = tolerate(tx.hot.open_task(id), None)? else { continue };
-        // The task goes on at once: a loss knows no delay, so no jitter either.
-        let change = with_rules(tx, &row, 0.0, |rules| {
-            transition(&row, &Event::NodeLost { node, rules }, now)
-        });
-        let Ok(change) = change else { continue };
-        if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
-            changed.push(*task);
+        changed.extend(lose_one(tx, &row, node, now)?);
+    }
+    Ok(changed)
+}
+
+/// The same for attempts that a living worker finds under its own id and does not run.
+pub(super) fn give_back(
+    tx: &mut Tx<'_>,
+    node: NodeId,
+    rows: &[(TaskId, u32)],
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let mut changed = Vec::with_capacity(rows.len());
+    for (id, attempt) in rows {
+        let Some(row) = tolerate(tx.hot.open_task(*id), None)? else { continue };
+        if row.attempt == *attempt {
+            changed.extend(lose_one(tx, &row, node, now)?);
         }
     }
     Ok(changed)
+}
+
+/// The task goes on at once: a loss knows no delay, so no jitter either.
+fn lose_one(tx: &mut Tx<'_>, row: &Task, node: NodeId, now: Timestamp) -> Result<Option<Task>> {
+    let change =
+        with_rules(tx, row, 0.0, |rules| transition(row, &Event::NodeLost { node, rules }, now));
+    let Ok(change) = change else { return Ok(None) };
+    Ok(tx.hot.save(row.version, change, &mut tx.sums)?.map(|task| *task))
 }
 
 pub(super) fn end_waits(

@@ -90,6 +90,10 @@ impl RunStore for SqliteStore {
     async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
         self.read(Command::Executing, move |conn| run::executing(conn, node)).await
     }
+
+    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {
+        self.write(Command::GiveBack, rows.len(), move |tx| rescue::give_back(tx, node, &rows, now)).await
+    }
 }
 
 #[async_trait]
