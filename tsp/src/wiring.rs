@@ -4,6 +4,7 @@
 //! loses nothing: no new requests, no new claims, running callbacks end, the store closes.
 
 mod clock;
+mod clock_watch;
 mod dev_clock;
 mod entropy;
 mod fetcher;
@@ -21,6 +22,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tsp_store::Catalog as _;
 
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
@@ -67,10 +69,11 @@ async fn run(
     let stop_background = CancellationToken::new();
 
     ids::keep_renewed(&parts, &background, &stop_background);
+    clock_watch::watch_clock(&parts, &settings.node, &background, &stop_background);
     metrics.keep_up(&background, &stop_background);
     let mut fetcher = fetcher::start_fetcher(&parts, settings, &background, &stop_background)?;
     let worker = worker::start_worker(&parts, settings)?;
-    let web = web::start_web(&parts, settings, listener, metrics)?;
+    let web = web::start_web(&parts, settings, listener, &metrics)?;
 
     let prepared = match prepare {
         Some(prepare) => prepare.prepare(web.address).await,
@@ -78,6 +81,8 @@ async fn run(
     };
     if prepared.is_ok() {
         parts.readiness.set_ready();
+        let configs = parts.store.book().config_count();
+        tracing::info!(address = %web.address, node = %parts.owner.node, configs, "serving");
         say_ready(web.address)?;
     }
     let ended = match prepared {

@@ -32,7 +32,7 @@ pub(super) fn changes(
     given: &Map<String, Value>,
 ) -> Vec<Change> {
     let mut found = Vec::new();
-    compare(String::new(), current, wanted, &mut found);
+    compare("", current, wanted, &mut found);
     for path in WRITE_ONLY {
         let (outer, inner) = path.split_once('.').unwrap_or((path, ""));
         let value = given.get(outer).map(|value| if inner.is_empty() { value } else { &value[inner] });
@@ -43,7 +43,7 @@ pub(super) fn changes(
     found
 }
 
-fn compare(prefix: String, current: &Map<String, Value>, wanted: &Map<String, Value>, found: &mut Vec<Change>) {
+fn compare(prefix: &str, current: &Map<String, Value>, wanted: &Map<String, Value>, found: &mut Vec<Change>) {
     let fields: BTreeSet<&String> = current.keys().chain(wanted.keys()).collect();
     for field in fields {
         let path = if prefix.is_empty() { field.clone() } else { format!("{prefix}.{field}") };
@@ -54,7 +54,7 @@ fn compare(prefix: String, current: &Map<String, Value>, wanted: &Map<String, Va
         let from = current.get(field).unwrap_or(&Value::Null);
         let to = wanted.get(field).unwrap_or(&Value::Null);
         match (from, to) {
-            (Value::Object(from), Value::Object(to)) => compare(path, from, to, found),
+            (Value::Object(from), Value::Object(to)) => compare(&path, from, to, found),
             _ if same(from, to) => {}
             _ => found.push(Change::Field { path, from: from.clone(), to: to.clone() }),
         }

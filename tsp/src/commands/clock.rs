@@ -11,7 +11,7 @@ use crate::environment::Environment;
 use crate::failure::Result;
 
 /// Every callback on the way really happens, and is waited for.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_hours(1);
 
 /// Move the clock of a development server
 #[derive(Debug, clap::Args)]

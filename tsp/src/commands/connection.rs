@@ -1,6 +1,6 @@
 //! How client commands reach a server: flags, then the environment, then the user's own file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -82,15 +82,15 @@ fn user_file(environment: &Environment) -> Result<UserFile> {
     match std::fs::read_to_string(&path) {
         Ok(text) => parse_user_file(&path, &text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(UserFile::default()),
-        Err(error) => Err(unusable(path, &error.to_string())),
+        Err(error) => Err(unusable(&path, &error.to_string())),
     }
 }
 
 fn parse_user_file(path: &Path, text: &str) -> Result<UserFile> {
-    toml::from_str(text).map_err(|error| unusable(path.to_owned(), error.message()))
+    toml::from_str(text).map_err(|error| unusable(path, error.message()))
 }
 
-fn unusable(path: PathBuf, why: &str) -> Failure {
+fn unusable(path: &Path, why: &str) -> Failure {
     Failure::usage(format!("`{}` cannot be used: {why}", path.display()))
         .advise("it may hold `server = \"http://…\"` and `key = \"…\"`")
 }

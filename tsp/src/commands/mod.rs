@@ -1,15 +1,22 @@
 //! The command line: one file per command.
 
+mod backup;
 mod clock;
 mod completions;
 mod config;
 mod config_reference;
 mod connection;
 mod dev;
+mod doctor;
+mod key;
+mod migrate;
+mod on_store;
 mod serve;
 mod tasks;
 
 use clap::{Parser, Subcommand};
+
+use on_store::{existing, on_store};
 
 use crate::environment::Environment;
 use crate::failure::Result;
@@ -28,6 +35,10 @@ pub(crate) struct Cli {
 enum Command {
     Serve(serve::Args),
     Dev(dev::Args),
+    Migrate(migrate::Args),
+    Doctor(doctor::Args),
+    Backup(backup::Args),
+    Key(key::Args),
     Clock(clock::Args),
     Submit(tasks::SubmitArgs),
     /// Show a task, open or ended
@@ -60,6 +71,10 @@ impl Cli {
         match self.command {
             Command::Serve(args) => args.run(environment),
             Command::Dev(args) => args.run(environment),
+            Command::Migrate(args) => args.run(environment),
+            Command::Doctor(args) => args.run(environment),
+            Command::Backup(args) => args.run(environment),
+            Command::Key(args) => args.run(environment),
             Command::Clock(args) => args.run(environment),
             Command::Submit(args) => args.run(environment),
             Command::Get(args) => args.run(Act::Get, environment),

@@ -56,7 +56,7 @@ impl Layers {
     pub(crate) fn defaults() -> Self {
         let table: Table = DEFAULT_TOML.parse().expect("a test parses the embedded file");
         let mut defaults = BTreeMap::new();
-        flatten(String::new(), table, &mut defaults);
+        flatten("", table, &mut defaults);
         let entries = defaults.iter().map(|(key, value)| {
             (key.clone(), Entry { value: value.clone(), origin: Origin::Default })
         });
@@ -73,7 +73,7 @@ impl Layers {
             }
         };
         let mut flat = BTreeMap::new();
-        flatten(String::new(), table, &mut flat);
+        flatten("", table, &mut flat);
         let origin = Origin::File(path.to_owned());
         for (key, value) in flat {
             self.put(&key, Given::Toml(value), &origin);
@@ -187,11 +187,11 @@ fn read_secret(path: &str) -> Result<Value, String> {
     Ok(Value::String(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
-fn flatten(prefix: String, table: Table, flat: &mut BTreeMap<String, Value>) {
+fn flatten(prefix: &str, table: Table, flat: &mut BTreeMap<String, Value>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
         match value {
-            Value::Table(inner) => flatten(key, inner, flat),
+            Value::Table(inner) => flatten(&key, inner, flat),
             value => {
                 flat.insert(key, value);
             }

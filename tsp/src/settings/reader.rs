@@ -61,13 +61,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> u32 {
         let given = self.value(key).as_integer().unwrap_or_default();
-        match u32::try_from(given).ok().filter(|number| range.contains(number)) {
-            Some(number) => number,
-            None => {
-                self.wrong(key, &format!("must be {} to {}", range.start(), range.end()));
-                *range.start()
-            }
+        if let Some(number) = u32::try_from(given).ok().filter(|number| range.contains(number)) {
+            return number;
         }
+        self.wrong(key, &format!("must be {} to {}", range.start(), range.end()));
+        *range.start()
     }
 
     pub(super) fn duration(&mut self, key: &'static str, range: RangeInclusive<Millis>) -> Duration {

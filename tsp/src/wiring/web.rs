@@ -31,7 +31,7 @@ pub(super) fn start_web(
     parts: &Parts,
     settings: &Settings,
     listener: TcpListener,
-    metrics: Metrics,
+    metrics: &Metrics,
 ) -> Result<RunningWeb> {
     let unusable = |error: std::io::Error| Failure::failed(format!("cannot listen: {error}"));
     let address = listener.local_addr().map_err(unusable)?;

@@ -1,0 +1,49 @@
+//! What can be seen inside the database.
+
+use tsp_core::Timestamp;
+use tsp_store::{Catalog as _, ScheduleStore as _};
+
+use super::Finding;
+use crate::commands::on_store;
+use crate::settings::{Settings, StorePlace};
+use crate::wiring::store_failure;
+
+/// Opening it checks schema, shards and secret key; then SQLite looks at every page.
+pub(super) fn check(settings: &Settings, now: Timestamp) -> Vec<Finding> {
+    let StorePlace::File(path) = &settings.store.place else { return Vec::new() };
+    if !path.exists() {
+        return vec![Finding::Note {
+            what: format!("`{}` does not exist yet", path.display()),
+            to_do: "`tsp serve` makes it; if there should be one, set `store.url`".to_owned(),
+        }];
+    }
+    let found = on_store(settings, now, async |store| {
+        let failed = |error| store_failure(&error);
+        let broken = store.check().await.map_err(failed)?;
+        let audit = store.audit(now).await.map_err(failed)?;
+        let open: i64 = audit.open.iter().map(|(_, count)| count).sum();
+        let configs = store.book().config_count();
+        let unaccounted = audit.accepted - audit.ended - open;
+        Ok((broken, open, configs, unaccounted))
+    });
+    match found {
+        Err(failure) => vec![Finding::Bad {
+            what: format!("`{}` cannot be used", path.display()),
+            to_do: failure.to_string(),
+        }],
+        Ok((broken, open, configs, unaccounted)) => {
+            let mut findings = vec![Finding::Good(format!("{configs} configs, {open} open tasks, schema up to date"))];
+            findings.extend(broken.into_iter().map(|what| Finding::Bad {
+                what,
+                to_do: "stop the server and restore a backup; the file is damaged".to_owned(),
+            }));
+            if unaccounted != 0 {
+                findings.push(Finding::Bad {
+                    what: format!("{unaccounted} tasks are unaccounted for"),
+                    to_do: "keep a copy of the file and report it: accepted must equal open and ended".to_owned(),
+                });
+            }
+            findings
+        }
+    }
+}
