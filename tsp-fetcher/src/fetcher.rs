@@ -9,6 +9,7 @@ use tsp_store::schedule::{Cursor, Owner, Want};
 use tsp_store::{IdSource, Result, Store, StoreError};
 
 use crate::heads::Heads;
+use crate::turns::Rank;
 use crate::window::{HeldConfigs, Published, Window, WindowLimits};
 
 #[derive(Debug, Clone)]
@@ -217,7 +218,7 @@ impl Fetcher {
         let soon = now.plus(Millis::from_ms(self.options.lookahead.ms() / 2));
         let due_by = now.plus(self.options.lookahead);
         let mut wants = Vec::new();
-        let mut priorities = HashMap::new();
+        let mut ranks = HashMap::new();
         for id in self.heads.due_by(soon) {
             let Some(config) = self.parts.store.book().config(id) else {
                 self.heads.set(id, None);
@@ -230,14 +231,14 @@ impl Fetcher {
                 self.heads.block(id);
                 self.starved.insert(id);
             } else {
-                priorities.insert(id, config.spec.priority);
+                ranks.insert(id, Rank { priority: config.spec.priority, app: config.app_id });
                 wants.push(Want { config: id, due_by, limit });
             }
         }
         if wants.is_empty() {
             return Ok(0);
         }
-        wants.sort_by_key(|want| std::cmp::Reverse(priorities[&want.config]));
+        wants.sort_by_key(|want| std::cmp::Reverse(ranks[&want.config].priority));
         let claimed = self.parts.store.claim(self.parts.owner, wants, now).await?;
         self.deposed |= claimed.deposed;
         for (config, head) in claimed.heads {
@@ -245,8 +246,8 @@ impl Fetcher {
         }
         let count = claimed.tasks.len();
         for task in claimed.tasks {
-            let priority = priorities.get(&task.config).copied().unwrap_or_default();
-            self.window.add(task, priority);
+            let rank = ranks.get(&task.config).copied().unwrap_or_default();
+            self.window.add(task, rank);
         }
         Ok(count)
     }

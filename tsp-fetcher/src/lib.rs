@@ -11,6 +11,7 @@ mod heads;
 mod janitor;
 mod rescue;
 mod run;
+mod turns;
 mod window;
 
 pub use auditor::{Auditor, Findings};
@@ -18,4 +19,5 @@ pub use fetcher::{Fetcher, FetcherOptions, Parts, Report};
 pub use heads::Heads;
 pub use janitor::Janitor;
 pub use run::run;
+pub use turns::Rank;
 pub use window::{HeldConfigs, Window, WindowLimits};

@@ -10,6 +10,8 @@ use parking_lot::RwLock;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
+use crate::turns::{Rank, Turns};
+
 /// How many rows of one config go in one turn before the next config's.
 const QUANTUM: usize = 64;
 
@@ -39,8 +41,8 @@ pub struct Window {
     limits: WindowLimits,
     waiting: BTreeMap<(Timestamp, TaskId), Box<Task>>,
     lanes: HashMap<ConfigId, Lane>,
-    /// Configs with due rows and room in the pipe, by priority, highest first.
-    turns: BTreeMap<std::cmp::Reverse<u8>, VecDeque<ConfigId>>,
+    /// Configs with due rows and room in the pipe.
+    turns: Turns,
     published: HashMap<TaskId, Published>,
     claimed: usize,
     held: HeldConfigs,
@@ -48,7 +50,7 @@ pub struct Window {
 
 #[derive(Debug, Default)]
 struct Lane {
-    priority: u8,
+    rank: Rank,
     /// Rows in `waiting`.
     waiting: usize,
     /// Due rows, oldest first.
@@ -85,9 +87,9 @@ impl Window {
         own.min(in_all)
     }
 
-    pub fn add(&mut self, task: Box<Task>, priority: u8) {
+    pub fn add(&mut self, task: Box<Task>, rank: Rank) {
         let lane = self.lanes.entry(task.config).or_default();
-        lane.priority = priority;
+        lane.rank = rank;
         lane.waiting += 1;
         self.claimed += 1;
         self.waiting.insert((task.due_at, task.id), task);
@@ -100,7 +102,7 @@ impl Window {
 
     /// Whether due rows could go into the pipe if it had room.
     pub fn has_turns(&self) -> bool {
-        self.turns.values().any(|turns| !turns.is_empty())
+        !self.turns.is_empty()
     }
 
     /// Whether any due row is held back.
@@ -124,15 +126,11 @@ impl Window {
         }
     }
 
-    /// The next rows to publish, at most `room`, configs taking turns, higher priorities first.
+    /// The next rows to publish, at most `room`, in fair order (see [`Turns`]).
     pub fn take(&mut self, room: usize) -> Vec<Box<Task>> {
         let mut taken = Vec::new();
         while taken.len() < room {
-            let Some(mut turns) = self.turns.first_entry() else { break };
-            let Some(config) = turns.get_mut().pop_front() else {
-                turns.remove();
-                continue;
-            };
+            let Some(config) = self.turns.pop() else { break };
             let Some(lane) = self.lanes.get_mut(&config) else { continue };
             lane.in_turns = false;
             let free = self.limits.in_pipe_per_config.saturating_sub(lane.in_pipe);
@@ -196,7 +194,7 @@ impl Window {
         let has_room = lane.in_pipe < self.limits.in_pipe_per_config;
         if !lane.ready.is_empty() && has_room && !lane.in_turns {
             lane.in_turns = true;
-            self.turns.entry(std::cmp::Reverse(lane.priority)).or_default().push_back(config);
+            self.turns.push(config, lane.rank);
         }
         let held = !lane.ready.is_empty() && !has_room;
         if held != self.held.read().contains(&config) {
@@ -212,6 +210,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use tsp_core::AppId;
     use tsp_core::task::{NewTask, Origin};
 
     use super::*;
@@ -232,6 +231,10 @@ mod tests {
         Box::new(Task::new(new, Timestamp::ZERO))
     }
 
+    fn rank(priority: u8) -> Rank {
+        Rank { priority, app: AppId::new(1) }
+    }
+
     fn ids(tasks: &[Box<Task>]) -> Vec<i64> {
         tasks.iter().map(|task| task.id.get()).collect()
     }
@@ -249,7 +252,7 @@ mod tests {
         let limits = WindowLimits { in_pipe_per_config: 2, ..WindowLimits::default() };
         let mut window = Window::new(limits);
         for (id, due) in [(3, 900), (1, 800), (2, 950), (4, 2_000)] {
-            window.add(task(1, id, due), 2);
+            window.add(task(1, id, due), rank(2));
         }
         window.ripen(NOW);
         assert_eq!(publish(&mut window, 10), [1, 3]);
@@ -265,10 +268,10 @@ mod tests {
     fn higher_priorities_first_and_configs_take_turns() {
         let mut window = Window::new(WindowLimits::default());
         for n in 0..100 {
-            window.add(task(1, n, 500), 2);
+            window.add(task(1, n, 500), rank(2));
         }
-        window.add(task(2, 200, 600), 2);
-        window.add(task(3, 300, 700), 4);
+        window.add(task(2, 200, 600), rank(2));
+        window.add(task(3, 300, 700), rank(4));
         window.ripen(NOW);
         let first = publish(&mut window, 80);
         assert_eq!(first[0], 300);
@@ -280,8 +283,8 @@ mod tests {
         let limits = WindowLimits { backlog_per_config: 2, ..WindowLimits::default() };
         let mut window = Window::new(limits);
         let config = ConfigId::new(1);
-        window.add(task(1, 1, 500), 2);
-        window.add(task(1, 2, 500), 2);
+        window.add(task(1, 1, 500), rank(2));
+        window.add(task(1, 2, 500), rank(2));
         window.ripen(NOW);
         assert_eq!(window.room_for(config), 0);
         let mut taken = window.take(10);
