@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tsp_api::{ErrorCode, Errors};
 use utoipa::ToSchema;
@@ -70,6 +70,10 @@ impl<T: DeserializeOwned + ToSchema> FromRequest<Arc<WebState>> for OptionalJson
 
 impl<T: DeserializeOwned + ToSchema> Json<T> {
     pub fn parse(raw: Bytes) -> ApiResult<Self> {
+        // A derived reader would also take the fields' values in an array.
+        if !raw.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&raw).is_ok() {
+            return Err(ApiError::new(ErrorCode::InvalidField, "the body must be an object"));
+        }
         let error = match serde_json::from_slice::<T>(&raw) {
             Ok(value) => return Ok(Self { value, errors: Errors::new(), raw }),
             Err(error) => error,

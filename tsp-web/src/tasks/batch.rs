@@ -231,3 +231,97 @@ fn stored(names: &Names, done: &Submitted) -> Option<StoredAnswer> {
 fn decimal<S: serde::Serializer>(id: &TaskId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use tsp_core::Millis;
+    use tsp_store::catalog::Scope;
+    use tsp_store::memory::Fault;
+
+    use super::super::testing::{ADMIN, NOW, Service, request};
+
+    const PATH: &str = "/apps/trade/tasks/batch";
+
+    #[tokio::test]
+    async fn each_element_stands_alone() {
+        let service = Service::start().await;
+        let large = "x".repeat(1_000);
+        let body = format!(
+            "{{\"tasks\":[{{\"config\":\"close-order\",\"key\":\"a\",\"delay\":\"2h\"}},7,\
+             {{\"config\":\"close-order\",\"more\":1,\"key\":\"\"}},{{\"config\":\"close-order\",\"key\":\"a\"}},\
+             {{\"config\":\"nope\"}},{{\"config\":\"nightly\"}},{{\"config\":\"open\",\"payload\":\"{large}\"}},\
+             {{\"config\":\"close-order\",\"delay\":\"1h\"}},{{\"config\":\"open\",\"sharding_count\":3}}]}}"
+        );
+        let answer = service.post(PATH, body).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let results = answer.json()["results"].as_array().unwrap().clone();
+        let statuses: Vec<_> = results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
+        assert_eq!(statuses, [201, 400, 400, 200, 404, 409, 413, 201, 400]);
+        assert_eq!(results[0]["result"], "created");
+        assert_eq!((&results[3]["result"], &results[3]["id"]), (&"existing".into(), &results[0]["id"]));
+        assert_eq!(results[2]["error"]["errors"].as_array().unwrap().len(), 2);
+        assert_eq!(results[8]["error"]["code"], "not_supported");
+        // Once for the config, with its earliest.
+        assert_eq!(service.woken(), [(service.config("close-order"), NOW.plus(Millis::from_hours(1)))]);
+    }
+
+    #[tokio::test]
+    async fn only_a_bad_envelope_fails_whole() {
+        let service = Service::start().await;
+        let many = format!("{{\"tasks\":[{}]}}", vec!["{}"; 1_001].join(","));
+        for (body, code) in [
+            ("[]", "invalid_field"),
+            ("{}", "invalid_field"),
+            ("{\"tasks\":{}}", "invalid_field"),
+            ("{\"tasks\":[]}", "invalid_field"),
+            ("{\"tasks\":[{}],\"more\":1}", "unknown_field"),
+            ("{\"tasks\":[{]}", "invalid_json"),
+            (&many, "invalid_field"),
+        ] {
+            assert_eq!(service.post(PATH, body.to_owned()).await.refused(), (400, code.to_owned()), "{code}");
+        }
+        let thousand = format!("{{\"tasks\":[{}]}}", vec!["{\"config\":\"open\"}"; 1_000].join(","));
+        let answer = service.post(PATH, thousand).await.json();
+        assert!(answer["results"].as_array().unwrap().iter().all(|result| result["status"] == 201));
+    }
+
+    #[tokio::test]
+    async fn elements_have_idempotency_keys_of_their_own() {
+        let service = Service::start().await;
+        let send = |tasks: &str| {
+            let body = format!("{{\"tasks\":[{tasks}]}}");
+            service.send(request(Method::POST, PATH, ADMIN, &[("idempotency-key", "b")], body))
+        };
+        let first = send("{\"config\":\"open\"},{\"config\":\"nope\"}").await.json();
+        let second = send("{\"config\":\"open\"},{\"config\":\"open\"},{\"config\":\"open\"}").await.json();
+        assert_eq!(first["results"][0], second["results"][0]);
+        assert_eq!(second["results"][1]["status"], 201);
+        let third = send("{\"config\":\"open\",\"key\":\"k\"},{\"config\":\"open\"}").await.json();
+        assert_eq!(third["results"][0]["error"]["code"], "idempotency_mismatch");
+        assert_eq!(third["results"][1], second["results"][1]);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_fails_the_elements() {
+        let service = Service::start().await;
+        service.store.set_faults(Box::new(|call| if call == "submit" { Fault::Before } else { Fault::None }));
+        let answer = service.post(PATH, "{\"tasks\":[{\"config\":\"open\"},{}]}").await.json();
+        assert_eq!(answer["results"][0]["status"], 503);
+        assert_eq!(answer["results"][1]["status"], 400);
+    }
+
+    #[tokio::test]
+    async fn a_foreign_app_is_as_unknown_as_one_that_does_not_exist() {
+        let service = Service::start().await;
+        let foreign = service.key(Some(service.other), &[Scope::Submit]).await;
+        let send = |body: &'static str| service.send(request(Method::POST, PATH, &foreign, &[], body));
+        let unknown = send("{\"tasks\":[{\"config\":\"close-order\"},{\"config\":\"nope\"}]}").await;
+        assert_eq!(unknown.refused(), (404, "not_found".to_owned()));
+        let public = send("{\"tasks\":[{\"config\":\"close-order\"},{\"config\":\"open\"}]}").await.json();
+        assert_eq!(
+            (&public["results"][0]["status"], &public["results"][1]["status"]),
+            (&404.into(), &201.into())
+        );
+    }
+}

@@ -86,3 +86,33 @@ fn answer(done: Result<Done, NotDone>) -> ApiResult {
     let document = Document { outcome: outcome.as_str(), task: view::shown(&task, &config, true) };
     view::json(StatusCode::OK, &document)
 }
+
+#[cfg(test)]
+mod tests {
+    use tsp_core::outcome::Outcome;
+
+    use super::super::testing::Service;
+
+    #[tokio::test]
+    async fn the_answer_is_honest() {
+        let service = Service::start().await;
+        let waiting = service.submit("{\"config\":\"close-order\",\"key\":\"k\",\"delay\":\"1h\"}").await;
+        let path = format!("/tasks/{waiting}/cancel");
+        let first = service.post(&path, "").await.json();
+        assert_eq!((&first["outcome"], &first["task"]["result"]), (&"cancelled".into(), &"cancelled".into()));
+        assert_eq!(service.post(&path, "").await.json()["outcome"], "already_ended");
+        let by_key = service.post("/apps/trade/configs/close-order/keys/k/cancel", "{}").await.json();
+        assert_eq!(
+            (&by_key["outcome"], &by_key["task"]["id"]),
+            (&"already_ended".into(), &waiting.as_str().into())
+        );
+
+        let running = service.submit("{\"config\":\"close-order\"}").await;
+        let begun = service.begin(None).await;
+        let late = service.post(&format!("/tasks/{running}/cancel"), "").await.json();
+        assert_eq!((&late["outcome"], &late["task"]["state"]), (&"too_late".into(), &"executing".into()));
+        service.finish(begun[0], 1, Outcome::Done).await;
+        let task = service.get(&format!("/tasks/{running}")).await.json();
+        assert_eq!(task["result"], "succeeded");
+    }
+}

@@ -130,7 +130,11 @@ pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 /// [`text`], with the mistake noted under `field`.
-pub(super) fn text_of<'a>(value: Option<&'a RawValue>, field: &str, errors: &mut Errors) -> Option<Cow<'a, str>> {
+pub(super) fn text_of<'a>(
+    value: Option<&'a RawValue>,
+    field: &str,
+    errors: &mut Errors,
+) -> Option<Cow<'a, str>> {
     let read = text(value?);
     if read.is_none() {
         errors.add(field, "must be a string");
@@ -199,7 +203,9 @@ mod tests {
     #[test]
     fn what_is_no_object_is_an_error() {
         let mut errors = Errors::new();
-        for (text, data) in [("[]", true), ("7", true), ("null", true), ("", false), ("{", false), ("{} {}", false)] {
+        for (text, data) in
+            [("[]", true), ("7", true), ("null", true), ("", false), ("{", false), ("{} {}", false)]
+        {
             let error = read(text.as_bytes(), &NAMES, "", &mut errors).unwrap_err();
             assert_eq!(error.is_data(), data, "{text}: {error}");
         }

@@ -21,6 +21,8 @@ pub(crate) mod submit;
 mod trace;
 mod view;
 
+pub(crate) use trace::TraceParent;
+
 #[cfg(test)]
 mod testing;
 

@@ -16,7 +16,6 @@ use crate::state::WebState;
 
 use super::change;
 
-
 /// Runs an ended task again, under the same id.
 #[utoipa::path(
     post, path = "/tasks/{id}/replay", tag = "tasks", operation_id = "replay_task",

@@ -177,3 +177,108 @@ fn read_bookmark(text: &str) -> ApiResult<Bookmark> {
     let id = id.parse::<i64>().map_err(|_| Query::bad_cursor())?;
     Ok(Bookmark { at, id: TaskId::new(id) })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tsp_core::Millis;
+    use tsp_core::outcome::Outcome;
+
+    use super::super::testing::Service;
+
+    fn ids(page: &Value) -> Vec<String> {
+        page["items"].as_array().unwrap().iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Five tasks, a minute apart: one ended, one executing, three waiting, the last of another config.
+    async fn filled() -> (Service, Vec<String>) {
+        let service = Service::start().await;
+        let mut made = Vec::new();
+        for (config, delay) in [
+            ("close-order", "0s"),
+            ("close-order", "0s"),
+            ("close-order", "3h"),
+            ("close-order", "2h"),
+            ("open", "1h"),
+        ] {
+            let key = format!("k{}", made.len());
+            let body =
+                format!("{{\"config\":\"{config}\",\"key\":\"{key}\",\"delay\":\"{delay}\",\"payload\":1}}");
+            made.push(service.submit(&body).await);
+            service.clock.advance(Millis::from_ms(20_000));
+        }
+        let begun = service.begin(None).await;
+        service.finish(begun[0], 1, Outcome::Done).await;
+        (service, made)
+    }
+
+    #[tokio::test]
+    async fn filters() {
+        let (service, made) = filled().await;
+        let found = async |filter: &str| {
+            let page = service.get(&format!("/apps/trade/tasks?order=id&{filter}")).await;
+            assert_eq!(page.status, 200, "{filter} {:?}", page.body);
+            let found = ids(&page.json());
+            found.iter().map(|id| made.iter().position(|made| made == id).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(found("").await, [0, 1, 2, 3, 4]);
+        assert_eq!(found("config=open").await, [4]);
+        assert_eq!(found("config=nope").await, Vec::<usize>::new());
+        assert_eq!(found("key=k2").await, [2]);
+        assert_eq!(found("state=ended,executing").await, [0, 1]);
+        assert_eq!(found("status=0").await, [2, 3, 4]);
+        assert_eq!(found("status=0,30&state=executing,ended").await, [1]);
+        assert_eq!(found("status=0&state=executing").await, Vec::<usize>::new());
+        assert_eq!(found("result=succeeded,failed").await, [0]);
+        assert_eq!(found("result=failed").await, Vec::<usize>::new());
+        assert_eq!(found("due_from=2026-11-21T20:00:00+08:00&due_to=2026-11-21T13:00:00Z").await, [3]);
+        assert_eq!(found("created_from=2026-11-21T10:30:40Z&created_to=2026-11-21T10:31:20Z").await, [2, 3]);
+        assert_eq!(found("parent_id=1").await, Vec::<usize>::new());
+    }
+
+    #[tokio::test]
+    async fn orders_and_pages() {
+        let (service, made) = filled().await;
+        let mut path = "/apps/trade/tasks?limit=2&order=due_at".to_owned();
+        let mut seen = Vec::new();
+        loop {
+            let page = service.get(&path).await.json();
+            assert!(page["items"].as_array().unwrap().len() <= 2);
+            seen.extend(ids(&page));
+            let Some(cursor) = page["next_cursor"].as_str() else { break };
+            path = format!("/apps/trade/tasks?limit=2&order=due_at&cursor={cursor}");
+        }
+        let by_due: Vec<_> = [1, 4, 3, 2].iter().map(|&at: &usize| made[at].clone()).collect();
+        assert_eq!(seen, by_due);
+        let latest = service.get("/apps/trade/tasks?limit=1").await.json();
+        assert_eq!(ids(&latest), [made[4].clone()]);
+        assert!(latest["items"][0].get("payload").is_none());
+        let ended = service.get("/apps/trade/tasks?order=-ended_at&include=payload").await.json();
+        assert_eq!((ids(&ended), &ended["items"][0]["payload"]), (vec![made[0].clone()], &1.into()));
+        let cursor = latest["next_cursor"].as_str().unwrap();
+        let other = service.get(&format!("/apps/trade/tasks?limit=1&state=ended&cursor={cursor}")).await;
+        assert_eq!(other.refused(), (400, "invalid_cursor".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn wrong_queries_are_named() {
+        let service = Service::start().await;
+        for wrong in [
+            "state=done",
+            "status=1",
+            "status=00",
+            "result=ok",
+            "due_from=now",
+            "parent_id=x",
+            "order=key",
+            "include=all",
+            "limit=0",
+            "config=A",
+            "what=1",
+        ] {
+            let answer = service.get(&format!("/apps/trade/tasks?{wrong}")).await;
+            assert_eq!(answer.refused(), (400, "invalid_query".to_owned()), "{wrong}");
+        }
+        assert_eq!(service.get("/apps/nope/tasks").await.refused().0, 404);
+    }
+}

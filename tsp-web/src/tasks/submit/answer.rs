@@ -62,7 +62,10 @@ impl Names {
                 return Err(ApiError::new(ErrorCode::ConfigDisabled, detail));
             }
             Submitted::ConfigGone => {
-                return Err(crate::lookup::no_config(self.config.app.as_str(), self.config.spec.name.as_str()));
+                return Err(crate::lookup::no_config(
+                    self.config.app.as_str(),
+                    self.config.spec.name.as_str(),
+                ));
             }
         };
         Ok(Shown { names: self, task, result, after_current })

@@ -166,7 +166,13 @@ fn read_headers(value: Option<&RawValue>, errors: &mut Errors) -> BTreeMap<Strin
 
 /// Rare and small, so it is read as a document; what is wrong is named by its schema.
 fn read_retry(value: Option<&RawValue>, errors: &mut Errors) -> Option<RetryOverride> {
-    let raw = Bytes::copy_from_slice(value?.get().as_bytes());
+    let text = value?.get();
+    // A derived reader would also take the fields' values in an array.
+    if !text.starts_with('{') {
+        errors.add("retry", "must be an object");
+        return None;
+    }
+    let raw = Bytes::copy_from_slice(text.as_bytes());
     match Json::<RetryOverride>::parse(raw) {
         Ok(json) => {
             add_below("retry", json.errors, errors);
