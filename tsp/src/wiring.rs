@@ -110,9 +110,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     listener.map_err(|error| {
         let failure = Failure::failed(format!("cannot listen on `{address}`: {error}"));
         match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                failure.advise("stop what listens there, or set `web.listen` to another port (0 takes a free one)")
-            }
+            std::io::ErrorKind::AddrInUse => failure
+                .advise("stop what listens there, or set `web.listen` to another port (0 takes a free one)"),
             _ => failure.advise("set `web.listen` to an address of this machine"),
         }
     })

@@ -11,9 +11,15 @@ const WRITE_ONLY: [&str; 2] = ["signing_secrets", "target.secret_headers"];
 /// One field that will change.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
-    Field { path: String, from: Value, to: Value },
+    Field {
+        path: String,
+        from: Value,
+        to: Value,
+    },
     /// Sent whenever it is given.
-    WriteOnly { path: &'static str },
+    WriteOnly {
+        path: &'static str,
+    },
 }
 
 impl fmt::Display for Change {
@@ -90,17 +96,17 @@ mod tests {
             "priority": 3, "labels": { "team": "b", "new": "1" }, "owner": "x",
             "retry": { "max_attempts": 5, "backoff": { "factor": 2.0 } },
         });
-        assert_eq!(said(&current, &wanted), [
-            "labels.new: null -> \"1\"",
-            "labels.team: \"a\" -> \"b\"",
-            "priority: 2 -> 3",
-        ]);
+        assert_eq!(
+            said(&current, &wanted),
+            ["labels.new: null -> \"1\"", "labels.team: \"a\" -> \"b\"", "priority: 2 -> 3",]
+        );
         assert_eq!(said(&current, &current), [""; 0]);
     }
 
     #[test]
     fn secrets_are_never_printed() {
-        let wanted = json!({ "signing_secrets": ["whsec_x"], "target": { "secret_headers": { "A": "hidden" } } });
+        let wanted =
+            json!({ "signing_secrets": ["whsec_x"], "target": { "secret_headers": { "A": "hidden" } } });
         let lines = said(&json!({ "target": {} }), &wanted);
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(!lines.join(" ").contains("whsec") && !lines.join(" ").contains("hidden"), "{lines:?}");

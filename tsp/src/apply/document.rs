@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 use tsp_core::Name;
 
@@ -48,17 +49,22 @@ pub(crate) fn read_files(paths: &[PathBuf]) -> Result<Vec<Document>> {
         } else {
             std::fs::read_to_string(&path)
         };
-        let text = text.map_err(|error| Failure::usage(format!("`{}` cannot be read: {error}", path.display())))?;
+        let text =
+            text.map_err(|error| Failure::usage(format!("`{}` cannot be read: {error}", path.display())))?;
         for document in parse(&path.display().to_string(), &text)? {
             if !seen.insert((document.app.clone(), document.name.clone())) {
                 let (app, name) = (&document.app, &document.name);
-                return Err(Failure::usage(format!("`{app}/{name}` stands twice, again in {}", document.source)));
+                return Err(Failure::usage(format!(
+                    "`{app}/{name}` stands twice, again in {}",
+                    document.source
+                )));
             }
             documents.push(document);
         }
     }
     if documents.is_empty() {
-        return Err(Failure::usage("the files hold no config").advise("`tsp config export` shows what one looks like"));
+        return Err(Failure::usage("the files hold no config")
+            .advise("`tsp config export` shows what one looks like"));
     }
     Ok(documents)
 }
@@ -101,7 +107,9 @@ fn parse(file: &str, text: &str) -> Result<Vec<Document>> {
 
 fn document(source: &str, value: Value) -> Result<Document> {
     let Value::Object(mut body) = value else {
-        return Err(Failure::usage(format!("{source} is no config: it must hold `app`, `name`, `kind` and `target`")));
+        return Err(Failure::usage(format!(
+            "{source} is no config: it must hold `app`, `name`, `kind` and `target`"
+        )));
     };
     let app = name_in(source, &body, "app")?;
     let name = name_in(source, &body, "name")?;
@@ -111,7 +119,8 @@ fn document(source: &str, value: Value) -> Result<Document> {
 
 fn name_in(source: &str, body: &Map<String, Value>, field: &str) -> Result<String> {
     let text = body.get(field).and_then(Value::as_str).ok_or_else(|| {
-        Failure::usage(format!("{source} has no `{field}`")).advise(format!("add `{field}: …`; it must be a text"))
+        Failure::usage(format!("{source} has no `{field}`"))
+            .advise(format!("add `{field}: …`; it must be a text"))
     })?;
     // It becomes part of a path.
     Name::new(text).map_err(|error| Failure::usage(format!("`{field}` in {source}: `{text}` {error}")))?;
@@ -119,30 +128,59 @@ fn name_in(source: &str, body: &Map<String, Value>, field: &str) -> Result<Strin
 }
 
 /// A config of the server as a document: without what nobody can set and what is not set.
-pub(crate) fn exported(app: &str, body: &Map<String, Value>) -> Value {
-    let mut document = Map::from_iter([("app".to_owned(), Value::from(app))]);
-    let kept = body.iter().filter(|(field, value)| !READ_ONLY.contains(&field.as_str()) && !value.is_null());
-    document.extend(kept.map(|(field, value)| (field.clone(), value.clone())));
-    Value::Object(document)
+pub(crate) fn exported(app: &str, body: &Map<String, Value>) -> Document {
+    let kept = body.iter().filter(|(field, value)| {
+        field.as_str() != "app" && !READ_ONLY.contains(&field.as_str()) && !value.is_null()
+    });
+    let mut body: Map<String, Value> = kept.map(|(field, value)| (field.clone(), value.clone())).collect();
+    // Where null is the default of a field, absent is shorter. A payload's nulls are its own.
+    for (_, value) in body.iter_mut().filter(|(field, _)| *field != "payload") {
+        drop_nulls(value);
+    }
+    let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Document { app: app.to_owned(), name, body, source: "the server".to_owned() }
+}
+
+pub(super) fn drop_nulls(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        fields.retain(|_, value| !value.is_null());
+        fields.values_mut().for_each(drop_nulls);
+    }
+}
+
+/// What a reader looks for first.
+const HEAD: [&str; 6] = ["name", "kind", "description", "owner", "target", "schedule"];
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let head = HEAD.iter().filter_map(|field| self.body.get_key_value(*field));
+        let rest = self.body.iter().filter(|(field, _)| !HEAD.contains(&field.as_str()));
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("app", &self.app)?;
+        for (field, value) in head.chain(rest) {
+            map.serialize_entry(field, value)?;
+        }
+        map.end()
+    }
 }
 
 /// Documents as a file that [`read_files`] reads again.
-pub(crate) fn write(configs: &[Value], syntax: Syntax) -> Result<String> {
+pub(crate) fn write(documents: &[Document], syntax: Syntax) -> Result<String> {
     let unwritable = |error: String| Failure::failed(format!("cannot write the configs: {error}"));
     match syntax {
         Syntax::Json => {
-            let text = serde_json::to_string_pretty(configs).map_err(|error| unwritable(error.to_string()))?;
+            let text =
+                serde_json::to_string_pretty(documents).map_err(|error| unwritable(error.to_string()))?;
             Ok(text + "\n")
         }
         Syntax::Yaml => {
             let mut text = String::new();
-            for config in configs {
-                let document = serde_saphyr::to_string(config).map_err(|error| unwritable(error.to_string()))?;
+            for document in documents {
+                let body =
+                    serde_saphyr::to_string(document).map_err(|error| unwritable(error.to_string()))?;
                 text.push_str("---\n");
-                text.push_str(document.trim_start_matches("---\n"));
-                if !text.ends_with('\n') {
-                    text.push('\n');
-                }
+                text.push_str(body.trim_start_matches("---\n").trim_end());
+                text.push('\n');
             }
             Ok(text)
         }
@@ -179,25 +217,28 @@ mod tests {
     #[test]
     fn a_file_holds_several_documents() {
         let text = "# two\napp: a\nname: x\n---\napp: a\nname: y\n---\n";
-        let names: Vec<_> = parse("a.yaml", text).unwrap().into_iter().map(|document| document.name).collect();
+        let names: Vec<_> =
+            parse("a.yaml", text).unwrap().into_iter().map(|document| document.name).collect();
         assert_eq!(names, ["x", "y"]);
     }
 
     #[test]
     fn what_is_written_is_read_again() {
         let config = json!({
-            "app": "trade", "name": "close-order", "kind": "cron", "priority": 2, "enabled": true, "payload": null,
+            "name": "close-order", "kind": "cron", "version": 4, "priority": 2, "enabled": true, "payload": null,
             "labels": { "yes": "no", "on": "1e3", "empty": "", "colon": "a: b", "lines": "a\nb\n" },
             "schedule": { "type": "cron", "expr": "0 0 2 * * ?", "timezone": "Asia/Shanghai" },
             "retry": { "jitter": 0.1, "backoff": { "factor": 2.0 } },
         });
+        let document = exported("trade", config.as_object().unwrap());
+        assert!(!document.body.contains_key("payload") && !document.body.contains_key("version"));
         for syntax in [Syntax::Yaml, Syntax::Json] {
-            let text = write(&[config.clone(), config.clone()], syntax).unwrap();
+            let text = write(&[document.clone(), document.clone()], syntax).unwrap();
             let read = parse("x", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
             assert_eq!(read.len(), 2, "{text}");
-            for (field, value) in &read[0].body {
-                assert_eq!(*value, config[field], "{field}\n{text}");
-            }
+            assert_eq!((&read[0].app, &read[0].body), (&document.app, &document.body), "{text}");
+            let first_lines: String = text.lines().take(4).collect();
+            assert!(first_lines.contains("trade") && first_lines.contains("close-order"), "{text}");
         }
     }
 

@@ -9,7 +9,7 @@ use tsp_core::config::{AsyncPolicy, PRIORITY_DEFAULT, RETENTION_DEFAULT, Timeout
 use tsp_core::retry::RetryPolicy;
 use tsp_core::{Millis, Timestamp, schedule};
 
-use super::document::Document;
+use super::document::{Document, drop_nulls};
 
 const BACKOFF_MAX: Millis = Millis::from_mins(5);
 
@@ -102,13 +102,6 @@ fn dialect_of(expr: &str) -> Dialect {
     }
 }
 
-fn drop_nulls(value: &mut Value) {
-    if let Value::Object(fields) = value {
-        fields.retain(|_, value| !value.is_null());
-        fields.values_mut().for_each(drop_nulls);
-    }
-}
-
 /// Adds what is absent. Forms of another `type` share no defaults.
 fn fill(value: &mut Value, defaults: &Value) {
     let (Value::Object(fields), Value::Object(defaults)) = (value, defaults) else { return };
@@ -136,9 +129,13 @@ mod tests {
 
     #[test]
     fn the_least_document_gets_every_default() {
-        let least = json!({ "name": "a", "kind": "delayed", "target": { "type": "http", "url": "http://a/" } });
+        let least =
+            json!({ "name": "a", "kind": "delayed", "target": { "type": "http", "url": "http://a/" } });
         let full = normalised(&least);
-        assert_eq!(full["retry"]["backoff"], json!({ "type": "exponential", "initial": "1s", "factor": 2.0, "max": "5m" }));
+        assert_eq!(
+            full["retry"]["backoff"],
+            json!({ "type": "exponential", "initial": "1s", "factor": 2.0, "max": "5m" })
+        );
         assert_eq!(full["retry"]["max_age"], "2d");
         assert_eq!(full["target"]["method"], "POST");
         assert_eq!(full["retention"], "7d");
@@ -158,9 +155,12 @@ mod tests {
         assert_eq!(full["timeout"], json!({ "connect": "1s", "total": "1s" }));
         assert_eq!(full["payload"], json!({ "keep": null }));
         assert_eq!(full["owner"], "");
-        assert_eq!(full["schedule"], json!({
-            "type": "cron", "expr": "0 0 2 * * ?", "dialect": "quartz", "timezone": "UTC",
-            "end_at": "2030-01-01T00:00:00.000Z", "misfire": { "policy": "fire_once", "grace": "1h" }, "overlap": "skip",
-        }));
+        assert_eq!(
+            full["schedule"],
+            json!({
+                "type": "cron", "expr": "0 0 2 * * ?", "dialect": "quartz", "timezone": "UTC",
+                "end_at": "2030-01-01T00:00:00.000Z", "misfire": { "policy": "fire_once", "grace": "1h" }, "overlap": "skip",
+            })
+        );
     }
 }

@@ -109,13 +109,23 @@ impl Step {
         }
     }
 
-    pub(crate) fn line(&self) -> String {
-        let subject = match self {
+    /// `update trade/close-order`
+    pub(crate) fn title(&self) -> String {
+        format!("{} {}", self.word(), self.subject())
+    }
+
+    fn line(&self) -> String {
+        format!("{:<12} {}", self.word(), self.subject())
+    }
+
+    fn subject(&self) -> String {
+        match self {
             Self::CreateApp { app } => app.clone(),
-            Self::Create { document } | Self::Update { document, .. } => format!("{}/{}", document.app, document.name),
+            Self::Create { document } | Self::Update { document, .. } => {
+                format!("{}/{}", document.app, document.name)
+            }
             Self::Unchanged { app, name } | Self::Delete { app, name, .. } => format!("{app}/{name}"),
-        };
-        format!("{:<12} {subject}", self.word())
+        }
     }
 }
 
@@ -143,8 +153,12 @@ mod tests {
     fn plan(documents: Vec<Document>, prune: bool) -> Plan {
         let current = [("trade", "a", 2), ("trade", "b", 2), ("trade", "old", 2), ("other", "x", 2)];
         let configs = current.into_iter().map(|(app, name, priority)| {
-            let body = json!({ "app": app, "name": name, "priority": priority, "version": 3, "paused": null });
-            ((app.to_owned(), name.to_owned()), Current { version: 3, body: body.as_object().unwrap().clone() })
+            let body =
+                json!({ "app": app, "name": name, "priority": priority, "version": 3, "paused": null });
+            (
+                (app.to_owned(), name.to_owned()),
+                Current { version: 3, body: body.as_object().unwrap().clone() },
+            )
         });
         let apps = ["trade".to_owned(), "other".to_owned()].into();
         Plan::make(documents, &apps, &configs.collect(), prune, |document| document.body.clone())

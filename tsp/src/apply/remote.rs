@@ -79,7 +79,9 @@ pub(crate) async fn carry_out(client: &Client, plan: &Plan) -> Result {
     for step in &plan.steps {
         carry_out_step(client, step).await.map_err(|error| {
             let failure = Failure::from(error);
-            failure.within(step.line().trim()).or_advise("what stands above it in the plan is done; mend this and apply again")
+            failure
+                .within(&step.title())
+                .or_advise("what stands above it in the plan is done; mend this and apply again")
         })?;
     }
     Ok(())
@@ -89,9 +91,9 @@ async fn carry_out_step(client: &Client, step: &Step) -> Result<(), Error> {
     let request = match step {
         Step::Unchanged { .. } => return Ok(()),
         Step::CreateApp { app } => client.request(Method::POST, "/apps").json(&json!({ "name": app })),
-        Step::Create { document } => client
-            .request(Method::POST, &format!("/apps/{}/configs", document.app))
-            .json(&document.body),
+        Step::Create { document } => {
+            client.request(Method::POST, &format!("/apps/{}/configs", document.app)).json(&document.body)
+        }
         Step::Update { document, version, .. } => client
             .request(Method::PUT, &format!("/apps/{}/configs/{}", document.app, document.name))
             .header(IF_MATCH, &etag(*version))

@@ -39,7 +39,10 @@ impl Args {
         let bytes = std::fs::metadata(&self.to).map(|file| file.len()).unwrap_or_default();
         print(&format!("wrote `{}`, {bytes} bytes\n", self.to.display()))?;
         if settings.store.secret_key.is_none() {
-            eprintln!("keep `{}` with it: its secrets are sealed with that key", beside(database, "key").display());
+            eprintln!(
+                "keep `{}` with it: its secrets are sealed with that key",
+                beside(database, "key").display()
+            );
         }
         Ok(())
     }

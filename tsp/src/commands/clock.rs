@@ -23,7 +23,9 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Move it forward, from due time to due time; answers when all that fired has ended
-    #[command(after_help = "Examples:\n  tsp clock advance 3d\n  tsp clock advance 1h30m --server http://127.0.0.1:9000")]
+    #[command(
+        after_help = "Examples:\n  tsp clock advance 3d\n  tsp clock advance 1h30m --server http://127.0.0.1:9000"
+    )]
     Advance {
         /// How far: 30m, 1h30m, 3d
         by: String,

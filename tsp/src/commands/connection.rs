@@ -110,8 +110,12 @@ impl From<Error> for Failure {
                 failure.advise("is the server running there? `--server` or TSP_SERVER says where it listens")
             }
             (Error::Unreadable { .. }, _) => failure.advise("is that address really that of a TSP server?"),
-            (_, Some(401)) => failure.advise("give a key with `--key` or TSP_KEY; `tsp key create` makes one"),
-            (_, Some(403)) => failure.advise("the key may not do this; `tsp key create --scope …` makes another"),
+            (_, Some(401)) => {
+                failure.advise("give a key with `--key` or TSP_KEY; `tsp key create` makes one")
+            }
+            (_, Some(403)) => {
+                failure.advise("the key may not do this; `tsp key create --scope …` makes another")
+            }
             (_, Some(429 | 503)) => failure.advise("try again in a moment"),
             _ => failure,
         }

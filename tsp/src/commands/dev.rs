@@ -48,8 +48,10 @@ impl Args {
         let settings = Settings::load(self.file.config.as_deref(), environment, &flags)?;
         if !settings.web.listen.ip().is_loopback() {
             let listen = settings.web.listen;
-            return Err(Failure::usage(format!("`tsp dev` needs no key, so it may not listen on `{listen}`"))
-                .advise("listen on 127.0.0.1, or use `tsp serve`"));
+            return Err(Failure::usage(format!(
+                "`tsp dev` needs no key, so it may not listen on `{listen}`"
+            ))
+            .advise("listen on 127.0.0.1, or use `tsp serve`"));
         }
         wiring::serve(&settings, ServerClock::virtual_(), Some(Box::new(Demo)))
     }
@@ -58,13 +60,15 @@ impl Args {
 fn throw_away() -> Result<tempfile::TempDir> {
     let made = tempfile::Builder::new().prefix("tsp-dev-").tempdir();
     made.map_err(|error| {
-        Failure::failed(format!("cannot make a folder for the data: {error}")).advise("give one with `--data DIR`")
+        Failure::failed(format!("cannot make a folder for the data: {error}"))
+            .advise("give one with `--data DIR`")
     })
 }
 
 fn store_url(folder: &Path) -> Result<String> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| Failure::failed(format!("cannot make the folder `{}`: {error}", folder.display())))?;
+    std::fs::create_dir_all(folder).map_err(|error| {
+        Failure::failed(format!("cannot make the folder `{}`: {error}", folder.display()))
+    })?;
     Ok(format!("sqlite:{}", folder.join("tsp.db").display()))
 }
 

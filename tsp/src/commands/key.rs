@@ -21,7 +21,7 @@ use crate::wiring::{OsEntropy, store_failure};
 const KEY_BYTES: usize = 32;
 const KEY_PREFIX: &str = "tsp_";
 /// Kept in the clear, to tell keys apart.
-const PREFIX_CHARS: usize = 12;
+const PREFIX_CHARS: usize = 10;
 const NAME_CHARS_MAX: usize = tsp_api::key::KEY_NAME_CHARS_MAX;
 
 /// Make API keys, straight on the database
@@ -54,7 +54,7 @@ struct Create {
     #[arg(long)]
     name: String,
     /// read, submit, manage, admin or worker; several with commas
-    #[arg(long, value_name = "SCOPE", required = true, value_delimiter = ',', value_parser = scope)]
+    #[arg(long, alias = "scopes", value_name = "SCOPE", required = true, value_delimiter = ',', value_parser = scope)]
     scope: Vec<Scope>,
     /// When it stops working, with an offset: 2027-01-01T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]

@@ -42,7 +42,9 @@ enum Command {
     Clock(clock::Args),
     Submit(tasks::SubmitArgs),
     /// Show a task, open or ended
-    #[command(after_help = "Examples:\n  tsp get 7301120512000000001\n  tsp get trade/close-order/order-42 -o json")]
+    #[command(
+        after_help = "Examples:\n  tsp get 7301120512000000001\n  tsp get trade/close-order/order-42 -o json"
+    )]
     Get(tasks::ActArgs),
     Cancel(tasks::CancelArgs),
     /// Hold a task until it is resumed

@@ -31,8 +31,11 @@ pub(super) fn on_store<T>(
 pub(super) fn existing(settings: &Settings) -> Result<&std::path::Path> {
     match &settings.store.place {
         StorePlace::File(path) if path.is_file() => Ok(path),
-        StorePlace::File(path) => Err(Failure::not_found(format!("there is no database `{}`", path.display()))
-            .advise("set `store.url`, or `--config` to the file that does; `tsp serve` makes the database")),
+        StorePlace::File(path) => {
+            Err(Failure::not_found(format!("there is no database `{}`", path.display())).advise(
+                "set `store.url`, or `--config` to the file that does; `tsp serve` makes the database",
+            ))
+        }
         StorePlace::Memory => Err(Failure::usage("a store in memory belongs to its server alone")
             .advise("set `store.url` to the database file of the server, `sqlite:tsp.db`")),
     }

@@ -26,7 +26,8 @@ impl Table {
         }
         let mut text = String::new();
         for row in &self.rows {
-            let padded: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            let padded: Vec<_> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             text.push_str(padded.join("  ").trim_end());
             text.push('\n');
         }

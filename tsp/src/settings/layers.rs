@@ -57,9 +57,9 @@ impl Layers {
         let table: Table = DEFAULT_TOML.parse().expect("a test parses the embedded file");
         let mut defaults = BTreeMap::new();
         flatten("", table, &mut defaults);
-        let entries = defaults.iter().map(|(key, value)| {
-            (key.clone(), Entry { value: value.clone(), origin: Origin::Default })
-        });
+        let entries = defaults
+            .iter()
+            .map(|(key, value)| (key.clone(), Entry { value: value.clone(), origin: Origin::Default }));
         Self { entries: entries.collect(), defaults, problems: Vec::new() }
     }
 
@@ -68,7 +68,11 @@ impl Layers {
         let table: Table = match text.parse() {
             Ok(table) => table,
             Err(error) => {
-                self.problems.push(format!("`{}` is no TOML: {}", path.display(), error.to_string().trim_end()));
+                self.problems.push(format!(
+                    "`{}` is no TOML: {}",
+                    path.display(),
+                    error.to_string().trim_end()
+                ));
                 return;
             }
         };
@@ -107,6 +111,10 @@ impl Layers {
             Some(secret) if SECRETS.contains(&secret) => (secret, true),
             _ => (key, false),
         };
+        let in_section = |known: &String| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+        if given.is_empty_section() && self.defaults.keys().any(in_section) {
+            return;
+        }
         let Some(default) = self.defaults.get(key) else {
             self.problems.push(unknown::explain(key, origin, self.defaults.keys().map(String::as_str)));
             return;
@@ -147,6 +155,10 @@ enum Given<'a> {
 }
 
 impl Given<'_> {
+    fn is_empty_section(&self) -> bool {
+        matches!(self, Self::Toml(Value::Table(table)) if table.is_empty())
+    }
+
     fn typed(self, default: &Value) -> Result<Value, String> {
         let text = match self {
             Self::Toml(value) if value.same_type(default) => return Ok(value),
@@ -182,7 +194,8 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 fn read_secret(path: &str) -> Result<Value, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read from `{path}`: {error}"))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot be read from `{path}`: {error}"))?;
     // Editors and `echo` end a file with a line feed that is not part of the secret.
     Ok(Value::String(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
@@ -191,6 +204,10 @@ fn flatten(prefix: &str, table: Table, flat: &mut BTreeMap<String, Value>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
         match value {
+            // An empty section has no key that could be unknown, so it stands for itself.
+            Value::Table(inner) if inner.is_empty() => {
+                flat.insert(key, Value::Table(inner));
+            }
             Value::Table(inner) => flatten(&key, inner, flat),
             value => {
                 flat.insert(key, value);
@@ -228,7 +245,10 @@ mod tests {
         layers.add_flag("--roles", "node.roles", "web,worker");
         assert_eq!(layers.problems, [""; 0]);
         assert_eq!(value(&layers, "web.listen"), "\"2.2.2.2:2\"");
-        assert_eq!(layers.get("web.listen").origin.to_string(), "the environment variable `TSP__WEB__LISTEN`");
+        assert_eq!(
+            layers.get("web.listen").origin.to_string(),
+            "the environment variable `TSP__WEB__LISTEN`"
+        );
         assert_eq!(value(&layers, "worker.concurrency"), "7");
         assert_eq!(value(&layers, "worker.http.allow_networks"), "[\"10.0.0.0/8\", \"127.0.0.0/8\"]");
         assert_eq!(value(&layers, "fetcher.groups"), "[]");
@@ -243,6 +263,8 @@ mod tests {
             "`worker.concurrency` in `tsp.toml` must be a whole number, is a text; for example `1024`"
         );
         assert!(problems("web = 3").contains("`web`"), "{}", problems("web = 3"));
+        assert!(problems("[wob]").contains("unknown setting `wob`"), "{}", problems("[wob]"));
+        assert_eq!(problems("[web]\n[worker.http]"), "");
         assert!(problems("[web").contains("`tsp.toml` is no TOML"));
         let mut layers = Layers::defaults();
         layers.add_environment(&Environment::of(&[("TSP__STORE__SHARDS", "x")]));
@@ -259,7 +281,10 @@ mod tests {
         layers.add_environment(&Environment::of(&[("TSP__AUTH__BOOTSTRAP_KEY_FILE", &given)]));
         assert_eq!(value(&layers, "auth.bootstrap_key"), "\"s3cret\"");
         let missing = problems("[auth]\nbootstrap_key_file = \"/nowhere/key\"");
-        assert!(missing.contains("`auth.bootstrap_key_file`") && missing.contains("/nowhere/key"), "{missing}");
+        assert!(
+            missing.contains("`auth.bootstrap_key_file`") && missing.contains("/nowhere/key"),
+            "{missing}"
+        );
         assert!(problems("[auth]\nbootstrap_key = \"a\"\nbootstrap_key_file = \"b\"").contains("keep one"));
         assert!(problems("[web]\nlisten_file = \"b\"").contains("unknown"));
     }

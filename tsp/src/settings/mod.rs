@@ -64,11 +64,7 @@ impl Settings {
     }
 
     /// What a command needs before anything else.
-    pub(crate) fn load(
-        file: Option<&Path>,
-        environment: &Environment,
-        flags: &[Flag<'_>],
-    ) -> Result<Self> {
+    pub(crate) fn load(file: Option<&Path>, environment: &Environment, flags: &[Flag<'_>]) -> Result<Self> {
         Self::from_layers(&read_layers(file, environment, flags)?).map_err(|problems| {
             Failure::usage(problems.join("\nerror: "))
                 .advise("`tsp config-reference` lists every setting; `tsp config show` what holds here")
@@ -178,7 +174,10 @@ mod tests {
             ("[runtime]\nworkers = 1000", "runtime.workers", "0 to 256"),
         ] {
             let said = refused(text);
-            assert!(said.contains(key) && said.contains(wanted) && said.contains("tsp.toml"), "{text}: {said}");
+            assert!(
+                said.contains(key) && said.contains(wanted) && said.contains("tsp.toml"),
+                "{text}: {said}"
+            );
         }
     }
 

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::Value;
-use tsp_core::duration::{format_duration, parse_duration};
 use tsp_core::Millis;
+use tsp_core::duration::{format_duration, parse_duration};
 
 use super::layers::{Layers, is_secret};
 
@@ -85,22 +85,19 @@ impl<'a> Reader<'a> {
     /// A size in bytes.
     pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<usize>) -> usize {
         let size = self.parsed(key, |text| {
-            parse_size(text)
-                .filter(|size| range.contains(size))
-                .ok_or_else(|| format!("must be `{}B` to `{}B`, for example `64KiB`", range.start(), range.end()))
+            parse_size(text).filter(|size| range.contains(size)).ok_or_else(|| {
+                format!("must be `{}B` to `{}B`, for example `64KiB`", range.start(), range.end())
+            })
         });
         size.unwrap_or(*range.start())
     }
 
     /// A list of texts, each understood by `parse`.
-    pub(super) fn list<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Vec<T> {
+    pub(super) fn list<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let mut items = Vec::new();
         for item in self.value(key).as_array().map(Vec::as_slice).unwrap_or_default() {
-            let parsed = item.as_str().ok_or_else(|| "holds something that is no text".to_owned()).and_then(&parse);
+            let parsed =
+                item.as_str().ok_or_else(|| "holds something that is no text".to_owned()).and_then(&parse);
             match parsed {
                 Ok(item) => items.push(item),
                 Err(why) => self.wrong(key, &why),

@@ -29,7 +29,8 @@ pub(crate) fn markdown() -> String {
             Block::Key { name, default, text } => {
                 let key = format!("{section}.{name}");
                 let variable = environment_name(&key);
-                let or_file = if is_secret(&key) { format!(" (or `{variable}_FILE`)") } else { String::new() };
+                let or_file =
+                    if is_secret(&key) { format!(" (or `{variable}_FILE`)") } else { String::new() };
                 writeln!(
                     page,
                     "\n### `{key}`\n\n{}\n\n* default: `{default}`\n* environment: `{variable}`{or_file}",

@@ -9,7 +9,8 @@ use super::layers::{Layers, Origin, is_secret};
 /// TOML that could be a settings file again, but for the secrets.
 pub(crate) fn show(layers: &Layers) -> String {
     let mut text = String::new();
-    let parts = |key: &'_ str| key.rsplit_once('.').map(|(section, name)| (section.to_owned(), name.to_owned()));
+    let parts =
+        |key: &'_ str| key.rsplit_once('.').map(|(section, name)| (section.to_owned(), name.to_owned()));
     let mut entries: Vec<_> =
         layers.entries().filter_map(|(key, entry)| Some((parts(key)?, key, entry))).collect();
     // By section first: the keys of `worker` must not stand under `worker.http`.

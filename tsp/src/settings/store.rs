@@ -69,7 +69,11 @@ fn parse_url(text: &str) -> Result<StorePlace, String> {
         Some(("sqlite", path)) => {
             // `sqlite:///var/lib/tsp.db` and `sqlite:/var/lib/tsp.db` mean the same file.
             let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() || path.contains('?') { Err(URL_FORMS.to_owned()) } else { Ok(StorePlace::File(path.into())) }
+            if path.is_empty() || path.contains('?') {
+                Err(URL_FORMS.to_owned())
+            } else {
+                Ok(StorePlace::File(path.into()))
+            }
         }
         Some(("mysql" | "mariadb", _)) => Err(format!("is not built yet: {NOT_BUILT}")),
         _ => Err(URL_FORMS.to_owned()),

@@ -36,7 +36,8 @@ fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
 fn allowed(key: &str, known: &[&str]) -> String {
     let section = |key: &str| key.rsplit_once('.').map(|(section, _)| section.to_owned()).unwrap_or_default();
     let given = if known.iter().any(|other| section(other) == key) { key.to_owned() } else { section(key) };
-    let keys: Vec<_> = known.iter().filter(|other| section(other) == given).map(|key| format!("`{key}`")).collect();
+    let keys: Vec<_> =
+        known.iter().filter(|other| section(other) == given).map(|key| format!("`{key}`")).collect();
     if !keys.is_empty() {
         return format!("(allowed there: {})", keys.join(", "));
     }
@@ -50,7 +51,8 @@ mod tests {
     use super::*;
 
     fn said(key: &str) -> String {
-        let known = ["log.filter", "log.format", "web.listen", "web.payload_max", "worker.http.allow_networks"];
+        let known =
+            ["log.filter", "log.format", "web.listen", "web.payload_max", "worker.http.allow_networks"];
         explain(key, &Origin::File("tsp.toml".into()), known.into_iter())
     }
 
@@ -63,7 +65,10 @@ mod tests {
         );
         assert!(said("worker.allow_networks").contains("did you mean `worker.http.allow_networks`?"));
         let far = said("zebra.stripes");
-        assert!(!far.contains("did you mean") && far.contains("sections: `log`, `web`, `worker.http`"), "{far}");
+        assert!(
+            !far.contains("did you mean") && far.contains("sections: `log`, `web`, `worker.http`"),
+            "{far}"
+        );
         assert!(said("web").contains("`web.listen`"), "{}", said("web"));
     }
 

@@ -75,6 +75,10 @@ mod tests {
         assert_eq!(watch.look(wall.plus(Millis::from_secs(5)), later), 0);
         let jumped = wall.plus(Millis::from_secs(3_610));
         assert_eq!(watch.look(jumped, later + Duration::from_secs(5)), 3_600_000);
-        assert_eq!(watch.look(jumped, later + Duration::from_secs(10)), -5_000, "it stands still after a step back");
+        assert_eq!(
+            watch.look(jumped, later + Duration::from_secs(10)),
+            -5_000,
+            "it stands still after a step back"
+        );
     }
 }

@@ -21,7 +21,8 @@ use tsp_web::ports::Advanced;
 use super::parts::Parts;
 
 /// How often the rows are looked at while something runs. This and what follows is real time.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+const QUIET_LOOKS: u32 = 2;
 /// When nothing has been in flight for this long, what is still due is held back on purpose (a receiver
 /// asked the config to wait).
 const QUIET_AFTER: Duration = Duration::from_millis(500);
@@ -99,11 +100,20 @@ impl DevClock {
     async fn settle(&self) -> Result<()> {
         let started = Instant::now();
         let mut quiet_since = started;
+        let mut quiet_looks = 0;
         while started.elapsed() < SETTLE_AT_MOST {
             let now = self.clock.now();
+            // In the order in which a task goes through them, or one could slip by between two reads.
+            let due = self.earliest(|at| at <= now).await?.is_some();
             if self.in_flight(now).await? {
-                quiet_since = Instant::now();
-            } else if self.earliest(|at| at <= now).await?.is_none() || quiet_since.elapsed() > QUIET_AFTER {
+                (quiet_since, quiet_looks) = (Instant::now(), 0);
+            } else if due {
+                quiet_looks = 0;
+            } else {
+                quiet_looks += 1;
+            }
+            // A retry goes the other way, so one look is not enough.
+            if quiet_looks == QUIET_LOOKS || quiet_since.elapsed() > QUIET_AFTER {
                 return Ok(());
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -127,7 +137,8 @@ impl DevClock {
     async fn next_after(&self, now: Timestamp) -> Result<Option<Timestamp>> {
         let mut next = self.earliest(|at| at > now).await?;
         for row in self.store.in_flight().await? {
-            let due_at = self.store.task(row.id).await?.map(|task| task.due_at).filter(|due_at| *due_at > now);
+            let due_at =
+                self.store.task(row.id).await?.map(|task| task.due_at).filter(|due_at| *due_at > now);
             next = next.into_iter().chain(due_at).min();
         }
         Ok(next)
@@ -139,8 +150,8 @@ impl DevClock {
         let configs = self.store.book().all_configs();
         let runnable: HashSet<ConfigId> =
             configs.iter().filter(|config| config.runnable()).map(|config| config.id).collect();
-        let heads = self.store.heads().await?.into_iter().map(|head| (head.config, head.due_at));
         let cursors = self.store.cursors().await?.into_iter();
+        let heads = self.store.heads().await?.into_iter().map(|head| (head.config, head.due_at));
         let fires = cursors.filter_map(|cursor| Some((cursor.config, cursor.next_fire_at?)));
         let own = heads.chain(fires).filter(|(config, _)| runnable.contains(config)).map(|(_, at)| at);
         Ok(own.chain(self.store.next_deadline().await?).filter(|at| wanted(*at)).min())

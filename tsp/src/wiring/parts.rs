@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU64;
 use tsp_core::{Clock, Entropy, Name};
 use tsp_queue::Inbox;
 use tsp_queue::memory::MemoryQueue;
+use tsp_store::id_source::RENEW_AHEAD;
 use tsp_store::schedule::Owner;
 use tsp_store::sqlite::{ServeLock, SqliteStore};
-use tsp_store::id_source::RENEW_AHEAD;
 use tsp_store::{Catalog, IdSource, ScheduleStore, StoreError};
 
 use super::clock::ServerClock;

@@ -33,8 +33,12 @@ fn options(settings: &StoreSettings) -> SqliteOptions {
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
     let failure = Failure::failed(error.to_string());
     match error {
-        StoreError::Unavailable(_) | StoreError::Unknown(_) => failure.advise("try again; `tsp doctor` looks closer"),
-        StoreError::Corrupt { .. } => failure.advise("`tsp doctor` looks closer; restore a backup if it says so"),
+        StoreError::Unavailable(_) | StoreError::Unknown(_) => {
+            failure.advise("try again; `tsp doctor` looks closer")
+        }
+        StoreError::Corrupt { .. } => {
+            failure.advise("`tsp doctor` looks closer; restore a backup if it says so")
+        }
         StoreError::Unusable(_) | StoreError::Internal(_) => failure,
     }
 }

@@ -15,7 +15,8 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Lateness and stages: from a millisecond to an hour, close together where health is.
 const LATENESS_BUCKETS: [f64; 18] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+    3600.0,
 ];
 /// One statement: from tens of microseconds to seconds.
 const STORE_BUCKETS: [f64; 13] =

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,9 @@ use super::parts::Parts;
 use super::telemetry::Metrics;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
+
+/// A client that never ends its request must not hold up the stop.
+const STOP_AT_MOST: Duration = Duration::from_secs(10);
 
 /// A running API.
 #[derive(Debug)]
@@ -49,9 +53,9 @@ pub(super) fn start_web(
         readiness: parts.readiness.clone(),
     });
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-    let stopped = stop.clone().cancelled_owned();
+    let (router, stopped) = (tsp_web::router(state), stop.clone());
     tracker.spawn(async move {
-        if let Err(error) = tsp_web::serve(listener, state, stopped).await {
+        if let Err(error) = tsp_web::serve(listener, router, stopped).await {
             tracing::error!(%error, "the API has ended");
         }
     });
@@ -80,6 +84,8 @@ impl RunningWeb {
     pub(super) async fn stop(self) {
         self.stop.cancel();
         self.tracker.close();
-        self.tracker.wait().await;
+        if tokio::time::timeout(STOP_AT_MOST, self.tracker.wait()).await.is_err() {
+            tracing::warn!("stopping with requests still unanswered");
+        }
     }
 }

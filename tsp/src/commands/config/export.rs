@@ -1,7 +1,5 @@
 //! `tsp config export`
 
-use serde_json::Value;
-
 use crate::apply::{Remote, Syntax, exported, write};
 use crate::commands::connection::Connection;
 use crate::environment::Environment;
@@ -10,7 +8,9 @@ use crate::output::print;
 
 /// Print the server's configs as documents for `tsp config apply`; secrets are not among them
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tsp config export > configs.yaml\n  tsp config export --app trade --syntax json")]
+#[command(
+    after_help = "Examples:\n  tsp config export > configs.yaml\n  tsp config export --app trade --syntax json"
+)]
 pub(super) struct Args {
     /// Only this app; may be repeated
     #[arg(long, value_name = "APP")]
@@ -33,8 +33,8 @@ impl Args {
                 None => Ok(remote),
             }
         })?;
-        let configs: Vec<Value> =
+        let documents: Vec<_> =
             remote.configs.iter().map(|((app, _), current)| exported(app, &current.body)).collect();
-        print(&write(&configs, self.syntax)?)
+        print(&write(&documents, self.syntax)?)
     }
 }

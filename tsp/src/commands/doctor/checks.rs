@@ -42,8 +42,9 @@ pub(super) fn settings(settings: &Settings) -> Finding {
     }
     Finding::Note {
         what: "every value is allowed, but `auth.bootstrap_key` is not set".to_owned(),
-        to_do: "nobody may call the API until there is a key: `tsp key create --global --name ops --scope admin`"
-            .to_owned(),
+        to_do:
+            "nobody may call the API until there is a key: `tsp key create --global --name ops --scope admin`"
+                .to_owned(),
     }
 }
 
@@ -51,7 +52,9 @@ pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
     let StorePlace::File(path) = &settings.store.place else {
         return vec![Finding::Note {
             what: "the store is in memory".to_owned(),
-            to_do: "all tasks are gone when the server ends; set `store.url = \"sqlite:tsp.db\"` to keep them".to_owned(),
+            to_do:
+                "all tasks are gone when the server ends; set `store.url = \"sqlite:tsp.db\"` to keep them"
+                    .to_owned(),
         }];
     };
     let folder = folder_of(path);
@@ -60,7 +63,8 @@ pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
     if settings.store.secret_key.is_none() && path.exists() && !key.exists() {
         findings.push(Finding::Bad {
             what: format!("the key file `{}` is missing", key.display()),
-            to_do: "put it back, or set `store.secret_key`: signing secrets cannot be opened without it".to_owned(),
+            to_do: "put it back, or set `store.secret_key`: signing secrets cannot be opened without it"
+                .to_owned(),
         });
     }
     findings.extend(open_to_others(&key));
@@ -81,7 +85,8 @@ fn writable(folder: &Path) -> Finding {
         Ok(()) => Finding::Good(format!("`{}` is writable", folder.display())),
         Err(error) => Finding::Bad {
             what: format!("`{}` is not writable: {error}", folder.display()),
-            to_do: "make the folder, give this user the right to write, or set `store.url` elsewhere".to_owned(),
+            to_do: "make the folder, give this user the right to write, or set `store.url` elsewhere"
+                .to_owned(),
         },
     }
 }
@@ -125,7 +130,10 @@ fn in_use(address: SocketAddr, serving: &Serving) -> Finding {
     match serving {
         Serving::Somebody(_) if ours => Finding::Good(format!("`{address}` is in use by the server")),
         _ => Finding::Bad {
-            what: format!("`{address}` is in use by {}", if ours { "another TSP server" } else { "another program" }),
+            what: format!(
+                "`{address}` is in use by {}",
+                if ours { "another TSP server" } else { "another program" }
+            ),
             to_do: "stop it, or set `web.listen` to another port".to_owned(),
         },
     }
@@ -136,7 +144,11 @@ fn is_tsp(address: SocketAddr) -> bool {
     let ask = || -> std::io::Result<String> {
         let mut address = address;
         if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+            address.set_ip(if address.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            });
         }
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
@@ -186,7 +198,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stranger = std::thread::spawn(move || listener.accept().map(drop));
         let finding = in_use(address, &Serving::Nobody);
-        assert!(matches!(&finding, Finding::Bad { what, .. } if what.contains("another program")), "{finding:?}");
+        assert!(
+            matches!(&finding, Finding::Bad { what, .. } if what.contains("another program")),
+            "{finding:?}"
+        );
         drop(stranger.join());
     }
 }

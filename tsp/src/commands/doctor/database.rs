@@ -32,7 +32,8 @@ pub(super) fn check(settings: &Settings, now: Timestamp) -> Vec<Finding> {
             to_do: failure.to_string(),
         }],
         Ok((broken, open, configs, unaccounted)) => {
-            let mut findings = vec![Finding::Good(format!("{configs} configs, {open} open tasks, schema up to date"))];
+            let mut findings =
+                vec![Finding::Good(format!("{configs} configs, {open} open tasks, schema up to date"))];
             findings.extend(broken.into_iter().map(|what| Finding::Bad {
                 what,
                 to_do: "stop the server and restore a backup; the file is damaged".to_owned(),
@@ -40,7 +41,8 @@ pub(super) fn check(settings: &Settings, now: Timestamp) -> Vec<Finding> {
             if unaccounted != 0 {
                 findings.push(Finding::Bad {
                     what: format!("{unaccounted} tasks are unaccounted for"),
-                    to_do: "keep a copy of the file and report it: accepted must equal open and ended".to_owned(),
+                    to_do: "keep a copy of the file and report it: accepted must equal open and ended"
+                        .to_owned(),
                 });
             }
             findings

@@ -12,7 +12,9 @@ use crate::settings::SettingsFile;
 
 /// Check settings, database, folder, clock, port and lock; say what is wrong and what to do
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tsp doctor --config production.toml\n\nIt changes nothing and works beside a running server.")]
+#[command(
+    after_help = "Example:\n  tsp doctor --config production.toml\n\nIt changes nothing and works beside a running server."
+)]
 pub(super) struct Args {
     #[command(flatten)]
     file: SettingsFile,
@@ -23,8 +25,14 @@ pub(super) struct Args {
 enum Finding {
     Good(String),
     /// Works, but somebody should know.
-    Note { what: String, to_do: String },
-    Bad { what: String, to_do: String },
+    Note {
+        what: String,
+        to_do: String,
+    },
+    Bad {
+        what: String,
+        to_do: String,
+    },
 }
 
 impl Args {

@@ -8,7 +8,9 @@ use crate::output::attempt_table;
 
 /// Show the attempts of a task, oldest first
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tsp attempts 7301120512000000001\n  tsp attempts trade/close-order/order-42 -o json")]
+#[command(
+    after_help = "Examples:\n  tsp attempts 7301120512000000001\n  tsp attempts trade/close-order/order-42 -o json"
+)]
 pub(in crate::commands) struct Args {
     /// A task's id, or app/config/key
     #[arg(value_name = "TASK")]

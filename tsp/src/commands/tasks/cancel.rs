@@ -1,7 +1,7 @@
 //! `tsp cancel`
 
-use tsp_client::{CancelAnswer, CancelOutcome};
 use tsp_api::task::TaskResult;
+use tsp_client::{CancelAnswer, CancelOutcome};
 
 use super::subject::TaskName;
 use crate::commands::connection::Connection;
@@ -11,7 +11,9 @@ use crate::output::task_sheet;
 
 /// Cancel a task; exit code 4 when it is too late
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tsp cancel 7301120512000000001\n  tsp cancel trade/close-order/order-42")]
+#[command(
+    after_help = "Examples:\n  tsp cancel 7301120512000000001\n  tsp cancel trade/close-order/order-42"
+)]
 pub(in crate::commands) struct Args {
     /// A task's id, or app/config/key
     #[arg(value_name = "TASK")]
@@ -22,8 +24,9 @@ pub(in crate::commands) struct Args {
 
 impl Args {
     pub(in crate::commands) fn run(self, environment: &Environment) -> Result {
-        let answer =
-            self.connection.call(environment, async |client| Ok(self.task.subject(&client).cancel().await?))?;
+        let answer = self
+            .connection
+            .call(environment, async |client| Ok(self.task.subject(&client).cancel().await?))?;
         self.connection.output.print(&answer, |answer| {
             format!("{:<13} {}\n{}", "outcome", answer.outcome, task_sheet(&answer.task))
         })?;

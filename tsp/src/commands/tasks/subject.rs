@@ -65,7 +65,9 @@ impl FromStr for NewTaskName {
         let mut parts = text.splitn(3, '/').map(str::to_owned);
         let (app, config, key) = (parts.next(), parts.next(), parts.next());
         match (app, config) {
-            (Some(app), Some(config)) if ![Some(&app), Some(&config), key.as_ref()].contains(&Some(&String::new())) => {
+            (Some(app), Some(config))
+                if ![Some(&app), Some(&config), key.as_ref()].contains(&Some(&String::new())) =>
+            {
                 Ok(Self { app, config, key })
             }
             _ => Err("must be `app/config`, or `app/config/key`".to_owned()),
@@ -80,7 +82,8 @@ mod tests {
     #[test]
     fn tasks_go_by_id_or_by_key() {
         assert_eq!("730112".parse(), Ok(TaskName::Id("730112".to_owned())));
-        let key = |key: &str| TaskName::Key { app: "a".to_owned(), config: "c".to_owned(), key: key.to_owned() };
+        let key =
+            |key: &str| TaskName::Key { app: "a".to_owned(), config: "c".to_owned(), key: key.to_owned() };
         assert_eq!("a/c/order-42".parse(), Ok(key("order-42")));
         assert_eq!("a/c/订单/42".parse(), Ok(key("订单/42")));
         for bad in ["", "a", "a/c", "a//k", "/c/k", "a/c/", "-7", "7a"] {

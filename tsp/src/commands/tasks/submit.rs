@@ -85,7 +85,8 @@ fn read_payload(given: &str) -> Result<Box<RawValue>> {
         None => given.to_owned(),
     };
     serde_json::from_str::<&RawValue>(text.trim()).map(ToOwned::to_owned).map_err(|error| {
-        Failure::usage(format!("the payload is no JSON: {error}")).advise("a text needs quotes of its own: '\"hello\"'")
+        Failure::usage(format!("the payload is no JSON: {error}"))
+            .advise("a text needs quotes of its own: '\"hello\"'")
     })
 }
 
