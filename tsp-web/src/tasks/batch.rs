@@ -10,8 +10,8 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tsp_api::task::submit::{BATCH_BYTES_MAX, BATCH_TASKS_MAX, BatchAnswer, SubmitBatch};
-use tsp_api::{Errors, Problem};
-use tsp_core::{ConfigId, TaskId, Timestamp};
+use tsp_api::{Errors, Id, Problem};
+use tsp_core::{ConfigId, Timestamp};
 use tsp_store::StoreError;
 use tsp_store::idempotency::{Kept, StoredAnswer};
 use tsp_store::tasks::{Submit, Submitted};
@@ -107,8 +107,7 @@ enum Line<'a> {
     Done {
         status: u16,
         result: &'static str,
-        #[serde(serialize_with = "decimal")]
-        id: TaskId,
+        id: Id,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         after_current: bool,
     },
@@ -163,7 +162,11 @@ impl Batch {
         answers: Result<Vec<Kept<Submitted>>, StoreError>,
         request_id: &str,
     ) -> ApiResult<Response> {
-        let away = answers.as_ref().err().map(|error| ApiError::from(error.clone()));
+        let away = answers.as_ref().err().map(|error| {
+            // The answer as a whole is no error, so nothing else would log it.
+            tracing::error!(request_id, "tasks of a batch were not saved: {error}");
+            ApiError::from(error.clone())
+        });
         let answers = answers.unwrap_or_default();
         let mut answered = answers.iter();
         let mut heads: BTreeMap<ConfigId, Timestamp> = BTreeMap::new();
@@ -212,7 +215,7 @@ fn done_line(shown: &Shown<'_>) -> Line<'static> {
     Line::Done {
         status: shown.status().as_u16(),
         result: shown.result.as_str(),
-        id: shown.task.id,
+        id: shown.task.id.into(),
         after_current: shown.after_current,
     }
 }
@@ -226,10 +229,6 @@ fn stored(names: &Names, done: &Submitted) -> Option<StoredAnswer> {
     let shown = names.shown(done).ok()?;
     let body = serde_json::to_vec(&done_line(&shown)).ok()?.into();
     Some(StoredAnswer { status: shown.status().as_u16(), body, location: None })
-}
-
-fn decimal<S: serde::Serializer>(id: &TaskId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
 }
 
 #[cfg(test)]

@@ -236,14 +236,18 @@ pub(super) fn request(
     headers: &[(&str, &str)],
     body: impl Into<Body>,
 ) -> Request<Body> {
-    let mut request =
-        Request::builder().method(&method).uri(format!("/api/v1{path}")).body(body.into()).unwrap();
     let bearer = format!("Bearer {key}");
-    let own = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-    let own = own
-        .iter()
-        .filter(|(name, _)| if *name == "authorization" { !key.is_empty() } else { method == Method::POST });
-    for (name, value) in own.chain(headers) {
+    let mut own = Vec::new();
+    if !key.is_empty() {
+        own.push(("authorization", bearer.as_str()));
+    }
+    if method == Method::POST {
+        own.push(("content-type", "application/json"));
+    }
+    let mut request = Request::new(body.into());
+    *request.method_mut() = method;
+    *request.uri_mut() = format!("/api/v1{path}").parse().unwrap();
+    for (name, value) in own.iter().chain(headers) {
         let name: HeaderName = name.parse().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
     }

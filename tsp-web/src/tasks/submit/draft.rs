@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(at(",\"execute_at\":null,\"delay\":null"), Some(0));
         assert_eq!(at(",\"delay\":\"1m\""), Some(60_000));
         assert_eq!(at(",\"execute_at\":\"2026-11-21T10:29:00Z\""), Some(-60_000));
-        assert_eq!(at(",\"execute_at\":\"2036-11-21T10:29:00Z\"").is_some(), true);
+        assert!(at(",\"execute_at\":\"2036-11-21T10:29:00Z\"").is_some());
         for bad in [
             ",\"delay\":\"36500d\"",
             ",\"delay\":\"-1s\"",
