@@ -3,10 +3,17 @@
 //! Documents are strict where they are read (no unknown fields) and plain where they are written. What a
 //! value means beyond its shape is checked by the server, which names every field that is wrong.
 
+pub mod app;
+pub mod config;
 pub mod duration;
 pub mod headers;
 pub mod id;
+pub mod key;
+pub mod list;
+mod patch;
 pub mod problem;
+pub mod schedule;
+pub mod service;
 pub mod task;
 pub mod time;
 

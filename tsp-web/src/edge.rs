@@ -102,7 +102,7 @@ pub(crate) async fn edge(State(state): State<Arc<WebState>>, mut request: Reques
 
 /// The error as the answer, logged once if it is ours.
 fn written(error: &ApiError, bare: &Response, request_id: &str) -> Response {
-    if matches!(error.code(), ErrorCode::Internal | ErrorCode::Unavailable) {
+    if error.is_logged() {
         let internal = error.internal_detail().unwrap_or_else(|| error.detail());
         tracing::error!(request_id, code = error.code().as_str(), "request failed: {internal}");
     }

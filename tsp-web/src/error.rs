@@ -28,6 +28,8 @@ struct Inner {
     retry_after_s: Option<u64>,
     /// For the log only.
     internal: Option<String>,
+    /// Expected, so not logged.
+    quiet: bool,
 }
 
 pub type ApiResult<T = Response> = Result<T, ApiError>;
@@ -41,6 +43,7 @@ impl ApiError {
                 errors: Vec::new(),
                 retry_after_s: None,
                 internal: None,
+                quiet: false,
             }),
         }
     }
@@ -84,6 +87,18 @@ impl ApiError {
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         Arc::make_mut(&mut self.inner).errors = errors;
         self
+    }
+
+    /// An answer that is part of normal life although its code is one of failures.
+    #[must_use]
+    pub(crate) fn quiet(mut self) -> Self {
+        Arc::make_mut(&mut self.inner).quiet = true;
+        self
+    }
+
+    /// Whether the log should have it: failures of ours.
+    pub(crate) fn is_logged(&self) -> bool {
+        matches!(self.code(), ErrorCode::Internal | ErrorCode::Unavailable) && !self.inner.quiet
     }
 
     pub fn code(&self) -> ErrorCode {

@@ -11,23 +11,31 @@
 //!
 //! This crate does not know the queue, the fetcher or the wiring: it is handed [`ports`].
 
+mod apps;
 pub mod auth;
 pub mod body;
+mod configs;
 pub mod edge;
 pub mod error;
 pub mod idempotency;
+mod keys;
 pub mod lookup;
 mod openapi;
 pub mod path;
 pub mod ports;
 pub mod query;
 pub mod rate;
+mod serve;
+mod service;
 pub mod shape;
 pub mod state;
 mod tasks;
+#[cfg(test)]
+mod testing;
 
 pub use error::ApiError;
 pub use ports::{DevHooks, Readiness, WakeHints};
+pub use serve::serve;
 pub use state::{WebParts, WebSettings, WebState};
 
 use std::sync::Arc;
@@ -39,9 +47,9 @@ use utoipa_axum::router::OpenApiRouter;
 /// All routes. The state is shared with the wiring, which keeps nothing else of this crate.
 pub fn router(state: Arc<WebState>) -> Router {
     let (router, document) = operations().split_for_parts();
-    let document = openapi::finish(document);
-    let _ = document;
+    let document = openapi::finish(document).to_string().into();
     router
+        .merge(service::undocumented(document, state.dev.is_some()))
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
         .layer(from_fn_with_state(state.clone(), edge::edge))
@@ -50,5 +58,10 @@ pub fn router(state: Arc<WebState>) -> Router {
 
 /// Every documented operation.
 fn operations() -> OpenApiRouter<Arc<WebState>> {
-    OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", OpenApiRouter::new().merge(tasks::routes()))
+    let api = OpenApiRouter::new()
+        .merge(apps::routes())
+        .merge(keys::routes())
+        .merge(configs::routes())
+        .merge(tasks::routes());
+    OpenApiRouter::with_openapi(openapi::base()).merge(service::routes()).nest("/api/v1", api)
 }

@@ -1,5 +1,6 @@
 //! The OpenAPI document: what the operations say of themselves, and what holds for all of them.
 
+use serde_json::{Map, Value};
 use tsp_api::Problem;
 use tsp_api::problem::PROBLEM_JSON;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -33,15 +34,53 @@ pub(crate) fn base() -> OpenApi {
     OpenApiBuilder::new().info(info).components(Some(components)).build()
 }
 
-/// Adds the answers that follow from an operation's shape.
-pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
+/// The document as it is served: with the answers that follow from each operation's shape.
+pub(crate) fn finish(mut document: OpenApi) -> Value {
     for (path, item) in &mut document.paths.paths {
         let has_parameters = path.contains('{');
         for operation in operations(item) {
             finish_operation(operation, has_parameters);
         }
     }
+    let mut document = serde_json::to_value(&document).unwrap_or_default();
+    tidy(&mut document);
     document
+}
+
+/// Mends what the derived schemas say differently from what the reader does.
+pub(crate) fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            // `#[serde(default)]` on an option: the same as absent.
+            fields.retain(|name, value| name != "default" || !value.is_null());
+            hoist_direction(fields);
+            if let Some(Value::Array(variants)) = fields.get_mut("oneOf") {
+                variants.iter_mut().for_each(close_tagged);
+            }
+            fields.values_mut().for_each(tidy);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// The forms of a tagged object know no other fields.
+fn close_tagged(variant: &mut Value) {
+    if crate::shape::tag(variant).is_some()
+        && let Value::Object(fields) = variant
+    {
+        fields.entry("additionalProperties").or_insert(Value::Bool(false));
+    }
+}
+
+/// `readOnly` and `writeOnly` of a list were put on its items.
+fn hoist_direction(fields: &mut Map<String, Value>) {
+    for name in ["readOnly", "writeOnly"] {
+        let items = fields.get_mut("items").and_then(Value::as_object_mut);
+        if let Some(direction) = items.and_then(|items| items.remove(name)) {
+            fields.insert(name.to_owned(), direction);
+        }
+    }
 }
 
 fn finish_operation(operation: &mut Operation, has_path_parameters: bool) {

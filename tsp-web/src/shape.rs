@@ -19,7 +19,9 @@ pub(crate) fn prune<T: ToSchema>(body: &mut Value) -> Errors {
 }
 
 fn json(schema: &RefOr<Schema>) -> Value {
-    serde_json::to_value(schema).unwrap_or_default()
+    let mut schema = serde_json::to_value(schema).unwrap_or_default();
+    crate::openapi::tidy(&mut schema);
+    schema
 }
 
 struct Walk {
@@ -145,7 +147,7 @@ impl Walk {
 }
 
 /// The field with a fixed text by which a variant is known.
-fn tag(variant: &Value) -> Option<(&str, &str)> {
+pub(crate) fn tag(variant: &Value) -> Option<(&str, &str)> {
     let properties = variant.get("properties")?.as_object()?;
     properties.iter().find_map(|(name, schema)| match schema.get("enum")?.as_array()?.as_slice() {
         [Value::String(text)] => Some((name.as_str(), text.as_str())),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 use tsp_core::config::Secret;
 use tsp_core::egress::EgressPolicy;
 use tsp_core::{Clock, Entropy, Timestamp};
@@ -12,6 +13,7 @@ use crate::auth::KeyCache;
 use crate::edge::RequestIds;
 use crate::idempotency::InFlight;
 use crate::ports::{DevHooks, Readiness, WakeHints};
+use crate::service::Inbox;
 
 /// What the wiring brings.
 pub struct WebParts {
@@ -28,6 +30,9 @@ pub struct WebParts {
     pub dev: Option<Arc<dyn DevHooks>>,
     pub readiness: Arc<dyn Readiness>,
 }
+
+/// More previews than this at once are refused (DESIGN.md section 12).
+const PREVIEWS_MAX: usize = 4;
 
 /// The settings of this crate.
 #[derive(Debug, Clone)]
@@ -68,6 +73,10 @@ pub struct WebState {
     pub(crate) keys: KeyCache,
     pub(crate) in_flight: InFlight,
     pub(crate) request_ids: RequestIds,
+    /// How many previews of schedules may run at once.
+    pub(crate) previews: Arc<Semaphore>,
+    /// The receiver of a development server.
+    pub(crate) inbox: Inbox,
 }
 
 impl WebState {
@@ -88,6 +97,8 @@ impl WebState {
             keys,
             in_flight: InFlight::default(),
             request_ids,
+            previews: Arc::new(Semaphore::new(PREVIEWS_MAX)),
+            inbox: Inbox::default(),
         })
     }
 

@@ -7,8 +7,8 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::{Duration, Instant};
-use tsp_core::KeyId;
 use tsp_core::config::Secret;
+use tsp_core::{AppId, KeyId};
 use tsp_store::catalog::ApiKey;
 
 use crate::error::ApiResult;
@@ -76,5 +76,10 @@ impl KeyCache {
     /// A deleted key stops at once in this process.
     pub(crate) fn forget(&self, id: KeyId) {
         self.keys.write().retain(|_, known| known.key.id != id);
+    }
+
+    /// The same for all keys of a deleted app.
+    pub(crate) fn forget_app(&self, app: AppId) {
+        self.keys.write().retain(|_, known| known.key.app != Some(app));
     }
 }

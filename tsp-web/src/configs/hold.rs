@@ -1,0 +1,143 @@
+//! `POST /apps/{app}/configs/{config}/pause`, `/resume`, `/enable`, `/disable`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use tsp_api::Errors;
+use tsp_api::config::{self as wire, HoldNote, NOTE_CHARS_MAX};
+use tsp_store::catalog::{ConfigSaved, Hold, Scope};
+
+use super::save::shown;
+use super::wire::text;
+use crate::auth::Caller;
+use crate::body::OptionalJson;
+use crate::error::{ApiError, ApiResult, Finish};
+use crate::lookup;
+use crate::path::Path;
+use crate::state::WebState;
+
+type Names = Path<(String, String)>;
+
+/// Hold a config: its tasks stay and wait
+#[utoipa::path(
+    post, path = "/apps/{app}/configs/{config}/pause", tag = "configs",
+    params(("app" = String, Path), ("config" = String, Path)),
+    request_body = Option<HoldNote>,
+    responses((status = 200, description = "Held.", body = wire::Config, headers(("ETag" = String, description = "Its version."))))
+)]
+pub(super) async fn pause_config(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    path: Names,
+    body: OptionalJson<HoldNote>,
+) -> ApiResult {
+    let note = read_note(body)?;
+    hold(&state, &caller, path, Hold::Pause { note }).await
+}
+
+/// Let a held config go on
+#[utoipa::path(
+    post, path = "/apps/{app}/configs/{config}/resume", tag = "configs",
+    params(("app" = String, Path), ("config" = String, Path)),
+    request_body = Option<HoldNote>,
+    responses((status = 200, description = "Goes on.", body = wire::Config, headers(("ETag" = String, description = "Its version."))))
+)]
+pub(super) async fn resume_config(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    path: Names,
+    body: OptionalJson<HoldNote>,
+) -> ApiResult {
+    read_note(body)?;
+    hold(&state, &caller, path, Hold::Resume).await
+}
+
+/// Enable a config
+#[utoipa::path(
+    post, path = "/apps/{app}/configs/{config}/enable", tag = "configs",
+    params(("app" = String, Path), ("config" = String, Path)),
+    request_body = Option<HoldNote>,
+    responses((status = 200, description = "Enabled.", body = wire::Config, headers(("ETag" = String, description = "Its version."))))
+)]
+pub(super) async fn enable_config(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    path: Names,
+    body: OptionalJson<HoldNote>,
+) -> ApiResult {
+    read_note(body)?;
+    hold(&state, &caller, path, Hold::Enable).await
+}
+
+/// Disable a config: it takes no submits, and its tasks wait
+#[utoipa::path(
+    post, path = "/apps/{app}/configs/{config}/disable", tag = "configs",
+    params(("app" = String, Path), ("config" = String, Path)),
+    request_body = Option<HoldNote>,
+    responses((status = 200, description = "Disabled.", body = wire::Config, headers(("ETag" = String, description = "Its version."))))
+)]
+pub(super) async fn disable_config(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    path: Names,
+    body: OptionalJson<HoldNote>,
+) -> ApiResult {
+    read_note(body)?;
+    hold(&state, &caller, path, Hold::Disable).await
+}
+
+fn read_note(OptionalJson(body): OptionalJson<HoldNote>) -> ApiResult<Option<String>> {
+    let mut errors: Errors = body.errors;
+    let note = body.value.note.map(|note| text(Some(note), NOTE_CHARS_MAX, "note", &mut errors));
+    errors.finish()?;
+    Ok(note)
+}
+
+async fn hold(state: &WebState, caller: &Caller, Path((app, config)): Names, hold: Hold) -> ApiResult {
+    let (_, found) = lookup::config(state, caller, &app, &config, &[Scope::Manage])?;
+    let now = state.now();
+    match state.store.hold_config(found.id, hold, &caller.actor(), now).await? {
+        ConfigSaved::Updated(config) | ConfigSaved::Created(config) => {
+            state.hints.config_changed(config.id);
+            Ok(shown(&config, now))
+        }
+        ConfigSaved::NotFound => Err(lookup::no_config(&app, &config)),
+        other => Err(ApiError::internal(format!("unexpected answer to a hold: {other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::testing::{Server, cron};
+
+    #[tokio::test]
+    async fn holds_with_a_note_and_lets_go() {
+        let server = Server::start().await;
+        server.app("trade").await;
+        server.post("/api/v1/apps/trade/configs", cron("c")).await.expect(201);
+        let post = |verb: &str, body| {
+            let path = format!("/api/v1/apps/trade/configs/c/{verb}");
+            let server = &server;
+            async move { server.post(&path, body).await }
+        };
+        let paused = post("pause", json!({"note": "release"})).await;
+        assert_eq!(paused.header("etag"), "\"2\"");
+        let paused = paused.expect(200);
+        assert_eq!(
+            paused["paused"],
+            json!({"by": "bootstrap", "at": "2026-11-21T10:30:00.000Z", "note": "release"})
+        );
+        assert_eq!(paused["next_fire_at"], Value::Null);
+        assert_eq!(post("resume", Value::Null).await.expect(200)["paused"], Value::Null);
+        assert_eq!(post("disable", json!({})).await.expect(200)["enabled"], false);
+        let submit = server.post("/api/v1/apps/trade/configs/c/run", Value::Null).await;
+        assert_eq!(submit.refused(), (409, "config_disabled".into()));
+        assert_eq!(post("enable", Value::Null).await.expect(200)["enabled"], true);
+        assert_eq!(server.told(), 5);
+        assert_eq!(post("pause", json!({"note": "x".repeat(501)})).await.fields(), ["note"]);
+        assert_eq!(post("pause", json!({"why": "x"})).await.refused(), (400, "unknown_field".into()));
+        assert_eq!(server.post("/api/v1/apps/trade/configs/d/pause", Value::Null).await.refused().0, 404);
+    }
+}

@@ -1,0 +1,227 @@
+//! The router over a store in memory, with a clock that stands still.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use tsp_core::config::Secret;
+use tsp_core::egress::EgressPolicy;
+use tsp_core::{Clock, ConfigId, Entropy, ManualClock, Millis, Timestamp};
+use tsp_store::IdSource;
+use tsp_store::memory::MemoryStore;
+
+use crate::ports::{Advanced, DevHooks, Readiness, WakeHints};
+use crate::{WebParts, WebSettings, WebState};
+
+/// 2026-11-21T10:30:00Z.
+pub(crate) const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+pub(crate) const BOOTSTRAP: &str = "bootstrap-key-of-the-operator";
+
+/// Bytes that differ from draw to draw, the same in every run.
+#[derive(Debug, Default)]
+struct Counting(AtomicU8);
+
+impl Entropy for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(self.0.fetch_add(1, Ordering::Relaxed));
+    }
+}
+
+#[derive(Debug, Default)]
+struct Hints(Mutex<Vec<ConfigId>>);
+
+impl WakeHints for Hints {
+    fn wake(&self, _config: ConfigId, _due_at: Timestamp) {}
+
+    fn config_changed(&self, config: ConfigId) {
+        self.0.lock().push(config);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Missing(Mutex<Vec<String>>);
+
+impl Readiness for Missing {
+    fn missing(&self) -> Vec<String> {
+        self.0.lock().clone()
+    }
+}
+
+#[derive(Debug)]
+struct Dev(Arc<ManualClock>);
+
+#[async_trait]
+impl DevHooks for Dev {
+    async fn advance_clock(&self, by: Millis) -> Advanced {
+        self.0.advance(by);
+        Advanced { now: self.0.now(), fired: 7 }
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) router: Router,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Arc<MemoryStore>,
+    hints: Arc<Hints>,
+    missing: Arc<Missing>,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// The body, after a look at the status.
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{:?}", self.body);
+        if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// The status and the code of a problem.
+    pub(crate) fn refused(&self) -> (u16, String) {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{:?}", self.body);
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status.as_u16());
+        assert_eq!(problem["request_id"], self.header("x-request-id"));
+        (self.status.as_u16(), problem["code"].as_str().unwrap().to_owned())
+    }
+
+    /// The fields named by a problem, sorted.
+    pub(crate) fn fields(&self) -> Vec<String> {
+        let problem = self.json();
+        let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+        let mut fields: Vec<_> =
+            errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect();
+        fields.sort();
+        fields
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    pub(crate) async fn dev() -> Self {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(is_dev: bool) -> Self {
+        let store = Arc::new(MemoryStore::new(4));
+        let clock = Arc::new(ManualClock::at(NOW));
+        let (hints, missing) = (Arc::new(Hints::default()), Arc::new(Missing::default()));
+        let state = WebState::new(WebParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            entropy: Arc::new(Counting::default()),
+            ids: IdSource::lease(store.as_ref(), 0, clock.now()).await.unwrap(),
+            hints: hints.clone(),
+            egress: EgressPolicy::default(),
+            settings: WebSettings {
+                payload_bytes_max: 1_000,
+                bootstrap_key: Some(Secret::new(BOOTSTRAP)),
+                ..WebSettings::default()
+            },
+            metrics: None,
+            dev: is_dev.then(|| -> Arc<dyn DevHooks> { Arc::new(Dev(clock.clone())) }),
+            readiness: missing.clone(),
+        });
+        Self { router: crate::router(state), clock, store, hints, missing }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// As the bootstrap key; a null body is none.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> Answer {
+        self.call_with(method, path, &[("authorization", &format!("Bearer {BOOTSTRAP}"))], body).await
+    }
+
+    pub(crate) async fn call_as(&self, key: &str, method: Method, path: &str, body: Value) -> Answer {
+        self.call_with(method, path, &[("authorization", &format!("Bearer {key}"))], body).await
+    }
+
+    pub(crate) async fn call_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            request = request.header("content-type", "application/json");
+            Body::from(body.to_string())
+        };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, body).await
+    }
+
+    /// Makes an app.
+    pub(crate) async fn app(&self, name: &str) {
+        self.post("/api/v1/apps", json!({ "name": name })).await.expect(201);
+    }
+
+    /// Makes a key of an app and returns it.
+    pub(crate) async fn key(&self, app: &str, scopes: &[&str]) -> String {
+        let body = json!({"name": "test", "scopes": scopes});
+        let key = self.post(&format!("/api/v1/apps/{app}/keys"), body).await.expect(201);
+        key["key"].as_str().unwrap().to_owned()
+    }
+
+    /// How many changes of configs the fetcher was told since the last call.
+    pub(crate) fn told(&self) -> usize {
+        std::mem::take(&mut *self.hints.0.lock()).len()
+    }
+
+    pub(crate) fn is_missing(&self, what: &[&str]) {
+        *self.missing.0.lock() = what.iter().map(|&what| what.to_owned()).collect();
+    }
+}
+
+/// The smallest config of kind `delayed`.
+pub(crate) fn delayed(name: &str) -> Value {
+    json!({"name": name, "kind": "delayed", "target": {"type": "http", "url": "http://orders.internal/close"}})
+}
+
+/// The smallest config of kind `cron`.
+pub(crate) fn cron(name: &str) -> Value {
+    let mut config = delayed(name);
+    config["kind"] = "cron".into();
+    config["schedule"] = json!({"type": "cron", "expr": "0 0 2 * * ?", "timezone": "Asia/Shanghai"});
+    config
+}
