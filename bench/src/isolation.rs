@@ -48,7 +48,7 @@ async fn good(report: &mut Report, service: &Service, receiver: &mut Receiver, n
     let start = wall_us() / 1_000 + LEAD_MS;
     let due = |number: usize| start + i64::try_from(number * GOOD_EVERY_MS).unwrap_or(0);
     submit_all(&mut service.connect().await?, name, GOOD_TASKS, due).await?;
-    let summary = receiver.wait(name, GOOD_TASKS, Duration::from_secs(60)).await?;
+    let summary = receiver.wait(name, GOOD_TASKS, Duration::from_mins(1)).await?;
     check(&summary, GOOD_TASKS)?;
     report.lateness(&format!("isolation, {name}"), &summary);
     Ok(f64::from(u32::try_from(summary.p99_us)?) / 1_000.0)

@@ -26,7 +26,7 @@ const SINGLE_SUBMITS: usize = 60_000;
 const BATCH_CONNECTIONS: usize = 4;
 const BATCHES: usize = 200;
 const CREATED: &[u8] = br#""created""#;
-const ARRIVAL_LIMIT: Duration = Duration::from_secs(60);
+const ARRIVAL_LIMIT: Duration = Duration::from_mins(1);
 
 /// The body of a batch; `due` tells each element's time in ms.
 pub(crate) fn batch(config: &str, numbers: std::ops::Range<usize>, due: impl Fn(usize) -> i64) -> String {

@@ -12,8 +12,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use crate::client::Connection;
 use crate::receiver::Summary;
 
-const START_LIMIT: Duration = Duration::from_secs(60);
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// An executable beside this one: both are of the same profile.

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::measure::wall_us;
 
 /// How long the slow path holds a callback: longer than any sensible time-out.
-const SLOW: Duration = Duration::from_secs(60);
+const SLOW: Duration = Duration::from_mins(1);
 const HUGE_BYTES: usize = 100 << 20;
 
 /// What came to one path, and how late.
@@ -82,12 +82,11 @@ async fn answer(request: Request<Incoming>, store: Arc<Store>) -> io::Result<Res
         "/bad/huge" => return Ok(Response::new(Full::new(Bytes::from(vec![b'x'; HUGE_BYTES])))),
         _ => {}
     }
-    let text = match path.split_once("/control/") {
-        Some((_, control)) => store.control(control),
-        None => {
-            store.record(path, at_us, request.headers());
-            String::new()
-        }
+    let text = if let Some((_, control)) = path.split_once("/control/") {
+        store.control(control)
+    } else {
+        store.record(path, at_us, request.headers());
+        String::new()
     };
     Ok(Response::new(Full::new(Bytes::from(text))))
 }

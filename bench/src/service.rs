@@ -14,7 +14,7 @@ use crate::process::{Ready, beside};
 
 pub(crate) const APP: &str = "bench";
 const KEY: &str = "bench-bootstrap-key-0123456789";
-const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(crate) struct Service {
