@@ -96,7 +96,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, owner: Owner, wants: &[Want], now: Timestam
     }
     for want in wants {
         for row in due_rows(tx, *want)? {
-            claim_row(tx, row, owner.epoch, now, &mut claimed)?;
+            claim_row(tx, &row, owner.epoch, now, &mut claimed)?;
         }
     }
     let configs: BTreeSet<ConfigId> = wants.iter().map(|want| want.config).collect();
@@ -106,8 +106,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, owner: Owner, wants: &[Want], now: Timestam
     Ok(claimed)
 }
 
-fn claim_row(tx: &mut Tx<'_>, row: Task, epoch: i64, now: Timestamp, claimed: &mut Claimed) -> Result<()> {
-    let Ok(change) = transition(&row, &Event::Claim { epoch }, now) else {
+fn claim_row(tx: &mut Tx<'_>, row: &Task, epoch: i64, now: Timestamp, claimed: &mut Claimed) -> Result<()> {
+    let Ok(change) = transition(row, &Event::Claim { epoch }, now) else {
         return Err(StoreError::Internal(format!("task {} at 0 refused a claim", row.id)));
     };
     if is_plain(&change, Status::Queued) {

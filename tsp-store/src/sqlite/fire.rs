@@ -80,7 +80,7 @@ pub(super) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) ->
     cursor.waiting = waiting;
     cursor.missed += fire.missed;
     move_cursor(tx.conn, &cursor, expected)?;
-    Ok(Fired::Moved { cursor, made, skipped })
+    Ok(Fired::Moved { cursor, made: made.into_iter().map(Box::new).collect(), skipped })
 }
 
 /// The step was computed from this cursor and from the config as it stands, which may fire.
@@ -114,7 +114,7 @@ fn occurrence_open(conn: &Connection, config: ConfigId) -> Result<bool> {
 
 /// What a step has made so far.
 struct Step {
-    made: Vec<Box<Task>>,
+    made: Vec<Task>,
     skipped: usize,
     waiting: Option<Timestamp>,
 }
@@ -152,7 +152,7 @@ impl Step {
                 return Err(StoreError::Internal(format!("the id of task {} is taken", task.id)));
             }
         }
-        self.made.push(task);
+        self.made.push(*task);
         Ok(())
     }
 

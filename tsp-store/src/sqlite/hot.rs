@@ -26,22 +26,22 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
 ON CONFLICT DO NOTHING";
 
-const TASK_CLAIM: &str = "-- task_claim
+pub(super) const TASK_CLAIM: &str = "-- task_claim
 UPDATE task SET status = 10, epoch = ?1, version = version + 1 WHERE id = ?2 AND version = ?3";
 
-const TASK_BEGIN: &str = "-- task_begin
+pub(super) const TASK_BEGIN: &str = "-- task_begin
 UPDATE task SET status = 30, version = version + 1, attempt = ?1, node = ?2, started_at = ?3,
     begun_due_at = ?4, token = ?5
 WHERE id = ?6 AND version = ?7";
 
-const TASK_UPDATE: &str = "-- task_update
+pub(super) const TASK_UPDATE: &str = "-- task_update
 UPDATE task SET status = ?1, version = ?2, due_at = ?3, execute_at = ?4, first_due_at = ?5, attempt = ?6,
     charged = ?7, losses = ?8, epoch = ?9, node = ?10, cancel_requested = ?11, started_at = ?12,
     begun_due_at = ?13, expire_after = ?14, token = ?15, last_attempt = ?16, last_kind = ?17,
     last_reason = ?18, last_status = ?19, last_at = ?20, extra = ?21, payload = ?22
 WHERE id = ?23 AND version = ?24";
 
-const TASK_DELETE: &str = "-- task_delete
+pub(super) const TASK_DELETE: &str = "-- task_delete
 DELETE FROM task WHERE id = ?1 AND version = ?2";
 
 const HISTORY_INSERT: &str = "-- history_insert
@@ -57,8 +57,8 @@ INSERT INTO attempt (task_id, attempt, started_at, ended_at, due_at, node, kind,
     excerpt)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
-const TASK_OPEN: &str = concat!("-- task_open\nSELECT ", open_columns!(), " FROM task WHERE id = ?1");
-const TASK_ENDED: &str = concat!("-- task_ended\nSELECT ", ended_columns!(), " FROM history WHERE id = ?1");
+pub(super) const TASK_OPEN: &str = concat!("-- task_open\nSELECT ", open_columns!(), " FROM task WHERE id = ?1");
+pub(super) const TASK_ENDED: &str = concat!("-- task_ended\nSELECT ", ended_columns!(), " FROM history WHERE id = ?1");
 
 /// Statements that are prepared when they are first needed.
 pub(super) struct Hot<'c> {

@@ -109,3 +109,7 @@ fn prune_occurrences(conn: &Connection, limit: usize, now: Timestamp) -> Result<
     }
     Ok(pruned)
 }
+
+/// For the golden plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 3] = [IDEMPOTENCY_OLD, OCCURRENCE_NEXT, OCCURRENCE_OLD];

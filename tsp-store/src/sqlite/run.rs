@@ -35,10 +35,8 @@ fn begin_one(tx: &mut Tx<'_>, node: NodeId, begin: Begin, now: Timestamp) -> Res
     };
     if is_plain(&change, Status::Executing) {
         // A row of another version than the message's is stale, whether it travelled or was read.
-        return Ok(match tx.hot.save_begun(row.version, &change.task)? {
-            true => Begun::Run(Box::new(change.task)),
-            false => Begun::Drop(None),
-        });
+        let begun = tx.hot.save_begun(row.version, &change.task)?;
+        return Ok(if begun { Begun::Run(Box::new(change.task)) } else { Begun::Drop(None) });
     }
     Ok(Begun::Drop(tx.hot.save(row.version, change, &mut tx.sums)?))
 }
@@ -117,7 +115,7 @@ pub(super) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp
 }
 
 /// `status` stands twice because SQLite takes a partial index only for its own words.
-const EXECUTING: &str = "-- executing
+pub(super) const EXECUTING: &str = "-- executing
 SELECT id, attempt FROM task WHERE status BETWEEN 10 AND 30 AND status = 30 AND node = ?";
 
 pub(super) fn executing(conn: &Connection, node: NodeId) -> Result<Vec<(TaskId, u32)>> {

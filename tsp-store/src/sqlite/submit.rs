@@ -14,7 +14,7 @@ use super::kept::keeping;
 use super::row::{first, open_columns, read_task};
 use super::tx::Tx;
 
-const CANONICAL: &str = concat!(
+pub(super) const CANONICAL: &str = concat!(
     "-- task_canonical\nSELECT ",
     open_columns!(),
     " FROM task WHERE config_id = ?1 AND key = ?2 AND key_slot = 0"
@@ -44,10 +44,10 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Kept<Su
         }
         if on_duplicate == OnDuplicateKey::Add {
             task.key_slot = task.id.get();
-            return match tx.hot.insert(&task, &mut tx.sums)? {
-                true => Ok(Submitted::Created(task)),
-                false => Err(StoreError::Internal(format!("the slot of task {} is taken", task.id))),
-            };
+            if tx.hot.insert(&task, &mut tx.sums)? {
+                return Ok(Submitted::Created(task));
+            }
+            return Err(StoreError::Internal(format!("the slot of task {} is taken", task.id)));
         }
         let holder = holder(tx, &task)?;
         if on_duplicate == OnDuplicateKey::Ignore {

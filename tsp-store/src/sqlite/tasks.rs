@@ -17,7 +17,7 @@ use super::run::{tolerate, with_rules};
 use super::submit::canonical;
 use super::tx::Tx;
 
-const LATEST_OF_KEY: &str = concat!(
+pub(super) const LATEST_OF_KEY: &str = concat!(
     "-- task_latest_of_key\nSELECT ",
     ended_columns!(),
     " FROM history WHERE config_id = ?1 AND key = ?2 ORDER BY ended_at DESC, id DESC LIMIT 1"
@@ -222,3 +222,16 @@ pub(super) fn open_count(conn: &Connection, config: ConfigId) -> Result<usize> {
     }
     Ok(open)
 }
+
+/// For the golden plans.
+#[cfg(test)]
+pub(super) const BY_INDEX: [&str; 8] = [
+    CANCELLABLE[0],
+    CANCELLABLE[1],
+    CANCELLABLE[2],
+    CANCELLABLE[3],
+    OPEN_COUNTS[0],
+    OPEN_COUNTS[1],
+    OPEN_COUNTS[2],
+    OPEN_COUNTS[3],
+];

@@ -1,1 +1,140 @@
-//! Tests of the embedded store.
+//! Tests of what only this back end has. What every store means is in `conformance`.
+
+mod files;
+mod groups;
+mod plans;
+mod search;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use tsp_core::config::{
+    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Secret,
+    Target, TaskConfig, Timeouts, Visibility,
+};
+use tsp_core::retry::RetryPolicy;
+use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::{ConfigId, Name, TaskId, TaskKey, Timestamp};
+
+use super::{SqliteOptions, SqliteStore, Synchronous};
+use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
+use crate::idempotency::Kept;
+use crate::tasks::{Actor, Submit};
+
+const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+
+/// Lax about power loss, which no test here is about.
+fn options(dir: &Path) -> SqliteOptions {
+    let synchronous = Synchronous::Normal;
+    SqliteOptions { synchronous, readers: 2, ..SqliteOptions::file(dir.join("tsp.db")) }
+}
+
+fn open(dir: &Path) -> Arc<SqliteStore> {
+    SqliteStore::open(&options(dir), NOW).unwrap()
+}
+
+fn spec(name: &str) -> ConfigSpec {
+    ConfigSpec {
+        name: Name::new(name).unwrap(),
+        kind: Kind::Delayed,
+        description: String::new(),
+        owner: String::new(),
+        labels: BTreeMap::new(),
+        target: Target::Http(Arc::new(HttpTarget {
+            method: "POST".to_owned(),
+            url: "http://receiver.internal/".to_owned(),
+            headers: BTreeMap::new(),
+            secret_headers: BTreeMap::from([("authorization".to_owned(), Secret::new("Bearer hush"))]),
+        })),
+        schedule: None,
+        retry: RetryPolicy::default(),
+        timeout: Timeouts::default(),
+        asynchronous: AsyncPolicy::default(),
+        payload: None,
+        priority: PRIORITY_DEFAULT,
+        queue: Name::new("default").unwrap(),
+        group: Name::new("default").unwrap(),
+        span: 1,
+        on_duplicate_key: OnDuplicateKey::Ignore,
+        expire_after: None,
+        retention: RETENTION_DEFAULT,
+        visibility: Visibility::App,
+        signing_secrets: vec![Secret::new("whsec_aHVzaA==")],
+        enabled: true,
+    }
+}
+
+/// Makes the app `shop` with a config of this name.
+async fn make_config(store: &SqliteStore, name: &str) -> Arc<TaskConfig> {
+    let by = Actor::system();
+    let app = match store.book().app("shop") {
+        Some(app) => app,
+        None => {
+            let new = NewApp { name: Name::new("shop").unwrap(), description: String::new(), owner: String::new() };
+            match store.create_app(new, None, &by, NOW).await.unwrap() {
+                Kept::Fresh(AppSaved::Saved(app)) => app,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let save = SaveConfig { app: app.id, spec: spec(name), expected: Expected::Absent };
+    match store.save_config(save, None, &by, NOW).await.unwrap() {
+        Kept::Fresh(ConfigSaved::Created(config)) => config,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn new_task(id: i64, config: ConfigId, key: Option<&str>) -> Task {
+    let new = NewTask {
+        id: TaskId::new(id),
+        config,
+        key: key.map(|key| TaskKey::new(key).unwrap()),
+        execute_at: NOW,
+        payload: Some("{\"n\":1}".into()),
+        expire_after: None,
+        origin: Origin::Submit,
+        extra: None,
+    };
+    Task::new(new, NOW)
+}
+
+fn submit(task: Task) -> Submit {
+    Submit { task: Box::new(task), on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
+}
+
+/// What a store means, in a file and in memory.
+mod conformance {
+    mod file {
+        use std::sync::Arc;
+
+        use crate::Store;
+        use crate::conformance::{Made, bed};
+        use crate::sqlite::{SqliteOptions, SqliteStore};
+
+        async fn make() -> Made {
+            let dir = tempfile::tempdir().unwrap();
+            let options = SqliteOptions { shards: bed::SHARDS, ..super::super::options(dir.path()) };
+            let store = SqliteStore::open(&options, super::super::NOW).unwrap();
+            Made { store: store as Arc<dyn Store>, guard: Box::new(dir) }
+        }
+
+        crate::conformance_tests!(make);
+    }
+
+    mod memory {
+        use std::sync::Arc;
+
+        use crate::Store;
+        use crate::conformance::{Made, bed};
+        use crate::sqlite::{SqliteOptions, SqliteStore};
+
+        async fn make() -> Made {
+            let options = SqliteOptions { shards: bed::SHARDS, ..SqliteOptions::memory() };
+            let store = SqliteStore::open(&options, super::super::NOW).unwrap();
+            Made::from(store as Arc<dyn Store>)
+        }
+
+        crate::conformance_tests!(make);
+    }
+}

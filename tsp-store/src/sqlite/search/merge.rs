@@ -1,0 +1,213 @@
+//! Rows in order of time: a merge of the indexes that hold that order, one stream per config.
+
+use std::collections::{BinaryHeap, VecDeque};
+
+use rusqlite::{Connection, params};
+use tsp_core::task::Status;
+use tsp_core::{ConfigId, TaskId};
+
+use crate::error::Result;
+use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX};
+
+use super::super::row::{all, first};
+use super::{Budget, Search, Table};
+
+const SCHEDULED: &str = "-- merge_scheduled
+SELECT due_at, id FROM task WHERE config_id = ?1 AND status = 0 AND (due_at, id) > (?2, ?3)
+ORDER BY due_at, id LIMIT ?4";
+
+const PAUSED: &str = "-- merge_paused
+SELECT due_at, id FROM task WHERE config_id = ?1 AND status = 40 AND (due_at, id) > (?2, ?3)
+ORDER BY due_at, id LIMIT ?4";
+
+/// Of all configs, so `?1` only stands in its place.
+const AWAITING: &str = "-- merge_awaiting
+SELECT due_at, id FROM task WHERE status = 45 AND ?1 = ?1 AND (due_at, id) > (?2, ?3)
+ORDER BY due_at, id LIMIT ?4";
+
+const ENDED: &str = "-- merge_ended
+SELECT ended_at, id FROM history WHERE config_id = ?1 AND (ended_at, id) < (?2, ?3)
+ORDER BY ended_at DESC, id DESC LIMIT ?4";
+
+/// What is in flight is little, and in no order of time.
+const BUSY: &str = "-- merge_busy\nSELECT due_at, id, config_id FROM task WHERE status BETWEEN 10 AND 30";
+
+const SCHEDULED_CONFIG: &str = "-- merge_scheduled_config
+SELECT config_id FROM task WHERE status = 0 AND config_id > ?1 ORDER BY config_id LIMIT 1";
+const PAUSED_CONFIG: &str = "-- merge_paused_config
+SELECT config_id FROM task WHERE status = 40 AND config_id > ?1 ORDER BY config_id LIMIT 1";
+const ENDED_CONFIG: &str = "-- merge_ended_config
+SELECT config_id FROM history WHERE config_id > ?1 ORDER BY config_id LIMIT 1";
+
+/// Up to this many configs each get their seek; of more, those that have rows are looked up first.
+const CONFIGS_SOUGHT: usize = 64;
+/// Entries that a stream reads at once, once it has proved to be asked for.
+const CHUNK_MAX: usize = 64;
+
+pub(super) fn page(search: &Search<'_>) -> Result<Page> {
+    let mut merge = Merge::start(search)?;
+    let mut page = Page::default();
+    let mut budget = Budget::whole();
+    while let Some(mark) = merge.pop()? {
+        if search.query.order == Order::DueAsc && search.query.due_to.is_some_and(|to| mark.at >= to.ms()) {
+            return Ok(page);
+        }
+        let table = if search.query.order == Order::EndedDesc { Table::Ended } else { Table::Open };
+        let task = search.load(table, mark.id)?;
+        page.tasks.extend(task.filter(|task| search.matches(task)));
+        budget.spend(2);
+        if page.tasks.len() >= search.query.limit || budget.is_spent() {
+            page.next = merge.has_more().then_some(mark);
+            return Ok(page);
+        }
+    }
+    Ok(page)
+}
+
+struct Merge<'a, 's> {
+    search: &'a Search<'s>,
+    streams: Vec<Stream>,
+    /// The rank of each stream's first entry, and its number.
+    firsts: BinaryHeap<((i64, i64), usize)>,
+}
+
+impl<'a, 's> Merge<'a, 's> {
+    fn start(search: &'a Search<'s>) -> Result<Self> {
+        let mut merge = Self { search, streams: Vec::new(), firsts: BinaryHeap::new() };
+        let from = merge.from();
+        if search.query.order == Order::EndedDesc {
+            merge.add_per_config(ENDED, ENDED_CONFIG, from)?;
+            return Ok(merge);
+        }
+        if search.wants(Status::Scheduled) {
+            merge.add_per_config(SCHEDULED, SCHEDULED_CONFIG, from)?;
+        }
+        if search.wants(Status::Paused) {
+            merge.add_per_config(PAUSED, PAUSED_CONFIG, from)?;
+        }
+        if search.wants(Status::Awaiting) {
+            merge.add(Stream::new(AWAITING, ConfigId::default(), from))?;
+        }
+        if search.wants(Status::Queued) || search.wants(Status::Executing) {
+            let busy = merge.busy(from)?;
+            merge.add(busy)?;
+        }
+        Ok(merge)
+    }
+
+    /// Where the streams start: after the bookmark, and not before the first due time asked for.
+    fn from(&self) -> Bookmark {
+        let query = self.search.query;
+        if query.order == Order::EndedDesc {
+            return query.after.unwrap_or(Bookmark { at: i64::MAX, id: TaskId::new(i64::MAX) });
+        }
+        let bottom = query.due_from.map_or(i64::MIN, |from| from.ms().saturating_sub(1));
+        let bottom = Bookmark { at: bottom, id: TaskId::new(i64::MAX) };
+        match query.after {
+            Some(after) if (after.at, after.id) > (bottom.at, bottom.id) => after,
+            _ => bottom,
+        }
+    }
+
+    fn add_per_config(&mut self, sql: &'static str, config_sql: &str, from: Bookmark) -> Result<()> {
+        for config in configs_with_rows(self.search, config_sql)? {
+            self.add(Stream::new(sql, config, from))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, mut stream: Stream) -> Result<()> {
+        stream.fill(self.search.conn)?;
+        if let Some(first) = stream.buffer.front() {
+            self.firsts.push((self.search.rank(*first), self.streams.len()));
+            self.streams.push(stream);
+        }
+        Ok(())
+    }
+
+    fn busy(&self, from: Bookmark) -> Result<Stream> {
+        let mut statement = self.search.conn.prepare_cached(BUSY)?;
+        let rows = all(statement.query([])?, |row| {
+            let mark = Bookmark { at: row.get(0)?, id: TaskId::new(row.get(1)?) };
+            Ok((mark, ConfigId::new(row.get(2)?)))
+        })?;
+        let ours = rows.into_iter().filter(|(_, config)| self.search.scope.contains(config));
+        let mut marks: Vec<Bookmark> =
+            ours.map(|(mark, _)| mark).filter(|mark| (mark.at, mark.id) > (from.at, from.id)).collect();
+        marks.sort_unstable_by_key(|mark| (mark.at, mark.id));
+        Ok(Stream { dry: true, buffer: marks.into(), ..Stream::new(BUSY, ConfigId::default(), from) })
+    }
+
+    /// The next row of all streams.
+    fn pop(&mut self) -> Result<Option<Bookmark>> {
+        let Some((_, number)) = self.firsts.pop() else { return Ok(None) };
+        let stream = &mut self.streams[number];
+        let mark = stream.buffer.pop_front();
+        stream.fill(self.search.conn)?;
+        if let Some(first) = stream.buffer.front() {
+            self.firsts.push((self.search.rank(*first), number));
+        }
+        Ok(mark)
+    }
+
+    fn has_more(&self) -> bool {
+        !self.firsts.is_empty()
+    }
+}
+
+/// The configs of the scope that are worth a seek.
+fn configs_with_rows(search: &Search<'_>, sql: &str) -> Result<Vec<ConfigId>> {
+    if search.configs.len() <= CONFIGS_SOUGHT {
+        return Ok(search.configs.to_vec());
+    }
+    let mut statement = search.conn.prepare_cached(sql)?;
+    let mut after = i64::MIN;
+    let mut found = Vec::new();
+    while let Some(config) = first(statement.query([after])?, |row| Ok(row.get::<_, i64>(0)?))? {
+        after = config;
+        let config = ConfigId::new(config);
+        if search.scope.contains(&config) {
+            found.push(config);
+        }
+    }
+    Ok(found)
+}
+
+/// The entries of one index under one config, in order.
+struct Stream {
+    sql: &'static str,
+    config: ConfigId,
+    /// The last entry that was read.
+    last: Bookmark,
+    buffer: VecDeque<Bookmark>,
+    chunk: usize,
+    dry: bool,
+}
+
+impl Stream {
+    fn new(sql: &'static str, config: ConfigId, from: Bookmark) -> Self {
+        // Most of many streams are asked for one entry only.
+        Self { sql, config, last: from, buffer: VecDeque::new(), chunk: 2, dry: false }
+    }
+
+    /// Reads on when nothing is left.
+    fn fill(&mut self, conn: &Connection) -> Result<()> {
+        if self.dry || !self.buffer.is_empty() {
+            return Ok(());
+        }
+        let limit = i64::try_from(self.chunk.min(ROWS_READ_MAX)).unwrap_or(i64::MAX);
+        let mut statement = conn.prepare_cached(self.sql)?;
+        let rows = statement.query(params![self.config.get(), self.last.at, self.last.id.get(), limit])?;
+        self.buffer = all(rows, |row| Ok(Bookmark { at: row.get(0)?, id: TaskId::new(row.get(1)?) }))?.into();
+        self.dry = self.buffer.len() < self.chunk;
+        self.chunk = (self.chunk * 4).min(CHUNK_MAX);
+        if let Some(last) = self.buffer.back() {
+            self.last = *last;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 8] =
+    [SCHEDULED, PAUSED, AWAITING, ENDED, BUSY, SCHEDULED_CONFIG, PAUSED_CONFIG, ENDED_CONFIG];

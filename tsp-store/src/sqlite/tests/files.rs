@@ -1,0 +1,144 @@
+//! The file: opening, refusing, backup, keys.
+
+use std::fs;
+
+use rusqlite::Connection;
+
+use super::super::{Place, ServeLock};
+use super::*;
+use crate::error::StoreError;
+use crate::tasks::TaskStore as _;
+
+fn refused(options: &SqliteOptions) -> String {
+    match SqliteStore::open(options, NOW) {
+        Err(StoreError::Unusable(why)) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let config = make_config(&store, "a").await;
+    store.submit(vec![submit(new_task(1, config.id, Some("k")))], NOW).await.unwrap();
+    store.close().await;
+    drop(store);
+    let again = open(dir.path());
+    assert_eq!(again.book().config(config.id), Some(config.clone()), "secrets included");
+    assert_eq!(again.book().seq(), 1);
+    let task = again.task_by_key(config.id, &TaskKey::new("k").unwrap()).await.unwrap();
+    assert_eq!(task, Some(new_task(1, config.id, Some("k"))));
+}
+
+#[tokio::test]
+async fn secrets_stand_nowhere_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let config = make_config(&store, "a").await;
+    let hold = crate::catalog::Hold::Pause { note: Some("for a while".to_owned()) };
+    store.hold_config(config.id, hold, &Actor::system(), NOW).await.unwrap();
+    store.close().await;
+    let bytes = fs::read(dir.path().join("tsp.db")).unwrap();
+    for secret in ["Bearer hush", "whsec_aHVzaA=="] {
+        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+        assert!(!found, "{secret}");
+    }
+    let key = fs::read(dir.path().join("tsp.db.key")).unwrap();
+    fs::remove_file(dir.path().join("tsp.db.key")).unwrap();
+    let why = refused(&options(dir.path()));
+    assert!(why.contains("tsp.db.key") && why.contains("old key file"), "{why}");
+    fs::write(dir.path().join("tsp.db.key"), key).unwrap();
+    assert!(open(dir.path()).book().config(config.id).unwrap().paused.is_some());
+}
+
+#[test]
+fn says_what_to_do_about_a_place_that_cannot_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| SqliteOptions { place: Place::File(dir.path().join(name)), ..options(dir.path()) };
+    let why = refused(&at("missing/tsp.db"));
+    assert!(why.contains("missing") && why.contains("does not exist"), "{why}");
+
+    fs::write(dir.path().join("text.db"), "this is a text of more than a hundred bytes. ".repeat(9)).unwrap();
+    let why = refused(&at("text.db"));
+    assert!(why.contains("text.db") && why.contains("not a SQLite database"), "{why}");
+
+    let other = Connection::open(dir.path().join("other.db")).unwrap();
+    other.execute_batch("CREATE TABLE theirs (x INTEGER)").unwrap();
+    let why = refused(&at("other.db"));
+    assert!(why.contains("another program"), "{why}");
+
+    fs::create_dir(dir.path().join("dir.db")).unwrap();
+    let why = refused(&at("dir.db"));
+    assert!(why.contains("dir.db") && why.contains("cannot be opened"), "{why}");
+}
+
+#[test]
+fn refuses_a_newer_schema_and_another_number_of_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let why = refused(&SqliteOptions { shards: 8, ..options(dir.path()) });
+    assert!(why.contains("16 shards") && why.contains("store.shards = 16"), "{why}");
+    let why = refused(&SqliteOptions { shards: 513, ..options(dir.path()) });
+    assert!(why.contains("1 to 512"), "{why}");
+    let conn = Connection::open(dir.path().join("tsp.db")).unwrap();
+    conn.execute("INSERT INTO schema_migration VALUES (999, 'later', '', 0)", []).unwrap();
+    let why = refused(&options(dir.path()));
+    assert!(why.contains("schema 999") && why.contains("newer binary"), "{why}");
+}
+
+#[tokio::test]
+async fn a_backup_while_writing_is_whole_and_overwrites_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let config = make_config(&store, "a").await.id;
+    let to = dir.path().join("backup.db");
+    let writing = async {
+        for id in 1..=300 {
+            store.submit(vec![submit(new_task(id, config, None))], NOW).await.unwrap();
+        }
+    };
+    let (backup, ()) = tokio::join!(store.backup(&to), writing);
+    backup.unwrap();
+    let why = store.backup(&to).await.unwrap_err().to_string();
+    assert!(why.contains("backup.db` exists"), "{why}");
+    let leftovers = fs::read_dir(dir.path()).unwrap().flatten();
+    assert!(leftovers.into_iter().all(|file| !file.file_name().to_string_lossy().contains("partial")));
+
+    fs::copy(dir.path().join("tsp.db.key"), dir.path().join("backup.db.key")).unwrap();
+    let copy = SqliteStore::open(&SqliteOptions { place: Place::File(to), ..options(dir.path()) }, NOW).unwrap();
+    assert_eq!(copy.check().await.unwrap(), Vec::<String>::new());
+    assert!(copy.book().config(config).is_some());
+    let audit = crate::ScheduleStore::audit(&*copy, NOW).await.unwrap();
+    assert_eq!(audit.open.iter().map(|(_, count)| count).sum::<i64>(), audit.accepted);
+}
+
+#[tokio::test]
+async fn other_commands_work_beside_a_serving_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = ServeLock::acquire(&dir.path().join("tsp.db")).unwrap();
+    let server = open(dir.path());
+    let beside = open(dir.path());
+    let key = crate::catalog::NewKey {
+        app: None,
+        name: "first".to_owned(),
+        scopes: vec![crate::catalog::Scope::Admin],
+        hash: [7; 32],
+        prefix: "tsp_abc".to_owned(),
+        rate_limit: None,
+        expires_at: None,
+    };
+    let made = beside.create_key(key, &Actor("cli".to_owned()), NOW).await.unwrap();
+    assert_eq!(server.key_by_hash(&[7; 32]).await.unwrap(), Some(made));
+    drop(lock);
+}
+
+#[tokio::test]
+async fn a_store_in_memory_reads_what_it_wrote() {
+    let store = SqliteStore::open(&SqliteOptions::memory(), NOW).unwrap();
+    let config = make_config(&store, "a").await.id;
+    store.submit(vec![submit(new_task(1, config, None))], NOW).await.unwrap();
+    assert!(store.task(TaskId::new(1)).await.unwrap().is_some());
+    let to = std::path::Path::new("nowhere.db");
+    assert!(matches!(store.backup(to).await, Err(StoreError::Unusable(_))));
+}

@@ -1,0 +1,128 @@
+//! Search finds what a plain look at every row finds, on every road and over page borders.
+
+use proptest::prelude::*;
+use tsp_core::task::{EndResult, Status};
+use tsp_core::{AppId, Millis};
+
+use super::*;
+use crate::RunStore as _;
+use crate::memory::MemoryStore;
+use crate::run::{Begin, Begun, Finish};
+use crate::schedule::{ScheduleStore, Want};
+use crate::search::{Order, Scope, TaskQuery};
+use crate::tasks::{Subject, TaskStore, Wish};
+use crate::Store;
+
+const TASKS: i64 = 240;
+
+/// The same rows, in every state, of three configs.
+async fn fill(store: &dyn Store) -> (AppId, Vec<ConfigId>) {
+    let by = Actor::system();
+    let new = NewApp { name: Name::new("shop").unwrap(), description: String::new(), owner: String::new() };
+    let Ok(Kept::Fresh(AppSaved::Saved(app))) = store.create_app(new, None, &by, NOW).await else {
+        panic!("no app");
+    };
+    let mut configs = Vec::new();
+    for name in ["a", "b", "c"] {
+        let save = SaveConfig { app: app.id, spec: spec(name), expected: Expected::Absent };
+        match store.save_config(save, None, &by, NOW).await {
+            Ok(Kept::Fresh(ConfigSaved::Created(config))) => configs.push(config.id),
+            other => panic!("{other:?}"),
+        }
+    }
+    let node = store.register_node("n", NOW).await.unwrap();
+    let owner = store.take_shards(node, NOW).await.unwrap();
+    for id in 1..=TASKS {
+        let config = configs[usize::try_from(id * id % 7 % 3).unwrap()];
+        let key = format!("k{}", id % 10);
+        let mut task = new_task(id, config, Some(&key));
+        task.key_slot = id;
+        task.due_at = NOW.plus(Millis::from_ms(id * 37 % 101));
+        task.created_at = NOW.plus(Millis::from_ms(id / 3));
+        store.submit(vec![submit(task)], NOW).await.unwrap();
+    }
+    let late = NOW.plus(Millis::from_secs(1));
+    let wants = configs.iter().map(|config| Want { config: *config, due_by: late, limit: 30 }).collect();
+    let claimed = store.claim(owner, wants, late).await.unwrap().tasks;
+    let begins = claimed.iter().take(70);
+    let begins =
+        begins.map(|row| Begin { id: row.id, version: row.version, row: None, token: None }).collect();
+    for (n, begun) in store.begin(node, begins, late).await.unwrap().into_iter().enumerate() {
+        let Begun::Run(row) = begun else { panic!("{begun:?}") };
+        if n % 7 == 0 {
+            continue;
+        }
+        let verdict = if n % 3 == 0 { tsp_core::Verdict::fail("no") } else { tsp_core::Verdict::done() };
+        let finish = Finish { id: row.id, attempt: 1, verdict, unit: 0.5, row: None };
+        let at = late.plus(Millis::from_ms(i64::try_from(n).unwrap() / 4));
+        store.finish(node, vec![finish], at).await.unwrap();
+    }
+    for id in (1..=TASKS).filter(|id| id % 6 == 0) {
+        let wish = if id % 4 == 0 { Wish::Pause } else { Wish::Cancel };
+        store.change(Subject::Id(TaskId::new(id)), wish, &by, late).await.unwrap();
+    }
+    (app.id, configs)
+}
+
+/// All pages of a query, one after the other.
+async fn all_ids(store: &dyn Store, mut query: TaskQuery) -> Vec<TaskId> {
+    let mut ids = Vec::new();
+    for _ in 0..2 * TASKS {
+        let page = store.search(query.clone()).await.unwrap();
+        assert!(page.tasks.len() <= query.limit);
+        ids.extend(page.tasks.iter().map(|task| task.id));
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return ids,
+        }
+    }
+    panic!("the pages never end: {query:?}");
+}
+
+fn query() -> impl Strategy<Value = (Option<usize>, TaskQuery)> {
+    let span = || proptest::option::of((0i64..110).prop_map(|ms| NOW.plus(Millis::from_ms(ms))));
+    let order = prop::sample::select(vec![Order::IdDesc, Order::IdAsc, Order::EndedDesc, Order::DueAsc]);
+    let statuses = prop::sample::subsequence(Status::ALL.to_vec(), 0..4);
+    let results = prop::sample::subsequence(EndResult::ALL.to_vec(), 0..2);
+    let key = proptest::option::weighted(0.2, 0..10);
+    let scope = proptest::option::of(0usize..3);
+    let times = (span(), span(), span(), span());
+    (scope, key, statuses, results, times, order, 1usize..40).prop_map(
+        |(scope, key, statuses, results, times, order, limit)| {
+            let query = TaskQuery {
+                scope: Scope::App(AppId::default()),
+                key: key.map(|key: i32| TaskKey::new(&format!("k{key}")).unwrap()),
+                statuses,
+                results,
+                due_from: times.0,
+                due_to: times.1,
+                created_from: times.2,
+                created_to: times.3,
+                parent: None,
+                order,
+                after: None,
+                limit,
+            };
+            (scope, query)
+        },
+    )
+}
+
+#[test]
+fn finds_what_a_plain_look_at_every_row_finds() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let plain = MemoryStore::new(16);
+    let store = SqliteStore::open(&SqliteOptions::memory(), NOW).unwrap();
+    let (plain_app, plain_configs) = runtime.block_on(fill(&plain));
+    let (app, configs) = runtime.block_on(fill(&*store));
+    let config = ProptestConfig { cases: 400, ..ProptestConfig::default() };
+    proptest!(config, |((scope, query) in query())| {
+        let within = |app: AppId, configs: &[ConfigId]| {
+            let scope = scope.map_or(Scope::App(app), |number| Scope::Config(configs[number]));
+            TaskQuery { scope, ..query.clone() }
+        };
+        let wanted = runtime.block_on(all_ids(&plain, within(plain_app, &plain_configs)));
+        let found = runtime.block_on(all_ids(&*store, within(app, &configs)));
+        prop_assert_eq!(found, wanted);
+    });
+}
