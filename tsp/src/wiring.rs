@@ -14,6 +14,8 @@ mod parts;
 mod stop;
 mod store;
 mod telemetry;
+#[cfg(test)]
+pub(crate) mod testing;
 mod web;
 mod worker;
 

@@ -116,7 +116,9 @@ impl DevClock {
             if quiet_looks == QUIET_LOOKS || quiet_since.elapsed() > QUIET_AFTER {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            if quiet_looks == 0 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         }
         Ok(())
     }
@@ -155,5 +157,53 @@ impl DevClock {
         let fires = cursors.filter_map(|cursor| Some((cursor.config, cursor.next_fire_at?)));
         let own = heads.chain(fires).filter(|(config, _)| runnable.contains(config)).map(|(_, at)| at);
         Ok(own.chain(self.store.next_deadline().await?).filter(|at| wanted(*at)).min())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use serde_json::{Value, json};
+
+    use crate::wiring::testing::TestServer;
+
+    async fn call(server: &TestServer, method: Method, path: &str, body: Value) -> Value {
+        let answer = server.client().request_json(method, path, Some(&body)).await;
+        answer.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    async fn states(server: &TestServer) -> Vec<String> {
+        let page =
+            server.client().request_json(Method::GET, "/apps/demo/tasks?order=id", None).await.unwrap();
+        let items = page["items"].as_array().cloned().unwrap_or_default();
+        items.iter().map(|task| task["state"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_due_on_the_way_happens_and_what_is_held_does_not() {
+        let server = TestServer::start().await;
+        call(&server, Method::POST, "/apps", json!({ "name": "demo" })).await;
+        let target = json!({ "type": "http", "url": format!("http://{}/dev/inbox", server.address) });
+        for (name, kind, schedule) in [
+            ("later", "delayed", Value::Null),
+            ("held", "delayed", Value::Null),
+            ("often", "cron", json!({ "type": "every", "interval": "10m" })),
+        ] {
+            let config = json!({ "name": name, "kind": kind, "target": target, "schedule": schedule });
+            call(&server, Method::POST, "/apps/demo/configs", config).await;
+        }
+        call(&server, Method::POST, "/apps/demo/configs/held/pause", json!({})).await;
+        for (config, delay) in [("later", "90m"), ("later", "25h"), ("held", "1m")] {
+            call(&server, Method::POST, "/apps/demo/tasks", json!({ "config": config, "delay": delay }))
+                .await;
+        }
+        assert_eq!(states(&server).await, ["scheduled", "scheduled", "scheduled"]);
+
+        let moved = call(&server, Method::POST, "/dev/clock", json!({ "advance": "2h" })).await;
+        assert_eq!(moved["fired"], 13, "twelve slots and one task: {moved}");
+        let states = states(&server).await;
+        assert_eq!(states[..3], ["ended", "scheduled", "scheduled"]);
+        assert!(states[3..].iter().all(|state| state == "ended"), "{states:?}");
+        server.stop().await;
     }
 }

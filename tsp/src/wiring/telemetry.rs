@@ -61,6 +61,11 @@ fn install_recorder() -> Result<PrometheusHandle> {
 }
 
 impl Metrics {
+    #[cfg(test)]
+    pub(super) fn of(handle: PrometheusHandle) -> Self {
+        Self(handle)
+    }
+
     pub(super) fn handle(&self) -> PrometheusHandle {
         self.0.clone()
     }

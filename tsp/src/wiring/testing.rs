@@ -1,0 +1,61 @@
+//! A whole server within a test, on a store in memory: what `serve` starts, without signals and output.
+
+use std::net::SocketAddr;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tsp_client::Client;
+
+use super::clock::ServerClock;
+use super::fetcher::{RunningFetcher, start_fetcher};
+use super::parts::Parts;
+use super::telemetry::Metrics;
+use super::web::{RunningWeb, start_web};
+use super::worker::{RunningWorker, start_worker};
+use crate::environment::Environment;
+use crate::settings::Settings;
+
+/// Stopped by [`TestServer::stop`]; a test that fails leaves it to the end of the process.
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    parts: Parts,
+    web: RunningWeb,
+    fetcher: RunningFetcher,
+    worker: RunningWorker,
+    background: CancellationToken,
+}
+
+impl TestServer {
+    /// With a virtual clock, so that it needs no key.
+    pub(crate) async fn start() -> Self {
+        let environment = Environment::of(&[
+            ("TSP__WEB__LISTEN", "127.0.0.1:0"),
+            ("TSP__STORE__URL", "sqlite::memory:"),
+            ("TSP__WORKER__HTTP__ALLOW_NETWORKS", "127.0.0.0/8"),
+        ]);
+        let settings = Settings::load(None, &environment, &[]).expect("the settings are sound");
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = super::listen(settings.web.listen).expect("a free port");
+        let parts = Parts::open(&settings, ServerClock::virtual_()).await.expect("a store in memory");
+        let (tracker, background) = (TaskTracker::new(), CancellationToken::new());
+        let fetcher = start_fetcher(&parts, &settings, &tracker, &background).expect("the fetcher starts");
+        let worker = start_worker(&parts, &settings).expect("the worker starts");
+        let metrics = Metrics::of(PrometheusBuilder::new().build_recorder().handle());
+        let web = start_web(&parts, &settings, listener, &metrics).expect("the API starts");
+        parts.readiness.set_ready();
+        Self { address: web.address, parts, web, fetcher, worker, background }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::builder(format!("http://{}", self.address)).build().expect("a loopback address")
+    }
+
+    pub(crate) async fn stop(self) {
+        self.web.stop().await;
+        self.fetcher.stop().await;
+        self.worker.stop().await;
+        self.background.cancel();
+        self.parts.store.close().await;
+    }
+}
