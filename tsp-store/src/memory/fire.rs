@@ -1,7 +1,8 @@
 //! A step of one schedule.
 
+use tsp_core::Timestamp;
 use tsp_core::schedule::{Overlap, OverlapDecision, overlap_decision};
-use tsp_core::task::Task;
+use tsp_core::task::{Origin, Task};
 
 use super::ledger::Occurrence;
 use super::state::State;
@@ -56,24 +57,34 @@ impl State {
         }
         match overlap_decision(overlap, self.has_open(step), step.cursor.waiting) {
             OverlapDecision::Make => self.make(step, slot),
-            OverlapDecision::Skip => step.skipped += 1,
+            OverlapDecision::Skip => self.skip(step, at, slot.late),
             OverlapDecision::Wait => {
-                // The one that waited gives way, and runs no more.
-                step.skipped += usize::from(step.cursor.waiting.is_some());
-                step.cursor.waiting = Some(at);
+                if let Some(before) = step.cursor.waiting.replace(at) {
+                    // The one that waited gives way, and runs no more.
+                    self.skip(step, before, slot.late);
+                }
             }
         }
     }
 
-    /// A cron config's tasks come from occurrences only, so an open one is an open occurrence.
+    /// Whether a task of the schedule, or one run by hand, has not ended.
     fn has_open(&self, step: &Step) -> bool {
-        self.rows.open_of(step.cursor.config).next().is_some()
+        self.rows.open_of(step.cursor.config).any(|task| task.origin != Origin::Submit)
+    }
+
+    /// Records a slot that overlap leaves out.
+    fn skip(&mut self, step: &mut Step, execute_at: Timestamp, late: bool) {
+        let config = step.cursor.config;
+        let skipped = Occurrence { config, execute_at, task: None, late };
+        if self.occurrences.insert((config, execute_at), skipped).is_none() {
+            step.skipped += 1;
+        }
     }
 
     fn make(&mut self, step: &mut Step, slot: SlotTask) {
         let SlotTask { mut task, late } = slot;
         let config = step.cursor.config;
-        let guard = Occurrence { config, execute_at: task.execute_at, task: task.id, late };
+        let guard = Occurrence { config, execute_at: task.execute_at, task: Some(task.id), late };
         if self.occurrences.contains_key(&(config, task.execute_at)) {
             return;
         }

@@ -35,8 +35,8 @@ impl Ledger {
 pub struct Occurrence {
     pub config: ConfigId,
     pub execute_at: Timestamp,
-    /// The task that was made for it.
-    pub task: TaskId,
+    /// The task that was made for it; none when overlap left it out.
+    pub task: Option<TaskId>,
     /// Made beyond the misfire grace.
     pub late: bool,
 }

@@ -43,3 +43,17 @@ fn a_read_with_a_fault_is_only_unavailable() {
     store.clear_faults();
     assert!(now(store.audit_log(1)).is_ok());
 }
+
+mod conformance {
+    use std::sync::Arc;
+
+    use crate::Store;
+    use crate::conformance::Made;
+    use crate::memory::MemoryStore;
+
+    async fn make() -> Made {
+        Made::from(Arc::new(MemoryStore::new(8)) as Arc<dyn Store>)
+    }
+
+    crate::conformance_tests!(make);
+}

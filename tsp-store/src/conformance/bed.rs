@@ -1,0 +1,364 @@
+//! What every case stands on: a store with one app and one owner, ids, and the usual steps of a task, each
+//! panicking with its name when the store refuses it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tsp_core::config::{
+    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
+    TaskConfig, Timeouts, Visibility,
+};
+use tsp_core::key::{key_shard, keyless_shard};
+use tsp_core::outcome::{Outcome, Verdict};
+use tsp_core::retry::{Backoff, RetryPolicy};
+use tsp_core::schedule::{Every, Schedule, Trigger};
+use tsp_core::task::{NewTask, Origin, Status, Task, TaskExtra, TokenHash};
+use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
+
+use crate::Store;
+use crate::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
+use crate::idempotency::Kept;
+use crate::run::{Begin, Begun, Finish, Finished};
+use crate::schedule::{Cursor, Owner, Want};
+use crate::tasks::{Actor, Changed, Subject, Submit, Submitted, Wish};
+
+/// When every case begins.
+pub const T0: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+/// The token of every begin that has one.
+pub(super) const TOKEN: TokenHash = [7; 32];
+/// How long an async task may take to complete.
+pub(super) const DEADLINE: Millis = Millis::from_mins(15);
+
+/// [`T0`] plus this many seconds.
+pub(super) const fn at(seconds: i64) -> Timestamp {
+    T0.plus(Millis::from_secs(seconds))
+}
+
+pub(super) fn by() -> Actor {
+    Actor("key:17".to_owned())
+}
+
+pub(super) fn name(text: &str) -> Name {
+    Name::new(text).unwrap_or_else(|why| panic!("`{text}` is no name: {why}"))
+}
+
+pub(super) fn key(text: &str) -> TaskKey {
+    TaskKey::new(text).unwrap_or_else(|why| panic!("`{text}` is no key: {why}"))
+}
+
+/// A row as far as the contract goes. A store may keep the excerpt of a single successful attempt in the
+/// row or elsewhere, and an `extra` that says nothing may come back as none.
+pub(super) fn plain(task: &Task) -> Task {
+    let mut task = task.clone();
+    if let Some(extra) = &mut task.extra {
+        extra.excerpt = None;
+    }
+    task.extra = task.extra.filter(|extra| **extra != TaskExtra::default());
+    task
+}
+
+#[track_caller]
+pub(super) fn assert_same(left: &Task, right: &Task, what: &str) {
+    assert_eq!(plain(left), plain(right), "{what}");
+}
+
+/// A delayed, async config with three attempts, a minute apart.
+pub(super) fn spec(config: &str) -> ConfigSpec {
+    let target = HttpTarget {
+        method: "POST".to_owned(),
+        url: "http://orders.internal/close".to_owned(),
+        headers: BTreeMap::from([("X-A".to_owned(), "b".to_owned())]),
+        secret_headers: BTreeMap::new(),
+    };
+    ConfigSpec {
+        name: name(config),
+        kind: Kind::Delayed,
+        description: "closes orders".to_owned(),
+        owner: "trade".to_owned(),
+        labels: BTreeMap::from([("team".to_owned(), "trade".to_owned())]),
+        target: Target::Http(Arc::new(target)),
+        schedule: None,
+        retry: RetryPolicy {
+            max_attempts: 3,
+            backoff: Backoff::List(vec![Millis::from_mins(1)]),
+            jitter: 0.0,
+            max_age: None,
+            non_retryable_status: vec![422],
+        },
+        timeout: Timeouts::default(),
+        asynchronous: AsyncPolicy { enabled: true, deadline: DEADLINE },
+        payload: None,
+        priority: PRIORITY_DEFAULT,
+        queue: name("default"),
+        group: name("default"),
+        span: 0,
+        on_duplicate_key: OnDuplicateKey::Ignore,
+        expire_after: None,
+        retention: RETENTION_DEFAULT,
+        visibility: Visibility::App,
+        signing_secrets: Vec::new(),
+        enabled: true,
+    }
+}
+
+/// A config that fires every ten seconds.
+pub(super) fn cron_spec(config: &str) -> ConfigSpec {
+    let every = Every { interval: Millis::from_secs(10), anchor: T0 };
+    ConfigSpec {
+        kind: Kind::Cron,
+        schedule: Some(Schedule::new(Trigger::Every(every))),
+        span: 1,
+        ..spec(config)
+    }
+}
+
+/// The store under test and what the cases share.
+pub struct Bed {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) app: AppId,
+    pub(super) node: NodeId,
+    pub(super) owner: Owner,
+    ids: Mutex<IdGenerator>,
+}
+
+impl std::fmt::Debug for Bed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bed").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+impl Bed {
+    /// Makes an app `trade` in the empty store, and a node that owns all shards.
+    pub async fn new(store: Arc<dyn Store>) -> Self {
+        let node = store.register_node("bed", T0).await.expect("register_node");
+        let owner = store.take_shards(node, T0).await.expect("take_shards");
+        let ids = Mutex::new(IdGenerator::new(5, T0.minus(Millis::from_secs(1)), Timestamp::MAX));
+        let mut bed = Self { store, app: AppId::default(), node, owner, ids };
+        bed.app = bed.make_app("trade").await;
+        bed
+    }
+
+    pub(super) async fn make_app(&self, app: &str) -> AppId {
+        let new = NewApp { name: name(app), description: String::new(), owner: String::new() };
+        match self.store.create_app(new, None, &by(), T0).await.expect("create_app") {
+            Kept::Fresh(AppSaved::Saved(app)) => app.id,
+            other => panic!("a new app must be saved: {other:?}"),
+        }
+    }
+
+    /// A config of `app` as [`spec`] has it.
+    pub(super) async fn config(&self, config: &str) -> Arc<TaskConfig> {
+        self.config_of(spec(config)).await
+    }
+
+    pub(super) async fn config_of(&self, spec: ConfigSpec) -> Arc<TaskConfig> {
+        match self.save_config(spec, Expected::Absent, T0).await {
+            ConfigSaved::Created(config) => config,
+            other => panic!("a new config must be created: {other:?}"),
+        }
+    }
+
+    pub(super) async fn save_config(
+        &self,
+        spec: ConfigSpec,
+        expected: Expected,
+        now: Timestamp,
+    ) -> ConfigSaved {
+        let save = SaveConfig { app: self.app, spec, expected };
+        match self.store.save_config(save, None, &by(), now).await.expect("save_config") {
+            Kept::Fresh(saved) => saved,
+            other => panic!("no key was given, so no answer can be kept: {other:?}"),
+        }
+    }
+
+    pub(super) async fn hold(&self, config: ConfigId, hold: Hold) -> Arc<TaskConfig> {
+        match self.store.hold_config(config, hold, &by(), T0).await.expect("hold_config") {
+            ConfigSaved::Updated(config) => config,
+            other => panic!("a hold must update the config: {other:?}"),
+        }
+    }
+
+    pub(super) fn id(&self, shard: ShardId) -> TaskId {
+        self.ids.lock().next(shard, T0).expect("the slot of the bed never ends")
+    }
+
+    /// A task that is not yet submitted, on the home shard of its key.
+    pub(super) fn new_task(
+        &self,
+        config: &TaskConfig,
+        key: Option<&str>,
+        execute_at: Timestamp,
+    ) -> Box<Task> {
+        let span = config.spec.span;
+        let shard = match key {
+            Some(key) => key_shard(config.id, key, span, self.store.shards()),
+            None => keyless_shard(config.id, execute_at.ms().unsigned_abs(), span, self.store.shards()),
+        };
+        let new = NewTask {
+            id: self.id(shard),
+            config: config.id,
+            key: key.map(self::key),
+            execute_at,
+            payload: Some(Bytes::from_static(br#"{"order": 42}"#)),
+            expire_after: None,
+            origin: Origin::Submit,
+            extra: None,
+        };
+        Box::new(Task::new(new, T0))
+    }
+
+    pub(super) async fn submit(&self, task: Box<Task>, on_duplicate: OnDuplicateKey) -> Submitted {
+        let submit = Submit { task, on_duplicate, own_payload: true, keep: None };
+        let mut answers = self.store.submit(vec![submit], T0).await.expect("submit");
+        assert_eq!(answers.len(), 1, "one submit has one answer");
+        match answers.remove(0) {
+            Kept::Fresh(answer) => answer,
+            other => panic!("no key was given, so no answer can be kept: {other:?}"),
+        }
+    }
+
+    /// A new task, which must be created.
+    pub(super) async fn create(&self, task: Box<Task>) -> Task {
+        match self.submit(task, OnDuplicateKey::Ignore).await {
+            Submitted::Created(task) => *task,
+            other => panic!("a new task must be created: {other:?}"),
+        }
+    }
+
+    /// A new task without a key that is due at [`T0`].
+    pub(super) async fn scheduled(&self, config: &TaskConfig) -> Task {
+        self.create(self.new_task(config, None, T0)).await
+    }
+
+    /// Claims exactly this task, the only one of its config that is due.
+    pub(super) async fn claim(&self, task: &Task, now: Timestamp) -> Task {
+        let want = Want { config: task.config, due_by: now, limit: 10 };
+        let claimed = self.store.claim(self.owner, vec![want], now).await.expect("claim");
+        let found = claimed.tasks.into_iter().find(|claimed| claimed.id == task.id);
+        *found.unwrap_or_else(|| {
+            panic!("task {} is due at {} and was not claimed at {now}", task.id, task.due_at)
+        })
+    }
+
+    pub(super) async fn queued(&self, config: &TaskConfig) -> Task {
+        let task = self.scheduled(config).await;
+        self.claim(&task, T0).await
+    }
+
+    pub(super) async fn begin_as(&self, node: NodeId, begin: Begin, now: Timestamp) -> Begun {
+        let mut answers = self.store.begin(node, vec![begin], now).await.expect("begin");
+        assert_eq!(answers.len(), 1, "one message has one answer");
+        answers.remove(0)
+    }
+
+    /// Begins a claimed task with [`TOKEN`].
+    pub(super) async fn begin(&self, task: &Task, now: Timestamp) -> Task {
+        match self.begin_as(self.node, message(task), now).await {
+            Begun::Run(task) => *task,
+            other => panic!("task {} is claimed and due and must run: {other:?}", task.id),
+        }
+    }
+
+    pub(super) async fn executing(&self, config: &TaskConfig) -> Task {
+        let task = self.queued(config).await;
+        self.begin(&task, T0).await
+    }
+
+    pub(super) async fn finish_as(&self, node: NodeId, finish: Finish, now: Timestamp) -> Finished {
+        let mut answers = self.store.finish(node, vec![finish], now).await.expect("finish");
+        assert_eq!(answers.len(), 1, "one outcome has one answer");
+        answers.remove(0)
+    }
+
+    pub(super) async fn finish(&self, task: &Task, verdict: Verdict, now: Timestamp) -> Task {
+        match self.finish_as(self.node, outcome(task, verdict), now).await {
+            Finished::Saved(task) => *task,
+            Finished::TooLate => panic!("attempt {} of task {} is open", task.attempt, task.id),
+        }
+    }
+
+    pub(super) async fn awaiting(&self, config: &TaskConfig) -> Task {
+        let task = self.executing(config).await;
+        self.finish(&task, Verdict::new(Outcome::Accepted, "accepted"), T0).await
+    }
+
+    pub(super) async fn ended(&self, config: &TaskConfig) -> Task {
+        let task = self.executing(config).await;
+        self.finish(&task, Verdict::done().with_status(200), at(1)).await
+    }
+
+    pub(super) async fn change(&self, id: TaskId, wish: Wish, now: Timestamp) -> Changed {
+        self.store.change(Subject::Id(id), wish, &by(), now).await.expect("change")
+    }
+
+    /// A change that must be made.
+    pub(super) async fn changed(&self, id: TaskId, wish: Wish, now: Timestamp) -> Task {
+        match self.change(id, wish.clone(), now).await {
+            Changed::Done { task, .. } => *task,
+            other => panic!("{wish:?} of task {id} must be done: {other:?}"),
+        }
+    }
+
+    /// A task that stands there.
+    pub(super) async fn in_state(&self, config: &TaskConfig, status: Status) -> Task {
+        let task = match status {
+            Status::Scheduled => self.scheduled(config).await,
+            Status::Queued => self.queued(config).await,
+            Status::Executing => self.executing(config).await,
+            Status::Paused => {
+                let task = self.scheduled(config).await;
+                self.changed(task.id, Wish::Pause, T0).await
+            }
+            Status::Awaiting => self.awaiting(config).await,
+            Status::Ended => self.ended(config).await,
+        };
+        assert_eq!(task.status, status);
+        task
+    }
+
+    /// One task in each state; the one at 0 comes last, or the claims of the others would take it along.
+    pub(super) async fn one_in_each_state(&self, config: &TaskConfig) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        for status in Status::ALL.into_iter().rev() {
+            tasks.push(self.in_state(config, status).await);
+        }
+        tasks
+    }
+
+    /// The row as the store holds it, open or ended.
+    pub(super) async fn stored(&self, id: TaskId) -> Task {
+        let task = self.store.task(id).await.expect("task");
+        task.unwrap_or_else(|| panic!("task {id} must be found"))
+    }
+
+    /// The store must hold exactly this row.
+    pub(super) async fn check_stored(&self, task: &Task) {
+        assert_same(&self.stored(task.id).await, task, "the row that was answered is the row that is stored");
+    }
+
+    pub(super) async fn cursor(&self, config: ConfigId) -> Cursor {
+        let cursors = self.store.cursors().await.expect("cursors");
+        let found = cursors.into_iter().find(|cursor| cursor.config == config);
+        found.unwrap_or_else(|| panic!("config {config} must have a cursor"))
+    }
+
+    /// `accepted = open + ended`: no task vanishes and none appears.
+    pub async fn check_sums(&self) {
+        let audit = self.store.audit(at(0)).await.expect("audit");
+        let open: i64 = audit.open.iter().map(|(_, count)| count).sum();
+        assert_eq!(audit.accepted, open + audit.ended, "accepted = open + ended must hold: {audit:?}");
+    }
+}
+
+/// The message of a claimed task, its row with it.
+pub(super) fn message(task: &Task) -> Begin {
+    Begin { id: task.id, version: task.version, row: Some(Box::new(task.clone())), token: Some(TOKEN) }
+}
+
+/// The outcome of a begun task, its row with it.
+pub(super) fn outcome(task: &Task, verdict: Verdict) -> Finish {
+    let row = Some(Box::new(task.clone()));
+    Finish { id: task.id, attempt: task.attempt, verdict, unit: 0.5, row }
+}

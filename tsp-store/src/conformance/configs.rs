@@ -1,0 +1,199 @@
+//! Configs: versions, holds, and what the book shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tsp_core::config::{HttpTarget, Kind, Secret, Target, Visibility};
+use tsp_core::retry::Backoff;
+use tsp_core::schedule::{CronSpec, Misfire, MisfirePolicy, Overlap, Schedule, Trigger};
+use tsp_core::{AppId, ConfigId, Millis, Timestamp};
+
+use super::bed::{Bed, T0, at, by, cron_spec, name, spec};
+use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use crate::idempotency::Kept;
+use crate::tasks::Wish;
+
+/// As written, with its first version, in the book at once.
+pub(super) async fn a_new_config_is_in_the_book(bed: &Bed) {
+    let seq = bed.store.book().seq();
+    let saved = bed.save_config(spec("close-order"), Expected::Absent, at(3)).await;
+    let ConfigSaved::Created(config) = saved else { panic!("a new config must be created: {saved:?}") };
+    assert_eq!((config.version, config.app_id, config.app.as_str()), (1, bed.app, "trade"));
+    assert_eq!((config.created_at, config.updated_at, &config.paused), (at(3), at(3), &None));
+    assert_eq!(config.spec, spec("close-order"));
+    let book = bed.store.book();
+    assert_eq!(book.config(config.id), Some(config.clone()));
+    assert_eq!(book.find_config(bed.app, &name("close-order")), Some(config));
+    assert!(book.seq() > seq, "each change of a config has the next number");
+}
+
+/// Every field of a spec survives a replacement of everything by something else.
+pub(super) async fn every_field_is_kept(bed: &Bed) {
+    let mut full = cron_spec("nightly");
+    let cron = CronSpec::parse("0 30 2 ? * MON-FRI", None, "Asia/Shanghai").expect("a good expression");
+    full.schedule = Some(Schedule {
+        start_at: Some(T0),
+        end_at: Some(at(1_000_000)),
+        misfire: Misfire { policy: MisfirePolicy::FireAll { max: 7 }, grace: Millis::from_mins(3) },
+        overlap: Overlap::QueueOne,
+        ..Schedule::new(Trigger::Cron(cron))
+    });
+    full.target = Target::Http(Arc::new(HttpTarget {
+        method: "PUT".to_owned(),
+        url: "https://例え.jp/x?y=1".to_owned(),
+        headers: BTreeMap::from([("A".to_owned(), "ü".to_owned())]),
+        secret_headers: BTreeMap::from([("Authorization".to_owned(), Secret::new("Bearer 1"))]),
+    }));
+    full.retry.backoff =
+        Backoff::Exponential { initial: Millis::from_ms(1), factor: 1.5, max: Millis::from_days(1) };
+    full.retry.max_age = Some(Millis::from_days(2));
+    full.retry.jitter = 0.25;
+    full.payload = Some(Bytes::from_static(b"{\"a\" :  1}"));
+    full.priority = 4;
+    full.queue = name("slow");
+    full.group = name("batch");
+    full.expire_after = Some(Millis::from_secs(9));
+    full.visibility = Visibility::Public;
+    full.signing_secrets = vec![Secret::new("whsec_new"), Secret::new("whsec_old")];
+    full.asynchronous.enabled = false;
+    let config = bed.config_of(full.clone()).await;
+    assert_eq!(config.spec, full);
+    bed.save_config(cron_spec("nightly"), Expected::Any, T0).await;
+    assert_eq!(bed.store.book().config(config.id).expect("it is there").spec, cron_spec("nightly"));
+    bed.save_config(full.clone(), Expected::Any, T0).await;
+    assert_eq!(bed.store.book().config(config.id).expect("it is there").spec, full);
+}
+
+/// What must be true of the stored one (`If-Match`).
+pub(super) async fn a_save_is_made_only_of_the_expected_version(bed: &Bed) {
+    let missing = bed.save_config(spec("close-order"), Expected::Version(1), T0).await;
+    assert_eq!(missing, ConfigSaved::NotFound);
+    let config = bed.config("close-order").await;
+    let again = bed.save_config(spec("close-order"), Expected::Absent, T0).await;
+    assert_eq!(again, ConfigSaved::AlreadyExists);
+    let changed = || {
+        let mut spec = spec("close-order");
+        "changed".clone_into(&mut spec.description);
+        spec
+    };
+    let stale = bed.save_config(changed(), Expected::Version(9), T0).await;
+    assert_eq!(stale, ConfigSaved::VersionMismatch { version: 1 });
+    assert_eq!(bed.store.book().config(config.id), Some(config.clone()), "a refused save changes nothing");
+    for (expected, version) in [(Expected::Version(1), 2), (Expected::Any, 3)] {
+        let saved = bed.save_config(changed(), expected, at(5)).await;
+        let ConfigSaved::Updated(updated) = saved else { panic!("{expected:?} holds: {saved:?}") };
+        assert_eq!((updated.id, updated.version, updated.updated_at), (config.id, version, at(5)));
+        assert_eq!((updated.created_at, updated.spec.description.as_str()), (T0, "changed"));
+        assert_eq!(bed.store.book().config(config.id), Some(updated));
+    }
+}
+
+pub(super) async fn a_kind_never_changes(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let saved = bed.save_config(cron_spec("close-order"), Expected::Any, T0).await;
+    assert_eq!(saved, ConfigSaved::KindChanged);
+    assert_eq!(bed.store.book().config(config.id).map(|config| config.spec.kind), Some(Kind::Delayed));
+    assert!(bed.store.cursors().await.expect("cursors").is_empty());
+}
+
+/// In an app that is not there nothing is saved.
+pub(super) async fn an_unknown_app_or_config_is_not_found(bed: &Bed) {
+    let save = SaveConfig { app: AppId::new(999), spec: spec("close-order"), expected: Expected::Any };
+    let saved = bed.store.save_config(save, None, &by(), T0).await.expect("save_config");
+    assert_eq!(saved, Kept::Fresh(ConfigSaved::NotFound));
+    let nobody = ConfigId::new(999);
+    let held = bed.store.hold_config(nobody, Hold::Resume, &by(), T0).await.expect("hold_config");
+    assert_eq!(held, ConfigSaved::NotFound);
+    let deleted = bed.store.delete_config(nobody, Expected::Any, &by(), T0).await.expect("delete_config");
+    assert_eq!(deleted, Deleted::NotFound);
+}
+
+/// Each hold is a change: the version rises, and who paused it when and why is kept.
+pub(super) async fn holding_and_letting_go_are_changes(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let note = Some("receiver is down — 停".to_owned());
+    let hold = async |hold, now: Timestamp| {
+        let saved = bed.store.hold_config(config.id, hold, &by(), now).await.expect("hold_config");
+        let ConfigSaved::Updated(saved) = saved else { panic!("a hold must update the config: {saved:?}") };
+        assert_eq!(bed.store.book().config(config.id), Some(saved.clone()), "in the book before the answer");
+        saved
+    };
+    let paused = hold(Hold::Pause { note: note.clone() }, at(1)).await;
+    assert!(!paused.runnable());
+    let by_whom = paused.paused.clone().expect("it is paused");
+    assert_eq!((by_whom.by, by_whom.at, by_whom.note), (by().0, at(1), note));
+    assert_eq!((paused.version, paused.updated_at), (2, at(1)));
+    // A replacement of the spec does not let go.
+    let saved = bed.save_config(spec("close-order"), Expected::Any, at(2)).await;
+    assert!(matches!(&saved, ConfigSaved::Updated(config) if config.paused.is_some()), "{saved:?}");
+    let resumed = hold(Hold::Resume, at(3)).await;
+    assert_eq!((resumed.version, &resumed.paused), (4, &None));
+    let disabled = hold(Hold::Disable, at(4)).await;
+    assert!(!disabled.spec.enabled && !disabled.runnable());
+    let enabled = hold(Hold::Enable, at(5)).await;
+    assert!(enabled.runnable());
+    assert_eq!((enabled.version, &enabled.spec), (6, &config.spec));
+}
+
+/// Not while open tasks are left; ended ones do not hinder.
+pub(super) async fn a_config_with_open_tasks_is_not_deleted(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    bed.one_in_each_state(&config).await;
+    let delete = async |expected| {
+        bed.store.delete_config(config.id, expected, &by(), T0).await.expect("delete_config")
+    };
+    assert_eq!(delete(Expected::Any).await, Deleted::InUse(5));
+    let open = bed.store.cancel_open(config.id, 100, &by(), T0).await.expect("cancel_open");
+    assert_eq!(open.left, 1, "one is executing");
+    assert_eq!(delete(Expected::Any).await, Deleted::InUse(1));
+    let running = bed.store.executing(bed.node).await.expect("executing");
+    bed.store.lose(bed.owner, vec![(running[0].0, bed.node)], T0).await.expect("lose");
+    assert_eq!(delete(Expected::Version(9)).await, Deleted::VersionMismatch);
+    assert_eq!(delete(Expected::Version(1)).await, Deleted::Deleted);
+    assert_eq!(bed.store.book().config(config.id), None);
+    assert_eq!(bed.store.book().find_config(bed.app, &name("close-order")), None);
+    assert_eq!(delete(Expected::Any).await, Deleted::NotFound);
+}
+
+/// Its successor of the same name is another config: no old task is its own.
+pub(super) async fn an_id_is_never_used_again(bed: &Bed) {
+    let first = bed.config("close-order").await;
+    let task = bed.create(bed.new_task(&first, Some("order-42"), T0)).await;
+    bed.changed(task.id, Wish::Cancel, T0).await;
+    bed.store.delete_config(first.id, Expected::Any, &by(), T0).await.expect("delete_config");
+    let second = bed.config("close-order").await;
+    assert_ne!(first.id, second.id);
+    let key = super::bed::key("order-42");
+    assert_eq!(bed.store.task_by_key(second.id, &key).await.expect("task_by_key"), None);
+}
+
+/// A config with a schedule has a cursor, from its first save to its end.
+pub(super) async fn a_schedule_has_a_cursor(bed: &Bed) {
+    bed.config("plain").await;
+    assert!(bed.store.cursors().await.expect("cursors").is_empty(), "no schedule, no cursor");
+    let config = bed.config_of(cron_spec("nightly")).await;
+    let cursor = bed.cursor(config.id).await;
+    assert_eq!((cursor.next_fire_at, cursor.config_version), (None, 0), "left for the fetcher to compute");
+    assert_eq!((cursor.waiting, cursor.missed), (None, 0));
+    bed.save_config(cron_spec("nightly"), Expected::Any, T0).await;
+    bed.hold(config.id, Hold::Pause { note: None }).await;
+    assert_eq!(bed.cursor(config.id).await, cursor, "an edit leaves it to be recomputed");
+    bed.store.delete_config(config.id, Expected::Any, &by(), T0).await.expect("delete_config");
+    assert!(bed.store.cursors().await.expect("cursors").is_empty());
+}
+
+pub(super) async fn config_deeds_are_in_the_audit_log(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    bed.store.hold_config(config.id, Hold::Pause { note: None }, &by(), at(1)).await.expect("hold_config");
+    bed.store.delete_config(config.id, Expected::Any, &by(), at(2)).await.expect("delete_config");
+    bed.save_config(spec("x"), Expected::Version(1), at(3)).await;
+    let log = bed.store.audit_log(3).await.expect("audit_log");
+    let brief: Vec<_> =
+        log.iter().map(|entry| (entry.action.as_str(), entry.subject.as_str(), entry.at)).collect();
+    let subject = "trade/close-order";
+    assert_eq!(
+        brief,
+        [("config.delete", subject, at(2)), ("config.pause", subject, at(1)), ("config.create", subject, T0)]
+    );
+}

@@ -1,0 +1,94 @@
+//! Replay: an ended task again, with its id, its history and its key.
+
+use tsp_core::config::OnDuplicateKey;
+use tsp_core::outcome::Verdict;
+use tsp_core::task::{EndResult, Status};
+
+use super::bed::{Bed, T0, at, by};
+use crate::catalog::Expected;
+use crate::schedule::Head;
+use crate::tasks::{Changed, Submitted, Wish};
+
+/// The row moves back from history; attempt numbers go on.
+pub(super) async fn a_replayed_task_runs_again_under_its_id(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let ended = bed.ended(&config).await;
+    let open = bed.changed(ended.id, Wish::Replay, at(9)).await;
+    assert_eq!((open.id, open.status, open.due_at), (ended.id, Status::Scheduled, at(9)));
+    assert_eq!((open.result, open.ended_at, open.attempt), (None, None, 1));
+    assert_eq!((&open.payload, open.created_at), (&ended.payload, ended.created_at));
+    bed.check_stored(&open).await;
+    assert_eq!(bed.store.heads().await.expect("heads"), [Head { config: config.id, due_at: at(9) }]);
+    bed.check_sums().await;
+    let begun = bed.begin(&bed.claim(&open, at(9)).await, at(9)).await;
+    assert_eq!(begun.attempt, 2);
+    let again = bed.finish(&begun, Verdict::fail("x"), at(10)).await;
+    assert_eq!(again.result, Some(EndResult::Failed));
+    bed.check_stored(&again).await;
+}
+
+/// Cancelled, expired, failed: each can be replayed, and its key finds it again.
+pub(super) async fn a_replayed_task_takes_its_key_back(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let task = bed.create(bed.new_task(&config, Some("order-42"), T0)).await;
+    bed.changed(task.id, Wish::Cancel, T0).await;
+    let open = bed.changed(task.id, Wish::Replay, at(1)).await;
+    assert_eq!(open.key_slot, 0, "it is the canonical one again");
+    let answer = bed.submit(bed.new_task(&config, Some("order-42"), T0), OnDuplicateKey::Ignore).await;
+    assert!(matches!(answer, Submitted::Existing(ref task) if task.id == open.id), "{answer:?}");
+}
+
+/// While another open task holds the key it is refused, and nothing changes.
+pub(super) async fn a_key_in_use_refuses_a_replay(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let first = bed.create(bed.new_task(&config, Some("order-42"), T0)).await;
+    let ended = bed.changed(first.id, Wish::Cancel, T0).await;
+    let second = bed.create(bed.new_task(&config, Some("order-42"), at(60))).await;
+    let answer = bed.change(first.id, Wish::Replay, at(1)).await;
+    assert_eq!(answer, Changed::KeyInUse { holder: second.id });
+    bed.check_stored(&ended).await;
+    bed.check_stored(&second).await;
+    bed.changed(second.id, Wish::Cancel, at(1)).await;
+    bed.changed(first.id, Wish::Replay, at(1)).await;
+}
+
+/// One that was added beside the canonical one stands beside it again.
+pub(super) async fn an_added_task_is_replayed_beside(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let first = bed.create(bed.new_task(&config, Some("order-42"), T0)).await;
+    let Submitted::Created(second) =
+        bed.submit(bed.new_task(&config, Some("order-42"), T0), OnDuplicateKey::Add).await
+    else {
+        panic!("`add` always creates");
+    };
+    bed.changed(second.id, Wish::Cancel, T0).await;
+    let open = bed.changed(second.id, Wish::Replay, at(1)).await;
+    assert_eq!(open.key_slot, second.id.get());
+    bed.check_stored(&first).await;
+}
+
+/// A task whose shard is no longer its key's home is replayed beside (DESIGN.md section 5.4).
+pub(super) async fn a_task_away_from_home_is_replayed_beside(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let mut new = bed.new_task(&config, Some("order-42"), T0);
+    let away = (new.id.shard().get() + 1) % bed.store.shards();
+    new.id = bed.id(tsp_core::ShardId::new(away).expect("below the number of shards"));
+    let task = bed.create(new).await;
+    bed.changed(task.id, Wish::Cancel, T0).await;
+    let open = bed.changed(task.id, Wish::Replay, at(1)).await;
+    assert_eq!(open.key_slot, open.id.get(), "it is not canonical");
+    bed.check_stored(&open).await;
+    let fresh = bed.create(bed.new_task(&config, Some("order-42"), T0)).await;
+    assert_eq!(fresh.key_slot, 0, "the key is free");
+}
+
+/// A task of a config that is gone opens no more.
+pub(super) async fn a_task_of_a_deleted_config_stays_ended(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let ended = bed.ended(&config).await;
+    bed.store.delete_config(config.id, Expected::Any, &by(), at(2)).await.expect("delete_config");
+    let answer = bed.change(ended.id, Wish::Replay, at(3)).await;
+    assert!(!matches!(answer, Changed::Done { .. }), "{answer:?}");
+    let audit = bed.store.audit(at(3)).await.expect("audit");
+    assert_eq!(audit.open.iter().map(|(_, count)| count).sum::<i64>(), 0, "{audit:?}");
+}
