@@ -135,7 +135,7 @@ fn submit(task: Box<Task>) -> Submit {
     Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
 }
 
-async fn insert(store: &SqliteStore, rows: Vec<Box<Task>>) -> Result<(), Failure> {
+async fn insert(store: &SqliteStore, rows: impl IntoIterator<Item = Box<Task>>) -> Result<(), Failure> {
     let mut rows = rows.into_iter();
     loop {
         let batch: Vec<Submit> = rows.by_ref().take(1_000).map(submit).collect();
@@ -182,7 +182,7 @@ async fn claim_batch(
 async fn begin_batch(
     store: &SqliteStore,
     node: NodeId,
-    rows: Vec<Box<Task>>,
+    rows: impl IntoIterator<Item = Box<Task>>,
 ) -> Result<Vec<Box<Task>>, Failure> {
     let batch = rows
         .into_iter()
@@ -198,7 +198,11 @@ async fn begin_batch(
     Ok(begun)
 }
 
-async fn finish_batch(store: &SqliteStore, node: NodeId, rows: Vec<Box<Task>>) -> Result<(), Failure> {
+async fn finish_batch(
+    store: &SqliteStore,
+    node: NodeId,
+    rows: impl IntoIterator<Item = Box<Task>>,
+) -> Result<(), Failure> {
     let verdict = Verdict::done().with_status(200);
     let finish = |row: Box<Task>| Finish {
         id: row.id,

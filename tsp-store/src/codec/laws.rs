@@ -36,8 +36,11 @@ fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
 fn retry() -> impl Strategy<Value = RetryPolicy> {
     let backoff = prop_oneof![
         vec(millis(), 0..5).prop_map(Backoff::List),
-        (millis(), 1.0..10.0, millis())
-            .prop_map(|(initial, factor, max)| Backoff::Exponential { initial, factor, max }),
+        (millis(), 1.0..10.0, millis()).prop_map(|(initial, factor, max)| Backoff::Exponential {
+            initial,
+            factor,
+            max
+        }),
     ];
     (any::<u32>(), backoff, 0.0..=1.0, option::of(millis()), vec(any::<u16>(), 0..4)).prop_map(
         |(max_attempts, backoff, jitter, max_age, non_retryable_status)| RetryPolicy {

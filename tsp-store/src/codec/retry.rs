@@ -44,11 +44,9 @@ impl From<RetryDoc> for RetryPolicy {
     fn from(doc: RetryDoc) -> Self {
         let backoff = match doc.backoff {
             BackoffDoc::List { delays } => Backoff::List(delays.into_iter().map(Millis::from_ms).collect()),
-            BackoffDoc::Exponential { initial, factor, max } => Backoff::Exponential {
-                initial: Millis::from_ms(initial),
-                factor,
-                max: Millis::from_ms(max),
-            },
+            BackoffDoc::Exponential { initial, factor, max } => {
+                Backoff::Exponential { initial: Millis::from_ms(initial), factor, max: Millis::from_ms(max) }
+            }
         };
         Self {
             max_attempts: doc.max_attempts,

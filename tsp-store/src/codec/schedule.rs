@@ -1,9 +1,7 @@
 //! Schedules of configs.
 
 use serde::{Deserialize, Serialize};
-use tsp_core::schedule::{
-    CronSpec, Dialect, Every, Misfire, MisfirePolicy, Overlap, Schedule, Trigger,
-};
+use tsp_core::schedule::{CronSpec, Dialect, Every, Misfire, MisfirePolicy, Overlap, Schedule, Trigger};
 use tsp_core::{Millis, Timestamp};
 
 use super::{CodecResult, by_word};

@@ -79,7 +79,8 @@ mod tests {
         let mut changed = sealed.clone().into_bytes();
         let last = changed.len() - 1;
         changed[last] = if changed[last] == b'0' { b'1' } else { b'0' };
-        for wrong in [&*String::from_utf8(changed).unwrap(), "", "1:", "1:00", "1:zz", &sealed[2..], "plain"] {
+        for wrong in [&*String::from_utf8(changed).unwrap(), "", "1:", "1:00", "1:zz", &sealed[2..], "plain"]
+        {
             assert!(sealer.open(wrong).is_err(), "{wrong}");
         }
         assert!(!format!("{sealer:?}").contains('7'));

@@ -79,8 +79,11 @@ pub(super) fn delete_app(tx: &mut Tx<'_>, id: AppId, by: &Actor, now: Timestamp)
     if configs > 0 {
         return Ok(Deleted::InUse(usize::try_from(configs).unwrap_or(usize::MAX)));
     }
-    tx.conn.prepare_cached("-- app_keys_delete\nDELETE FROM api_key WHERE app_id = ?")?.execute([id.get()])?;
-    let changed = tx.conn.prepare_cached("-- app_delete\nDELETE FROM app WHERE id = ?")?.execute([id.get()])?;
+    tx.conn
+        .prepare_cached("-- app_keys_delete\nDELETE FROM api_key WHERE app_id = ?")?
+        .execute([id.get()])?;
+    let changed =
+        tx.conn.prepare_cached("-- app_delete\nDELETE FROM app WHERE id = ?")?.execute([id.get()])?;
     exactly_one(changed, "app_delete")?;
     log(tx.conn, by, "app.delete", app.name.as_str(), "", now)?;
     tx.edit_book(BookEdit::RemoveApp(id));

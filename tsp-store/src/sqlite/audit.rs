@@ -20,7 +20,10 @@ const OVERDUE_AFTER: Millis = Millis::from_secs(5);
 
 /// Rows by status, each from the small index that holds just them.
 pub(super) const OPEN_BY_STATUS: [(Status, &str); 5] = [
-    (Status::Scheduled, "-- audit_scheduled\nSELECT count(*) FROM task INDEXED BY task_claim WHERE status = 0"),
+    (
+        Status::Scheduled,
+        "-- audit_scheduled\nSELECT count(*) FROM task INDEXED BY task_claim WHERE status = 0",
+    ),
     (
         Status::Queued,
         "-- audit_queued
@@ -94,9 +97,8 @@ fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
     let line = now.minus(OVERDUE_AFTER);
     let mut late = Vec::new();
     for head in heads(conn)?.into_iter().filter(|head| head.due_at < line) {
-        let count: i64 = conn
-            .prepare_cached(OVERDUE)?
-            .query_row([head.config.get(), line.ms()], |row| row.get(0))?;
+        let count: i64 =
+            conn.prepare_cached(OVERDUE)?.query_row([head.config.get(), line.ms()], |row| row.get(0))?;
         late.push((head.config, count));
     }
     Ok(late)

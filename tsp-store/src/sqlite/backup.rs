@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 
 use crate::error::{Result, StoreError};
 
+use super::SqliteStore;
 use super::command::Command;
 use super::lock::beside;
 use super::row::all;
-use super::SqliteStore;
 
 impl SqliteStore {
     /// Writes a copy of the database, as it is at one moment, to a file that must not exist yet. Writers go
@@ -33,7 +33,9 @@ impl SqliteStore {
             let _ = done.send(copy(&from, &to));
         });
         thread.map_err(|error| StoreError::Unavailable(format!("no thread for the backup: {error}")))?;
-        answer.await.unwrap_or_else(|_| Err(StoreError::Internal("the backup ended without an answer".to_owned())))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Internal("the backup ended without an answer".to_owned())))
     }
 
     /// What SQLite finds wrong with the file, at most ten lines; empty when it is sound.

@@ -55,7 +55,8 @@ pub(super) fn save_config(
         record(tx, by, "config.create", None, Some(&config), now)?;
         return Ok(ConfigSaved::Created(config));
     };
-    let before = tx.config(id).ok_or_else(|| StoreError::Internal(format!("config {id} is not in the book")))?;
+    let before =
+        tx.config(id).ok_or_else(|| StoreError::Internal(format!("config {id} is not in the book")))?;
     match expected {
         Expected::Absent => return Ok(ConfigSaved::AlreadyExists),
         Expected::Version(version) if version != before.version => {
@@ -66,15 +67,25 @@ pub(super) fn save_config(
     if before.spec.kind != spec.kind {
         return Ok(ConfigSaved::KindChanged);
     }
-    let config = TaskConfig { spec, version: before.version + 1, updated_at: now, ..TaskConfig::clone(&before) };
+    let config =
+        TaskConfig { spec, version: before.version + 1, updated_at: now, ..TaskConfig::clone(&before) };
     let config = update(tx, &before, config, by, "config.update", now)?;
     Ok(ConfigSaved::Updated(config))
 }
 
-fn insert(tx: &Tx<'_>, app: &crate::catalog::App, spec: ConfigSpec, now: Timestamp) -> Result<Arc<TaskConfig>> {
+fn insert(
+    tx: &Tx<'_>,
+    app: &crate::catalog::App,
+    spec: ConfigSpec,
+    now: Timestamp,
+) -> Result<Arc<TaskConfig>> {
     let document = sealed(tx, &spec)?;
-    let changed =
-        tx.conn.prepare_cached(INSERT)?.execute(params![app.id.get(), spec.name.as_str(), document, now.ms()])?;
+    let changed = tx.conn.prepare_cached(INSERT)?.execute(params![
+        app.id.get(),
+        spec.name.as_str(),
+        document,
+        now.ms()
+    ])?;
     exactly_one(changed, "config_insert")?;
     let config = Arc::new(TaskConfig {
         id: ConfigId::new(tx.conn.last_insert_rowid()),
@@ -131,8 +142,10 @@ fn settle_cursor(tx: &Tx<'_>, config: &TaskConfig) -> Result<()> {
 }
 
 fn delete_cursor(tx: &Tx<'_>, id: ConfigId) -> Result<()> {
-    let changed =
-        tx.conn.prepare_cached("-- cursor_delete\nDELETE FROM cursor WHERE config_id = ?")?.execute([id.get()])?;
+    let changed = tx
+        .conn
+        .prepare_cached("-- cursor_delete\nDELETE FROM cursor WHERE config_id = ?")?
+        .execute([id.get()])?;
     one_or_none(changed, "cursor_delete").map(|_| ())
 }
 
@@ -184,7 +197,8 @@ pub(super) fn delete_config(
         return Ok(Deleted::InUse(open));
     }
     delete_cursor(tx, id)?;
-    let changed = tx.conn.prepare_cached("-- config_delete\nDELETE FROM config WHERE id = ?")?.execute([id.get()])?;
+    let changed =
+        tx.conn.prepare_cached("-- config_delete\nDELETE FROM config WHERE id = ?")?.execute([id.get()])?;
     exactly_one(changed, "config_delete")?;
     record(tx, by, "config.delete", Some(&before), None, now)?;
     Ok(Deleted::Deleted)
@@ -200,9 +214,8 @@ fn record(
     now: Timestamp,
 ) -> Result<()> {
     let Some(config) = after.map(Arc::as_ref).or(before) else { return Ok(()) };
-    let document = |config: &TaskConfig| {
-        config_to_json(&config.spec, Secrets::Hide).map_err(StoreError::Internal)
-    };
+    let document =
+        |config: &TaskConfig| config_to_json(&config.spec, Secrets::Hide).map_err(StoreError::Internal);
     let changed = tx.conn.prepare_cached(CHANGE)?.execute(params![
         config.id.get(),
         config.version,

@@ -54,7 +54,8 @@ pub(super) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) ->
     if !owns(tx, owner)? {
         return Ok(Fired::Deposed);
     }
-    let Some(mut cursor) = first(tx.conn.prepare_cached(CURSOR_OF)?.query([fire.config.get()])?, read_cursor)?
+    let Some(mut cursor) =
+        first(tx.conn.prepare_cached(CURSOR_OF)?.query([fire.config.get()])?, read_cursor)?
     else {
         return Ok(Fired::Stale);
     };
@@ -105,10 +106,8 @@ fn move_cursor(conn: &Connection, cursor: &Cursor, expected: i64) -> Result<()> 
 }
 
 fn occurrence_open(conn: &Connection, config: ConfigId) -> Result<bool> {
-    let open: Option<i64> = conn
-        .prepare_cached(OPEN_OCCURRENCE)?
-        .query_row([config.get()], |row| row.get(0))
-        .optional()?;
+    let open: Option<i64> =
+        conn.prepare_cached(OPEN_OCCURRENCE)?.query_row([config.get()], |row| row.get(0)).optional()?;
     Ok(open.is_some())
 }
 

@@ -57,8 +57,10 @@ INSERT INTO attempt (task_id, attempt, started_at, ended_at, due_at, node, kind,
     excerpt)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
-pub(super) const TASK_OPEN: &str = concat!("-- task_open\nSELECT ", open_columns!(), " FROM task WHERE id = ?1");
-pub(super) const TASK_ENDED: &str = concat!("-- task_ended\nSELECT ", ended_columns!(), " FROM history WHERE id = ?1");
+pub(super) const TASK_OPEN: &str =
+    concat!("-- task_open\nSELECT ", open_columns!(), " FROM task WHERE id = ?1");
+pub(super) const TASK_ENDED: &str =
+    concat!("-- task_ended\nSELECT ", ended_columns!(), " FROM history WHERE id = ?1");
 
 /// Statements that are prepared when they are first needed.
 pub(super) struct Hot<'c> {

@@ -20,7 +20,8 @@ macro_rules! columns {
 
 const BY_HASH: &str = concat!("-- key_by_hash\nSELECT ", columns!(), " FROM api_key WHERE hash = ?");
 /// `IS` finds the global keys with NULL.
-const OF_APP: &str = concat!("-- key_list\nSELECT ", columns!(), " FROM api_key WHERE app_id IS ? ORDER BY id");
+const OF_APP: &str =
+    concat!("-- key_list\nSELECT ", columns!(), " FROM api_key WHERE app_id IS ? ORDER BY id");
 const BY_ID: &str = concat!("-- key_find\nSELECT ", columns!(), " FROM api_key WHERE id = ? AND app_id IS ?");
 
 const INSERT: &str = "-- key_insert
@@ -73,7 +74,8 @@ pub(super) fn delete_key(
     let found =
         first(tx.conn.prepare_cached(BY_ID)?.query(params![id.get(), app.map(AppId::get)])?, read_key)?;
     let Some(key) = found else { return Ok(Deleted::NotFound) };
-    let changed = tx.conn.prepare_cached("-- key_delete\nDELETE FROM api_key WHERE id = ?")?.execute([id.get()])?;
+    let changed =
+        tx.conn.prepare_cached("-- key_delete\nDELETE FROM api_key WHERE id = ?")?.execute([id.get()])?;
     if one_or_none(changed, "key_delete")? {
         log(tx.conn, by, "key.delete", &subject(tx, &key), &key.name, now)?;
     }

@@ -25,7 +25,9 @@ pub(super) fn settle_shards(conn: &Connection, wanted: u16) -> Result<u16> {
     }
     in_transaction(conn, |conn| {
         let stored: Option<String> = conn
-            .query_row("-- shards_find\nSELECT value FROM settings WHERE name = 'shards'", [], |row| row.get(0))
+            .query_row("-- shards_find\nSELECT value FROM settings WHERE name = 'shards'", [], |row| {
+                row.get(0)
+            })
             .optional()?;
         let Some(stored) = stored else {
             let changed = conn.execute(
@@ -53,11 +55,10 @@ pub(super) fn fill_book(conn: &Connection, book: &ConfigBook, sealer: &Sealer) -
     for app in all(apps.query([])?, read_app)? {
         book.put_app(Arc::new(app));
     }
-    let seq: i64 = conn.query_row(
-        "-- config_seq\nSELECT coalesce(max(seq), 0) FROM config_change",
-        [],
-        |row| row.get(0),
-    )?;
+    let seq: i64 =
+        conn.query_row("-- config_seq\nSELECT coalesce(max(seq), 0) FROM config_change", [], |row| {
+            row.get(0)
+        })?;
     let mut configs = conn.prepare(
         "-- config_all
         SELECT id, app_id, version, document, paused_by, paused_at, paused_note, created_at, updated_at

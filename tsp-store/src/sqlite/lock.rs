@@ -21,7 +21,8 @@ impl ServeLock {
     /// [`StoreError::Unusable`] when another process holds it, or the file cannot be made.
     pub fn acquire(database: &Path) -> Result<Self> {
         let path = beside(database, "lock");
-        let unusable = |why: String| StoreError::Unusable(format!("the lock file `{}` {why}", path.display()));
+        let unusable =
+            |why: String| StoreError::Unusable(format!("the lock file `{}` {why}", path.display()));
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let mut file = file.map_err(|error| unusable(format!("cannot be opened: {error}")))?;
         match file.try_lock() {

@@ -64,11 +64,10 @@ fn apply_one(conn: &Connection, number: i64, name: &str, sql: &str, now: Timesta
 }
 
 fn refuse_newer(conn: &Connection, migrations: &[(i64, &str, &str)]) -> Result<()> {
-    let newest: Option<i64> = conn.query_row(
-        "-- migration_newest\nSELECT max(number) FROM schema_migration",
-        [],
-        |row| row.get(0),
-    )?;
+    let newest: Option<i64> =
+        conn.query_row("-- migration_newest\nSELECT max(number) FROM schema_migration", [], |row| {
+            row.get(0)
+        })?;
     let known = migrations.last().map_or(0, |migration| migration.0);
     match newest {
         Some(newest) if newest > known => Err(StoreError::Unusable(format!(
@@ -122,7 +121,8 @@ mod tests {
     #[test]
     fn refuses_a_newer_schema_and_a_changed_migration() {
         let conn = Connection::open_in_memory().unwrap();
-        let two = [(1, "a", "CREATE TABLE a (x INTEGER) STRICT"), (2, "b", "CREATE TABLE b (x INTEGER) STRICT")];
+        let two =
+            [(1, "a", "CREATE TABLE a (x INTEGER) STRICT"), (2, "b", "CREATE TABLE b (x INTEGER) STRICT")];
         apply(&conn, &two, NOW).unwrap();
         let newer = refusal(&conn, &two[..1]);
         assert!(newer.contains("has schema 2") && newer.contains("up to 1"), "{newer}");

@@ -92,8 +92,7 @@ impl SqliteStore {
             Place::File(path) => Some(path.clone()),
             Place::Memory => None,
         };
-        let readers =
-            path.as_ref().map(|path| Readers::start(path, options, shared.clone())).transpose()?;
+        let readers = path.as_ref().map(|path| Readers::start(path, options, shared.clone())).transpose()?;
         let writer = Writer::start(conn, shared.clone())?;
         Ok(Arc::new(Self { readers, writer, shared, path }))
     }

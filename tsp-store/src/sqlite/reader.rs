@@ -62,7 +62,9 @@ impl Readers {
         if !self.queue.push(Box::new(read)) {
             return Err(StoreError::Unavailable("the store is closed".to_owned()));
         }
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the store's readers have ended".to_owned())))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("the store's readers have ended".to_owned())))
     }
 
     pub(super) fn close(&self) {

@@ -68,8 +68,7 @@ pub(super) fn give_back(
 
 /// The task goes on at once: a loss knows no delay, so no jitter either.
 fn lose_one(tx: &mut Tx<'_>, row: &Task, node: NodeId, now: Timestamp) -> Result<Option<Task>> {
-    let change =
-        with_rules(tx, row, 0.0, |rules| transition(row, &Event::NodeLost { node, rules }, now));
+    let change = with_rules(tx, row, 0.0, |rules| transition(row, &Event::NodeLost { node, rules }, now));
     let Ok(change) = change else { return Ok(None) };
     Ok(tx.hot.save(row.version, change, &mut tx.sums)?.map(|task| *task))
 }
@@ -85,14 +84,10 @@ pub(super) fn end_waits(
         return Ok(Vec::new());
     }
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let over = all_good(
-        tx.conn.prepare_cached(WAITS_OVER)?.query(params![now.ms(), limit])?,
-        read_task,
-    )?;
+    let over = all_good(tx.conn.prepare_cached(WAITS_OVER)?.query(params![now.ms(), limit])?, read_task)?;
     let mut changed = Vec::with_capacity(over.len());
     for row in over {
-        let change =
-            with_rules(tx, &row, unit, |rules| transition(&row, &Event::Deadline { rules }, now));
+        let change = with_rules(tx, &row, unit, |rules| transition(&row, &Event::Deadline { rules }, now));
         let Ok(change) = change else { continue };
         if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
             changed.push(*task);

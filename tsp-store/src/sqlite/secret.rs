@@ -57,13 +57,13 @@ fn probe(conn: &Connection, sealer: &Sealer, from: &str) -> Result<()> {
 
 /// The key of the file; makes the file if there is none.
 fn kept_key(path: &Path) -> Result<[u8; 32]> {
-    let unusable =
-        |why: String| StoreError::Unusable(format!("the key file `{}` {why}", path.display()));
+    let unusable = |why: String| StoreError::Unusable(format!("the key file `{}` {why}", path.display()));
     match fs::read_to_string(path) {
         Ok(text) => {
             let mut key = [0; 32];
-            hex::decode_to_slice(text.trim(), &mut key)
-                .map_err(|_| unusable("does not hold 64 hexadecimal digits: put the old file back".to_owned()))?;
+            hex::decode_to_slice(text.trim(), &mut key).map_err(|_| {
+                unusable("does not hold 64 hexadecimal digits: put the old file back".to_owned())
+            })?;
             Ok(key)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {

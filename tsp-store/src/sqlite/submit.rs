@@ -77,7 +77,9 @@ fn ended_before(conn: &Connection, task: &Task) -> Result<bool> {
 /// An id that comes again is the same submit again (its first answer was lost), or a bug.
 fn again(tx: &Tx<'_>, task: &Task) -> Result<Submitted> {
     match super::tasks::task(tx.conn, task.id)? {
-        Some(row) if row.config == task.config && row.key == task.key => Ok(Submitted::Created(Box::new(row))),
+        Some(row) if row.config == task.config && row.key == task.key => {
+            Ok(Submitted::Created(Box::new(row)))
+        }
         _ => Err(StoreError::Internal(format!("task id {} is used already", task.id))),
     }
 }
@@ -92,10 +94,6 @@ fn holder(tx: &Tx<'_>, task: &Task) -> Result<Task> {
 }
 
 /// The canonical open task of a key.
-pub(super) fn canonical(
-    conn: &Connection,
-    config: ConfigId,
-    key: &TaskKey,
-) -> Result<Option<Task>> {
+pub(super) fn canonical(conn: &Connection, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
     first(conn.prepare_cached(CANONICAL)?.query(params![config.get(), key.as_str()])?, read_task)
 }

@@ -17,7 +17,7 @@ use crate::idempotency::{Keep, Kept};
 use crate::run::{Begin, Begun, Finish, Finished, RunStore};
 use crate::schedule::{Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, ScheduleStore, Want};
 use crate::search::{Page, Scope, TaskQuery};
-use crate::tasks::{Actor, Cancelled, Changed, Submit, Submitted, Subject, TaskStore, Wish};
+use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 
 use super::command::Command;
 use super::kept::keeping;
@@ -53,7 +53,8 @@ impl TaskStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Cancelled> {
         let by = by.clone();
-        self.write(Command::CancelOpen, limit, move |tx| tasks::cancel_open(tx, config, limit, &by, now)).await
+        self.write(Command::CancelOpen, limit, move |tx| tasks::cancel_open(tx, config, limit, &by, now))
+            .await
     }
 
     async fn search(&self, query: TaskQuery) -> Result<Page> {
@@ -238,7 +239,8 @@ impl Catalog for SqliteStore {
         now: Timestamp,
     ) -> Result<Deleted> {
         let by = by.clone();
-        self.write(Command::DeleteConfig, 1, move |tx| configs::delete_config(tx, id, expected, &by, now)).await
+        self.write(Command::DeleteConfig, 1, move |tx| configs::delete_config(tx, id, expected, &by, now))
+            .await
     }
 
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {

@@ -204,7 +204,9 @@ impl Group<'_> {
         }
         let started = Instant::now();
         let failure = if lost {
-            Some(StoreError::Unavailable("the database gave up the transaction; is the disk full?".to_owned()))
+            Some(StoreError::Unavailable(
+                "the database gave up the transaction; is the disk full?".to_owned(),
+            ))
         } else {
             self.commit().err()
         };
@@ -239,7 +241,9 @@ impl Group<'_> {
         let done = match (alone, good) {
             (true, true) => Ok(()),
             // Nothing else is in this transaction.
-            (true, false) => self.execute("-- rollback\nROLLBACK").and_then(|()| self.execute("-- begin\nBEGIN")),
+            (true, false) => {
+                self.execute("-- rollback\nROLLBACK").and_then(|()| self.execute("-- begin\nBEGIN"))
+            }
             (false, true) => self.execute("-- savepoint_release\nRELEASE command"),
             (false, false) => self
                 .execute("-- savepoint_rollback\nROLLBACK TO command")

@@ -28,14 +28,23 @@ const BY_KEY: [(Table, &str); 2] = [
 
 /// Open rows of one config, by what holds them.
 const BY_STATUS: [(&[Status], &str); 4] = [
-    (&[Status::Scheduled], "-- search_scheduled\nSELECT id FROM task WHERE config_id = ?1 AND status = 0 LIMIT ?2"),
-    (&[Status::Paused], "-- search_paused\nSELECT id FROM task WHERE config_id = ?1 AND status = 40 LIMIT ?2"),
+    (
+        &[Status::Scheduled],
+        "-- search_scheduled\nSELECT id FROM task WHERE config_id = ?1 AND status = 0 LIMIT ?2",
+    ),
+    (
+        &[Status::Paused],
+        "-- search_paused\nSELECT id FROM task WHERE config_id = ?1 AND status = 40 LIMIT ?2",
+    ),
     (
         &[Status::Queued, Status::Executing],
         "-- search_busy
         SELECT id FROM task WHERE status BETWEEN 10 AND 30 AND config_id = ?1 LIMIT ?2",
     ),
-    (&[Status::Awaiting], "-- search_awaiting\nSELECT id FROM task WHERE status = 45 AND config_id = ?1 LIMIT ?2"),
+    (
+        &[Status::Awaiting],
+        "-- search_awaiting\nSELECT id FROM task WHERE status = 45 AND config_id = ?1 LIMIT ?2",
+    ),
 ];
 
 const ENDED: &str = "-- search_ended\nSELECT id FROM history WHERE config_id = ?1 LIMIT ?2";

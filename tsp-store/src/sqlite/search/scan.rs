@@ -13,7 +13,8 @@ use super::{Budget, Search};
 
 const OPEN_DOWN: &str =
     concat!("-- scan_open_down\nSELECT ", open_columns!(), " FROM task WHERE id < ?1 ORDER BY id DESC");
-const OPEN_UP: &str = concat!("-- scan_open_up\nSELECT ", open_columns!(), " FROM task WHERE id > ?1 ORDER BY id");
+const OPEN_UP: &str =
+    concat!("-- scan_open_up\nSELECT ", open_columns!(), " FROM task WHERE id > ?1 ORDER BY id");
 const ENDED_DOWN: &str =
     concat!("-- scan_ended_down\nSELECT ", ended_columns!(), " FROM history WHERE id < ?1 ORDER BY id DESC");
 const ENDED_UP: &str =

@@ -106,7 +106,8 @@ async fn a_backup_while_writing_is_whole_and_overwrites_nothing() {
     assert!(leftovers.into_iter().all(|file| !file.file_name().to_string_lossy().contains("partial")));
 
     fs::copy(dir.path().join("tsp.db.key"), dir.path().join("backup.db.key")).unwrap();
-    let copy = SqliteStore::open(&SqliteOptions { place: Place::File(to), ..options(dir.path()) }, NOW).unwrap();
+    let copy =
+        SqliteStore::open(&SqliteOptions { place: Place::File(to), ..options(dir.path()) }, NOW).unwrap();
     assert_eq!(copy.check().await.unwrap(), Vec::<String>::new());
     assert!(copy.book().config(config).is_some());
     let audit = crate::ScheduleStore::audit(&*copy, NOW).await.unwrap();

@@ -151,9 +151,7 @@ async fn what_waits_when_the_store_closes_is_done_and_what_comes_later_is_refuse
     let config = make_config(&store, "a").await.id;
     let (go, held) = hold(&store);
     let group = async {
-        let calls = async {
-            tokio::join!(create(&store, new_task(1, config, None)), store.close()).0
-        };
+        let calls = async { tokio::join!(create(&store, new_task(1, config, None)), store.close()).0 };
         let release = async { go.send(()).unwrap() };
         tokio::join!(calls, release).0
     };

@@ -68,15 +68,10 @@ fn spec(name: &str) -> ConfigSpec {
 /// Makes the app `shop` with a config of this name.
 async fn make_config(store: &SqliteStore, name: &str) -> Arc<TaskConfig> {
     let by = Actor::system();
-    let app = match store.book().app("shop") {
-        Some(app) => app,
-        None => {
-            let new = NewApp { name: Name::new("shop").unwrap(), description: String::new(), owner: String::new() };
-            match store.create_app(new, None, &by, NOW).await.unwrap() {
-                Kept::Fresh(AppSaved::Saved(app)) => app,
-                other => panic!("{other:?}"),
-            }
-        }
+    let new = NewApp { name: Name::new("shop").unwrap(), description: String::new(), owner: String::new() };
+    let app = match store.create_app(new, None, &by, NOW).await.unwrap() {
+        Kept::Fresh(AppSaved::Saved(app)) => app,
+        other => panic!("{other:?}"),
     };
     let save = SaveConfig { app: app.id, spec: spec(name), expected: Expected::Absent };
     match store.save_config(save, None, &by, NOW).await.unwrap() {
@@ -109,14 +104,12 @@ mod conformance {
         use std::sync::Arc;
 
         use crate::Store;
-        use crate::conformance::{Made, bed};
-        use crate::sqlite::{SqliteOptions, SqliteStore};
+        use crate::conformance::Made;
 
         async fn make() -> Made {
             let dir = tempfile::tempdir().unwrap();
-            let options = SqliteOptions { shards: bed::SHARDS, ..super::super::options(dir.path()) };
-            let store = SqliteStore::open(&options, super::super::NOW).unwrap();
-            Made { store: store as Arc<dyn Store>, guard: Box::new(dir) }
+            let store = super::super::open(dir.path()) as Arc<dyn Store>;
+            Made { store, guard: Box::new(dir) }
         }
 
         crate::conformance_tests!(make);
@@ -126,12 +119,11 @@ mod conformance {
         use std::sync::Arc;
 
         use crate::Store;
-        use crate::conformance::{Made, bed};
+        use crate::conformance::Made;
         use crate::sqlite::{SqliteOptions, SqliteStore};
 
         async fn make() -> Made {
-            let options = SqliteOptions { shards: bed::SHARDS, ..SqliteOptions::memory() };
-            let store = SqliteStore::open(&options, super::super::NOW).unwrap();
+            let store = SqliteStore::open(&SqliteOptions::memory(), super::super::NOW).unwrap();
             Made::from(store as Arc<dyn Store>)
         }
 

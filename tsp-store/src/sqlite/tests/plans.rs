@@ -29,9 +29,8 @@ SELECT id + ?1, config_id, 1, due_at, 5, due_at, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, k
 fn plan(conn: &Connection, sql: &str) -> String {
     let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let parameters: Vec<i64> = vec![1; statement.parameter_count()];
-    let rows = statement
-        .query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, String>(3))
-        .unwrap();
+    let rows =
+        statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, String>(3)).unwrap();
     rows.map(Result::unwrap).collect::<Vec<_>>().join("; ")
 }
 
@@ -67,11 +66,14 @@ fn hot_queries_use_their_index_and_never_sort() {
         let others = OPEN_BY_STATUS.iter().map(|(_, sql)| *sql).chain([run::EXECUTING, hot::TASK_ENDED]);
         let others = others.chain(expected.iter().map(|(sql, _)| *sql));
         let writes = [hot::TASK_CLAIM, hot::TASK_BEGIN, hot::TASK_UPDATE, hot::TASK_DELETE];
-        for sql in others.chain(tasks::BY_INDEX).chain(search::statements()).chain(prune::STATEMENTS).chain(writes) {
+        for sql in
+            others.chain(tasks::BY_INDEX).chain(search::statements()).chain(prune::STATEMENTS).chain(writes)
+        {
             let plan = plan(&conn, sql);
             assert!(!plan.contains("TEMP B-TREE"), "{sql}\n  {plan}");
             // A small partial index may be walked whole; a table never.
-            let table_walked = plan.split("; ").any(|step| step.starts_with("SCAN") && !step.contains("INDEX"));
+            let table_walked =
+                plan.split("; ").any(|step| step.starts_with("SCAN") && !step.contains("INDEX"));
             assert!(!table_walked, "{sql}\n  {plan}");
             let big_walked = ["task_claim", "task_key", "history_ended", "history_key"]
                 .iter()

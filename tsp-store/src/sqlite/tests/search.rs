@@ -5,13 +5,12 @@ use tsp_core::task::{EndResult, Status};
 use tsp_core::{AppId, Millis};
 
 use super::*;
-use crate::RunStore as _;
+use crate::Store;
 use crate::memory::MemoryStore;
 use crate::run::{Begin, Begun, Finish};
-use crate::schedule::{ScheduleStore, Want};
+use crate::schedule::Want;
 use crate::search::{Order, Scope, TaskQuery};
-use crate::tasks::{Subject, TaskStore, Wish};
-use crate::Store;
+use crate::tasks::{Subject, Wish};
 
 const TASKS: i64 = 240;
 
