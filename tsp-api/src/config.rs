@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 pub use limits::{Adaptive, Join, Limits, Notify, SubmitRate};
 pub use policy::{AsyncCalls, Backoff, Retry, Timeout};
-pub use target::{Method, Target};
+pub use target::{HttpTarget, Method, Target};
 
 use crate::duration::Length;
 use crate::schedule::Schedule;

@@ -32,9 +32,12 @@ pub enum Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    pub count: u32,
-    pub per: Length,
+    #[serde(default)]
+    #[schema(required, nullable = false, minimum = 1, maximum = 1_000_000)]
+    pub count: Option<u32>,
+    #[serde(default)]
+    #[schema(required, nullable = false)]
+    pub per: Option<Length>,
 }
 
 /// A key to be made.

@@ -201,9 +201,12 @@ impl Errors {
         self.found.push((code, FieldError { field: field.into(), message: message.into() }));
     }
 
-    /// A field that must be there; nothing is added if something else is wrong with it already.
+    /// A field that must be there; nothing is added if something is wrong with it, or in it, already.
     pub fn missing(&mut self, field: &str) {
-        if !self.has(field) {
+        let is_within = |other: &str| {
+            other.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if !self.found.iter().any(|(_, error)| is_within(&error.field)) {
             self.add(field, "is missing");
         }
     }
@@ -216,8 +219,9 @@ impl Errors {
         self.found.is_empty()
     }
 
-    pub fn merge(&mut self, other: Self) {
-        self.found.extend(other.found);
+    /// The names of the bad fields, outermost level only: `retry` for `retry.backoff.delays[2]`.
+    pub fn outermost(&self) -> impl Iterator<Item = &str> {
+        self.found.iter().filter_map(|(_, error)| error.field.split(['.', '[']).next())
     }
 
     /// The code of the whole answer: the most basic of those found. `None` when nothing is wrong.
@@ -265,8 +269,11 @@ mod tests {
         assert_eq!(errors.code(), None);
         errors.add_as(ErrorCode::NotSupported, "join", "x");
         errors.add("name", "x");
-        errors.missing("name");
+        errors.add("retry.backoff.type", "x");
+        for field in ["name", "retry", "ret"] {
+            errors.missing(field);
+        }
         assert_eq!(errors.code(), Some(ErrorCode::InvalidField));
-        assert_eq!(errors.into_fields().len(), 2);
+        assert_eq!(errors.outermost().collect::<Vec<_>>(), ["join", "name", "retry", "ret"]);
     }
 }

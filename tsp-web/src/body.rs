@@ -82,12 +82,20 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
             return Err(invalid_json(&error));
         };
         let errors = shape::prune::<T>(&mut tree);
-        match serde_json::from_slice::<T>(&serde_json::to_vec(&tree).unwrap_or_default()) {
-            Ok(value) if !errors.is_empty() => Ok(Self { value, errors, raw }),
-            // Fields given twice, or a required field that was wrong or is missing.
-            Ok(_) => Err(invalid_json(&error)),
-            Err(_) if !errors.is_empty() => Err(errors.into()),
-            Err(error) => Err(ApiError::new(ErrorCode::InvalidField, error.to_string())),
+        if errors.is_empty() {
+            // A field given twice, which a tree cannot show; or a number that no field can hold.
+            return Err(invalid_json(&error));
+        }
+        if let Ok(value) = read_tree(&tree) {
+            return Ok(Self { value, errors, raw });
+        }
+        // A part without which its whole cannot be read: leave out the whole.
+        if let Value::Object(fields) = &mut tree {
+            errors.outermost().for_each(|name| drop(fields.remove(name)));
+        }
+        match read_tree(&tree) {
+            Ok(value) => Ok(Self { value, errors, raw }),
+            Err(_) => Err(errors.into()),
         }
     }
 
@@ -95,6 +103,11 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
     pub fn checked(self) -> ApiResult<T> {
         if self.errors.is_empty() { Ok(self.value) } else { Err(self.errors.into()) }
     }
+}
+
+/// Through text, because raw values cannot be read from a tree.
+fn read_tree<T: DeserializeOwned>(tree: &Value) -> serde_json::Result<T> {
+    serde_json::from_str(&tree.to_string())
 }
 
 fn invalid_json(error: &serde_json::Error) -> ApiError {

@@ -214,7 +214,10 @@ mod tests {
         assert_eq!(error.internal_detail(), Some("internal store error: table task is gone"));
         let error = ApiError::from(StoreError::Unavailable("busy".into()));
         let response = error.render("r1");
-        assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &HeaderValue::from_static("1")));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["retry-after"]),
+            (503, &HeaderValue::from_static("1"))
+        );
     }
 
     #[test]

@@ -27,7 +27,9 @@ fn shown(key: ApiKey) -> wire::Key {
         prefix: key.prefix,
         created_at: key.created_at.into(),
         expires_at: key.expires_at.map(Into::into),
-        rate_limit: key.rate_limit.map(|limit| wire::RateLimit { count: limit.count, per: limit.per.into() }),
+        rate_limit: key
+            .rate_limit
+            .map(|limit| wire::RateLimit { count: Some(limit.count), per: Some(limit.per.into()) }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 use parking_lot::Mutex;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 use tsp_store::catalog::RateLimit;
 
 /// How much a key may still do. Cheap enough to be locked for each request.
@@ -63,7 +63,7 @@ impl Bucket {
     }
 
     fn per_second(&self) -> f64 {
-        let per = Duration::from(self.limit.per.to_std()).as_secs_f64();
+        let per = self.limit.per.to_std().as_secs_f64();
         f64::from(self.limit.count) / per.max(0.001)
     }
 
@@ -100,6 +100,8 @@ fn ascii(text: String) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tsp_core::Millis;
 
     use super::*;

@@ -36,8 +36,14 @@ impl Walk {
         if let Some(variants) = schema.get("oneOf").and_then(Value::as_array) {
             return self.check_one_of(variants, value, path);
         }
-        if !self.has_type(&schema, value) {
+        if !has_type(&schema, value) {
             self.errors.add(path, format!("must be {}", type_words(&schema)));
+            return false;
+        }
+        if let (Some((field, text)), Value::Object(fields)) = (tag(&schema), &*value)
+            && fields.get(field).and_then(Value::as_str) != Some(text)
+        {
+            self.errors.add(joined(path, field), format!("must be `{text}`"));
             return false;
         }
         match value {
@@ -69,11 +75,18 @@ impl Walk {
             match (properties.get(name), others) {
                 // A null counts as absent; whether the field may be absent is asked later.
                 _ if value.is_null() => properties.contains_key(name) || self.known(others, &path),
-                (Some(schema), _) => self.check(schema, value, &path),
-                (None, Some(schema @ Value::Object(_))) => self.check(schema, value, &path),
+                (Some(schema), _) | (None, Some(schema @ Value::Object(_))) => {
+                    self.check(schema, value, &path)
+                }
                 (None, _) => self.known(others, &path),
             }
         });
+        let required = schema.get("required").and_then(Value::as_array);
+        for name in required.into_iter().flatten().filter_map(Value::as_str) {
+            if fields.get(name).is_none_or(Value::is_null) {
+                self.errors.missing(&joined(path, name));
+            }
+        }
     }
 
     /// Whether names beyond the listed ones are allowed.
@@ -97,9 +110,7 @@ impl Walk {
                     }
                     tags.push((field.to_owned(), text.to_owned()));
                 }
-                None if variant.get("type") != Some(&Value::from("null"))
-                    && self.has_type(variant, value) =>
-                {
+                None if variant.get("type") != Some(&Value::from("null")) && has_type(variant, value) => {
                     return self.check(variant, value, path);
                 }
                 None => {}
@@ -136,10 +147,6 @@ impl Walk {
         good
     }
 
-    fn has_type(&self, schema: &Value, value: &Value) -> bool {
-        types(schema).is_empty() || types(schema).iter().any(|name| is_a(value, name, schema))
-    }
-
     fn resolved(&self, schema: &Value) -> Value {
         let name = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
         name.and_then(|name| self.named.get(name)).unwrap_or(schema).clone()
@@ -153,6 +160,10 @@ pub(crate) fn tag(variant: &Value) -> Option<(&str, &str)> {
         [Value::String(text)] => Some((name.as_str(), text.as_str())),
         _ => None,
     })
+}
+
+fn has_type(schema: &Value, value: &Value) -> bool {
+    types(schema).is_empty() || types(schema).iter().any(|name| is_a(value, name, schema))
 }
 
 fn types(schema: &Value) -> Vec<&str> {
@@ -254,6 +265,9 @@ mod tests {
     #[expect(dead_code, reason = "only its shape matters")]
     struct Inner {
         on: Option<bool>,
+        #[serde(default)]
+        #[schema(required)]
+        off: Option<bool>,
     }
 
     fn problems(mut body: Value) -> Vec<(String, String)> {
@@ -267,7 +281,7 @@ mod tests {
         let found = problems(json!({
             "name": 5, "count": -1, "wait": "5 minutes", "at": "yesterday", "more": 1,
             "labels": {"a": 1, "b": "x"}, "back": {"type": "list", "delays": ["1s", 7, "x"], "delay": "1s"},
-            "list": [{"on": 1}, 5, {"off": null}],
+            "list": [{"on": 1}, 5, {"off": true, "of": null}],
         }));
         let fields: Vec<_> = found.iter().map(|(field, _)| field.as_str()).collect();
         for field in [
@@ -281,12 +295,13 @@ mod tests {
             "back.delays[2]",
             "back.delay",
             "list[0].on",
+            "list[0].off",
             "list[1]",
-            "list[2].off",
+            "list[2].of",
         ] {
             assert!(fields.contains(&field), "{field} in {found:?}");
         }
-        assert_eq!(found.len(), 12, "{found:?}");
+        assert_eq!(found.len(), 13, "{found:?}");
     }
 
     #[test]

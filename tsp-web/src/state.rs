@@ -31,6 +31,12 @@ pub struct WebParts {
     pub readiness: Arc<dyn Readiness>,
 }
 
+impl std::fmt::Debug for WebParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebParts").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
 /// More previews than this at once are refused (DESIGN.md section 12).
 const PREVIEWS_MAX: usize = 4;
 

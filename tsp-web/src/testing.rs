@@ -69,7 +69,6 @@ impl DevHooks for Dev {
 pub(crate) struct Server {
     pub(crate) router: Router,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) store: Arc<MemoryStore>,
     hints: Arc<Hints>,
     missing: Arc<Missing>,
 }
@@ -144,7 +143,7 @@ impl Server {
             dev: is_dev.then(|| -> Arc<dyn DevHooks> { Arc::new(Dev(clock.clone())) }),
             readiness: missing.clone(),
         });
-        Self { router: crate::router(state), clock, store, hints, missing }
+        Self { router: crate::router(state), clock, hints, missing }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

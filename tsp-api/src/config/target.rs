@@ -10,32 +10,25 @@ use utoipa::{PartialSchema, ToSchema};
 
 /// Where callbacks go. Only `http` is supported and documented yet; the others are read to say so.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Target {
-    Http {
-        #[serde(default)]
-        url: Option<String>,
-        /// By default POST.
-        #[serde(default)]
-        method: Option<Method>,
-        #[serde(default)]
-        headers: Option<BTreeMap<String, Option<String>>>,
-        /// Never shown; left out of a PUT they stay.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        secret_headers: Option<BTreeMap<String, Option<String>>>,
-    },
-    Grpc {
-        #[serde(flatten)]
-        fields: BTreeMap<String, Value>,
-    },
-    Dubbo {
-        #[serde(flatten)]
-        fields: BTreeMap<String, Value>,
-    },
-    Custom {
-        #[serde(flatten)]
-        fields: BTreeMap<String, Value>,
-    },
+    Http(HttpTarget),
+    Grpc(BTreeMap<String, Value>),
+    Dubbo(BTreeMap<String, Value>),
+    Custom(BTreeMap<String, Value>),
+}
+
+/// An HTTP request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpTarget {
+    pub url: Option<String>,
+    /// By default POST.
+    pub method: Option<Method>,
+    pub headers: Option<BTreeMap<String, Option<String>>>,
+    /// Never shown; left out of a PUT they stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_headers: Option<BTreeMap<String, Option<String>>>,
 }
 
 /// The methods of callbacks.

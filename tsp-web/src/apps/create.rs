@@ -37,12 +37,11 @@ pub(super) async fn create_app(
     caller.require_global(Scope::Admin)?;
     let claim = key.claim(&state.in_flight, &caller, &body.raw)?;
     let mut errors = body.errors;
-    let name = match &body.value.name {
-        Some(name) => Name::new(name).map_err(|error| errors.add("name", error.to_string())).ok(),
-        None => {
-            errors.missing("name");
-            None
-        }
+    let name = if let Some(name) = &body.value.name {
+        Name::new(name).map_err(|error| errors.add("name", error.to_string())).ok()
+    } else {
+        errors.missing("name");
+        None
     };
     let description = read_description(body.value.description, &mut errors);
     let owner = read_owner(body.value.owner, &mut errors);

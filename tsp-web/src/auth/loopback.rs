@@ -12,8 +12,11 @@ use crate::error::{ApiError, ApiResult};
 /// 403 unless `Host`, and `Origin` if it was sent, name this machine.
 pub(super) fn check(parts: &Parts) -> ApiResult<()> {
     // HTTP/2 has the host in the URI.
-    let host =
-        parts.headers.get(header::HOST).and_then(text).or_else(|| parts.uri.authority().map(|a| a.as_str()));
+    let host = parts
+        .headers
+        .get(header::HOST)
+        .and_then(text)
+        .or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
     let origin = parts.headers.get(header::ORIGIN);
     let good = host.is_some_and(is_loopback) && origin.is_none_or(|origin| text(origin).is_some_and(is_own));
     if good {

@@ -73,12 +73,11 @@ pub(super) async fn preview_schedule(
         errors.add("count", format!("must be 1 to {PREVIEW_FIRES_MAX}, is {count}"));
     }
     let from = body.value.from.map_or_else(|| state.now(), |from| from.0);
-    let schedule = match body.value.schedule {
-        Some(schedule) => read_schedule(schedule, &mut errors),
-        None => {
-            errors.missing("schedule");
-            None
-        }
+    let schedule = if let Some(schedule) = body.value.schedule {
+        read_schedule(schedule, &mut errors)
+    } else {
+        errors.missing("schedule");
+        None
     };
     match schedule {
         Some(schedule) if errors.is_empty() => preview(&state, schedule, from, count).await,

@@ -122,17 +122,31 @@ fn read(body: wire::NewKey, now: Timestamp, errors: &mut Errors) -> Wanted {
     if expires_at.is_some_and(|at| at <= now) {
         errors.add("expires_at", "must lie in the future");
     }
-    Wanted { name, scopes, rate_limit: body.rate_limit.map(|limit| read_rate(limit, errors)), expires_at }
+    Wanted {
+        name,
+        scopes,
+        rate_limit: body.rate_limit.and_then(|limit| read_rate(limit, errors)),
+        expires_at,
+    }
 }
 
-fn read_rate(limit: wire::RateLimit, errors: &mut Errors) -> RateLimit {
-    if !(1..=RATE_COUNT_MAX).contains(&limit.count) {
-        errors.add("rate_limit.count", format!("must be 1 to {RATE_COUNT_MAX}, is {}", limit.count));
+/// `None` when something is wrong with it, which then stands in `errors`.
+fn read_rate(limit: wire::RateLimit, errors: &mut Errors) -> Option<RateLimit> {
+    match limit.count {
+        None => errors.missing("rate_limit.count"),
+        Some(count) if !(1..=RATE_COUNT_MAX).contains(&count) => {
+            errors.add("rate_limit.count", format!("must be 1 to {RATE_COUNT_MAX}, is {count}"));
+        }
+        Some(_) => {}
     }
-    if !limit.per.0.is_positive() || limit.per.0 > RATE_PER_MAX {
-        errors.add("rate_limit.per", format!("must be `1ms` to `1d`, is `{}`", limit.per));
+    match limit.per {
+        None => errors.missing("rate_limit.per"),
+        Some(per) if !per.0.is_positive() || per.0 > RATE_PER_MAX => {
+            errors.add("rate_limit.per", format!("must be `1ms` to `1d`, is `{per}`"));
+        }
+        Some(_) => {}
     }
-    RateLimit { count: limit.count, per: limit.per.0 }
+    Some(RateLimit { count: limit.count?, per: limit.per?.0 })
 }
 
 #[cfg(test)]

@@ -56,19 +56,17 @@ pub(crate) fn read_config(
     let kind = read_kind(doc.kind, errors);
     let schedule = read_schedule_of(doc.schedule, kind, reader.now, source, errors);
     let kept = source.kept_secrets();
-    let target = match doc.target {
-        Some(target) => read_target(target, &kept.headers, reader.egress, errors),
-        None => {
-            errors.missing("target");
-            None
-        }
+    let target = if let Some(target) = doc.target {
+        read_target(target, &kept.headers, reader.egress, errors)
+    } else {
+        errors.missing("target");
+        None
     };
     let signing_secrets = match &doc.signing_secrets {
         Some(given) => read_signing_secrets(given, errors),
         None => kept.signing,
     };
     let spec = ConfigSpec {
-        kind: kind?,
         description: text(doc.description, DESCRIPTION_CHARS_MAX, "description", errors),
         owner: text(doc.owner, OWNER_CHARS_MAX, "owner", errors),
         labels: read_labels(doc.labels.unwrap_or_default(), errors),
@@ -97,7 +95,9 @@ pub(crate) fn read_config(
         },
         signing_secrets,
         enabled: doc.enabled.unwrap_or(true),
+        // Last, so that all others are looked at even if one of these is missing.
         name: name?,
+        kind: kind?,
         target: target?,
     };
     errors.is_empty().then_some(spec)
@@ -215,7 +215,7 @@ fn read_payload(raw: &str, reader: Reader<'_>, errors: &mut Errors) -> Bytes {
     Bytes::copy_from_slice(raw.as_bytes())
 }
 
-fn up_to<T: PartialOrd + std::fmt::Display>(given: T, max: T, field: &str, errors: &mut Errors) -> T {
+fn up_to<T: Copy + PartialOrd + std::fmt::Display>(given: T, max: T, field: &str, errors: &mut Errors) -> T {
     if given > max {
         errors.add(field, format!("must be 0 to {max}, is {given}"));
     }

@@ -27,7 +27,9 @@ pub(crate) fn read_schedule(wire: wire::Schedule, errors: &mut Errors) -> Option
     };
     let problems = schedule.validate();
     let sound = problems.is_empty();
-    problems.into_iter().for_each(|problem| add(problem, errors));
+    for problem in problems {
+        add(problem, errors);
+    }
     sound.then_some(schedule)
 }
 
@@ -76,7 +78,9 @@ impl From<wire::Schedule> for Parts {
 impl WireTrigger {
     fn read(self, errors: &mut Errors) -> Option<Trigger> {
         match self {
-            Self::Cron { expr, dialect, timezone } => read_cron(expr, dialect, timezone, errors),
+            Self::Cron { expr, dialect, timezone } => {
+                read_cron(expr.as_deref(), dialect, timezone.as_deref(), errors)
+            }
             Self::Every { interval, anchor } => {
                 let Some(Length(interval)) = interval else {
                     errors.missing("schedule.interval");
@@ -96,9 +100,9 @@ impl WireTrigger {
 }
 
 fn read_cron(
-    expr: Option<String>,
+    expr: Option<&str>,
     dialect: Option<wire::Dialect>,
-    timezone: Option<String>,
+    timezone: Option<&str>,
     errors: &mut Errors,
 ) -> Option<Trigger> {
     if expr.is_none() {
@@ -113,9 +117,9 @@ fn read_cron(
     });
     // With a stand-in for what is missing the other one is checked all the same.
     let parsed = CronSpec::parse(
-        expr.as_deref().unwrap_or("@daily"),
+        expr.unwrap_or("@daily"),
         if expr.is_some() { dialect } else { None },
-        timezone.as_deref().unwrap_or("UTC"),
+        timezone.unwrap_or("UTC"),
     );
     match parsed {
         Ok(spec) => (expr.is_some() && timezone.is_some()).then_some(Trigger::Cron(spec)),
@@ -124,7 +128,7 @@ fn read_cron(
             add(problem, errors);
             if expr_is_wrong
                 && let Some(timezone) = timezone
-                && let Err(problem) = CronSpec::parse("@daily", None, &timezone)
+                && let Err(problem) = CronSpec::parse("@daily", None, timezone)
             {
                 add(problem, errors);
             }

@@ -18,7 +18,7 @@ pub(crate) fn read_target(
     egress: &EgressPolicy,
     errors: &mut Errors,
 ) -> Option<Target> {
-    let wire::Target::Http { url, method, headers, secret_headers } = wire else {
+    let wire::Target::Http(wire::HttpTarget { url, method, headers, secret_headers }) = wire else {
         errors.add_as(ErrorCode::NotSupported, "target.type", "is not supported yet, only `http` is");
         return None;
     };
@@ -83,7 +83,7 @@ fn check_headers(
 /// `secrets`: whether the secret headers are written too, which only a merge wants.
 pub(crate) fn write_target(target: &Target, secrets: bool) -> wire::Target {
     let Target::Http(http) = target;
-    wire::Target::Http {
+    wire::Target::Http(wire::HttpTarget {
         url: Some(http.url.clone()),
         method: wire::Method::parse(&http.method),
         headers: Some(http.headers.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect()),
@@ -91,5 +91,5 @@ pub(crate) fn write_target(target: &Target, secrets: bool) -> wire::Target {
             let exposed = |secret: &Secret| Some(secret.expose().to_owned());
             http.secret_headers.iter().map(|(name, secret)| (name.clone(), exposed(secret))).collect()
         }),
-    }
+    })
 }
