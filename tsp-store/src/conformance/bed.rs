@@ -1,121 +1,29 @@
-//! What every case stands on: a store with one app and one owner, ids, and the usual steps of a task, each
+//! What the cases stand on: a store with one app and one owner, ids, and the usual steps of a task, each
 //! panicking with its name when the store refuses it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
-    TaskConfig, Timeouts, Visibility,
-};
+use tsp_core::config::{ConfigSpec, OnDuplicateKey, TaskConfig};
 use tsp_core::key::{key_shard, keyless_shard};
 use tsp_core::outcome::{Outcome, Verdict};
-use tsp_core::retry::{Backoff, RetryPolicy};
-use tsp_core::schedule::{Every, Schedule, Trigger};
-use tsp_core::task::{NewTask, Origin, Status, Task, TaskExtra, TokenHash};
-use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
+use tsp_core::task::{NewTask, Origin, Status, Task};
+use tsp_core::{AppId, ConfigId, IdGenerator, Millis, NodeId, ShardId, TaskId, Timestamp};
 
 use crate::Store;
 use crate::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
 use crate::idempotency::Kept;
 use crate::run::{Begin, Begun, Finish, Finished};
 use crate::schedule::{Cursor, Owner, Want};
-use crate::tasks::{Actor, Changed, Subject, Submit, Submitted, Wish};
+use crate::tasks::{Changed, Subject, Submit, Submitted, Wish};
 
-/// When every case begins.
-pub const T0: Timestamp = Timestamp::from_ms(1_795_257_000_000);
-/// The token of every begin that has one.
-pub(super) const TOKEN: TokenHash = [7; 32];
-/// How long an async task may take to complete.
-pub(super) const DEADLINE: Millis = Millis::from_mins(15);
-
-/// [`T0`] plus this many seconds.
-pub(super) const fn at(seconds: i64) -> Timestamp {
-    T0.plus(Millis::from_secs(seconds))
-}
-
-pub(super) fn by() -> Actor {
-    Actor("key:17".to_owned())
-}
-
-pub(super) fn name(text: &str) -> Name {
-    Name::new(text).unwrap_or_else(|why| panic!("`{text}` is no name: {why}"))
-}
-
-pub(super) fn key(text: &str) -> TaskKey {
-    TaskKey::new(text).unwrap_or_else(|why| panic!("`{text}` is no key: {why}"))
-}
-
-/// A row as far as the contract goes. A store may keep the excerpt of a single successful attempt in the
-/// row or elsewhere, and an `extra` that says nothing may come back as none.
-pub(super) fn plain(task: &Task) -> Task {
-    let mut task = task.clone();
-    if let Some(extra) = &mut task.extra {
-        extra.excerpt = None;
-    }
-    task.extra = task.extra.filter(|extra| **extra != TaskExtra::default());
-    task
-}
-
-#[track_caller]
-pub(super) fn assert_same(left: &Task, right: &Task, what: &str) {
-    assert_eq!(plain(left), plain(right), "{what}");
-}
-
-/// A delayed, async config with three attempts, a minute apart.
-pub(super) fn spec(config: &str) -> ConfigSpec {
-    let target = HttpTarget {
-        method: "POST".to_owned(),
-        url: "http://orders.internal/close".to_owned(),
-        headers: BTreeMap::from([("X-A".to_owned(), "b".to_owned())]),
-        secret_headers: BTreeMap::new(),
-    };
-    ConfigSpec {
-        name: name(config),
-        kind: Kind::Delayed,
-        description: "closes orders".to_owned(),
-        owner: "trade".to_owned(),
-        labels: BTreeMap::from([("team".to_owned(), "trade".to_owned())]),
-        target: Target::Http(Arc::new(target)),
-        schedule: None,
-        retry: RetryPolicy {
-            max_attempts: 3,
-            backoff: Backoff::List(vec![Millis::from_mins(1)]),
-            jitter: 0.0,
-            max_age: None,
-            non_retryable_status: vec![422],
-        },
-        timeout: Timeouts::default(),
-        asynchronous: AsyncPolicy { enabled: true, deadline: DEADLINE },
-        payload: None,
-        priority: PRIORITY_DEFAULT,
-        queue: name("default"),
-        group: name("default"),
-        span: 0,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
-    }
-}
-
-/// A config that fires every ten seconds.
-pub(super) fn cron_spec(config: &str) -> ConfigSpec {
-    let every = Every { interval: Millis::from_secs(10), anchor: T0 };
-    ConfigSpec {
-        kind: Kind::Cron,
-        schedule: Some(Schedule::new(Trigger::Every(every))),
-        span: 1,
-        ..spec(config)
-    }
-}
+pub(super) use super::samples::{
+    DEADLINE, T0, TOKEN, assert_same, at, by, cron_spec, key, message, name, outcome, plain, spec,
+};
 
 /// The store under test and what the cases share.
-pub struct Bed {
+pub(super) struct Bed {
     pub(super) store: Arc<dyn Store>,
     pub(super) app: AppId,
     pub(super) node: NodeId,
@@ -131,7 +39,7 @@ impl std::fmt::Debug for Bed {
 
 impl Bed {
     /// Makes an app `trade` in the empty store, and a node that owns all shards.
-    pub async fn new(store: Arc<dyn Store>) -> Self {
+    pub(super) async fn new(store: Arc<dyn Store>) -> Self {
         let node = store.register_node("bed", T0).await.expect("register_node");
         let owner = store.take_shards(node, T0).await.expect("take_shards");
         let ids = Mutex::new(IdGenerator::new(5, T0.minus(Millis::from_secs(1)), Timestamp::MAX));
@@ -345,20 +253,9 @@ impl Bed {
     }
 
     /// `accepted = open + ended`: no task vanishes and none appears.
-    pub async fn check_sums(&self) {
+    pub(super) async fn check_sums(&self) {
         let audit = self.store.audit(at(0)).await.expect("audit");
         let open: i64 = audit.open.iter().map(|(_, count)| count).sum();
         assert_eq!(audit.accepted, open + audit.ended, "accepted = open + ended must hold: {audit:?}");
     }
-}
-
-/// The message of a claimed task, its row with it.
-pub(super) fn message(task: &Task) -> Begin {
-    Begin { id: task.id, version: task.version, row: Some(Box::new(task.clone())), token: Some(TOKEN) }
-}
-
-/// The outcome of a begun task, its row with it.
-pub(super) fn outcome(task: &Task, verdict: Verdict) -> Finish {
-    let row = Some(Box::new(task.clone()));
-    Finish { id: task.id, attempt: task.attempt, verdict, unit: 0.5, row }
 }

@@ -10,11 +10,10 @@
 //! Time is an argument everywhere, so a case waits for nothing. After each case the auditor's sums must
 //! balance.
 
-pub mod bed;
-
 mod apps;
 mod attempts;
 mod audit;
+mod bed;
 mod begin;
 mod by_key;
 mod claim;
@@ -30,6 +29,7 @@ mod people;
 mod prune;
 mod replay;
 mod rescue;
+mod samples;
 mod search;
 mod submit;
 mod tokens;
