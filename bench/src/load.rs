@@ -132,7 +132,7 @@ pub(crate) async fn steady(
 
 /// One task a call, 64 connections, each durable before its 201.
 pub(crate) async fn submit_singly(report: &mut Report, service: &Service) -> Result<()> {
-    service.config("single", "http://127.0.0.1:9/none", serde_json::json!({})).await?;
+    service.config("single", "http://127.0.0.1:8009/none", serde_json::json!({})).await?;
     let due = rfc3339(wall_us() / 1_000 + 86_400_000);
     let before = service.cpu_seconds()?;
     let mut lines = Vec::new();
@@ -178,7 +178,7 @@ pub(crate) async fn submit_singly(report: &mut Report, service: &Service) -> Res
 
 /// 1,000 tasks a call.
 pub(crate) async fn submit_batches(report: &mut Report, service: &Service) -> Result<()> {
-    service.config("batch", "http://127.0.0.1:9/none", serde_json::json!({})).await?;
+    service.config("batch", "http://127.0.0.1:8009/none", serde_json::json!({})).await?;
     let due = wall_us() / 1_000 + 86_400_000;
     // Made ahead: what it costs to write JSON is not what is measured.
     let bodies: Vec<_> =

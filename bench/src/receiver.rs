@@ -23,6 +23,8 @@ use crate::measure::wall_us;
 /// How long the slow path holds a callback: longer than any sensible time-out.
 const SLOW: Duration = Duration::from_mins(1);
 const HUGE_BYTES: usize = 100 << 20;
+/// Anything later is counted as this late.
+const LATENESS_MAX_US: u64 = 3_600_000_000;
 
 /// What came to one path, and how late.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -127,7 +129,8 @@ impl Store {
 }
 
 fn summarise(records: &[Record]) -> Summary {
-    let mut lateness = Histogram::<u64>::new(3).unwrap_or_else(|e| unreachable!("3 digits are allowed: {e}"));
+    let mut lateness = Histogram::<u64>::new_with_bounds(1, LATENESS_MAX_US, 3)
+        .unwrap_or_else(|e| unreachable!("the bounds are in order: {e}"));
     let mut tasks = HashSet::new();
     let mut summary = Summary { received: records.len(), ..Summary::default() };
     for record in records {
