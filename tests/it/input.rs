@@ -384,6 +384,8 @@ async fn every_field_of_the_other_requests() {
         body["scopes"] = scopes;
         all.push(Case { field: "scopes".to_owned(), body });
     }
+    // Only promises may not lie too far ahead.
+    all.retain(|case| case.body["expires_at"] != "2999-01-01T00:00:00Z");
     check(&scene.api, reqwest::Method::POST, &format!("/apps/{APP}/keys"), all).await;
 
     let postpone = json!({ "delay": "1h" });

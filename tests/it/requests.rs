@@ -156,8 +156,23 @@ async fn the_service_tells_about_itself() {
     let document: Value = open.send(Method::GET, "/api/v1/openapi.json", &[], None).await.expect(200);
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
     assert_eq!(open.send(Method::GET, "/metrics", &[], None).await.status, 401);
+    scene.delayed("work", |config| config).await;
+    let id = scene.submit(Task::of("work")).await;
+    scene.api.wait_for_end(&id, "succeeded").await;
     let metrics = scene.api.metrics().await;
-    for name in ["tsp_tasks_submitted_total", "tsp_tasks_open", "tsp_store_seconds", "tsp_unaccounted"] {
-        assert!(metrics.contains(name), "`{name}` is missing from the metrics");
+    for name in [
+        "tsp_lateness_seconds",
+        "tsp_stage_seconds",
+        "tsp_tasks_submitted_total",
+        "tsp_tasks_ended_total",
+        "tsp_attempts_total",
+        "tsp_tasks_open",
+        "tsp_tasks_overdue",
+        "tsp_unaccounted",
+        "tsp_shard_leases",
+        "tsp_queue_depth",
+        "tsp_store_seconds",
+    ] {
+        assert!(metrics.contains(name), "`{name}` is missing from the metrics:\n{metrics}");
     }
 }

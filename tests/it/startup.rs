@@ -138,6 +138,12 @@ impl SmallDisk {
             .stderr(Stdio::null());
         mount.status().await.is_ok_and(|status| status.success()).then_some(Self { dir })
     }
+
+    async fn resize(&self, size: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,size={size}")]).arg(self.dir.path());
+        assert!(mount.status().await.is_ok_and(|status| status.success()), "cannot resize the small disk");
+    }
 }
 
 impl Drop for SmallDisk {
@@ -170,8 +176,10 @@ async fn accept_a_full_disk_refuses_and_loses_nothing() {
     assert!([500, 503].contains(&refused.status), "{} {}", refused.status, refused.text);
     assert!(refused.text.contains("code"), "a problem document is wanted: {}", refused.text);
     println!("{} tasks accepted, then {} {}", accepted.len(), refused.status, refused.json()["code"]);
-    // It answers still, and after a restart everything that was accepted is there.
+    // It answers still, it takes more once there is room, and a crash loses nothing of what it accepted.
     scene.api.get("/apps").await.expect(200);
+    disk.resize("24m").await;
+    accepted.push(scene.submit(Task::of("work").delay("1h")).await);
     scene.tsp.kill9().await;
     scene.tsp.restart().await;
     for id in &accepted {
