@@ -9,7 +9,10 @@ pub mod submit;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use tsp_core::task::Status;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::id::Id;
 use crate::time::Time;
@@ -25,7 +28,7 @@ pub struct Task {
     #[schema(required)]
     pub key: Option<String>,
     /// The number of `state`: 0, 10, 30, 40, 45 or 50.
-    #[schema(example = 0)]
+    #[schema(value_type = StatusNumber)]
     pub status: u8,
     pub state: TaskState,
     /// How it ended; null while it is open.
@@ -68,15 +71,16 @@ pub struct Task {
     pub progress: Option<TaskProgress>,
 }
 
-/// A word of a closed list, as it stands in JSON.
+/// A word of a closed list, as it stands in JSON: the variant's name in snake case.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$note:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, Hash, ::serde::Serialize, ::serde::Deserialize, ::utoipa::ToSchema,
         )]
+        #[serde(rename_all = "snake_case")]
         pub enum $name {
-            $($(#[$note])* #[serde(rename = $word)] $variant,)+
+            $($(#[$note])* $variant,)+
         }
 
         impl $name {
@@ -200,6 +204,36 @@ pub struct TaskProgress {
     pub message: Option<String>,
     pub at: Time,
 }
+
+/// The number of a [`TaskState`]; only a schema.
+#[derive(Debug, Clone, Copy)]
+pub struct StatusNumber;
+
+impl PartialSchema for StatusNumber {
+    fn schema() -> RefOr<Schema> {
+        let numbers = Status::ALL.map(Status::code);
+        ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some(numbers)).into()
+    }
+}
+
+impl ToSchema for StatusNumber {}
+
+/// How a search may be ordered; only a schema.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskOrder;
+
+impl TaskOrder {
+    /// By id from the newest (the default) or the oldest, the latest ended first, the earliest due first.
+    pub const ALL: [&'static str; 4] = ["-id", "id", "-ended_at", "due_at"];
+}
+
+impl PartialSchema for TaskOrder {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Self::ALL)).into()
+    }
+}
+
+impl ToSchema for TaskOrder {}
 
 /// A page of a search.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

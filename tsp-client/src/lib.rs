@@ -22,6 +22,7 @@
 //! Receivers check that a callback is genuine with [`verify()`].
 
 mod client;
+mod configs;
 mod error;
 mod list;
 mod request;
@@ -35,10 +36,11 @@ pub use error::{Error, Refusal, Result};
 pub use list::{ListTasks, Pages};
 pub use request::{Answer, Request};
 pub use subject::Subject;
+pub use tsp_api::config::{Backoff, Retry};
 pub use tsp_api::problem::Problem;
 pub use tsp_api::task::change::{CancelAnswer, CancelOutcome, CompleteBody, CompletionResult, ProgressBody};
 pub use tsp_api::task::submit::{
-    BatchAnswer, BatchResult, DuplicateKey, RetryOverride, SubmitAnswer, SubmitResult, SubmitTask,
+    BatchAnswer, BatchResult, DuplicateKey, SubmitAnswer, SubmitResult, SubmitTask,
 };
 pub use tsp_api::task::{Attempt, Task, TaskPage, TaskState};
 pub use verify::verify;

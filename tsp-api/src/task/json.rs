@@ -236,6 +236,9 @@ mod tests {
         }
         assert!(EndResult::ALL.iter().all(|result| wire::TaskResult::parse(result.as_str()).is_some()));
         assert!(OutcomeKind::ALL.iter().all(|kind| wire::OutcomeWord::parse(kind.as_str()).is_some()));
+        for outcome in wire::change::CancelOutcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+use utoipa::openapi::Ref;
+use utoipa::openapi::schema::{AnyOfBuilder, Array, ArrayBuilder, Object, SchemaType};
 
+use crate::config::Retry;
 use crate::duration::Length;
 use crate::id::Id;
 use crate::problem::Problem;
@@ -47,6 +50,7 @@ words! {
 
 /// One task to be made. `execute_at` or `delay` or neither, which means now.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SubmitTask {
     /// A config of kind `delayed`.
     #[schema(example = "close-order", pattern = "^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
@@ -76,7 +80,7 @@ pub struct SubmitTask {
     pub headers: BTreeMap<String, String>,
     /// Merged over the config's: only the given fields.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry: Option<RetryOverride>,
+    pub retry: Option<Retry>,
     /// Counted from `execute_at`: not begun by then, it ends `expired`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Length>, example = "1h")]
@@ -131,51 +135,6 @@ impl SubmitTask {
     }
 }
 
-/// The fields of a retry policy that one task has of its own.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RetryOverride {
-    /// The first attempt included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 10000, example = 3)]
-    pub max_attempts: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<BackoffOverride>,
-    /// The share of the delay that is added at most at random.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0.0, maximum = 1.0)]
-    pub jitter: Option<f64>,
-    /// No further attempt once its first due time is longer ago than this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "2d")]
-    pub max_age: Option<Length>,
-    /// Status codes that end the task as failed at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 100)]
-    pub non_retryable_status: Option<Vec<u16>>,
-}
-
-/// How the delay between attempts develops.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum BackoffOverride {
-    /// The last delay repeats.
-    List {
-        #[schema(min_items = 1, max_items = 100)]
-        delays: Vec<Length>,
-    },
-    /// `initial * factor^(n - 1)`, at most `max`; what is absent is the config's, if it has this type too.
-    Exponential {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        initial: Option<Length>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(minimum = 1.0, maximum = 10.0)]
-        factor: Option<f64>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        max: Option<Length>,
-    },
-}
-
 /// The answer to a submit.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SubmitAnswer {
@@ -189,9 +148,21 @@ pub struct SubmitAnswer {
 
 /// Tasks that are submitted together; each stands alone.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SubmitBatch {
-    #[schema(min_items = 1, max_items = 1000)]
+    #[schema(schema_with = batch_tasks)]
     pub tasks: Vec<SubmitTask>,
+}
+
+/// Any element is accepted: a wrong one fails by itself, in its place.
+fn batch_tasks() -> Array {
+    let task = Ref::from_schema_name(SubmitTask::name());
+    let anything = Object::with_type(SchemaType::AnyValue);
+    let element = AnyOfBuilder::new()
+        .item(task)
+        .item(anything)
+        .description(Some("A task as for a single submit. Anything else fails by itself, in its place."));
+    ArrayBuilder::new().items(element).min_items(Some(1)).max_items(Some(BATCH_TASKS_MAX)).build()
 }
 
 /// One result for each task, in order.

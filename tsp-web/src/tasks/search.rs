@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Serialize;
 use tsp_api::task::json::TaskJson;
-use tsp_api::task::{TaskPage, TaskResult, TaskState};
+use tsp_api::task::{StatusNumber, TaskOrder, TaskPage, TaskResult, TaskState};
 use tsp_core::config::TaskConfig;
 use tsp_core::task::{EndResult, Status, Task};
 use tsp_core::{ConfigId, Name, TaskId, TaskKey};
@@ -37,18 +37,18 @@ struct Document<'a> {
     get, path = "/apps/{app}/tasks", tag = "tasks", operation_id = "list_tasks",
     params(
         ("app" = String, Path, description = "The app."),
-        ("config" = Option<String>, Query, description = "The name of a config."),
-        ("key" = Option<String>, Query, description = "The business key."),
+        ("config" = Option<String>, Query, description = "The name of a config.", pattern = "^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"),
+        ("key" = Option<String>, Query, description = "The business key.", min_length = 1, max_length = 200),
         ("state" = Option<Vec<TaskState>>, Query, explode = false, description = "One or more, with commas."),
-        ("status" = Option<Vec<u8>>, Query, explode = false, description = "State codes, with commas: 0, 10, 30, 40, 45, 50."),
+        ("status" = Option<Vec<StatusNumber>>, Query, explode = false, description = "State codes, with commas: 0, 10, 30, 40, 45, 50."),
         ("result" = Option<Vec<TaskResult>>, Query, explode = false, description = "One or more, with commas."),
         ("due_from" = Option<tsp_api::Time>, Query, description = "Inclusive."),
         ("due_to" = Option<tsp_api::Time>, Query, description = "Exclusive."),
         ("created_from" = Option<tsp_api::Time>, Query, description = "Inclusive."),
         ("created_to" = Option<tsp_api::Time>, Query, description = "Exclusive."),
         ("parent_id" = Option<tsp_api::Id>, Query, description = "Parts of this task."),
-        ("order" = Option<String>, Query, description = "`-id` (default), `id`, `-ended_at` (ended ones), `due_at` (open ones)."),
-        ("include" = Option<String>, Query, description = "`payload` shows payloads too."),
+        ("order" = inline(Option<TaskOrder>), Query, description = "`-id` (default), `id`, `-ended_at` (ended ones), `due_at` (open ones)."),
+        ("include" = Option<String>, Query, pattern = "^payload$", description = "`payload` shows payloads too."),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "Of a page; 50 by default."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
     ),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tsp_api::task::submit::{AHEAD_DAYS_MAX, DuplicateKey, RetryOverride};
+use tsp_api::config::Retry;
+use tsp_api::task::submit::{AHEAD_DAYS_MAX, DuplicateKey};
 use tsp_api::time::parse_time;
 use tsp_api::{ErrorCode, Errors};
 use tsp_core::config::OnDuplicateKey;
@@ -44,7 +45,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) payload: Option<&'a RawValue>,
     pub(crate) on_duplicate_key: Option<OnDuplicateKey>,
     pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) retry: Option<RetryOverride>,
+    pub(crate) retry: Option<Retry>,
     pub(crate) expire_after: Option<Millis>,
     pub(crate) errors: Errors,
 }
@@ -165,7 +166,7 @@ fn read_headers(value: Option<&RawValue>, errors: &mut Errors) -> BTreeMap<Strin
 }
 
 /// Rare and small, so it is read as a document; what is wrong is named by its schema.
-fn read_retry(value: Option<&RawValue>, errors: &mut Errors) -> Option<RetryOverride> {
+fn read_retry(value: Option<&RawValue>, errors: &mut Errors) -> Option<Retry> {
     let text = value?.get();
     // A derived reader would also take the fields' values in an array.
     if !text.starts_with('{') {
@@ -173,7 +174,7 @@ fn read_retry(value: Option<&RawValue>, errors: &mut Errors) -> Option<RetryOver
         return None;
     }
     let raw = Bytes::copy_from_slice(text.as_bytes());
-    match Json::<RetryOverride>::parse(raw) {
+    match Json::<Retry>::parse(raw) {
         Ok(json) => {
             add_below("retry", json.errors, errors);
             Some(json.value)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tsp_api::ErrorCode;
-use tsp_api::task::submit::{BackoffOverride, RetryOverride};
+use tsp_api::config::{self as wire, Retry};
 use tsp_core::config::{Kind, OnDuplicateKey, TaskConfig, Visibility};
 use tsp_core::key::{key_shard, keyless_shard};
 use tsp_core::retry::{Backoff, RetryPolicy};
@@ -218,13 +218,13 @@ pub(crate) fn extra(
 }
 
 /// The config's policy with the given fields over it.
-fn merge(base: &RetryPolicy, given: &RetryOverride) -> RetryPolicy {
+fn merge(base: &RetryPolicy, given: &Retry) -> RetryPolicy {
     let backoff = match (&given.backoff, &base.backoff) {
         (None, backoff) => backoff.clone(),
-        (Some(BackoffOverride::List { delays }), _) => {
-            Backoff::List(delays.iter().map(|delay| delay.0).collect())
+        (Some(wire::Backoff::List { delays }), _) => {
+            Backoff::List(delays.iter().flatten().map(|delay| delay.0).collect())
         }
-        (Some(BackoffOverride::Exponential { initial, factor, max }), base) => {
+        (Some(wire::Backoff::Exponential { initial, factor, max }), base) => {
             let (old_initial, old_factor, old_max) = exponential(base);
             Backoff::Exponential {
                 initial: initial.map_or(old_initial, |length| length.0),
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn only_the_given_fields_of_retry_change() {
         let base = RetryPolicy { max_attempts: 9, jitter: 0.5, ..RetryPolicy::default() };
-        let given: RetryOverride = serde_json::from_str(
+        let given: Retry = serde_json::from_str(
             "{\"max_attempts\":3,\"backoff\":{\"type\":\"exponential\",\"max\":\"1h\"}}",
         )
         .unwrap();
@@ -271,6 +271,6 @@ mod tests {
         assert_eq!((merged.max_attempts, merged.jitter, merged.max_age), (3, 0.5, base.max_age));
         let (initial, factor, _) = exponential(&base.backoff);
         assert_eq!(merged.backoff, Backoff::Exponential { initial, factor, max: Millis::from_hours(1) });
-        assert_eq!(merge(&base, &RetryOverride::default()), base);
+        assert_eq!(merge(&base, &Retry::default()), base);
     }
 }
