@@ -5,7 +5,7 @@
 //!   `configs`: the verbs of the traits.
 //! * [`connect`], [`migrate`], [`secret`], [`lock`], `backup`: the file itself.
 //!
-//! Why it is built so, with figures: `docs/` and the speed example of this crate.
+//! What a row costs is measured by `examples/speed.rs`.
 
 mod apps;
 mod audit;

@@ -106,4 +106,17 @@ mod tests {
         assert_eq!(take(3, 5), [1], "what waits is still taken");
         assert_eq!(queue.take(1, 1, |entry| *entry), None);
     }
+
+    #[test]
+    fn a_thread_that_ends_leaves_nobody_waiting() {
+        let queue = Queue::new();
+        let (entry, mut waiting) = tokio::sync::oneshot::channel::<()>();
+        assert!(queue.push(entry));
+        drop(AbandonAtEnd(&queue));
+        assert!(
+            waiting.try_recv().is_err_and(|gone| gone != tokio::sync::oneshot::error::TryRecvError::Empty)
+        );
+        let (late, _) = tokio::sync::oneshot::channel::<()>();
+        assert!(!queue.push(late));
+    }
 }

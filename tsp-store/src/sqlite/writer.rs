@@ -212,6 +212,7 @@ impl Group<'_> {
         };
         if let Some(failure) = &failure {
             tracing::warn!(%failure, commands = ran.len(), "a transaction of the store was lost");
+            self.roll_back();
             self.tx.forget();
             self.tx.shared.metrics.rolled_back();
         } else {
@@ -253,15 +254,17 @@ impl Group<'_> {
     }
 
     fn commit(&mut self) -> Result<()> {
-        let written = self.tx.write_sums();
-        let committed = written.and_then(|()| self.execute("-- commit\nCOMMIT").map_err(commit_error));
-        if committed.is_err() && !self.tx.conn.is_autocommit() {
-            // It cannot stay open: the next group would be committed with this one.
-            if let Err(error) = self.execute("-- rollback\nROLLBACK") {
-                tracing::error!(%error, "a transaction could not be rolled back");
-            }
+        self.tx.write_sums()?;
+        self.execute("-- commit\nCOMMIT").map_err(commit_error)
+    }
+
+    /// A lost transaction may not stay open: nothing could begin after it.
+    fn roll_back(&self) {
+        if !self.tx.conn.is_autocommit()
+            && let Err(error) = self.execute("-- rollback\nROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
         }
-        committed
     }
 
     fn execute(&self, sql: &'static str) -> rusqlite::Result<()> {

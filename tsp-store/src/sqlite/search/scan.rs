@@ -3,7 +3,7 @@
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
 use rusqlite::{Row, Rows};
 use tsp_core::task::Task;
-use tsp_core::{ConfigId, TaskId};
+use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
 use crate::search::{Bookmark, Page};
@@ -20,9 +20,14 @@ const ENDED_DOWN: &str =
 const ENDED_UP: &str =
     concat!("-- scan_ended_up\nSELECT ", ended_columns!(), " FROM history WHERE id > ?1 ORDER BY id");
 
+/// An id carries the time it was made at, which may run ahead of its task's creation by some minutes
+/// (DESIGN.md section 5.5).
+const ID_TIME_SLACK: Millis = Millis::from_hours(1);
+
 pub(super) fn page(search: &Search<'_>) -> Result<Page> {
     let down = search.descending();
-    let start = search.query.after.map_or(if down { i64::MAX } else { i64::MIN }, |after| after.id.get());
+    let range = id_range(search);
+    let start = if down { range.end } else { range.start };
     let mut open = search.conn.prepare_cached(if down { OPEN_DOWN } else { OPEN_UP })?;
     let mut ended = search.conn.prepare_cached(if down { ENDED_DOWN } else { ENDED_UP })?;
     let mut sides = [
@@ -39,7 +44,7 @@ pub(super) fn page(search: &Search<'_>) -> Result<Page> {
             (Some(at_open), Some(at_ended)) if (at_open > at_ended) != down => ended,
             _ => open,
         };
-        let Some(id) = side.next else { return Ok(page) };
+        let Some(id) = side.next.filter(|id| range.contains(*id)) else { return Ok(page) };
         if let Some(task) = side.read(search)? {
             page.tasks.push(task);
         }
@@ -50,6 +55,31 @@ pub(super) fn page(search: &Search<'_>) -> Result<Page> {
             page.next = more.then_some(Bookmark { at: id, id: TaskId::new(id) });
             return Ok(page);
         }
+    }
+}
+
+/// The ids that can be in the answer, both bounds exclusive: after the bookmark, and made about when the
+/// tasks asked for were created.
+fn id_range(search: &Search<'_>) -> IdRange {
+    let query = search.query;
+    let made_at = |at: Timestamp| TaskId::first_at(at).get();
+    let start = query.created_from.map_or(i64::MIN, |from| made_at(from.minus(ID_TIME_SLACK)));
+    let end = query.created_to.map_or(i64::MAX, |to| made_at(to.plus(ID_TIME_SLACK)));
+    match query.after.map(|after| after.id.get()) {
+        Some(after) if search.descending() => IdRange { start, end: end.min(after) },
+        Some(after) => IdRange { start: start.max(after), end },
+        None => IdRange { start, end },
+    }
+}
+
+struct IdRange {
+    start: i64,
+    end: i64,
+}
+
+impl IdRange {
+    fn contains(&self, id: i64) -> bool {
+        self.start < id && id < self.end
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::super::command::Command;
 use super::*;
 use crate::error::StoreError;
-use crate::tasks::{Submitted, TaskStore as _};
+use crate::tasks::{Changed, Subject, Submitted, TaskStore as _, Wish};
 use crate::{Result, ScheduleStore as _};
 
 /// Holds the writer until the sender is used, so that what is sent meanwhile becomes one group.
@@ -191,4 +191,33 @@ async fn a_config_change_holds_for_the_next_command_of_its_group() {
     assert!(is_created(&before));
     assert!(matches!(after, Ok(Kept::Fresh(Submitted::ConfigDisabled))), "{after:?}");
     assert!(!store.book().config(config).unwrap().spec.enabled);
+}
+
+#[tokio::test]
+async fn the_sums_balance_at_every_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let config = make_config(&store, "a").await.id;
+    let by = Actor::system();
+    let working = async {
+        for id in 1..=200 {
+            let lonely = create(&store, new_task(id, config, None));
+            let batch = (1..5).map(|n| submit(new_task(id * 1_000 + n, config, None))).collect();
+            let (created, batched) = tokio::join!(lonely, store.submit(batch, NOW));
+            assert!(is_created(&created));
+            batched.unwrap();
+            let cancel = store.change(Subject::Id(TaskId::new(id)), Wish::Cancel, &by, NOW);
+            assert!(matches!(cancel.await, Ok(Changed::Done { .. })));
+        }
+    };
+    let watching = async {
+        for _ in 0..200 {
+            let audit = store.audit(NOW).await.unwrap();
+            let open: i64 = audit.open.iter().map(|(_, count)| count).sum();
+            assert_eq!(audit.accepted, open + audit.ended);
+        }
+    };
+    tokio::join!(working, watching);
+    let audit = store.audit(NOW).await.unwrap();
+    assert_eq!((audit.accepted, audit.ended), (1_000, 200));
 }

@@ -14,6 +14,15 @@ use crate::tasks::{Subject, Wish};
 
 const TASKS: i64 = 240;
 
+/// Some hours in all, so that a span of creation time is a span of ids.
+fn created_at(n: i64) -> Timestamp {
+    NOW.plus(Millis::from_mins(n * 2))
+}
+
+fn number_to_id(n: i64) -> TaskId {
+    TaskId::new(TaskId::first_at(created_at(n)).get() + 1)
+}
+
 /// The same rows, in every state, of three configs.
 async fn fill(store: &dyn Store) -> (AppId, Vec<ConfigId>) {
     let by = Actor::system();
@@ -31,13 +40,14 @@ async fn fill(store: &dyn Store) -> (AppId, Vec<ConfigId>) {
     }
     let node = store.register_node("n", NOW).await.unwrap();
     let owner = store.take_shards(node, NOW).await.unwrap();
-    for id in 1..=TASKS {
-        let config = configs[usize::try_from(id * id % 7 % 3).unwrap()];
-        let key = format!("k{}", id % 10);
+    for n in 1..=TASKS {
+        let id = number_to_id(n).get();
+        let config = configs[usize::try_from(n * n % 7 % 3).unwrap()];
+        let key = format!("k{}", n % 10);
         let mut task = new_task(id, config, Some(&key));
         task.key_slot = id;
-        task.due_at = NOW.plus(Millis::from_ms(id * 37 % 101));
-        task.created_at = NOW.plus(Millis::from_ms(id / 3));
+        task.due_at = NOW.plus(Millis::from_ms(n * 37 % 101));
+        task.created_at = created_at(n);
         store.submit(vec![submit(task)], NOW).await.unwrap();
     }
     let late = NOW.plus(Millis::from_secs(1));
@@ -56,9 +66,9 @@ async fn fill(store: &dyn Store) -> (AppId, Vec<ConfigId>) {
         let at = late.plus(Millis::from_ms(i64::try_from(n).unwrap() / 4));
         store.finish(node, vec![finish], at).await.unwrap();
     }
-    for id in (1..=TASKS).filter(|id| id % 6 == 0) {
-        let wish = if id % 4 == 0 { Wish::Pause } else { Wish::Cancel };
-        store.change(Subject::Id(TaskId::new(id)), wish, &by, late).await.unwrap();
+    for n in (1..=TASKS).filter(|n| n % 6 == 0) {
+        let wish = if n % 4 == 0 { Wish::Pause } else { Wish::Cancel };
+        store.change(Subject::Id(number_to_id(n)), wish, &by, late).await.unwrap();
     }
     (app.id, configs)
 }
@@ -80,12 +90,13 @@ async fn all_ids(store: &dyn Store, mut query: TaskQuery) -> Vec<TaskId> {
 
 fn query() -> impl Strategy<Value = (Option<usize>, TaskQuery)> {
     let span = || proptest::option::of((0i64..110).prop_map(|ms| NOW.plus(Millis::from_ms(ms))));
+    let created = || proptest::option::of((0i64..500).prop_map(|mins| NOW.plus(Millis::from_mins(mins))));
     let order = prop::sample::select(vec![Order::IdDesc, Order::IdAsc, Order::EndedDesc, Order::DueAsc]);
     let statuses = prop::sample::subsequence(Status::ALL.to_vec(), 0..4);
     let results = prop::sample::subsequence(EndResult::ALL.to_vec(), 0..2);
     let key = proptest::option::weighted(0.2, 0..10);
     let scope = proptest::option::of(0usize..3);
-    let times = (span(), span(), span(), span());
+    let times = (span(), span(), created(), created());
     (scope, key, statuses, results, times, order, 1usize..40).prop_map(
         |(scope, key, statuses, results, times, order, limit)| {
             let query = TaskQuery {
