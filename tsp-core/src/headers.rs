@@ -1,4 +1,4 @@
-//! Which headers users may add to callbacks (reference http-callbacks section 6). The header names
+//! Which headers users may add to callbacks (docs/reference/http-callbacks.md section 6). The header names
 //! are those of the HTTP standards, without the `http` crate, so that the rule lives in the domain.
 
 /// The most headers of one config or task.

@@ -1,4 +1,4 @@
-//! The address table (reference http-callbacks section 3), on canonical addresses: a v4 address
+//! The address table (docs/reference/http-callbacks.md section 3), on canonical addresses: a v4 address
 //! mapped into v6 is looked at as v4.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

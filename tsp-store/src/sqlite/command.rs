@@ -68,7 +68,7 @@ commands! {
     Checkpoint = "checkpoint",
 }
 
-/// Handles are made once: looking one up by name costs ten times the recording (`reference/speed.md`).
+/// Handles are made once: looking one up by name costs ten times the recording (`docs/reference/speed.md`).
 pub(super) struct Metrics {
     commands: Vec<Histogram>,
     commit: Histogram,

@@ -1,4 +1,4 @@
-//! From an answer to a verdict (reference http-callbacks section 11): first `TSP-Result`, then the
+//! From an answer to a verdict (docs/reference/http-callbacks.md section 11): first `TSP-Result`, then the
 //! config's `non_retryable_status`, then the table of statuses.
 
 use http::StatusCode;

@@ -1,4 +1,4 @@
-//! Transport errors and what they mean for the task (reference http-callbacks section 12).
+//! Transport errors and what they mean for the task (docs/reference/http-callbacks.md section 12).
 
 use std::error::Error as _;
 use std::io;

@@ -1,4 +1,4 @@
-//! How the handler fares against servers and addresses that behave badly (reference http-callbacks
+//! How the handler fares against servers and addresses that behave badly (docs/reference/http-callbacks.md
 //! section 14).
 
 use std::io;

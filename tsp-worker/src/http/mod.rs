@@ -1,5 +1,5 @@
 //! Callbacks over HTTP: one guarded client, one request and one reading of the answer (API.md
-//! section 5, reference http-callbacks).
+//! section 5, docs/reference/http-callbacks.md).
 
 mod answer;
 mod client;

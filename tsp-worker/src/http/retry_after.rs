@@ -1,4 +1,4 @@
-//! `Retry-After`: whole seconds or an HTTP date (reference http-callbacks section 8).
+//! `Retry-After`: whole seconds or an HTTP date (docs/reference/http-callbacks.md section 8).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

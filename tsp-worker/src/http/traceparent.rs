@@ -1,4 +1,4 @@
-//! W3C `traceparent` of a callback (reference http-callbacks section 9).
+//! W3C `traceparent` of a callback (docs/reference/http-callbacks.md section 9).
 
 use bytes::{BufMut, BytesMut};
 use tsp_core::entropy::Entropy;
