@@ -39,7 +39,9 @@ pub(crate) async fn run(report: &mut Report, tasks: u64) -> Result<()> {
 /// Tasks of a hundred configs, due at scattered times of the next month.
 async fn fill(report: &mut Report, service: &Service, tasks: u64) -> Result<()> {
     for config in 0..CONFIGS {
-        service.config(&format!("open-{config}"), "http://127.0.0.1:8009/none", serde_json::json!({})).await?;
+        service
+            .config(&format!("open-{config}"), "http://127.0.0.1:8009/none", serde_json::json!({}))
+            .await?;
     }
     let mut line = service.connect().await?;
     let path = format!("/api/v1/apps/{APP}/tasks/batch");

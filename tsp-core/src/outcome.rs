@@ -18,7 +18,9 @@ pub enum Outcome {
     /// The callee works on and will complete by API.
     Accepted,
     /// Ask again at this time; charges nothing.
-    Snooze { until: Timestamp },
+    Snooze {
+        until: Timestamp,
+    },
 }
 
 /// When a retry may come.
@@ -28,7 +30,7 @@ pub enum RetryDelay {
     Backoff,
     /// The callee chose it for this task (`TSP-Result: retry; after=30`): taken as it is.
     Exactly(Millis),
-    /// A `Retry-After` header: clamped (reference http-callbacks section 8).
+    /// A `Retry-After` header: clamped (docs/reference/http-callbacks.md section 8).
     RetryAfter(Millis),
 }
 

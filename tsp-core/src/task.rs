@@ -95,8 +95,7 @@ pub enum EndResult {
 }
 
 impl EndResult {
-    pub const ALL: [Self; 5] =
-        [Self::Succeeded, Self::Failed, Self::Cancelled, Self::Expired, Self::Skipped];
+    pub const ALL: [Self; 5] = [Self::Succeeded, Self::Failed, Self::Cancelled, Self::Expired, Self::Skipped];
 
     pub const fn code(self) -> u8 {
         self as u8

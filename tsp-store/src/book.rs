@@ -4,7 +4,7 @@
 //! process nothing begins under an older config than one that was answered (DESIGN.md section 6,
 //! config barrier).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -26,6 +26,17 @@ struct Inner {
     app_names: HashMap<AppId, Name>,
     configs: HashMap<ConfigId, Arc<TaskConfig>>,
     names: BTreeMap<(AppId, Name), ConfigId>,
+    /// Each config under the number of its last change.
+    changes: BTreeSet<(i64, ConfigId)>,
+    changed: HashMap<ConfigId, i64>,
+}
+
+impl Inner {
+    fn forget_change(&mut self, id: ConfigId) {
+        if let Some(seq) = self.changed.remove(&id) {
+            self.changes.remove(&(seq, id));
+        }
+    }
 }
 
 impl ConfigBook {
@@ -66,7 +77,8 @@ impl ConfigBook {
         let Some(least) = inner.names.keys().find(|(id, _)| *id == app).map(|key| key.1.clone()) else {
             return Vec::new();
         };
-        let from = after.map_or(std::ops::Bound::Included((app, least)), |name| Excluded((app, name.clone())));
+        let from =
+            after.map_or(std::ops::Bound::Included((app, least)), |name| Excluded((app, name.clone())));
         let named = inner.names.range((from, Unbounded)).take_while(|((id, _), _)| *id == app);
         named.take(limit).filter_map(|(_, id)| inner.configs.get(id).cloned()).collect()
     }
@@ -78,6 +90,14 @@ impl ConfigBook {
     /// Every config, in no order: for start-up and resync only.
     pub fn all_configs(&self) -> Vec<Arc<TaskConfig>> {
         self.inner.read().configs.values().cloned().collect()
+    }
+
+    /// The configs that were made or changed after change number `seq`, in the order of their changes. What
+    /// was deleted is not among them.
+    pub fn changed_since(&self, seq: i64) -> Vec<Arc<TaskConfig>> {
+        let inner = self.inner.read();
+        let later = inner.changes.range((seq.saturating_add(1), ConfigId::new(i64::MIN))..);
+        later.filter_map(|(_, id)| inner.configs.get(id).cloned()).collect()
     }
 
     pub fn put_app(&self, app: Arc<App>) {
@@ -96,6 +116,9 @@ impl ConfigBook {
     pub fn put_config(&self, config: Arc<TaskConfig>, seq: i64) {
         let mut inner = self.inner.write();
         inner.seq = inner.seq.max(seq);
+        inner.forget_change(config.id);
+        inner.changes.insert((seq, config.id));
+        inner.changed.insert(config.id, seq);
         inner.names.insert((config.app_id, config.spec.name.clone()), config.id);
         inner.configs.insert(config.id, config);
     }
@@ -103,6 +126,7 @@ impl ConfigBook {
     pub fn remove_config(&self, id: ConfigId, seq: i64) {
         let mut inner = self.inner.write();
         inner.seq = inner.seq.max(seq);
+        inner.forget_change(id);
         if let Some(config) = inner.configs.remove(&id) {
             inner.names.remove(&(config.app_id, config.spec.name.clone()));
         }

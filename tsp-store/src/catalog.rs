@@ -192,7 +192,9 @@ pub enum ConfigSaved {
     Created(Arc<TaskConfig>),
     Updated(Arc<TaskConfig>),
     AlreadyExists,
-    VersionMismatch { version: i64 },
+    VersionMismatch {
+        version: i64,
+    },
     /// `kind` never changes.
     KindChanged,
     NotFound,

@@ -25,8 +25,13 @@ pub trait TaskStore: Send + Sync {
     async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed>;
 
     /// Cancels up to `limit` open tasks of a config; says how many were cancelled and how many are left.
-    async fn cancel_open(&self, config: ConfigId, limit: usize, by: &Actor, now: Timestamp)
-    -> Result<Cancelled>;
+    async fn cancel_open(
+        &self,
+        config: ConfigId,
+        limit: usize,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Cancelled>;
 
     async fn search(&self, query: TaskQuery) -> Result<Page>;
 
@@ -51,7 +56,10 @@ pub enum Submitted {
     /// An open task holds the key; it is unchanged.
     Existing(Box<Task>),
     /// An open task holds the key and took the new time, after its running attempt if `after_current`.
-    Reset { task: Box<Task>, after_current: bool },
+    Reset {
+        task: Box<Task>,
+        after_current: bool,
+    },
     /// Refused: the config is disabled, in the moment of the commit.
     ConfigDisabled,
     /// Refused: the config was deleted.
@@ -72,21 +80,38 @@ pub enum Wish {
     Cancel,
     Pause,
     Resume,
-    Postpone { execute_at: Timestamp },
+    Postpone {
+        execute_at: Timestamp,
+    },
     Run,
     Replay,
     /// `unit`: a random number in `0.0..1.0` for the jitter of a retry.
-    Complete { token: TokenHash, completion: Completion, unit: f64 },
-    Progress { token: TokenHash, report: ProgressReport },
+    Complete {
+        token: TokenHash,
+        completion: Completion,
+        unit: f64,
+    },
+    Progress {
+        token: TokenHash,
+        report: ProgressReport,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Changed {
-    Done { task: Box<Task>, note: Note },
+    Done {
+        task: Box<Task>,
+        note: Note,
+    },
     /// Nothing changed, and why. `KeyInUse` is apart because only the store can see it.
-    Refused { task: Box<Task>, why: Refused },
+    Refused {
+        task: Box<Task>,
+        why: Refused,
+    },
     /// A replay while another open task holds the key.
-    KeyInUse { holder: TaskId },
+    KeyInUse {
+        holder: TaskId,
+    },
     NotFound,
 }
 
