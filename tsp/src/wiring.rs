@@ -11,6 +11,7 @@ mod fetcher;
 mod hints;
 mod ids;
 mod parts;
+mod reserve;
 mod stop;
 mod store;
 mod telemetry;

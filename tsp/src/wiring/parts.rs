@@ -14,6 +14,7 @@ use tsp_store::{Catalog, IdSource, ScheduleStore, StoreError};
 use super::clock::ServerClock;
 use super::entropy::OsEntropy;
 use super::hints::Phase;
+use super::reserve::Reserve;
 use super::store;
 use crate::failure::{Failure, Result};
 use crate::settings::{Settings, StorePlace};
@@ -39,31 +40,42 @@ pub(super) struct Parts {
     _lock: Option<ServeLock>,
 }
 
+/// What the store gives to the process that serves it.
+struct Started {
+    store: Arc<SqliteStore>,
+    owner: Owner,
+    ids: IdSource,
+}
+
 impl Parts {
     pub(super) async fn open(settings: &Settings, clock: ServerClock) -> Result<Self> {
-        let lock = match &settings.store.place {
-            StorePlace::File(path) => {
-                Some(ServeLock::acquire(path).map_err(|error| store::store_failure(&error))?)
-            }
-            StorePlace::Memory => None,
-        };
-        let store = store::open(&settings.store, clock.get().now())?;
+        let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
         let failed = |error: StoreError| store::store_failure(&error);
-        if let ServerClock::Virtual(clock) = &clock {
-            // Kept data may be from days ahead, and time never goes back: ids tell how far it was.
-            let used_until = store.renew_id_slot(ID_SLOT, clock.now()).await.map_err(failed)?;
-            clock.advance_to(used_until.minus(RENEW_AHEAD));
-        }
-        let now = clock.get().now();
-        let node = store.register_node(&node_name(settings), now).await.map_err(failed)?;
-        let owner = store.take_shards(node, now).await.map_err(failed)?;
-        let ids = IdSource::lease(&*store, ID_SLOT, now).await.map_err(failed)?;
+        let (lock, reserve) = match &settings.store.place {
+            StorePlace::File(path) => {
+                (Some(ServeLock::acquire(path).map_err(failed)?), Some(Reserve::of(path)))
+            }
+            StorePlace::Memory => (None, None),
+        };
+        let started = match start(settings, &clock).await {
+            Err(error) if reserve.as_ref().is_some_and(|reserve| reserve.give_up(&error)) => {
+                start(settings, &clock).await
+            }
+            Ok(started) => {
+                if let Some(reserve) = &reserve {
+                    reserve.keep(&*entropy);
+                }
+                Ok(started)
+            }
+            refused => refused,
+        };
+        let Started { store, owner, ids } = started.map_err(failed)?;
         let queue_name = Name::queue("default").map_err(|error| Failure::failed(error.to_string()))?;
         let capacity = settings.worker.concurrency.saturating_add(PIPE_AHEAD);
         Ok(Self {
             store,
             clock,
-            entropy: Arc::new(OsEntropy),
+            entropy,
             ids,
             owner,
             inbox: Arc::new(Inbox::new()),
@@ -78,6 +90,20 @@ impl Parts {
     pub(super) fn clock(&self) -> Arc<dyn Clock> {
         self.clock.get()
     }
+}
+
+async fn start(settings: &Settings, clock: &ServerClock) -> tsp_store::Result<Started> {
+    let store = store::try_open(&settings.store, clock.get().now())?;
+    if let ServerClock::Virtual(clock) = clock {
+        // Kept data may be from days ahead, and time never goes back: ids tell how far it was.
+        let used_until = store.renew_id_slot(ID_SLOT, clock.now()).await?;
+        clock.advance_to(used_until.minus(RENEW_AHEAD));
+    }
+    let now = clock.get().now();
+    let node = store.register_node(&node_name(settings), now).await?;
+    let owner = store.take_shards(node, now).await?;
+    let ids = IdSource::lease(&*store, ID_SLOT, now).await?;
+    Ok(Started { store, owner, ids })
 }
 
 /// For people only, so anything will do where the machine does not tell its name.

@@ -11,7 +11,11 @@ use crate::failure::{Failure, Result};
 use crate::settings::{StorePlace, StoreSettings};
 
 pub(crate) fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<SqliteStore>> {
-    SqliteStore::open(&options(settings), now).map_err(|error| store_failure(&error))
+    try_open(settings, now).map_err(|error| store_failure(&error))
+}
+
+pub(super) fn try_open(settings: &StoreSettings, now: Timestamp) -> tsp_store::Result<Arc<SqliteStore>> {
+    SqliteStore::open(&options(settings), now)
 }
 
 fn options(settings: &StoreSettings) -> SqliteOptions {
