@@ -30,7 +30,7 @@ pub struct Json<T> {
     pub raw: Bytes,
 }
 
-/// As [`Json`], and an empty body without a content type is `{}`.
+/// As [`Json`], and an empty body, with or without a content type, is `{}`, as is `null`.
 #[derive(Debug)]
 pub struct OptionalJson<T>(pub Json<T>);
 
@@ -61,7 +61,7 @@ impl<T: DeserializeOwned + ToSchema> FromRequest<Arc<WebState>> for OptionalJson
             require_json(request.headers())?;
         }
         let raw = read_all(request.into_body(), state.settings.body_bytes_max()).await?;
-        if raw.is_empty() {
+        if raw.is_empty() || (declared && raw.trim_ascii() == b"null") {
             return Json::parse(Bytes::from_static(b"{}")).map(Self);
         }
         if declared { Json::parse(raw).map(Self) } else { Err(not_json()) }

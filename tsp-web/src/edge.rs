@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http::HeaderValue;
 use http::request::Parts;
+use tokio::time::Instant;
 use tsp_api::ErrorCode;
 use tsp_api::headers::{RATE_LIMIT, RATE_LIMIT_POLICY, X_REQUEST_ID};
 use tsp_core::Entropy;
@@ -76,6 +77,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
 
 /// The layer.
 pub(crate) async fn edge(State(state): State<Arc<WebState>>, mut request: Request, next: Next) -> Response {
+    let start = Instant::now();
     let given = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_sane(id));
     let request_id = given.map_or_else(|| state.request_ids.make(), str::to_owned);
     let context = RequestContext(Arc::new(Context { request_id, rate: OnceLock::new() }));
@@ -89,6 +91,7 @@ pub(crate) async fn edge(State(state): State<Arc<WebState>>, mut request: Reques
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         response = written(&error, &response, context.request_id());
     }
+    state.http.answered(response.status(), start.elapsed());
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(context.request_id()) {
         headers.insert(X_REQUEST_ID, id);

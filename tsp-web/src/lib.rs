@@ -20,6 +20,7 @@ pub mod error;
 pub mod idempotency;
 mod keys;
 pub mod lookup;
+mod observe;
 mod openapi;
 pub mod path;
 pub mod ports;
@@ -44,10 +45,13 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 
+use openapi::Access;
+
 /// All routes. The state is shared with the wiring, which keeps nothing else of this crate.
 pub fn router(state: Arc<WebState>) -> Router {
     let (router, document) = operations().split_for_parts();
-    let document = openapi::finish(document).to_string().into();
+    let access = Access { dev: state.dev.is_some(), metrics_open: state.settings.metrics_open };
+    let document = openapi::finish(document, access).to_string().into();
     router
         .merge(service::undocumented(document, state.dev.is_some()))
         .fallback(edge::no_route)

@@ -117,7 +117,8 @@ impl Query {
 
     /// Where the last page of this same list stopped, as [`Self::next_cursor`] was told.
     pub fn cursor(&mut self) -> ApiResult<Option<String>> {
-        let Some(text) = self.text("cursor") else { return Ok(None) };
+        // A blank one is what `?cursor=$next` makes of no cursor at all.
+        let Some(text) = self.text("cursor").filter(|text| !text.is_empty()) else { return Ok(None) };
         let invalid = || {
             ApiError::field(
                 ErrorCode::InvalidCursor,

@@ -12,6 +12,7 @@ use tsp_store::{IdSource, Store};
 use crate::auth::KeyCache;
 use crate::edge::RequestIds;
 use crate::idempotency::InFlight;
+use crate::observe::HttpMetrics;
 use crate::ports::{DevHooks, Readiness, WakeHints};
 use crate::service::Inbox;
 
@@ -83,6 +84,7 @@ pub struct WebState {
     pub(crate) previews: Arc<Semaphore>,
     /// The receiver of a development server.
     pub(crate) inbox: Inbox,
+    pub(crate) http: HttpMetrics,
 }
 
 impl WebState {
@@ -105,6 +107,7 @@ impl WebState {
             request_ids,
             previews: Arc::new(Semaphore::new(PREVIEWS_MAX)),
             inbox: Inbox::default(),
+            http: HttpMetrics::new(),
         })
     }
 

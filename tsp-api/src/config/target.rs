@@ -73,6 +73,7 @@ impl PartialSchema for Target {
         let url = ObjectBuilder::new()
             .schema_type(Type::String)
             .max_length(Some(2048))
+            .pattern(Some("^[hH][tT][tT][pP][sS]?://"))
             .description(Some("`http` or `https`; checked against the addresses that callbacks may reach."));
         let headers = || {
             ObjectBuilder::new()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use http::StatusCode;
 use tsp_api::app as wire;
-use tsp_api::{ErrorCode, Problem};
+use tsp_api::ErrorCode;
 use tsp_core::Name;
 use tsp_store::catalog::{AppSaved, NewApp, Scope};
 use tsp_store::idempotency::StoredAnswer;
@@ -24,8 +24,8 @@ use crate::state::WebState;
     request_body = wire::NewApp,
     responses(
         (status = 201, description = "Created.", body = wire::App, headers(("Location" = String, description = "Its path."))),
-        (status = 409, description = "The name is taken, or the same request is being worked on.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The idempotency key was used for another body.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken, or the same request is being worked on."),
+        (status = 422, description = "The idempotency key was used for another body."),
     )
 )]
 pub(super) async fn create_app(

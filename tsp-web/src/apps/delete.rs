@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use http::StatusCode;
-use tsp_api::{ErrorCode, Problem};
+use tsp_api::ErrorCode;
 use tsp_store::catalog::{Deleted, Scope};
 
 use crate::auth::Caller;
@@ -19,7 +19,7 @@ use crate::state::WebState;
     params(("app" = String, Path)),
     responses(
         (status = 204, description = "Deleted."),
-        (status = 409, description = "It has configs.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has configs."),
     )
 )]
 pub(super) async fn delete_app(

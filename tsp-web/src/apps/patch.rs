@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use tsp_api::app as wire;
-use tsp_api::{ErrorCode, Problem};
+use tsp_api::ErrorCode;
 use tsp_store::catalog::{AppEdit, AppSaved, Scope};
 
 use super::{read_description, read_owner, shown};
@@ -24,7 +24,7 @@ use crate::state::WebState;
     request_body = wire::AppPatch,
     responses(
         (status = 200, description = "Changed.", body = wire::App),
-        (status = 409, description = "`name` would change.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`name` would change."),
     )
 )]
 pub(super) async fn patch_app(

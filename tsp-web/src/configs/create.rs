@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use http::StatusCode;
 use tsp_api::config as wire;
-use tsp_api::{ErrorCode, Problem};
+use tsp_api::ErrorCode;
 use tsp_store::catalog::{ConfigSaved, Expected, SaveConfig, Scope};
 
 use super::save::{created, location, reader};
@@ -29,8 +29,8 @@ use crate::state::WebState;
     responses(
         (status = 201, description = "Created.", body = wire::Config,
             headers(("Location" = String, description = "Its path."), ("ETag" = String, description = "Its version."))),
-        (status = 409, description = "The name is taken, or the same request is being worked on.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The idempotency key was used for another body.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken, or the same request is being worked on."),
+        (status = 422, description = "The idempotency key was used for another body."),
     )
 )]
 pub(super) async fn create_config(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use http::StatusCode;
 use tokio::time::{Duration, Instant};
-use tsp_api::{ErrorCode, Problem};
+use tsp_api::ErrorCode;
 use tsp_core::config::TaskConfig;
 use tsp_store::catalog::{Deleted, Expected, Hold, Scope};
 
@@ -36,8 +36,8 @@ const POLL: Duration = Duration::from_millis(50);
     ),
     responses(
         (status = 204, description = "Deleted."),
-        (status = 409, description = "It has open tasks.", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The config has another version.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has open tasks."),
+        (status = 412, description = "The config has another version."),
     )
 )]
 pub(super) async fn delete_config(

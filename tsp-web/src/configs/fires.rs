@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use tsp_api::schedule::{Fire, Fires, PreviewSchedule};
-use tsp_api::{ErrorCode, Problem};
+use tsp_api::ErrorCode;
 use tsp_core::Timestamp;
 use tsp_core::schedule::{PREVIEW_FIRES_MAX, Schedule};
 use tsp_store::catalog::Scope;
@@ -31,7 +31,7 @@ const COUNT_DEFAULT: usize = 10;
     ),
     responses(
         (status = 200, description = "Fewer than asked for when the schedule ends.", body = Fires),
-        (status = 409, description = "The config has no schedule.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The config has no schedule."),
     )
 )]
 pub(super) async fn config_fires(

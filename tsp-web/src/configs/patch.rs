@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use tsp_api::Problem;
 use tsp_api::config as wire;
 use tsp_store::catalog::Scope;
 
@@ -29,8 +28,8 @@ use crate::state::WebState;
     request_body = wire::ConfigPatch,
     responses(
         (status = 200, description = "Changed.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
-        (status = 409, description = "`name` or `kind` would change, or `span` while tasks are open.", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The config has another version.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`name` or `kind` would change, or `span` while tasks are open."),
+        (status = 412, description = "The config has another version."),
     )
 )]
 pub(super) async fn patch_config(

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use tsp_api::Problem;
 use tsp_api::config as wire;
 use tsp_store::catalog::Scope;
 
@@ -31,8 +30,8 @@ use crate::state::WebState;
         (status = 200, description = "Replaced.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
         (status = 201, description = "Created.", body = wire::Config,
             headers(("Location" = String, description = "Its path."), ("ETag" = String, description = "Its version."))),
-        (status = 409, description = "`name` or `kind` would change, or `span` while tasks are open.", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The config has another version.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`name` or `kind` would change, or `span` while tasks are open."),
+        (status = 412, description = "The config has another version."),
     )
 )]
 pub(super) async fn replace_config(

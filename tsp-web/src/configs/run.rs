@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use tsp_api::Problem;
 use tsp_api::config as wire;
 use tsp_api::task::submit::SubmitAnswer;
 use tsp_store::catalog::Scope;
@@ -29,8 +28,8 @@ use crate::tasks::{TraceParent, submit};
     request_body = Option<wire::RunConfig>,
     responses(
         (status = 201, description = "The task of the occurrence.", body = SubmitAnswer, headers(("Location" = String, description = "Its path."))),
-        (status = 409, description = "The config is disabled, or the same request is being worked on.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The idempotency key was used for another body.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The config is disabled, or the same request is being worked on."),
+        (status = 422, description = "The idempotency key was used for another body."),
     )
 )]
 pub(super) async fn run_config(
