@@ -1,9 +1,9 @@
 //! The embedded store: one SQLite file, one writer thread, a few readers beside it.
 //!
-//! * [`writer`]: group commit. [`reader`]: snapshots. [`hot`]: the writes of the fast path.
+//! * `writer`: group commit. `reader`: snapshots. `hot`: the writes of the fast path.
 //! * `tasks`, `submit`, `run`, `claim`, `rescue`, `fire`, `prune`, `audit`, `search`, `apps`, `keys`,
 //!   `configs`: the verbs of the traits.
-//! * [`connect`], [`migrate`], [`secret`], [`lock`], `backup`: the file itself.
+//! * `connect`, `migrate`, `secret`, `lock`, `backup`: the file itself.
 //!
 //! What a row costs is measured by `examples/speed.rs`.
 

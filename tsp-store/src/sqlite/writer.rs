@@ -1,4 +1,4 @@
-//! The writer: one thread that owns the write connection and commits in groups (`reference/speed.md`,
+//! The writer: one thread that owns the write connection and commits in groups (`docs/reference/speed.md`,
 //! section 3). It takes all commands that wait, runs them in one transaction, and answers each after the
 //! commit, so that a hundred submits share one sync of the disk.
 //!
