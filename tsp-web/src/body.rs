@@ -74,17 +74,19 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
         if !raw.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&raw).is_ok() {
             return Err(ApiError::new(ErrorCode::InvalidField, "the body must be an object"));
         }
-        let error = match serde_json::from_slice::<T>(&raw) {
-            Ok(value) => return Ok(Self { value, errors: Errors::new(), raw }),
-            Err(error) => error,
-        };
+        let read = serde_json::from_slice::<T>(&raw).map_err(|error| invalid_json(&error));
+        // It would do so for an inner object as well, so that arrays need a closer look.
+        if read.is_ok() && !raw.contains(&b'[') {
+            return read.map(|value| Self { value, errors: Errors::new(), raw });
+        }
         let Ok(mut tree) = serde_json::from_slice::<Value>(&raw) else {
-            return Err(invalid_json(&error));
+            return read.map(|value| Self { value, errors: Errors::new(), raw });
         };
         let errors = shape::prune::<T>(&mut tree);
         if errors.is_empty() {
-            // A field given twice, which a tree cannot show; or a number that no field can hold.
-            return Err(invalid_json(&error));
+            // If it could not be read: a field given twice, which a tree cannot show; or a number that no
+            // field can hold.
+            return read.map(|value| Self { value, errors, raw });
         }
         if let Ok(value) = read_tree(&tree) {
             return Ok(Self { value, errors, raw });
@@ -149,7 +151,7 @@ pub async fn read_all(body: Body, bytes_max: usize) -> ApiResult<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 
@@ -158,6 +160,27 @@ mod tests {
     struct Doc {
         #[serde(default)]
         name: Option<String>,
+    }
+
+    #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+    #[serde(default, deny_unknown_fields)]
+    struct Nested {
+        inner: Inner,
+    }
+
+    #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+    #[serde(default, deny_unknown_fields)]
+    struct Inner {
+        numbers: Vec<u32>,
+    }
+
+    #[test]
+    fn an_array_is_no_object_however_deep() {
+        let parse = |body: &'static str| Json::<Nested>::parse(Bytes::from_static(body.as_bytes())).unwrap();
+        assert_eq!(parse(r#"{"inner": {"numbers": [1]}}"#).errors.code(), None);
+        assert_eq!(parse(r#"{"inner": {"numbers": [1]}}"#).value.inner.numbers, [1]);
+        assert_eq!(parse(r#"{"inner": []}"#).errors.code(), Some(ErrorCode::InvalidField));
+        assert_eq!(parse(r#"{"inner": [[1]]}"#).errors.code(), Some(ErrorCode::InvalidField));
     }
 
     fn code(body: &'static str) -> Option<ErrorCode> {

@@ -31,8 +31,7 @@ pub(super) async fn pause_config(
     path: Names,
     body: OptionalJson<HoldNote>,
 ) -> ApiResult {
-    let note = read_note(body)?;
-    hold(&state, &caller, path, Hold::Pause { note }).await
+    hold(&state, &caller, path, body, |note| Hold::Pause { note }).await
 }
 
 /// Let a held config go on
@@ -48,8 +47,7 @@ pub(super) async fn resume_config(
     path: Names,
     body: OptionalJson<HoldNote>,
 ) -> ApiResult {
-    read_note(body)?;
-    hold(&state, &caller, path, Hold::Resume).await
+    hold(&state, &caller, path, body, |_| Hold::Resume).await
 }
 
 /// Enable a config
@@ -65,8 +63,7 @@ pub(super) async fn enable_config(
     path: Names,
     body: OptionalJson<HoldNote>,
 ) -> ApiResult {
-    read_note(body)?;
-    hold(&state, &caller, path, Hold::Enable).await
+    hold(&state, &caller, path, body, |_| Hold::Enable).await
 }
 
 /// Disable a config: it takes no submits, and its tasks wait
@@ -82,8 +79,7 @@ pub(super) async fn disable_config(
     path: Names,
     body: OptionalJson<HoldNote>,
 ) -> ApiResult {
-    read_note(body)?;
-    hold(&state, &caller, path, Hold::Disable).await
+    hold(&state, &caller, path, body, |_| Hold::Disable).await
 }
 
 fn read_note(OptionalJson(body): OptionalJson<HoldNote>) -> ApiResult<Option<String>> {
@@ -93,8 +89,16 @@ fn read_note(OptionalJson(body): OptionalJson<HoldNote>) -> ApiResult<Option<Str
     Ok(note)
 }
 
-async fn hold(state: &WebState, caller: &Caller, Path((app, config)): Names, hold: Hold) -> ApiResult {
+/// Whether the caller may comes first, whatever the body says.
+async fn hold(
+    state: &WebState,
+    caller: &Caller,
+    Path((app, config)): Names,
+    body: OptionalJson<HoldNote>,
+    hold: impl FnOnce(Option<String>) -> Hold,
+) -> ApiResult {
     let (_, found) = lookup::config(state, caller, &app, &config, &[Scope::Manage])?;
+    let hold = hold(read_note(body)?);
     let now = state.now();
     match state.store.hold_config(found.id, hold, &caller.actor(), now).await? {
         ConfigSaved::Updated(config) | ConfigSaved::Created(config) => {
@@ -138,6 +142,7 @@ mod tests {
         assert_eq!(server.told(), 5);
         assert_eq!(post("pause", json!({"note": "x".repeat(501)})).await.fields(), ["note"]);
         assert_eq!(post("pause", json!({"why": "x"})).await.refused(), (400, "unknown_field".into()));
-        assert_eq!(server.post("/api/v1/apps/trade/configs/d/pause", Value::Null).await.refused().0, 404);
+        let nowhere = server.post("/api/v1/apps/trade/configs/d/pause", json!({"why": "x"})).await;
+        assert_eq!(nowhere.refused().0, 404);
     }
 }
