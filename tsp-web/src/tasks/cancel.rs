@@ -32,11 +32,10 @@ struct Document<'a> {
 #[utoipa::path(
     post, path = "/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
     params(("id" = String, Path, description = "The task's id.")),
+    request_body = Option<NoFields>,
     responses(
         (status = 200, description = "See `outcome`.", body = CancelAnswer),
         (status = 409, description = "Not in this state; the detail names it and what is allowed."),
-        (status = 413, description = "The body is too large."),
-        (status = 415, description = "The body is not declared as JSON."),
     ),
 )]
 pub(crate) async fn by_id(
@@ -57,11 +56,10 @@ pub(crate) async fn by_id(
         ("config" = String, Path, description = "The config."),
         ("key" = String, Path, description = "The business key, percent-encoded."),
     ),
+    request_body = Option<NoFields>,
     responses(
         (status = 200, description = "See `outcome`.", body = CancelAnswer),
         (status = 409, description = "Not in this state; the detail names it and what is allowed."),
-        (status = 413, description = "The body is too large."),
-        (status = 415, description = "The body is not declared as JSON."),
     ),
 )]
 pub(crate) async fn by_key(

@@ -20,11 +20,10 @@ use super::change;
 #[utoipa::path(
     post, path = "/tasks/{id}/replay", tag = "tasks", operation_id = "replay_task",
     params(("id" = String, Path, description = "The task's id.")),
+    request_body = Option<NoFields>,
     responses(
         (status = 200, description = "The task as it is now.", body = Task),
         (status = 409, description = "Not ended, or another open task holds its key."),
-        (status = 413, description = "The body is too large."),
-        (status = 415, description = "The body is not declared as JSON."),
     ),
 )]
 pub(crate) async fn by_id(

@@ -21,11 +21,10 @@ use super::subject::KeyPath;
 #[utoipa::path(
     post, path = "/tasks/{id}/resume", tag = "tasks", operation_id = "resume_task",
     params(("id" = String, Path, description = "The task's id.")),
+    request_body = Option<NoFields>,
     responses(
         (status = 200, description = "The task as it is now.", body = Task),
         (status = 409, description = "Not in this state; the detail names it and what is allowed."),
-        (status = 413, description = "The body is too large."),
-        (status = 415, description = "The body is not declared as JSON."),
     ),
 )]
 pub(crate) async fn by_id(
@@ -47,11 +46,10 @@ pub(crate) async fn by_id(
         ("config" = String, Path, description = "The config."),
         ("key" = String, Path, description = "The business key, percent-encoded."),
     ),
+    request_body = Option<NoFields>,
     responses(
         (status = 200, description = "The task as it is now.", body = Task),
         (status = 409, description = "Not in this state; the detail names it and what is allowed."),
-        (status = 413, description = "The body is too large."),
-        (status = 415, description = "The body is not declared as JSON."),
     ),
 )]
 pub(crate) async fn by_key(
