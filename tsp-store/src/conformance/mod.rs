@@ -2,7 +2,7 @@
 //!
 //! A back end says how an empty store is made and gets one test for each case:
 //!
-//! ```ignore
+//! ```text
 //! async fn make() -> tsp_store::conformance::Made { Made::from(Arc::new(MyStore::new()) as Arc<dyn Store>) }
 //! tsp_store::conformance_tests!(make);
 //! ```
@@ -16,6 +16,7 @@ mod audit;
 mod bed;
 mod begin;
 mod by_key;
+mod chance;
 mod claim;
 mod configs;
 mod duplicates;
@@ -33,6 +34,7 @@ mod samples;
 mod search;
 mod submit;
 mod tokens;
+mod twin;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -250,6 +252,7 @@ macro_rules! conformance_tests {
             wishes_that_come_together_are_served_in_turn
             what_has_expired_ends_at_resume_and_run
             cancel_open_cancels_a_config_bit_by_bit
+            cancel_open_ends_what_is_awaited_with_a_flag
             deeds_are_in_the_audit_log
         }
         tokens {
@@ -323,6 +326,9 @@ macro_rules! conformance_tests {
             empty_batches_do_nothing
             batches_of_a_thousand
             many_callers_at_once
+        }
+        twin {
+            random_histories_are_answered_as_by_the_memory_store
         }
     } };
 }

@@ -1,5 +1,6 @@
 //! What people do, in each state: a store answers and saves exactly what the transition says.
 
+use tsp_core::outcome::{Outcome, Verdict};
 use tsp_core::task::Status;
 use tsp_core::transition::{Event, Refused, transition};
 use tsp_core::{Millis, TaskId};
@@ -124,6 +125,17 @@ pub(super) async fn cancel_open_cancels_a_config_bit_by_bit(bed: &Bed) {
     bed.check_stored(&spared).await;
     let none = bed.store.cancel_open(other.id, 0, &by(), at(1)).await.expect("cancel_open");
     assert_eq!(none, Cancelled { cancelled: 0, left: 1 });
+}
+
+/// Also one whose cancel came at 30 and which its callee then accepted: its attempt can be closed now.
+pub(super) async fn cancel_open_ends_what_is_awaited_with_a_flag(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let begun = bed.executing(&config).await;
+    bed.changed(begun.id, Wish::Cancel, T0).await;
+    let awaited = bed.finish(&begun, Verdict::new(Outcome::Accepted, "accepted"), T0).await;
+    assert!(awaited.cancel_requested, "the flag comes along: {awaited:?}");
+    let cancelled = bed.store.cancel_open(config.id, 10, &by(), at(1)).await.expect("cancel_open");
+    assert_eq!(cancelled, Cancelled { cancelled: 1, left: 0 });
 }
 
 /// Who did what to which task and when; a refused wish is no deed.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::key::key_shard;
-use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::task::{AttemptRecord, Status, Task};
 use tsp_core::transition::{Event, Note, transition};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
@@ -179,8 +179,9 @@ impl State {
     }
 
     fn cancel_open(&mut self, config: ConfigId, limit: usize, by: &Actor, now: Timestamp) -> Cancelled {
-        // What is flagged already would be flagged for ever and keep the others from their turn.
-        let wanted = self.rows.open_of(config).filter(|task| !task.cancel_requested).take(limit);
+        // A running attempt that is the last one already can only end, and would take others' turn.
+        let is_last = |task: &&Task| task.status == Status::Executing && task.cancel_requested;
+        let wanted = self.rows.open_of(config).filter(|task| !is_last(task)).take(limit);
         let wanted: Vec<TaskId> = wanted.map(|task| task.id).collect();
         let mut cancelled = 0;
         for id in wanted {
