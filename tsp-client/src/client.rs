@@ -9,7 +9,7 @@ use http::header::HeaderValue;
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, causes};
 use crate::request::Request;
 use crate::retry::RetryRules;
 
@@ -148,8 +148,9 @@ impl ClientBuilder {
         } else {
             http = http.tls_backend_preconfigured(no_tls()?);
         }
-        let http =
-            http.build().map_err(|error| Error::Usage(format!("the client cannot be built: {error}")))?;
+        let http = http
+            .build()
+            .map_err(|error| Error::Usage(format!("the client cannot be built: {}", causes(&error))))?;
         Ok(Client { inner: Arc::new(Inner { http, base, authorization, retry: self.retry }) })
     }
 }

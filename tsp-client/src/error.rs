@@ -91,7 +91,7 @@ fn problem_text(problem: &Problem) -> String {
 }
 
 /// A reqwest error says what it was doing; why it failed is in its sources.
-fn causes(error: &reqwest::Error) -> String {
+pub(crate) fn causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
