@@ -14,6 +14,7 @@ mod report;
 mod service;
 
 use std::collections::BTreeSet;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -58,12 +59,17 @@ enum Scenario {
     Isolation,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command {
-        Some(Command::Receiver) => measure::runtime(1)?.block_on(receiver::serve()),
-        None => measure::runtime(1)?.block_on(run(&arguments)),
+    let done = measure::runtime(1).and_then(|runtime| match arguments.command {
+        Some(Command::Receiver) => runtime.block_on(receiver::serve()),
+        None => runtime.block_on(run(&arguments)),
+    });
+    if let Err(error) = done {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {

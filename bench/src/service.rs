@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -14,6 +14,7 @@ use crate::process::{Ready, beside};
 
 pub(crate) const APP: &str = "bench";
 const KEY: &str = "bench-bootstrap-key-0123456789";
+const COUNT_LIMIT: Duration = Duration::from_secs(40);
 const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
@@ -103,12 +104,26 @@ impl Service {
             .with_context(|| format!("tasks of `{config}` are open after {DRAIN_LIMIT:?}"))?
     }
 
-    /// The open tasks of a config, as the service counts them.
-    pub(crate) async fn open(&self, config: &str) -> Result<u64> {
-        let path = format!("/api/v1/apps/{APP}/configs/{config}/stats");
-        let stats = self.connect().await?.json("GET", &path, &Value::Null, 200).await?;
-        let by_state = stats["open"].as_object().with_context(|| format!("no `open` in {stats}"))?;
-        Ok(by_state.values().filter_map(Value::as_u64).sum())
+    /// Fails unless so many tasks are open in the file. The auditor counts the rows every 15 s.
+    pub(crate) async fn holds(&self, wanted: usize) -> Result<()> {
+        let mut line = self.connect().await?;
+        let mut seen = 0.0;
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        let start = measure::instant();
+        while start.elapsed() < COUNT_LIMIT {
+            tick.tick().await;
+            let (status, text) = line.call("GET", "/metrics", b"").await?;
+            ensure!(status == 200, "the metrics were answered {status}");
+            let text = String::from_utf8_lossy(text);
+            let samples = text.lines().filter(|line| line.starts_with("tsp_tasks_open{"));
+            seen = samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum();
+            #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+            let wanted = wanted as f64;
+            if (seen - wanted).abs() < 0.5 {
+                return Ok(());
+            }
+        }
+        bail!("{seen} tasks are open, {wanted} were accepted")
     }
 
     /// Stops it and starts it again on the same file.
