@@ -8,10 +8,12 @@ mod clock_watch;
 mod dev_clock;
 mod entropy;
 mod fetcher;
+mod gauges;
 mod hints;
 mod ids;
 mod parts;
 mod reserve;
+mod server;
 mod stop;
 mod store;
 mod telemetry;
@@ -23,8 +25,6 @@ mod worker;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tsp_store::Catalog as _;
 
 use crate::failure::{Failure, Result};
@@ -32,6 +32,7 @@ use crate::settings::Settings;
 pub(crate) use clock::ServerClock;
 pub(crate) use entropy::OsEntropy;
 use parts::Parts;
+use server::Server;
 pub(crate) use stop::Signals;
 pub(crate) use store::{beside, open as open_store, store_failure};
 
@@ -68,41 +69,47 @@ async fn run(
 ) -> Result {
     let mut signals = Signals::listen()?;
     let parts = Parts::open(settings, clock).await?;
-    let background = TaskTracker::new();
-    let stop_background = CancellationToken::new();
-
-    ids::keep_renewed(&parts, &background, &stop_background);
-    clock_watch::watch_clock(&parts, &settings.node, &background, &stop_background);
-    metrics.keep_up(&background, &stop_background);
-    let mut fetcher = fetcher::start_fetcher(&parts, settings, &background, &stop_background)?;
-    let worker = worker::start_worker(&parts, settings)?;
-    let web = web::start_web(&parts, settings, listener, &metrics)?;
-
+    warn_without_keys(&parts, settings).await;
+    let mut server = Server::start(&parts, settings, listener, &metrics)?;
     let prepared = match prepare {
-        Some(prepare) => prepare.prepare(web.address).await,
+        Some(prepare) => prepare.prepare(server.address).await,
         None => Ok(()),
     };
-    if prepared.is_ok() {
-        parts.readiness.set_ready();
-        let configs = parts.store.book().config_count();
-        tracing::info!(address = %web.address, node = %parts.owner.node, configs, "serving");
-        say_ready(web.address)?;
-    }
-    let ended = match prepared {
-        Ok(()) => signals.first_or(fetcher.ended()).await,
+    let ended = match prepared.and_then(|()| announce(&parts, server.address)) {
+        Ok(()) => signals.first_or(server.ended()).await,
         Err(failure) => Err(failure),
     };
 
-    signals.exit_on_the_next(&background);
+    let last_signal = signals.exit_on_the_next();
     parts.readiness.set_stopping();
     tracing::info!("stopping");
-    web.stop().await;
-    fetcher.stop().await;
-    worker.stop().await;
-    stop_background.cancel();
+    server.stop().await;
     parts.store.close().await;
+    last_signal.abort();
     tracing::info!("stopped");
     ended
+}
+
+/// Says that it may be called: to callers, to people and to scripts.
+fn announce(parts: &Parts, address: SocketAddr) -> Result {
+    parts.readiness.set_ready();
+    let configs = parts.store.book().config_count();
+    tracing::info!(%address, node = %parts.owner.node, configs, "serving");
+    let mut out = std::io::stdout();
+    // The one line on standard output that scripts wait for.
+    let said = writeln!(out, "ready: http://{address}").and_then(|()| out.flush());
+    said.map_err(|error| Failure::failed(format!("cannot write to standard output: {error}")))
+}
+
+/// A server that nobody may call is a beginner's trap.
+async fn warn_without_keys(parts: &Parts, settings: &Settings) {
+    let open = settings.auth.bootstrap_key.is_some() || matches!(parts.clock, ServerClock::Virtual(_));
+    if !open && parts.store.keys(None).await.is_ok_and(|keys| keys.is_empty()) {
+        tracing::warn!(
+            "nobody may call the API yet: set `auth.bootstrap_key`, or run \
+             `tsp key create --global --name ops --scope admin`"
+        );
+    }
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -118,11 +125,4 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
             _ => failure.advise("set `web.listen` to an address of this machine"),
         }
     })
-}
-
-/// The one line on standard output that scripts wait for.
-fn say_ready(address: SocketAddr) -> Result {
-    let mut out = std::io::stdout();
-    let said = writeln!(out, "ready: http://{address}").and_then(|()| out.flush());
-    said.map_err(|error| Failure::failed(format!("cannot write to standard output: {error}")))
 }

@@ -59,11 +59,9 @@ pub(super) fn start_fetcher(
 }
 
 impl RunningFetcher {
-    /// Returns when the fetcher has ended by itself: it lost its shards, or panicked.
-    pub(super) async fn ended(&mut self) -> Failure {
+    /// Returns when it has ended by itself: it lost its shards, or panicked.
+    pub(super) async fn ended(&mut self) {
         let _ = (&mut self.ended).await;
-        Failure::failed("the fetcher has ended; nothing would be called back any more")
-            .advise("the log says why; start the server again")
     }
 
     pub(super) async fn stop(self) {

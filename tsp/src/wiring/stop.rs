@@ -1,6 +1,7 @@
 //! Being told to stop.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::failure::{Failure, Result};
@@ -39,11 +40,13 @@ impl Signals {
     }
 
     /// From here on a signal ends the process with whatever is still running; the next start picks it up.
-    pub(super) fn exit_on_the_next(mut self, tracker: &TaskTracker) {
-        tracker.spawn(async move {
-            self.next().await;
-            tracing::warn!("a second signal: ending at once");
-            std::process::exit(EXIT_AT_ONCE);
-        });
+    pub(super) fn exit_on_the_next(mut self) -> AbortHandle {
+        TaskTracker::new()
+            .spawn(async move {
+                self.next().await;
+                tracing::warn!("a second signal: ending at once");
+                std::process::exit(EXIT_AT_ONCE);
+            })
+            .abort_handle()
     }
 }

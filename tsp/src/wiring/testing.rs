@@ -3,16 +3,12 @@
 use std::net::SocketAddr;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tsp_client::Client;
 
 use super::clock::ServerClock;
-use super::fetcher::{RunningFetcher, start_fetcher};
 use super::parts::Parts;
+use super::server::Server;
 use super::telemetry::Metrics;
-use super::web::{RunningWeb, start_web};
-use super::worker::{RunningWorker, start_worker};
 use crate::environment::Environment;
 use crate::settings::Settings;
 
@@ -20,10 +16,7 @@ use crate::settings::Settings;
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     parts: Parts,
-    web: RunningWeb,
-    fetcher: RunningFetcher,
-    worker: RunningWorker,
-    background: CancellationToken,
+    server: Server,
 }
 
 impl TestServer {
@@ -38,13 +31,10 @@ impl TestServer {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = super::listen(settings.web.listen).expect("a free port");
         let parts = Parts::open(&settings, ServerClock::virtual_()).await.expect("a store in memory");
-        let (tracker, background) = (TaskTracker::new(), CancellationToken::new());
-        let fetcher = start_fetcher(&parts, &settings, &tracker, &background).expect("the fetcher starts");
-        let worker = start_worker(&parts, &settings).expect("the worker starts");
         let metrics = Metrics::of(PrometheusBuilder::new().build_recorder().handle());
-        let web = start_web(&parts, &settings, listener, &metrics).expect("the API starts");
+        let server = Server::start(&parts, &settings, listener, &metrics).expect("all roles start");
         parts.readiness.set_ready();
-        Self { address: web.address, parts, web, fetcher, worker, background }
+        Self { address: server.address, parts, server }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -52,10 +42,7 @@ impl TestServer {
     }
 
     pub(crate) async fn stop(self) {
-        self.web.stop().await;
-        self.fetcher.stop().await;
-        self.worker.stop().await;
-        self.background.cancel();
+        self.server.stop().await;
         self.parts.store.close().await;
     }
 }

@@ -15,6 +15,7 @@ use super::clock::ServerClock;
 use super::dev_clock::DevClock;
 use super::hints::InboxHints;
 use super::parts::Parts;
+use super::server::Running;
 use super::telemetry::Metrics;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
@@ -27,8 +28,7 @@ const STOP_AT_MOST: Duration = Duration::from_secs(10);
 pub(super) struct RunningWeb {
     /// With the port that the system chose.
     pub(super) address: SocketAddr,
-    stop: CancellationToken,
-    tracker: TaskTracker,
+    answering: Running,
 }
 
 pub(super) fn start_web(
@@ -52,14 +52,14 @@ pub(super) fn start_web(
         dev: dev_hooks(parts),
         readiness: parts.readiness.clone(),
     });
-    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    let stop = CancellationToken::new();
     let (router, stopped) = (tsp_web::router(state), stop.clone());
-    tracker.spawn(async move {
+    let answering = Running::new(&TaskTracker::new(), stop, async move {
         if let Err(error) = tsp_web::serve(listener, router, stopped).await {
-            tracing::error!(%error, "the API has ended");
+            tracing::error!(%error, "the API cannot answer any more");
         }
     });
-    Ok(RunningWeb { address, stop, tracker })
+    Ok(RunningWeb { address, answering })
 }
 
 fn web_settings(settings: &Settings) -> WebSettings {
@@ -80,11 +80,14 @@ fn dev_hooks(parts: &Parts) -> Option<Arc<dyn DevHooks>> {
 }
 
 impl RunningWeb {
+    /// Returns when it has ended without being told to.
+    pub(super) async fn ended(&mut self) {
+        self.answering.ended().await;
+    }
+
     /// Takes no new requests and lets running ones end.
     pub(super) async fn stop(self) {
-        self.stop.cancel();
-        self.tracker.close();
-        if tokio::time::timeout(STOP_AT_MOST, self.tracker.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_AT_MOST, self.answering.stop()).await.is_err() {
             tracing::warn!("stopping with requests still unanswered");
         }
     }

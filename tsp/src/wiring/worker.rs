@@ -15,6 +15,7 @@ use tsp_worker::{CallbackHandler, DirectTaskService};
 
 use super::clock::ServerClock;
 use super::parts::Parts;
+use super::server::Running;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 
@@ -26,7 +27,7 @@ const SHARE_PER_CONFIG: usize = 4;
 /// A running worker.
 #[derive(Debug)]
 pub(super) struct RunningWorker {
-    stop: CancellationToken,
+    pipeline: Running,
     tracker: TaskTracker,
 }
 
@@ -65,14 +66,14 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
     let handler = Counting { sent: parts.sent.clone(), inner: CallbackHandler::new(http.clone()) };
     let worker = Worker::new(pipeline, Arc::new(handler), options);
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-    tracker.spawn(worker.run(stop.clone()));
     let idle = stop.clone();
     tracker.spawn(async move {
         while idle.run_until_cancelled(tokio::time::sleep(CLOSE_IDLE_EVERY)).await.is_some() {
             http.close_idle(tokio::time::Instant::now());
         }
     });
-    Ok(RunningWorker { stop, tracker })
+    let pipeline = Running::new(&tracker, stop.clone(), worker.run(stop));
+    Ok(RunningWorker { pipeline, tracker })
 }
 
 /// Counts what it sends, for `tsp clock advance`.
@@ -91,9 +92,14 @@ impl TaskHandler for Counting {
 }
 
 impl RunningWorker {
+    /// Returns when it has ended without being told to.
+    pub(super) async fn ended(&mut self) {
+        self.pipeline.ended().await;
+    }
+
     /// Lets running callbacks end, up to their grace, and hands the rest back.
     pub(super) async fn stop(self) {
-        self.stop.cancel();
+        self.pipeline.stop().await;
         self.tracker.close();
         self.tracker.wait().await;
     }
