@@ -23,7 +23,7 @@ use crate::idempotency::{Claim, IdempotencyKey, mismatch};
 use crate::path::Path;
 use crate::state::WebState;
 
-use super::submit::{Common, Door, Draft, Names, Prepared, Shown, unreadable, wake};
+use super::submit::{Common, Door, Names, Prepared, Shown, unreadable, wake};
 use super::trace::TraceParent;
 use super::{fields, view};
 
@@ -48,7 +48,7 @@ pub(crate) async fn submit_batch(
     body::require_json(request.headers())?;
     let body = body::read_all(request.into_body(), BATCH_BYTES_MAX).await?;
     let door = Door::find(&state, &caller, &app)?;
-    let elements = read_envelope(&body)?;
+    let elements = read_envelope(&body).map_err(|error| door.hide(error))?;
     caller.charge(u32::try_from(elements.len() - 1).unwrap_or(u32::MAX))?;
 
     let now = state.now();
@@ -136,7 +136,7 @@ impl Batch {
         element: &RawValue,
     ) -> ApiResult<Slot> {
         let text = element.get().as_bytes();
-        let draft = Draft::read(text, common.now)?;
+        let draft = common.read(text)?;
         // Copied: one task of a batch must not keep the whole body in memory.
         let take = |payload: &str| Bytes::copy_from_slice(payload.as_bytes());
         let Prepared { mut submit, config } = common.prepare(draft, take)?;
@@ -317,6 +317,9 @@ mod tests {
         let send = |body: &'static str| service.send(request(Method::POST, PATH, &foreign, &[], body));
         let unknown = send("{\"tasks\":[{\"config\":\"close-order\"},{\"config\":\"nope\"}]}").await;
         assert_eq!(unknown.refused(), (404, "not_found".to_owned()));
+        for body in ["{}", "{\"tasks\":[{}]}", "{\"tasks\":[7]}", "{"] {
+            assert_eq!(send(body).await.refused(), (404, "not_found".to_owned()), "{body}");
+        }
         let public = send("{\"tasks\":[{\"config\":\"close-order\"},{\"config\":\"open\"}]}").await.json();
         assert_eq!(
             (&public["results"][0]["status"], &public["results"][1]["status"]),

@@ -28,7 +28,7 @@ use super::trace::TraceParent;
 use super::view;
 
 pub(crate) use answer::{Names, Shown, wake};
-pub(crate) use draft::{Draft, choose_time, unreadable};
+pub(crate) use draft::{choose_time, unreadable};
 pub(crate) use prepare::{Common, Door, Prepared};
 use prepare::{Made, check_payload, extra};
 
@@ -61,7 +61,7 @@ pub(crate) async fn submit(
     let common = Common { state: &state, door: &door, trace: &trace, now };
     // The payload stays a piece of the body: nothing is copied.
     let take = |payload: &str| body.slice_ref(payload.as_bytes());
-    let Prepared { submit, config } = common.prepare(Draft::read(&body, now)?, take)?;
+    let Prepared { submit, config } = common.prepare(common.read(&body)?, take)?;
     save(&state, &caller, submit, &Names::new(config, !door.foreign()), &key, &body).await
 }
 

@@ -63,13 +63,10 @@ impl Door {
         open.then_some(config)
     }
 
-    /// The 404 for a config. For a foreign app it says no more than that of an app that does not exist.
-    fn no_config(&self, name: &Name) -> ApiError {
-        if self.foreign {
-            no_app(self.app.name.as_str())
-        } else {
-            no_config(self.app.name.as_str(), name.as_str())
-        }
+    /// What is told instead of `error`: a caller from another app must not learn from a 400 that the app
+    /// exists.
+    pub(crate) fn hide(&self, error: ApiError) -> ApiError {
+        if self.foreign { no_app(self.app.name.as_str()) } else { error }
     }
 }
 
@@ -90,6 +87,11 @@ pub(crate) struct Common<'a> {
 }
 
 impl Common<'_> {
+    /// One task, as far as it can be read without its config.
+    pub(crate) fn read<'a>(&self, text: &'a [u8]) -> ApiResult<Draft<'a>> {
+        Draft::read(text, self.now).map_err(|error| self.door.hide(error))
+    }
+
     /// 400 with all that is wrong, 404 for the config, 409 for its kind, 413 for the payload. Whether the
     /// config is disabled is asked at the commit, after a kept answer was looked for.
     ///
@@ -100,6 +102,9 @@ impl Common<'_> {
         take: impl FnOnce(&'a str) -> Bytes,
     ) -> ApiResult<Prepared> {
         let config = draft.config.as_ref().and_then(|name| self.door.config(self.state, name));
+        if config.is_none() && self.door.foreign {
+            return Err(no_app(self.door.app.name.as_str()));
+        }
         let retry = match (&config, &draft.retry) {
             (Some(config), Some(given)) => {
                 let policy = merge(&config.spec.retry, given);
@@ -113,7 +118,7 @@ impl Common<'_> {
         std::mem::take(&mut draft.errors).finish()?;
         let config = match (config, &draft.config) {
             (Some(config), _) => config,
-            (None, Some(name)) => return Err(self.door.no_config(name)),
+            (None, Some(name)) => return Err(no_config(self.door.app.name.as_str(), name.as_str())),
             (None, None) => return Err(ApiError::internal("a draft without a config and without an error")),
         };
         if config.spec.kind == Kind::Cron {

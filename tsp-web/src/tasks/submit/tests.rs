@@ -169,10 +169,13 @@ async fn others_submit_only_to_public_configs_and_see_no_payload() {
     let public = send(foreign.clone(), "{\"config\":\"gift\",\"key\":\"k\"}").await;
     assert_eq!(public.status, 201, "{:?}", public.body);
     assert!(public.json()["task"].get("payload").is_none());
-    let private = send(foreign, "{\"config\":\"close-order\"}").await;
+    let private = send(foreign.clone(), "{\"config\":\"close-order\"}").await;
     let missing = service.post("/apps/nope/tasks", "{\"config\":\"close-order\"}").await;
     assert_eq!(private.refused(), (404, "not_found".to_owned()));
     assert_eq!(private.json()["detail"].as_str().unwrap().replace("trade", "nope"), missing.json()["detail"]);
+    for body in ["{}", "{", "{\"config\":\"close-order\",\"x\":1}"] {
+        assert_eq!(send(foreign.clone(), body).await.refused(), (404, "not_found".to_owned()), "{body}");
+    }
     assert_eq!(send(reader, "{\"config\":\"close-order\"}").await.refused(), (403, "forbidden".to_owned()));
 }
 
