@@ -27,7 +27,7 @@ pub trait ScheduleStore: Send + Sync {
     /// 10 → 0 for these (id, version), checked for the owner's epoch. The rows that changed.
     async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>>;
 
-    /// `worker_lost` for rows at 30 of a node that is gone. `unit`: jitter. The rows that changed.
+    /// `worker_lost` for rows at 30 of a node that is gone. The rows that changed.
     async fn lose(&self, owner: Owner, rows: Vec<(TaskId, NodeId)>, now: Timestamp) -> Result<Vec<Task>>;
 
     /// Ends the wait of rows at 45 whose deadline has passed. The rows that changed.
@@ -152,10 +152,10 @@ pub enum Fired {
     Deposed,
 }
 
-/// Sums for the auditor: `accepted = open + ended + dropped` must hold, where `ended` are rows in history.
+/// Sums for the auditor: `accepted = open + ended` must hold, whatever was pruned since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Tasks ever inserted (a replay counts as one more, and its history row as dropped).
+    /// Tasks ever inserted; a replay counts as one more.
     pub accepted: i64,
     /// Tasks ever ended.
     pub ended: i64,
