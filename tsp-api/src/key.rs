@@ -44,7 +44,13 @@ pub struct RateLimit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewKey {
-    #[schema(required, nullable = false, min_length = 1, max_length = 100)]
+    #[schema(
+        required,
+        nullable = false,
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+    )]
     pub name: Option<String>,
     #[schema(required, nullable = false, min_items = 1)]
     pub scopes: Option<Vec<Scope>>,

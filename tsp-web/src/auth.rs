@@ -9,7 +9,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use sha2::{Digest, Sha256};
 use tsp_api::ErrorCode;
-use tsp_core::{AppId, KeyId};
+use tsp_core::AppId;
 use tsp_store::catalog::{App, Scope};
 use tsp_store::tasks::Actor;
 
@@ -51,14 +51,6 @@ impl Caller {
         match &self.who {
             Who::Bootstrap | Who::Dev => None,
             Who::Key(known) => known.key.app,
-        }
-    }
-
-    /// The caller's own key, where there is one in the store.
-    pub fn key_id(&self) -> Option<KeyId> {
-        match &self.who {
-            Who::Bootstrap | Who::Dev => None,
-            Who::Key(known) => Some(known.key.id),
         }
     }
 

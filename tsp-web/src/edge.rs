@@ -140,3 +140,22 @@ pub(crate) async fn no_route() -> ApiError {
 pub(crate) async fn no_method() -> ApiError {
     ApiError::new(ErrorCode::MethodNotAllowed, "this path has other methods, see the `Allow` header")
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use http::Request;
+
+    use super::*;
+    use crate::testing::{Server, answered};
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_and_says_nothing() {
+        let state = Server::state().await;
+        let routes = axum::Router::new().route("/", get(|| async { panic!("the secret is 7") as () }));
+        let router = routes.layer(axum::middleware::from_fn_with_state(state, edge));
+        let answer = answered(router, Request::get("/").body(axum::body::Body::empty()).unwrap()).await;
+        assert_eq!(answer.refused(), (500, "internal".into()));
+        assert!(!String::from_utf8_lossy(&answer.body).contains("secret"));
+    }
+}

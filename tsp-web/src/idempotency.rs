@@ -67,10 +67,6 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    pub fn is_given(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// The key of element `index` of a batch.
     #[must_use]
     pub fn element(&self, index: usize) -> Self {

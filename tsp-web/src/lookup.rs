@@ -31,19 +31,6 @@ pub fn config(
     Ok((app, config))
 }
 
-/// A config to submit to: the caller's own, or a public one of another app.
-pub fn config_to_submit(
-    state: &WebState,
-    caller: &Caller,
-    app_name: &str,
-    name: &str,
-) -> ApiResult<(Arc<App>, Arc<TaskConfig>)> {
-    match public_config(state, caller, app_name, name) {
-        Some(found) if caller.grants(Scope::Submit) => Ok(found),
-        _ => config(state, caller, app_name, name, &[Scope::Submit]),
-    }
-}
-
 /// A public config of an app that the caller does not belong to.
 pub(crate) fn public_config(
     state: &WebState,

@@ -1,6 +1,6 @@
 //! The OpenAPI document: what the operations say of themselves, and what holds for all of them.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tsp_api::Problem;
 use tsp_api::problem::PROBLEM_JSON;
 use tsp_api::task::TaskOrder;
@@ -72,7 +72,12 @@ pub(crate) fn tidy(schema: &mut Value) {
             fields.retain(|name, value| name != "default" || !value.is_null());
             hoist_direction(fields);
             if let Some(Value::Array(parameters)) = fields.get_mut("parameters") {
-                parameters.iter_mut().for_each(never_null);
+                for parameter in parameters {
+                    never_null(parameter);
+                    if parameter.get("name") == Some(&Value::from("Idempotency-Key")) {
+                        parameter["schema"] = idempotency_key();
+                    }
+                }
             }
             if let Some(Value::Array(variants)) = fields.get_mut("oneOf") {
                 variants.iter_mut().for_each(close_tagged);
@@ -82,6 +87,12 @@ pub(crate) fn tidy(schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}
     }
+}
+
+/// As [`crate::idempotency::IdempotencyKey`] reads it; blanks at its ends never arrive.
+fn idempotency_key() -> Value {
+    let longest = crate::idempotency::KEY_BYTES_MAX;
+    json!({"type": "string", "minLength": 1, "maxLength": longest, "pattern": "^[!-~]([ -~]*[!-~])?$"})
 }
 
 /// A parameter is there or not; it has no null.

@@ -123,7 +123,17 @@ impl Server {
         Self::start_with(true).await
     }
 
+    /// A state alone, for tests of single layers.
+    pub(crate) async fn state() -> Arc<WebState> {
+        Self::parts(false).await.0
+    }
+
     async fn start_with(is_dev: bool) -> Self {
+        let (state, clock, hints, missing) = Self::parts(is_dev).await;
+        Self { router: crate::router(state), clock, hints, missing }
+    }
+
+    async fn parts(is_dev: bool) -> (Arc<WebState>, Arc<ManualClock>, Arc<Hints>, Arc<Missing>) {
         let store = Arc::new(MemoryStore::new(4));
         let clock = Arc::new(ManualClock::at(NOW));
         let (hints, missing) = (Arc::new(Hints::default()), Arc::new(Missing::default()));
@@ -143,14 +153,11 @@ impl Server {
             dev: is_dev.then(|| -> Arc<dyn DevHooks> { Arc::new(Dev(clock.clone())) }),
             readiness: missing.clone(),
         });
-        Self { router: crate::router(state), clock, hints, missing }
+        (state, clock, hints, missing)
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, body }
+        answered(self.router.clone(), request).await
     }
 
     /// As the bootstrap key; a null body is none.
@@ -210,6 +217,13 @@ impl Server {
     pub(crate) fn is_missing(&self, what: &[&str]) {
         *self.missing.0.lock() = what.iter().map(|&what| what.to_owned()).collect();
     }
+}
+
+/// What a router answers.
+pub(crate) async fn answered(router: Router, request: Request<Body>) -> Answer {
+    let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer { status: parts.status, headers: parts.headers, body }
 }
 
 /// The smallest config of kind `delayed`.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use http::StatusCode;
-use tsp_api::app as wire;
 use tsp_api::ErrorCode;
+use tsp_api::app as wire;
 use tsp_core::Name;
 use tsp_store::catalog::{AppSaved, NewApp, Scope};
 use tsp_store::idempotency::StoredAnswer;
@@ -20,7 +20,7 @@ use crate::state::WebState;
 /// Create an app
 #[utoipa::path(
     post, path = "/apps", tag = "apps",
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, description = "Makes the call safe to repeat.")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes the call safe to repeat.")),
     request_body = wire::NewApp,
     responses(
         (status = 201, description = "Created.", body = wire::App, headers(("Location" = String, description = "Its path."))),

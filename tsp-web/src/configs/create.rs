@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use http::StatusCode;
-use tsp_api::config as wire;
 use tsp_api::ErrorCode;
+use tsp_api::config as wire;
 use tsp_store::catalog::{ConfigSaved, Expected, SaveConfig, Scope};
 
 use super::save::{created, location, reader};
@@ -23,7 +23,7 @@ use crate::state::WebState;
     post, path = "/apps/{app}/configs", tag = "configs",
     params(
         ("app" = String, Path),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, description = "Makes the call safe to repeat."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the call safe to repeat."),
     ),
     request_body = wire::NewConfig,
     responses(

@@ -8,7 +8,7 @@ use tsp_store::catalog::Scope;
 
 use super::precondition::Precondition;
 use super::save::Change;
-use super::wire::{Source, config_json, patched};
+use super::wire::{Source, config_json, patched, read_patch};
 use crate::auth::Caller;
 use crate::body::{Json, RawJson};
 use crate::error::{ApiError, ApiResult};
@@ -37,16 +37,17 @@ pub(super) async fn patch_config(
     caller: Caller,
     Path((app, config)): Path<(String, String)>,
     precondition: Precondition,
-    RawJson(patch): RawJson,
+    RawJson(body): RawJson,
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[Scope::Manage])?;
+    let patch = read_patch(&body)?;
     let change = Change { state: &state, caller: &caller, app: &app, name: &config, precondition };
     change
         .save(
             |found| {
                 let found = found.ok_or_else(|| lookup::no_config(app.name.as_str(), &config))?;
                 let saved = config_json(found).map_err(ApiError::internal)?;
-                let merged = Json::<wire::Config>::parse(patched(&saved, &patch)?.into())?;
+                let merged = Json::<wire::Config>::parse(patched(&saved, patch).into())?;
                 Ok((merged.value, merged.errors))
             },
             |found| found.map_or(Source::New, Source::Patching),

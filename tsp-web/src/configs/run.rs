@@ -23,7 +23,7 @@ use crate::tasks::{TraceParent, submit};
     post, path = "/apps/{app}/configs/{config}/run", tag = "configs",
     params(
         ("app" = String, Path), ("config" = String, Path),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, description = "Makes the call safe to repeat."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the call safe to repeat."),
     ),
     request_body = Option<wire::RunConfig>,
     responses(

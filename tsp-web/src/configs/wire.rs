@@ -12,7 +12,7 @@ mod target;
 mod unsupported;
 mod write;
 
-pub(super) use merge::patched;
+pub(super) use merge::{patched, read_patch};
 pub(crate) use read::text;
 pub(super) use read::{Reader, Source, read_config};
 pub(super) use schedule::read_schedule;

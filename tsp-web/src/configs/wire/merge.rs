@@ -17,13 +17,18 @@ const OF_ONE_FORM: [&str; 10] =
     ["expr", "dialect", "timezone", "interval", "anchor", "initial", "factor", "max", "delays", "n"];
 
 /// `target` with `patch` merged over it; both are the texts of objects.
-pub(crate) fn patched(target: &str, patch: &[u8]) -> ApiResult<String> {
-    let patch: &RawValue = serde_json::from_slice(patch)
+pub(crate) fn patched(target: &str, patch: &RawValue) -> String {
+    merge(Some(target), patch.get())
+}
+
+/// A patch, if the body is one: an object.
+pub(crate) fn read_patch(body: &[u8]) -> ApiResult<&RawValue> {
+    let patch: &RawValue = serde_json::from_slice(body)
         .map_err(|error| ApiError::new(ErrorCode::InvalidJson, error.to_string()))?;
     if fields(patch.get()).is_none() {
         return Err(ApiError::new(ErrorCode::InvalidField, "the body must be an object"));
     }
-    Ok(merge(Some(target), patch.get()))
+    Ok(patch)
 }
 
 /// RFC 7396, and a change of `type` or `policy` drops what belonged to the form before.
