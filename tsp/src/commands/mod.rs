@@ -23,9 +23,8 @@ use crate::failure::Result;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 wrong usage or settings, 3 not found, 4 refused";
 
-/// Delayed and scheduled callbacks.
 #[derive(Debug, Parser)]
-#[command(name = "tsp", version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "tsp", version, about = "Delayed and scheduled callbacks", after_help = EXIT_CODES, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -36,18 +36,6 @@ pub(super) fn serving(settings: &Settings) -> Serving {
     }
 }
 
-pub(super) fn settings(settings: &Settings) -> Finding {
-    if settings.auth.bootstrap_key.is_some() {
-        return Finding::Good("every value is allowed".to_owned());
-    }
-    Finding::Note {
-        what: "every value is allowed, but `auth.bootstrap_key` is not set".to_owned(),
-        to_do:
-            "nobody may call the API until there is a key: `tsp key create --global --name ops --scope admin`"
-                .to_owned(),
-    }
-}
-
 pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
     let StorePlace::File(path) = &settings.store.place else {
         return vec![Finding::Note {
