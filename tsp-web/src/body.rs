@@ -101,6 +101,11 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
         }
     }
 
+    /// `wish`, if nothing is wrong with the shape of the document that asks for it.
+    pub fn asks<W>(self, wish: W) -> ApiResult<W> {
+        self.checked().map(|_| wish)
+    }
+
     /// The document, if nothing is wrong with its shape.
     pub fn checked(self) -> ApiResult<T> {
         if self.errors.is_empty() { Ok(self.value) } else { Err(self.errors.into()) }

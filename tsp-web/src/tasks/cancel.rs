@@ -44,8 +44,7 @@ pub(crate) async fn by_id(
     Path(id): Path<String>,
     OptionalJson(body): OptionalJson<NoFields>,
 ) -> ApiResult {
-    body.checked()?;
-    answer(change::by_id(&state, &caller, &id, &[Scope::Submit], Wish::Cancel).await)
+    answer(change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks(Wish::Cancel)).await)
 }
 
 /// Cancels the open task of a business key; `already_ended` shows the latest that ended.
@@ -68,8 +67,7 @@ pub(crate) async fn by_key(
     Path(path): Path<KeyPath>,
     OptionalJson(body): OptionalJson<NoFields>,
 ) -> ApiResult {
-    body.checked()?;
-    answer(change::by_key(&state, &caller, &path, &[Scope::Submit], Wish::Cancel).await)
+    answer(change::by_key(&state, &caller, &path, &[Scope::Submit], body.asks(Wish::Cancel)).await)
 }
 
 fn answer(done: Result<Done, NotDone>) -> ApiResult {

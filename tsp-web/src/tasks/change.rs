@@ -53,28 +53,29 @@ impl From<NotDone> for ApiError {
     }
 }
 
-/// Does `wish` to the task `id`, for a caller with any one of `scopes`.
+/// Does `wish` to the task `id`, for a caller with any one of `scopes`. Who has none is not told what is
+/// wrong with the body that the wish was read from.
 pub(super) async fn by_id(
     state: &WebState,
     caller: &Caller,
     id: &str,
     scopes: &[Scope],
-    wish: Wish,
+    wish: ApiResult<Wish>,
 ) -> Result<Done, NotDone> {
     let (task, config) = subject::find(state, caller, id, scopes).await?;
-    apply(state, Subject::Id(task.id), Some(config), wish, &caller.actor()).await
+    apply(state, Subject::Id(task.id), Some(config), wish?, &caller.actor()).await
 }
 
-/// Does `wish` to the open task of a key, else to the latest that ended.
+/// Does `wish` to the open task of a key, else to the latest that ended; as [`by_id`].
 pub(super) async fn by_key(
     state: &WebState,
     caller: &Caller,
     path: &KeyPath,
     scopes: &[Scope],
-    wish: Wish,
+    wish: ApiResult<Wish>,
 ) -> Result<Done, NotDone> {
     let (subject, config) = subject::by_key(state, caller, path, scopes)?;
-    apply(state, subject, Some(config), wish, &caller.actor()).await
+    apply(state, subject, Some(config), wish?, &caller.actor()).await
 }
 
 /// Does `wish` and tells the fetcher. Without `config` it is looked up from the row.

@@ -33,8 +33,7 @@ pub(crate) async fn by_id(
     Path(id): Path<String>,
     OptionalJson(body): OptionalJson<NoFields>,
 ) -> ApiResult {
-    body.checked()?;
-    change::by_id(&state, &caller, &id, &[Scope::Submit], Wish::Pause).await?.answer()
+    change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks(Wish::Pause)).await?.answer()
 }
 
 /// Holds a task that waits; it keeps what is left of it. By business key: the open task, else 409.
@@ -58,6 +57,5 @@ pub(crate) async fn by_key(
     Path(path): Path<KeyPath>,
     OptionalJson(body): OptionalJson<NoFields>,
 ) -> ApiResult {
-    body.checked()?;
-    change::by_key(&state, &caller, &path, &[Scope::Submit], Wish::Pause).await?.answer()
+    change::by_key(&state, &caller, &path, &[Scope::Submit], body.asks(Wish::Pause)).await?.answer()
 }

@@ -36,7 +36,7 @@ pub(crate) async fn by_id(
     Path(id): Path<String>,
     body: Json<PostponeBody>,
 ) -> ApiResult {
-    let wish = Wish::Postpone { execute_at: read(body, state.now())? };
+    let wish = read(body, state.now()).map(|execute_at| Wish::Postpone { execute_at });
     change::by_id(&state, &caller, &id, &[Scope::Submit], wish).await?.answer()
 }
 
@@ -61,7 +61,7 @@ pub(crate) async fn by_key(
     Path(path): Path<KeyPath>,
     body: Json<PostponeBody>,
 ) -> ApiResult {
-    let wish = Wish::Postpone { execute_at: read(body, state.now())? };
+    let wish = read(body, state.now()).map(|execute_at| Wish::Postpone { execute_at });
     change::by_key(&state, &caller, &path, &[Scope::Submit], wish).await?.answer()
 }
 

@@ -32,6 +32,5 @@ pub(crate) async fn by_id(
     Path(id): Path<String>,
     OptionalJson(body): OptionalJson<NoFields>,
 ) -> ApiResult {
-    body.checked()?;
-    change::by_id(&state, &caller, &id, &[Scope::Manage], Wish::Replay).await?.answer()
+    change::by_id(&state, &caller, &id, &[Scope::Manage], body.asks(Wish::Replay)).await?.answer()
 }
