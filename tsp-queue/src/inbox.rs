@@ -46,6 +46,13 @@ pub struct Turn {
     pub wants_room: bool,
 }
 
+impl Turn {
+    fn is_for_now(&self, said: &Feedback) -> bool {
+        let next = said.due_again.into_iter().chain(said.awaits_until).min();
+        self.wants_room || said.park.is_some() || next.is_some_and(|due_at| due_at <= self.news_before)
+    }
+}
+
 /// One per fetcher.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -108,7 +115,7 @@ impl Inbox {
         let mut state = self.state.lock();
         let already = state.received.due.values().any(|due_at| *due_at <= turn.news_before)
             || !state.received.changed.is_empty()
-            || turn.wants_room && !state.received.feedback.is_empty();
+            || state.received.feedback.iter().any(|said| turn.is_for_now(said));
         if !already && !state.awake && !state.stopped && at_most.is_positive() {
             state.waiting_for = Some(turn);
             self.signal.wait_for(&mut state, at_most.to_std());
@@ -130,13 +137,7 @@ impl Inbox {
 impl FeedbackSink for Inbox {
     fn report(&self, batch: Vec<Feedback>) {
         let mut state = self.state.lock();
-        let for_now = state.waiting_for.is_some_and(|turn| {
-            turn.wants_room && !batch.is_empty()
-                || batch.iter().any(|said| {
-                    let next = said.due_again.into_iter().chain(said.awaits_until).min();
-                    said.park.is_some() || next.is_some_and(|due_at| due_at <= turn.news_before)
-                })
-        });
+        let for_now = state.waiting_for.is_some_and(|turn| batch.iter().any(|said| turn.is_for_now(said)));
         state.received.feedback.extend(batch);
         if for_now {
             self.wake(state);
@@ -171,6 +172,28 @@ mod tests {
         inbox.drain();
         inbox.nudge();
         inbox.wait(turn, Millis::from_days(1));
+    }
+
+    /// Feedback that comes during a turn finds nobody asleep; the wait after it must not sleep over it.
+    #[test]
+    fn feedback_that_came_before_the_wait_ends_it_at_once() {
+        let quiet = Feedback {
+            task: TaskId::new(1),
+            config: CONFIG,
+            due_again: None,
+            awaits_until: None,
+            park: None,
+        };
+        let news = [
+            Feedback { due_again: Some(NOW), ..quiet.clone() },
+            Feedback { awaits_until: Some(NOW), ..quiet.clone() },
+            Feedback { park: Some(Millis::from_secs(1)), ..quiet },
+        ];
+        for said in news {
+            let inbox = Inbox::new();
+            inbox.report(vec![said]);
+            inbox.wait(Turn { news_before: NOW, wants_room: false }, Millis::from_days(1));
+        }
     }
 
     #[test]
