@@ -1,6 +1,6 @@
 //! Re-derives what should have happened, and counts the holes (promise 7: nothing stops silently).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
@@ -9,15 +9,20 @@ use tsp_core::{Clock, Millis, Timestamp};
 use tsp_store::schedule::{Audit, Cursor};
 use tsp_store::{Result, Store};
 
-use crate::window::HeldConfigs;
+use crate::held::HeldConfigs;
 
 const EVERY: std::time::Duration = std::time::Duration::from_secs(15);
 /// A cursor this far behind is a hole: its fetcher should have moved it.
 const CURSOR_PATIENCE: Millis = Millis::from_secs(30);
+/// A config that was held this short a time ago is still catching up.
+const HELD_PATIENCE: Millis = Millis::from_secs(10);
+/// What an outage has left behind is given this long from the first look on.
+const START_PATIENCE: Millis = Millis::from_secs(10);
 
 pub struct Auditor {
     store: Arc<dyn Store>,
     held: HeldConfigs,
+    first_look: OnceLock<Timestamp>,
 }
 
 impl std::fmt::Debug for Auditor {
@@ -44,18 +49,19 @@ impl Findings {
 }
 
 impl Auditor {
-    /// `held`: the configs that the fetcher holds back for want of room.
+    /// `held`: the configs that the fetcher holds back.
     pub fn new(store: Arc<dyn Store>, held: HeldConfigs) -> Self {
-        Self { store, held }
+        Self { store, held, first_look: OnceLock::new() }
     }
 
     /// One look; publishes the gauges.
     pub async fn step(&self, now: Timestamp) -> Result<Findings> {
         let audit = self.store.audit(now).await?;
+        let catching_up = now < self.first_look.get_or_init(|| now).plus(START_PATIENCE);
         let findings = Findings {
             imbalance: audit.accepted - audit.ended - audit.open.iter().map(|(_, count)| count).sum::<i64>(),
-            overdue: self.unexplained(&audit),
-            schedules: self.broken_schedules(&audit.cursors, now),
+            overdue: if catching_up { 0 } else { self.unexplained(&audit, now) },
+            schedules: if catching_up { 0 } else { self.broken_schedules(&audit.cursors, now) },
         };
         publish(&audit, findings);
         if findings.unaccounted() > 0 {
@@ -81,11 +87,11 @@ impl Auditor {
         }
     }
 
-    fn unexplained(&self, audit: &Audit) -> i64 {
-        let held = self.held.read();
+    fn unexplained(&self, audit: &Audit, now: Timestamp) -> i64 {
+        let lately = now.minus(HELD_PATIENCE);
         let unexplained = audit.overdue.iter().filter(|(config, _)| {
             let runnable = self.store.book().config(*config).is_some_and(|config| config.runnable());
-            runnable && !held.contains(config)
+            runnable && !self.held.was_held(*config, lately)
         });
         unexplained.map(|(_, count)| count).sum()
     }

@@ -1,11 +1,12 @@
 //! Schedules: slots become occurrences with their tasks, and the cursor moves, in one transaction.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tsp_core::config::{Kind, TaskConfig};
+use tsp_core::config::TaskConfig;
 use tsp_core::key::config_shard;
-use tsp_core::schedule::{Overlap, Schedule};
+use tsp_core::schedule::Overlap;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{ConfigId, Millis, Timestamp};
 use tsp_store::schedule::{Cursor, Fire, Fired, SlotTask};
@@ -16,16 +17,18 @@ use crate::heads::Heads;
 
 /// Schedules handled in one turn; the rest goes in the next, which follows at once.
 const FIRES_PER_TURN: usize = 500;
+/// After a step of a schedule that failed. It holds up nobody else.
+const FIRE_AGAIN_AFTER: Millis = Millis::from_secs(1);
 
 impl Fetcher {
     /// Handles every schedule whose slot has come, and every cursor that is to be computed again.
     pub(crate) async fn fire_schedules(&mut self, now: Timestamp) -> Result<usize> {
         let mut fires = Vec::new();
-        for config in std::mem::take(&mut self.recompute) {
-            fires.extend(self.recomputed(config, now)?);
-        }
-        for config in self.due_schedules(now) {
-            fires.extend(self.planned(config, now)?);
+        for config in self.schedules_to_handle(now) {
+            match self.step_of(config, now) {
+                Ok(fire) => fires.extend(fire),
+                Err(error) => self.fire_failed(config, &error, now),
+            }
         }
         if fires.is_empty() {
             return Ok(0);
@@ -33,7 +36,7 @@ impl Fetcher {
         let owner = self.parts.owner;
         let configs: Vec<_> = fires.iter().map(|fire| fire.config).collect();
         let answers = join_all(fires.into_iter().map(|fire| self.parts.store.fire(owner, fire, now))).await;
-        let (mut made, mut stale, mut failed) = (0, false, None);
+        let (mut made, mut stale) = (0, false);
         for (config, answer) in configs.into_iter().zip(answers) {
             match answer {
                 Ok(Fired::Moved { cursor, made: tasks, skipped }) => {
@@ -48,24 +51,64 @@ impl Fetcher {
                 }
                 Ok(Fired::Stale) => stale = true,
                 Ok(Fired::Deposed) => self.deposed = true,
-                Err(error) => failed = Some(error),
+                Err(error) => self.fire_failed(config, &error, now),
             }
         }
         if stale {
             self.load_cursors().await?;
         }
-        failed.map_or(Ok(made), Err)
+        Ok(made)
+    }
+
+    /// Some of the due ones, and some of those that were asked for: neither keeps the other waiting.
+    fn schedules_to_handle(&mut self, now: Timestamp) -> BTreeSet<ConfigId> {
+        let mut configs: BTreeSet<_> = self.fire_order.due_by(now).take(FIRES_PER_TURN / 2).collect();
+        while configs.len() < FIRES_PER_TURN
+            && let Some(config) = self.recompute.pop_first()
+        {
+            configs.insert(config);
+        }
+        configs
+    }
+
+    fn fire_failed(&mut self, config: ConfigId, error: &StoreError, now: Timestamp) {
+        tracing::warn!(%config, %error, "a step of a schedule failed, will try again");
+        self.fire_order.set(config, Some(now.plus(FIRE_AGAIN_AFTER)));
+        if matches!(error, StoreError::Unknown(_)) {
+            self.look_again();
+        }
+    }
+
+    /// Finds the schedules that changed without a hint. All cursors are read once, at the first turn.
+    pub(crate) async fn catch_up_schedules(&mut self) -> Result<()> {
+        let book = self.parts.store.book().clone();
+        let seq = book.seq();
+        if self.book_seq < 0 {
+            self.load_cursors().await?;
+        }
+        if seq != self.book_seq {
+            for config in book.changed_since(self.book_seq) {
+                let cursor = self.cursors.get(&config.id);
+                if config.spec.schedule.is_some()
+                    && cursor.is_none_or(|cursor| cursor.config_version < config.version)
+                {
+                    self.recompute.insert(config.id);
+                }
+            }
+            self.book_seq = seq;
+        }
+        Ok(())
     }
 
     /// Reads all cursors, and marks those to be computed again.
-    pub(crate) async fn load_cursors(&mut self) -> Result<()> {
+    async fn load_cursors(&mut self) -> Result<()> {
         let cursors = self.parts.store.cursors().await?;
         self.cursors.clear();
         self.fire_order = Heads::default();
         self.waiting.clear();
         for cursor in cursors {
             let config = self.parts.store.book().config(cursor.config);
-            if config.is_some_and(|config| config.version != cursor.config_version) {
+            if config.is_some_and(|config| cursor.config_version < config.version) {
                 self.recompute.insert(cursor.config);
             }
             self.remember(cursor);
@@ -106,71 +149,48 @@ impl Fetcher {
         if ahead { self.options.lookahead } else { Millis::ZERO }
     }
 
-    fn due_schedules(&self, now: Timestamp) -> Vec<ConfigId> {
-        self.fire_order.due_by(now).into_iter().take(FIRES_PER_TURN).collect()
-    }
-
-    /// The first slot after the edit; nothing while the config is held or has no schedule.
-    fn recomputed(&mut self, id: ConfigId, now: Timestamp) -> Result<Option<Fire>> {
-        let Some(config) = self.parts.store.book().config(id) else {
+    /// What is to be done about a schedule, if anything: the first slot after an edit, slots that are due,
+    /// an occurrence that waits.
+    fn step_of(&mut self, id: ConfigId, now: Timestamp) -> Result<Option<Fire>> {
+        let config = self.parts.store.book().config(id);
+        let Some(config) = config.filter(|config| config.spec.schedule.is_some()) else {
             self.forget(id);
             return Ok(None);
         };
-        if config.spec.kind != Kind::Cron {
+        let cursor = self.cursors.get(&id).cloned();
+        let is_ahead = cursor.as_ref().is_some_and(|cursor| cursor.config_version > config.version);
+        if !config.runnable() || is_ahead {
+            // Nothing while the config is held; letting it go is a change, and comes back here.
+            self.fire_order.set(id, None);
             return Ok(None);
         }
-        let Some(cursor) = self.cursors.get(&id).cloned() else {
+        match cursor {
+            Some(cursor) if cursor.config_version == config.version => self.planned(&config, &cursor, now),
             // A cursor we have not seen: guess its first version; a wrong guess makes us read them all.
-            let fire = moved(&config, None, next_after_edit(&config));
-            return Ok(Some(fire));
-        };
-        if cursor.config_version >= config.version {
-            // Asked because an occurrence waits and a task of this config has ended.
-            return self.waiting_fire(&config, &cursor, now);
+            cursor => Ok(Some(moved(&config, cursor.as_ref(), next_after_edit(&config)))),
         }
-        Ok(Some(moved(&config, Some(&cursor), next_after_edit(&config))))
     }
 
-    fn planned(&mut self, id: ConfigId, now: Timestamp) -> Result<Option<Fire>> {
-        let Some(cursor) = self.cursors.get(&id).cloned() else { return Ok(None) };
-        let Some(config) = self.parts.store.book().config(id) else {
-            self.forget(id);
-            return Ok(None);
+    fn planned(&mut self, config: &Arc<TaskConfig>, cursor: &Cursor, now: Timestamp) -> Result<Option<Fire>> {
+        let waiting = self.waiting_task(config, cursor, now)?;
+        let lookahead = self.lookahead_of(config.id);
+        let due = cursor.next_fire_at.filter(|next| next.minus(lookahead) <= now);
+        let plan = config.spec.schedule.as_ref().zip(due);
+        let Some(plan) = plan.map(|(schedule, next)| schedule.plan(next, now, lookahead)) else {
+            self.fire_order.set(config.id, self.handled_at(cursor));
+            let fire = Fire { waiting, ..moved(config, Some(cursor), cursor.next_fire_at) };
+            return Ok(Some(fire).filter(|fire| fire.waiting.is_some()));
         };
-        let (Some(schedule), Some(next)) = (config.spec.schedule.as_ref(), cursor.next_fire_at) else {
-            return Ok(None);
-        };
-        if config.version != cursor.config_version || !config.runnable() {
-            return Ok(Some(moved(&config, Some(&cursor), next_after_edit(&config))));
-        }
-        let plan = schedule.plan(next, now, self.lookahead_of(id));
         let mut slots = Vec::with_capacity(plan.slots.len());
         for slot in &plan.slots {
-            slots.push(SlotTask { task: self.slot_task(&config, slot.at, now)?, late: slot.late });
+            slots.push(SlotTask { task: self.slot_task(config, slot.at, now)?, late: slot.late });
         }
-        let waiting = self.waiting_task(&config, &cursor, now)?;
         Ok(Some(Fire {
-            config: id,
-            cursor_version: cursor.version,
-            config_version: config.version,
-            overlap: schedule.overlap,
             slots,
             waiting,
             missed: i64::try_from(plan.missed).unwrap_or(i64::MAX),
-            next_fire_at: plan.next_fire_at,
+            ..moved(config, Some(cursor), plan.next_fire_at)
         }))
-    }
-
-    fn waiting_fire(
-        &self,
-        config: &Arc<TaskConfig>,
-        cursor: &Cursor,
-        now: Timestamp,
-    ) -> Result<Option<Fire>> {
-        let Some(waiting) = self.waiting_task(config, cursor, now)? else { return Ok(None) };
-        let mut fire = moved(config, Some(cursor), cursor.next_fire_at);
-        fire.waiting = Some(waiting);
-        Ok(Some(fire))
     }
 
     fn waiting_task(
@@ -179,7 +199,7 @@ impl Fetcher {
         cursor: &Cursor,
         now: Timestamp,
     ) -> Result<Option<SlotTask>> {
-        let Some(at) = cursor.waiting.filter(|_| config.runnable()) else { return Ok(None) };
+        let Some(at) = cursor.waiting else { return Ok(None) };
         let grace = config.spec.schedule.as_ref().map_or(Millis::ZERO, |schedule| schedule.misfire.grace);
         Ok(Some(SlotTask { task: self.slot_task(config, at, now)?, late: now > at.plus(grace) }))
     }
@@ -224,6 +244,5 @@ fn moved(config: &TaskConfig, cursor: Option<&Cursor>, next: Option<Timestamp>) 
 
 /// Enabling, resuming or editing never fires the past.
 fn next_after_edit(config: &TaskConfig) -> Option<Timestamp> {
-    let schedule: &Schedule = config.spec.schedule.as_ref()?;
-    if config.runnable() { schedule.next_after(config.updated_at) } else { None }
+    config.spec.schedule.as_ref()?.next_after(config.updated_at)
 }

@@ -9,8 +9,13 @@ use tsp_store::schedule::{Cursor, Owner, Want};
 use tsp_store::{IdSource, Result, Store, StoreError};
 
 use crate::heads::Heads;
+use crate::held::HeldConfigs;
+use crate::parked::Parked;
 use crate::turns::Rank;
-use crate::window::{HeldConfigs, Published, Window, WindowLimits};
+use crate::window::{Published, Window, WindowLimits};
+
+/// Configs claimed from in one transaction; the rest goes in the next turn, which follows at once.
+const CONFIGS_PER_CLAIM: usize = 256;
 
 #[derive(Debug, Clone)]
 pub struct FetcherOptions {
@@ -67,14 +72,15 @@ pub struct Fetcher {
     pub(crate) options: FetcherOptions,
     pub(crate) heads: Heads,
     pub(crate) window: Window,
-    /// Configs that wait for a `Retry-After`, and until when.
-    parked: BTreeSet<(Timestamp, ConfigId)>,
+    /// Configs that wait for a `Retry-After`.
+    parked: Parked,
     /// Configs left out of the heads' order for want of room in the window.
     starved: HashSet<ConfigId>,
+    pub(crate) held: HeldConfigs,
     pub(crate) cursors: HashMap<ConfigId, Cursor>,
     /// When each schedule is to be handled.
     pub(crate) fire_order: Heads,
-    /// Cron configs whose cursor is to be computed again.
+    /// Cron configs whose cursor is to be computed again, or whose waiting occurrence may go.
     pub(crate) recompute: BTreeSet<ConfigId>,
     /// Overlap `queue_one`: an occurrence waits for the open one to end.
     pub(crate) waiting: HashSet<ConfigId>,
@@ -108,8 +114,9 @@ impl Fetcher {
             parts,
             options,
             heads: Heads::default(),
-            parked: BTreeSet::new(),
+            parked: Parked::default(),
             starved: HashSet::new(),
+            held: HeldConfigs::default(),
             cursors: HashMap::new(),
             fire_order: Heads::default(),
             recompute: BTreeSet::new(),
@@ -128,11 +135,24 @@ impl Fetcher {
     }
 
     pub fn held(&self) -> HeldConfigs {
-        self.window.held()
+        self.held.clone()
     }
 
     /// One turn. On an error everything done before it stands, and the next turn goes on from there.
     pub async fn step(&mut self, now: Timestamp) -> Result<Report> {
+        let result = self.turn(now).await;
+        if let Err(StoreError::Unknown(_)) = &result {
+            self.look_again();
+        }
+        result
+    }
+
+    /// Something may have happened that we were not told: the next turn reads the rows.
+    pub(crate) fn look_again(&mut self) {
+        self.resync_at = Timestamp::ZERO;
+    }
+
+    async fn turn(&mut self, now: Timestamp) -> Result<Report> {
         let received = self.parts.inbox.drain();
         self.take_in(received, now);
         let rescued = if now >= self.resync_at { self.resync(now).await? } else { 0 };
@@ -141,7 +161,6 @@ impl Fetcher {
         self.end_waits(now).await?;
         let claimed = self.claim(now).await?;
         let published = self.publish(now).await;
-        self.unstarve();
         let (next, turn) = self.plan_next(now);
         Ok(Report { claimed, published, fired, rescued, next, turn, deposed: self.deposed })
     }
@@ -151,7 +170,7 @@ impl Fetcher {
             self.heads.lower(config, due_at);
         }
         for config in received.changed {
-            self.config_changed(config);
+            self.config_changed(config, now);
         }
         for said in received.feedback {
             if self.window.closed(said.task) {
@@ -164,81 +183,86 @@ impl Fetcher {
                 self.next_deadline = Some(self.next_deadline.map_or(deadline, |known| known.min(deadline)));
             }
             if let Some(length) = said.park {
-                self.heads.block(said.config);
-                self.parked.insert((now.plus(length), said.config));
+                self.park(said.config, now.plus(length));
             }
-            if self.waiting.contains(&said.config) {
+            let may_have_ended = said.due_again.is_none() && said.awaits_until.is_none();
+            if may_have_ended && self.waiting.contains(&said.config) {
                 self.recompute.insert(said.config);
             }
         }
     }
 
     /// Hints may be lost: configs that were let go since they were blocked come back.
-    pub(crate) fn recheck_blocked(&mut self) {
+    pub(crate) fn recheck_blocked(&mut self, now: Timestamp) {
         for config in self.heads.blocked() {
-            let parked = self.parked.iter().any(|(_, other)| *other == config);
-            if !parked && !self.starved.contains(&config) {
-                self.config_unblocked(config);
-            }
+            self.feed(config, now);
+            self.unblock(config, now);
         }
     }
 
-    fn config_changed(&mut self, config: ConfigId) {
-        let known = self.parts.store.book().config(config);
-        match known {
-            Some(config) if config.runnable() => self.heads.unblock(config.id),
+    fn config_changed(&mut self, id: ConfigId, now: Timestamp) {
+        match self.parts.store.book().config(id) {
+            Some(config) if config.runnable() => self.unblock(id, now),
             // Its rows wait; the change that lets them go says so.
-            Some(config) => self.heads.block(config.id),
-            None => self.heads.set(config, None),
+            Some(_) => self.heads.block(id),
+            None => self.forget_config(id, now),
         }
-        self.recompute.insert(config);
+        self.recompute.insert(id);
+    }
+
+    fn forget_config(&mut self, id: ConfigId, now: Timestamp) {
+        self.heads.set(id, None);
+        self.starved.remove(&id);
+        self.unblock(id, now);
+    }
+
+    fn park(&mut self, config: ConfigId, until: Timestamp) {
+        self.parked.park(config, until);
+        self.heads.block(config);
+        self.window.park(config);
+        self.held.hold(config);
     }
 
     fn unpark(&mut self, now: Timestamp) {
-        while let Some((until, config)) = self.parked.first().copied() {
-            if until > now {
-                return;
-            }
-            self.parked.pop_first();
-            if !self.parked.iter().any(|(_, other)| *other == config) {
-                self.config_unblocked(config);
-            }
+        while let Some(config) = self.parked.pop_over(now) {
+            self.window.unpark(config);
+            self.unblock(config, now);
         }
     }
 
-    fn config_unblocked(&mut self, config: ConfigId) {
-        if self.parts.store.book().config(config).is_none_or(|config| config.runnable()) {
-            self.heads.unblock(config);
+    /// No more of it fits into the window.
+    fn starve(&mut self, config: ConfigId) {
+        self.heads.block(config);
+        self.starved.insert(config);
+        self.held.hold(config);
+    }
+
+    /// A config that was left out for want of room comes back when it has it.
+    fn feed(&mut self, config: ConfigId, now: Timestamp) {
+        if self.starved.contains(&config) && self.window.room_for(config, 0) > 0 {
+            self.starved.remove(&config);
+            self.unblock(config, now);
+        }
+    }
+
+    /// Lets a config go, unless there is another reason to hold it.
+    fn unblock(&mut self, id: ConfigId, now: Timestamp) {
+        if self.starved.contains(&id) || self.parked.contains(id) {
+            return;
+        }
+        if self.parts.store.book().config(id).is_none_or(|config| config.runnable()) && self.heads.unblock(id)
+        {
+            self.held.let_go(id, now);
         }
     }
 
     /// Claims from every config that is due soon and has room. Claims are made ahead, in gulps of half
     /// the look-ahead, so that a steady stream costs a transaction now and then and not one a task.
     async fn claim(&mut self, now: Timestamp) -> Result<usize> {
-        let soon = now.plus(Millis::from_ms(self.options.lookahead.ms() / 2));
-        let due_by = now.plus(self.options.lookahead);
-        let mut wants = Vec::new();
-        let mut ranks = HashMap::new();
-        for id in self.heads.due_by(soon) {
-            let Some(config) = self.parts.store.book().config(id) else {
-                self.heads.set(id, None);
-                continue;
-            };
-            let limit = self.window.room_for(id);
-            if !config.runnable() {
-                self.heads.block(id);
-            } else if limit == 0 {
-                self.heads.block(id);
-                self.starved.insert(id);
-            } else {
-                ranks.insert(id, Rank { priority: config.spec.priority, app: config.app_id });
-                wants.push(Want { config: id, due_by, limit });
-            }
-        }
+        let (wants, ranks) = self.wants(now);
         if wants.is_empty() {
             return Ok(0);
         }
-        wants.sort_by_key(|want| std::cmp::Reverse(ranks[&want.config].priority));
         let claimed = self.parts.store.claim(self.parts.owner, wants, now).await?;
         self.deposed |= claimed.deposed;
         for (config, head) in claimed.heads {
@@ -250,6 +274,32 @@ impl Fetcher {
             self.window.add(task, rank);
         }
         Ok(count)
+    }
+
+    /// What to claim, higher priorities first; a config that cannot be claimed from leaves the order.
+    fn wants(&mut self, now: Timestamp) -> (Vec<Want>, HashMap<ConfigId, Rank>) {
+        let soon = now.plus(self.half_lookahead());
+        let due_by = now.plus(self.options.lookahead);
+        let (mut wants, mut ranks, mut planned) = (Vec::new(), HashMap::new(), 0);
+        let due: Vec<_> = self.heads.due_by(soon).take(CONFIGS_PER_CLAIM).collect();
+        for id in due {
+            let Some(config) = self.parts.store.book().config(id) else {
+                self.heads.set(id, None);
+                continue;
+            };
+            let limit = self.window.room_for(id, planned);
+            if !config.runnable() {
+                self.heads.block(id);
+            } else if limit == 0 {
+                self.starve(id);
+            } else {
+                planned += limit;
+                ranks.insert(id, Rank { priority: config.spec.priority, app: config.app_id });
+                wants.push(Want { config: id, due_by, limit });
+            }
+        }
+        wants.sort_by_key(|want| std::cmp::Reverse(ranks[&want.config].priority));
+        (wants, ranks)
     }
 
     async fn publish(&mut self, now: Timestamp) -> usize {
@@ -264,26 +314,31 @@ impl Fetcher {
             return 0;
         }
         self.last_publish = now;
-        let configs: HashMap<_, _> = tasks.iter().map(|task| (task.id, task.config)).collect();
         let marks: Vec<_> = tasks.iter().map(|task| (task.id, task.config, task.version)).collect();
         let messages = tasks
             .into_iter()
             .map(|task| Message { id: task.id, version: task.version, row: Some(task) })
             .collect();
         let results = self.parts.publisher.publish(&queue, messages).await;
-        let mut published = 0;
-        for (result, (id, config, version)) in results.into_iter().zip(marks) {
+        let (mut published, mut refused) = (0, Vec::new());
+        for (result, (id, config, version)) in results.into_iter().zip(&marks) {
             match result {
                 Ok(()) => {
-                    self.window.published(id, Published { config, version, at: now });
+                    self.window.published(*id, Published { config: *config, version: *version, at: now });
                     published += 1;
                 }
                 Err((message, error)) => {
-                    tracing::debug!(task = %id, config = %configs[&id], %error, "not published");
-                    if let Some(row) = message.row {
-                        self.window.put_back(row);
-                    }
+                    tracing::debug!(task = %id, %config, %error, "not published");
+                    refused.extend(message.row);
                 }
+            }
+        }
+        for row in refused.into_iter().rev() {
+            self.window.put_back(row);
+        }
+        if !self.starved.is_empty() {
+            for (_, config, _) in marks {
+                self.feed(config, now);
             }
         }
         published
@@ -299,31 +354,17 @@ impl Fetcher {
         Some(due_at.max(self.last_publish.plus(self.options.publish_tick)))
     }
 
-    /// Configs that were left out for want of room come back when they have it.
-    fn unstarve(&mut self) {
-        let fed: Vec<_> =
-            self.starved.iter().copied().filter(|config| self.window.room_for(*config) > 0).collect();
-        for config in fed {
-            self.starved.remove(&config);
-            if !self.parked.iter().any(|(_, parked)| *parked == config) {
-                self.config_unblocked(config);
-            }
-        }
+    fn half_lookahead(&self) -> Millis {
+        Millis::from_ms(self.options.lookahead.ms() / 2)
     }
 
     fn plan_next(&self, now: Timestamp) -> (Timestamp, Turn) {
-        let half = Millis::from_ms(self.options.lookahead.ms() / 2);
+        let half = self.half_lookahead();
         let queue_full = self.window.has_turns();
         let publish = if queue_full { None } else { self.publish_at() };
         let head = self.heads.first().map(|head| head.minus(half));
-        let next = [
-            Some(self.resync_at),
-            publish,
-            head,
-            self.next_fire(),
-            self.next_deadline,
-            self.parked.first().map(|(until, _)| *until),
-        ];
+        let next =
+            [Some(self.resync_at), publish, head, self.next_fire(), self.next_deadline, self.parked.first()];
         let next = next.into_iter().flatten().min().unwrap_or(self.resync_at).max(now);
         let wants_room = self.window.has_backlog() || !self.starved.is_empty() || !self.waiting.is_empty();
         (next, Turn { news_before: next.plus(half), wants_room })

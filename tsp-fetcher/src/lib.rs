@@ -8,16 +8,21 @@ mod auditor;
 mod cron;
 mod fetcher;
 mod heads;
+mod held;
 mod janitor;
+mod parked;
 mod rescue;
 mod run;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod window;
 
 pub use auditor::{Auditor, Findings};
 pub use fetcher::{Fetcher, FetcherOptions, Parts, Report};
 pub use heads::Heads;
+pub use held::HeldConfigs;
 pub use janitor::Janitor;
 pub use run::run;
 pub use turns::Rank;
-pub use window::{HeldConfigs, Window, WindowLimits};
+pub use window::{Window, WindowLimits};

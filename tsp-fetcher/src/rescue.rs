@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use tsp_core::task::{Status, Task};
-use tsp_core::{NodeId, TaskId, Timestamp};
+use tsp_core::{Millis, NodeId, TaskId, Timestamp};
 use tsp_store::Result;
 use tsp_store::schedule::InFlight;
 
@@ -12,6 +12,10 @@ use crate::window::Published;
 
 /// Waits ended in one call.
 const WAITS_PER_CALL: usize = 500;
+/// When a wait whose time is over could not be ended.
+const WAIT_AGAIN_AFTER: Millis = Millis::from_secs(1);
+/// How long the auditor is told of configs that were held.
+const HELD_REMEMBERED: Millis = Millis::from_mins(1);
 
 impl Fetcher {
     /// Compares memory with the rows, and takes the rows' word. Returns how many rows were rescued.
@@ -21,13 +25,9 @@ impl Fetcher {
         let heads = self.parts.store.heads().await?;
         self.heads.replace(heads.into_iter().map(|head| (head.config, head.due_at)));
         self.next_deadline = self.parts.store.next_deadline().await?;
-        self.recheck_blocked();
-        let seq = self.parts.store.book().seq();
-        if seq != self.book_seq {
-            self.load_cursors().await?;
-            self.adopt_schedules();
-            self.book_seq = seq;
-        }
+        self.recheck_blocked(now);
+        self.catch_up_schedules().await?;
+        self.held.forget(now.minus(HELD_REMEMBERED));
         // Occurrences that wait are asked about here, should the feedback that they wait for be lost.
         self.recompute.extend(self.waiting.iter().copied());
         self.resync_at = now.plus(self.options.resync);
@@ -42,19 +42,20 @@ impl Fetcher {
             self.learn(&ended);
             self.next_deadline = self.parts.store.next_deadline().await?;
             if ended.is_empty() {
-                return Ok(());
+                // A row that cannot be ended, or rows that are not ours: no reason to turn in a circle.
+                self.ask_whether_deposed(now).await?;
+                let again = now.plus(WAIT_AGAIN_AFTER);
+                self.next_deadline = self.next_deadline.map(|deadline| deadline.max(again));
             }
         }
         Ok(())
     }
 
-    /// Cron configs without a cursor in memory: made before their hint could be heard.
-    fn adopt_schedules(&mut self) {
-        for config in self.parts.store.book().all_configs() {
-            if config.spec.schedule.is_some() && !self.cursors.contains_key(&config.id) {
-                self.recompute.insert(config.id);
-            }
-        }
+    /// For writes that a former owner is not refused but finds without effect.
+    async fn ask_whether_deposed(&mut self, now: Timestamp) -> Result<()> {
+        let nothing = self.parts.store.claim(self.parts.owner, Vec::new(), now).await?;
+        self.deposed |= nothing.deposed;
+        Ok(())
     }
 
     async fn rescue(&mut self, now: Timestamp) -> Result<usize> {
@@ -71,6 +72,7 @@ impl Fetcher {
                 _ => {}
             }
         }
+        let asked = rearm.len() + lose.len();
         let mut rescued = 0;
         if !rearm.is_empty() {
             let rows = self.parts.store.rearm(self.parts.owner, rearm, now).await?;
@@ -86,6 +88,9 @@ impl Fetcher {
             let rows = self.parts.store.lose(self.parts.owner, lose, now).await?;
             rescued += rows.len();
             self.learn(&rows);
+        }
+        if rescued == 0 && asked > 0 {
+            self.ask_whether_deposed(now).await?;
         }
         if rescued > 0 {
             tracing::info!(rescued, "rows given back to the schedule");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tsp_core::{Clock, Millis};
+use tsp_core::{Clock, Millis, Timestamp};
 use tsp_queue::Turn;
 
 use crate::fetcher::{Fetcher, is_passing};
@@ -28,7 +28,8 @@ pub fn run(mut fetcher: Fetcher, clock: &Arc<dyn Clock>, runtime: &tokio::runtim
                 } else {
                     tracing::error!(%error, "the fetcher's turn failed, will try again");
                 }
-                let turn = Turn { news_before: now, wants_room: false };
+                // News does not help a store that is away.
+                let turn = Turn { news_before: Timestamp::ZERO, wants_room: false };
                 inbox.wait(turn, AGAIN_AFTER);
             }
         }

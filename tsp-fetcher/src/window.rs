@@ -4,9 +4,7 @@
 //! whose receiver is slow holds its own rows here and nobody else's.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
-use parking_lot::RwLock;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
@@ -23,7 +21,7 @@ pub struct WindowLimits {
     pub claimed_per_config: usize,
     /// Due and not published, of one config, above which nothing more of it is claimed.
     pub backlog_per_config: usize,
-    /// Claimed and not published, of all configs; above it each still gets `QUANTUM`.
+    /// Claimed and not published, of all configs; above it each may still hold `QUANTUM`.
     pub claimed: usize,
 }
 
@@ -32,9 +30,6 @@ impl Default for WindowLimits {
         Self { in_pipe_per_config: 512, claimed_per_config: 1_024, backlog_per_config: 256, claimed: 16_384 }
     }
 }
-
-/// Configs whose rows are held back for want of room: the auditor's stated reason.
-pub type HeldConfigs = Arc<RwLock<HashSet<ConfigId>>>;
 
 #[derive(Debug, Default)]
 pub struct Window {
@@ -45,7 +40,8 @@ pub struct Window {
     turns: Turns,
     published: HashMap<TaskId, Published>,
     claimed: usize,
-    held: HeldConfigs,
+    /// Configs whose due rows stay here.
+    parked: HashSet<ConfigId>,
 }
 
 #[derive(Debug, Default)]
@@ -72,27 +68,37 @@ impl Window {
         Self { limits, ..Self::default() }
     }
 
-    pub fn held(&self) -> HeldConfigs {
-        self.held.clone()
-    }
-
-    /// How many rows of `config` may be claimed now.
-    pub fn room_for(&self, config: ConfigId) -> usize {
-        let in_all = self.limits.claimed.saturating_sub(self.claimed).max(QUANTUM);
-        let own = match self.lanes.get(&config) {
-            Some(lane) if lane.ready.len() >= self.limits.backlog_per_config => 0,
-            Some(lane) => self.limits.claimed_per_config.saturating_sub(lane.waiting + lane.ready.len()),
-            None => self.limits.claimed_per_config,
-        };
-        own.min(in_all)
+    /// How many rows of `config` may be claimed now, when `planned` rows of others will be as well.
+    pub fn room_for(&self, config: ConfigId, planned: usize) -> usize {
+        let lane = self.lanes.get(&config);
+        let rows = lane.map_or(0, |lane| lane.waiting + lane.ready.len());
+        if lane.is_some_and(|lane| lane.ready.len() >= self.limits.backlog_per_config) {
+            return 0;
+        }
+        let own = self.limits.claimed_per_config.saturating_sub(rows);
+        let in_all = self.limits.claimed.saturating_sub(self.claimed + planned);
+        own.min(in_all.max(QUANTUM.saturating_sub(rows)))
     }
 
     pub fn add(&mut self, task: Box<Task>, rank: Rank) {
-        let lane = self.lanes.entry(task.config).or_default();
+        let config = task.config;
+        let lane = self.lanes.entry(config).or_default();
         lane.rank = rank;
-        lane.waiting += 1;
-        self.claimed += 1;
-        self.waiting.insert((task.due_at, task.id), task);
+        // A row that was taken elsewhere and claimed again for the same time replaces its old copy.
+        if self.waiting.insert((task.due_at, task.id), task).is_none() {
+            lane.waiting += 1;
+            self.claimed += 1;
+        }
+    }
+
+    /// Due rows of `config` stay here until [`Window::unpark`].
+    pub fn park(&mut self, config: ConfigId) {
+        self.parked.insert(config);
+    }
+
+    pub fn unpark(&mut self, config: ConfigId) {
+        self.parked.remove(&config);
+        self.enter_turns(config);
     }
 
     /// The first due time of a row that waits for it.
@@ -133,6 +139,9 @@ impl Window {
             let Some(config) = self.turns.pop() else { break };
             let Some(lane) = self.lanes.get_mut(&config) else { continue };
             lane.in_turns = false;
+            if self.parked.contains(&config) {
+                continue;
+            }
             let free = self.limits.in_pipe_per_config.saturating_sub(lane.in_pipe);
             let count = free.min(QUANTUM).min(room - taken.len()).min(lane.ready.len());
             taken.extend(lane.ready.drain(..count));
@@ -152,13 +161,12 @@ impl Window {
         }
     }
 
-    /// What [`Window::take`] gave did not fit.
+    /// What [`Window::take`] gave did not fit. Several come back last first.
     pub fn put_back(&mut self, task: Box<Task>) {
         let config = task.config;
-        self.leave_pipe(config);
-        let lane = self.lanes.entry(config).or_default();
-        lane.ready.push_front(task);
+        self.lanes.entry(config).or_default().ready.push_front(task);
         self.claimed += 1;
+        self.leave_pipe(config);
         self.enter_turns(config);
     }
 
@@ -192,18 +200,9 @@ impl Window {
     fn enter_turns(&mut self, config: ConfigId) {
         let Some(lane) = self.lanes.get_mut(&config) else { return };
         let has_room = lane.in_pipe < self.limits.in_pipe_per_config;
-        if !lane.ready.is_empty() && has_room && !lane.in_turns {
+        if !lane.ready.is_empty() && has_room && !lane.in_turns && !self.parked.contains(&config) {
             lane.in_turns = true;
             self.turns.push(config, lane.rank);
-        }
-        let held = !lane.ready.is_empty() && !has_room;
-        if held != self.held.read().contains(&config) {
-            let mut all = self.held.write();
-            if held {
-                all.insert(config)
-            } else {
-                all.remove(&config)
-            };
         }
     }
 }
@@ -257,10 +256,8 @@ mod tests {
         window.ripen(NOW);
         assert_eq!(publish(&mut window, 10), [1, 3]);
         assert!(publish(&mut window, 10).is_empty(), "two are in the pipe");
-        assert!(window.held().read().contains(&ConfigId::new(1)));
         assert!(window.closed(TaskId::new(1)));
         assert_eq!(publish(&mut window, 10), [2]);
-        assert!(window.held().read().is_empty());
         assert_eq!(window.first_due(), Some(Timestamp::from_ms(2_000)));
     }
 
@@ -286,11 +283,66 @@ mod tests {
         window.add(task(1, 1, 500), rank(2));
         window.add(task(1, 2, 500), rank(2));
         window.ripen(NOW);
-        assert_eq!(window.room_for(config), 0);
+        assert_eq!(window.room_for(config, 0), 0);
         let mut taken = window.take(10);
-        assert_eq!(window.room_for(config), WindowLimits::default().claimed_per_config);
-        let last = taken.pop().unwrap();
-        window.put_back(last);
+        assert_eq!(window.room_for(config, 0), WindowLimits::default().claimed_per_config);
+        while let Some(last) = taken.pop() {
+            window.put_back(last);
+        }
+        assert_eq!(publish(&mut window, 10), [1, 2], "oldest first, as before");
+    }
+
+    #[test]
+    fn what_comes_back_keeps_its_rank() {
+        let mut window = Window::new(WindowLimits::default());
+        window.add(task(1, 1, 500), rank(4));
+        window.add(task(2, 2, 500), rank(2));
+        window.ripen(NOW);
+        let first = window.take(1).pop().unwrap();
+        assert_eq!(first.id, TaskId::new(1));
+        window.put_back(first);
+        assert_eq!(publish(&mut window, 10), [1, 2]);
+    }
+
+    #[test]
+    fn a_row_claimed_again_counts_once() {
+        let mut window = Window::new(WindowLimits::default());
+        window.add(task(1, 1, 500), rank(2));
+        window.add(task(1, 1, 500), rank(2));
+        window.ripen(NOW);
+        assert_eq!(publish(&mut window, 10), [1]);
+        assert!(!window.has_backlog(), "nothing is left");
+        assert!(window.closed(TaskId::new(1)));
+        assert!(window.lanes.is_empty(), "an idle config takes up no memory");
+    }
+
+    #[test]
+    fn the_bound_of_all_counts_what_is_planned_and_leaves_each_a_quantum() {
+        let limits = WindowLimits { claimed: 100, claimed_per_config: 80, ..WindowLimits::default() };
+        let mut window = Window::new(limits);
+        let (busy, other) = (ConfigId::new(1), ConfigId::new(2));
+        assert_eq!(window.room_for(busy, 0), 80);
+        assert_eq!(window.room_for(other, 30), 70);
+        assert_eq!(window.room_for(other, 80), QUANTUM, "each may hold a quantum");
+        for id in 0..100 {
+            window.add(task(1, id, 2_000), rank(2));
+        }
+        assert_eq!(window.room_for(busy, 0), 0);
+        assert_eq!(window.room_for(other, 0), QUANTUM);
+        window.add(task(2, 200, 2_000), rank(2));
+        assert_eq!(window.room_for(other, 0), QUANTUM - 1);
+    }
+
+    #[test]
+    fn a_parked_config_keeps_its_rows_and_only_its_own() {
+        let mut window = Window::new(WindowLimits::default());
+        window.add(task(1, 1, 500), rank(2));
+        window.add(task(2, 2, 500), rank(2));
+        window.ripen(NOW);
+        window.park(ConfigId::new(1));
         assert_eq!(publish(&mut window, 10), [2]);
+        assert!(!window.has_turns() && window.has_backlog());
+        window.unpark(ConfigId::new(1));
+        assert_eq!(publish(&mut window, 10), [1]);
     }
 }

@@ -1,0 +1,13 @@
+//! Turns of the fetcher on the store in memory, with a clock that is moved by hand.
+
+mod bed;
+mod claiming;
+mod failing;
+mod holding;
+mod idle;
+mod misfires;
+mod overlaps;
+mod rescuing;
+mod running;
+mod schedules;
+mod watchers;
