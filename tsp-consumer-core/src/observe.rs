@@ -44,9 +44,13 @@ impl Observer {
     pub(crate) fn sent(&self, task: &Task, config: &TaskConfig, now: Timestamp) {
         let late = seconds(now, task.due_at);
         self.stage_sent.record(late);
-        if let Some(histogram) = self.lateness.read().get(&config.id) {
-            histogram.record(late);
-            return;
+        {
+            let known = self.lateness.read();
+            let full = known.len() >= CONFIG_SERIES_MAX;
+            if let Some(histogram) = known.get(&config.id).or(full.then_some(&self.lateness_of_others)) {
+                histogram.record(late);
+                return;
+            }
         }
         let mut known = self.lateness.write();
         if known.len() < CONFIG_SERIES_MAX {

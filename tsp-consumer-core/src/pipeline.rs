@@ -149,6 +149,7 @@ impl Pipeline {
                     let Some(config) = self.service.config(task.config) else {
                         // A config with open tasks is not deleted; the row is left to the rescuer.
                         tracing::error!(task = %item.id, config = %item.config, "begun without config");
+                        done.push(item.ticket);
                         report.dropped.push(item.config);
                         continue;
                     };
@@ -209,7 +210,13 @@ impl Pipeline {
         if self.running.lock().reconcile_at.is_none_or(|at| at > now) {
             return Ok(0);
         }
-        let mut strangers = self.service.executing().await?;
+        let mut strangers = match self.service.executing().await {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.running.lock().reconcile_at = Some(now.plus(BEGIN_AGAIN_AFTER));
+                return Err(error);
+            }
+        };
         {
             let mut running = self.running.lock();
             strangers.retain(|(task, attempt)| running.attempts.get(task) != Some(attempt));

@@ -1,11 +1,16 @@
 //! The loops around the pipeline: one begins, one finishes, and each attempt runs beside them.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tsp_core::outcome::Verdict;
 use tsp_core::{Millis, Timestamp};
 
 use crate::handler::TaskHandler;
@@ -63,9 +68,13 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) {
         let (outcomes, inbox) = mpsc::unbounded_channel();
         let attempts = TaskTracker::new();
-        let finishing = TaskTracker::new();
-        let finish = finish_loop(self.pipeline.clone(), inbox, self.options.clone());
-        finishing.spawn(finish);
+        let (finishing, last_call) = (TaskTracker::new(), CancellationToken::new());
+        let finish = FinishLoop {
+            pipeline: self.pipeline.clone(),
+            options: self.options.clone(),
+            last_call: last_call.clone(),
+        };
+        finishing.spawn(finish.run(inbox));
         finishing.close();
 
         let mut intake = Intake::default();
@@ -78,7 +87,19 @@ impl Worker {
                 self.wait(now, &intake, &stop).await;
             }
         }
-        self.stop(intake, attempts, outcomes).await;
+        self.hand_back(intake).await;
+        attempts.close();
+        let all = async {
+            attempts.wait().await;
+            // The finish loop ends when it has saved what the last attempt sent.
+            drop(outcomes);
+            finishing.wait().await;
+        };
+        if tokio::time::timeout(self.options.shutdown_grace, all).await.is_err() {
+            let running = attempts.len();
+            tracing::warn!(running, "the grace is over; what still runs or is not saved will come again");
+            last_call.cancel();
+        }
         finishing.wait().await;
     }
 
@@ -154,12 +175,7 @@ impl Worker {
         }
     }
 
-    async fn stop(
-        &self,
-        mut intake: Intake,
-        attempts: TaskTracker,
-        outcomes: mpsc::UnboundedSender<Executed>,
-    ) {
+    async fn hand_back(&self, mut intake: Intake) {
         let mut unbegun = intake.drain();
         while let Ok(items) = self.pipeline.receive(self.options.batch).await {
             if items.is_empty() {
@@ -170,14 +186,6 @@ impl Worker {
         if !unbegun.is_empty() {
             self.pipeline.hand_back(unbegun, self.pipeline.clock.now()).await;
         }
-        attempts.close();
-        let running = attempts.len();
-        if tokio::time::timeout(self.options.shutdown_grace, attempts.wait()).await.is_err() {
-            let left = attempts.len();
-            tracing::warn!(running, left, "stopping with attempts still running; they will come again");
-        }
-        // The finish loop ends when the last attempt has dropped its sender, or now.
-        drop(outcomes);
     }
 }
 
@@ -191,31 +199,73 @@ async fn attempt(
     let Started { mut context, ticket } = started;
     context.now = pipeline.clock.now();
     pipeline.observer.sent(&context.task, &context.config, context.now);
-    let verdict = handler.execute(&context).await;
+    let verdict = unwound(handler.execute(&context)).await.unwrap_or_else(|| {
+        tracing::error!(task = %context.task.id, "the handler panicked");
+        Verdict::retry("handler_panicked")
+    });
     let config = context.task.config;
     // A closed channel means that the worker stopped without us; the rescuer closes the attempt.
     let _ = outcomes.send(Executed { task: context.task, ticket, verdict });
     lanes.give_back(config);
 }
 
-async fn finish_loop(
+/// `None` when it panicked: a handler's panic is an outcome like any other, and neither keeps its lane
+/// nor leaves its row behind.
+async fn unwound<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+struct FinishLoop {
     pipeline: Arc<Pipeline>,
-    mut inbox: mpsc::UnboundedReceiver<Executed>,
     options: WorkerOptions,
-) {
-    let mut batch = Vec::new();
-    loop {
-        if batch.is_empty() && inbox.recv_many(&mut batch, options.batch).await == 0 {
-            return;
+    /// From now on nothing more comes in, and what cannot be saved is left to the rescuer.
+    last_call: CancellationToken,
+}
+
+impl FinishLoop {
+    async fn run(self, mut inbox: mpsc::UnboundedReceiver<Executed>) {
+        let mut batch = Vec::new();
+        loop {
+            if batch.is_empty() {
+                let received = tokio::select! {
+                    received = inbox.recv_many(&mut batch, self.options.batch) => received,
+                    () = self.last_call.cancelled(), if !inbox.is_closed() => {
+                        inbox.close();
+                        continue;
+                    }
+                };
+                if received == 0 {
+                    return;
+                }
+            }
+            if batch.len() < FINISH_AT_ONCE && !self.options.finish_wait.is_zero() {
+                gather(&mut inbox, &mut batch, &self.options).await;
+            }
+            if !self.save(&batch).await {
+                return;
+            }
+            batch.clear();
         }
-        if batch.len() < FINISH_AT_ONCE && !options.finish_wait.is_zero() {
-            gather(&mut inbox, &mut batch, &options).await;
-        }
-        while let Err(error) = pipeline.finish(&batch, pipeline.clock.now()).await {
+    }
+
+    /// Tries until it is done; says whether it is.
+    async fn save(&self, batch: &[Executed]) -> bool {
+        while let Err(error) = self.pipeline.finish(batch, self.pipeline.clock.now()).await {
             tracing::warn!(%error, outcomes = batch.len(), "could not save outcomes, will try again");
-            tokio::time::sleep(FINISH_AGAIN_AFTER).await;
+            if self.last_call.is_cancelled() {
+                return false;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(FINISH_AGAIN_AFTER) => {}
+                () = self.last_call.cancelled() => {}
+            }
         }
-        batch.clear();
+        true
     }
 }
 
