@@ -153,7 +153,9 @@ fn allowed(scope: &str, operation: &Operation) -> bool {
         .iter()
         .any(|action| template.ends_with(&format!("/{action}")))
         && (template.contains("/tasks/") || template.contains("/keys/{key}"));
-    let submits = template.ends_with("/tasks") || template.ends_with("/tasks/batch");
+    // A run by hand answers as a submit, and makes no more than one.
+    let submits =
+        ["/tasks", "/tasks/batch", "/configs/{config}/run"].iter().any(|end| template.ends_with(end));
     let about_keys = template.contains("/apps/{app}/keys");
     let gets = !operation.writes();
     match scope {
