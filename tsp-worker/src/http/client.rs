@@ -17,7 +17,7 @@ use tsp_core::config::Timeouts;
 use tsp_core::egress::EgressPolicy;
 
 use super::connection::Connection;
-use super::connector::{Connector, Origin};
+use super::connector::{ConnectError, Connector, Origin};
 use super::failure::CallError;
 use super::pool::Pool;
 use super::resolver::{Lookup, SystemLookup};
@@ -121,7 +121,7 @@ impl Client {
         loop {
             let mut connection = match pool.take().await {
                 Some(connection) => connection,
-                None => self.connect(&pool.origin, connect_limit).await?,
+                None => self.open(pool, connect_limit).await?,
             };
             match connection.send(request).await {
                 Ok(response) => return Ok((connection, response)),
@@ -133,8 +133,16 @@ impl Client {
         }
     }
 
-    async fn connect(&self, origin: &Origin, limit: Duration) -> Result<Connection, CallError> {
-        let stream = self.connector.connect(origin, limit).await.map_err(CallError::Connect)?;
+    /// A new connection, once it is our turn to open one; or one that became idle meanwhile.
+    async fn open(&self, pool: &Pool, limit: Duration) -> Result<Connection, CallError> {
+        let started = Instant::now();
+        let turn = timeout(limit, pool.opening.acquire()).await;
+        let Ok(_turn) = turn else { return Err(CallError::Connect(ConnectError::Timeout)) };
+        if let Some(connection) = pool.take().await {
+            return Ok(connection);
+        }
+        let left = limit.saturating_sub(started.elapsed());
+        let stream = self.connector.connect(&pool.origin, left).await.map_err(CallError::Connect)?;
         Connection::open(stream).await.map_err(|error| CallError::Broken { error, status: None })
     }
 

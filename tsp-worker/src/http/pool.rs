@@ -5,6 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -14,16 +15,21 @@ use super::connector::Origin;
 const IDLE_LIMIT: Duration = Duration::from_secs(15);
 /// The most idle connections to one origin.
 const IDLE_MAX: usize = 256;
+/// The most connections to one origin that are being opened at once. A burst that opens hundreds at once
+/// overflows the accept queue of a common server (128), and a SYN that is dropped comes again after 1 s.
+const OPENING_MAX: usize = 64;
 
 pub(super) struct Pool {
     pub(super) origin: Origin,
     /// Oldest first. The newest is used first, so that a pool that is too large shrinks.
     idle: Mutex<Vec<Connection>>,
+    /// A permit for each connection that may be opened now.
+    pub(super) opening: Semaphore,
 }
 
 impl Pool {
     pub(super) fn new(origin: Origin) -> Self {
-        Self { origin, idle: Mutex::default() }
+        Self { origin, idle: Mutex::default(), opening: Semaphore::new(OPENING_MAX) }
     }
 
     /// An idle connection that is still alive as far as can be known.
