@@ -10,6 +10,8 @@ mod lanes;
 mod observe;
 mod pipeline;
 mod service;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use handler::{TaskContext, TaskHandler};

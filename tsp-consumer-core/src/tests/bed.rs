@@ -1,0 +1,333 @@
+//! Rows behind one lock, moved by the state machine itself; calls that fail when the test says so.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tsp_core::config::{
+    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, RETENTION_DEFAULT, Target, TaskConfig,
+    Timeouts, Visibility,
+};
+use tsp_core::outcome::Verdict;
+use tsp_core::retry::RetryPolicy;
+use tsp_core::task::{NewTask, Origin, Status, Task};
+use tsp_core::transition::{Event, Refused, Rules, transition};
+use tsp_core::work::{Begin, Begun, Finish, Finished};
+use tsp_core::{AppId, ConfigId, Entropy, ManualClock, Millis, Name, NodeId, TaskId, Timestamp};
+use tsp_queue::memory::MemoryQueue;
+use tsp_queue::{Feedback, FeedbackSink, Message, Publisher};
+
+use crate::{Pipeline, ServiceError, TaskContext, TaskHandler, TaskService};
+
+pub(super) const T0: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+pub(super) const NODE: NodeId = NodeId::new(7);
+
+pub(super) const fn at(after_ms: i64) -> Timestamp {
+    T0.plus(Millis::from_ms(after_ms))
+}
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It does nothing.
+    Before,
+    /// It is done and its answer lost.
+    After,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tasks: BTreeMap<TaskId, Task>,
+    configs: HashMap<ConfigId, Arc<TaskConfig>>,
+    faults: HashMap<&'static str, Vec<Fault>>,
+    calls: HashMap<&'static str, usize>,
+}
+
+impl Rows {
+    /// The next calls of this name fail.
+    pub(super) fn fail(&self, call: &'static str, faults: &[Fault]) {
+        self.state.lock().faults.insert(call, faults.to_vec());
+    }
+
+    pub(super) fn calls(&self, call: &'static str) -> usize {
+        self.state.lock().calls.get(call).copied().unwrap_or(0)
+    }
+
+    pub(super) fn task(&self, id: i64) -> Task {
+        self.state.lock().tasks[&TaskId::new(id)].clone()
+    }
+
+    pub(super) fn status(&self, id: i64) -> Status {
+        self.task(id).status
+    }
+
+    pub(super) fn drop_config(&self, id: i64) {
+        self.state.lock().configs.remove(&ConfigId::new(id));
+    }
+
+    fn call<T>(&self, call: &'static str, work: impl FnOnce(&mut State) -> T) -> Result<T, ServiceError> {
+        let mut state = self.state.lock();
+        *state.calls.entry(call).or_default() += 1;
+        let faults = state.faults.get_mut(call).filter(|faults| !faults.is_empty());
+        let failed = || ServiceError(format!("`{call}` fails as scripted"));
+        match faults.map(|faults| faults.remove(0)) {
+            None => Ok(work(&mut state)),
+            Some(Fault::Before) => Err(failed()),
+            Some(Fault::After) => {
+                work(&mut state);
+                Err(failed())
+            }
+        }
+    }
+}
+
+impl State {
+    fn apply(&mut self, id: TaskId, event: &Event<'_>, now: Timestamp) -> Result<Task, Refused> {
+        let change = transition(self.tasks.get(&id).ok_or(Refused::Stale)?, event, now)?;
+        self.tasks.insert(id, change.task.clone());
+        Ok(change.task)
+    }
+
+    fn begin(&mut self, begin: &Begin, now: Timestamp) -> Begun {
+        let event = Event::Begin { version: begin.version, node: NODE, runnable: true, token: begin.token };
+        match self.apply(begin.id, &event, now) {
+            Ok(row) if row.status == Status::Executing => Begun::Run(Box::new(row)),
+            Ok(row) => Begun::Drop(Some(Box::new(row))),
+            Err(Refused::NotDue { due_at }) => Begun::Wait(due_at),
+            Err(_) => Begun::Drop(None),
+        }
+    }
+
+    fn lost(&mut self, (id, attempt): (TaskId, u32), now: Timestamp) -> Option<Task> {
+        let retry = RetryPolicy::default();
+        let rules = Rules { retry: &retry, unit: 0.0, deadline: None };
+        self.tasks.get(&id).filter(|row| row.attempt == attempt)?;
+        self.apply(id, &Event::NodeLost { node: NODE, rules }, now).ok()
+    }
+
+    fn finish(&mut self, finish: &Finish, now: Timestamp) -> Finished {
+        let (retry, verdict) = (RetryPolicy::default(), &finish.verdict);
+        let rules = Rules { retry: &retry, unit: 0.0, deadline: Some(Millis::from_secs(60)) };
+        let event = Event::Finish { attempt: finish.attempt, node: NODE, verdict, rules };
+        self.apply(finish.id, &event, now).map_or(Finished::TooLate, |row| Finished::Saved(Box::new(row)))
+    }
+}
+
+#[async_trait]
+impl TaskService for Rows {
+    fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
+        self.state.lock().configs.get(&id).cloned()
+    }
+
+    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>, ServiceError> {
+        self.call("load", |state| ids.iter().map(|id| state.tasks.get(id).cloned().map(Box::new)).collect())
+    }
+
+    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>, ServiceError> {
+        self.call("begin", |state| batch.iter().map(|begin| state.begin(begin, now)).collect())
+    }
+
+    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>, ServiceError> {
+        self.call("finish", |state| batch.iter().map(|finish| state.finish(finish, now)).collect())
+    }
+
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
+        self.call("release", |state| {
+            let release = |(id, version)| state.apply(id, &Event::Release { version }, now).ok();
+            batch.into_iter().filter_map(release).collect()
+        })
+    }
+
+    async fn executing(&self) -> Result<Vec<(TaskId, u32)>, ServiceError> {
+        self.call("executing", |state| {
+            let rows = state.tasks.values().filter(|row| row.status == Status::Executing);
+            rows.map(|row| (row.id, row.attempt)).collect()
+        })
+    }
+
+    async fn give_back(&self, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
+        self.call("give_back", |state| rows.into_iter().filter_map(|row| state.lost(row, now)).collect())
+    }
+}
+
+#[derive(Debug)]
+struct Told(mpsc::UnboundedSender<Feedback>);
+
+impl FeedbackSink for Told {
+    fn report(&self, batch: Vec<Feedback>) {
+        for said in batch {
+            // A test that is over listens no more.
+            let _ = self.0.send(said);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Counting;
+
+impl Entropy for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        for (byte, value) in bytes.iter_mut().zip(1..) {
+            *byte = value;
+        }
+    }
+}
+
+pub(super) struct Bed {
+    pub(super) rows: Arc<Rows>,
+    pub(super) queue: Arc<MemoryQueue>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) told: mpsc::UnboundedReceiver<Feedback>,
+    tell: mpsc::UnboundedSender<Feedback>,
+}
+
+impl Bed {
+    pub(super) fn new() -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        let bed = Self {
+            rows: Arc::new(Rows::default()),
+            queue: Arc::new(MemoryQueue::new([name("default")], 100)),
+            clock: Arc::new(ManualClock::at(T0)),
+            told,
+            tell,
+        };
+        for (id, is_async) in [(1, false), (2, false), (3, true)] {
+            let config = Arc::new(config(id, is_async));
+            bed.rows.state.lock().configs.insert(config.id, config);
+        }
+        bed
+    }
+
+    pub(super) fn pipeline(&self) -> Pipeline {
+        let subscriber = Arc::new(self.queue.subscribe(&name("default")).expect("just made"));
+        let told = Arc::new(Told(self.tell.clone()));
+        Pipeline::new(self.rows.clone(), subscriber, told, self.clock.clone(), Arc::new(Counting))
+    }
+
+    /// A claimed row and its message, which brings the row or not.
+    pub(super) async fn publish(&self, id: i64, config: i64, due_at: Timestamp, with_row: bool) {
+        let task = claimed(id, config, due_at);
+        self.rows.state.lock().tasks.insert(task.id, task.clone());
+        let row = with_row.then(|| Box::new(task.clone()));
+        self.send(Message { id: task.id, version: task.version, row }).await;
+    }
+
+    pub(super) async fn send(&self, message: Message) {
+        let results = self.queue.publish(&name("default"), vec![message]).await;
+        assert!(results.iter().all(Result::is_ok), "the queue has room: {results:?}");
+    }
+
+    /// Messages that wait, and those that are out.
+    pub(super) fn depth(&self) -> (usize, usize) {
+        self.queue.depth(&name("default")).expect("the queue")
+    }
+
+    /// What was said of the next task.
+    pub(super) async fn said(&mut self) -> Feedback {
+        self.told.recv().await.expect("feedback")
+    }
+}
+
+/// Each call waits for the test's answer; a call whose answer is dropped panics.
+#[derive(Debug)]
+pub(super) struct Callee(mpsc::UnboundedSender<Call>);
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) context: TaskContext,
+    pub(super) answer: oneshot::Sender<Verdict>,
+}
+
+impl Callee {
+    pub(super) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Call>) {
+        let (calls, called) = mpsc::unbounded_channel();
+        (Arc::new(Self(calls)), called)
+    }
+}
+
+#[async_trait]
+impl TaskHandler for Callee {
+    async fn execute(&self, task: &TaskContext) -> Verdict {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Call { context: task.clone(), answer }).expect("the test listens");
+        answered.await.expect("a handler that panics")
+    }
+}
+
+impl Call {
+    pub(super) fn id(&self) -> i64 {
+        self.context.task.id.get()
+    }
+
+    pub(super) fn done(self) {
+        self.answer.send(Verdict::done()).expect("the handler waits");
+    }
+}
+
+fn claimed(id: i64, config: i64, due_at: Timestamp) -> Task {
+    let new = NewTask {
+        id: TaskId::new(id),
+        config: ConfigId::new(config),
+        key: None,
+        execute_at: due_at,
+        payload: None,
+        expire_after: None,
+        origin: Origin::Submit,
+        extra: None,
+    };
+    let task = Task::new(new, T0);
+    transition(&task, &Event::Claim { epoch: 1 }, T0).expect("a new task can be claimed").task
+}
+
+fn name(text: &str) -> Name {
+    Name::queue(text).expect("a good name")
+}
+
+fn config(id: i64, is_async: bool) -> TaskConfig {
+    let target = HttpTarget {
+        method: "POST".to_owned(),
+        url: "http://receiver.test/".to_owned(),
+        headers: BTreeMap::new(),
+        secret_headers: BTreeMap::new(),
+    };
+    let spec = ConfigSpec {
+        name: name("config"),
+        kind: Kind::Delayed,
+        description: String::new(),
+        owner: String::new(),
+        labels: BTreeMap::new(),
+        target: Target::Http(Arc::new(target)),
+        schedule: None,
+        retry: RetryPolicy::default(),
+        timeout: Timeouts::default(),
+        asynchronous: AsyncPolicy { enabled: is_async, ..AsyncPolicy::default() },
+        payload: None,
+        priority: 2,
+        queue: name("default"),
+        group: name("default"),
+        span: 1,
+        on_duplicate_key: OnDuplicateKey::Ignore,
+        expire_after: None,
+        retention: RETENTION_DEFAULT,
+        visibility: Visibility::App,
+        signing_secrets: Vec::new(),
+        enabled: true,
+    };
+    TaskConfig {
+        id: ConfigId::new(id),
+        app_id: AppId::new(1),
+        app: name("trade"),
+        spec,
+        paused: None,
+        version: 1,
+        created_at: T0,
+        updated_at: T0,
+    }
+}

@@ -1,0 +1,183 @@
+//! The two batched steps.
+
+use sha2::{Digest, Sha256};
+use tsp_core::outcome::{Outcome, Verdict};
+use tsp_core::task::Status;
+use tsp_core::{ConfigId, Millis, TaskId};
+use tsp_queue::Message;
+
+use super::bed::{Bed, Fault, at};
+use crate::{BeginReport, Executed, Item, Pipeline, Started};
+
+async fn received(pipeline: &Pipeline) -> Vec<Item> {
+    pipeline.receive(100).await.expect("no faults")
+}
+
+async fn begun(pipeline: &Pipeline) -> BeginReport {
+    pipeline.begin(received(pipeline).await, at(0)).await
+}
+
+fn executed(started: Started, verdict: Verdict) -> Executed {
+    Executed { task: started.context.task, ticket: started.ticket, verdict }
+}
+
+#[tokio::test]
+async fn a_message_is_begun_run_finished_and_only_then_acknowledged() {
+    let mut bed = Bed::new();
+    let pipeline = bed.pipeline();
+    bed.publish(1, 1, at(0), true).await;
+    bed.publish(2, 1, at(0), false).await;
+    let report = begun(&pipeline).await;
+    assert_eq!((report.started.len(), bed.rows.status(1), bed.depth()), (2, Status::Executing, (0, 2)));
+    let batch: Vec<_> =
+        report.started.into_iter().map(|started| executed(started, Verdict::retry("http_status"))).collect();
+    bed.rows.fail("finish", &[Fault::Before, Fault::After]);
+    for _ in 0..2 {
+        pipeline.finish(&batch, at(1)).await.expect_err("the fault");
+        assert_eq!(bed.depth(), (0, 2), "nothing is acknowledged before it is saved");
+        assert!(bed.told.try_recv().is_err(), "and nothing is said");
+    }
+    // The second one was saved: the third comes too late, and is acknowledged all the same.
+    pipeline.finish(&batch, at(2)).await.expect("no fault");
+    assert_eq!((bed.depth(), bed.rows.status(1)), ((0, 0), Status::Scheduled));
+    assert_eq!(bed.said().await.task, TaskId::new(1));
+}
+
+#[tokio::test]
+async fn feedback_says_when_a_row_is_due_again_and_who_is_to_wait() {
+    let mut bed = Bed::new();
+    let pipeline = bed.pipeline();
+    for id in 1..=3 {
+        bed.publish(id, 3, at(0), true).await;
+    }
+    let park = Some(Millis::from_secs(9));
+    let until = at(7_000);
+    let verdicts = [
+        Verdict::done(),
+        Verdict { park, ..Verdict::new(Outcome::Snooze { until }, "tsp_result") },
+        Verdict::new(Outcome::Accepted, "accepted"),
+    ];
+    let report = begun(&pipeline).await;
+    let batch: Vec<_> = report
+        .started
+        .into_iter()
+        .zip(verdicts)
+        .map(|(started, verdict)| executed(started, verdict))
+        .collect();
+    pipeline.finish(&batch, at(0)).await.expect("no faults");
+    let said = bed.said().await;
+    assert_eq!(
+        (said.config, said.due_again, said.awaits_until, said.park),
+        (ConfigId::new(3), None, None, None)
+    );
+    let said = bed.said().await;
+    assert_eq!((said.due_again, said.awaits_until, said.park), (Some(until), None, park));
+    let said = bed.said().await;
+    assert_eq!((said.due_again, said.awaits_until), (None, Some(at(60_000))));
+}
+
+#[tokio::test]
+async fn what_cannot_be_begun_is_dropped_or_comes_again() {
+    let mut bed = Bed::new();
+    let pipeline = bed.pipeline();
+    bed.publish(1, 1, at(400), true).await;
+    bed.publish(2, 1, at(5_000), true).await;
+    bed.send(Message { id: TaskId::new(1), version: 99, row: None }).await;
+    bed.send(Message { id: TaskId::new(9), version: 1, row: None }).await;
+    let items = received(&pipeline).await;
+    assert_eq!((items.len(), bed.depth()), (2, (0, 2)), "stale messages are acknowledged");
+    let report = pipeline.begin(items, at(0)).await;
+    assert_eq!(
+        report.again.iter().map(|(at, item)| (*at, item.id.get())).collect::<Vec<_>>(),
+        [(at(400), 1)]
+    );
+    assert_eq!((report.dropped, bed.depth()), (vec![ConfigId::new(1)], (0, 1)));
+    let said = bed.said().await;
+    assert_eq!((said.task, said.due_again), (TaskId::new(2), Some(at(5_000))), "released: far too early");
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_loaded_stay_in_the_queue() {
+    let bed = Bed::new();
+    let pipeline = bed.pipeline();
+    bed.publish(1, 1, at(0), false).await;
+    bed.rows.fail("load", &[Fault::Before]);
+    pipeline.receive(10).await.expect_err("the fault");
+    assert_eq!(bed.depth(), (1, 0));
+    assert_eq!(received(&pipeline).await.len(), 1);
+}
+
+#[tokio::test]
+async fn tokens_are_minted_for_async_configs_only() {
+    let bed = Bed::new();
+    let pipeline = bed.pipeline();
+    bed.publish(1, 1, at(0), true).await;
+    bed.publish(3, 3, at(0), true).await;
+    let report = begun(&pipeline).await;
+    assert_eq!((report.started[0].context.completion_token.as_deref(), bed.rows.task(1).token), (None, None));
+    let token = report.started[1].context.completion_token.clone().expect("a token");
+    assert_eq!(token.len(), 32);
+    let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    assert_eq!(bed.rows.task(3).token, Some(hash), "the row keeps the hash");
+    assert!(!format!("{:?}", bed.rows.task(3)).contains(&*token));
+}
+
+#[tokio::test]
+async fn a_begin_that_fails_is_tried_again_and_one_without_an_answer_is_given_back() {
+    let mut bed = Bed::new();
+    let pipeline = bed.pipeline();
+    bed.publish(1, 1, at(0), true).await;
+    bed.rows.fail("begin", &[Fault::Before, Fault::After]);
+    let report = begun(&pipeline).await;
+    let (again, item) = report.again.into_iter().next().expect("it is kept");
+    assert!(again > at(0) && bed.depth() == (0, 1));
+    let report = pipeline.begin(vec![item], again).await;
+    let (later, item) = report.again.into_iter().next().expect("it is kept");
+    assert_eq!(bed.rows.status(1), Status::Executing, "though nobody knows");
+
+    // Looked for at once; what is not known to run here is given back.
+    assert_eq!(pipeline.reconcile_at(), Some(again));
+    bed.rows.fail("executing", &[Fault::Before]);
+    pipeline.reconcile(again).await.expect_err("the fault");
+    assert!(pipeline.reconcile_at().is_some_and(|at| at > again), "not in a circle");
+    bed.rows.fail("give_back", &[Fault::Before]);
+    pipeline.reconcile(later).await.expect_err("the fault");
+    let at_last = pipeline.reconcile_at().expect("it is tried again");
+    assert!(at_last > later);
+    assert_eq!(pipeline.reconcile(at_last).await.expect("no fault"), 1);
+    assert_eq!((bed.rows.status(1), bed.rows.task(1).losses), (Status::Scheduled, 1));
+    assert_eq!(bed.said().await.due_again, Some(at_last));
+    // The message is of an old version.
+    let report = pipeline.begin(vec![item], at_last).await;
+    assert_eq!((report.dropped.len(), bed.depth()), (1, (0, 0)));
+}
+
+#[tokio::test]
+async fn what_runs_here_is_not_given_back_until_it_is_saved() {
+    let bed = Bed::new();
+    let pipeline = bed.pipeline();
+    bed.publish(1, 1, at(0), true).await;
+    let report = begun(&pipeline).await;
+    assert_eq!(pipeline.reconcile(at(60_000)).await.expect("no faults"), 0);
+    let batch: Vec<_> =
+        report.started.into_iter().map(|started| executed(started, Verdict::done())).collect();
+    assert_eq!(bed.rows.status(1), Status::Executing);
+    pipeline.finish(&batch, at(60_000)).await.expect("no faults");
+    assert_eq!(pipeline.reconcile(at(600_000)).await.expect("no faults"), 0);
+    assert_eq!(
+        (bed.rows.status(1), bed.rows.calls("executing")),
+        (Status::Ended, 1),
+        "nothing was begun since"
+    );
+}
+
+#[tokio::test]
+async fn a_row_without_a_config_takes_up_no_room() {
+    let bed = Bed::new();
+    let pipeline = bed.pipeline();
+    bed.publish(1, 1, at(0), true).await;
+    bed.rows.drop_config(1);
+    let report = begun(&pipeline).await;
+    assert_eq!((report.started.len(), report.dropped.len(), bed.depth()), (0, 1, (0, 0)));
+    assert_eq!(pipeline.reconcile(at(60_000)).await.expect("no faults"), 1, "and is given back");
+}

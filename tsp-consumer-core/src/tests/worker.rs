@@ -1,0 +1,172 @@
+//! The worker as it runs: real threads, signals and channels, no sleeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tsp_core::outcome::OutcomeKind;
+use tsp_core::task::Status;
+
+use super::bed::{Bed, Call, Callee, Fault, at};
+use crate::{Worker, WorkerOptions};
+
+struct Running {
+    bed: Bed,
+    calls: UnboundedReceiver<Call>,
+    stop: CancellationToken,
+    worker: JoinSet<()>,
+}
+
+impl Running {
+    fn start(bed: Bed, options: WorkerOptions) -> Self {
+        let (callee, calls) = Callee::new();
+        let (stop, mut worker) = (CancellationToken::new(), JoinSet::new());
+        worker.spawn(Worker::new(bed.pipeline(), callee, options).run(stop.clone()));
+        Self { bed, calls, stop, worker }
+    }
+
+    async fn called(&mut self) -> Call {
+        self.calls.recv().await.expect("the worker calls")
+    }
+
+    async fn stopped(mut self) -> Bed {
+        self.stop.cancel();
+        self.worker.join_next().await.expect("one worker").expect("it does not panic");
+        self.bed
+    }
+}
+
+fn options() -> WorkerOptions {
+    WorkerOptions {
+        concurrency: 4,
+        per_config: 2,
+        batch: 8,
+        finish_wait: Duration::from_millis(1),
+        shutdown_grace: Duration::from_hours(1),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_config_blocks_nobody_and_its_rest_waits_unbegun() {
+    let mut running = Running::start(Bed::new(), options());
+    for id in 1..=5 {
+        running.bed.publish(id, 1, at(0), true).await;
+    }
+    running.bed.publish(6, 2, at(0), false).await;
+    let mut first = [running.called().await, running.called().await, running.called().await];
+    first.sort_by_key(Call::id);
+    assert_eq!(first.each_ref().map(Call::id), [1, 2, 6], "two of the slow one, and the other");
+    assert_eq!(running.bed.rows.status(3), Status::Queued, "no begin without a lane");
+    let [slow, other_slow, quick] = first;
+    quick.done();
+    assert_eq!(running.bed.said().await.task.get(), 6);
+    slow.done();
+    let third = running.called().await;
+    assert_eq!(third.id(), 3, "in order, as lanes become free");
+    third.done();
+    other_slow.done();
+    for _ in 0..2 {
+        running.called().await.done();
+    }
+    for _ in 0..5 {
+        running.bed.said().await;
+    }
+    let bed = running.stopped().await;
+    assert_eq!(bed.depth(), (0, 0));
+    assert!((1..=6).all(|id| bed.rows.status(id) == Status::Ended));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_hands_back_what_is_not_begun_and_waits_for_what_runs() {
+    let mut running = Running::start(Bed::new(), options());
+    for id in 1..=4 {
+        running.bed.publish(id, 1, at(0), true).await;
+    }
+    let (first, second) = (running.called().await, running.called().await);
+    running.stop.cancel();
+    // The two that wait are handed back while the others still run.
+    for _ in 0..2 {
+        let said = running.bed.said().await;
+        assert_eq!(running.bed.rows.status(said.task.get()), Status::Scheduled);
+    }
+    first.done();
+    running.bed.rows.fail("finish", &[Fault::Before]);
+    second.done();
+    let bed = running.stopped().await;
+    let statuses = [1, 2, 3, 4].map(|id| bed.rows.status(id));
+    assert_eq!(statuses.iter().filter(|status| **status == Status::Ended).count(), 2, "{statuses:?}");
+    assert_eq!(bed.depth(), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_grace_ends_with_a_call_that_hangs_and_a_store_that_stays_away() {
+    let grace = WorkerOptions { shutdown_grace: Duration::from_millis(20), ..options() };
+    let mut running = Running::start(Bed::new(), grace);
+    running.bed.publish(1, 1, at(0), true).await;
+    running.bed.publish(2, 1, at(0), true).await;
+    let (hangs, quick) = (running.called().await, running.called().await);
+    running.bed.rows.fail("finish", &[Fault::Before; 1_000]);
+    quick.done();
+    let bed = running.stopped().await;
+    assert_eq!((bed.rows.status(1), bed.rows.status(2)), (Status::Executing, Status::Executing));
+    assert_eq!(bed.depth().1, 2, "neither is acknowledged: both come again");
+    drop(hangs);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn begin_and_finish_are_tried_until_they_succeed() {
+    let bed = Bed::new();
+    bed.rows.fail("begin", &[Fault::Before]);
+    bed.rows.fail("finish", &[Fault::Before]);
+    bed.rows.fail("load", &[Fault::Before]);
+    bed.publish(1, 1, at(0), false).await;
+    let clock = Arc::clone(&bed.clock);
+    let mut running = Running::start(bed, options());
+    // The failed begin is put off by the clock, which the worker looks at when anything comes.
+    let call = loop {
+        clock.advance(tsp_core::Millis::from_secs(1));
+        tokio::select! {
+            call = running.called() => break call,
+            () = tokio::task::yield_now() => {}
+        }
+    };
+    call.done();
+    assert_eq!(running.bed.said().await.task.get(), 1);
+    let bed = running.stopped().await;
+    assert_eq!((bed.rows.status(1), bed.rows.task(1).attempt, bed.depth()), (Status::Ended, 1, (0, 0)));
+    assert_eq!((bed.rows.calls("begin"), bed.rows.calls("finish")), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_early_message_waits_for_its_time() {
+    let mut running = Running::start(Bed::new(), options());
+    running.bed.publish(1, 1, at(900), true).await;
+    running.bed.publish(2, 2, at(0), true).await;
+    let other = running.called().await;
+    assert_eq!((other.id(), running.bed.rows.status(1)), (2, Status::Queued));
+    running.bed.clock.advance_to(at(900));
+    // A free lane makes the worker look.
+    other.done();
+    let call = running.called().await;
+    assert_eq!((call.id(), call.context.now), (1, at(900)));
+    call.done();
+    running.bed.said().await;
+    running.bed.said().await;
+    running.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_panics_keeps_neither_its_lane_nor_its_row() {
+    let one = WorkerOptions { concurrency: 1, ..options() };
+    let mut running = Running::start(Bed::new(), one);
+    running.bed.publish(1, 1, at(0), true).await;
+    running.bed.publish(2, 1, at(0), true).await;
+    drop(running.called().await);
+    let said = running.bed.said().await;
+    assert!(said.due_again.is_some(), "it is tried again: {said:?}");
+    assert_eq!(running.called().await.id(), 2, "on the lane that the other left");
+    let last = running.bed.rows.task(1).last_outcome.expect("an outcome");
+    assert_eq!((last.kind, &*last.reason), (OutcomeKind::Retry, "handler_panicked"));
+}
