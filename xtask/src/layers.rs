@@ -30,10 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("bench", &["tsp-core", "tsp-api", "tsp-client", "tsp-worker"]),
     ("tests", &["tsp-core", "tsp-api", "tsp-client", "tsp-worker"]),
-    (
-        "sim",
-        &["tsp-core", "tsp-store", "tsp-queue", "tsp-fetcher", "tsp-consumer-core", "tsp-worker"],
-    ),
+    ("sim", &["tsp-core", "tsp-store", "tsp-queue", "tsp-fetcher", "tsp-consumer-core", "tsp-worker"]),
     ("xtask", &[]),
 ];
 

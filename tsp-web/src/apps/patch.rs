@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use tsp_api::app as wire;
 use tsp_api::ErrorCode;
+use tsp_api::app as wire;
 use tsp_store::catalog::{AppEdit, AppSaved, Scope};
 
 use super::{read_description, read_owner, shown};

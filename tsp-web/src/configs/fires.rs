@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use tsp_api::schedule::{Fire, Fires, PreviewSchedule};
 use tsp_api::ErrorCode;
+use tsp_api::schedule::{Fire, Fires, PreviewSchedule};
 use tsp_core::Timestamp;
 use tsp_core::schedule::{PREVIEW_FIRES_MAX, Schedule};
 use tsp_store::catalog::Scope;
