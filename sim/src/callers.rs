@@ -13,9 +13,9 @@ use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::transition::{Completion, Note};
 use tsp_core::{ConfigId, Millis, Name, TaskId, TaskKey, Timestamp};
-use tsp_store::catalog::{AppSaved, Catalog, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
+use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
 use tsp_store::idempotency::Kept;
-use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskStore, Wish};
+use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, Wish};
 
 use crate::checker::Checker;
 use crate::process::{Ground, Process, now_or_never};
@@ -32,11 +32,11 @@ impl Callers {
     /// Makes the app and its configs, before anything can go wrong.
     pub(crate) fn settle(ground: &Ground, now: Timestamp) -> Self {
         let app = NewApp { name: name("sim"), description: String::new(), owner: String::new() };
-        let saved = now_or_never(ground.store.create_app(app, None, &Actor::system(), now));
+        let saved = now_or_never(ground.door.create_app(app, None, &Actor::system(), now));
         let Ok(Kept::Fresh(AppSaved::Saved(app))) = saved else { panic!("no app: {saved:?}") };
         let make = |spec| {
             let save = SaveConfig { app: app.id, spec, expected: Expected::Absent };
-            let saved = now_or_never(ground.store.save_config(save, None, &Actor::system(), now));
+            let saved = now_or_never(ground.door.save_config(save, None, &Actor::system(), now));
             let Ok(Kept::Fresh(ConfigSaved::Created(config))) = saved else { panic!("no config: {saved:?}") };
             config.id
         };
@@ -62,7 +62,51 @@ impl Callers {
         match ground.chance.below(if healthy { 92 } else { 100 }) {
             0..55 => self.submit(ground, process, now, checker),
             55..92 => self.change(ground, process, now, checker),
-            _ => self.hold(ground, process, now, checker),
+            92..96 => self.hold(ground, process, now, checker),
+            96..98 => self.edit(ground, process, now, checker),
+            _ => self.make_or_delete(ground, process, now, checker),
+        }
+    }
+
+    /// Another priority or interval; a schedule is not fired for the past by it.
+    fn edit(&self, ground: &Ground, process: &Process, now: Timestamp, checker: &mut Checker) {
+        let at = ground.chance.index(self.delayed.len() + self.cron.len());
+        let id = *self.delayed.iter().chain(&self.cron).nth(at).expect("below the count");
+        let config = ground.door.book().config(id).expect("not deleted");
+        let mut spec = config.spec.clone();
+        spec.priority = u8::try_from(ground.chance.below(5)).unwrap_or(0);
+        if let Some(schedule) = &mut spec.schedule {
+            let interval = Millis::from_ms(ground.chance.ms(1_000, 4_000));
+            schedule.trigger =
+                Trigger::Every(Every::new(interval, Timestamp::ZERO).expect("a good interval"));
+        }
+        let save = SaveConfig { app: config.app_id, spec, expected: Expected::Any };
+        let done = now_or_never(ground.door.save_config(save, None, &Actor::system(), now)).is_ok();
+        checker.note(now, format!("edit {id} {done}"));
+        // A hint may be lost.
+        if ground.chance.hits(700) {
+            process.inbox.changed(id);
+        }
+    }
+
+    /// A schedule that comes and goes.
+    fn make_or_delete(&self, ground: &Ground, process: &Process, now: Timestamp, checker: &mut Checker) {
+        let by = Actor::system();
+        let (app, known) = {
+            let any = ground.door.book().config(self.delayed[0]).expect("not deleted");
+            (any.app_id, ground.door.book().find_config(any.app_id, &name("brief")))
+        };
+        if let Some(config) = known {
+            let _ = now_or_never(ground.door.delete_config(config.id, Expected::Any, &by, now));
+            process.inbox.changed(config.id);
+            return checker.note(now, format!("delete {}", config.id));
+        }
+        let spec = spec("brief", Some((1_000, Overlap::Allow)));
+        let save = SaveConfig { app, spec, expected: Expected::Absent };
+        let _ = now_or_never(ground.door.save_config(save, None, &by, now));
+        if let Some(config) = ground.door.book().find_config(app, &name("brief")) {
+            process.inbox.changed(config.id);
+            checker.note(now, format!("make {}", config.id));
         }
     }
 
@@ -71,31 +115,57 @@ impl Callers {
         let by = Actor::system();
         for config in self.delayed.iter().chain(&self.cron) {
             checker.let_go(*config);
-            now_or_never(ground.store.hold_config(*config, Hold::Resume, &by, now)).expect("no faults");
+            now_or_never(ground.door.hold_config(*config, Hold::Resume, &by, now)).expect("no faults");
         }
         for task in ground.store.dump().open {
-            now_or_never(ground.store.change(Subject::Id(task.id), Wish::Resume, &by, now))
+            now_or_never(ground.door.change(Subject::Id(task.id), Wish::Resume, &by, now))
                 .expect("no faults");
         }
-        for config in &self.cron {
+        let any = ground.door.book().config(self.delayed[0]).expect("not deleted");
+        let brief = ground.door.book().find_config(any.app_id, &name("brief")).map(|config| config.id);
+        for config in self.cron.iter().chain(&brief) {
             // A config with an end in the past makes nothing more, and its open tasks still run.
-            let config = ground.store.book().config(*config).expect("not deleted");
+            let config = ground.door.book().config(*config).expect("not deleted");
             let mut spec = config.spec.clone();
             if let Some(schedule) = &mut spec.schedule {
                 schedule.end_at = Some(now);
             }
             let save = SaveConfig { app: config.app_id, spec, expected: Expected::Any };
-            now_or_never(ground.store.save_config(save, None, &by, now)).expect("no faults");
+            now_or_never(ground.door.save_config(save, None, &by, now)).expect("no faults");
         }
         checker.note(now, "let go");
     }
 
     fn submit(&mut self, ground: &Ground, process: &Process, now: Timestamp, checker: &mut Checker) {
+        let count = 1 + ground.chance.below(3);
+        let batch: Vec<_> = (0..count).filter_map(|_| self.one_submit(ground, process, now)).collect();
+        let Ok(answers) = now_or_never(ground.door.submit(batch, now)) else {
+            // Nobody was promised anything; if it was a reset that was applied, the task may run again.
+            self.known.iter().for_each(|id| checker.reopened(*id));
+            return checker.note(now, "submit failed");
+        };
+        for answer in answers {
+            let (task, how) = match answer {
+                Kept::Fresh(Submitted::Created(task)) => (task, "created"),
+                Kept::Fresh(Submitted::Existing(task)) => (task, "existing"),
+                Kept::Fresh(Submitted::Reset { task, .. }) => (task, "reset"),
+                _ => continue,
+            };
+            if how == "reset" {
+                checker.reopened(task.id);
+            }
+            checker.accepted(&task, now, how);
+            self.known.push(task.id);
+            process.inbox.due(task.config, task.due_at);
+        }
+    }
+
+    fn one_submit(&self, ground: &Ground, process: &Process, now: Timestamp) -> Option<Submit> {
         let chance = &ground.chance;
         let config = self.delayed[chance.index(self.delayed.len())];
         let key = TaskKey::new(&format!("key-{}", chance.below(KEYS))).expect("a good key");
-        let shard = key_shard(config, key.as_str(), 1, ground.store.shards());
-        let Ok(id) = process.ids.next(shard, now) else { return };
+        let shard = key_shard(config, key.as_str(), 1, ground.door.shards());
+        let id = process.ids.next(shard, now).ok()?;
         let policies = [OnDuplicateKey::Ignore, OnDuplicateKey::Reset, OnDuplicateKey::Add];
         let on_duplicate = policies[chance.index(policies.len())];
         let new = NewTask {
@@ -109,25 +179,7 @@ impl Callers {
             extra: None,
         };
         let task = Box::new(Task::new(new, now));
-        let submit = Submit { task, on_duplicate, own_payload: true, keep: None };
-        let Ok(answers) = now_or_never(ground.store.submit(vec![submit], now)) else {
-            // Nobody was promised anything; if it was a reset that was applied, the task may run again.
-            self.known.iter().for_each(|id| checker.reopened(*id));
-            return checker.note(now, "submit failed");
-        };
-        let Some(Kept::Fresh(answer)) = answers.into_iter().next() else { return };
-        let (task, how) = match answer {
-            Submitted::Created(task) => (task, "created"),
-            Submitted::Existing(task) => (task, "existing"),
-            Submitted::Reset { task, .. } => (task, "reset"),
-            Submitted::ConfigDisabled | Submitted::ConfigGone => return,
-        };
-        if how == "reset" {
-            checker.reopened(task.id);
-        }
-        checker.accepted(&task, now, how);
-        self.known.push(task.id);
-        process.inbox.due(task.config, task.due_at);
+        Some(Submit { task, on_duplicate, own_payload: true, keep: None })
     }
 
     fn change(&mut self, ground: &Ground, process: &Process, now: Timestamp, checker: &mut Checker) {
@@ -148,7 +200,7 @@ impl Callers {
         };
         // A replay may have happened though its answer is lost.
         let may_reopen = wish == Wish::Replay;
-        let answer = now_or_never(ground.store.change(Subject::Id(id), wish.clone(), &Actor::system(), now));
+        let answer = now_or_never(ground.door.change(Subject::Id(id), wish.clone(), &Actor::system(), now));
         match answer {
             Ok(Changed::Done { task, note }) => {
                 if may_reopen {
@@ -177,7 +229,7 @@ impl Callers {
         if !pause {
             checker.let_go(config);
         }
-        let answer = now_or_never(ground.store.hold_config(config, hold, &Actor::system(), now));
+        let answer = now_or_never(ground.door.hold_config(config, hold, &Actor::system(), now));
         if pause && answer.is_ok() {
             checker.held(config, now);
         }
@@ -198,7 +250,7 @@ fn complete(ground: &Ground, id: TaskId, now: Timestamp, checker: &mut Checker) 
         checker.completed(id);
     }
     let wish = Wish::Complete { token, completion, unit: 0.5 };
-    let answer = now_or_never(ground.store.change(Subject::Id(id), wish, &Actor::system(), now));
+    let answer = now_or_never(ground.door.change(Subject::Id(id), wish, &Actor::system(), now));
     let done = matches!(answer, Ok(Changed::Done { .. }));
     assert!(!(done && token == [7; 32]), "a wrong token completed {id}");
     checker.note(now, format!("complete {id} {done}"));

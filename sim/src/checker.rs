@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tsp_consumer_core::TaskContext;
 use tsp_core::outcome::{OutcomeKind, Verdict};
+use tsp_core::schedule::Overlap;
 use tsp_core::task::{EndResult, Origin, Status, Task};
 use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 use tsp_store::memory::Ledger;
@@ -23,6 +24,8 @@ pub(crate) struct Checker {
     sent: BTreeMap<TaskId, u32>,
     /// Tasks whose callee once said done.
     done: BTreeSet<TaskId>,
+    /// What the callee answered to each attempt.
+    answers: BTreeMap<(TaskId, u32), OutcomeKind>,
     lateness_most: Option<Millis>,
 }
 
@@ -37,6 +40,7 @@ impl Checker {
             held: BTreeSet::new(),
             sent: BTreeMap::new(),
             done: BTreeSet::new(),
+            answers: BTreeMap::new(),
             lateness_most: None,
         }
     }
@@ -111,12 +115,18 @@ impl Checker {
         self.require(!self.held.contains(&task.config), "no begin after an answered pause", task);
         if let Some(most) = self.lateness_most {
             self.require(now.since(task.due_at) <= most, "on time", task);
+            // A slot whose task is made late is due late; what waits for the open one is so on purpose.
+            let overlap = context.config.spec.schedule.as_ref().map(|schedule| schedule.overlap);
+            let first = attempt == 1 && task.origin == Origin::Schedule && overlap != Some(Overlap::QueueOne);
+            let late = now.since(task.execute_at);
+            self.require(!first || late <= most, "a slot's callback is on time", task);
         }
     }
 
     pub(crate) fn answered(&mut self, context: &TaskContext, verdict: &Verdict, now: Timestamp) {
         let kind = OutcomeKind::from(verdict.outcome);
         self.note(now, format!("answered {} attempt {} {kind}", context.task.id, context.task.attempt));
+        self.answers.insert((context.task.id, context.task.attempt), kind);
         if matches!(kind, OutcomeKind::Done | OutcomeKind::Accepted) {
             self.done.insert(context.task.id);
         }
@@ -133,6 +143,11 @@ impl Checker {
             let numbers: Vec<u32> = closed.iter().map(|record| record.attempt).collect();
             let expected: Vec<u32> = (1..=task.attempt).collect();
             self.require(numbers == expected, "each attempt is closed exactly once, in order", task);
+            for record in closed.iter().filter(|record| record.kind == OutcomeKind::Snooze) {
+                let answer = self.answers.get(&(task.id, record.attempt));
+                let own = answer == Some(&OutcomeKind::Snooze);
+                self.require(own, "an outcome closes its own attempt", task);
+            }
             let overlap = closed.windows(2).any(|pair| pair[1].started_at < pair[0].ended_at);
             self.require(!overlap, "no two attempts overlap in the store", task);
             if task.result == Some(EndResult::Succeeded) {

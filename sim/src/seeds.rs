@@ -1,7 +1,10 @@
 //! The seeds that run with every test.
 
+use std::panic::catch_unwind;
+
 use tsp_core::Millis;
 
+use crate::broken::Bug;
 use crate::world::{Plan, World};
 
 const ROUGH_SEEDS: u64 = 100;
@@ -30,5 +33,45 @@ fn one_seed_gives_one_history() {
         let differ = first.iter().zip(&second).position(|(a, b)| a != b);
         assert_eq!(differ, None, "seed {seed}: the histories differ");
         assert_eq!(first.len(), second.len(), "seed {seed}: one history is longer");
+    }
+}
+
+const SEEDS_PER_BUG: u64 = 40;
+
+/// What one seed says of a world with this bug.
+fn said_of(bug: Bug, seed: u64) -> Option<String> {
+    let run = catch_unwind(|| World::new(Plan { bug: Some(bug), ..Plan::rough(seed) }).run());
+    run.err().map(|panic| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(other) => other.downcast_ref::<&str>().map_or_else(String::new, |text| (*text).to_owned()),
+    })
+}
+
+#[test]
+fn every_known_bug_is_caught() {
+    let bugs = [
+        (Bug::BeginTakesAnyVersion, "never early"),
+        (Bug::FinishTakesAnyAttempt, "closes its own attempt"),
+        (Bug::ClaimIgnoresEpoch, "under an epoch that is over"),
+        (Bug::LostNodesStay, "does not come to rest"),
+        (Bug::NothingIsRearmed, "does not come to rest"),
+        (Bug::NoReconcile, "does not come to rest"),
+        (Bug::NoDeadline, "does not come to rest"),
+        (Bug::SlotsTwice, "exactly once"),
+        (Bug::SubmitNotDurable, "was lost"),
+        (Bug::PauseNotHeeded, "no begin after an answered pause"),
+        (Bug::CancelForgotten, "no begin after `cancelled`"),
+        (Bug::FlagForgotten, "no new attempt after `too_late`"),
+        (Bug::AnyToken, "a wrong token completed"),
+    ];
+    for (bug, promise) in bugs {
+        let mut said = Vec::new();
+        let caught = (0..SEEDS_PER_BUG).any(|seed| {
+            let text = said_of(bug, seed).unwrap_or_default();
+            let caught = text.contains(promise);
+            said.extend(text.lines().next().map(str::to_owned));
+            caught
+        });
+        assert!(caught, "{bug:?} must break `{promise}`; the seeds said: {said:#?}");
     }
 }

@@ -6,8 +6,10 @@ use tsp_consumer_core::{Executed, TaskContext};
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::{ManualClock, Millis, Timestamp};
 use tsp_queue::Ticket;
+use tsp_store::Store;
 use tsp_store::memory::{Fault, MemoryStore};
 
+use crate::broken::{Broken, Bug};
 use crate::callers::Callers;
 use crate::chance::Chance;
 use crate::checker::Checker;
@@ -15,8 +17,8 @@ use crate::process::{Ground, Process};
 
 /// Where every world begins: a Saturday, so nothing special.
 const START: Timestamp = Timestamp::from_ms(1_795_257_000_000);
-/// More turns than any world needs to come to rest.
-const CALM_TURNS_MAX: usize = 200_000;
+/// More time than any world needs to come to rest.
+const CALM_AT_MOST: Millis = Millis::from_mins(30);
 
 /// What happens in a world.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct Plan {
     pub faults_per_mille: u64,
     /// Nothing holds a callback back: room for all, and nobody asks to wait.
     pub healthy: bool,
+    /// A rule that is left out.
+    pub bug: Option<Bug>,
 }
 
 impl Plan {
@@ -45,6 +49,7 @@ impl Plan {
             double_per_mille: chance.below(200),
             faults_per_mille: chance.below(60),
             healthy: false,
+            bug: None,
         }
     }
 
@@ -58,6 +63,7 @@ impl Plan {
             double_per_mille: 0,
             faults_per_mille: 0,
             healthy: true,
+            bug: None,
         }
     }
 }
@@ -77,6 +83,8 @@ pub struct World {
     plan: Plan,
     ground: Ground,
     process: Option<Process>,
+    /// The fetcher of an earlier life that does not know that it is over.
+    ghost: Option<Process>,
     life: u32,
     starts_at: Timestamp,
     wire: Vec<OnWire>,
@@ -92,8 +100,14 @@ impl std::fmt::Debug for World {
 
 impl World {
     pub fn new(plan: Plan) -> Self {
+        let store = Arc::new(MemoryStore::new(16));
+        let door: Arc<dyn Store> = match plan.bug {
+            None => store.clone(),
+            Some(bug) => Arc::new(Broken { inner: store.clone(), bug }),
+        };
         let ground = Ground {
-            store: Arc::new(MemoryStore::new(16)),
+            store,
+            door,
             clock: Arc::new(ManualClock::at(START)),
             chance: Arc::new(Chance::new(plan.seed)),
         };
@@ -102,6 +116,7 @@ impl World {
             checker: Checker::new(plan.seed),
             ground,
             process: None,
+            ghost: None,
             life: 0,
             starts_at: START,
             wire: Vec::new(),
@@ -174,7 +189,8 @@ impl World {
         if self.plan.crashes > 0 && self.process.is_some() && self.ground.chance.hits(300) {
             self.plan.crashes -= 1;
             self.checker.note(self.now(), "crash");
-            self.process = None;
+            let process = self.process.take();
+            self.ghost = process.filter(|_| self.ground.chance.hits(500));
             self.starts_at = self.now().plus(jump);
         } else {
             self.ground.clock.advance(jump);
@@ -208,6 +224,19 @@ impl World {
 
     fn fetch(&mut self) {
         let now = self.now();
+        if self.process.is_some()
+            && let Some(ghost) = &mut self.ghost
+            && let Ok(report) = ghost.fetch(now)
+        {
+            assert!(
+                report.claimed + report.fired + report.rescued == 0,
+                "seed {}: broken promise: nothing is done under an epoch that is over: {report:?}",
+                self.plan.seed
+            );
+            if report.deposed {
+                self.ghost = None;
+            }
+        }
         if let Some(process) = &mut self.process {
             let _ = process.fetch(now);
         }
@@ -272,7 +301,8 @@ impl World {
     }
 
     fn come_to_rest(&mut self) {
-        for _ in 0..CALM_TURNS_MAX {
+        let late = self.now().plus(CALM_AT_MOST);
+        while self.now() < late {
             self.settle();
             if self.wire.is_empty() && self.ground.store.dump().open.is_empty() {
                 return;
@@ -281,7 +311,10 @@ impl World {
             self.ground.clock.advance_to(next.max(self.now().plus(Millis::from_ms(1))));
         }
         let open = self.ground.store.dump().open;
-        panic!("seed {}: the world does not come to rest; still open: {open:#?}", self.plan.seed);
+        panic!(
+            "seed {}: broken promise: the world does not come to rest; still open: {open:#?}",
+            self.plan.seed
+        );
     }
 }
 

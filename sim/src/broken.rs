@@ -1,0 +1,341 @@
+//! Known ways to break the protocol, each a store that leaves out one rule. The checker must see every
+//! one of them: what it does not see, it does not hold.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tsp_core::config::TaskConfig;
+use tsp_core::task::{AttemptRecord, Origin, Status, Task};
+use tsp_core::transition::Note;
+use tsp_core::work::{Begin, Begun, Finish, Finished};
+use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
+use tsp_store::catalog::{
+    ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
+    SaveConfig,
+};
+use tsp_store::idempotency::{Keep, Kept};
+use tsp_store::memory::MemoryStore;
+use tsp_store::run::RunStore;
+use tsp_store::schedule::{Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, ScheduleStore, Want};
+use tsp_store::search::{Page, TaskQuery};
+use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
+use tsp_store::{ConfigBook, Result};
+
+/// The rule that is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// Begin takes any message for any version of a row, and asks no clock.
+    BeginTakesAnyVersion,
+    /// Finish compares nothing but status 30.
+    FinishTakesAnyAttempt,
+    /// Claims are not fenced by the epoch.
+    ClaimIgnoresEpoch,
+    /// Rows at 30 of a dead node stay there.
+    LostNodesStay,
+    /// Rows at 10 are never given back.
+    NothingIsRearmed,
+    /// The worker never compares what it runs with the rows.
+    NoReconcile,
+    /// Waits at 45 have no end.
+    NoDeadline,
+    /// A slot is made again when the cursor moves on.
+    SlotsTwice,
+    /// Accepted before it is durable.
+    SubmitNotDurable,
+    /// A pause is answered and takes effect some other time.
+    PauseNotHeeded,
+    /// `cancelled` is answered and nothing happens.
+    CancelForgotten,
+    /// `too_late` is answered and the flag forgotten.
+    FlagForgotten,
+    /// Any token completes.
+    AnyToken,
+}
+
+/// A store without one of its rules.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) inner: Arc<MemoryStore>,
+    pub(crate) bug: Bug,
+}
+
+impl Broken {
+    fn has(&self, bug: Bug) -> bool {
+        self.bug == bug
+    }
+
+    fn row(&self, id: TaskId) -> Option<Task> {
+        self.inner.dump().task(id).cloned()
+    }
+
+    /// The owner that the store would accept.
+    fn any_owner(&self, owner: Owner) -> Owner {
+        self.inner.dump().owner.unwrap_or(owner)
+    }
+}
+
+#[async_trait]
+impl TaskStore for Broken {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+        if self.has(Bug::SubmitNotDurable) && batch.iter().any(|submit| submit.task.id.get() % 128 == 1) {
+            let lost = |submit: Submit| Kept::Fresh(Submitted::Created(submit.task));
+            return Ok(batch.into_iter().map(lost).collect());
+        }
+        self.inner.submit(batch, now).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        self.inner.task(id).await
+    }
+
+    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+        self.inner.task_by_key(config, key).await
+    }
+
+    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
+        let Subject::Id(id) = subject else { return self.inner.change(subject, wish, by, now).await };
+        let row = self.row(id).filter(Task::is_open);
+        let (wish, answer) = match (wish, row) {
+            (Wish::Cancel, Some(row)) if row.status == Status::Executing => {
+                (Wish::Cancel, Some((row, Note::TooLate)).filter(|_| self.has(Bug::FlagForgotten)))
+            }
+            (Wish::Cancel, Some(row)) => {
+                (Wish::Cancel, Some((row, Note::None)).filter(|_| self.has(Bug::CancelForgotten)))
+            }
+            (Wish::Complete { token, completion, unit }, Some(row)) if self.has(Bug::AnyToken) => {
+                (Wish::Complete { token: row.token.unwrap_or(token), completion, unit }, None)
+            }
+            (wish, _) => (wish, None),
+        };
+        match answer {
+            Some((row, note)) => Ok(Changed::Done { task: Box::new(row), note }),
+            None => self.inner.change(subject, wish, by, now).await,
+        }
+    }
+
+    async fn cancel_open(
+        &self,
+        config: ConfigId,
+        limit: usize,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Cancelled> {
+        self.inner.cancel_open(config, limit, by, now).await
+    }
+
+    async fn search(&self, query: TaskQuery) -> Result<Page> {
+        self.inner.search(query).await
+    }
+
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
+        self.inner.attempts(id).await
+    }
+}
+
+#[async_trait]
+impl RunStore for Broken {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
+        if !self.has(Bug::BeginTakesAnyVersion) {
+            return self.inner.begin(node, batch, now).await;
+        }
+        let mut answers = Vec::with_capacity(batch.len());
+        for begin in batch {
+            let row = self.row(begin.id);
+            let version = row.as_ref().map_or(begin.version, |row| row.version);
+            let due_at = row.map_or(now, |row| row.due_at);
+            answers.extend(self.inner.begin(node, vec![Begin { version, ..begin }], now.max(due_at)).await?);
+        }
+        Ok(answers)
+    }
+
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
+        if !self.has(Bug::FinishTakesAnyAttempt) {
+            return self.inner.finish(node, batch, now).await;
+        }
+        let attempt = |finish: Finish| {
+            let attempt = self.row(finish.id).map_or(finish.attempt, |row| row.attempt);
+            Finish { attempt, ..finish }
+        };
+        self.inner.finish(node, batch.into_iter().map(attempt).collect(), now).await
+    }
+
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        self.inner.release(batch, now).await
+    }
+
+    async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
+        let rows = self.inner.executing(node).await?;
+        Ok(if self.has(Bug::NoReconcile) { Vec::new() } else { rows })
+    }
+
+    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {
+        self.inner.give_back(node, rows, now).await
+    }
+}
+
+#[async_trait]
+impl ScheduleStore for Broken {
+    async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
+        self.inner.register_node(name, now).await
+    }
+
+    async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner> {
+        self.inner.take_shards(node, now).await
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>> {
+        self.inner.heads().await
+    }
+
+    async fn claim(&self, owner: Owner, wants: Vec<Want>, now: Timestamp) -> Result<Claimed> {
+        let owner = if self.has(Bug::ClaimIgnoresEpoch) { self.any_owner(owner) } else { owner };
+        self.inner.claim(owner, wants, now).await
+    }
+
+    async fn in_flight(&self) -> Result<Vec<InFlight>> {
+        self.inner.in_flight().await
+    }
+
+    async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        if self.has(Bug::NothingIsRearmed) {
+            return Ok(Vec::new());
+        }
+        self.inner.rearm(owner, rows, now).await
+    }
+
+    async fn lose(&self, owner: Owner, rows: Vec<(TaskId, NodeId)>, now: Timestamp) -> Result<Vec<Task>> {
+        if self.has(Bug::LostNodesStay) {
+            return Ok(Vec::new());
+        }
+        self.inner.lose(owner, rows, now).await
+    }
+
+    async fn end_waits(&self, owner: Owner, limit: usize, unit: f64, now: Timestamp) -> Result<Vec<Task>> {
+        if self.has(Bug::NoDeadline) {
+            return Ok(Vec::new());
+        }
+        self.inner.end_waits(owner, limit, unit, now).await
+    }
+
+    async fn next_deadline(&self) -> Result<Option<Timestamp>> {
+        self.inner.next_deadline().await
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>> {
+        self.inner.cursors().await
+    }
+
+    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
+        let fired = self.inner.fire(owner, fire, now).await?;
+        if let (true, Fired::Moved { made, .. }) = (self.has(Bug::SlotsTwice), &fired) {
+            for task in made.iter().filter(|task| task.origin == Origin::Schedule) {
+                let mut again = task.clone();
+                // Another sequence number of the same millisecond's end: nobody makes so many ids.
+                again.id = TaskId::new(task.id.get() | 0x7f);
+                let submit = Submit {
+                    task: again,
+                    on_duplicate: tsp_core::config::OnDuplicateKey::Add,
+                    own_payload: true,
+                    keep: None,
+                };
+                self.inner.submit(vec![submit], now).await?;
+            }
+        }
+        Ok(fired)
+    }
+
+    async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize> {
+        self.inner.prune(limit, now).await
+    }
+
+    async fn audit(&self, now: Timestamp) -> Result<Audit> {
+        self.inner.audit(now).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        self.inner.next_due().await
+    }
+}
+
+#[async_trait]
+impl Catalog for Broken {
+    fn book(&self) -> &Arc<ConfigBook> {
+        self.inner.book()
+    }
+
+    fn shards(&self) -> u16 {
+        self.inner.shards()
+    }
+
+    async fn create_app(
+        &self,
+        app: NewApp,
+        keep: Option<Keep<AppSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Kept<AppSaved>> {
+        self.inner.create_app(app, keep, by, now).await
+    }
+
+    async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
+        self.inner.update_app(id, edit, by, now).await
+    }
+
+    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+        self.inner.delete_app(id, by, now).await
+    }
+
+    async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
+        self.inner.create_key(key, by, now).await
+    }
+
+    async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>> {
+        self.inner.keys(app).await
+    }
+
+    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
+        self.inner.key_by_hash(hash).await
+    }
+
+    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+        self.inner.delete_key(app, id, by, now).await
+    }
+
+    async fn save_config(
+        &self,
+        save: SaveConfig,
+        keep: Option<Keep<ConfigSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Kept<ConfigSaved>> {
+        self.inner.save_config(save, keep, by, now).await
+    }
+
+    async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
+        let config: Option<Arc<TaskConfig>> = self.book().config(id);
+        match (hold, config) {
+            (Hold::Pause { .. }, Some(config)) if self.has(Bug::PauseNotHeeded) => {
+                Ok(ConfigSaved::Updated(config))
+            }
+            (hold, _) => self.inner.hold_config(id, hold, by, now).await,
+        }
+    }
+
+    async fn delete_config(
+        &self,
+        id: ConfigId,
+        expected: Expected,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Deleted> {
+        self.inner.delete_config(id, expected, by, now).await
+    }
+
+    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
+        self.inner.renew_id_slot(slot, until).await
+    }
+
+    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
+        self.inner.audit_log(limit).await
+    }
+}
