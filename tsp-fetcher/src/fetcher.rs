@@ -34,7 +34,7 @@ impl Default for FetcherOptions {
     fn default() -> Self {
         Self {
             lookahead: Millis::from_secs(1),
-            publish_tick: Millis::from_ms(3),
+            publish_tick: Millis::from_ms(1),
             resync: Millis::from_secs(5),
             pipe_timeout: Millis::from_secs(30),
             window: WindowLimits::default(),
