@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -65,8 +65,8 @@ pub(crate) async fn serve() -> Result<()> {
         connections.spawn(async move {
             let service = service_fn(move |request| answer(request, Arc::clone(&store)));
             // A connection that the other side breaks off is the other side's business.
+            // Without a timer, idle connections stay open for as long as their side wants.
             let _ = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
