@@ -85,7 +85,7 @@ pub(super) type Edit = fn(&mut ConfigSpec);
 
 impl Bed {
     pub(super) fn new() -> Self {
-        Self::with(FetcherOptions::default(), 4_096)
+        Self::with(FetcherOptions { publish_tick: TICK, ..FetcherOptions::default() }, 4_096)
     }
 
     pub(super) fn with(options: FetcherOptions, queue_capacity: usize) -> Self {
