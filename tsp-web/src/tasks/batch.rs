@@ -168,6 +168,10 @@ impl Batch {
             ApiError::from(error.clone())
         });
         let answers = answers.unwrap_or_default();
+        state.http.submitted(answers.iter().filter_map(|kept| match kept {
+            Kept::Fresh(done) => Some(done),
+            Kept::Replayed(_) | Kept::Mismatch => None,
+        }));
         let mut answered = answers.iter();
         let mut heads: BTreeMap<ConfigId, Timestamp> = BTreeMap::new();
         let mut results = Vec::with_capacity(self.slots.len());

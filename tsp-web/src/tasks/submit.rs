@@ -119,6 +119,7 @@ async fn save(
         Ok(done) => done,
         Err(replayed) => return Ok(replayed),
     };
+    state.http.submitted([&done]);
     let shown = names.shown(&done)?;
     if let Some(due_at) = wake(&done) {
         state.hints.wake(names.config().id, due_at);
