@@ -196,7 +196,7 @@ impl Callers {
             4 => Wish::Postpone { execute_at: now.plus(Millis::from_ms(chance.ms(-200, 3_000))) },
             5 => Wish::Run,
             6 => Wish::Replay,
-            _ => return complete(ground, id, now, checker),
+            _ => return complete(ground, process, id, now, checker),
         };
         // A replay may have happened though its answer is lost.
         let may_reopen = wish == Wish::Replay;
@@ -238,7 +238,7 @@ impl Callers {
 }
 
 /// The callee completes, sometimes with a token that is wrong.
-fn complete(ground: &Ground, id: TaskId, now: Timestamp, checker: &mut Checker) {
+fn complete(ground: &Ground, process: &Process, id: TaskId, now: Timestamp, checker: &mut Checker) {
     let Some(token) = ground.store.dump().task(id).and_then(|task| task.token) else { return };
     let token = if ground.chance.hits(100) { [7; 32] } else { token };
     let completion = match ground.chance.below(3) {
@@ -252,6 +252,11 @@ fn complete(ground: &Ground, id: TaskId, now: Timestamp, checker: &mut Checker) 
     let wish = Wish::Complete { token, completion, unit: 0.5 };
     let answer = now_or_never(ground.door.change(Subject::Id(id), wish, &Actor::system(), now));
     let done = matches!(answer, Ok(Changed::Done { .. }));
+    if let Ok(Changed::Done { task, .. }) = &answer
+        && task.is_open()
+    {
+        process.inbox.due(task.config, task.due_at);
+    }
     assert!(!(done && token == [7; 32]), "a wrong token completed {id}");
     checker.note(now, format!("complete {id} {done}"));
 }
