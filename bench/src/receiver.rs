@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -81,7 +81,7 @@ async fn answer(request: Request<Incoming>, store: Arc<Store>) -> io::Result<Res
     match path {
         "/bad/slow" => tokio::time::sleep(SLOW).await,
         "/bad/drop" => return Err(io::ErrorKind::ConnectionReset.into()),
-        "/bad/huge" => return Ok(Response::new(Full::new(Bytes::from(vec![b'x'; HUGE_BYTES])))),
+        "/bad/huge" => return Ok(Response::new(Full::new(huge()))),
         _ => {}
     }
     let text = if let Some((_, control)) = path.split_once("/control/") {
@@ -91,6 +91,12 @@ async fn answer(request: Request<Incoming>, store: Arc<Store>) -> io::Result<Res
         String::new()
     };
     Ok(Response::new(Full::new(Bytes::from(text))))
+}
+
+/// Made once: filling 100 MiB for each answer would make the receiver the slow part.
+fn huge() -> Bytes {
+    static HUGE: OnceLock<Bytes> = OnceLock::new();
+    HUGE.get_or_init(|| Bytes::from(vec![b'x'; HUGE_BYTES])).clone()
 }
 
 impl Store {
