@@ -18,14 +18,16 @@ const BAD_TASKS: usize = 2_000;
 const LEAD_MS: i64 = 2_500;
 
 pub(crate) async fn run(report: &mut Report, service: &Service, receiver: &mut Receiver) -> Result<()> {
+    // A process of their own: what is measured is the service, not how the receiver bears its own load.
+    let bad_ones = Receiver::start().await?;
     let alone = good(report, service, receiver, "alone").await?;
     let memory_before = service.memory_mib("VmRSS")?;
     let retry = json!({ "retry": { "max_attempts": 3, "backoff": { "type": "list", "delays": ["1s"] } } });
     let bad = [
         ("dead", "http://127.0.0.1:1999/dead".to_owned()),
-        ("slow", receiver.url("bad/slow")),
-        ("dropping", receiver.url("bad/drop")),
-        ("huge", receiver.url("bad/huge")),
+        ("slow", bad_ones.url("bad/slow")),
+        ("dropping", bad_ones.url("bad/drop")),
+        ("huge", bad_ones.url("bad/huge")),
     ];
     let start = wall_us() / 1_000 + 1_500;
     for (name, url) in &bad {
@@ -39,7 +41,7 @@ pub(crate) async fn run(report: &mut Report, service: &Service, receiver: &mut R
     report.add("isolation", "p99 allowed", "ms", (2.0 * alone).max(25.0));
     report.add("isolation", "p99 beside / allowed", "", beside / (2.0 * alone).max(25.0));
     report.add("isolation", "memory added", "MiB", service.memory_mib("VmHWM")? - memory_before);
-    Ok(())
+    bad_ones.stop().await
 }
 
 /// The lateness p99 in ms of a well-behaved config.

@@ -70,6 +70,11 @@ async fn submit_batch(line: &mut Connection, body: &str, tasks: usize) -> Result
     Ok(())
 }
 
+/// A name for a scenario's config: `steady, open tasks` as `steady-open-tasks`.
+fn config_of(scenario: &str) -> String {
+    scenario.replace(", ", "-").replace(' ', "-")
+}
+
 /// 20,000 due at one instant, submitted ahead.
 pub(crate) async fn burst(
     report: &mut Report,
@@ -79,15 +84,16 @@ pub(crate) async fn burst(
     raw: Option<f64>,
 ) -> Result<f64> {
     receiver.reset().await?;
-    service.config(name, &receiver.url(name), serde_json::json!({})).await?;
+    let config = &config_of(name);
+    service.config(config, &receiver.url(config), serde_json::json!({})).await?;
     let due_ms = wall_us() / 1_000 + LEAD_MS;
-    submit_all(&mut service.connect().await?, name, BURST_TASKS, |_| due_ms).await?;
+    submit_all(&mut service.connect().await?, config, BURST_TASKS, |_| due_ms).await?;
     ensure!(wall_us() / 1_000 + 500 < due_ms, "the submits took too long: the burst would not be one");
     // The look-ahead claims up to a second before: that work belongs to the burst.
     measure::until((due_ms - 1_100) * 1_000).await;
     let before = service.cpu_seconds()?;
-    let summary = receiver.wait(name, BURST_TASKS, ARRIVAL_LIMIT).await?;
-    service.drained(name).await?;
+    let summary = receiver.wait(config, BURST_TASKS, ARRIVAL_LIMIT).await?;
+    service.drained(config).await?;
     let cpu = service.cpu_seconds()? - before;
     check(&summary, BURST_TASKS)?;
     let rate = per_second(BURST_TASKS, summary.last_us - due_ms * 1_000);
@@ -111,15 +117,16 @@ pub(crate) async fn steady(
 ) -> Result<f64> {
     let tasks = STEADY_PER_SECOND * STEADY_SECONDS;
     receiver.reset().await?;
-    service.config(name, &receiver.url(name), serde_json::json!({})).await?;
+    let config = &config_of(name);
+    service.config(config, &receiver.url(config), serde_json::json!({})).await?;
     let start_ms = wall_us() / 1_000 + LEAD_MS;
     let due = |number: usize| start_ms + i64::try_from(number * 1_000 / STEADY_PER_SECOND).unwrap_or(0);
-    submit_all(&mut service.connect().await?, name, tasks, due).await?;
+    submit_all(&mut service.connect().await?, config, tasks, due).await?;
     ensure!(wall_us() / 1_000 + 500 < start_ms, "the submits took too long: the first ones would be late");
     measure::until((start_ms - 1_100) * 1_000).await;
     let before = service.cpu_seconds()?;
-    let summary = receiver.wait(name, tasks, ARRIVAL_LIMIT).await?;
-    service.drained(name).await?;
+    let summary = receiver.wait(config, tasks, ARRIVAL_LIMIT).await?;
+    service.drained(config).await?;
     let cpu = service.cpu_seconds()? - before;
     check(&summary, tasks)?;
     report.add(name, "rate", "/s", per_second(tasks, summary.last_us - start_ms * 1_000));

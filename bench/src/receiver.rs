@@ -22,8 +22,7 @@ use crate::measure::wall_us;
 
 /// How long the slow path holds a callback: longer than any sensible time-out.
 const SLOW: Duration = Duration::from_mins(1);
-/// Made once: making it for each answer would keep this process from receiving anything else.
-static HUGE: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(vec![b'x'; 100 << 20]));
+const HUGE_BYTES: usize = 100 << 20;
 /// Anything later is counted as this late.
 const LATENESS_MAX_US: u64 = 3_600_000_000;
 
