@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tsp_core::config::{ConfigSpec, TaskConfig};
-use tsp_core::{AppId, ConfigId, KeyId, Name, Timestamp};
+use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, Timestamp};
 
 use crate::book::ConfigBook;
 use crate::error::Result;
@@ -59,9 +59,12 @@ pub trait Catalog: Send + Sync {
     /// (see [`tsp_core::ids::IdGenerator::new`]).
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp>;
 
-    /// Newest first, at most `limit`.
+    /// Newest first, at most `limit`; older lines than [`AUDIT_KEPT`] are pruned.
     async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>>;
 }
+
+/// How long a line of the audit log is kept: a year, and some weeks for whoever looks into it.
+pub const AUDIT_KEPT: Millis = Millis::from_days(400);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {

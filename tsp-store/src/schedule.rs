@@ -43,8 +43,9 @@ pub trait ScheduleStore: Send + Sync {
     /// that checks the epoch and compares the cursor's version and the config's version.
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired>;
 
-    /// Drops ended tasks past their config's retention, attempts with them, expired idempotency records
-    /// and occurrences far below the cursor: at most `limit` rows. Returns how many; 0 = nothing left.
+    /// Drops ended tasks past their config's retention, attempts with them, expired idempotency records,
+    /// occurrences far below the cursor, and old lines of the audit log and of processes that are gone: at
+    /// most `limit` rows. Returns how many; 0 = nothing left.
     async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize>;
 
     /// Counts for the auditor and the gauges.

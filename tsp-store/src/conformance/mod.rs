@@ -312,6 +312,7 @@ macro_rules! conformance_tests {
             the_history_of_a_deleted_config_goes
             kept_answers_go_after_their_expiry
             occurrences_at_the_cursor_stay
+            old_lines_of_the_audit_log_go
         }
         audit {
             the_sums_balance_after_every_step

@@ -5,7 +5,7 @@ use tsp_core::{Millis, Timestamp};
 
 use super::bed::{Bed, T0, at, by, cron_spec, spec};
 use super::fire::{fired, step};
-use crate::catalog::Expected;
+use crate::catalog::{AUDIT_KEPT, Expected};
 use crate::idempotency::{Keep, Kept, StoredAnswer};
 use crate::tasks::{Submit, Submitted, Wish};
 
@@ -148,4 +148,20 @@ pub(super) async fn occurrences_at_the_cursor_stay(bed: &Bed) {
     prune_all(bed, at(30)).await;
     let (_, made, _) = fired(bed, step(bed, &config, &cursor, &[at(10), at(20)])).await;
     assert!(made.is_empty(), "they exist: {made:?}");
+}
+
+/// From the old end, and no more at a time than is asked for.
+pub(super) async fn old_lines_of_the_audit_log_go(bed: &Bed) {
+    for name in ["a", "b", "c"] {
+        bed.config(name).await;
+    }
+    let lines = async || bed.store.audit_log(100).await.expect("audit_log");
+    let all = lines().await;
+    let newest = all.first().expect("there are some").at;
+    let early = all.last().expect("there are some").at.plus(AUDIT_KEPT).minus(Millis::from_ms(1));
+    assert_eq!(prune(bed, 100, early).await, 0, "not a moment before");
+    assert_eq!(prune(bed, 2, newest.plus(AUDIT_KEPT)).await, 2);
+    assert_eq!(lines().await, all[..all.len() - 2], "the oldest went");
+    prune_all(bed, newest.plus(AUDIT_KEPT)).await;
+    assert_eq!(lines().await, []);
 }

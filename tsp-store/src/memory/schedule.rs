@@ -9,6 +9,7 @@ use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
 
 use super::MemoryStore;
 use super::state::State;
+use crate::catalog::{AUDIT_KEPT, AuditEntry};
 use crate::error::Result;
 use crate::schedule::{Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, ScheduleStore, Want};
 
@@ -170,7 +171,12 @@ impl State {
         for key in &below {
             self.occurrences.remove(key);
         }
-        tasks.len() + expired.len() + below.len()
+        left -= below.len();
+
+        let old = |entry: &&AuditEntry| entry.at.plus(AUDIT_KEPT) <= now;
+        let old = self.audit_log.iter().take(left).take_while(old).count();
+        self.audit_log.drain(..old);
+        tasks.len() + expired.len() + below.len() + old
     }
 
     fn audit(&self, now: Timestamp) -> Audit {

@@ -16,6 +16,9 @@ use super::fault::{exactly_one, one_or_none};
 use super::tasks::open_count;
 use super::tx::{BookEdit, Tx};
 
+/// The newest changes of a config that stay in its log.
+pub(super) const CHANGES_KEPT: i64 = 100;
+
 const FIND: &str = "-- config_find\nSELECT id FROM config WHERE app_id = ? AND name = ?";
 
 const INSERT: &str = "-- config_insert
@@ -29,6 +32,11 @@ WHERE id = ?7 AND version = ?8";
 const CHANGE: &str = "-- config_change_insert
 INSERT INTO config_change (config_id, version, at, actor, action, before_doc, after_doc)
 VALUES (?, ?, ?, ?, ?, ?, ?)";
+
+/// Each change drops what it pushes out, so that nobody has to look through all configs for it.
+pub(super) const CHANGE_OLD: &str = "-- config_change_drop
+DELETE FROM config_change WHERE config_id = ?1 AND seq <= (
+    SELECT seq FROM config_change WHERE config_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)";
 
 const CURSOR_INSERT: &str = "-- cursor_insert
 INSERT INTO cursor (config_id, next_fire_at, version, config_version, waiting, missed)
@@ -227,6 +235,7 @@ fn record(
     ])?;
     exactly_one(changed, "config_change_insert")?;
     let seq = tx.conn.last_insert_rowid();
+    tx.conn.prepare_cached(CHANGE_OLD)?.execute(params![config.id.get(), CHANGES_KEPT])?;
     let note = config.paused.as_ref().and_then(|paused| paused.note.as_deref()).unwrap_or_default();
     log(tx.conn, by, action, &format!("{}/{}", config.app, config.spec.name), note, now)?;
     tx.edit_book(match after {

@@ -10,26 +10,42 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::codec::Sealer;
 use crate::error::{Result, StoreError};
 
-use super::fault::exactly_one;
+use super::fault::{exactly_one, one_or_none};
 use super::lock::beside;
+use super::migrate::in_transaction;
 use super::options::{Place, SqliteOptions};
 
 /// Sealed and kept in the settings, so that a wrong key is found at start and not at the first callback.
 const PROBE: &str = "tsp";
 
+const FORGET: &str = "-- secret_probe_forget
+DELETE FROM settings WHERE name = 'secret_probe'";
+
+/// Whether any config has a secret, which only the key it was sealed with opens.
+const ANY_SECRET: &str = "-- secret_any
+SELECT EXISTS (SELECT 1 FROM config WHERE json_extract(document, '$.signing_secrets[0]') IS NOT NULL
+    OR json_extract(document, '$.target.secret_headers') IS NOT NULL)";
+
 /// The sealer of a store: under the key given, else under the one in `<database>.key`.
 pub(super) fn sealer(conn: &Connection, options: &SqliteOptions) -> Result<Sealer> {
-    let (key, from) = match (&options.secret_key, &options.place) {
-        (Some(key), _) => (*key, "the secret key of the settings".to_owned()),
-        (None, Place::Memory) => (fresh_key()?, "the secret key".to_owned()),
-        (None, Place::File(database)) => {
-            let path = beside(database, "key");
-            (kept_key(&path)?, format!("the secret key in `{}`", path.display()))
-        }
-    };
-    let sealer = Sealer::new(&key).map_err(StoreError::Internal)?;
-    probe(conn, &sealer, &from)?;
-    Ok(sealer)
+    // In one transaction, so that of two processes that find no key the second finds the first one's.
+    in_transaction(conn, |conn| {
+        let (key, from) = match (&options.secret_key, &options.place) {
+            (Some(key), _) => (*key, "the secret key of the settings".to_owned()),
+            (None, Place::Memory) => (fresh_key()?, "the secret key".to_owned()),
+            (None, Place::File(database)) => {
+                let path = beside(database, "key");
+                let key = match kept_key(&path)? {
+                    Some(key) => key,
+                    None => first_key(conn, &path)?,
+                };
+                (key, format!("the secret key in `{}`", path.display()))
+            }
+        };
+        let sealer = Sealer::new(&key).map_err(StoreError::Internal)?;
+        probe(conn, &sealer, &from)?;
+        Ok(sealer)
+    })
 }
 
 fn probe(conn: &Connection, sealer: &Sealer, from: &str) -> Result<()> {
@@ -55,28 +71,38 @@ fn probe(conn: &Connection, sealer: &Sealer, from: &str) -> Result<()> {
     exactly_one(changed, "secret_probe_set")
 }
 
-/// The key of the file; makes the file if there is none.
-fn kept_key(path: &Path) -> Result<[u8; 32]> {
-    let unusable = |why: String| StoreError::Unusable(format!("the key file `{}` {why}", path.display()));
+/// The key of the file, if there is one.
+fn kept_key(path: &Path) -> Result<Option<[u8; 32]>> {
     match fs::read_to_string(path) {
         Ok(text) => {
             let mut key = [0; 32];
-            hex::decode_to_slice(text.trim(), &mut key).map_err(|_| {
-                unusable("does not hold 64 hexadecimal digits: put the old file back".to_owned())
-            })?;
-            Ok(key)
+            hex::decode_to_slice(text.trim(), &mut key)
+                .map_err(|_| unusable(path, "does not hold 64 hexadecimal digits: put the old file back"))?;
+            Ok(Some(key))
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let key = fresh_key()?;
-            match write_new(path, &key) {
-                Ok(()) => Ok(key),
-                // Another process was first; its key counts.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => kept_key(path),
-                Err(error) => Err(unusable(format!("cannot be written: {error}"))),
-            }
-        }
-        Err(error) => Err(unusable(format!("cannot be read: {error}"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unusable(path, &format!("cannot be read: {error}"))),
     }
+}
+
+/// Makes the key file of a database without secrets. With secrets a new key opens none of them.
+fn first_key(conn: &Connection, path: &Path) -> Result<[u8; 32]> {
+    if conn.query_row(ANY_SECRET, [], |row| row.get(0))? {
+        return Err(unusable(
+            path,
+            "is missing, and the secrets in this database open only with it: put the old key file back, or \
+             give its text as `store.secret_key`; it belongs to every backup of the database",
+        ));
+    }
+    let key = fresh_key()?;
+    write_new(path, &key).map_err(|error| unusable(path, &format!("cannot be written: {error}")))?;
+    // It was sealed with the key that is lost, and nothing else was.
+    one_or_none(conn.execute(FORGET, [])?, "secret_probe_forget")?;
+    Ok(key)
+}
+
+fn unusable(path: &Path, why: &str) -> StoreError {
+    StoreError::Unusable(format!("the key file `{}` {why}", path.display()))
 }
 
 /// All of the file or none of it, and never over another one.
@@ -115,9 +141,11 @@ mod tests {
     fn the_key_file_is_made_once_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tsp.db.key");
-        let key = kept_key(&path).unwrap();
+        assert_eq!(kept_key(&path).unwrap(), None);
+        let key = fresh_key().unwrap();
+        write_new(&path, &key).unwrap();
         assert_ne!(key, [0; 32]);
-        assert_eq!(kept_key(&path).unwrap(), key);
+        assert_eq!(kept_key(&path).unwrap(), Some(key));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
         #[cfg(unix)]
         {
@@ -125,7 +153,7 @@ mod tests {
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert!(write_new(&path, &[1; 32]).is_err());
-        assert_eq!(kept_key(&path).unwrap(), key);
+        assert_eq!(kept_key(&path).unwrap(), Some(key));
     }
 
     #[test]

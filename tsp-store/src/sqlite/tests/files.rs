@@ -4,6 +4,7 @@ use std::fs;
 
 use rusqlite::Connection;
 
+use super::super::configs::CHANGES_KEPT;
 use super::super::{Place, ServeLock};
 use super::*;
 use crate::error::StoreError;
@@ -44,12 +45,48 @@ async fn secrets_stand_nowhere_in_the_file() {
         let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!found, "{secret}");
     }
-    let key = fs::read(dir.path().join("tsp.db.key")).unwrap();
-    fs::remove_file(dir.path().join("tsp.db.key")).unwrap();
-    let why = refused(&options(dir.path()));
-    assert!(why.contains("tsp.db.key") && why.contains("old key file"), "{why}");
-    fs::write(dir.path().join("tsp.db.key"), key).unwrap();
     assert!(open(dir.path()).book().config(config.id).unwrap().paused.is_some());
+}
+
+#[tokio::test]
+async fn a_database_with_secrets_is_not_opened_without_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tsp.db.key");
+    let store = open(dir.path());
+    let config = make_config(&store, "a").await;
+    store.close().await;
+    let key = fs::read_to_string(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let why = refused(&options(dir.path()));
+    assert!(why.contains("tsp.db.key` is missing") && why.contains("old key file"), "{why}");
+    assert!(!path.exists(), "another key would only hide what is wrong");
+
+    fs::write(&path, "07".repeat(32)).unwrap();
+    let why = refused(&options(dir.path()));
+    assert!(why.contains("tsp.db.key") && why.contains("is not the one"), "{why}");
+
+    fs::write(&path, &key).unwrap();
+    assert_eq!(open(dir.path()).book().config(config.id).unwrap(), config);
+    fs::remove_file(&path).unwrap();
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(key.trim(), &mut bytes).unwrap();
+    let given = SqliteOptions { secret_key: Some(bytes), ..options(dir.path()) };
+    assert_eq!(SqliteStore::open(&given, NOW).unwrap().book().config(config.id).unwrap(), config);
+}
+
+/// There is nothing that the lost key would open.
+#[test]
+fn a_database_without_secrets_gets_another_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tsp.db.key");
+    drop(open(dir.path()));
+    let first = fs::read(&path).unwrap();
+    drop(open(dir.path()));
+    assert_eq!(fs::read(&path).unwrap(), first, "it stays while it is there");
+    fs::remove_file(&path).unwrap();
+    drop(open(dir.path()));
+    assert_ne!(fs::read(&path).unwrap(), first);
+    drop(open(dir.path()));
 }
 
 #[test]
@@ -142,4 +179,23 @@ async fn a_store_in_memory_reads_what_it_wrote() {
     assert!(store.task(TaskId::new(1)).await.unwrap().is_some());
     let to = std::path::Path::new("nowhere.db");
     assert!(matches!(store.backup(to).await, Err(StoreError::Unusable(_))));
+}
+
+#[tokio::test]
+async fn the_change_log_of_a_config_keeps_its_newest_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let first = make_config(&store, "a").await;
+    let hold = |note: i64| crate::catalog::Hold::Pause { note: Some(note.to_string()) };
+    let save = SaveConfig { app: first.app_id, spec: spec("b"), expected: Expected::Absent };
+    store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
+    for note in 0..CHANGES_KEPT + 20 {
+        store.hold_config(first.id, hold(note), &Actor::system(), NOW).await.unwrap();
+    }
+    let conn = Connection::open(dir.path().join("tsp.db")).unwrap();
+    let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM config_change"), CHANGES_KEPT + 1, "the other config has its one");
+    assert_eq!(count("SELECT max(seq) FROM config_change"), store.book().seq());
+    drop(store);
+    assert_eq!(open(dir.path()).book().seq(), CHANGES_KEPT + 22);
 }

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::super::audit::{OPEN_BY_STATUS, OVERDUE};
 use super::super::claim::{CLAIM_SELECT, HEAD_NEXT, HEAD_OF, IN_FLIGHT};
+use super::super::configs::CHANGE_OLD;
 use super::super::fire::OPEN_OCCURRENCE;
 use super::super::prune::{HISTORY_NEXT, HISTORY_OLD};
 use super::super::rescue::{NEXT_DEADLINE, WAITS_OVER};
@@ -50,6 +51,10 @@ fn hot_queries_use_their_index_and_never_sort() {
             (HEAD_NEXT, "SEARCH task USING COVERING INDEX task_claim (config_id>?)"),
             (OVERDUE, "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at<?)"),
             (OPEN_OCCURRENCE, "SEARCH task USING INDEX task_occurrence (config_id=?)"),
+            (
+                CHANGE_OLD,
+                "SEARCH config_change USING COVERING INDEX config_change_config (config_id=? AND rowid<?)",
+            ),
             (HISTORY_NEXT, "SEARCH history USING COVERING INDEX history_ended (config_id>?)"),
             (HISTORY_OLD, "SEARCH history USING COVERING INDEX history_ended (config_id=? AND ended_at<?)"),
             (NEXT_DEADLINE, "SCAN task USING COVERING INDEX task_awaiting"),
