@@ -169,6 +169,7 @@ impl Process {
             id: executed.task.id,
             attempt: executed.task.attempt,
             verdict: executed.verdict.clone(),
+            ended_at: Some(executed.ended_at),
             unit: 0.0,
             row: None,
         };

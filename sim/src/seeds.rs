@@ -36,7 +36,7 @@ fn one_seed_gives_one_history() {
     }
 }
 
-const SEEDS_PER_BUG: u64 = 40;
+const SEEDS_PER_BUG: u64 = 100;
 
 /// What one seed says of a world with this bug.
 fn said_of(bug: Bug, seed: u64) -> Option<String> {

@@ -265,7 +265,7 @@ impl World {
         self.checker.answered(&call.context, &call.verdict, now);
         if let Some(process) = self.process.as_mut().filter(|_| self.life == call.life) {
             let (task, verdict) = (call.context.task, call.verdict);
-            process.executed(Executed { task, ticket: call.ticket, verdict });
+            process.executed(Executed { ended_at: now, task, ticket: call.ticket, verdict });
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Started {
 /// An attempt that has run.
 #[derive(Debug)]
 pub struct Executed {
+    /// When the handler answered.
+    pub ended_at: Timestamp,
     pub task: Box<Task>,
     pub ticket: Ticket,
     pub verdict: Verdict,
@@ -175,6 +177,7 @@ impl Pipeline {
             id: executed.task.id,
             attempt: executed.task.attempt,
             verdict: executed.verdict.clone(),
+            ended_at: Some(executed.ended_at),
             unit: self.entropy.unit(),
             row: Some(executed.task.clone()),
         });

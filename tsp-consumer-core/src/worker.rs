@@ -205,7 +205,7 @@ async fn attempt(
     });
     let config = context.task.config;
     // A closed channel means that the worker stopped without us; the rescuer closes the attempt.
-    let _ = outcomes.send(Executed { task: context.task, ticket, verdict });
+    let _ = outcomes.send(Executed { ended_at: pipeline.clock.now(), task: context.task, ticket, verdict });
     lanes.give_back(config);
 }
 

@@ -32,6 +32,8 @@ pub struct Finish {
     pub id: TaskId,
     pub attempt: u32,
     pub verdict: Verdict,
+    /// When the outcome came, which may be a little before it is saved; `None`: now.
+    pub ended_at: Option<Timestamp>,
     /// A random number in `0.0..1.0`, for the jitter of a retry.
     pub unit: f64,
     /// The row as begun: used when its version is still the stored one, which saves reading it again.

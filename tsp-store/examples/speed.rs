@@ -208,6 +208,7 @@ async fn finish_batch(
         id: row.id,
         attempt: row.attempt,
         verdict: verdict.clone(),
+        ended_at: None,
         unit: 0.5,
         row: Some(row),
     };

@@ -18,7 +18,7 @@ async fn begun(pipeline: &Pipeline) -> BeginReport {
 }
 
 fn executed(started: Started, verdict: Verdict) -> Executed {
-    Executed { task: started.context.task, ticket: started.ticket, verdict }
+    Executed { ended_at: at(0), task: started.context.task, ticket: started.ticket, verdict }
 }
 
 #[tokio::test]

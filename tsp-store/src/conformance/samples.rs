@@ -114,5 +114,5 @@ pub(super) fn message(task: &Task) -> Begin {
 /// The outcome of a begun task, its row with it.
 pub(super) fn outcome(task: &Task, verdict: Verdict) -> Finish {
     let row = Some(Box::new(task.clone()));
-    Finish { id: task.id, attempt: task.attempt, verdict, unit: 0.5, row }
+    Finish { id: task.id, attempt: task.attempt, verdict, ended_at: None, unit: 0.5, row }
 }

@@ -58,6 +58,7 @@ impl State {
     }
 
     fn finish(&mut self, node: NodeId, finish: &Finish, now: Timestamp) -> Finished {
+        let now = finish.ended_at.map_or(now, |ended_at| ended_at.min(now));
         let Some(task) = self.rows.open(finish.id) else { return Finished::TooLate };
         let policy = self.policy(task.config);
         let rules = policy.rules(finish.unit);

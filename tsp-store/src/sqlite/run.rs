@@ -53,6 +53,7 @@ pub(super) fn finish(
 /// The fence is `(status 30, attempt, node)`, not the version: a cancel or reset may have come since begin.
 /// The row that travelled is tried first; if the stored one has moved on, it is read and decided anew.
 fn finish_one(tx: &mut Tx<'_>, node: NodeId, finish: Finish, now: Timestamp) -> Result<Finished> {
+    let now = finish.ended_at.map_or(now, |ended_at| ended_at.min(now));
     let mut row = finish.row.filter(|row| row.id == finish.id);
     let travelled = row.is_some();
     if !travelled {

@@ -62,7 +62,7 @@ async fn fill(store: &dyn Store) -> (AppId, Vec<ConfigId>) {
             continue;
         }
         let verdict = if n % 3 == 0 { tsp_core::Verdict::fail("no") } else { tsp_core::Verdict::done() };
-        let finish = Finish { id: row.id, attempt: 1, verdict, unit: 0.5, row: None };
+        let finish = Finish { id: row.id, attempt: 1, verdict, ended_at: None, unit: 0.5, row: None };
         let at = late.plus(Millis::from_ms(i64::try_from(n).unwrap() / 4));
         store.finish(node, vec![finish], at).await.unwrap();
     }
