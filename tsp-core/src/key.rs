@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn the_shard_function_is_part_of_the_format() {
         // Golden: a change here would make every stored key unfindable.
-        assert_eq!(config_shard(ConfigId::new(1), 16).get(), 6);
-        assert_eq!(key_shard(ConfigId::new(1), "order-42", 0, 16).get(), 3);
+        assert_eq!(config_shard(ConfigId::new(1), 16).get(), 10);
+        assert_eq!(key_shard(ConfigId::new(1), "order-42", 0, 16).get(), 15);
     }
 
     proptest! {
