@@ -58,8 +58,8 @@ const OWNED: &[Owned] = &[
     },
     Owned {
         library: "axum",
-        owners: &["tsp-web", "tsp"],
-        dev_owners: Some(&["tsp-web", "tsp"]),
+        owners: &["tsp-web"],
+        dev_owners: Some(&["tsp-web"]),
         why: "only the web crate serves HTTP: put the handler there",
     },
     Owned {

@@ -224,7 +224,7 @@ impl Service {
     /// Ends the running attempt of a task.
     pub(super) async fn finish(&self, id: TaskId, attempt: u32, outcome: Outcome) {
         let verdict = Verdict::new(outcome, "http_status").with_status(200);
-        let finish = Finish { id, attempt, verdict, unit: 0.0, row: None };
+        let finish = Finish { id, attempt, verdict, ended_at: None, unit: 0.0, row: None };
         self.store.finish(self.node, vec![finish], self.clock.now()).await.unwrap();
     }
 }
