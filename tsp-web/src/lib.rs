@@ -60,6 +60,11 @@ pub fn router(state: Arc<WebState>) -> Router {
         .with_state(state)
 }
 
+/// The OpenAPI document of a server with the default settings.
+pub fn openapi_document() -> serde_json::Value {
+    openapi::finish(operations().into_openapi(), Access::default())
+}
+
 /// Every documented operation.
 fn operations() -> OpenApiRouter<Arc<WebState>> {
     let api = OpenApiRouter::new()

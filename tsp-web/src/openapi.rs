@@ -230,6 +230,18 @@ mod tests {
         assert!(ids.len() > 40);
     }
 
+    /// As a server with the default settings serves it, for readers and generators that have none at hand.
+    const CHECKED_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+
+    #[tokio::test]
+    async fn the_checked_in_document_is_what_the_server_says() {
+        let served = Server::start().await.get("/api/v1/openapi.json").await.json();
+        assert!(served == crate::openapi_document());
+        let text = std::fs::read_to_string(CHECKED_IN).unwrap_or_default();
+        let checked_in: Value = serde_json::from_str(&text).unwrap_or_default();
+        assert!(served == checked_in, "run `cargo run -p tsp -- openapi > docs/openapi.json`");
+    }
+
     #[tokio::test]
     async fn a_development_server_says_that_no_key_is_needed() {
         let server = Server::dev().await;

@@ -11,6 +11,7 @@ mod doctor;
 mod key;
 mod migrate;
 mod on_store;
+mod openapi;
 mod serve;
 mod tasks;
 
@@ -63,6 +64,7 @@ enum Command {
     List(tasks::ListArgs),
     Config(config::Args),
     ConfigReference(config_reference::Args),
+    Openapi(openapi::Args),
     Completions(completions::Args),
 }
 
@@ -89,6 +91,7 @@ impl Cli {
             Command::List(args) => args.run(environment),
             Command::Config(args) => args.run(environment),
             Command::ConfigReference(args) => args.run(),
+            Command::Openapi(args) => args.run(),
             Command::Completions(args) => args.run(),
         }
     }
