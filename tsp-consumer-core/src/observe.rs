@@ -6,7 +6,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 use parking_lot::RwLock;
 use tsp_core::config::TaskConfig;
 use tsp_core::outcome::{OutcomeKind, Verdict};
-use tsp_core::task::{EndResult, Task};
+use tsp_core::task::Task;
 use tsp_core::{ConfigId, Timestamp};
 
 /// More configs than this share one lateness series, so that the number of series stays bounded.
@@ -17,7 +17,6 @@ pub(crate) struct Observer {
     lateness: RwLock<HashMap<ConfigId, Histogram>>,
     lateness_of_others: Histogram,
     outcomes: [Counter; OutcomeKind::ALL.len()],
-    ended: [Counter; EndResult::ALL.len()],
     stage_sent: Histogram,
     stage_finished: Histogram,
     begin_rows: Histogram,
@@ -30,7 +29,6 @@ impl Default for Observer {
             lateness: RwLock::default(),
             lateness_of_others: histogram!("tsp_lateness_seconds", "app" => "*", "config" => "*"),
             outcomes: OutcomeKind::ALL.map(|kind| counter!("tsp_attempts_total", "outcome" => kind.as_str())),
-            ended: EndResult::ALL.map(|end| counter!("tsp_tasks_ended_total", "result" => end.as_str())),
             stage_sent: histogram!("tsp_stage_seconds", "stage" => "due_to_sent"),
             stage_finished: histogram!("tsp_stage_seconds", "stage" => "sent_to_finished"),
             begin_rows: histogram!("tsp_batch_rows", "step" => "begin"),
@@ -68,9 +66,6 @@ impl Observer {
         let kind = OutcomeKind::from(verdict.outcome);
         if let Some(at) = OutcomeKind::ALL.iter().position(|other| *other == kind) {
             self.outcomes[at].increment(1);
-        }
-        if let Some(at) = row.result.and_then(|result| EndResult::ALL.iter().position(|end| *end == result)) {
-            self.ended[at].increment(1);
         }
         if let (Some(start), Some(last)) = (row.started_at, &row.last_outcome) {
             self.stage_finished.record(seconds(last.at, start));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, histogram};
+use tsp_core::task::EndResult;
 
 macro_rules! commands {
     ($($variant:ident = $name:literal,)*) => {
@@ -75,6 +76,7 @@ pub(super) struct Metrics {
     transactions: Counter,
     failed: Counter,
     batch: Histogram,
+    ended: [Counter; EndResult::ALL.len()],
 }
 
 impl fmt::Debug for Metrics {
@@ -92,6 +94,7 @@ impl Metrics {
             transactions: counter!("tsp_store_transactions_total"),
             failed: counter!("tsp_store_transactions_failed_total"),
             batch: histogram!("tsp_store_batch_commands"),
+            ended: EndResult::ALL.map(|end| counter!("tsp_tasks_ended_total", "result" => end.as_str())),
         }
     }
 
@@ -107,6 +110,13 @@ impl Metrics {
         #[expect(clippy::cast_precision_loss, reason = "a batch holds at most some thousands")]
         self.batch.record(commands as f64);
         self.commit.record(took);
+    }
+
+    /// Here and not at the worker, because a task also ends by a cancel, a completion or its expiry.
+    pub(super) fn ended(&self, by_result: &[i64; EndResult::ALL.len()]) {
+        for (counter, count) in self.ended.iter().zip(by_result) {
+            counter.increment(u64::try_from(*count).unwrap_or(0));
+        }
     }
 
     pub(super) fn rolled_back(&self) {

@@ -177,7 +177,7 @@ impl<'c> Hot<'c> {
             }
         }
         self.insert_history(&task, node)?;
-        sums.ended += 1;
+        sums.end(task.result);
         Ok(Some(Box::new(task)))
     }
 

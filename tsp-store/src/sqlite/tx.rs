@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tsp_core::ConfigId;
 use tsp_core::config::TaskConfig;
+use tsp_core::task::EndResult;
 
 use crate::book::ConfigBook;
 use crate::catalog::App;
@@ -37,8 +38,18 @@ pub(super) enum BookEdit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     pub(super) accepted: i64,
-    pub(super) ended: i64,
+    /// By result, in the order of [`EndResult::ALL`].
+    ended: [i64; EndResult::ALL.len()],
     pub(super) dropped: i64,
+}
+
+impl Sums {
+    /// A task without a result is not ended, and makes the auditor speak up.
+    pub(super) fn end(&mut self, result: Option<EndResult>) {
+        if let Some(at) = EndResult::ALL.iter().position(|known| Some(*known) == result) {
+            self.ended[at] += 1;
+        }
+    }
 }
 
 /// The open transaction, shared by the commands of one group.
@@ -106,16 +117,18 @@ impl<'c> Tx<'c> {
 
     /// The last write of the transaction: the sums change with the rows they count.
     pub(super) fn write_sums(&mut self) -> Result<()> {
-        let Sums { accepted, ended, dropped } = std::mem::take(&mut self.sums);
-        if (accepted, ended, dropped) == (0, 0, 0) {
+        if self.sums == Sums::default() {
             return Ok(());
         }
+        let Sums { accepted, ended, dropped } = self.sums;
+        let ended: i64 = ended.iter().sum();
         let changed = self.conn.prepare_cached(BALANCE_ADD)?.execute([accepted, ended, dropped])?;
         exactly_one(changed, "balance_add")
     }
 
     /// After the commit.
-    pub(super) fn apply_edits(&mut self) {
+    pub(super) fn committed(&mut self) {
+        self.shared.metrics.ended(&std::mem::take(&mut self.sums).ended);
         let book = &self.shared.book;
         for edit in self.edits.drain(..) {
             match edit {

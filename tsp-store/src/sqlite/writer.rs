@@ -216,7 +216,7 @@ impl Group<'_> {
             self.tx.forget();
             self.tx.shared.metrics.rolled_back();
         } else {
-            self.tx.apply_edits();
+            self.tx.committed();
             self.tx.shared.metrics.committed(ran.len(), started.elapsed());
         }
         for job in ran {
