@@ -44,3 +44,8 @@ pub use tsp_api::task::submit::{
 };
 pub use tsp_api::task::{Attempt, Task, TaskPage, TaskState};
 pub use verify::verify;
+
+/// The examples of the guide are tested with those of this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide.md")]
+struct Guide;
