@@ -9,12 +9,16 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
+use tokio::time::{Duration, timeout};
 use tsp_api::{ErrorCode, Errors};
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, ApiResult};
 use crate::shape;
 use crate::state::WebState;
+
+/// Longer than the largest batch takes on a slow line.
+const WHOLE_WITHIN: Duration = Duration::from_mins(2);
 
 /// The whole body, declared as JSON and at most as long as [`crate::WebSettings::body_bytes_max`].
 #[derive(Debug, Clone)]
@@ -147,10 +151,12 @@ pub async fn read_all(body: Body, bytes_max: usize) -> ApiResult<Bytes> {
     if usize::try_from(declared).map_or(true, |length| length > bytes_max) {
         return Err(too_large());
     }
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(ApiError::new(ErrorCode::InvalidJson, "the body ended before it was complete")),
+    let incomplete = |why| ApiError::new(ErrorCode::InvalidJson, why);
+    match timeout(WHOLE_WITHIN, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(incomplete("the body ended before it was complete")),
+        Err(_) => Err(incomplete("the body was not complete within two minutes")),
     }
 }
 
@@ -186,6 +192,16 @@ mod tests {
         assert_eq!(parse(r#"{"inner": {"numbers": [1]}}"#).value.inner.numbers, [1]);
         assert_eq!(parse(r#"{"inner": []}"#).errors.code(), Some(ErrorCode::InvalidField));
         assert_eq!(parse(r#"{"inner": [[1]]}"#).errors.code(), Some(ErrorCode::InvalidField));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_body_is_not_waited_for_forever() {
+        use futures::StreamExt as _;
+        let half = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
+        let body = Body::from_stream(half.chain(futures::stream::pending()));
+        let error = read_all(body, 100).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidJson);
+        assert!(error.detail().contains("two minutes"), "{}", error.detail());
     }
 
     fn code(body: &'static str) -> Option<ErrorCode> {
