@@ -1,15 +1,16 @@
-//! The operating system's randomness: keys, tokens and jitter are made from nothing else.
+//! The process's randomness: keys, tokens, span ids and jitter are made from nothing else.
 
-use rand::TryRng as _;
-use rand::rngs::SysRng;
+use rand::Rng as _;
 use tsp_core::Entropy;
 
+/// A generator of the thread's own (ChaCha, seeded and reseeded by the operating system): as hard to
+/// guess as the system's, without a system call for each of the numbers that a callback takes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct OsEntropy;
 
 impl Entropy for OsEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        // A guessable key would be worse than no service.
-        SysRng.try_fill_bytes(bytes).expect("the operating system gives random bytes");
+        #[expect(clippy::disallowed_methods, reason = "the one place that makes randomness")]
+        rand::rng().fill_bytes(bytes);
     }
 }
