@@ -219,7 +219,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..120),
         near in "\\{\"(config|key|delay|payload|retry|headers|x)\":[\\[{\"]?[a-z0-9\",:.]{0,20}[\\]}\"]?\\}?",
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let service = Service::start().await;
             for path in [PATH, "/apps/trade/tasks/batch"] {
