@@ -16,6 +16,11 @@ use crate::window::{Published, Window, WindowLimits};
 
 /// Configs claimed from in one transaction; the rest goes in the next turn, which follows at once.
 const CONFIGS_PER_CLAIM: usize = 256;
+/// About so many rows in one claim, shared by its configs, because begins and finishes wait behind it in
+/// the store. A config alone gets `ROWS_PER_CONFIG_MAX`, and among many still `ROWS_PER_CONFIG_MIN`.
+const ROWS_PER_CLAIM: usize = 4_096;
+const ROWS_PER_CONFIG_MAX: usize = 512;
+const ROWS_PER_CONFIG_MIN: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct FetcherOptions {
@@ -282,12 +287,14 @@ impl Fetcher {
         let due_by = now.plus(self.options.lookahead);
         let (mut wants, mut ranks, mut planned) = (Vec::new(), HashMap::new(), 0);
         let due: Vec<_> = self.heads.due_by(soon).take(CONFIGS_PER_CLAIM).collect();
+        let share = ROWS_PER_CLAIM / due.len().max(1);
+        let share = share.clamp(ROWS_PER_CONFIG_MIN, ROWS_PER_CONFIG_MAX);
         for id in due {
             let Some(config) = self.parts.store.book().config(id) else {
                 self.heads.set(id, None);
                 continue;
             };
-            let limit = self.window.room_for(id, planned);
+            let limit = self.window.room_for(id, planned).min(share);
             if !config.runnable() {
                 self.heads.block(id);
             } else if limit == 0 {

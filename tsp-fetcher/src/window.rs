@@ -27,7 +27,7 @@ pub struct WindowLimits {
 
 impl Default for WindowLimits {
     fn default() -> Self {
-        Self { in_pipe_per_config: 512, claimed_per_config: 1_024, backlog_per_config: 256, claimed: 16_384 }
+        Self { in_pipe_per_config: 512, claimed_per_config: 8_192, backlog_per_config: 256, claimed: 65_536 }
     }
 }
 

@@ -322,7 +322,8 @@ impl Bed {
     /// Saves an outcome and says so.
     pub(super) fn finish(&self, task: &Task, verdict: Verdict) -> Task {
         let park = verdict.park;
-        let finish = Finish { id: task.id, attempt: task.attempt, verdict, unit: 0.0, row: None };
+        let finish =
+            Finish { id: task.id, attempt: task.attempt, verdict, ended_at: None, unit: 0.0, row: None };
         let answers = done(self.store.finish(self.owner.node, vec![finish], self.now)).expect("finish");
         let Some(Finished::Saved(row)) = answers.into_iter().next() else {
             panic!("the outcome of {} must count", task.id)
