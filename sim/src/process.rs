@@ -81,6 +81,7 @@ impl Process {
         let parts = Parts {
             store: store.clone(),
             publisher,
+            queue: queue_name,
             inbox: inbox.clone(),
             ids: ids.clone(),
             entropy: entropy.clone(),

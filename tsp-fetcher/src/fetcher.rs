@@ -52,6 +52,8 @@ impl Default for FetcherOptions {
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub publisher: Arc<dyn Publisher>,
+    /// Where all tasks go: configs that name another queue are refused at the API until workers can.
+    pub queue: Name,
     pub inbox: Arc<Inbox>,
     pub ids: IdSource,
     pub entropy: Arc<dyn Entropy>,
@@ -314,9 +316,8 @@ impl Fetcher {
             return 0;
         }
         self.window.ripen(now);
-        // Every queue but this one is refused at the API until workers name theirs.
-        let queue = default_queue();
-        let tasks = self.window.take(self.parts.publisher.room(&queue));
+        let queue = &self.parts.queue;
+        let tasks = self.window.take(self.parts.publisher.room(queue));
         if tasks.is_empty() {
             return 0;
         }
@@ -326,7 +327,7 @@ impl Fetcher {
             .into_iter()
             .map(|task| Message { id: task.id, version: task.version, row: Some(task) })
             .collect();
-        let results = self.parts.publisher.publish(&queue, messages).await;
+        let results = self.parts.publisher.publish(queue, messages).await;
         let (mut published, mut refused) = (0, Vec::new());
         for (result, (id, config, version)) in results.into_iter().zip(&marks) {
             match result {
@@ -376,10 +377,6 @@ impl Fetcher {
         let wants_room = self.window.has_backlog() || !self.starved.is_empty() || !self.waiting.is_empty();
         (next, Turn { news_before: next.plus(half), wants_room })
     }
-}
-
-pub(crate) fn default_queue() -> Name {
-    Name::queue("default").unwrap_or_else(|_| unreachable!("`default` is a good name"))
 }
 
 /// A store error that the next turn may not meet again.

@@ -43,7 +43,7 @@ pub(super) fn begin(
     }
     let early = task.due_at.since(now);
     if !runnable || early > BEGIN_WAITS_UP_TO {
-        return release(task, version, now);
+        return release(task, version);
     }
     if early.is_positive() {
         return Err(Refused::NotDue { due_at: task.due_at });
@@ -61,7 +61,7 @@ pub(super) fn begin(
     }))
 }
 
-pub(super) fn release(task: &Task, version: i64, _now: Timestamp) -> Result<Change, Refused> {
+pub(super) fn release(task: &Task, version: i64) -> Result<Change, Refused> {
     if task.status != Status::Queued || task.version != version {
         return Err(Refused::Stale);
     }
@@ -227,13 +227,7 @@ fn close(task: &Task, closing: &Closing, rules: &Rules<'_>, now: Timestamp) -> C
     let closed =
         AttemptRecord { http_status: closing.http_status, excerpt: closing.excerpt.clone(), ..record };
     let mut change = changed(task, |task| {
-        task.last_outcome = Some(LastOutcome {
-            attempt: task.attempt,
-            kind: closing.kind,
-            reason: closing.reason.clone(),
-            http_status: closing.http_status,
-            at: now,
-        });
+        task.last_outcome = Some(last_of(&closed));
         task.node = None;
         if matches!(closing.step, Step::Lost) {
             task.losses += 1;
@@ -298,6 +292,17 @@ fn last(attempt: u32, kind: OutcomeKind, verdict: &Verdict, now: Timestamp) -> L
     LastOutcome { attempt, kind, reason: verdict.reason.clone(), http_status: verdict.http_status, at: now }
 }
 
+/// What the row keeps of a closed attempt.
+fn last_of(closed: &AttemptRecord) -> LastOutcome {
+    LastOutcome {
+        attempt: closed.attempt,
+        kind: closed.kind,
+        reason: closed.reason.clone(),
+        http_status: closed.http_status,
+        at: closed.ended_at,
+    }
+}
+
 /// The open attempt of `task`, closed at `now`.
 pub(super) fn record(task: &Task, kind: OutcomeKind, reason: &Reason, now: Timestamp) -> AttemptRecord {
     AttemptRecord {
@@ -324,8 +329,7 @@ pub(super) fn close_awaited(
     let reason: Reason = kind.as_str().into();
     let closed = record(task, kind, &reason, now);
     let task = changed(task, |task| {
-        let attempt = task.attempt;
-        task.last_outcome = Some(LastOutcome { attempt, kind, reason, http_status: None, at: now });
+        task.last_outcome = Some(last_of(&closed));
         edit(task);
     })
     .task;

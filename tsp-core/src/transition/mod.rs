@@ -166,7 +166,7 @@ pub fn transition(task: &Task, event: &Event<'_>, now: Timestamp) -> Result<Chan
         Event::Begin { version, node, runnable, token } => {
             attempt::begin(task, *version, *node, *runnable, *token, now)
         }
-        Event::Release { version } => attempt::release(task, *version, now),
+        Event::Release { version } => attempt::release(task, *version),
         Event::Finish { attempt, node, verdict, rules } => {
             attempt::finish(task, *attempt, *node, verdict, rules, now)
         }

@@ -375,6 +375,7 @@ fn fetcher(
     let parts = Parts {
         store: store.clone(),
         publisher: queue.clone(),
+        queue: Name::queue("default").expect("a good name"),
         inbox: inbox.clone(),
         ids,
         entropy: Arc::new(Still),

@@ -37,6 +37,7 @@ pub(super) fn start_fetcher(
         tsp_fetcher::Parts {
             store: parts.store.clone(),
             publisher: parts.queue.clone(),
+            queue: parts.queue_name.clone(),
             inbox: parts.inbox.clone(),
             ids: parts.ids.clone(),
             entropy: parts.entropy.clone(),
