@@ -1,0 +1,1 @@
+//! An NSQ client that knows nothing of TSP.
