@@ -4,12 +4,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use parking_lot::Mutex;
+
 use crate::{PeerError, program};
 
 /// Part of the directory's name: raise it when the way of making it changes.
 const FORMAT: u32 = 1;
 /// A server that starts with another size writes its log anew, which takes longer than starting.
 pub(crate) const LOG_FILE_SIZE: &str = "--innodb-log-file-size=16M";
+
+/// One is enough for the threads of a process.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// Copies an empty data directory of this server's version to `target`.
 pub(crate) fn copy_to(target: &Path, mariadbd: &Path) -> Result<(), PeerError> {
@@ -23,6 +28,7 @@ fn template(mariadbd: &Path) -> Result<PathBuf, PeerError> {
     // The files are readable by their owner only.
     let user = rustix::process::geteuid().as_raw();
     let place = program::tools().join(format!("mariadb-{version}-user{user}-{FORMAT}"));
+    let _alone = MAKING.lock();
     if !place.exists() {
         make(&place)?;
     }
@@ -39,6 +45,8 @@ fn make(place: &Path) -> Result<(), PeerError> {
     let install = program::find("mariadb-install-db", super::mariadb::INSTALL)?;
     let mut command = Command::new(install);
     command.arg("--no-defaults").args(user()).arg(format!("--datadir={}", data.display()));
+    // Several at once in the same directory remove each other's temporary tables.
+    command.arg(format!("--tmpdir={}", scratch.path().display()));
     command.args(["--auth-root-authentication-method=normal", "--skip-test-db", LOG_FILE_SIZE]);
     program::run(&mut command)?;
     match std::fs::rename(&data, place) {
