@@ -16,7 +16,9 @@ use tsp_store::catalog::{
 use tsp_store::idempotency::{Keep, Kept};
 use tsp_store::memory::MemoryStore;
 use tsp_store::run::RunStore;
-use tsp_store::schedule::{Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, ScheduleStore, Want};
+use tsp_store::schedule::{
+    Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, Ownership, Partition, ScheduleStore, Want,
+};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 use tsp_store::{ConfigBook, Result};
@@ -134,6 +136,10 @@ impl TaskStore for Broken {
 
 #[async_trait]
 impl RunStore for Broken {
+    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
+        self.inner.load(ids).await
+    }
+
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
         if !self.has(Bug::BeginTakesAnyVersion) {
             return self.inner.begin(node, batch, now).await;
@@ -174,13 +180,24 @@ impl RunStore for Broken {
 }
 
 #[async_trait]
-impl ScheduleStore for Broken {
+impl Ownership for Broken {
     async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
         self.inner.register_node(name, now).await
     }
 
     async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner> {
         self.inner.take_shards(node, now).await
+    }
+}
+
+#[async_trait]
+impl ScheduleStore for Broken {
+    fn partition(&self) -> Partition {
+        self.inner.partition()
+    }
+
+    async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
+        self.inner.dead_nodes(among).await
     }
 
     async fn heads(&self) -> Result<Vec<Head>> {

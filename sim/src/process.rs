@@ -10,7 +10,7 @@ use tsp_fetcher::{Fetcher, FetcherOptions, Parts, Report, WindowLimits};
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Inbox, Ticket};
 use tsp_store::memory::MemoryStore;
-use tsp_store::{IdSource, Result, Store};
+use tsp_store::{IdSource, Result, WholeStore};
 use tsp_worker::DirectTaskService;
 
 use crate::chance::Chance;
@@ -29,7 +29,7 @@ pub(crate) struct Ground {
     /// The rows themselves.
     pub(crate) store: Arc<MemoryStore>,
     /// What processes and callers see of them.
-    pub(crate) door: Arc<dyn Store>,
+    pub(crate) door: Arc<dyn WholeStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) chance: Arc<Chance>,
 }
@@ -79,6 +79,8 @@ impl Process {
             double_per_mille: plan.double_per_mille,
         });
         let parts = Parts {
+            book: store.book().clone(),
+            shards: store.shards(),
             store: store.clone(),
             publisher,
             queue: queue_name,
@@ -91,7 +93,8 @@ impl Process {
         let lanes = if plan.healthy { Lanes::new(1_000, 1_000) } else { Lanes::new(8, 4) };
         let options =
             FetcherOptions { pipe_timeout: Millis::from_secs(3), window, ..FetcherOptions::default() };
-        let service: Arc<dyn TaskService> = Arc::new(DirectTaskService::new(store, node));
+        let service: Arc<dyn TaskService> =
+            Arc::new(DirectTaskService::new(store.clone(), store.book().clone(), node));
         let clock = ground.clock.clone();
         let pipeline = Pipeline::new(service.clone(), subscriber, inbox.clone(), clock, entropy);
         Ok(Self {

@@ -6,7 +6,7 @@ use tsp_consumer_core::{Executed, TaskContext};
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::{ManualClock, Millis, Timestamp};
 use tsp_queue::Ticket;
-use tsp_store::Store;
+use tsp_store::WholeStore;
 use tsp_store::memory::{Fault, MemoryStore};
 
 use crate::broken::{Broken, Bug};
@@ -101,7 +101,7 @@ impl std::fmt::Debug for World {
 impl World {
     pub fn new(plan: Plan) -> Self {
         let store = Arc::new(MemoryStore::new(16));
-        let door: Arc<dyn Store> = match plan.bug {
+        let door: Arc<dyn WholeStore> = match plan.bug {
             None => store.clone(),
             Some(bug) => Arc::new(Broken { inner: store.clone(), bug }),
         };

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tsp_core::task::Status;
 use tsp_core::{Clock, Millis, Timestamp};
 use tsp_store::schedule::{Audit, Cursor};
-use tsp_store::{Result, Store};
+use tsp_store::{ConfigBook, Result, ScheduleStore};
 
 use crate::held::HeldConfigs;
 
@@ -20,7 +20,9 @@ const HELD_PATIENCE: Millis = Millis::from_secs(10);
 const START_PATIENCE: Millis = Millis::from_secs(10);
 
 pub struct Auditor {
-    store: Arc<dyn Store>,
+    store: Arc<dyn ScheduleStore>,
+    book: Arc<ConfigBook>,
+    shards: u16,
     held: HeldConfigs,
     first_look: OnceLock<Timestamp>,
 }
@@ -49,9 +51,9 @@ impl Findings {
 }
 
 impl Auditor {
-    /// `held`: the configs that the fetcher holds back.
-    pub fn new(store: Arc<dyn Store>, held: HeldConfigs) -> Self {
-        Self { store, held, first_look: OnceLock::new() }
+    /// `held`: the configs that the fetcher holds back. `shards`: of the whole store.
+    pub fn new(store: Arc<dyn ScheduleStore>, book: Arc<ConfigBook>, shards: u16, held: HeldConfigs) -> Self {
+        Self { store, book, shards, held, first_look: OnceLock::new() }
     }
 
     /// One look; publishes the gauges.
@@ -90,7 +92,7 @@ impl Auditor {
     fn unexplained(&self, audit: &Audit, now: Timestamp) -> i64 {
         let lately = now.minus(HELD_PATIENCE);
         let unexplained = audit.overdue.iter().filter(|(config, _)| {
-            let runnable = self.store.book().config(*config).is_some_and(|config| config.runnable());
+            let runnable = self.book.config(*config).is_some_and(|config| config.runnable());
             runnable && !self.held.was_held(*config, lately)
         });
         unexplained.map(|(_, count)| count).sum()
@@ -100,10 +102,11 @@ impl Auditor {
         let late = now.minus(CURSOR_PATIENCE);
         let cursors: std::collections::HashMap<_, _> =
             cursors.iter().map(|cursor| (cursor.config, cursor)).collect();
-        let configs = self.store.book().all_configs();
+        let (configs, partition) = (self.book.all_configs(), self.store.partition());
         let broken = configs.iter().filter(|config| {
             let asked = config.spec.schedule.is_some() && config.runnable() && config.updated_at < late;
             asked
+                && partition.schedules(config, self.shards)
                 && cursors.get(&config.id).is_none_or(|cursor| {
                     let behind = cursor.next_fire_at.is_some_and(|next| next < late);
                     cursor.config_version < config.version || behind

@@ -81,7 +81,7 @@ impl Fetcher {
 
     /// Finds the schedules that changed without a hint. All cursors are read once, at the first turn.
     pub(crate) async fn catch_up_schedules(&mut self) -> Result<()> {
-        let book = self.parts.store.book().clone();
+        let book = self.parts.book.clone();
         let seq = book.seq();
         if self.book_seq < 0 {
             self.load_cursors().await?;
@@ -90,6 +90,7 @@ impl Fetcher {
             for config in book.changed_since(self.book_seq) {
                 let cursor = self.cursors.get(&config.id);
                 if config.spec.schedule.is_some()
+                    && self.partition.schedules(&config, self.parts.shards)
                     && cursor.is_none_or(|cursor| cursor.config_version < config.version)
                 {
                     self.recompute.insert(config.id);
@@ -107,7 +108,7 @@ impl Fetcher {
         self.fire_order = Heads::default();
         self.waiting.clear();
         for cursor in cursors {
-            let config = self.parts.store.book().config(cursor.config);
+            let config = self.parts.book.config(cursor.config);
             if config.is_some_and(|config| cursor.config_version < config.version) {
                 self.recompute.insert(cursor.config);
             }
@@ -142,7 +143,7 @@ impl Fetcher {
     }
 
     fn lookahead_of(&self, config: ConfigId) -> Millis {
-        let config = self.parts.store.book().config(config);
+        let config = self.parts.book.config(config);
         let ahead = config
             .and_then(|config| config.spec.schedule.as_ref().map(|schedule| schedule.overlap))
             .is_some_and(|overlap| overlap == Overlap::Allow);
@@ -152,8 +153,11 @@ impl Fetcher {
     /// What is to be done about a schedule, if anything: the first slot after an edit, slots that are due,
     /// an occurrence that waits.
     fn step_of(&mut self, id: ConfigId, now: Timestamp) -> Result<Option<Fire>> {
-        let config = self.parts.store.book().config(id);
-        let Some(config) = config.filter(|config| config.spec.schedule.is_some()) else {
+        let config = self.parts.book.config(id);
+        let ours = |config: &Arc<TaskConfig>| {
+            config.spec.schedule.is_some() && self.partition.schedules(config, self.parts.shards)
+        };
+        let Some(config) = config.filter(ours) else {
             self.forget(id);
             return Ok(None);
         };
@@ -205,7 +209,7 @@ impl Fetcher {
     }
 
     fn slot_task(&self, config: &TaskConfig, at: Timestamp, now: Timestamp) -> Result<Box<Task>> {
-        let shard = config_shard(config.id, self.parts.store.shards());
+        let shard = config_shard(config.id, self.parts.shards);
         let id =
             self.parts.ids.next(shard, now).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let new = NewTask {

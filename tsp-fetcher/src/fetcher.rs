@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tsp_core::{ConfigId, Entropy, Millis, Name, TaskId, Timestamp};
 use tsp_queue::{Inbox, Message, Publisher, Received, Turn};
-use tsp_store::schedule::{Cursor, Owner, Want};
-use tsp_store::{IdSource, Result, Store, StoreError};
+use tsp_store::schedule::{Cursor, Owner, Partition, Want};
+use tsp_store::{ConfigBook, IdSource, Result, ScheduleStore, StoreError};
 
 use crate::heads::Heads;
 use crate::held::HeldConfigs;
@@ -50,7 +50,11 @@ impl Default for FetcherOptions {
 /// What a fetcher works with.
 #[derive(Clone)]
 pub struct Parts {
-    pub store: Arc<dyn Store>,
+    /// The partition it schedules.
+    pub store: Arc<dyn ScheduleStore>,
+    pub book: Arc<ConfigBook>,
+    /// Of the whole store.
+    pub shards: u16,
     pub publisher: Arc<dyn Publisher>,
     /// Where all tasks go: configs that name another queue are refused at the API until workers can.
     pub queue: Name,
@@ -76,6 +80,7 @@ pub struct Report {
 
 pub struct Fetcher {
     pub(crate) parts: Parts,
+    pub(crate) partition: Partition,
     pub(crate) options: FetcherOptions,
     pub(crate) heads: Heads,
     pub(crate) window: Window,
@@ -118,6 +123,7 @@ impl Fetcher {
     pub fn new(parts: Parts, options: FetcherOptions) -> Self {
         Self {
             window: Window::new(options.window),
+            partition: parts.store.partition(),
             parts,
             options,
             heads: Heads::default(),
@@ -208,7 +214,8 @@ impl Fetcher {
     }
 
     fn config_changed(&mut self, id: ConfigId, now: Timestamp) {
-        match self.parts.store.book().config(id) {
+        match self.parts.book.config(id) {
+            Some(config) if !self.partition.holds(&config) => self.forget_config(id, now),
             Some(config) if config.runnable() => self.unblock(id, now),
             // Its rows wait; the change that lets them go says so.
             Some(_) => self.heads.block(id),
@@ -257,8 +264,7 @@ impl Fetcher {
         if self.starved.contains(&id) || self.parked.contains(id) {
             return;
         }
-        if self.parts.store.book().config(id).is_none_or(|config| config.runnable()) && self.heads.unblock(id)
-        {
+        if self.parts.book.config(id).is_none_or(|config| config.runnable()) && self.heads.unblock(id) {
             self.held.let_go(id, now);
         }
     }
@@ -292,7 +298,7 @@ impl Fetcher {
         let share = ROWS_PER_CLAIM / due.len().max(1);
         let share = share.clamp(ROWS_PER_CONFIG_MIN, ROWS_PER_CONFIG_MAX);
         for id in due {
-            let Some(config) = self.parts.store.book().config(id) else {
+            let Some(config) = self.parts.book.config(id) else {
                 self.heads.set(id, None);
                 continue;
             };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tsp_core::{Clock, Timestamp};
-use tsp_store::{Result, Store};
+use tsp_store::{Result, ScheduleStore};
 
 /// Rows dropped in one call, so that nobody waits long behind it.
 const ROWS_PER_CALL: usize = 2_000;
@@ -12,7 +12,7 @@ const EVERY: std::time::Duration = std::time::Duration::from_mins(1);
 
 #[derive(Clone)]
 pub struct Janitor {
-    store: Arc<dyn Store>,
+    store: Arc<dyn ScheduleStore>,
 }
 
 impl std::fmt::Debug for Janitor {
@@ -22,7 +22,7 @@ impl std::fmt::Debug for Janitor {
 }
 
 impl Janitor {
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn ScheduleStore>) -> Self {
         Self { store }
     }
 

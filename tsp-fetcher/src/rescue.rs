@@ -1,6 +1,6 @@
 //! What finds everything that was lost: a crash, a message, a hint, an answer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tsp_core::task::{Status, Task};
 use tsp_core::{Millis, NodeId, TaskId, Timestamp};
@@ -62,16 +62,17 @@ impl Fetcher {
         let in_flight = self.parts.store.in_flight().await?;
         let held: HashSet<(TaskId, i64)> = self.window.rows().collect();
         let pipe: HashMap<TaskId, Published> = self.window.in_pipe().collect();
-        let (mut rearm, mut lose) = (Vec::new(), Vec::new());
+        let (mut rearm, mut running) = (Vec::new(), Vec::new());
         for row in &in_flight {
             match row.status {
                 Status::Queued if self.is_forgotten(row, &held, &pipe, now) => {
                     rearm.push((row.id, row.version));
                 }
-                Status::Executing => lose.extend(self.lost_node(row).map(|node| (row.id, node))),
+                Status::Executing => running.extend(row.node.map(|node| (row.id, node))),
                 _ => {}
             }
         }
+        let lose = self.of_dead_nodes(running).await?;
         let asked = rearm.len() + lose.len();
         let mut rescued = 0;
         if !rearm.is_empty() {
@@ -121,9 +122,15 @@ impl Fetcher {
         }
     }
 
-    /// In one process every node but our own is dead: it held the lock that we hold now.
-    fn lost_node(&self, row: &InFlight) -> Option<NodeId> {
-        row.node.filter(|node| *node != self.parts.owner.node)
+    /// The rows were read first: a node that is dead now began nothing after that.
+    async fn of_dead_nodes(&self, running: Vec<(TaskId, NodeId)>) -> Result<Vec<(TaskId, NodeId)>> {
+        let nodes: BTreeSet<NodeId> = running.iter().map(|(_, node)| *node).collect();
+        let nodes: Vec<NodeId> = nodes.into_iter().filter(|node| *node != self.parts.owner.node).collect();
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let dead = self.parts.store.dead_nodes(&nodes).await?;
+        Ok(running.into_iter().filter(|(_, node)| dead.contains(node)).collect())
     }
 
     /// Feedback may be lost: what is in flight no more takes up no room.

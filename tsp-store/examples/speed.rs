@@ -26,7 +26,9 @@ use tsp_store::run::{Begin, Begun, Finish};
 use tsp_store::schedule::{Owner, Want};
 use tsp_store::sqlite::{SqliteOptions, SqliteStore};
 use tsp_store::tasks::{Actor, Submit};
-use tsp_store::{Catalog as _, RunStore as _, ScheduleStore as _, StoreError, TaskStore as _};
+use tsp_store::{
+    Catalog as _, Ownership as _, RunStore as _, ScheduleStore as _, StoreError, TaskStore as _,
+};
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 

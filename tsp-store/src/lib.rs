@@ -1,7 +1,7 @@
 //! Where tasks live. Every access to data goes through the traits of this crate; SQL is known here only.
 //!
 //! * [`TaskStore`]: what callers do. [`RunStore`]: what workers do. [`ScheduleStore`]: what the owner of
-//!   a shard does. [`Catalog`]: apps, keys, configs.
+//!   a partition does. [`Catalog`]: apps, keys, configs. [`cluster`]: nodes and leases.
 //! * [`sqlite`]: the embedded back end. [`memory`]: for tests and the simulation.
 //! * [`conformance`]: what a store means; every back end passes it.
 //!
@@ -9,6 +9,7 @@
 
 pub mod book;
 pub mod catalog;
+pub mod cluster;
 pub mod conformance;
 pub mod error;
 pub mod id_source;
@@ -27,10 +28,15 @@ pub use catalog::Catalog;
 pub use error::{Result, StoreError};
 pub use id_source::IdSource;
 pub use run::RunStore;
-pub use schedule::ScheduleStore;
+pub use schedule::{Ownership, ScheduleStore};
 pub use tasks::TaskStore;
 
-/// A whole store, as the wiring hands it out.
-pub trait Store: TaskStore + RunStore + ScheduleStore + Catalog {}
+/// What serves callers.
+pub trait Store: TaskStore + Catalog {}
 
-impl<T: TaskStore + RunStore + ScheduleStore + Catalog> Store for T {}
+impl<T: TaskStore + Catalog> Store for T {}
+
+/// A store with one owner for all its shards.
+pub trait WholeStore: Store + RunStore + ScheduleStore + Ownership {}
+
+impl<T: Store + RunStore + ScheduleStore + Ownership> WholeStore for T {}

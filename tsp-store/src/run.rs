@@ -9,6 +9,9 @@ use crate::error::Result;
 
 #[async_trait]
 pub trait RunStore: Send + Sync {
+    /// The open rows of messages that came without one, in order; `None` for one that is not open.
+    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>>;
+
     /// 10 → 30 for each message that is still good, in one transaction. Answers in the order of `batch`.
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>>;
 

@@ -1,19 +1,57 @@
 //! What the owner of a shard does: claim, fire schedules, rescue, prune, audit.
 
 use async_trait::async_trait;
+use tsp_core::config::TaskConfig;
+use tsp_core::key::config_shard;
 use tsp_core::schedule::Overlap;
 use tsp_core::task::{Status, Task};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
+use crate::cluster::Pair;
 use crate::error::Result;
 
+/// The only owner of an embedded store; in a cluster nodes and leases are [`crate::cluster::LeaseStore`]'s.
 #[async_trait]
-pub trait ScheduleStore: Send + Sync {
+pub trait Ownership: Send + Sync {
     /// Makes a node: its id is new and never used again. All other nodes of an embedded store are dead.
     async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId>;
 
     /// Takes the shards of this store under a new epoch.
     async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner>;
+}
+
+/// What is scheduled by one owner: a whole embedded store, or one pair of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Partition {
+    Whole,
+    Pair(Pair),
+}
+
+impl Partition {
+    /// Whether tasks of `config` may be scheduled here.
+    pub fn holds(&self, config: &TaskConfig) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Pair(pair) => pair.group == config.spec.group,
+        }
+    }
+
+    /// Whether the cursor of `config` is in this partition. Its tasks may be in others too, by its span.
+    pub fn schedules(&self, config: &TaskConfig, shards: u16) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Pair(pair) => self.holds(config) && pair.shard == config_shard(config.id, shards),
+        }
+    }
+}
+
+/// Everything is of one [`Partition`].
+#[async_trait]
+pub trait ScheduleStore: Send + Sync {
+    fn partition(&self) -> Partition;
+
+    /// Which of these nodes are dead; a node without a record is.
+    async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>>;
 
     /// The earliest due time at 0 of each config that has rows there: one seek per config with rows.
     async fn heads(&self) -> Result<Vec<Head>>;

@@ -8,18 +8,19 @@ use tsp_core::config::TaskConfig;
 use tsp_core::task::Task;
 use tsp_core::work::{Begin, Begun, Finish, Finished};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
-use tsp_store::{Store, StoreError};
+use tsp_store::{ConfigBook, RunStore, StoreError};
 
 /// Begins and finishes under one node.
 #[derive(Clone)]
 pub struct DirectTaskService {
-    store: Arc<dyn Store>,
+    store: Arc<dyn RunStore>,
+    book: Arc<ConfigBook>,
     node: NodeId,
 }
 
 impl DirectTaskService {
-    pub fn new(store: Arc<dyn Store>, node: NodeId) -> Self {
-        Self { store, node }
+    pub fn new(store: Arc<dyn RunStore>, book: Arc<ConfigBook>, node: NodeId) -> Self {
+        Self { store, book, node }
     }
 }
 
@@ -32,16 +33,11 @@ impl std::fmt::Debug for DirectTaskService {
 #[async_trait]
 impl TaskService for DirectTaskService {
     fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
-        self.store.book().config(id)
+        self.book.config(id)
     }
 
     async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>, ServiceError> {
-        let mut rows = Vec::with_capacity(ids.len());
-        for id in ids {
-            let row = self.store.task(*id).await.map_err(away)?;
-            rows.push(row.filter(Task::is_open).map(Box::new));
-        }
-        Ok(rows)
+        self.store.load(ids).await.map_err(away)
     }
 
     async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>, ServiceError> {

@@ -22,7 +22,7 @@ use tsp_store::catalog::{AppSaved, Catalog, ConfigSaved, Expected, Hold, NewApp,
 use tsp_store::idempotency::Kept;
 use tsp_store::memory::{Fault, MemoryStore};
 use tsp_store::run::RunStore;
-use tsp_store::schedule::{Owner, ScheduleStore};
+use tsp_store::schedule::{Owner, Ownership};
 use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 use tsp_store::{IdSource, Result};
 
@@ -373,6 +373,8 @@ fn fetcher(
 ) -> Fetcher {
     let ids = lease_ids(store, 0);
     let parts = Parts {
+        book: store.book().clone(),
+        shards: store.shards(),
         store: store.clone(),
         publisher: queue.clone(),
         queue: Name::queue("default").expect("a good name"),

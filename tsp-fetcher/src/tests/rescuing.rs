@@ -6,7 +6,7 @@ use tsp_core::task::Status;
 use tsp_queue::{Feedback, FeedbackSink, Subscriber};
 use tsp_store::memory::Fault;
 use tsp_store::run::RunStore;
-use tsp_store::schedule::ScheduleStore;
+use tsp_store::schedule::Ownership;
 
 use super::bed::{Bed, at, done};
 use crate::FetcherOptions;

@@ -53,7 +53,7 @@ async fn it_ends_when_the_shards_are_somebody_elses() {
     let clock = Arc::new(VirtualClock::new());
     bed.now = clock.now();
     let config = bed.delayed("one");
-    super::bed::done(tsp_store::ScheduleStore::take_shards(&*bed.store, bed.owner.node, bed.now)).unwrap();
+    super::bed::done(tsp_store::Ownership::take_shards(&*bed.store, bed.owner.node, bed.now)).unwrap();
     bed.submit(config, clock.now());
     let fetcher = std::mem::replace(&mut bed.fetcher, Bed::new().fetcher);
     let (handle, time) = (tokio::runtime::Handle::current(), clock as Arc<dyn Clock>);

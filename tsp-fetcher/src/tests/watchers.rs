@@ -3,6 +3,7 @@
 use tsp_core::config::RETENTION_DEFAULT;
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::{Millis, Timestamp};
+use tsp_store::Catalog as _;
 use tsp_store::catalog::Hold;
 use tsp_store::memory::Fault;
 
@@ -17,7 +18,8 @@ struct Audited {
 impl Audited {
     /// An auditor that has looked for the first time long ago.
     fn new(bed: Bed) -> Self {
-        let auditor = Auditor::new(bed.store.clone(), bed.fetcher.held());
+        let auditor =
+            Auditor::new(bed.store.clone(), bed.store.book().clone(), bed.store.shards(), bed.fetcher.held());
         done(auditor.step(Timestamp::ZERO)).expect("a look");
         Self { bed, auditor }
     }
@@ -98,7 +100,8 @@ fn what_an_outage_left_is_given_time_from_the_first_look_on() {
     let config = bed.delayed("one");
     bed.config("cron", Some(every(10)), |_| {});
     bed.submit_silently(config, at(0));
-    let auditor = Auditor::new(bed.store.clone(), bed.fetcher.held());
+    let auditor =
+        Auditor::new(bed.store.clone(), bed.store.book().clone(), bed.store.shards(), bed.fetcher.held());
     let look = |now| done(auditor.step(now)).expect("a look");
     assert_eq!(look(at(600_000)), Findings::default());
     assert_eq!(look(at(609_999)), Findings::default());

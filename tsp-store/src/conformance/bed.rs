@@ -11,7 +11,7 @@ use tsp_core::outcome::{Outcome, Verdict};
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{AppId, ConfigId, IdGenerator, Millis, NodeId, ShardId, TaskId, Timestamp};
 
-use crate::Store;
+use crate::WholeStore;
 use crate::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
 use crate::idempotency::Kept;
 use crate::run::{Begin, Begun, Finish, Finished};
@@ -24,7 +24,7 @@ pub(super) use super::samples::{
 
 /// The store under test and what the cases share.
 pub(super) struct Bed {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn WholeStore>,
     pub(super) app: AppId,
     pub(super) node: NodeId,
     pub(super) owner: Owner,
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Bed {
 
 impl Bed {
     /// Makes an app `trade` in the empty store, and a node that owns all shards.
-    pub(super) async fn new(store: Arc<dyn Store>) -> Self {
+    pub(super) async fn new(store: Arc<dyn WholeStore>) -> Self {
         let node = store.register_node("bed", T0).await.expect("register_node");
         let owner = store.take_shards(node, T0).await.expect("take_shards");
         let ids = Mutex::new(IdGenerator::new(5, T0.minus(Millis::from_secs(1)), Timestamp::MAX));

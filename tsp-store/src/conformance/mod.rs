@@ -3,7 +3,7 @@
 //! A back end says how an empty store is made and gets one test for each case:
 //!
 //! ```text
-//! async fn make() -> tsp_store::conformance::Made { Made::from(Arc::new(MyStore::new()) as Arc<dyn Store>) }
+//! async fn make() -> tsp_store::conformance::Made { Made::from(Arc::new(MyStore::new()) as Arc<dyn WholeStore>) }
 //! tsp_store::conformance_tests!(make);
 //! ```
 //!
@@ -42,12 +42,12 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::Store;
+use crate::WholeStore;
 use bed::Bed;
 
 /// An empty store, and what must live as long as it (a directory, a lock).
 pub struct Made {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn WholeStore>,
     pub guard: Box<dyn Any + Send + Sync>,
 }
 
@@ -57,8 +57,8 @@ impl std::fmt::Debug for Made {
     }
 }
 
-impl From<Arc<dyn Store>> for Made {
-    fn from(store: Arc<dyn Store>) -> Self {
+impl From<Arc<dyn WholeStore>> for Made {
+    fn from(store: Arc<dyn WholeStore>) -> Self {
         Self { store, guard: Box::new(()) }
     }
 }

@@ -12,6 +12,10 @@ use crate::run::{Begin, Begun, Finish, Finished, RunStore};
 
 #[async_trait]
 impl RunStore for MemoryStore {
+    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
+        self.read("load", |state| ids.iter().map(|id| state.rows.open(*id).cloned().map(Box::new)).collect())
+    }
+
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
         self.write("begin", |state| Ok(batch.iter().map(|begin| state.begin(node, begin, now)).collect()))
     }

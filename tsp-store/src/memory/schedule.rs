@@ -11,7 +11,9 @@ use super::MemoryStore;
 use super::state::State;
 use crate::catalog::{AUDIT_KEPT, AuditEntry};
 use crate::error::Result;
-use crate::schedule::{Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, ScheduleStore, Want};
+use crate::schedule::{
+    Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, Ownership, Partition, ScheduleStore, Want,
+};
 
 /// A row at 0 this long after its due time makes the auditor ask why.
 const OVERDUE_AFTER: Millis = Millis::from_secs(5);
@@ -19,7 +21,7 @@ const OVERDUE_AFTER: Millis = Millis::from_secs(5);
 const OCCURRENCES_KEPT: Millis = Millis::from_days(1);
 
 #[async_trait]
-impl ScheduleStore for MemoryStore {
+impl Ownership for MemoryStore {
     async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
         self.write("register_node", |state| Ok(state.register_node(name, now)))
     }
@@ -30,6 +32,20 @@ impl ScheduleStore for MemoryStore {
             let owner = Owner { node, epoch };
             state.owner = Some(owner);
             Ok(owner)
+        })
+    }
+}
+
+#[async_trait]
+impl ScheduleStore for MemoryStore {
+    fn partition(&self) -> Partition {
+        Partition::Whole
+    }
+
+    async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
+        self.read("dead_nodes", |state| {
+            let alive = |id: &NodeId| state.nodes.iter().any(|node| node.alive && node.id == *id);
+            among.iter().copied().filter(|id| !alive(id)).collect()
         })
     }
 

@@ -47,12 +47,12 @@ fn a_read_with_a_fault_is_only_unavailable() {
 mod conformance {
     use std::sync::Arc;
 
-    use crate::Store;
+    use crate::WholeStore;
     use crate::conformance::Made;
     use crate::memory::MemoryStore;
 
     async fn make() -> Made {
-        Made::from(Arc::new(MemoryStore::new(8)) as Arc<dyn Store>)
+        Made::from(Arc::new(MemoryStore::new(8)) as Arc<dyn WholeStore>)
     }
 
     crate::conformance_tests!(make);

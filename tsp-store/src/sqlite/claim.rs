@@ -49,6 +49,12 @@ pub(super) fn register_node(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Resu
     Ok(NodeId::new(tx.conn.last_insert_rowid()))
 }
 
+pub(super) fn dead_nodes(conn: &Connection, among: Vec<NodeId>) -> Result<Vec<NodeId>> {
+    let mut statement = conn.prepare_cached("-- node_alive\nSELECT id FROM node WHERE dead_at IS NULL")?;
+    let alive: Vec<i64> = all(statement.query([])?, |row| Ok(row.get(0)?))?;
+    Ok(among.into_iter().filter(|node| !alive.contains(&node.get())).collect())
+}
+
 /// All shards at once: an embedded store has one owner.
 pub(super) fn take_shards(tx: &mut Tx<'_>, node: NodeId, now: Timestamp) -> Result<Owner> {
     let last: i64 = tx

@@ -9,7 +9,7 @@ use tsp_core::{NodeId, TaskId, Timestamp};
 use crate::error::{Result, StoreError};
 use crate::run::{Begin, Begun, Finish, Finished};
 
-use super::hot::is_plain;
+use super::hot::{is_plain, open_task};
 use super::row::all;
 use super::tx::Tx;
 
@@ -113,6 +113,11 @@ pub(super) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp
         }
     }
     Ok(released)
+}
+
+/// Read one by one: a message without its row is rare in one process.
+pub(super) fn load(conn: &Connection, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
+    ids.iter().map(|id| Ok(tolerate(open_task(conn, *id), None)?.map(Box::new))).collect()
 }
 
 /// `status` stands twice because SQLite takes a partial index only for its own words.

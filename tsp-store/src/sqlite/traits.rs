@@ -15,7 +15,9 @@ use crate::catalog::{
 use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
 use crate::run::{Begin, Begun, Finish, Finished, RunStore};
-use crate::schedule::{Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, ScheduleStore, Want};
+use crate::schedule::{
+    Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, Ownership, Partition, ScheduleStore, Want,
+};
 use crate::search::{Page, Scope, TaskQuery};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 
@@ -76,6 +78,11 @@ impl TaskStore for SqliteStore {
 
 #[async_trait]
 impl RunStore for SqliteStore {
+    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
+        let ids = ids.to_vec();
+        self.read(Command::Load, move |conn| run::load(conn, &ids)).await
+    }
+
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
         self.write(Command::Begin, batch.len(), move |tx| run::begin(tx, node, batch, now)).await
     }
@@ -98,7 +105,7 @@ impl RunStore for SqliteStore {
 }
 
 #[async_trait]
-impl ScheduleStore for SqliteStore {
+impl Ownership for SqliteStore {
     async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
         let name = name.to_owned();
         self.write(Command::RegisterNode, 1, move |tx| claim::register_node(tx, &name, now)).await
@@ -106,6 +113,18 @@ impl ScheduleStore for SqliteStore {
 
     async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner> {
         self.write(Command::TakeShards, 1, move |tx| claim::take_shards(tx, node, now)).await
+    }
+}
+
+#[async_trait]
+impl ScheduleStore for SqliteStore {
+    fn partition(&self) -> Partition {
+        Partition::Whole
+    }
+
+    async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
+        let among = among.to_vec();
+        self.read(Command::DeadNodes, move |conn| claim::dead_nodes(conn, among)).await
     }
 
     async fn heads(&self) -> Result<Vec<Head>> {

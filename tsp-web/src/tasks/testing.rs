@@ -26,6 +26,7 @@ use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, NewKey, 
 use tsp_store::idempotency::Kept;
 use tsp_store::memory::MemoryStore;
 use tsp_store::run::{Begin, Begun, Finish};
+use tsp_store::schedule::Ownership as _;
 use tsp_store::schedule::Want;
 use tsp_store::tasks::Actor;
 use tsp_store::{Catalog as _, IdSource, RunStore as _, ScheduleStore as _};

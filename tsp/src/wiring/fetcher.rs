@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use tsp_core::Millis;
 use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Janitor};
 use tsp_queue::Inbox;
+use tsp_store::Catalog as _;
 
 use super::parts::Parts;
 use crate::failure::{Failure, Result};
@@ -36,6 +37,8 @@ pub(super) fn start_fetcher(
     let fetcher = Fetcher::new(
         tsp_fetcher::Parts {
             store: parts.store.clone(),
+            book: parts.store.book().clone(),
+            shards: parts.store.shards(),
             publisher: parts.queue.clone(),
             queue: parts.queue_name.clone(),
             inbox: parts.inbox.clone(),
@@ -45,7 +48,10 @@ pub(super) fn start_fetcher(
         },
         options,
     );
-    tracker.spawn(Auditor::new(parts.store.clone(), fetcher.held()).run(parts.clock(), stop.clone()));
+    tracker.spawn(
+        Auditor::new(parts.store.clone(), parts.store.book().clone(), parts.store.shards(), fetcher.held())
+            .run(parts.clock(), stop.clone()),
+    );
     tracker.spawn(Janitor::new(parts.store.clone()).run(parts.clock(), stop.clone()));
 
     let (tell, ended) = oneshot::channel();

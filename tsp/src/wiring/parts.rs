@@ -9,7 +9,7 @@ use tsp_queue::memory::MemoryQueue;
 use tsp_store::id_source::RENEW_AHEAD;
 use tsp_store::schedule::Owner;
 use tsp_store::sqlite::{ServeLock, SqliteStore};
-use tsp_store::{Catalog, IdSource, ScheduleStore, StoreError};
+use tsp_store::{Catalog, IdSource, Ownership, StoreError};
 
 use super::clock::ServerClock;
 use super::entropy::OsEntropy;

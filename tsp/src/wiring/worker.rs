@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tsp_consumer_core::{Pipeline, TaskContext, TaskHandler, Worker, WorkerOptions};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::Verdict;
+use tsp_store::Catalog as _;
 use tsp_worker::http::{ClientSettings, HttpHandler};
 use tsp_worker::{CallbackHandler, DirectTaskService};
 
@@ -45,7 +46,7 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
         .subscribe(&parts.queue_name)
         .ok_or_else(|| Failure::failed(format!("there is no queue `{}`", parts.queue_name)))?;
     let pipeline = Pipeline::new(
-        Arc::new(DirectTaskService::new(parts.store.clone(), parts.owner.node)),
+        Arc::new(DirectTaskService::new(parts.store.clone(), parts.store.book().clone(), parts.owner.node)),
         Arc::new(subscriber),
         parts.inbox.clone(),
         parts.clock(),

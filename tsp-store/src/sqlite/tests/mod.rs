@@ -103,12 +103,12 @@ mod conformance {
     mod file {
         use std::sync::Arc;
 
-        use crate::Store;
+        use crate::WholeStore;
         use crate::conformance::Made;
 
         async fn make() -> Made {
             let dir = tempfile::tempdir().unwrap();
-            let store = super::super::open(dir.path()) as Arc<dyn Store>;
+            let store = super::super::open(dir.path()) as Arc<dyn WholeStore>;
             Made { store, guard: Box::new(dir) }
         }
 
@@ -118,13 +118,13 @@ mod conformance {
     mod memory {
         use std::sync::Arc;
 
-        use crate::Store;
+        use crate::WholeStore;
         use crate::conformance::Made;
         use crate::sqlite::{SqliteOptions, SqliteStore};
 
         async fn make() -> Made {
             let store = SqliteStore::open(&SqliteOptions::memory(), super::super::NOW).unwrap();
-            Made::from(store as Arc<dyn Store>)
+            Made::from(store as Arc<dyn WholeStore>)
         }
 
         crate::conformance_tests!(make);

@@ -5,7 +5,7 @@ use tsp_core::task::{EndResult, Status};
 use tsp_core::{AppId, Millis};
 
 use super::*;
-use crate::Store;
+use crate::WholeStore;
 use crate::memory::MemoryStore;
 use crate::run::{Begin, Begun, Finish};
 use crate::schedule::Want;
@@ -24,7 +24,7 @@ fn number_to_id(n: i64) -> TaskId {
 }
 
 /// The same rows, in every state, of three configs.
-async fn fill(store: &dyn Store) -> (AppId, Vec<ConfigId>) {
+async fn fill(store: &dyn WholeStore) -> (AppId, Vec<ConfigId>) {
     let by = Actor::system();
     let new = NewApp { name: Name::new("shop").unwrap(), description: String::new(), owner: String::new() };
     let Ok(Kept::Fresh(AppSaved::Saved(app))) = store.create_app(new, None, &by, NOW).await else {
@@ -74,7 +74,7 @@ async fn fill(store: &dyn Store) -> (AppId, Vec<ConfigId>) {
 }
 
 /// All pages of a query, one after the other.
-async fn all_ids(store: &dyn Store, mut query: TaskQuery) -> Vec<TaskId> {
+async fn all_ids(store: &dyn WholeStore, mut query: TaskQuery) -> Vec<TaskId> {
     let mut ids = Vec::new();
     for _ in 0..2 * TASKS {
         let page = store.search(query.clone()).await.unwrap();

@@ -1,0 +1,173 @@
+//! What keeps the processes of a cluster apart: nodes with leases, id slots, and the leases of shards.
+//!
+//! Nothing here trusts a process's own idea of time beyond its own doings: a lease ends by the clock of the
+//! database that holds it, and whoever wants to take one over has also watched it stand still for a whole
+//! lease on its own monotonic clock (DESIGN.md section 7).
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
+
+use crate::error::Result;
+use crate::schedule::Owner;
+
+/// What has one owner: the tasks of a group's configs on one shard.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pair {
+    pub group: Name,
+    pub shard: ShardId,
+}
+
+/// The leases of a cluster. Nodes and id slots are in the meta database; a shard's leases are in the
+/// shard's own, beside the rows they fence.
+#[async_trait]
+pub trait LeaseStore: Send + Sync {
+    /// Makes a node, alive for `lease`. Its id is new and never used again.
+    async fn join(&self, node: NewNode, lease: Millis) -> Result<NodeId>;
+
+    /// Renews a node's lease and writes down what it has to say.
+    async fn renew(&self, node: NodeId, lease: Millis, beat: Beat) -> Result<Renewal>;
+
+    /// The node stops: from now on it is dead. Its id slot is free.
+    async fn leave(&self, node: NodeId) -> Result<()>;
+
+    /// Nodes that are not dead, and those that died within the last hour.
+    async fn nodes(&self) -> Result<Vec<NodeRow>>;
+
+    /// Marks a node dead if its renewals still are what was seen and its lease is over. Says whether it is
+    /// dead now.
+    async fn bury(&self, node: NodeId, renewals: i64) -> Result<bool>;
+
+    /// An id slot that no living node holds; `None` when all are taken.
+    async fn take_id_slot(&self, node: NodeId) -> Result<Option<u8>>;
+
+    /// Every pair of these groups with its lease; pairs that never had one are made, free. Shards whose
+    /// database is away are left out, with the reason, so that they hold up no others.
+    async fn pairs(&self, groups: &[Name]) -> Result<Pairs>;
+
+    /// Takes a pair under a new epoch, if its lease is over and still what was seen. `None`: it is not.
+    async fn take(&self, seen: &PairRow, node: NodeId, lease: Millis) -> Result<Option<Owner>>;
+
+    /// Renews all pairs of a node, database by database. Shards of databases that could not be asked are
+    /// in `failed`.
+    async fn renew_pairs(&self, node: NodeId, lease: Millis) -> Result<RenewedPairs>;
+
+    /// Gives a pair up, so that somebody else can take it at once. Nothing if it is not ours any more.
+    async fn give_up(&self, pair: &Pair, owner: Owner) -> Result<()>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewNode {
+    /// For people: the machine's name, or what the operator called it.
+    pub name: String,
+    /// `web`, `fetcher`, `worker`.
+    pub roles: Vec<String>,
+    /// Of the program.
+    pub version: String,
+    /// Where its API listens, if it has one.
+    pub address: Option<String>,
+}
+
+/// What a node says with each renewal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// The last config change it has applied.
+    pub config_seq: i64,
+    /// By how much its machine's clock differs from the meta database's.
+    pub clock_offset: Millis,
+    /// Callbacks running, if it is a worker.
+    pub running: i64,
+    /// Pairs owned, if it is a fetcher.
+    pub pairs: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    Alive {
+        /// The meta database's clock when it renewed.
+        clock: Timestamp,
+        /// The last config change that was made.
+        config_seq: i64,
+    },
+    /// Somebody declared it dead, or its record is gone: it never renews again.
+    Dead,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    pub id: NodeId,
+    pub node: NewNode,
+    pub started_at: Timestamp,
+    /// Rises with each renewal: what a watcher watches.
+    pub renewals: i64,
+    pub lease_until: Timestamp,
+    /// Whether the lease is over by the database's clock.
+    pub over: bool,
+    pub dead_at: Option<Timestamp>,
+    pub beat: Beat,
+}
+
+/// A pair's lease as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairRow {
+    pub pair: Pair,
+    /// `None`: free.
+    pub owner: Option<NodeId>,
+    pub epoch: i64,
+    pub lease_until: Timestamp,
+    /// Whether it is over by the clock of its database.
+    pub over: bool,
+    /// The name of the data source that holds the shard.
+    pub source: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pairs {
+    pub rows: Vec<PairRow>,
+    /// Shards that could not be asked, and why.
+    pub away: Vec<(ShardId, String)>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RenewedPairs {
+    /// Pairs that are the node's, renewed.
+    pub held: Vec<(Pair, Owner)>,
+    /// Shards whose database could not be asked: their pairs may still be ours.
+    pub failed: Vec<ShardId>,
+}
+
+/// The lease of this process, as its roles see it. By the service's clock.
+#[derive(Debug)]
+pub struct NodeLease {
+    until_ms: AtomicI64,
+}
+
+impl NodeLease {
+    /// The lease of an embedded process: its lock file is the lease.
+    pub const fn for_ever() -> Self {
+        Self { until_ms: AtomicI64::new(i64::MAX) }
+    }
+
+    pub const fn until(end: Timestamp) -> Self {
+        Self { until_ms: AtomicI64::new(end.ms()) }
+    }
+
+    /// It was renewed, counted from before the renewal was sent. A late answer never shortens it.
+    pub fn extend(&self, until: Timestamp) {
+        self.until_ms.fetch_max(until.ms(), Ordering::AcqRel);
+    }
+
+    /// It is over, whatever was renewed.
+    pub fn end(&self) {
+        self.until_ms.store(i64::MIN, Ordering::Release);
+    }
+
+    pub fn end_at(&self) -> Timestamp {
+        Timestamp::from_ms(self.until_ms.load(Ordering::Acquire))
+    }
+
+    pub fn holds(&self, now: Timestamp) -> bool {
+        now < self.end_at()
+    }
+}
