@@ -15,6 +15,7 @@ pub mod error;
 pub mod id_source;
 pub mod idempotency;
 pub mod memory;
+pub mod mysql;
 pub mod run;
 pub mod schedule;
 pub mod search;

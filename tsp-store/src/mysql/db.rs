@@ -1,0 +1,308 @@
+//! A database, and a shard on one: texts, reads, transactions.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use metrics::{Counter, Histogram, counter, histogram};
+use parking_lot::RwLock;
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
+use tokio::time::Instant;
+use tsp_core::ShardId;
+use tsp_core::task::EndResult;
+
+use crate::error::{Result, StoreError};
+
+use super::fault::Fault;
+use super::gate::Gate;
+use super::pool::{self, PoolSettings};
+use super::session::Session;
+use super::text::{Sql, Texts};
+use super::tx::Tx;
+
+/// A transaction that met a deadlock or a lock is made so many times more.
+const AGAIN_MAX: u32 = 3;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Db {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: Arc<str>,
+    pool: MySqlPool,
+    gate: Arc<Gate>,
+    texts: Texts,
+    /// How long the calls took, by name.
+    calls: RwLock<HashMap<&'static str, Histogram>>,
+    transactions: Counter,
+    failed: Counter,
+    again: Counter,
+    jitter: AtomicU64,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Db({})", self.inner.name)
+    }
+}
+
+impl Db {
+    /// Connects when it is first asked.
+    pub(super) fn lazy(name: &str, address: MySqlConnectOptions, settings: PoolSettings) -> Self {
+        let gate = Arc::new(Gate::new(name));
+        let inner = Inner {
+            name: name.into(),
+            pool: pool::lazy(address, settings, &gate),
+            gate,
+            texts: Texts::new(None),
+            calls: RwLock::default(),
+            transactions: counter!("tsp_store_transactions_total"),
+            failed: counter!("tsp_store_transactions_failed_total"),
+            again: counter!("tsp_store_transactions_again_total"),
+            jitter: AtomicU64::new(0x9E37_79B9_7F4A_7C15),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The data source's name, or `meta`.
+    pub(super) fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.inner.gate
+    }
+
+    /// Whether both are the same pool.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// The text of a template without a shard.
+    pub(super) fn sql(&self, template: &'static str) -> Sql {
+        self.inner.texts.get(template, 0, 0)
+    }
+
+    /// As [`ShardDb::sql_list`].
+    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> Sql {
+        self.inner.texts.get(template, 0, n)
+    }
+
+    /// As [`ShardDb::sql_rows`].
+    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> Sql {
+        self.inner.texts.get(template, width, n)
+    }
+
+    /// A connection for single statements. Prefer [`Db::read`], which tries another one when it is broken.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the database is away (then at once, if that is known) or all
+    /// connections stay busy.
+    pub(super) async fn conn(&self) -> Result<Session> {
+        self.inner.gate.enter()?;
+        match self.inner.pool.acquire().await {
+            Ok(conn) => Ok(Session::new(conn, self.clone())),
+            Err(sqlx::Error::PoolTimedOut) if self.is_full() => {
+                Err(StoreError::Unavailable(format!("all connections to `{}` are busy", self.name())))
+            }
+            Err(error) => {
+                let why = format!("`{}` cannot be reached: {error}", self.name());
+                self.inner.gate.unreachable(why.clone());
+                Err(StoreError::Unavailable(why))
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let pool = &self.inner.pool;
+        pool.size() >= pool.options().get_max_connections() && !pool.is_closed()
+    }
+
+    /// Reads, or writes with one statement that may come twice. Once more on another connection if the
+    /// first was broken.
+    pub(super) async fn read<'e, T: Send>(
+        &self,
+        name: &'static str,
+        mut work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let mut tx = Tx::new(self.conn().await?);
+        let mut done = work(&mut tx).await;
+        if done.is_err() && tx.conn().fault() == Some(Fault::Broken) {
+            drop(tx);
+            tx = Tx::new(self.conn().await?);
+            done = work(&mut tx).await;
+        }
+        self.called(name, started);
+        done
+    }
+
+    /// Runs `work` in a transaction, at READ COMMITTED. After a deadlock or a lock wait all of it comes
+    /// again; a connection that is found broken at the begin is replaced once.
+    ///
+    /// # Errors
+    /// Those of `work`; [`StoreError::Unknown`] when the answer of the commit was lost.
+    pub(super) async fn transact<'e, T: Send>(
+        &self,
+        name: &'static str,
+        work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
+    ) -> Result<T> {
+        self.transaction(name, None, work).await
+    }
+
+    async fn transaction<'e, T: Send>(
+        &self,
+        name: &'static str,
+        shard: Option<&ShardDb>,
+        mut work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let mut round = 0;
+        let done = loop {
+            let mut tx = Tx::new(self.begin().await?);
+            let mut done = work(&mut tx).await;
+            if done.is_ok()
+                && let Some(shard) = shard
+                && let Err(error) = tx.write_sums(shard, shard.node.load(Ordering::Relaxed)).await
+            {
+                done = Err(error);
+            }
+            if done.is_ok()
+                && let Err(error) = tx.conn().commit().await
+            {
+                done = Err(error);
+            }
+            if done.is_ok() {
+                self.inner.transactions.increment(1);
+                if let Some(shard) = shard {
+                    shard.count_ended(&tx.sums.ended);
+                }
+                break done;
+            }
+            let unknown = matches!(done, Err(StoreError::Unknown(_)));
+            let again = !unknown && tx.conn().fault() == Some(Fault::Again) && round < AGAIN_MAX;
+            tx.conn().rollback().await;
+            drop(tx);
+            self.inner.failed.increment(1);
+            if !again {
+                break done;
+            }
+            round += 1;
+            self.inner.again.increment(1);
+            tokio::time::sleep(self.pause(round)).await;
+        };
+        self.called(name, started);
+        done
+    }
+
+    async fn begin(&self) -> Result<Session> {
+        let mut session = self.conn().await?;
+        match session.begin().await {
+            Ok(()) => Ok(session),
+            Err(_) if session.fault() == Some(Fault::Broken) => {
+                drop(session);
+                let mut session = self.conn().await?;
+                session.begin().await?;
+                Ok(session)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Longer with each round, and never the same for two that met.
+    fn pause(&self, round: u32) -> Duration {
+        let seed = self.inner.jitter.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let mixed = (seed ^ (seed >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40;
+        Duration::from_millis(u64::from(round) * 5 + mixed % (u64::from(round) * 20))
+    }
+
+    fn called(&self, name: &'static str, started: Instant) {
+        let took = started.elapsed();
+        if let Some(histogram) = self.inner.calls.read().get(name) {
+            histogram.record(took);
+            return;
+        }
+        let histogram = histogram!("tsp_store_seconds", "statement" => name);
+        histogram.record(took);
+        self.inner.calls.write().insert(name, histogram);
+    }
+
+    pub(super) async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+}
+
+/// A shard's tables where they are now. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct ShardDb {
+    pub(super) shard: ShardId,
+    pub(super) db: Db,
+    texts: Arc<Texts>,
+    /// This process's node, for the auditor's sums; 0 before it has joined.
+    node: Arc<AtomicI64>,
+    ended: Arc<[Counter; EndResult::ALL.len()]>,
+}
+
+impl fmt::Debug for ShardDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ShardDb({:03} on {})", self.shard.get(), self.db.name())
+    }
+}
+
+impl ShardDb {
+    pub(super) fn new(shard: ShardId, db: Db, node: Arc<AtomicI64>) -> Self {
+        let ended = EndResult::ALL.map(|end| counter!("tsp_tasks_ended_total", "result" => end.as_str()));
+        Self { shard, db, texts: Arc::new(Texts::new(Some(shard))), node, ended: Arc::new(ended) }
+    }
+
+    /// The text for this shard: `{shard}` becomes `007`, `{now}` the database's clock.
+    pub(super) fn sql(&self, template: &'static str) -> Sql {
+        self.texts.get(template, 0, 0)
+    }
+
+    /// As [`ShardDb::sql`], and `{list}` becomes `?, ?, …`, `n` of them: a size of the ladder.
+    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> Sql {
+        self.texts.get(template, 0, n)
+    }
+
+    /// As [`ShardDb::sql`], and `{rows}` becomes `(?, …), …`: `n` rows, a size of the ladder, each `width`
+    /// wide.
+    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> Sql {
+        self.texts.get(template, width, n)
+    }
+
+    /// As [`Db::conn`].
+    pub(super) async fn conn(&self) -> Result<Session> {
+        self.db.conn().await
+    }
+
+    /// As [`Db::read`].
+    pub(super) async fn read<'e, T: Send>(
+        &self,
+        name: &'static str,
+        work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
+    ) -> Result<T> {
+        self.db.read(name, work).await
+    }
+
+    /// As [`Db::transact`], and the transaction's last statement adds its sums to the shard's.
+    pub(super) async fn transact<'e, T: Send>(
+        &self,
+        name: &'static str,
+        work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
+    ) -> Result<T> {
+        self.db.transaction(name, Some(self), work).await
+    }
+
+    /// Here and not at the worker, because a task also ends by a cancel, a completion or its expiry.
+    fn count_ended(&self, by_result: &[i64; EndResult::ALL.len()]) {
+        for (counter, count) in self.ended.iter().zip(by_result) {
+            counter.increment(u64::try_from(*count).unwrap_or(0));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What MySQL's errors mean to a caller.
+
+use sqlx::mysql::MySqlDatabaseError;
+
+use crate::error::StoreError;
+
+/// What a failed statement says about its transaction and its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Deadlock or lock wait: the whole transaction again.
+    Again,
+    /// The connection is of no use any more.
+    Broken,
+    /// The statement failed; the connection is good.
+    Statement,
+}
+
+/// The server's number of an error, if it is the server's.
+fn number(error: &sqlx::Error) -> Option<u16> {
+    let database = error.as_database_error()?;
+    database.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}
+
+pub(super) fn fault(error: &sqlx::Error) -> Fault {
+    match error {
+        sqlx::Error::Database(_) => match number(error) {
+            // ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT
+            Some(1213 | 1205) => Fault::Again,
+            // Shutdown, gone away, lost, killed, idle for too long.
+            Some(1053 | 1927 | 2006 | 2013 | 4031) => Fault::Broken,
+            _ => Fault::Statement,
+        },
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => Fault::Broken,
+        _ => Fault::Statement,
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let text = error.to_string();
+        match &error {
+            sqlx::Error::Database(_) => match number(&error) {
+                Some(number) if passing(number) => Self::Unavailable(text),
+                _ => Self::Internal(text),
+            },
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed => Self::Unavailable(text),
+            _ => Self::Internal(text),
+        }
+    }
+}
+
+/// Errors that may be gone when the call comes again.
+const fn passing(number: u16) -> bool {
+    matches!(
+        number,
+        // Deadlock, lock wait.
+        1213 | 1205
+        // Too many connections, of all or of one user; limits of the account.
+        | 1040 | 1203 | 1226
+        // No access just now: grants and databases are put right by people.
+        | 1044 | 1045 | 1049 | 1698
+        // Shutdown, killed, interrupted, gone away, lost, idle for too long.
+        | 1053 | 1317 | 1927 | 2006 | 2013 | 4031
+        // Read-only: a failover.
+        | 1290 | 1836 | 1792
+        // Statement timeouts of MariaDB and MySQL.
+        | 1969 | 3024
+        // Disk full, table full, out of memory, statements used up.
+        | 1021 | 1114 | 1037 | 1038 | 1041 | 1461
+        // A table is not there: its shard was moved.
+        | 1146
+    )
+}
+
+/// The row is there already under one of the unique keys.
+pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
+    matches!(number(error), Some(1062 | 1586))
+}
+
+/// A compare-and-set touches one row, or none because somebody else was first.
+pub(super) fn one_or_none(changed: u64, statement: &str) -> Result<bool, StoreError> {
+    match changed {
+        0 => Ok(false),
+        1 => Ok(true),
+        more => Err(touched(statement, more, 1)),
+    }
+}
+
+/// A write that must touch exactly one row.
+pub(super) fn exactly_one(changed: u64, statement: &str) -> Result<(), StoreError> {
+    exactly(1, changed, statement)
+}
+
+/// A write that must touch exactly `wanted` rows.
+pub(super) fn exactly(wanted: usize, changed: u64, statement: &str) -> Result<(), StoreError> {
+    if u64::try_from(wanted) == Ok(changed) { Ok(()) } else { Err(touched(statement, changed, wanted)) }
+}
+
+fn touched(statement: &str, rows: u64, wanted: usize) -> StoreError {
+    StoreError::Internal(format!("`{statement}` touched {rows} rows, not {wanted}"))
+}

@@ -1,0 +1,111 @@
+//! Whether a database can be reached, so that calls for one that is away end at once and not each after its
+//! own wait.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use metrics::{Counter, counter};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::error::{Result, StoreError};
+
+/// While a database is away one call in each of these is let through to see whether it is back.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Gate {
+    closed: AtomicBool,
+    state: Mutex<State>,
+    failures: Counter,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_probe: Option<Instant>,
+    why: String,
+    /// When a connection was last found broken: those that idled since may be, too.
+    broke: Option<Instant>,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    pub(super) fn new(name: &str) -> Self {
+        let failures = counter!("tsp_db_unreachable_total", "source" => name.to_owned());
+        Self { closed: AtomicBool::new(false), state: Mutex::default(), failures: failures }
+    }
+
+    /// # Errors
+    /// [`StoreError::Unavailable`] while the database is away, except for the call that looks again.
+    pub(super) fn enter(&self) -> Result<()> {
+        if !self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        if state.next_probe.is_some_and(|at| now < at) {
+            return Err(StoreError::Unavailable(state.why.clone()));
+        }
+        state.next_probe = Some(now + PROBE_EVERY);
+        Ok(())
+    }
+
+    /// The database answered.
+    pub(super) fn answered(&self) {
+        if self.closed.load(Ordering::Acquire) {
+            self.closed.store(false, Ordering::Release);
+        }
+    }
+
+    /// It could not be reached, or did not answer in time.
+    pub(super) fn unreachable(&self, why: String) {
+        self.failures.increment(1);
+        let mut state = self.state.lock();
+        state.next_probe = Some(Instant::now() + PROBE_EVERY);
+        state.why = why;
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn found_broken(&self) {
+        self.state.lock().broke = Some(Instant::now());
+    }
+
+    /// Whether a connection that was idle for so long has seen one of its kind break.
+    pub(super) fn suspect(&self, idle_for: Duration) -> bool {
+        self.state.lock().broke.is_some_and(|at| at.elapsed() <= idle_for)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_call_in_a_second_looks_whether_it_is_back() {
+        let gate = Gate::new("test");
+        gate.enter().unwrap();
+        gate.unreachable("refused".to_owned());
+        assert!(gate.enter().unwrap_err().to_string().contains("refused"));
+        tokio::time::advance(PROBE_EVERY).await;
+        gate.enter().unwrap();
+        assert!(gate.enter().is_err(), "one at a time");
+        gate.answered();
+        gate.enter().unwrap();
+        gate.enter().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_idled_since_a_break_is_suspect() {
+        let gate = Gate::new("test");
+        assert!(!gate.suspect(Duration::from_secs(9)));
+        gate.found_broken();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(gate.suspect(Duration::from_secs(3)));
+        assert!(!gate.suspect(Duration::from_secs(1)), "it was used since");
+    }
+}

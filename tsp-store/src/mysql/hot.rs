@@ -1,0 +1,267 @@
+//! The writes of the hot path, all within a transaction of one shard.
+//!
+//! What a row becomes is decided by `tsp_core::transition`; here it is only saved. One row is fenced by the
+//! version that the decision was made on; a batch by the locks that [`lock_tasks`] took in this transaction.
+
+use tsp_core::outcome::Reason;
+use tsp_core::task::{AttemptRecord, EndResult, LastOutcome, Task};
+use tsp_core::transition::Change;
+use tsp_core::{NodeId, TaskId};
+
+use crate::error::{Result, StoreError};
+
+use super::bind::{
+    ATTEMPT_WIDTH, HISTORY_WIDTH, TASK_WIDTH, Values, attempt_columns, history_columns, task_columns, weight,
+};
+use super::db::Tx;
+use super::fault::{exactly, exactly_one, is_duplicate, one_or_none};
+use super::row::{all_good, ended_columns, open_columns, read_task};
+use super::text::{LADDER, ladder, padded};
+
+const TASK_INSERT: &str =
+    concat!("-- task_insert\nINSERT INTO task_{shard} (", task_columns!(), ") VALUES {rows}");
+
+pub(super) const TASK_UPDATE: &str = "-- task_update
+UPDATE task_{shard} SET status = ?, version = ?, due_at = ?, execute_at = ?, first_due_at = ?, attempt = ?,
+    charged = ?, losses = ?, epoch = ?, node = ?, cancel_requested = ?, started_at = ?, begun_due_at = ?,
+    expire_after = ?, token = ?, last_attempt = ?, last_kind = ?, last_reason = ?, last_status = ?,
+    last_at = ?, extra = ?, payload = ?
+WHERE id = ? AND version = ?";
+
+pub(super) const TASK_DELETE: &str =
+    "-- task_delete\nDELETE FROM task_{shard} WHERE id = ? AND version = ?";
+pub(super) const TASKS_DELETE: &str = "-- tasks_delete\nDELETE FROM task_{shard} WHERE id IN ({list})";
+
+const HISTORY_INSERT: &str =
+    concat!("-- history_insert\nINSERT INTO history_{shard} (", history_columns!(), ") VALUES {rows}");
+const ATTEMPT_INSERT: &str =
+    concat!("-- attempt_insert\nINSERT INTO attempt_{shard} (", attempt_columns!(), ") VALUES {rows}");
+
+pub(super) const TASK_OPEN: &str =
+    concat!("-- task_open\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id = ?");
+pub(super) const TASKS_LOCK: &str = concat!(
+    "-- tasks_lock\nSELECT ",
+    open_columns!(),
+    " FROM task_{shard} WHERE id IN ({list}) ORDER BY id FOR UPDATE"
+);
+const TASK_LOCK: &str =
+    concat!("-- task_lock\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id = ? FOR UPDATE");
+
+/// A statement takes this many rows, and about this many bytes.
+pub(super) const ROWS_MAX: usize = LADDER[LADDER.len() - 1];
+const BYTES_MAX: usize = 4 << 20;
+
+/// The open row of `id`, as it was last committed or as this transaction left it.
+pub(super) async fn open_task(tx: &mut Tx<'_>, id: TaskId) -> Result<Option<Task>> {
+    let mut values = Values::default();
+    values.put(id.get());
+    let sql = tx.shard().sql(TASK_OPEN);
+    tx.fetch_one(sql, values).await?.as_ref().map(read_task).transpose()
+}
+
+/// The same, and nobody else changes it before this transaction ends.
+pub(super) async fn lock_task(tx: &mut Tx<'_>, id: TaskId) -> Result<Option<Task>> {
+    let mut values = Values::default();
+    values.put(id.get());
+    let sql = tx.shard().sql(TASK_LOCK);
+    tx.fetch_one(sql, values).await?.as_ref().map(read_task).transpose()
+}
+
+/// Locks open rows in rising order of their ids, whatever the order they are named in. Those that are not
+/// open are left out, and bad ones are reported.
+pub(super) async fn lock_tasks(tx: &mut Tx<'_>, ids: &[TaskId]) -> Result<Vec<Task>> {
+    let mut ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut tasks = Vec::with_capacity(ids.len());
+    for chunk in ids.chunks(ROWS_MAX) {
+        let (n, ids) = padded(chunk);
+        let sql = tx.shard().sql_list(TASKS_LOCK, n);
+        let rows = tx.fetch_all(sql, Values::of_ids(ids)).await?;
+        tasks.extend(all_good(&rows, read_task)?);
+    }
+    Ok(tasks)
+}
+
+/// Inserts tasks in their order and says of each whether it was: not when an open task has its id, or holds
+/// its key in its slot. Only the step of the ladder that has such a one is tried again in smaller ones.
+pub(super) async fn insert_tasks(tx: &mut Tx<'_>, tasks: &[&Task]) -> Result<Vec<bool>> {
+    let mut inserted = Vec::with_capacity(tasks.len());
+    let mut steps: Vec<&[&Task]> = steps(tasks, |task| weight(task)).collect();
+    steps.reverse();
+    while let Some(step) = steps.pop() {
+        if insert_step(tx, step).await? {
+            inserted.extend(std::iter::repeat_n(true, step.len()));
+            continue;
+        }
+        let smaller = LADDER.into_iter().rev().find(|smaller| *smaller < step.len());
+        match smaller {
+            Some(smaller) => steps.extend(step.chunks(smaller).rev()),
+            None => inserted.push(false),
+        }
+    }
+    Ok(inserted)
+}
+
+/// Whether it was inserted: not when an open task has its id, or holds its key in its slot.
+pub(super) async fn insert_task(tx: &mut Tx<'_>, task: &Task) -> Result<bool> {
+    insert_step(tx, &[task]).await
+}
+
+/// InnoDB takes back a statement that fails, and leaves the transaction as it was.
+async fn insert_step(tx: &mut Tx<'_>, tasks: &[&Task]) -> Result<bool> {
+    let mut values = Values::default();
+    for task in tasks {
+        values.task(task);
+    }
+    let sql = tx.shard().sql_rows(TASK_INSERT, TASK_WIDTH, tasks.len());
+    match tx.try_execute(sql, values).await? {
+        Err(error) if is_duplicate(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+        Ok(changed) => {
+            exactly(tasks.len(), changed, "task_insert")?;
+            tx.sums.accepted += count(tasks.len());
+            Ok(true)
+        }
+    }
+}
+
+/// Saves a change of an open row that was decided on `version`. `None`: it has another version now.
+pub(super) async fn save(tx: &mut Tx<'_>, version: i64, change: Change) -> Result<Option<Box<Task>>> {
+    if change.task.is_open() {
+        if !update(tx, version, &change.task).await? {
+            return Ok(None);
+        }
+        insert_attempts(tx, change.closed.as_slice()).await?;
+        return Ok(Some(Box::new(change.task)));
+    }
+    let mut values = Values::default();
+    values.put(change.task.id.get()).put(version);
+    let sql = tx.shard().sql(TASK_DELETE);
+    let deleted = tx.execute(sql, values).await?;
+    if !one_or_none(deleted, "task_delete")? {
+        return Ok(None);
+    }
+    Ok(end(tx, vec![change]).await?.pop())
+}
+
+/// Saves ends of rows that this transaction has locked, in their order.
+pub(super) async fn save_ended(tx: &mut Tx<'_>, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
+    let mut ids: Vec<i64> = changes.iter().map(|change| change.task.id.get()).collect();
+    ids.sort_unstable();
+    for chunk in ids.chunks(ROWS_MAX) {
+        let (n, ids) = padded(chunk);
+        let sql = tx.shard().sql_list(TASKS_DELETE, n);
+        let deleted = tx.execute(sql, Values::of_ids(ids)).await?;
+        exactly(chunk.len(), deleted, "tasks_delete")?;
+    }
+    end(tx, changes).await
+}
+
+/// Writes rows of history, and attempts with them, for tasks that are no longer among the open ones.
+async fn end(tx: &mut Tx<'_>, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
+    let mut attempts = Vec::new();
+    let mut ended = Vec::with_capacity(changes.len());
+    for Change { mut task, closed, .. } in changes {
+        let node = closed.as_ref().and_then(|closed| closed.node);
+        if let Some(mut closed) = closed {
+            if !ended_at_first_try(&task) {
+                attempts.push(closed);
+            } else if let Some(excerpt) = closed.excerpt.take() {
+                // It has no attempt row of its own; see `attempts`.
+                task.extra_mut().excerpt = Some(excerpt);
+            }
+        }
+        ended.push((Box::new(task), node));
+    }
+    for step in steps(&ended, |(task, _)| weight(task)) {
+        let mut values = Values::default();
+        for (task, node) in step {
+            values.history(task, *node)?;
+        }
+        let sql = tx.shard().sql_rows(HISTORY_INSERT, HISTORY_WIDTH, step.len());
+        let inserted = tx.execute(sql, values).await?;
+        exactly(step.len(), inserted, "history_insert")?;
+    }
+    insert_attempts(tx, &attempts).await?;
+    for (task, _) in &ended {
+        tx.sums.end(task.result);
+    }
+    Ok(ended.into_iter().map(|(task, _)| task).collect())
+}
+
+pub(super) async fn insert_attempts(tx: &mut Tx<'_>, records: &[AttemptRecord]) -> Result<()> {
+    let weight = |record: &AttemptRecord| 256 + record.excerpt.as_ref().map_or(0, |text| text.len());
+    for step in steps(records, weight) {
+        let mut values = Values::default();
+        for record in step {
+            values.attempt(record);
+        }
+        let sql = tx.shard().sql_rows(ATTEMPT_INSERT, ATTEMPT_WIDTH, step.len());
+        let inserted = tx.execute(sql, values).await?;
+        exactly(step.len(), inserted, "attempt_insert")?;
+    }
+    Ok(())
+}
+
+async fn update(tx: &mut Tx<'_>, version: i64, task: &Task) -> Result<bool> {
+    let mut values = Values::default();
+    values.update(task);
+    values.put(task.id.get()).put(version);
+    let sql = tx.shard().sql(TASK_UPDATE);
+    let changed = tx.execute(sql, values).await?;
+    one_or_none(changed, "task_update")
+}
+
+/// Saves open rows that this transaction has locked at these versions. Returns how many: all of them.
+pub(super) async fn update_rows(tx: &mut Tx<'_>, rows: &[(i64, &Task)]) -> Result<usize> {
+    for (version, task) in rows {
+        let updated = update(tx, *version, task).await?;
+        exactly_one(u64::from(updated), "task_update")?;
+    }
+    Ok(rows.len())
+}
+
+/// One successful first attempt is in `history` itself and has no row of its own.
+pub(super) fn ended_at_first_try(task: &Task) -> bool {
+    task.attempt == 1 && task.result == Some(EndResult::Succeeded)
+}
+
+/// The attempt that [`ended_at_first_try`] left out, as it would have been written.
+pub(super) fn only_attempt(task: &Task, node: Option<NodeId>) -> Option<AttemptRecord> {
+    let last: &LastOutcome = task.last_outcome.as_ref().filter(|_| ended_at_first_try(task))?;
+    let reason: Reason = last.reason.clone();
+    Some(AttemptRecord {
+        task: task.id,
+        attempt: task.attempt,
+        started_at: task.started_at.unwrap_or(last.at),
+        ended_at: last.at,
+        due_at: task.begun_due_at.unwrap_or(task.due_at),
+        node,
+        kind: last.kind,
+        reason,
+        http_status: last.http_status,
+        excerpt: task.extra.as_ref().and_then(|extra| extra.excerpt.clone()),
+    })
+}
+
+/// `rows` cut into steps of the ladder, each of about [`BYTES_MAX`] at most.
+fn steps<'r, T>(rows: &'r [T], weight: impl Fn(&T) -> usize + 'r) -> impl Iterator<Item = &'r [T]> {
+    let mut left = rows;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = left.iter().take(ROWS_MAX).take_while(|row| {
+            bytes += weight(row);
+            bytes <= BYTES_MAX
+        });
+        // A row that is too big alone is sent alone.
+        let step = ladder(fitting.count().max(1).min(left.len())).next()?;
+        let (step, rest) = left.split_at(step);
+        left = rest;
+        Some(step)
+    })
+}
+
+fn count(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}

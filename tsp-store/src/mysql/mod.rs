@@ -1,0 +1,33 @@
+//! The store of a cluster, on MySQL or MariaDB: apps, configs and nodes in the meta database, tasks in shard
+//! tables on any number of data sources.
+//!
+//! * `options`, `core`, `db`, `session`, `tx`, `pool`, `gate`, `text`, `fault`: connections and statements.
+
+mod core;
+mod db;
+mod fault;
+mod gate;
+mod options;
+mod pool;
+mod session;
+mod text;
+mod tx;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use options::{MySqlOptions, SourceOptions};
+
+use self::core::Core;
+
+/// A store on MySQL or MariaDB. Cheap to clone.
+#[derive(Clone)]
+pub struct MySqlStore {
+    core: Arc<Core>,
+}
+
+impl fmt::Debug for MySqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MySqlStore").field("core", &self.core).finish_non_exhaustive()
+    }
+}

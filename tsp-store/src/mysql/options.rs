@@ -1,0 +1,80 @@
+//! How a store on MySQL or MariaDB is opened.
+
+use std::ops::RangeInclusive;
+
+use tsp_core::Millis;
+
+/// The databases of a cluster. Every process of it is given the same.
+#[derive(Clone)]
+pub struct MySqlOptions {
+    /// `mysql://user:password@host:port/database`: apps, configs, keys, nodes.
+    pub meta: String,
+    /// Where tasks are. Names are for people and for the shard map, and never change.
+    pub sources: Vec<SourceOptions>,
+    /// Logical shards, 1..=512; fixed when the store is made.
+    pub shards: u16,
+    /// Seals secrets at rest; the same for every process, fixed when the store is made.
+    pub secret_key: [u8; 32],
+    /// The most connections of this process to each database.
+    pub connections: u32,
+    /// How many processes are expected to serve this cluster: for the statement budget of a server.
+    pub processes: u32,
+    /// How far this machine's clock may be from a database's before it is said.
+    pub max_skew: Millis,
+    /// How long a call waits for a connection.
+    pub acquire_timeout: Millis,
+}
+
+/// A database with the shards that are placed on it at first; later the shard map in meta decides.
+#[derive(Clone)]
+pub struct SourceOptions {
+    pub name: String,
+    pub url: String,
+    pub shards: RangeInclusive<u16>,
+}
+
+impl MySqlOptions {
+    /// The defaults of `config/default.toml`, with all shards on one data source.
+    pub fn new(
+        meta: impl Into<String>,
+        source: impl Into<String>,
+        shards: u16,
+        secret_key: [u8; 32],
+    ) -> Self {
+        let all = SourceOptions {
+            name: "main".to_owned(),
+            url: source.into(),
+            shards: 0..=shards.saturating_sub(1),
+        };
+        Self {
+            meta: meta.into(),
+            sources: vec![all],
+            shards,
+            secret_key,
+            connections: 16,
+            processes: 4,
+            max_skew: Millis::from_ms(500),
+            acquire_timeout: Millis::from_secs(5),
+        }
+    }
+}
+
+/// Without addresses, which hold passwords, and without the key.
+impl std::fmt::Debug for MySqlOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MySqlOptions")
+            .field("sources", &self.sources)
+            .field("shards", &self.shards)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for SourceOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceOptions")
+            .field("name", &self.name)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}

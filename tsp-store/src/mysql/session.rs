@@ -1,0 +1,206 @@
+//! A connection in use, and the one place that statements go through.
+
+use std::time::Duration;
+
+use sqlx::mysql::{MySql, MySqlArguments, MySqlConnection, MySqlRow};
+use sqlx::pool::PoolConnection;
+use sqlx::query::Query;
+use sqlx::{Encode, Type};
+use tokio::time::{Instant, error::Elapsed, timeout};
+
+use crate::error::{Result, StoreError};
+
+use super::db::Db;
+use super::fault::{Fault, fault};
+use super::text::Sql;
+
+/// How long a statement may take here: more than the server's own limit, so it ends only what the server
+/// does not answer at all.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// A statement that took longer is said.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// A connection from the pool. Dropped in the middle of a statement or a transaction, it is closed, so that
+/// the server rolls back and nobody else waits for its answer.
+#[derive(Debug)]
+pub(super) struct Session {
+    conn: Option<PoolConnection<MySql>>,
+    db: Db,
+    /// A statement was sent and not answered.
+    waiting: bool,
+    /// A transaction is open.
+    open: bool,
+    fault: Option<Fault>,
+}
+
+impl Session {
+    pub(super) fn new(conn: PoolConnection<MySql>, db: Db) -> Self {
+        Self { conn: Some(conn), db, waiting: false, open: false, fault: None }
+    }
+
+    /// What the last failed statement said.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// The driver's connection, for statements that are not [`query`]'s: they are neither measured nor
+    /// repeated after a deadlock.
+    pub(super) fn raw(&mut self) -> Result<&mut MySqlConnection> {
+        match &mut self.conn {
+            Some(conn) => Ok(conn),
+            None => Err(StoreError::Internal("a closed session is used".to_owned())),
+        }
+    }
+
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        self.open = true;
+        self.raw_statement("-- begin\nBEGIN").await
+    }
+
+    /// # Errors
+    /// [`StoreError::Unknown`] when the answer was lost: what was done may stand.
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        let done = self.raw_statement("-- commit\nCOMMIT").await;
+        match done {
+            Ok(()) => {
+                self.open = false;
+                Ok(())
+            }
+            Err(error) if self.fault == Some(Fault::Broken) => Err(StoreError::Unknown(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A failed rollback closes the connection, which rolls back as well.
+    pub(super) async fn rollback(&mut self) {
+        if self.fault != Some(Fault::Broken) && self.raw_statement("-- rollback\nROLLBACK").await.is_ok() {
+            self.open = false;
+        }
+    }
+
+    async fn raw_statement(&mut self, text: &'static str) -> Result<()> {
+        self.start();
+        let done = timeout(PATIENCE, sqlx::raw_sql(text).execute(self.raw()?)).await;
+        self.end(text, done).map(|_| ())
+    }
+
+    fn start(&mut self) {
+        self.waiting = true;
+    }
+
+    fn end<T>(&mut self, name: &str, done: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T> {
+        let Ok(answered) = done else {
+            self.fault = Some(Fault::Broken);
+            let why = format!("`{}` did not answer within {} s", self.db.name(), PATIENCE.as_secs());
+            self.db.gate().unreachable(why.clone());
+            return Err(StoreError::Unavailable(format!("{why}: {name}")));
+        };
+        self.waiting = false;
+        match answered {
+            Ok(value) => {
+                self.db.gate().answered();
+                Ok(value)
+            }
+            Err(error) => {
+                let fault = fault(&error);
+                self.fault = Some(fault);
+                if fault == Fault::Broken {
+                    self.db.gate().found_broken();
+                }
+                Err(match StoreError::from(error) {
+                    StoreError::Unavailable(why) => {
+                        StoreError::Unavailable(format!("`{}`: {why}", self.db.name()))
+                    }
+                    StoreError::Internal(why) => StoreError::Internal(format!("{name}: {why}")),
+                    other => other,
+                })
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take()
+            && (self.waiting || self.open || self.fault == Some(Fault::Broken))
+        {
+            drop(conn.detach());
+        }
+    }
+}
+
+/// A statement being put together: what [`sqlx::query()`] is, measured, and with errors of the store.
+pub(super) struct Statement {
+    query: Query<'static, MySql, MySqlArguments>,
+    sql: Sql,
+}
+
+pub(super) fn query(sql: &Sql) -> Statement {
+    Statement { query: sqlx::query(sql.clone()), sql: sql.clone() }
+}
+
+impl Statement {
+    pub(super) fn bind<'t, T: Encode<'t, MySql> + Type<MySql>>(self, value: T) -> Self {
+        Self { query: self.query.bind(value), ..self }
+    }
+
+    /// How many rows it matched.
+    pub(super) async fn execute(self, on: &mut Session) -> Result<u64> {
+        Ok(self.run(on).await?.rows_affected())
+    }
+
+    /// The id that the table gave to the inserted row.
+    pub(super) async fn insert(self, on: &mut Session) -> Result<i64> {
+        let name = self.sql.name();
+        let done = self.run(on).await?;
+        super::fault::exactly_one(done.rows_affected(), name)?;
+        i64::try_from(done.last_insert_id())
+            .map_err(|_| StoreError::Internal(format!("`{name}` made an id that is too large")))
+    }
+
+    async fn run(self, on: &mut Session) -> Result<sqlx::mysql::MySqlQueryResult> {
+        let started = Instant::now();
+        on.start();
+        let done = timeout(PATIENCE, self.query.execute(on.raw()?)).await;
+        measure(&self.sql, on, started);
+        on.end(self.sql.name(), done)
+    }
+
+    pub(super) async fn fetch_all(self, on: &mut Session) -> Result<Vec<MySqlRow>> {
+        let started = Instant::now();
+        on.start();
+        let done = timeout(PATIENCE, self.query.fetch_all(on.raw()?)).await;
+        measure(&self.sql, on, started);
+        on.end(self.sql.name(), done)
+    }
+
+    pub(super) async fn fetch_optional(self, on: &mut Session) -> Result<Option<MySqlRow>> {
+        let started = Instant::now();
+        on.start();
+        let done = timeout(PATIENCE, self.query.fetch_optional(on.raw()?)).await;
+        measure(&self.sql, on, started);
+        on.end(self.sql.name(), done)
+    }
+
+    pub(super) async fn fetch_one(self, on: &mut Session) -> Result<MySqlRow> {
+        let started = Instant::now();
+        on.start();
+        let done = timeout(PATIENCE, self.query.fetch_one(on.raw()?)).await;
+        measure(&self.sql, on, started);
+        on.end(self.sql.name(), done)
+    }
+}
+
+fn measure(sql: &Sql, on: &Session, started: Instant) {
+    let took = started.elapsed();
+    sql.seconds().record(took);
+    if took >= SLOW {
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(statement = sql.name(), database = on.db.name(), ms, "a slow statement");
+    }
+}

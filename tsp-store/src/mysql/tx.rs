@@ -1,0 +1,71 @@
+//! A transaction, and what it adds to the auditor's sums.
+
+use std::marker::PhantomData;
+
+use tsp_core::task::EndResult;
+
+use crate::error::Result;
+
+use super::db::ShardDb;
+use super::session::{Session, query};
+
+/// What a transaction adds to the auditor's sums.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) accepted: i64,
+    /// By result, in the order of [`EndResult::ALL`].
+    pub(super) ended: [i64; EndResult::ALL.len()],
+    pub(super) dropped: i64,
+}
+
+impl Sums {
+    /// A task without a result is not ended, and makes the auditor speak up.
+    pub(super) fn end(&mut self, result: Option<EndResult>) {
+        if let Some(at) = EndResult::ALL.iter().position(|known| Some(*known) == result) {
+            self.ended[at] += 1;
+        }
+    }
+}
+
+/// An open transaction. `'e` is the life of what the work borrows.
+#[derive(Debug)]
+pub(super) struct Tx<'e> {
+    session: Session,
+    /// Of the shard's rows; nothing on the meta database.
+    pub(super) sums: Sums,
+    work: PhantomData<&'e ()>,
+}
+
+const BALANCE_ADD: &str = "-- balance_add
+INSERT INTO balance_{shard} (node, accepted, ended, dropped) VALUES (?, ?, ?, ?)
+ON DUPLICATE KEY UPDATE accepted = accepted + ?, ended = ended + ?, dropped = dropped + ?";
+
+impl Tx<'_> {
+    pub(super) fn new(session: Session) -> Self {
+        Self { session, sums: Sums::default(), work: PhantomData }
+    }
+
+    pub(super) fn conn(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The last write of the transaction: the sums change with the rows they count.
+    pub(super) async fn write_sums(&mut self, shard: &ShardDb, node: i64) -> Result<()> {
+        if self.sums == Sums::default() {
+            return Ok(());
+        }
+        let Sums { accepted, ended, dropped } = self.sums;
+        let ended: i64 = ended.iter().sum();
+        query(&shard.sql(BALANCE_ADD))
+            .bind(node)
+            .bind(accepted)
+            .bind(ended)
+            .bind(dropped)
+            .bind(accepted)
+            .bind(ended)
+            .bind(dropped)
+            .execute(&mut self.session)
+            .await
+            .map(|_| ())
+    }
+}
