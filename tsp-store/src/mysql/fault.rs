@@ -11,6 +11,8 @@ pub(super) enum Fault {
     Again,
     /// The connection is of no use any more.
     Broken,
+    /// The row is there already under one of the unique keys.
+    Duplicate,
     /// The statement failed; the connection is good.
     Statement,
 }
@@ -28,6 +30,7 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
             Some(1213 | 1205) => Fault::Again,
             // Shutdown, gone away, lost, killed, idle for too long.
             Some(1053 | 1927 | 2006 | 2013 | 4031) => Fault::Broken,
+            Some(1062 | 1586) => Fault::Duplicate,
             _ => Fault::Statement,
         },
         sqlx::Error::Io(_)

@@ -144,6 +144,11 @@ pub(super) fn query(sql: &Sql) -> Statement {
     Statement { query: sqlx::query(sql.clone()), sql: sql.clone() }
 }
 
+/// The same, with what is bound put together before.
+pub(super) fn query_with(sql: &Sql, arguments: MySqlArguments) -> Statement {
+    Statement { query: sqlx::query_with(sql.clone(), arguments), sql: sql.clone() }
+}
+
 impl Statement {
     pub(super) fn bind<'t, T: Encode<'t, MySql> + Type<MySql>>(self, value: T) -> Self {
         Self { query: self.query.bind(value), ..self }
@@ -152,6 +157,16 @@ impl Statement {
     /// How many rows it matched.
     pub(super) async fn execute(self, on: &mut Session) -> Result<u64> {
         Ok(self.run(on).await?.rows_affected())
+    }
+
+    /// The same; `None` when a row is there already under one of the unique keys. The statement is taken
+    /// back then, and the transaction goes on.
+    pub(super) async fn execute_unless_duplicate(self, on: &mut Session) -> Result<Option<u64>> {
+        match self.run(on).await {
+            Ok(done) => Ok(Some(done.rows_affected())),
+            Err(_) if on.fault == Some(Fault::Duplicate) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The id that the table gave to the inserted row.
