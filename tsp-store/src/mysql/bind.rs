@@ -9,6 +9,9 @@ use tsp_core::{Millis, NodeId, TaskId, TaskKey, Timestamp};
 use crate::codec::extra_to_json;
 use crate::error::{Result, StoreError};
 
+use super::session::{Statement, query_with};
+use super::text::Sql;
+
 /// The columns that [`Values::task`] fills.
 macro_rules! task_columns {
     () => {
@@ -64,7 +67,7 @@ impl Values {
         values
     }
 
-    /// An error comes out at the end, in [`Values::arguments`].
+    /// An error comes out at the end, in [`Values::ask`].
     pub(super) fn put<'v>(&mut self, value: impl Encode<'v, MySql> + Type<MySql>) -> &mut Self {
         if let Err(error) = self.arguments.add(value) {
             self.failed.get_or_insert_with(|| error.to_string());
@@ -72,9 +75,9 @@ impl Values {
         self
     }
 
-    pub(super) fn arguments(self) -> Result<MySqlArguments> {
+    pub(super) fn ask(self, sql: &Sql) -> Result<Statement> {
         match self.failed {
-            None => Ok(self.arguments),
+            None => Ok(query_with(sql, self.arguments)),
             Some(why) => Err(StoreError::Internal(format!("a value cannot be sent: {why}"))),
         }
     }

@@ -6,17 +6,19 @@
 use tsp_core::outcome::Reason;
 use tsp_core::task::{AttemptRecord, EndResult, LastOutcome, Task};
 use tsp_core::transition::Change;
-use tsp_core::{NodeId, TaskId};
+use tsp_core::{Millis, NodeId, TaskId, Timestamp};
 
-use crate::error::{Result, StoreError};
+use crate::error::Result;
 
 use super::bind::{
     ATTEMPT_WIDTH, HISTORY_WIDTH, TASK_WIDTH, Values, attempt_columns, history_columns, task_columns, weight,
 };
-use super::db::Tx;
-use super::fault::{exactly, exactly_one, is_duplicate, one_or_none};
+use super::db::ShardDb;
+use super::fault::{exactly, exactly_one, one_or_none};
 use super::row::{all_good, ended_columns, open_columns, read_task};
-use super::text::{LADDER, ladder, padded};
+use super::session::query;
+use super::text::{LADDER, Sql, ladder, padded};
+use super::tx::Tx;
 
 const TASK_INSERT: &str =
     concat!("-- task_insert\nINSERT INTO task_{shard} (", task_columns!(), ") VALUES {rows}");
@@ -28,8 +30,7 @@ UPDATE task_{shard} SET status = ?, version = ?, due_at = ?, execute_at = ?, fir
     last_at = ?, extra = ?, payload = ?
 WHERE id = ? AND version = ?";
 
-pub(super) const TASK_DELETE: &str =
-    "-- task_delete\nDELETE FROM task_{shard} WHERE id = ? AND version = ?";
+pub(super) const TASK_DELETE: &str = "-- task_delete\nDELETE FROM task_{shard} WHERE id = ? AND version = ?";
 pub(super) const TASKS_DELETE: &str = "-- tasks_delete\nDELETE FROM task_{shard} WHERE id IN ({list})";
 
 const HISTORY_INSERT: &str =
@@ -47,37 +48,59 @@ pub(super) const TASKS_LOCK: &str = concat!(
 const TASK_LOCK: &str =
     concat!("-- task_lock\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id = ? FOR UPDATE");
 
+/// A task ends after its id was made, on clocks that are less than a day apart, so that most partitions need
+/// not be asked. What is not found so is looked for everywhere.
+const ENDED_LATELY: &str = concat!(
+    "-- task_ended\nSELECT ",
+    ended_columns!(),
+    " FROM history_{shard} WHERE id = ? AND ended_at >= ?"
+);
+const ENDED_EVER: &str =
+    concat!("-- task_ended_ever\nSELECT ", ended_columns!(), " FROM history_{shard} WHERE id = ?");
+
 /// A statement takes this many rows, and about this many bytes.
 pub(super) const ROWS_MAX: usize = LADDER[LADDER.len() - 1];
 const BYTES_MAX: usize = 4 << 20;
 
 /// The open row of `id`, as it was last committed or as this transaction left it.
-pub(super) async fn open_task(tx: &mut Tx<'_>, id: TaskId) -> Result<Option<Task>> {
-    let mut values = Values::default();
-    values.put(id.get());
-    let sql = tx.shard().sql(TASK_OPEN);
-    tx.fetch_one(sql, values).await?.as_ref().map(read_task).transpose()
+pub(super) async fn open_task(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId) -> Result<Option<Task>> {
+    one_task(tx, &on.sql(TASK_OPEN), id).await
 }
 
 /// The same, and nobody else changes it before this transaction ends.
-pub(super) async fn lock_task(tx: &mut Tx<'_>, id: TaskId) -> Result<Option<Task>> {
-    let mut values = Values::default();
-    values.put(id.get());
-    let sql = tx.shard().sql(TASK_LOCK);
-    tx.fetch_one(sql, values).await?.as_ref().map(read_task).transpose()
+pub(super) async fn lock_task(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId) -> Result<Option<Task>> {
+    one_task(tx, &on.sql(TASK_LOCK), id).await
+}
+
+async fn one_task(tx: &mut Tx<'_>, sql: &Sql, id: TaskId) -> Result<Option<Task>> {
+    query(sql).bind(id.get()).fetch_optional(tx.conn()).await?.as_ref().map(read_task).transpose()
+}
+
+/// The row of an ended task.
+pub(super) async fn ended_task(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId) -> Result<Option<Task>> {
+    let lately = query(&on.sql(ENDED_LATELY)).bind(id.get()).bind(ended_from(id).ms());
+    match lately.fetch_optional(tx.conn()).await? {
+        Some(row) => read_task(&row).map(Some),
+        None => one_task(tx, &on.sql(ENDED_EVER), id).await,
+    }
+}
+
+/// Before this a task with this id has not ended, unless a clock was wrong by a day.
+pub(super) fn ended_from(id: TaskId) -> Timestamp {
+    id.made_at().minus(Millis::from_days(1))
 }
 
 /// Locks open rows in rising order of their ids, whatever the order they are named in. Those that are not
 /// open are left out, and bad ones are reported.
-pub(super) async fn lock_tasks(tx: &mut Tx<'_>, ids: &[TaskId]) -> Result<Vec<Task>> {
+pub(super) async fn lock_tasks(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Result<Vec<Task>> {
     let mut ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
     ids.sort_unstable();
     ids.dedup();
     let mut tasks = Vec::with_capacity(ids.len());
     for chunk in ids.chunks(ROWS_MAX) {
         let (n, ids) = padded(chunk);
-        let sql = tx.shard().sql_list(TASKS_LOCK, n);
-        let rows = tx.fetch_all(sql, Values::of_ids(ids)).await?;
+        let sql = on.sql_list(TASKS_LOCK, n);
+        let rows = Values::of_ids(ids).ask(&sql)?.fetch_all(tx.conn()).await?;
         tasks.extend(all_good(&rows, read_task)?);
     }
     Ok(tasks)
@@ -85,12 +108,12 @@ pub(super) async fn lock_tasks(tx: &mut Tx<'_>, ids: &[TaskId]) -> Result<Vec<Ta
 
 /// Inserts tasks in their order and says of each whether it was: not when an open task has its id, or holds
 /// its key in its slot. Only the step of the ladder that has such a one is tried again in smaller ones.
-pub(super) async fn insert_tasks(tx: &mut Tx<'_>, tasks: &[&Task]) -> Result<Vec<bool>> {
+pub(super) async fn insert_tasks(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[&Task]) -> Result<Vec<bool>> {
     let mut inserted = Vec::with_capacity(tasks.len());
     let mut steps: Vec<&[&Task]> = steps(tasks, |task| weight(task)).collect();
     steps.reverse();
     while let Some(step) = steps.pop() {
-        if insert_step(tx, step).await? {
+        if insert_step(tx, on, step).await? {
             inserted.extend(std::iter::repeat_n(true, step.len()));
             continue;
         }
@@ -104,62 +127,68 @@ pub(super) async fn insert_tasks(tx: &mut Tx<'_>, tasks: &[&Task]) -> Result<Vec
 }
 
 /// Whether it was inserted: not when an open task has its id, or holds its key in its slot.
-pub(super) async fn insert_task(tx: &mut Tx<'_>, task: &Task) -> Result<bool> {
-    insert_step(tx, &[task]).await
+pub(super) async fn insert_task(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> Result<bool> {
+    insert_step(tx, on, &[task]).await
 }
 
 /// InnoDB takes back a statement that fails, and leaves the transaction as it was.
-async fn insert_step(tx: &mut Tx<'_>, tasks: &[&Task]) -> Result<bool> {
+async fn insert_step(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[&Task]) -> Result<bool> {
     let mut values = Values::default();
     for task in tasks {
         values.task(task);
     }
-    let sql = tx.shard().sql_rows(TASK_INSERT, TASK_WIDTH, tasks.len());
-    match tx.try_execute(sql, values).await? {
-        Err(error) if is_duplicate(&error) => Ok(false),
-        Err(error) => Err(error.into()),
-        Ok(changed) => {
-            exactly(tasks.len(), changed, "task_insert")?;
-            tx.sums.accepted += count(tasks.len());
-            Ok(true)
-        }
-    }
+    let sql = on.sql_rows(TASK_INSERT, TASK_WIDTH, tasks.len());
+    let Some(inserted) = values.ask(&sql)?.execute_unless_duplicate(tx.conn()).await? else {
+        return Ok(false);
+    };
+    exactly(tasks.len(), inserted, "task_insert")?;
+    tx.sums.accepted += count(tasks.len());
+    Ok(true)
 }
 
 /// Saves a change of an open row that was decided on `version`. `None`: it has another version now.
-pub(super) async fn save(tx: &mut Tx<'_>, version: i64, change: Change) -> Result<Option<Box<Task>>> {
+pub(super) async fn save(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    version: i64,
+    change: Change,
+) -> Result<Option<Box<Task>>> {
     if change.task.is_open() {
-        if !update(tx, version, &change.task).await? {
+        if !update(tx, on, version, &change.task).await? {
             return Ok(None);
         }
-        insert_attempts(tx, change.closed.as_slice()).await?;
+        insert_attempts(tx, on, change.closed.as_slice()).await?;
         return Ok(Some(Box::new(change.task)));
     }
     let mut values = Values::default();
     values.put(change.task.id.get()).put(version);
-    let sql = tx.shard().sql(TASK_DELETE);
-    let deleted = tx.execute(sql, values).await?;
+    let sql = on.sql(TASK_DELETE);
+    let deleted = values.ask(&sql)?.execute(tx.conn()).await?;
     if !one_or_none(deleted, "task_delete")? {
         return Ok(None);
     }
-    Ok(end(tx, vec![change]).await?.pop())
+    Ok(end(tx, on, vec![change]).await?.pop())
 }
 
 /// Saves ends of rows that this transaction has locked, in their order.
-pub(super) async fn save_ended(tx: &mut Tx<'_>, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
+pub(super) async fn save_ended(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    changes: Vec<Change>,
+) -> Result<Vec<Box<Task>>> {
     let mut ids: Vec<i64> = changes.iter().map(|change| change.task.id.get()).collect();
     ids.sort_unstable();
     for chunk in ids.chunks(ROWS_MAX) {
         let (n, ids) = padded(chunk);
-        let sql = tx.shard().sql_list(TASKS_DELETE, n);
-        let deleted = tx.execute(sql, Values::of_ids(ids)).await?;
+        let sql = on.sql_list(TASKS_DELETE, n);
+        let deleted = Values::of_ids(ids).ask(&sql)?.execute(tx.conn()).await?;
         exactly(chunk.len(), deleted, "tasks_delete")?;
     }
-    end(tx, changes).await
+    end(tx, on, changes).await
 }
 
 /// Writes rows of history, and attempts with them, for tasks that are no longer among the open ones.
-async fn end(tx: &mut Tx<'_>, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
+async fn end(tx: &mut Tx<'_>, on: &ShardDb, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
     let mut attempts = Vec::new();
     let mut ended = Vec::with_capacity(changes.len());
     for Change { mut task, closed, .. } in changes {
@@ -179,44 +208,44 @@ async fn end(tx: &mut Tx<'_>, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
         for (task, node) in step {
             values.history(task, *node)?;
         }
-        let sql = tx.shard().sql_rows(HISTORY_INSERT, HISTORY_WIDTH, step.len());
-        let inserted = tx.execute(sql, values).await?;
+        let sql = on.sql_rows(HISTORY_INSERT, HISTORY_WIDTH, step.len());
+        let inserted = values.ask(&sql)?.execute(tx.conn()).await?;
         exactly(step.len(), inserted, "history_insert")?;
     }
-    insert_attempts(tx, &attempts).await?;
+    insert_attempts(tx, on, &attempts).await?;
     for (task, _) in &ended {
         tx.sums.end(task.result);
     }
     Ok(ended.into_iter().map(|(task, _)| task).collect())
 }
 
-pub(super) async fn insert_attempts(tx: &mut Tx<'_>, records: &[AttemptRecord]) -> Result<()> {
+pub(super) async fn insert_attempts(tx: &mut Tx<'_>, on: &ShardDb, records: &[AttemptRecord]) -> Result<()> {
     let weight = |record: &AttemptRecord| 256 + record.excerpt.as_ref().map_or(0, |text| text.len());
     for step in steps(records, weight) {
         let mut values = Values::default();
         for record in step {
             values.attempt(record);
         }
-        let sql = tx.shard().sql_rows(ATTEMPT_INSERT, ATTEMPT_WIDTH, step.len());
-        let inserted = tx.execute(sql, values).await?;
+        let sql = on.sql_rows(ATTEMPT_INSERT, ATTEMPT_WIDTH, step.len());
+        let inserted = values.ask(&sql)?.execute(tx.conn()).await?;
         exactly(step.len(), inserted, "attempt_insert")?;
     }
     Ok(())
 }
 
-async fn update(tx: &mut Tx<'_>, version: i64, task: &Task) -> Result<bool> {
+async fn update(tx: &mut Tx<'_>, on: &ShardDb, version: i64, task: &Task) -> Result<bool> {
     let mut values = Values::default();
     values.update(task);
     values.put(task.id.get()).put(version);
-    let sql = tx.shard().sql(TASK_UPDATE);
-    let changed = tx.execute(sql, values).await?;
+    let sql = on.sql(TASK_UPDATE);
+    let changed = values.ask(&sql)?.execute(tx.conn()).await?;
     one_or_none(changed, "task_update")
 }
 
 /// Saves open rows that this transaction has locked at these versions. Returns how many: all of them.
-pub(super) async fn update_rows(tx: &mut Tx<'_>, rows: &[(i64, &Task)]) -> Result<usize> {
+pub(super) async fn update_rows(tx: &mut Tx<'_>, on: &ShardDb, rows: &[(i64, &Task)]) -> Result<usize> {
     for (version, task) in rows {
-        let updated = update(tx, *version, task).await?;
+        let updated = update(tx, on, *version, task).await?;
         exactly_one(u64::from(updated), "task_update")?;
     }
     Ok(rows.len())

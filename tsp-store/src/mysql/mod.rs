@@ -3,12 +3,15 @@
 //!
 //! * `options`, `core`, `db`, `session`, `tx`, `pool`, `gate`, `text`, `fault`: connections and statements.
 
+mod bind;
 mod core;
 mod db;
 mod fault;
 mod gate;
+mod hot;
 mod options;
 mod pool;
+mod row;
 mod session;
 mod text;
 mod tx;
