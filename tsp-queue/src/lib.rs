@@ -5,12 +5,15 @@
 //!
 //! * [`Publisher`], [`Subscriber`]: the pipe. [`memory::MemoryQueue`] is the one within a process.
 //! * [`Inbox`]: what the fetcher is told by callers (hints) and workers (feedback).
+//! * [`Switchboard`]: the inboxes of the fetchers of this process.
 //! * [`conformance`]: what a queue means.
 
 pub mod conformance;
 mod inbox;
 pub mod memory;
 mod message;
+mod switchboard;
 
 pub use inbox::{Feedback, FeedbackSink, Inbox, Received, Turn};
 pub use message::{Delivery, Message, PublishError, Publisher, Subscriber, Ticket};
+pub use switchboard::Switchboard;

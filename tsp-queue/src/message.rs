@@ -31,16 +31,22 @@ pub enum PublishError {
     Full(Name),
     #[error("there is no queue `{0}`")]
     NoSuchQueue(Name),
+    /// The queue did not say that it has the message. It may have it: publish it again, since a worker
+    /// throws a duplicate away by its version.
+    #[error("the queue is away: {0}")]
+    Away(String),
 }
 
 /// The fetcher's end.
 #[async_trait]
 pub trait Publisher: Send + Sync + std::fmt::Debug {
-    /// One result per message, in order. A message that was not taken comes back with its error.
+    /// One result per message, in order. A message that was not taken comes back with its error; one that
+    /// was is delivered, unless the queue itself is lost.
     async fn publish(&self, queue: &Name, messages: Vec<Message>)
     -> Vec<Result<(), (Message, PublishError)>>;
 
-    /// How many more messages the queue takes now.
+    /// How many more messages the queue takes now. A queue outside of this process is asked now and then,
+    /// so others who publish into it may have been faster.
     fn room(&self, queue: &Name) -> usize;
 }
 
@@ -50,7 +56,7 @@ pub trait Subscriber: Send + Sync + std::fmt::Debug {
     /// Returns when [`Subscriber::take`] may have something; at once if it has.
     async fn ready(&self);
 
-    /// At most `max` messages, without waiting.
+    /// At most `max` messages, without waiting. Their order is promised by none, and followed by most.
     fn take(&self, max: usize) -> Vec<Delivery>;
 
     /// The messages are dealt with.

@@ -139,17 +139,32 @@ impl Subscriber for MemorySubscriber {
 
 #[cfg(test)]
 mod tests {
+    use tsp_core::TaskId;
+
     use super::*;
-    use crate::conformance;
+    use crate::conformance::{self, Made};
+
+    fn make(capacity: usize) -> Made {
+        let name = Name::new("default").unwrap();
+        let queue = MemoryQueue::new([name.clone()], capacity);
+        let subscriber = queue.subscribe(&name).unwrap();
+        Made { name, publisher: Arc::new(queue), subscriber: Arc::new(subscriber) }
+    }
 
     #[tokio::test]
     async fn conforms() {
-        let name = Name::new("default").unwrap();
-        let make = |capacity| {
-            let queue = MemoryQueue::new([Name::new("default").unwrap()], capacity);
-            let subscriber = queue.subscribe(&Name::new("default").unwrap()).unwrap();
-            (Arc::new(queue) as Arc<dyn Publisher>, Arc::new(subscriber) as Arc<dyn Subscriber>)
-        };
-        conformance::run_all(&name, &make).await;
+        conformance::run_all(&|capacity| Box::pin(async move { make(capacity) })).await;
+    }
+
+    #[tokio::test]
+    async fn keeps_the_order_also_of_what_comes_back() {
+        let Made { name, publisher, subscriber } = make(4);
+        let messages = [1, 2, 3].map(|id| Message { id: TaskId::new(id), version: 1, row: None });
+        publisher.publish(&name, messages.to_vec()).await;
+        let taken = subscriber.take(2);
+        assert_eq!(publisher.room(&name), 1, "what is out at workers takes up room, at once");
+        subscriber.requeue(taken);
+        let ids: Vec<_> = subscriber.take(4).iter().map(|delivery| delivery.message.id.get()).collect();
+        assert_eq!(ids, [1, 2, 3]);
     }
 }

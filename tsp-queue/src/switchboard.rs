@@ -1,0 +1,161 @@
+//! Brings news to the fetchers of this process: each owns a (group, shard).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tsp_core::{ConfigId, Name, ShardId, Timestamp};
+
+use crate::inbox::{Feedback, FeedbackSink, Inbox};
+
+/// The inboxes of the pairs that are owned here. News for others is passed over: their owners get it too.
+#[derive(Debug, Default)]
+pub struct Switchboard {
+    groups: RwLock<HashMap<Name, HashMap<ShardId, Arc<Inbox>>>>,
+}
+
+impl Switchboard {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on `inbox` gets what is for this pair, in place of the one before.
+    pub fn register(&self, group: Name, shard: ShardId, inbox: Arc<Inbox>) {
+        self.groups.write().entry(group).or_default().insert(shard, inbox);
+    }
+
+    /// The pair is no longer owned here.
+    pub fn unregister(&self, group: &Name, shard: ShardId) {
+        let mut groups = self.groups.write();
+        if let Some(shards) = groups.get_mut(group) {
+            shards.remove(&shard);
+            if shards.is_empty() {
+                groups.remove(group);
+            }
+        }
+    }
+
+    /// Hint: a task of `config` became due at `due_at`.
+    pub fn due(&self, group: &Name, config: ConfigId, shard: ShardId, due_at: Timestamp) {
+        if let Some(inbox) = self.inbox(group, shard) {
+            inbox.due(config, due_at);
+        }
+    }
+
+    /// Hint: `config` is not what it was. Goes to all, since it may have moved to another group.
+    pub fn changed(&self, config: ConfigId) {
+        self.each(|inbox| inbox.changed(config));
+    }
+
+    /// What workers say of tasks of a group.
+    pub fn feedback(&self, group: &Name, batch: impl IntoIterator<Item = Feedback>) {
+        let mut shards: HashMap<ShardId, Vec<Feedback>> = HashMap::new();
+        for said in batch {
+            shards.entry(said.task.shard()).or_default().push(said);
+        }
+        for (shard, batch) in shards {
+            if let Some(inbox) = self.inbox(group, shard) {
+                inbox.report(batch);
+            }
+        }
+    }
+
+    /// The rows are to be read afresh, by all.
+    pub fn look_again_all(&self) {
+        self.each(Inbox::look_again);
+    }
+
+    /// All take a turn.
+    pub fn nudge_all(&self) {
+        self.each(Inbox::nudge);
+    }
+
+    pub fn stop_all(&self) {
+        self.each(Inbox::stop);
+    }
+
+    fn inbox(&self, group: &Name, shard: ShardId) -> Option<Arc<Inbox>> {
+        self.groups.read().get(group)?.get(&shard).cloned()
+    }
+
+    fn each(&self, tell: impl Fn(&Inbox)) {
+        // Outside of the lock, since an inbox wakes a thread.
+        let inboxes: Vec<_> = self.groups.read().values().flat_map(HashMap::values).cloned().collect();
+        for inbox in inboxes {
+            tell(&inbox);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tsp_core::TaskId;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_000_000);
+    const CONFIG: ConfigId = ConfigId::new(7);
+
+    fn group(name: &str) -> Name {
+        Name::group(name).unwrap()
+    }
+
+    fn shard(number: u16) -> ShardId {
+        ShardId::new(number).unwrap()
+    }
+
+    fn feedback(shard: i64) -> Feedback {
+        let task = TaskId::new((1 << 22) | (shard << 13) | 1);
+        Feedback { task, config: CONFIG, due_again: None, awaits_until: None, park: None }
+    }
+
+    fn board() -> (Switchboard, [Arc<Inbox>; 3]) {
+        let board = Switchboard::new();
+        let inboxes = [("a", 0), ("a", 1), ("b", 0)].map(|(name, number)| {
+            let inbox = Arc::new(Inbox::new());
+            board.register(group(name), shard(number), inbox.clone());
+            inbox
+        });
+        (board, inboxes)
+    }
+
+    #[test]
+    fn hints_go_to_their_pair_and_changes_to_all() {
+        let (board, inboxes) = board();
+        board.due(&group("a"), CONFIG, shard(1), NOW);
+        board.due(&group("b"), CONFIG, shard(1), NOW);
+        board.due(&group("c"), CONFIG, shard(0), NOW);
+        board.changed(CONFIG);
+        let received = inboxes.map(|inbox| inbox.drain());
+        assert_eq!(received.each_ref().map(|received| received.due.len()), [0, 1, 0]);
+        assert!(received.iter().all(|received| received.changed.contains(&CONFIG)));
+    }
+
+    #[test]
+    fn feedback_goes_by_the_shard_in_the_task_id() {
+        let (board, inboxes) = board();
+        let batch = [feedback(0), feedback(1), feedback(2), feedback(1)];
+        board.feedback(&group("a"), batch);
+        let counts = inboxes.map(|inbox| inbox.drain().feedback.len());
+        assert_eq!(counts, [1, 2, 0]);
+    }
+
+    #[test]
+    fn a_pair_that_was_handed_on_hears_no_more() {
+        let (board, inboxes) = board();
+        board.unregister(&group("a"), shard(1));
+        board.unregister(&group("a"), shard(1));
+        board.due(&group("a"), CONFIG, shard(1), NOW);
+        board.stop_all();
+        assert!(inboxes[1].drain().due.is_empty());
+        assert_eq!(inboxes.map(|inbox| inbox.is_stopped()), [true, false, true]);
+    }
+
+    #[test]
+    fn all_can_be_told_to_look_again() {
+        let (board, inboxes) = board();
+        board.look_again_all();
+        board.nudge_all();
+        assert!(inboxes.iter().all(|inbox| inbox.drain().look_again));
+    }
+}
