@@ -167,7 +167,7 @@ pub(super) async fn save(
     if !one_or_none(deleted, "task_delete")? {
         return Ok(None);
     }
-    Ok(end(tx, on, vec![change]).await?.pop())
+    Ok(insert_ended(tx, on, vec![change]).await?.pop())
 }
 
 /// Saves ends of rows that this transaction has locked, in their order.
@@ -184,11 +184,11 @@ pub(super) async fn save_ended(
         let deleted = Values::of_ids(ids).ask(&sql)?.execute(tx.conn()).await?;
         exactly(chunk.len(), deleted, "tasks_delete")?;
     }
-    end(tx, on, changes).await
+    insert_ended(tx, on, changes).await
 }
 
 /// Writes rows of history, and attempts with them, for tasks that are no longer among the open ones.
-async fn end(tx: &mut Tx<'_>, on: &ShardDb, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
+pub(super) async fn insert_ended(tx: &mut Tx<'_>, on: &ShardDb, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
     let mut attempts = Vec::new();
     let mut ended = Vec::with_capacity(changes.len());
     for Change { mut task, closed, .. } in changes {
