@@ -1,12 +1,12 @@
 //! What the wiring hands in so that this crate needs to know no other role.
 
 use async_trait::async_trait;
-use tsp_core::{ConfigId, Millis, Timestamp};
+use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
 
 /// Tells the fetcher what it would otherwise find by itself a little later. A lost hint costs time only.
 pub trait WakeHints: Send + Sync + std::fmt::Debug {
-    /// A task of `config` is due at `due_at`, perhaps before everything known.
-    fn wake(&self, config: ConfigId, due_at: Timestamp);
+    /// A task of `config` on `shard` is due at `due_at`, perhaps before everything known.
+    fn wake(&self, config: ConfigId, shard: ShardId, due_at: Timestamp);
 
     /// The config was made, changed, held, let go or deleted.
     fn config_changed(&self, config: ConfigId);

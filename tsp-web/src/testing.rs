@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use tsp_core::config::Secret;
 use tsp_core::egress::EgressPolicy;
-use tsp_core::{Clock, ConfigId, Entropy, ManualClock, Millis, Timestamp};
+use tsp_core::{Clock, ConfigId, Entropy, ManualClock, Millis, ShardId, Timestamp};
 use tsp_store::IdSource;
 use tsp_store::memory::MemoryStore;
 
@@ -39,7 +39,7 @@ impl Entropy for Counting {
 struct Hints(Mutex<Vec<ConfigId>>);
 
 impl WakeHints for Hints {
-    fn wake(&self, _config: ConfigId, _due_at: Timestamp) {}
+    fn wake(&self, _config: ConfigId, _shard: ShardId, _due_at: Timestamp) {}
 
     fn config_changed(&self, config: ConfigId) {
         self.0.lock().push(config);

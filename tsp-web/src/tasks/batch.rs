@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tsp_api::task::submit::{BATCH_BYTES_MAX, BATCH_TASKS_MAX, BatchAnswer, SubmitBatch};
 use tsp_api::{Errors, Id, Problem};
-use tsp_core::{ConfigId, Timestamp};
+use tsp_core::{ConfigId, ShardId, Timestamp};
 use tsp_store::StoreError;
 use tsp_store::idempotency::{Kept, StoredAnswer};
 use tsp_store::tasks::{Submit, Submitted};
@@ -173,7 +173,7 @@ impl Batch {
             Kept::Replayed(_) | Kept::Mismatch => None,
         }));
         let mut answered = answers.iter();
-        let mut heads: BTreeMap<ConfigId, Timestamp> = BTreeMap::new();
+        let mut heads: BTreeMap<(ConfigId, ShardId), Timestamp> = BTreeMap::new();
         let mut results = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
             let line = match slot {
@@ -186,24 +186,24 @@ impl Batch {
             };
             results.push(line.unwrap_or_else(|error| failed(&error, request_id)));
         }
-        for (config, due_at) in heads {
-            state.hints.wake(config, due_at);
+        for ((config, shard), due_at) in heads {
+            state.hints.wake(config, shard, due_at);
         }
         view::json(StatusCode::OK, &Lines { results })
     }
 }
 
-/// The result of an element that the store has answered; notes the earliest due time of its config.
+/// The result of an element that the store has answered; notes the earliest due time of its config on each shard.
 fn line<'a>(
     names: &Names,
     kept: &'a Kept<Submitted>,
-    heads: &mut BTreeMap<ConfigId, Timestamp>,
+    heads: &mut BTreeMap<(ConfigId, ShardId), Timestamp>,
 ) -> ApiResult<Line<'a>> {
     match kept {
         Kept::Fresh(done) => {
             let shown = names.shown(done)?;
-            if let Some(due_at) = wake(done) {
-                let head = heads.entry(names.config().id).or_insert(due_at);
+            if let Some((shard, due_at)) = wake(done) {
+                let head = heads.entry((names.config().id, shard)).or_insert(due_at);
                 *head = due_at.min(*head);
             }
             Ok(done_line(&shown))

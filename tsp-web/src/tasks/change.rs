@@ -95,7 +95,7 @@ pub(super) async fn apply(
     match state.store.change(subject, wish, by, state.now()).await.map_err(ApiError::from)? {
         Changed::Done { task, note } => {
             if task.status == Status::Scheduled {
-                state.hints.wake(task.config, task.due_at);
+                state.hints.wake(task.config, task.id.shard(), task.due_at);
             }
             Ok(Done { config: config_of(&task)?, task: *task, note })
         }

@@ -121,8 +121,8 @@ async fn save(
     };
     state.http.submitted([&done]);
     let shown = names.shown(&done)?;
-    if let Some(due_at) = wake(&done) {
-        state.hints.wake(names.config().id, due_at);
+    if let Some((shard, due_at)) = wake(&done) {
+        state.hints.wake(names.config().id, shard, due_at);
     }
     answered(&shown)
 }

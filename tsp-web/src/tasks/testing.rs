@@ -21,7 +21,9 @@ use tsp_core::outcome::{Outcome, Verdict};
 use tsp_core::retry::RetryPolicy;
 use tsp_core::schedule::{CronSpec, Schedule, Trigger};
 use tsp_core::task::TokenHash;
-use tsp_core::{AppId, Clock, ConfigId, Entropy, ManualClock, Millis, Name, NodeId, TaskId, Timestamp};
+use tsp_core::{
+    AppId, Clock, ConfigId, Entropy, ManualClock, Millis, Name, NodeId, ShardId, TaskId, Timestamp,
+};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, NewKey, SaveConfig, Scope};
 use tsp_store::idempotency::Kept;
 use tsp_store::memory::MemoryStore;
@@ -52,7 +54,7 @@ impl Entropy for Zeros {
 struct Hints(Mutex<Vec<(ConfigId, Timestamp)>>);
 
 impl WakeHints for Hints {
-    fn wake(&self, config: ConfigId, due_at: Timestamp) {
+    fn wake(&self, config: ConfigId, _shard: ShardId, due_at: Timestamp) {
         self.0.lock().push((config, due_at));
     }
 

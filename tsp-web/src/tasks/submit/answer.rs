@@ -7,9 +7,9 @@ use serde::Serialize;
 use tsp_api::ErrorCode;
 use tsp_api::task::json::TaskJson;
 use tsp_api::task::submit::SubmitResult;
-use tsp_core::Timestamp;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::{Status, Task};
+use tsp_core::{ShardId, Timestamp};
 use tsp_store::idempotency::StoredAnswer;
 use tsp_store::tasks::Submitted;
 
@@ -103,10 +103,10 @@ impl<'a> Shown<'a> {
 }
 
 /// When the fetcher must look at the config again, if at all: a found or flagged task is due when it was.
-pub(crate) fn wake(done: &Submitted) -> Option<Timestamp> {
+pub(crate) fn wake(done: &Submitted) -> Option<(ShardId, Timestamp)> {
     match done {
         Submitted::Created(task) | Submitted::Reset { task, .. } => {
-            (task.status == Status::Scheduled).then_some(task.due_at)
+            (task.status == Status::Scheduled).then_some((task.id.shard(), task.due_at))
         }
         Submitted::Existing(_) | Submitted::ConfigDisabled | Submitted::ConfigGone => None,
     }
