@@ -1,8 +1,14 @@
 //! The clocks. Only the wiring makes one; everything else is handed `&dyn Clock` or a `now`.
 
+mod cluster;
+mod moment;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::time::{Millis, Timestamp};
+
+pub use cluster::{ClusterClock, Measurement, ROUND_TRIP_TRUSTED};
+pub use moment::{ManualTime, Moment, Monotonic, ProcessTime};
 
 /// The service's time. It never goes back (DESIGN.md section 2, promise 2).
 pub trait Clock: Send + Sync + std::fmt::Debug {

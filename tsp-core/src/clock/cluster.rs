@@ -1,0 +1,280 @@
+//! The clock of a process in a cluster: its own monotonic time, led by the meta database's clock.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::Clock;
+use super::moment::{Moment, Monotonic};
+use crate::time::{Millis, Timestamp};
+
+/// How fast a difference is worked off: 10 ms in a second. Time never runs back, only slower or faster.
+const SLEW_US_PER_MS: i64 = 10;
+/// The middle of a longer round trip says too little: then only what it proves is taken from it.
+pub const ROUND_TRIP_TRUSTED: Millis = Millis::from_ms(100);
+/// Both clocks are read in whole milliseconds.
+const READING_US: i64 = 1_000;
+
+/// Follows the meta database's clock as monotonic time plus a measured offset, slewed, never back (DESIGN.md
+/// section 2, promise 2). It does not read the machine's clock at all, so no step of that can make a task
+/// early.
+///
+/// Until it is measured for the first time it says 1970: nothing is due.
+#[derive(Debug)]
+pub struct ClusterClock {
+    time: Arc<dyn Monotonic>,
+    slew: RwLock<Option<Slew>>,
+    highest_ms: AtomicI64,
+}
+
+/// One answer of the database: `remote` is what its clock said at some moment between `sent` and `received`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measurement {
+    pub remote: Timestamp,
+    pub sent: Moment,
+    pub received: Moment,
+}
+
+impl Measurement {
+    pub const fn round_trip(&self) -> Millis {
+        self.received.since(self.sent)
+    }
+
+    /// What the offset can be at all.
+    const fn bounds_us(&self) -> (i64, i64) {
+        let least = self.remote.ms().saturating_sub(self.received.ms()).saturating_mul(1_000);
+        let most = self.remote.ms().saturating_sub(self.sent.ms()).saturating_mul(1_000);
+        (least.saturating_sub(READING_US), most.saturating_add(READING_US))
+    }
+
+    const fn middle_us(&self) -> i64 {
+        let (least, most) = self.bounds_us();
+        i64::midpoint(least, most)
+    }
+}
+
+/// An offset on its way from `offset_us`, where it was at `from`, to `target_us`.
+#[derive(Debug, Clone, Copy)]
+struct Slew {
+    from: Moment,
+    offset_us: i64,
+    target_us: i64,
+}
+
+impl Slew {
+    const fn steady(from: Moment, offset_us: i64) -> Self {
+        Self { from, offset_us, target_us: offset_us }
+    }
+
+    fn offset_us_at(self, moment: Moment) -> i64 {
+        let most = moment.since(self.from).ms().max(0).saturating_mul(SLEW_US_PER_MS);
+        let way = self.target_us.saturating_sub(self.offset_us);
+        self.offset_us.saturating_add(way.clamp(-most, most))
+    }
+
+    fn at(self, moment: Moment) -> Timestamp {
+        let us = moment.ms().saturating_mul(1_000).saturating_add(self.offset_us_at(moment));
+        Timestamp::from_ms(us.div_euclid(1_000))
+    }
+}
+
+impl ClusterClock {
+    pub fn new(time: Arc<dyn Monotonic>) -> Self {
+        Self { time, slew: RwLock::new(None), highest_ms: AtomicI64::new(0) }
+    }
+
+    /// The process's monotonic time.
+    pub fn moment(&self) -> Moment {
+        self.time.moment()
+    }
+
+    pub fn time(&self) -> &Arc<dyn Monotonic> {
+        &self.time
+    }
+
+    /// The service's time at a moment of the present or the near past, by what is known now. Unlike
+    /// [`Clock::now`] it may go back after [`ClusterClock::restart`]: it is what the database would say.
+    pub fn at(&self, moment: Moment) -> Timestamp {
+        self.read().map_or(Timestamp::ZERO, |slew| slew.at(moment))
+    }
+
+    /// Takes in the answer to a renewal. Returns by how much the service's time suddenly is ahead of what
+    /// this clock says (negative: behind); zero as long as the round trip may explain the difference. The
+    /// caller alarms and gives its leases back when that is too much; the clock itself only slews.
+    pub fn measure(&self, seen: Measurement) -> Millis {
+        let (least, most) = seen.bounds_us();
+        let mut slew = self.slew.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = *slew else {
+            *slew = Some(Slew::steady(seen.received, seen.middle_us()));
+            return Millis::ZERO;
+        };
+        let offset_us = known.offset_us_at(seen.received);
+        let target_us = if seen.round_trip() <= ROUND_TRIP_TRUSTED {
+            seen.middle_us()
+        } else {
+            known.target_us.clamp(least, most)
+        };
+        *slew = Some(Slew { from: seen.received, offset_us, target_us });
+        Millis::from_ms(offset_us.clamp(least, most).saturating_sub(offset_us) / 1_000)
+    }
+
+    /// Begins anew with this offset, for a process that holds no lease: forward at once; when the service's
+    /// time has gone back, the clock stands still until that has caught up.
+    pub fn restart(&self, seen: Measurement) {
+        // What was said up to now stands, also if nobody asked for it in the last milliseconds.
+        self.now();
+        let begun = Slew::steady(seen.received, seen.middle_us());
+        *self.slew.write().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+    }
+
+    fn read(&self) -> Option<Slew> {
+        *self.slew.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for ClusterClock {
+    fn now(&self) -> Timestamp {
+        let ms = self.at(self.time.moment()).ms();
+        Timestamp::from_ms(self.highest_ms.fetch_max(ms, Ordering::AcqRel).max(ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::ManualTime;
+
+    const EPOCH: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+    struct Bed {
+        time: Arc<ManualTime>,
+        clock: ClusterClock,
+        /// What the database's clock says at moment zero.
+        remote: Timestamp,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            let time = Arc::new(ManualTime::new());
+            Self { clock: ClusterClock::new(time.clone()), time, remote: EPOCH }
+        }
+
+        fn pass(&self, ms: i64) {
+            self.time.advance(Millis::from_ms(ms));
+        }
+
+        fn truth(&self) -> Timestamp {
+            self.remote.plus(Millis::from_ms(self.time.moment().ms()))
+        }
+
+        /// A question that takes `there` and `back` milliseconds.
+        fn ask(&self, there: i64, back: i64) -> Measurement {
+            let sent = self.time.moment();
+            self.pass(there);
+            let remote = self.truth();
+            self.pass(back);
+            Measurement { remote, sent, received: self.time.moment() }
+        }
+    }
+
+    #[test]
+    fn nothing_is_due_before_the_first_measurement() {
+        let bed = Bed::new();
+        bed.pass(5_000);
+        assert_eq!(bed.clock.now(), Timestamp::ZERO);
+        assert_eq!(bed.clock.measure(bed.ask(2, 2)), Millis::ZERO);
+        assert_eq!(bed.clock.now(), bed.truth());
+    }
+
+    #[test]
+    fn a_sudden_change_is_told_and_worked_off_slowly() {
+        let mut bed = Bed::new();
+        bed.clock.restart(bed.ask(0, 0));
+        bed.remote = bed.remote.plus(Millis::from_ms(300));
+        let told = bed.clock.measure(bed.ask(0, 0));
+        assert!((299..=300).contains(&told.ms()), "{told:?}");
+        bed.pass(10_000);
+        assert_eq!(bed.truth().since(bed.clock.now()), Millis::from_ms(200), "10 ms in each second");
+        bed.pass(21_000);
+        assert_eq!(bed.clock.now(), bed.truth());
+    }
+
+    #[test]
+    fn a_slow_answer_is_no_change_of_the_clock() {
+        let bed = Bed::new();
+        bed.clock.restart(bed.ask(1, 1));
+        let before = bed.clock.now().since(bed.truth());
+        assert_eq!(bed.clock.measure(bed.ask(3_000, 0)), Millis::ZERO);
+        assert_eq!(bed.clock.measure(bed.ask(0, 3_000)), Millis::ZERO);
+        bed.pass(60_000);
+        assert_eq!(bed.clock.now().since(bed.truth()), before);
+    }
+
+    #[test]
+    fn a_process_that_starts_anew_takes_the_new_time_but_never_goes_back() {
+        let mut bed = Bed::new();
+        bed.clock.restart(bed.ask(0, 0));
+        bed.remote = bed.remote.plus(Millis::from_secs(60));
+        bed.clock.restart(bed.ask(0, 0));
+        assert_eq!(bed.clock.now(), bed.truth(), "forward at once");
+        let before = bed.clock.now();
+        bed.remote = bed.remote.minus(Millis::from_secs(10));
+        bed.clock.restart(bed.ask(0, 0));
+        assert_eq!(bed.clock.now(), before, "stands still");
+        assert_eq!(bed.clock.at(bed.clock.moment()), bed.truth());
+        bed.pass(10_500);
+        assert_eq!(bed.clock.now(), bed.truth(), "the service's time has caught up");
+    }
+
+    proptest! {
+        /// Whatever the database's clock does: never back, and the pace of time changes by at most the slew.
+        #[test]
+        fn never_goes_back_and_slews_at_most_so_much(
+            doings in prop::collection::vec((0_i64..5_000, 0_i64..4_000, 0_i64..4_000, -20_000_i64..20_000), 1..60),
+        ) {
+            let mut bed = Bed::new();
+            bed.clock.restart(bed.ask(0, 0));
+            for (wait, there, back, step) in doings {
+                let (before, from) = (bed.clock.now(), bed.clock.moment());
+                bed.pass(wait);
+                bed.remote = bed.remote.plus(Millis::from_ms(step));
+                bed.clock.measure(bed.ask(there, back));
+                let passed = bed.clock.moment().since(from).ms();
+                let shown = bed.clock.now().since(before).ms();
+                prop_assert!(shown >= 0, "went back by {shown}");
+                let most = passed * SLEW_US_PER_MS / 1_000 + 1;
+                prop_assert!((shown - passed).abs() <= most, "{shown} ms shown in {passed} ms");
+            }
+        }
+
+        /// After the last change it reaches the truth, to within half a trusted round trip.
+        #[test]
+        fn converges(step in -2_000_i64..2_000, trips in prop::collection::vec((0_i64..50, 0_i64..50), 250)) {
+            let mut bed = Bed::new();
+            bed.clock.restart(bed.ask(0, 0));
+            bed.remote = bed.remote.plus(Millis::from_ms(step));
+            for (there, back) in trips {
+                bed.clock.measure(bed.ask(there, back));
+                bed.pass(1_000);
+            }
+            let error = bed.clock.now().since(bed.truth()).ms();
+            prop_assert!(error.abs() <= ROUND_TRIP_TRUSTED.ms() / 2 + 2, "{error} ms off");
+        }
+
+        /// No measurement, however slow or lopsided, takes it further ahead of the database than half a
+        /// trusted round trip; a change that did not happen is never told.
+        #[test]
+        fn is_never_early(doings in prop::collection::vec((0_i64..5_000, 0_i64..6_000, 0_i64..6_000), 1..60)) {
+            let bed = Bed::new();
+            bed.clock.restart(bed.ask(0, 0));
+            for (wait, there, back) in doings {
+                bed.pass(wait);
+                let told = bed.clock.measure(bed.ask(there, back));
+                prop_assert!(told.ms().abs() <= ROUND_TRIP_TRUSTED.ms() / 2 + 2, "told {told:?}");
+                let ahead = bed.clock.now().since(bed.truth()).ms();
+                prop_assert!(ahead <= ROUND_TRIP_TRUSTED.ms() / 2 + 2, "{ahead} ms early");
+            }
+        }
+    }
+}
