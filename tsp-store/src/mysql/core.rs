@@ -12,6 +12,15 @@ use crate::codec::Sealer;
 use crate::error::{Result, StoreError};
 
 use super::db::{Db, ShardDb};
+use super::group::Submits;
+
+/// A data source.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) db: Db,
+    /// Connections for leases alone.
+    pub(super) leases: Db,
+}
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -19,31 +28,37 @@ pub(super) struct Core {
     pub(super) book: Arc<ConfigBook>,
     pub(super) sealer: Sealer,
     pub(super) shards: u16,
+    /// Connections for leases alone, so that they are renewed however busy the others are.
+    pub(super) meta_leases: Db,
     /// Data sources in the order of the options.
-    sources: Vec<Db>,
+    sources: Vec<Source>,
     /// Each shard where it is, by its number.
     places: RwLock<Arc<Vec<ShardDb>>>,
     /// This process's node; 0 before it has joined.
     pub(super) node: Arc<AtomicI64>,
+    /// Submits that wait for a transaction.
+    pub(super) submits: Submits,
     /// The last change of the log that the book has.
     pub(super) followed: tokio::sync::Mutex<i64>,
 }
 
 impl Core {
     pub(super) fn new(
-        meta: Db,
+        (meta, meta_leases): (Db, Db),
         sealer: Sealer,
-        sources: Vec<Db>,
+        sources: Vec<Source>,
         places: Vec<ShardDb>,
         node: Arc<AtomicI64>,
     ) -> Self {
         Self {
             meta,
+            meta_leases,
             book: Arc::default(),
             sealer,
             // At most 512, checked when the options were read.
             shards: u16::try_from(places.len()).unwrap_or(u16::MAX),
             sources,
+            submits: Submits::new(places.len()),
             places: RwLock::new(Arc::new(places)),
             node,
             followed: tokio::sync::Mutex::new(0),
@@ -74,11 +89,31 @@ impl Core {
 
     /// Each data source with the shards on it.
     pub(super) fn sources(&self) -> Vec<(Db, Vec<ShardId>)> {
-        let places = self.places();
-        let on = |source: &Db| -> Vec<ShardId> {
-            places.iter().filter(|place| place.db.is(source)).map(|place| place.shard).collect()
-        };
-        self.sources.iter().map(|source| (source.clone(), on(source))).collect()
+        self.sources.iter().map(|source| (source.db.clone(), self.shards_on(&source.db))).collect()
+    }
+
+    /// The connections for leases of each data source, with the shards on it.
+    pub(super) fn lease_sources(&self) -> Vec<(Db, Vec<ShardId>)> {
+        self.sources.iter().map(|source| (source.leases.clone(), self.shards_on(&source.db))).collect()
+    }
+
+    /// The connections for leases of the data source that holds a shard.
+    pub(super) fn leases_of(&self, shard: ShardId) -> Result<Db> {
+        let place = self.shard(shard)?;
+        let found = self.sources.iter().find(|source| source.db.is(&place.db));
+        found.map(|source| source.leases.clone()).ok_or_else(|| {
+            StoreError::Internal(format!("`{}` is no data source", place.db.name()))
+        })
+    }
+
+    fn shards_on(&self, source: &Db) -> Vec<ShardId> {
+        self.places().iter().filter(|place| place.db.is(source)).map(|place| place.shard).collect()
+    }
+
+    /// All pools.
+    pub(super) fn databases(&self) -> Vec<Db> {
+        let sources = self.sources.iter().flat_map(|source| [source.db.clone(), source.leases.clone()]);
+        sources.chain([self.meta.clone(), self.meta_leases.clone()]).collect()
     }
 
     pub(super) fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {

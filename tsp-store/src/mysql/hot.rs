@@ -188,7 +188,11 @@ pub(super) async fn save_ended(
 }
 
 /// Writes rows of history, and attempts with them, for tasks that are no longer among the open ones.
-pub(super) async fn insert_ended(tx: &mut Tx<'_>, on: &ShardDb, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
+pub(super) async fn insert_ended(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    changes: Vec<Change>,
+) -> Result<Vec<Box<Task>>> {
     let mut attempts = Vec::new();
     let mut ended = Vec::with_capacity(changes.len());
     for Change { mut task, closed, .. } in changes {

@@ -8,11 +8,14 @@ mod core;
 mod db;
 mod fault;
 mod gate;
+mod group;
 mod hot;
+mod kept;
 mod options;
 mod pool;
 mod row;
 mod session;
+mod submit;
 mod text;
 mod tx;
 

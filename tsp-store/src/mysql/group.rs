@@ -1,0 +1,276 @@
+//! Submits of one shard that come at the same time are committed together: what arrives while a transaction
+//! runs waits for the next one, which takes all of it. Nobody waits when nothing runs.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tsp_core::{ShardId, Timestamp};
+
+use crate::error::{Result, StoreError};
+use crate::idempotency::Kept;
+use crate::tasks::{Submit, Submitted};
+
+use super::bind::weight;
+use super::core::Core;
+use super::hot::ROWS_MAX;
+use super::kept::{self, Found, comes_again};
+use super::submit::{Item, Taken, submit_group};
+
+/// A transaction takes about this much.
+const ITEMS_MAX: usize = 2 * ROWS_MAX;
+const BYTES_MAX: usize = 8 << 20;
+
+/// What was done with each item of a job, and the items: some come again.
+type Answer = Result<Vec<(Item, Taken)>>;
+
+/// Items of one call that are on one shard.
+struct Job {
+    items: Vec<Item>,
+    bytes: usize,
+    caller: oneshot::Sender<Answer>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// Somebody takes the jobs until there are none.
+    served: bool,
+}
+
+/// What waits, by shard.
+pub(super) struct Submits {
+    waiting: Vec<Mutex<Waiting>>,
+    serving: Mutex<JoinSet<()>>,
+}
+
+impl fmt::Debug for Submits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submits").finish_non_exhaustive()
+    }
+}
+
+impl Submits {
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            waiting: std::iter::repeat_with(Mutex::default).take(shards).collect(),
+            serving: Mutex::default(),
+        }
+    }
+
+    fn of(&self, shard: ShardId) -> Result<&Mutex<Waiting>> {
+        let found = self.waiting.get(usize::from(shard.get()));
+        found.ok_or_else(|| StoreError::Internal(format!("there is no shard {}", shard.get())))
+    }
+
+    /// The next jobs that fit into one transaction. None: whoever comes next starts a new server.
+    fn take(&self, shard: ShardId) -> Vec<Job> {
+        let Ok(waiting) = self.of(shard) else { return Vec::new() };
+        let mut waiting = waiting.lock();
+        let (mut items, mut bytes) = (0, 0);
+        let fitting = waiting.jobs.iter().take_while(|job| {
+            items += job.items.len();
+            bytes += job.bytes;
+            items <= ITEMS_MAX && bytes <= BYTES_MAX
+        });
+        let fitting = fitting.count().max(1).min(waiting.jobs.len());
+        waiting.served = fitting > 0;
+        waiting.jobs.drain(..fitting).collect()
+    }
+}
+
+/// Hands items over to the next transaction of their shard.
+fn add(core: &Arc<Core>, shard: ShardId, items: Vec<Item>) -> Result<oneshot::Receiver<Answer>> {
+    let (caller, answer) = oneshot::channel();
+    let bytes = items.iter().map(|item| weight(&item.task)).sum();
+    let mut waiting = core.submits.of(shard)?.lock();
+    waiting.jobs.push_back(Job { items, bytes, caller });
+    if !std::mem::replace(&mut waiting.served, true) {
+        drop(waiting);
+        let mut serving = core.submits.serving.lock();
+        while serving.try_join_next().is_some() {}
+        serving.spawn(serve(core.clone(), shard));
+    }
+    Ok(answer)
+}
+
+async fn serve(core: Arc<Core>, shard: ShardId) {
+    loop {
+        let jobs = core.submits.take(shard);
+        if jobs.is_empty() {
+            return;
+        }
+        work(&core, shard, jobs).await;
+    }
+}
+
+/// What fails with others is tried alone, so that nobody fails for his neighbours.
+async fn work(core: &Core, shard: ShardId, mut jobs: Vec<Job>) {
+    let sizes: Vec<usize> = jobs.iter().map(|job| job.items.len()).collect();
+    let items = jobs.iter_mut().flat_map(|job| std::mem::take(&mut job.items)).collect();
+    let (items, done) = transact(core, shard, items).await;
+    let mut items = items.into_iter();
+    match done {
+        Ok(taken) => {
+            let mut answers = items.zip(taken);
+            for (job, size) in jobs.into_iter().zip(sizes) {
+                let _ = job.caller.send(Ok(answers.by_ref().take(size).collect()));
+            }
+        }
+        Err(StoreError::Internal(_) | StoreError::Corrupt { .. }) if sizes.len() > 1 => {
+            for (job, size) in jobs.into_iter().zip(sizes) {
+                let (items, done) = transact(core, shard, items.by_ref().take(size).collect()).await;
+                let _ = job.caller.send(done.map(|taken| items.into_iter().zip(taken).collect()));
+            }
+        }
+        Err(error) => {
+            for job in jobs {
+                let _ = job.caller.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+async fn transact(core: &Core, shard: ShardId, items: Vec<Item>) -> (Vec<Item>, Result<Vec<Taken>>) {
+    let items = tokio::sync::Mutex::new(items);
+    let done = match core.shard(shard) {
+        Ok(on) => submit_group(core, &on, &items).await,
+        Err(error) => Err(error),
+    };
+    (items.into_inner(), done)
+}
+
+/// An item and where its answer goes.
+type Placed = (usize, Item);
+
+enum Step {
+    Done(usize, Kept<Submitted>),
+    /// Comes again when the others are done.
+    Later(Placed),
+    Failed(StoreError),
+}
+
+pub(super) async fn submit(
+    core: &Arc<Core>,
+    batch: Vec<Submit>,
+    now: Timestamp,
+) -> Result<Vec<Kept<Submitted>>> {
+    let mut answers: Vec<Option<Kept<Submitted>>> = batch.iter().map(|_| None).collect();
+    let mut left: Vec<Placed> = batch.into_iter().map(|submit| Item::new(submit, now)).enumerate().collect();
+    let mut failed = None;
+    while failed.is_none() && !left.is_empty() {
+        // A key that comes twice is answered the second time with the answer of the first.
+        let mut seen = HashSet::new();
+        let (later, now): (Vec<Placed>, Vec<Placed>) =
+            left.into_iter().partition(|(_, item)| comes_again(&mut seen, item.keep.as_ref()));
+        left = later;
+        let (apart, together) = now.into_iter().partition(|(_, item)| is_apart(core, item));
+        let (apart, together) = futures::join!(all_apart(core, apart), all_together(core, together));
+        for step in apart.into_iter().chain(together) {
+            match step {
+                Step::Done(at, answer) => answers[at] = Some(answer),
+                Step::Later(placed) => left.push(placed),
+                Step::Failed(error) => failed = Some(error),
+            }
+        }
+        left.sort_by_key(|(at, _)| *at);
+    }
+    match failed {
+        None => Ok(answers.into_iter().flatten().collect()),
+        Some(error) if answers.iter().all(Option::is_none) => Err(error),
+        Some(error) => Err(StoreError::Unknown(format!("a part of the batch was saved: {error}"))),
+    }
+}
+
+/// Whether the record of the item's idempotency key is on another data source than the task.
+fn is_apart(core: &Core, item: &Item) -> bool {
+    let Some(keep) = &item.keep else { return false };
+    match (core.shard_of(item.task.id), core.shard(keep.key.shard(core.shards))) {
+        (Ok(task), Ok(record)) => !task.db.is(&record.db),
+        _ => false,
+    }
+}
+
+/// Each with one transaction for itself and its answer, all shards at once.
+async fn all_together(core: &Arc<Core>, items: Vec<Placed>) -> Vec<Step> {
+    let mut by_shard: BTreeMap<ShardId, Vec<Placed>> = BTreeMap::new();
+    for placed in items {
+        by_shard.entry(placed.1.task.id.shard()).or_default().push(placed);
+    }
+    let jobs = by_shard.into_iter().flat_map(|(shard, items)| jobs(items).map(move |job| (shard, job)));
+    let steps = jobs.map(|(shard, job)| async move {
+        let (places, items): (Vec<usize>, Vec<Item>) = job.into_iter().unzip();
+        let done = match add(core, shard, items) {
+            Ok(answer) => received(answer).await,
+            Err(error) => Err(error),
+        };
+        let Ok(done) = done else { return done.err().map(Step::Failed).into_iter().collect() };
+        let mut steps = Vec::with_capacity(places.len());
+        for (at, (item, taken)) in places.into_iter().zip(done) {
+            steps.push(match taken {
+                Taken::Done(answer) => Step::Done(at, answer),
+                Taken::Later => Step::Later((at, item)),
+                Taken::Begun => in_three(core, at, item).await,
+                Taken::Failed(error) => Step::Failed(error),
+            });
+        }
+        steps
+    });
+    join_all(steps.collect::<Vec<_>>()).await.into_iter().flatten().collect()
+}
+
+/// Items cut into jobs that fit into a transaction.
+fn jobs(items: Vec<Placed>) -> impl Iterator<Item = Vec<Placed>> {
+    let mut left = items.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut job = Vec::new();
+        let mut bytes = 0;
+        while let Some((_, item)) = left.peek() {
+            bytes += weight(&item.task);
+            if !job.is_empty() && (job.len() >= ROWS_MAX || bytes > BYTES_MAX) {
+                break;
+            }
+            job.extend(left.next());
+        }
+        (!job.is_empty()).then_some(job)
+    })
+}
+
+async fn received(answer: oneshot::Receiver<Answer>) -> Answer {
+    // Its server is dropped with the store only, and then nobody knows how far it came.
+    answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store was closed meanwhile".to_owned())))
+}
+
+async fn all_apart(core: &Arc<Core>, items: Vec<Placed>) -> Vec<Step> {
+    join_all(items.into_iter().map(|(at, item)| in_three(core, at, item))).await
+}
+
+/// The key, the task, the answer: three transactions, of which each repeat goes on where the last stopped.
+async fn in_three(core: &Arc<Core>, at: usize, mut item: Item) -> Step {
+    let Some(mut keep) = item.keep.take() else {
+        return Step::Failed(StoreError::Internal("nothing is to be kept".to_owned()));
+    };
+    match kept::reserve(core, keep.key, item.task.id, item.now).await {
+        Ok(Found::New) => {}
+        Ok(Found::Begun(id)) => item.task.id = id,
+        Ok(Found::Kept(answer)) => return Step::Done(at, answer),
+        Err(error) => return Step::Failed(error),
+    }
+    let id = item.task.id;
+    let done = match add(core, id.shard(), vec![item]) {
+        Ok(answer) => received(answer).await,
+        Err(error) => Err(error),
+    };
+    match done.map(|mut done| done.pop()) {
+        Ok(Some((_, Taken::Done(Kept::Fresh(submitted))))) => {
+            kept::settle(core, &mut keep, id, &submitted).await;
+            Step::Done(at, Kept::Fresh(submitted))
+        }
+        Ok(Some((_, Taken::Failed(error)))) | Err(error) => Step::Failed(error),
+        Ok(_) => Step::Failed(StoreError::Internal(format!("submit of task {id} has no answer"))),
+    }
+}

@@ -1,0 +1,292 @@
+//! New tasks: what becomes of a group of them in one transaction of one shard.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio::sync::Mutex;
+use tsp_core::config::OnDuplicateKey;
+use tsp_core::task::Task;
+use tsp_core::transition::{Event, Note, transition};
+use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
+
+use crate::error::{Result, StoreError};
+use crate::idempotency::Kept;
+use crate::tasks::{Submit, Submitted};
+
+use super::bind::{Values, key_hash};
+use super::core::Core;
+use super::db::ShardDb;
+use super::fault::exactly;
+use super::hot::{
+    ROWS_MAX, TASKS_DELETE, ended_from, ended_task, insert_task, insert_tasks, open_task, save,
+};
+use super::kept::{self, Found, Keeping};
+use super::row::{open_columns, read_task};
+use super::session::query;
+use super::text::padded;
+use super::tx::Tx;
+
+pub(super) const CANONICAL: &str = concat!(
+    "-- task_canonical\nSELECT ",
+    open_columns!(),
+    " FROM task_{shard} WHERE config_id = ? AND key_hash = ? AND key_slot = 0"
+);
+const CANONICAL_LOCK: &str = concat!(
+    "-- task_canonical_lock\nSELECT ",
+    open_columns!(),
+    " FROM task_{shard} WHERE config_id = ? AND key_hash = ? AND key_slot = 0 FOR UPDATE"
+);
+
+const ENDED_AMONG: &str = "-- task_ended_among
+SELECT id FROM history_{shard} WHERE id IN ({list}) AND ended_at >= ?";
+
+/// A transaction is tried so often when others take its idempotency keys first.
+const CLASHES_MAX: usize = 5;
+
+/// One submit on its way.
+pub(super) struct Item {
+    pub(super) task: Box<Task>,
+    on_duplicate: OnDuplicateKey,
+    own_payload: bool,
+    pub(super) keep: Option<Keeping>,
+    pub(super) now: Timestamp,
+}
+
+impl Item {
+    pub(super) fn new(submit: Submit, now: Timestamp) -> Self {
+        let Submit { task, on_duplicate, own_payload, keep } = submit;
+        Self { task, on_duplicate, own_payload, keep: keep.map(Keeping::new), now }
+    }
+}
+
+/// What a transaction did with an item.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Done(Kept<Submitted>),
+    /// The same idempotency key stands earlier in the group.
+    Later,
+    /// Its idempotency key was taken for another id, and it is not known what became of that.
+    Begun,
+    /// It alone cannot be done.
+    Failed(StoreError),
+}
+
+/// Does all of a group in one transaction of `on`, where their ids are. The answers are in their order.
+pub(super) async fn submit_group(core: &Core, on: &ShardDb, items: &Mutex<Vec<Item>>) -> Result<Vec<Taken>> {
+    for _ in 0..CLASHES_MAX {
+        let clashed = std::sync::atomic::AtomicBool::new(false);
+        let clash = &clashed;
+        let done = on
+            .transact("submit", move |tx| {
+                Box::pin(async move {
+                    let mut items = items.lock().await;
+                    let taken = take(tx, core, on, &mut items).await?;
+                    let Some(taken) = keep_answers(tx, core, &mut items, taken).await? else {
+                        clash.store(true, std::sync::atomic::Ordering::Relaxed);
+                        return Err(StoreError::Unavailable("others use the same idempotency keys".into()));
+                    };
+                    Ok(taken)
+                })
+            })
+            .await;
+        if done.is_ok() || !clashed.into_inner() {
+            return done;
+        }
+    }
+    Err(StoreError::Unavailable("others use the same idempotency keys again and again".to_owned()))
+}
+
+async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) -> Result<Vec<Taken>> {
+    let kept = items.iter().filter_map(|item| Some((item.keep.as_ref()?.key, item.now))).collect();
+    let found = kept::find(tx, core, kept).await?;
+    let mut taken = known(core, items, found);
+    let mut new: Vec<usize> = (0..items.len()).filter(|at| taken[*at].is_none()).collect();
+    // In one order for all, so that groups with the same keys wait for each other and do not deadlock.
+    new.sort_by_cached_key(|at| items[*at].task.key.as_ref().map(key_hash));
+    for at in &new {
+        items[*at].task.key_slot = 0;
+    }
+    let tasks: Vec<&Task> = new.iter().map(|at| &*items[*at].task).collect();
+    let inserted = insert_tasks(tx, on, &tasks).await?;
+    let made = new.iter().zip(&inserted).filter(|(_, inserted)| **inserted).map(|(at, _)| *at);
+    let ids: Vec<TaskId> = made.map(|at| items[at].task.id).collect();
+    let before = take_back_ended(tx, on, &ids).await?;
+    for (at, inserted) in new.into_iter().zip(inserted) {
+        let item = &mut items[at];
+        let done = if before.contains(&item.task.id) {
+            again(tx, on, &item.task).await
+        } else if inserted {
+            Ok(Submitted::Created(item.task.clone()))
+        } else {
+            clashing(tx, on, item).await
+        };
+        taken[at] = Some(match done {
+            Ok(submitted) => Taken::Done(Kept::Fresh(submitted)),
+            Err(error @ (StoreError::Internal(_) | StoreError::Corrupt { .. })) => Taken::Failed(error),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(taken.into_iter().flatten().collect())
+}
+
+/// What needs no task: kept answers and refusals.
+fn known(core: &Core, items: &[Item], mut found: HashMap<[u8; 32], Found>) -> Vec<Option<Taken>> {
+    let mut seen = HashSet::new();
+    let mut taken = Vec::with_capacity(items.len());
+    for item in items {
+        let mut one = if kept::comes_again(&mut seen, item.keep.as_ref()) {
+            Some(Taken::Later)
+        } else {
+            match item.keep.as_ref().and_then(|keep| found.remove(&keep.key.hash)) {
+                Some(Found::Kept(kept)) => Some(Taken::Done(kept)),
+                Some(Found::Begun(id)) if id != item.task.id => Some(Taken::Begun),
+                _ => None,
+            }
+        };
+        if one.is_none() {
+            one = refused(core, item.task.config).map(|refused| Taken::Done(Kept::Fresh(refused)));
+        }
+        taken.push(one);
+    }
+    taken
+}
+
+fn refused(core: &Core, config: ConfigId) -> Option<Submitted> {
+    match core.config(config) {
+        None => Some(Submitted::ConfigGone),
+        Some(config) if !config.spec.enabled => Some(Submitted::ConfigDisabled),
+        Some(_) => None,
+    }
+}
+
+/// An id that has ended already was inserted all the same: its own end left the place free. Takes those back
+/// and says which they are. Nothing ends behind this look, because ends delete a row that is now ours.
+async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Result<HashSet<TaskId>> {
+    let mut before = HashSet::new();
+    for chunk in ids.chunks(ROWS_MAX) {
+        let raw: Vec<i64> = chunk.iter().map(|id| id.get()).collect();
+        let from = chunk.iter().map(|id| ended_from(*id)).min().unwrap_or_default();
+        let (n, list) = padded(&raw);
+        let mut values = Values::of_ids(list);
+        values.put(from.ms());
+        let rows = values.ask(&on.sql_list(ENDED_AMONG, n))?.fetch_all(tx.conn()).await?;
+        let mut ended = Vec::with_capacity(rows.len());
+        for row in rows {
+            ended.push(sqlx::Row::try_get::<i64, _>(&row, 0)?);
+        }
+        if ended.is_empty() {
+            continue;
+        }
+        let (n, list) = padded(&ended);
+        let deleted = Values::of_ids(list).ask(&on.sql_list(TASKS_DELETE, n))?.execute(tx.conn()).await?;
+        exactly(ended.len(), deleted, "tasks_delete")?;
+        tx.sums.accepted -= i64::try_from(ended.len()).unwrap_or(0);
+        before.extend(ended.into_iter().map(TaskId::new));
+    }
+    Ok(before)
+}
+
+/// An open task has the id of this one, or holds its key.
+async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Submitted> {
+    if open_task(tx, on, item.task.id).await?.is_some() {
+        return again(tx, on, &item.task).await;
+    }
+    let task = &mut item.task;
+    if item.on_duplicate == OnDuplicateKey::Add {
+        task.key_slot = task.id.get();
+        if insert_task(tx, on, task).await? {
+            return Ok(Submitted::Created(task.clone()));
+        }
+        return Err(StoreError::Internal(format!("the slot of task {} is taken", task.id)));
+    }
+    let reset = item.on_duplicate == OnDuplicateKey::Reset;
+    let Some(holder) = holder(tx, on, task, reset).await? else {
+        // What held it was taken back: see `take_back_ended`.
+        if insert_task(tx, on, task).await? {
+            return Ok(Submitted::Created(task.clone()));
+        }
+        return Err(StoreError::Internal(format!("task {} was refused and no key holds it", task.id)));
+    };
+    if !reset {
+        return Ok(Submitted::Existing(Box::new(holder)));
+    }
+    let payload = task.payload.clone().filter(|_| item.own_payload);
+    let event = Event::Reset { execute_at: task.execute_at, payload };
+    let Ok(change) = transition(&holder, &event, item.now) else {
+        // An open task takes every reset.
+        return Err(StoreError::Internal(format!("task {} refused a reset", holder.id)));
+    };
+    let after_current = change.note == Note::AfterCurrent;
+    match save(tx, on, holder.version, change).await? {
+        Some(task) => Ok(Submitted::Reset { task, after_current }),
+        None => Err(StoreError::Internal(format!("task {} changed while it was locked", holder.id))),
+    }
+}
+
+/// An id that comes again is the same submit again (its first answer was lost), or a bug.
+async fn again(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> Result<Submitted> {
+    let row = match open_task(tx, on, task.id).await? {
+        Some(row) => Some(row),
+        None => ended_task(tx, on, task.id).await?,
+    };
+    match row {
+        Some(row) if row.config == task.config && row.key == task.key => {
+            Ok(Submitted::Created(Box::new(row)))
+        }
+        _ => Err(StoreError::Internal(format!("task id {} is used already", task.id))),
+    }
+}
+
+/// The open task that stands in the way of `task`. It stays, locked or not: the refused insert has locked
+/// its entry in the index.
+async fn holder(tx: &mut Tx<'_>, on: &ShardDb, task: &Task, lock: bool) -> Result<Option<Task>> {
+    match &task.key {
+        Some(key) if lock => canonical_by(tx, on, CANONICAL_LOCK, task.config, key).await,
+        Some(key) => canonical(tx, on, task.config, key).await,
+        None => Ok(None),
+    }
+}
+
+/// The canonical open task of a key, if this shard has it.
+pub(super) async fn canonical(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    config: ConfigId,
+    key: &TaskKey,
+) -> Result<Option<Task>> {
+    canonical_by(tx, on, CANONICAL, config, key).await
+}
+
+async fn canonical_by(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    template: &'static str,
+    config: ConfigId,
+    key: &TaskKey,
+) -> Result<Option<Task>> {
+    let found = query(&on.sql(template)).bind(config.get()).bind(key_hash(key).to_vec());
+    let Some(row) = found.fetch_optional(tx.conn()).await? else { return Ok(None) };
+    let task = read_task(&row)?;
+    if task.key.as_ref() == Some(key) {
+        return Ok(Some(task));
+    }
+    Err(StoreError::Internal(format!("the keys of tasks {} and `{key}` have the same hash", task.id)))
+}
+
+/// Puts the answers beside the work. `None`: somebody else took a key first.
+async fn keep_answers(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    items: &mut [Item],
+    taken: Vec<Taken>,
+) -> Result<Option<Vec<Taken>>> {
+    let mut done = Vec::new();
+    for (item, taken) in items.iter_mut().zip(&taken) {
+        if let (Some(keep), Taken::Done(Kept::Fresh(submitted))) = (&mut item.keep, taken) {
+            done.push((keep, item.task.id, submitted.clone()));
+        }
+    }
+    if !done.is_empty() && !kept::put(tx, core, done).await? {
+        return Ok(None);
+    }
+    Ok(Some(taken))
+}
