@@ -1,0 +1,138 @@
+//! One nsqd of a consumer: connected, subscribed, and again whenever the connection ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::flight::{Bell, Flight, Flights, Meters};
+use super::inbox::Inbox;
+use super::manager::Event;
+use super::message::Message;
+use crate::codec::{ErrorReply, MessageFrame};
+use crate::config::ClientConfig;
+use crate::metric_names;
+use crate::names::{Channel, Topic};
+use crate::wire::handshake::{self, Connected};
+use crate::wire::link::{self, Cause, Events};
+use crate::wire::outbox::Outbox;
+
+/// What all connections of a consumer share.
+#[derive(Clone)]
+pub(super) struct Shop {
+    pub(super) topic: Topic,
+    pub(super) channel: Channel,
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) flights: Arc<Flights>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) meters: Arc<Meters>,
+    pub(super) tasks: TaskTracker,
+    /// Ends everything at once.
+    pub(super) stop: CancellationToken,
+    /// Nothing new is connected.
+    pub(super) closing: CancellationToken,
+}
+
+/// Whether an nsqd is still listed. One that is not keeps its connection as long as it lasts.
+pub(super) type Listed = Arc<AtomicBool>;
+
+/// Keeps one nsqd connected until it is no longer listed, or the consumer closes.
+pub(super) async fn keep(shop: Shop, address: String, listed: Listed) {
+    let mut failures = 0_u32;
+    while listed.load(Ordering::Acquire) {
+        let (cause, heard) = shop.connection(&address).await;
+        failures = if heard { 0 } else { failures.saturating_add(1) };
+        if shop.closing.is_cancelled() || shop.stop.is_cancelled() {
+            return;
+        }
+        metrics::counter!(metric_names::RECONNECTS, "cause" => cause.label()).increment(1);
+        let wait = shop.config.reconnect.delay(failures, (shop.config.jitter)());
+        tracing::warn!(nsqd = %address, topic = %shop.topic, %cause, ?wait, "connection of a consumer lost");
+        if shop.closing.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
+    }
+    let _ = shop.events.send(Event::Left(address));
+}
+
+impl Shop {
+    /// One connection from its making to its end, and whether nsqd said anything on it.
+    async fn connection(&self, address: &str) -> (Cause, bool) {
+        let connecting = handshake::connect(address, &self.config, Some((&self.topic, &self.channel)));
+        let connected = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return (Cause::Closed, false),
+            () = self.closing.cancelled() => return (Cause::Closed, false),
+            connected = connecting => match connected {
+                Ok(connected) => connected,
+                Err(cause) => return (cause, false),
+            },
+        };
+        self.subscribed(address, connected).await
+    }
+
+    async fn subscribed(&self, address: &str, connected: Connected) -> (Cause, bool) {
+        let (outbox, orders) = Outbox::new();
+        let negotiated = connected.negotiated.clone();
+        tracing::debug!(nsqd = %address, version = negotiated.version, topic = %self.topic, "consumer subscribed");
+        let flight = Flight::new(address, outbox, negotiated, self.bell.clone(), self.meters.clone());
+        let flight = Arc::new(flight);
+        self.flights.add(&flight);
+        if self.closing.is_cancelled() {
+            // The manager may have looked just before.
+            flight.outbox.shut();
+        }
+        let _ = self.events.send(Event::Changed);
+        let open = metrics::gauge!(metric_names::CONNECTIONS, "kind" => "consumer");
+        open.increment(1.0);
+        let mut intake = Intake { shop: self, flight: &flight, batch: Vec::new() };
+        let channel = (&flight.outbox, orders);
+        let run = link::run(connected, channel, &self.config, &self.tasks, &self.stop, &mut intake).await;
+        open.decrement(1.0);
+        flight.end();
+        self.flights.remove(&flight);
+        let _ = self.events.send(Event::Lost);
+        (run.cause, run.heard)
+    }
+}
+
+/// Puts what comes in into the inbox.
+struct Intake<'a> {
+    shop: &'a Shop,
+    flight: &'a Arc<Flight>,
+    batch: Vec<Message>,
+}
+
+impl Events for Intake<'_> {
+    fn message(&mut self, message: MessageFrame, read_at: Instant) {
+        if message.attempts > 1 {
+            self.shop.meters.redelivered.increment(1);
+        }
+        self.batch.push(Message::new(message, self.flight, read_at));
+    }
+
+    fn settle_error(&mut self, error: &ErrorReply) {
+        metrics::counter!(metric_names::SETTLE_ERRORS, "code" => error.code.clone()).increment(1);
+        tracing::debug!(nsqd = %self.flight.address, %error, "nsqd no longer knows a message");
+    }
+
+    fn batch_end(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        self.flight.message_came(now);
+        self.shop.meters.received.increment(self.batch.len() as u64);
+        let pushed = self.shop.inbox.push(&mut self.batch, now);
+        self.shop.meters.expired.increment(pushed.expired);
+        if pushed.refused > 0 {
+            let count = pushed.refused;
+            tracing::warn!(nsqd = %self.flight.address, count, "nsqd sent more messages than it was asked for");
+        }
+    }
+}
