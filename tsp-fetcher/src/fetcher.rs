@@ -167,6 +167,9 @@ impl Fetcher {
 
     async fn turn(&mut self, now: Timestamp) -> Result<Report> {
         let received = self.parts.inbox.drain();
+        if received.look_again {
+            self.look_again();
+        }
         self.take_in(received, now);
         let rescued = if now >= self.resync_at { self.resync(now).await? } else { 0 };
         self.unpark(now);

@@ -35,6 +35,8 @@ pub struct Received {
     /// Configs that were made, changed, held, let go or deleted.
     pub changed: HashSet<ConfigId>,
     pub feedback: Vec<Feedback>,
+    /// Something happened that only the rows tell, such as the death of a worker.
+    pub look_again: bool,
 }
 
 /// What the fetcher waits for.
@@ -90,7 +92,14 @@ impl Inbox {
         self.wake(state);
     }
 
-    /// The clock was moved: look again.
+    /// The rows are to be read afresh, now.
+    pub fn look_again(&self) {
+        let mut state = self.state.lock();
+        state.received.look_again = true;
+        self.wake(state);
+    }
+
+    /// The clock was moved: take a turn.
     pub fn nudge(&self) {
         self.wake(self.state.lock());
     }
