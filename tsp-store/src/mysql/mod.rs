@@ -3,10 +3,14 @@
 //!
 //! * `options`, `core`, `db`, `session`, `tx`, `pool`, `gate`, `text`, `fault`: connections and statements.
 
+mod begin;
 mod bind;
+mod cancel;
 mod core;
 mod db;
+mod deeds;
 mod fault;
+mod finish;
 mod gate;
 mod group;
 mod hot;
@@ -14,8 +18,11 @@ mod kept;
 mod options;
 mod pool;
 mod row;
+mod run;
+mod runner;
 mod session;
 mod submit;
+mod tasks;
 mod text;
 mod tx;
 
@@ -23,6 +30,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use options::{MySqlOptions, SourceOptions};
+pub use runner::MySqlRunner;
 
 use self::core::Core;
 

@@ -1,0 +1,353 @@
+//! 10 → 30: the messages of a batch in one statement for each shard.
+//!
+//! The row came along with its message, so what it becomes is known before the database is asked; the
+//! statement compares versions and the end of the node's lease, and says how many rows it took. Only when
+//! some are missing are they looked at.
+
+use std::collections::HashMap;
+
+use futures::future::join_all;
+use tsp_core::task::{Status, Task};
+use tsp_core::transition::{Change, Event, Refused, transition};
+use tsp_core::{Millis, NodeId, TaskId, Timestamp};
+
+use crate::cluster::NodeLease;
+use crate::error::{Result, StoreError};
+use crate::run::{Begin, Begun};
+
+use super::bind::Values;
+use super::core::Core;
+use super::db::ShardDb;
+use super::fault::Fault;
+use super::hot::{ROWS_MAX, lock_tasks, save};
+use super::run::{Placed, by_shard, load_on};
+use super::session::{Session, query};
+use super::text::padded;
+use super::tx::Tx;
+
+/// The forced index keeps the server from looking through all that is queued.
+pub(super) const TASKS_BEGIN: &str = "-- tasks_begin
+UPDATE task_{shard} FORCE INDEX (PRIMARY) SET status = 30, version = version + 1, attempt = attempt + 1,
+    node = ?, started_at = ?, begun_due_at = due_at, token = NULL
+WHERE (id, version) IN ({rows}) AND status = 10 AND {now} <= ?";
+
+pub(super) const TASKS_BEGUN: &str = "-- tasks_begun
+SELECT id, status, version, attempt, node, started_at FROM task_{shard} WHERE id IN ({list})";
+
+const LEASE_HOLDS: &str = "-- lease_holds\nSELECT {now} <= ?";
+
+/// A begin ends this long before its node's lease does: the database's clock is not the process's.
+const LEASE_MARGIN: Millis = Millis::from_secs(1);
+
+/// Rows of a shard that is away are asked for again after this.
+const ASK_AGAIN: Millis = Millis::from_secs(1);
+
+/// A begin that meets a deadlock is tried so many times in all.
+const TRIES: u32 = 4;
+
+/// Who begins, and until when it may.
+#[derive(Debug, Clone, Copy)]
+struct Beginner {
+    node: NodeId,
+    until: Timestamp,
+    now: Timestamp,
+}
+
+/// What is to be done with a message.
+enum Plan {
+    Answer(Begun),
+    /// Just what [`TASKS_BEGIN`] saves: the row as it becomes.
+    Plain(Box<Task>),
+    /// Decided on this version, saved under a lock.
+    Other(i64, Box<Change>),
+}
+
+pub(super) async fn begin(
+    core: &Core,
+    lease: &NodeLease,
+    node: NodeId,
+    batch: Vec<Begin>,
+    now: Timestamp,
+) -> Result<Vec<Begun>> {
+    if !lease.holds(now) {
+        return Err(lease_over());
+    }
+    let by = Beginner { node, until: lease.end_at().minus(LEASE_MARGIN), now };
+    let mut answers = vec![Begun::Drop(None); batch.len()];
+    let parts = by_shard(core, batch, |begin| begin.id);
+    let places: Vec<Vec<usize>> =
+        parts.iter().map(|(_, part)| part.iter().map(|one| one.place).collect()).collect();
+    let done = join_all(parts.into_iter().map(|(shard, part)| begin_on(core, shard, part, by))).await;
+    let mut begun_somewhere = false;
+    let mut failed = None;
+    for (places, part) in places.into_iter().zip(done) {
+        match part {
+            Ok(part) => {
+                begun_somewhere = true;
+                for (place, answer) in part {
+                    answers[place] = answer;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a shard did not begin its part of a batch");
+                for place in places {
+                    answers[place] = Begun::Wait(now.plus(ASK_AGAIN));
+                }
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        // One shard that is away does not hold up the others: its messages come again in a second.
+        Some(StoreError::Unavailable(_) | StoreError::Unknown(_)) | None if begun_somewhere => Ok(answers),
+        Some(error) => Err(error),
+        None => Ok(answers),
+    }
+}
+
+fn lease_over() -> StoreError {
+    StoreError::Unavailable("the node's lease is over".to_owned())
+}
+
+async fn begin_on(
+    core: &Core,
+    shard: ShardDb,
+    part: Vec<Placed<Begin>>,
+    by: Beginner,
+) -> Result<Vec<(usize, Begun)>> {
+    let mut answers = Vec::with_capacity(part.len());
+    let mut plain = Vec::with_capacity(part.len());
+    let mut other = Vec::new();
+    for (place, row, message) in with_rows(&shard, newest(part, &mut answers)).await? {
+        match plan(core, row, &message, by) {
+            Plan::Answer(answer) => answers.push((place, answer)),
+            Plan::Plain(task) => plain.push((place, task)),
+            Plan::Other(version, change) => other.push((place, version, change)),
+        }
+    }
+    plain.sort_unstable_by_key(|(_, task)| task.id);
+    while !plain.is_empty() {
+        let rest = plain.split_off(plain.len().min(ROWS_MAX));
+        answers.extend(begin_plain(&shard, std::mem::replace(&mut plain, rest), by).await?);
+    }
+    if !other.is_empty() {
+        answers.extend(begin_others(&shard, &other, by).await?);
+    }
+    Ok(answers)
+}
+
+/// Of several messages of one task the one of its newest version; the others are stale.
+fn newest(part: Vec<Placed<Begin>>, answers: &mut Vec<(usize, Begun)>) -> Vec<Placed<Begin>> {
+    let mut newest: HashMap<TaskId, Placed<Begin>> = HashMap::with_capacity(part.len());
+    for one in part {
+        let stale = match newest.remove(&one.item.id) {
+            Some(other) if other.item.version >= one.item.version => {
+                newest.insert(other.item.id, other);
+                Some(one.place)
+            }
+            other => {
+                newest.insert(one.item.id, one);
+                other.map(|other| other.place)
+            }
+        };
+        answers.extend(stale.map(|place| (place, Begun::Drop(None))));
+    }
+    newest.into_values().collect()
+}
+
+/// Loads the rows of messages that came without one, or with one of another version.
+async fn with_rows(
+    shard: &ShardDb,
+    part: Vec<Placed<Begin>>,
+) -> Result<Vec<(usize, Option<Box<Task>>, Begin)>> {
+    let mut rows = Vec::with_capacity(part.len());
+    let mut missing = Vec::new();
+    for Placed { place, item: mut message } in part {
+        let travelled =
+            message.row.take().filter(|row| row.id == message.id && row.version == message.version);
+        if travelled.is_none() {
+            missing.push(message.id);
+        }
+        rows.push((place, travelled, message));
+    }
+    if missing.is_empty() {
+        return Ok(rows);
+    }
+    let mut loaded = load_on(shard, &missing).await?;
+    for (_, row, message) in rows.iter_mut().filter(|(_, row, _)| row.is_none()) {
+        *row = loaded.remove(&message.id);
+    }
+    Ok(rows)
+}
+
+fn plan(core: &Core, row: Option<Box<Task>>, message: &Begin, by: Beginner) -> Plan {
+    let Some(row) = row else { return Plan::Answer(Begun::Drop(None)) };
+    let runnable = core.config(row.config).is_some_and(|config| config.runnable());
+    let event = Event::Begin { version: message.version, node: by.node, runnable, token: message.token };
+    match transition(&row, &event, by.now) {
+        Ok(change) if is_plain(&change) => Plan::Plain(Box::new(change.task)),
+        Ok(change) => Plan::Other(row.version, Box::new(change)),
+        Err(Refused::NotDue { due_at }) => Plan::Answer(Begun::Wait(due_at)),
+        Err(_) => Plan::Answer(Begun::Drop(None)),
+    }
+}
+
+/// Whether a change is just what [`TASKS_BEGIN`] saves.
+fn is_plain(change: &Change) -> bool {
+    let task = &change.task;
+    task.status == Status::Executing
+        && change.closed.is_none()
+        && task.token.is_none()
+        && task.extra.is_none()
+}
+
+/// At most [`ROWS_MAX`] rows, by rising id.
+async fn begin_plain(
+    shard: &ShardDb,
+    rows: Vec<(usize, Box<Task>)>,
+    by: Beginner,
+) -> Result<Vec<(usize, Begun)>> {
+    let ids: Vec<i64> = rows.iter().map(|(_, task)| task.id.get()).collect();
+    let mut conn = shard.conn().await?;
+    let n = padded(&ids).0;
+    let begun = update(&mut conn, shard, &rows, n, by).await?;
+    if usize::try_from(begun) == Ok(rows.len()) {
+        return Ok(rows.into_iter().map(|(place, task)| (place, Begun::Run(task))).collect());
+    }
+    let look = Values::of_ids(padded(&ids).1).ask(&shard.sql_list(TASKS_BEGUN, n))?;
+    let mut stored = HashMap::with_capacity(ids.len());
+    for row in look.fetch_all(&mut conn).await? {
+        let seen = Seen::read(&row)?;
+        stored.insert(seen.id, seen);
+    }
+    sort_out(rows, &stored, begun, by)
+}
+
+/// One statement that is its own commit: a deadlock comes again, a lost answer is not known.
+async fn update(
+    conn: &mut Session,
+    shard: &ShardDb,
+    rows: &[(usize, Box<Task>)],
+    n: usize,
+    by: Beginner,
+) -> Result<u64> {
+    let sql = shard.sql_rows(TASKS_BEGIN, 2, n);
+    let mut tries = 0;
+    loop {
+        let mut update = query(&sql).bind(by.node.get()).bind(by.now.ms());
+        let padding = rows.last().into_iter().cycle();
+        for (_, task) in rows.iter().chain(padding).take(n) {
+            update = update.bind(task.id.get()).bind(task.version - 1);
+        }
+        tries += 1;
+        match update.bind(by.until.ms()).execute(conn).await {
+            Err(_) if conn.fault() == Some(Fault::Again) && tries < TRIES => {}
+            Err(StoreError::Unavailable(why)) if conn.fault() == Some(Fault::Broken) => {
+                return Err(StoreError::Unknown(why));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// A row after the statement.
+struct Seen {
+    id: i64,
+    status: i64,
+    version: i64,
+    attempt: i64,
+    node: Option<i64>,
+    started_at: Option<i64>,
+}
+
+impl Seen {
+    fn read(row: &sqlx::mysql::MySqlRow) -> Result<Self> {
+        use sqlx::Row as _;
+        Ok(Self {
+            id: row.try_get(0)?,
+            status: row.try_get(1)?,
+            version: row.try_get(2)?,
+            attempt: row.try_get(3)?,
+            node: row.try_get(4)?,
+            started_at: row.try_get(5)?,
+        })
+    }
+
+    /// Begun as `task` says. Its version may have risen since, by a cancel or reset.
+    fn is_begun(&self, task: &Task) -> bool {
+        self.status == i64::from(Status::Executing.code())
+            && self.attempt == i64::from(task.attempt)
+            && self.node == task.node.map(NodeId::get)
+            && self.started_at == task.started_at.map(Timestamp::ms)
+    }
+
+    /// Left alone although its version fits: only the end of the lease does that.
+    fn is_refused(&self, task: &Task) -> bool {
+        self.status == i64::from(Status::Queued.code()) && self.version == task.version - 1
+    }
+}
+
+/// Fewer rows were begun than sent: which, and why not the others.
+fn sort_out(
+    rows: Vec<(usize, Box<Task>)>,
+    stored: &HashMap<i64, Seen>,
+    begun: u64,
+    by: Beginner,
+) -> Result<Vec<(usize, Begun)>> {
+    let seen = |task: &Task| stored.get(&task.id.get());
+    if rows.iter().any(|(_, task)| seen(task).is_some_and(|seen| seen.is_refused(task))) {
+        return Err(lease_over());
+    }
+    let is_begun = |task: &Task| seen(task).is_some_and(|seen| seen.is_begun(task));
+    let count = rows.iter().filter(|(_, task)| is_begun(task)).count();
+    // More than were begun: some by an earlier message in the same millisecond, and it cannot be told which.
+    // None is run; the worker finds them under its id and gives them back.
+    let told = u64::try_from(count).is_ok_and(|count| count <= begun);
+    if !told {
+        tracing::warn!(node = by.node.get(), count, begun, "messages came twice and were begun at once");
+    }
+    let answer = |task: Box<Task>| if told && is_begun(&task) { Begun::Run(task) } else { Begun::Drop(None) };
+    Ok(rows.into_iter().map(|(place, task)| (place, answer(task))).collect())
+}
+
+/// Rows with a token or with parts that most have not, and those that are given back or end instead.
+async fn begin_others(
+    shard: &ShardDb,
+    rows: &[(usize, i64, Box<Change>)],
+    by: Beginner,
+) -> Result<Vec<(usize, Begun)>> {
+    let ids: Vec<TaskId> = rows.iter().map(|(_, _, change)| change.task.id).collect();
+    let ids = &ids;
+    shard
+        .transact("begin", move |tx| {
+            Box::pin(async move {
+                let versions: HashMap<TaskId, i64> =
+                    lock_tasks(tx, shard, ids).await?.into_iter().map(|row| (row.id, row.version)).collect();
+                if !lease_holds(tx, shard, by.until).await? {
+                    return Err(lease_over());
+                }
+                let mut answers = Vec::with_capacity(rows.len());
+                for (place, version, change) in rows {
+                    let mut answer = Begun::Drop(None);
+                    if versions.get(&change.task.id) == Some(version) {
+                        let runs = change.task.status == Status::Executing;
+                        let saved = save(tx, shard, *version, Change::clone(change)).await?;
+                        answer = match saved {
+                            Some(task) if runs => Begun::Run(task),
+                            saved => Begun::Drop(saved),
+                        };
+                    }
+                    answers.push((*place, answer));
+                }
+                Ok(answers)
+            })
+        })
+        .await
+}
+
+/// By the database's clock, after the rows were locked.
+async fn lease_holds(tx: &mut Tx<'_>, shard: &ShardDb, until: Timestamp) -> Result<bool> {
+    use sqlx::Row as _;
+    let row = query(&shard.sql(LEASE_HOLDS)).bind(until.ms()).fetch_one(tx.conn()).await?;
+    Ok(row.try_get::<i64, _>(0)? != 0)
+}

@@ -1,0 +1,221 @@
+//! What the owner takes: heads, claims, and its right to both.
+
+use std::collections::BTreeSet;
+
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
+use tsp_core::task::{Status, Task};
+use tsp_core::transition::{Change, Event, transition};
+use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
+
+use crate::error::{Result, StoreError};
+use crate::schedule::{Claimed, Head, InFlight, Owner, Want};
+
+use super::bind::Values;
+use super::core::Core;
+use super::fault::{exactly, exactly_one};
+use super::hot::{ROWS_MAX, save_ended};
+use super::row::{open_columns, read_task};
+use super::run::sorted_ids;
+use super::scheduler::MySqlScheduler;
+use super::session::query;
+use super::text::padded;
+use super::tx::Tx;
+
+pub(super) const CLAIM_SELECT: &str = concat!(
+    "-- claim_select\nSELECT ",
+    open_columns!(),
+    " FROM task_{shard} FORCE INDEX (claim)
+WHERE config_id = ? AND status = 0 AND due_at <= ? ORDER BY due_at, id LIMIT ? FOR UPDATE"
+);
+
+/// After the epoch stands the list: the server takes the rows by their ids, whatever else it could go by.
+pub(super) const CLAIM_MARK: &str = "-- claim_mark
+UPDATE task_{shard} FORCE INDEX (PRIMARY) SET status = 10, epoch = ?, version = version + 1
+WHERE id IN ({list}) AND status = 0";
+
+const CLAIM_QUARANTINE: &str = "-- claim_quarantine
+UPDATE task_{shard} SET status = 40, version = version + 1 WHERE id = ? AND status = 0";
+
+pub(super) const HEAD_OF: &str = "-- head_of
+SELECT due_at FROM task_{shard} FORCE INDEX (claim) WHERE config_id = ? AND status = 0 ORDER BY due_at LIMIT 1";
+
+/// A loose index scan: two seeks for each config that has rows, none for the others.
+pub(super) const HEADS: &str = "-- heads
+SELECT config_id, MIN(due_at) FROM task_{shard} FORCE INDEX (claim) WHERE status = 0 GROUP BY config_id";
+
+/// Two ranges of one index: `status IN (10, 30)` may be taken for a reason to read the whole table.
+pub(super) const IN_FLIGHT: &str = "-- in_flight
+SELECT id, config_id, status, version, epoch, node, attempt FROM task_{shard} FORCE INDEX (state)
+WHERE status = 10
+UNION ALL
+SELECT id, config_id, status, version, epoch, node, attempt FROM task_{shard} FORCE INDEX (state)
+WHERE status = 30";
+
+/// The shared lock makes a takeover wait for this transaction.
+const LEASE_CHECK: &str = "-- lease_check
+SELECT epoch FROM shard_lease
+WHERE group_name = ? AND shard = ? AND owner = ? AND epoch = ? AND lease_until >= {now} LOCK IN SHARE MODE";
+
+const NODES_ALIVE: &str = "-- nodes_alive\nSELECT id FROM node WHERE dead_at IS NULL";
+
+/// First in each transaction of the owner: whether it still is the owner.
+pub(super) async fn owns(tx: &mut Tx<'_>, of: &MySqlScheduler, owner: Owner) -> Result<bool> {
+    let check = query(&tx.conn().db().sql(LEASE_CHECK))
+        .bind(of.pair.group.as_str())
+        .bind(of.pair.shard.get())
+        .bind(owner.node.get())
+        .bind(owner.epoch);
+    Ok(check.fetch_optional(tx.conn()).await?.is_some())
+}
+
+pub(super) async fn dead_nodes(core: &Core, among: &[NodeId]) -> Result<Vec<NodeId>> {
+    let alive = core
+        .meta
+        .read("dead_nodes", |tx| {
+            Box::pin(async move {
+                let sql = tx.conn().db().sql(NODES_ALIVE);
+                let rows = query(&sql).fetch_all(tx.conn()).await?;
+                rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<BTreeSet<i64>>>()
+            })
+        })
+        .await?;
+    Ok(among.iter().copied().filter(|node| !alive.contains(&node.get())).collect())
+}
+
+pub(super) async fn claim(
+    of: &MySqlScheduler,
+    owner: Owner,
+    wants: &[Want],
+    now: Timestamp,
+) -> Result<Claimed> {
+    let shard = &of.shard()?;
+    shard
+        .transact("claim", move |tx| {
+            Box::pin(async move {
+                let mut claimed = Claimed::default();
+                if !owns(tx, of, owner).await? {
+                    claimed.deposed = true;
+                    return Ok(claimed);
+                }
+                for want in wants.iter().filter(|want| want.limit > 0) {
+                    claim_want(tx, of, *want, owner.epoch, now, &mut claimed).await?;
+                }
+                let configs: BTreeSet<ConfigId> = wants.iter().map(|want| want.config).collect();
+                for config in configs {
+                    claimed.heads.push((config, head_of(tx, of, config).await?));
+                }
+                Ok(claimed)
+            })
+        })
+        .await
+}
+
+async fn claim_want(
+    tx: &mut Tx<'_>,
+    of: &MySqlScheduler,
+    want: Want,
+    epoch: i64,
+    now: Timestamp,
+    claimed: &mut Claimed,
+) -> Result<()> {
+    let mut taken = Vec::new();
+    let mut ends = Vec::new();
+    for row in due_rows(tx, of, want).await? {
+        let Ok(change) = transition(&row, &Event::Claim { epoch }, now) else {
+            return Err(StoreError::Internal(format!("task {} at 0 refused a claim", row.id)));
+        };
+        if is_plain(&change) {
+            taken.push(Box::new(change.task));
+        } else {
+            ends.push(change);
+        }
+    }
+    let shard = of.shard()?;
+    for chunk in sorted_ids(taken.iter().map(|task| &**task)).chunks(ROWS_MAX) {
+        let (n, ids) = padded(chunk);
+        let mut values = Values::default();
+        values.put(epoch);
+        for id in ids {
+            values.put(id);
+        }
+        let marked = values.ask(&shard.sql_list(CLAIM_MARK, n))?.execute(tx.conn()).await?;
+        exactly(chunk.len(), marked, "claim_mark")?;
+    }
+    claimed.tasks.append(&mut taken);
+    if !ends.is_empty() {
+        claimed.expired.extend(save_ended(tx, &shard, ends).await?);
+    }
+    Ok(())
+}
+
+/// Whether a change is just what [`CLAIM_MARK`] saves.
+fn is_plain(change: &Change) -> bool {
+    change.task.status == Status::Queued && change.closed.is_none()
+}
+
+/// The rows of a want. One that cannot be read is put aside, at 40: left at 0 it would stand at the head
+/// of its config for ever.
+async fn due_rows(tx: &mut Tx<'_>, of: &MySqlScheduler, want: Want) -> Result<Vec<Task>> {
+    let shard = of.shard()?;
+    let select = query(&shard.sql(CLAIM_SELECT))
+        .bind(want.config.get())
+        .bind(want.due_by.ms())
+        .bind(i64::try_from(want.limit).unwrap_or(i64::MAX));
+    let rows = select.fetch_all(tx.conn()).await?;
+    let mut due = Vec::with_capacity(rows.len());
+    for row in &rows {
+        match read_task(row) {
+            Ok(task) => due.push(task),
+            Err(error @ StoreError::Corrupt { id, .. }) => {
+                tracing::error!(%error, "a row is put aside: it is paused until somebody repairs it");
+                let changed = query(&shard.sql(CLAIM_QUARANTINE)).bind(id).execute(tx.conn()).await?;
+                exactly_one(changed, "claim_quarantine")?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(due)
+}
+
+/// The earliest due time at 0 of a config.
+async fn head_of(tx: &mut Tx<'_>, of: &MySqlScheduler, config: ConfigId) -> Result<Option<Timestamp>> {
+    let sql = of.shard()?.sql(HEAD_OF);
+    let row = query(&sql).bind(config.get()).fetch_optional(tx.conn()).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.map(Timestamp::from_ms))
+}
+
+/// One statement, whatever there is.
+pub(super) async fn heads(of: &MySqlScheduler) -> Result<Vec<Head>> {
+    of.firsts("heads", HEADS).await
+}
+
+pub(super) async fn in_flight(of: &MySqlScheduler) -> Result<Vec<InFlight>> {
+    let shard = &of.shard()?;
+    let rows = shard
+        .read("in_flight", move |tx| {
+            Box::pin(async move { query(&shard.sql(IN_FLIGHT)).fetch_all(tx.conn()).await })
+        })
+        .await?;
+    let mut found = super::row::all_good(&rows, read_in_flight)?;
+    found.retain(|row| of.is_mine(row.config));
+    Ok(found)
+}
+
+fn read_in_flight(row: &MySqlRow) -> Result<InFlight> {
+    let id: i64 = row.try_get(0)?;
+    let corrupt = |column, why| StoreError::Corrupt { table: "task", column, id, why };
+    let status: i64 = row.try_get(2)?;
+    let attempt: i64 = row.try_get(6)?;
+    Ok(InFlight {
+        id: TaskId::new(id),
+        config: ConfigId::new(row.try_get(1)?),
+        status: Status::from_code(status)
+            .ok_or_else(|| corrupt("status", format!("{status} is not known")))?,
+        version: row.try_get(3)?,
+        epoch: row.try_get(4)?,
+        node: row.try_get::<Option<i64>, _>(5)?.map(NodeId::new),
+        attempt: u32::try_from(attempt)
+            .map_err(|_| corrupt("attempt", format!("{attempt} is out of range")))?,
+    })
+}

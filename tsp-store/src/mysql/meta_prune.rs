@@ -1,0 +1,72 @@
+//! Old lines of what is in the meta database.
+
+use sqlx::Row as _;
+use tsp_core::{Millis, Timestamp};
+
+use crate::catalog::AUDIT_KEPT;
+use crate::error::Result;
+
+use super::bind::Values;
+use super::core::Core;
+use super::prune::sql_limit;
+use super::session::query;
+
+/// Records of processes that are gone. Whoever has none is dead, too.
+const NODES_KEPT: Millis = Millis::from_days(1);
+
+/// Ids rise with time, so the log is looked at from its old end, as far as it is old.
+const AUDIT_OLDEST: &str = "-- prune_audit_find\nSELECT id, at FROM audit ORDER BY id LIMIT ?";
+const AUDIT_OLD: &str = "-- prune_audit\nDELETE FROM audit WHERE id <= ?";
+
+const NODE_OLD: &str = "-- prune_node\nDELETE FROM node WHERE dead_at <= ? ORDER BY dead_at LIMIT ?";
+
+const KEPT_OLD: &str = "-- prune_kept
+DELETE FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?";
+
+pub(super) async fn prune_meta(core: &Core, limit: usize, now: Timestamp) -> Result<usize> {
+    let mut pruned = prune_audit(core, limit, now.minus(AUDIT_KEPT)).await?;
+    for (template, line) in [(NODE_OLD, now.minus(NODES_KEPT)), (KEPT_OLD, now)] {
+        if pruned < limit {
+            pruned += delete_old(core, template, line, limit - pruned).await?;
+        }
+    }
+    Ok(pruned)
+}
+
+async fn prune_audit(core: &Core, limit: usize, line: Timestamp) -> Result<usize> {
+    let deleted = core
+        .meta
+        .transact("prune_audit", move |tx| {
+            Box::pin(async move {
+                let sql = tx.conn().db().sql(AUDIT_OLDEST);
+                let rows = query(&sql).bind(sql_limit(limit)).fetch_all(tx.conn()).await?;
+                let mut last: Option<i64> = None;
+                for row in &rows {
+                    if row.try_get::<i64, _>(1)? > line.ms() {
+                        break;
+                    }
+                    last = Some(row.try_get(0)?);
+                }
+                let Some(last) = last else { return Ok(0) };
+                let sql = tx.conn().db().sql(AUDIT_OLD);
+                query(&sql).bind(last).execute(tx.conn()).await
+            })
+        })
+        .await?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+}
+
+async fn delete_old(core: &Core, template: &'static str, line: Timestamp, limit: usize) -> Result<usize> {
+    let deleted = core
+        .meta
+        .transact("prune_meta", move |tx| {
+            Box::pin(async move {
+                let mut values = Values::default();
+                values.put(line.ms()).put(sql_limit(limit));
+                let sql = tx.conn().db().sql(template);
+                values.ask(&sql)?.execute(tx.conn()).await
+            })
+        })
+        .await?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+}

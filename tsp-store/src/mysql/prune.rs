@@ -1,0 +1,300 @@
+//! Dropping what nobody needs any more, in bounded steps, and whole days where that is possible.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::Row as _;
+use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
+
+use crate::error::Result;
+use crate::schedule::Cursor;
+
+use super::bind::Values;
+use super::core::Core;
+use super::db::ShardDb;
+use super::fault::exactly;
+use super::fire::{CURSOR_ALL, read_cursor};
+use super::hot::ROWS_MAX;
+use super::scheduler::MySqlScheduler;
+use super::session::query;
+use super::text::padded;
+use super::tx::Tx;
+use super::{clear, follow, meta_prune, partitions};
+
+/// Occurrences are kept this far below their cursor, for one that is computed anew from an earlier time.
+const OCCURRENCES_KEPT: Millis = Millis::from_days(1);
+
+/// A config that keeps its history as long as any does, and at least this long, keeps it to the end of a
+/// day: the day is dropped whole.
+const WHOLE_DAYS_FROM: Millis = Millis::from_days(1);
+
+/// Partitions are looked at this often.
+const LOOK_EVERY: Millis = Millis::from_hours(1);
+
+/// A loose index scan: the oldest end of each config that has rows.
+pub(super) const HISTORY_FIRSTS: &str = "-- prune_history_firsts
+SELECT config_id, MIN(ended_at) FROM history_{shard} FORCE INDEX (ended) GROUP BY config_id";
+
+pub(super) const HISTORY_OLD: &str = "-- prune_history_find
+SELECT id, ended_at FROM history_{shard} FORCE INDEX (ended)
+WHERE config_id = ? AND ended_at <= ? ORDER BY ended_at LIMIT ? FOR UPDATE";
+
+pub(super) const HISTORY_DROP: &str = "-- prune_history
+DELETE FROM history_{shard} WHERE (id, ended_at) IN ({rows})";
+
+pub(super) const ATTEMPTS_DROP: &str = "-- prune_attempts
+DELETE FROM attempt_{shard} WHERE task_id IN ({list})";
+
+pub(super) const IDEMPOTENCY_OLD: &str = "-- prune_idempotency
+DELETE FROM idempotency_{shard} WHERE expires_at <= ? ORDER BY expires_at LIMIT ?";
+
+pub(super) const OCCURRENCE_FIRSTS: &str = "-- prune_occurrence_firsts
+SELECT config_id, MIN(execute_at) FROM occurrence_{shard} GROUP BY config_id";
+
+pub(super) const OCCURRENCE_OLD: &str = "-- prune_occurrence
+DELETE FROM occurrence_{shard} WHERE config_id = ? AND execute_at < ? ORDER BY execute_at LIMIT ?";
+
+const CURSOR_DROP: &str = "-- prune_cursor\nDELETE FROM cursor_{shard} WHERE config_id = ?";
+
+const CONFIGS_THERE: &str = "-- prune_configs\nSELECT id FROM config WHERE id IN ({list})";
+
+/// Before any time that is looked at.
+const EVER: Timestamp = Timestamp::from_ms(i64::MIN);
+
+/// How far the clearing away is, so that it is not begun anew with every call.
+#[derive(Debug)]
+pub(super) struct Walk {
+    /// When partitions are looked at again.
+    look_at: Timestamp,
+    /// The last task whose old attempts were looked at.
+    pub(super) after: i64,
+    /// When old attempts are looked at again.
+    pub(super) again_at: Timestamp,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self { look_at: EVER, after: i64::MIN, again_at: EVER }
+    }
+}
+
+pub(super) fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Drops at most `limit` rows, or a day; returns how many. A day counts as `limit` at most. Only the owner
+/// of the default group drops anything of its shard; that of shard 0 also what is in meta.
+pub(super) async fn prune(of: &MySqlScheduler, limit: usize, now: Timestamp) -> Result<usize> {
+    if !of.is_default() || limit == 0 {
+        return Ok(0);
+    }
+    // With retentions and configs as they are now: what is of a config that this process has not heard of
+    // yet must not go.
+    follow::follow(&of.core).await?;
+    let on = &of.shard()?;
+    let mut pruned = 0;
+    if of.walk.lock().look_at <= now {
+        partitions::keep_ahead(on, now).await?;
+        pruned += clear::drop_days(of, on, limit, now).await?;
+        // Not again in a while, unless there was something to do.
+        if pruned == 0 {
+            of.walk.lock().look_at = now.plus(LOOK_EVERY);
+        }
+    }
+    if pruned < limit {
+        pruned += prune_history(of, on, limit - pruned, now).await?;
+    }
+    if pruned < limit {
+        pruned += clear::prune_attempts(of, on, limit - pruned, now).await?;
+    }
+    if pruned < limit {
+        pruned += delete_old(on, IDEMPOTENCY_OLD, None, now, limit - pruned).await?;
+    }
+    if pruned < limit {
+        pruned += prune_schedules(of, on, limit - pruned, now).await?;
+    }
+    if pruned < limit && on.shard == ShardId::default() {
+        pruned += meta_prune::prune_meta(&of.core, limit - pruned, now).await?;
+    }
+    Ok(pruned)
+}
+
+/// How long the config that keeps its history longest does.
+pub(super) fn longest_retention(core: &Core) -> Millis {
+    core.book.all_configs().iter().map(|config| config.spec.retention).max().unwrap_or(Millis::ZERO)
+}
+
+/// What `template` says of each config that has rows.
+async fn firsts(on: &ShardDb, template: &'static str) -> Result<BTreeMap<ConfigId, Timestamp>> {
+    let rows = on
+        .read("prune_firsts", move |tx| {
+            Box::pin(async move { query(&on.sql(template)).fetch_all(tx.conn()).await })
+        })
+        .await?;
+    let first = |row: &sqlx::mysql::MySqlRow| {
+        Ok((ConfigId::new(row.try_get(0)?), Timestamp::from_ms(row.try_get(1)?)))
+    };
+    rows.iter().map(first).collect()
+}
+
+/// Those of `configs` that are deleted. Asked after their rows were seen, because a config is made before
+/// its rows: one that is not there then is gone.
+async fn gone(core: &Core, configs: impl Iterator<Item = ConfigId>) -> Result<BTreeSet<ConfigId>> {
+    let mut gone: BTreeSet<ConfigId> = configs.filter(|config| core.config(*config).is_none()).collect();
+    let unknown: Vec<i64> = gone.iter().map(|config| config.get()).collect();
+    for chunk in unknown.chunks(ROWS_MAX) {
+        let there = core
+            .meta
+            .read("prune_configs", move |tx| {
+                Box::pin(async move {
+                    let (n, ids) = padded(chunk);
+                    let sql = tx.conn().db().sql_list(CONFIGS_THERE, n);
+                    Values::of_ids(ids).ask(&sql)?.fetch_all(tx.conn()).await
+                })
+            })
+            .await?;
+        for row in &there {
+            gone.remove(&ConfigId::new(row.try_get(0)?));
+        }
+    }
+    Ok(gone)
+}
+
+/// Config after config, each by its own retention. Those that may keep whole days wait for them to be
+/// dropped.
+async fn prune_history(of: &MySqlScheduler, on: &ShardDb, limit: usize, now: Timestamp) -> Result<usize> {
+    let firsts = firsts(on, HISTORY_FIRSTS).await?;
+    let gone = gone(&of.core, firsts.keys().copied()).await?;
+    let longest = longest_retention(&of.core);
+    let mut pruned = 0;
+    for (config, oldest) in firsts {
+        let retention = match of.core.config(config) {
+            Some(config) if config.spec.retention == longest && longest >= WHOLE_DAYS_FROM => continue,
+            Some(config) => config.spec.retention,
+            // What a deleted config left behind has nobody who wants it kept.
+            None if gone.contains(&config) => Millis::ZERO,
+            None => continue,
+        };
+        let line = now.minus(retention);
+        while oldest <= line && pruned < limit {
+            let step = (limit - pruned).min(ROWS_MAX);
+            let dropped = prune_config(on, config, line, step).await?;
+            pruned += dropped;
+            if dropped < step {
+                break;
+            }
+        }
+    }
+    Ok(pruned)
+}
+
+/// At most [`ROWS_MAX`] rows, with their attempts.
+async fn prune_config(on: &ShardDb, config: ConfigId, line: Timestamp, limit: usize) -> Result<usize> {
+    on.transact("prune_history", move |tx| {
+        Box::pin(async move {
+            let find = query(&on.sql(HISTORY_OLD)).bind(config.get()).bind(line.ms()).bind(sql_limit(limit));
+            let rows = find.fetch_all(tx.conn()).await?;
+            let old = rows
+                .iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .collect::<Result<Vec<(i64, i64)>>>()?;
+            drop_history(tx, on, &old).await?;
+            Ok(old.len())
+        })
+    })
+    .await
+}
+
+async fn drop_history(tx: &mut Tx<'_>, on: &ShardDb, old: &[(i64, i64)]) -> Result<()> {
+    let ids: Vec<i64> = old.iter().map(|(id, _)| *id).collect();
+    let Some(last) = old.last() else { return Ok(()) };
+    drop_attempts(tx, on, &ids).await?;
+    let (n, _) = padded(&ids);
+    let mut values = Values::default();
+    for (id, ended_at) in old.iter().chain(std::iter::repeat(last)).take(n) {
+        values.put(*id).put(*ended_at);
+    }
+    let dropped = values.ask(&on.sql_rows(HISTORY_DROP, 2, n))?.execute(tx.conn()).await?;
+    exactly(old.len(), dropped, "prune_history")?;
+    tx.sums.dropped += sql_limit(old.len());
+    Ok(())
+}
+
+/// Any number of them, none for a task that succeeded at the first try.
+pub(super) async fn drop_attempts(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[i64]) -> Result<()> {
+    for chunk in tasks.chunks(ROWS_MAX) {
+        let (n, ids) = padded(chunk);
+        Values::of_ids(ids).ask(&on.sql_list(ATTEMPTS_DROP, n))?.execute(tx.conn()).await?;
+    }
+    Ok(())
+}
+
+/// One bounded statement over rows that are older than `line`.
+async fn delete_old(
+    on: &ShardDb,
+    template: &'static str,
+    config: Option<ConfigId>,
+    line: Timestamp,
+    limit: usize,
+) -> Result<usize> {
+    let deleted = on
+        .transact("prune", move |tx| {
+            Box::pin(async move {
+                let mut values = Values::default();
+                if let Some(config) = config {
+                    values.put(config.get());
+                }
+                values.put(line.ms()).put(sql_limit(limit));
+                values.ask(&on.sql(template))?.execute(tx.conn()).await
+            })
+        })
+        .await?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+}
+
+/// Occurrences only below the cursor, or a slot could be made twice; those of a config that is gone all, and
+/// its cursor.
+async fn prune_schedules(of: &MySqlScheduler, on: &ShardDb, limit: usize, now: Timestamp) -> Result<usize> {
+    let firsts = firsts(on, OCCURRENCE_FIRSTS).await?;
+    let cursors = stored_cursors(on).await?;
+    let gone = gone(&of.core, firsts.keys().chain(cursors.keys()).copied()).await?;
+    let mut pruned = 0;
+    for (config, first) in &firsts {
+        let line = match cursors.get(config) {
+            _ if gone.contains(config) => Timestamp::MAX,
+            None => continue,
+            Some(cursor) => cursor.next_fire_at.map_or(now, |at| now.min(at)).minus(OCCURRENCES_KEPT),
+        };
+        if *first < line && pruned < limit {
+            pruned += delete_old(on, OCCURRENCE_OLD, Some(*config), line, limit - pruned).await?;
+        }
+    }
+    for config in gone.iter().filter(|config| cursors.contains_key(config)) {
+        if pruned < limit {
+            pruned += drop_cursor(on, *config).await?;
+        }
+    }
+    Ok(pruned)
+}
+
+async fn stored_cursors(on: &ShardDb) -> Result<BTreeMap<ConfigId, Cursor>> {
+    let rows = on
+        .read("prune_cursors", move |tx| {
+            Box::pin(async move { query(&on.sql(CURSOR_ALL)).fetch_all(tx.conn()).await })
+        })
+        .await?;
+    rows.iter().map(|row| read_cursor(row).map(|cursor| (cursor.config, cursor))).collect()
+}
+
+async fn drop_cursor(on: &ShardDb, config: ConfigId) -> Result<usize> {
+    let dropped = on
+        .transact("prune_cursor", move |tx| {
+            Box::pin(async move { query(&on.sql(CURSOR_DROP)).bind(config.get()).execute(tx.conn()).await })
+        })
+        .await?;
+    Ok(usize::from(dropped > 0))
+}
+
+/// Whether a day that ended then is past `retention`.
+pub(super) fn is_past(end: Timestamp, retention: Millis, now: Timestamp) -> bool {
+    end <= now.minus(retention)
+}

@@ -1,0 +1,131 @@
+//! What the owner gives back for others: rows of lost messages, of lost workers, of callees that did not
+//! complete.
+
+use tsp_core::task::Task;
+use tsp_core::transition::{Event, transition};
+use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
+
+use crate::error::Result;
+use crate::schedule::Owner;
+
+use super::claim::owns;
+use super::row::{all_good, open_columns, read_task};
+use super::run::{lose_on, release_on, save_all, with_rules};
+use super::scheduler::MySqlScheduler;
+use super::session::query;
+use super::tx::Tx;
+
+/// As [`super::claim::CLAIM_SELECT`]: the index has each config's deadlines in order, too.
+pub(super) const WAITS_OVER: &str = concat!(
+    "-- waits_over\nSELECT ",
+    open_columns!(),
+    " FROM task_{shard} FORCE INDEX (claim)
+WHERE config_id = ? AND status = 45 AND due_at <= ? ORDER BY due_at, id LIMIT ? FOR UPDATE"
+);
+
+/// As [`super::claim::HEADS`].
+pub(super) const DEADLINES: &str = "-- next_deadline
+SELECT config_id, MIN(due_at) FROM task_{shard} FORCE INDEX (claim) WHERE status = 45 GROUP BY config_id";
+
+pub(super) async fn rearm(
+    of: &MySqlScheduler,
+    owner: Owner,
+    rows: &[(TaskId, i64)],
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let shard = &of.shard()?;
+    shard
+        .transact("rearm", move |tx| {
+            Box::pin(async move {
+                if owns(tx, of, owner).await? {
+                    release_on(tx, shard, rows, now).await
+                } else {
+                    Ok(Vec::new())
+                }
+            })
+        })
+        .await
+}
+
+pub(super) async fn lose(
+    of: &MySqlScheduler,
+    owner: Owner,
+    rows: &[(TaskId, NodeId)],
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let shard = &of.shard()?;
+    let lost: Vec<_> = rows.iter().map(|(id, node)| (*id, *node, None)).collect();
+    let lost = &lost;
+    shard
+        .transact("lose", move |tx| {
+            Box::pin(async move {
+                if owns(tx, of, owner).await? {
+                    lose_on(tx, shard, &of.core, lost, now).await
+                } else {
+                    Ok(Vec::new())
+                }
+            })
+        })
+        .await
+}
+
+/// Config after config, so that the waits of another group are neither locked nor in the way.
+pub(super) async fn end_waits(
+    of: &MySqlScheduler,
+    owner: Owner,
+    limit: usize,
+    unit: f64,
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let mut over = of.firsts("end_waits", DEADLINES).await?;
+    over.retain(|first| first.due_at <= now);
+    if over.is_empty() {
+        return Ok(Vec::new());
+    }
+    over.sort_unstable_by_key(|first| first.due_at);
+    let over = &over;
+    let shard = &of.shard()?;
+    shard
+        .transact("end_waits", move |tx| {
+            Box::pin(async move {
+                let mut changed = Vec::new();
+                if !owns(tx, of, owner).await? {
+                    return Ok(changed);
+                }
+                for first in over {
+                    if changed.len() >= limit {
+                        break;
+                    }
+                    let left = limit - changed.len();
+                    changed.extend(end_waits_of(tx, of, first.config, left, unit, now).await?);
+                }
+                Ok(changed)
+            })
+        })
+        .await
+}
+
+async fn end_waits_of(
+    tx: &mut Tx<'_>,
+    of: &MySqlScheduler,
+    config: ConfigId,
+    limit: usize,
+    unit: f64,
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let shard = of.shard()?;
+    let select = query(&shard.sql(WAITS_OVER))
+        .bind(config.get())
+        .bind(now.ms())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let over = all_good(&select.fetch_all(tx.conn()).await?, read_task)?;
+    let decide = |row: &Task| {
+        with_rules(&of.core, row, unit, |rules| transition(row, &Event::Deadline { rules }, now)).ok()
+    };
+    let changes = over.iter().filter_map(decide).collect();
+    Ok(save_all(tx, &shard, changes).await?.into_iter().map(|task| *task).collect())
+}
+
+pub(super) async fn next_deadline(of: &MySqlScheduler) -> Result<Option<Timestamp>> {
+    Ok(of.firsts("next_deadline", DEADLINES).await?.into_iter().map(|first| first.due_at).min())
+}

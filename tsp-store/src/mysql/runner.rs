@@ -1,0 +1,56 @@
+//! What a worker does with its rows, under the lease of its process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tsp_core::task::Task;
+use tsp_core::{NodeId, TaskId, Timestamp};
+
+use crate::cluster::NodeLease;
+use crate::error::Result;
+use crate::run::{Begin, Begun, Finish, Finished, RunStore};
+
+use super::core::Core;
+use super::{begin, finish, run};
+
+/// A [`RunStore`] that begins nothing once the node's lease is over. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct MySqlRunner {
+    core: Arc<Core>,
+    lease: Arc<NodeLease>,
+}
+
+impl MySqlRunner {
+    pub(super) fn new(core: Arc<Core>, lease: Arc<NodeLease>) -> Self {
+        Self { core, lease }
+    }
+}
+
+#[async_trait]
+impl RunStore for MySqlRunner {
+    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
+        run::load(&self.core, ids).await
+    }
+
+    /// One transaction for each shard. Messages of a shard that is away are answered [`Begun::Wait`].
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
+        begin::begin(&self.core, &self.lease, node, batch, now).await
+    }
+
+    /// One transaction for each shard. After an error some may be closed; asked again they are too late.
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
+        finish::finish(&self.core, node, batch, now).await
+    }
+
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        run::release(&self.core, batch, now).await
+    }
+
+    async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
+        run::executing(&self.core, node).await
+    }
+
+    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {
+        run::give_back(&self.core, node, rows, now).await
+    }
+}
