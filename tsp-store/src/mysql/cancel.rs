@@ -1,0 +1,131 @@
+//! Cancels all open tasks of a config, bit by bit.
+
+use sqlx::Row as _;
+use tsp_core::key::config_shard;
+use tsp_core::transition::{Change, Event, transition};
+use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
+
+use crate::error::Result;
+use crate::tasks::{Actor, Cancelled};
+
+use super::core::Core;
+use super::db::ShardDb;
+use super::hot::{ROWS_MAX, insert_attempts, lock_tasks, save_ended, update_rows};
+use super::session::query;
+use super::tx::Tx;
+
+/// What a cancel still changes, in the order in which it goes through them.
+const STATUSES: [i64; 5] = [0, 40, 45, 10, 30];
+
+/// An executing task that is flagged already is left alone.
+pub(super) const CANCELLABLE: &str = "-- cancel_open
+SELECT id FROM task_{shard} WHERE config_id = ? AND status = ? AND cancel_requested = 0
+ORDER BY due_at, id LIMIT ?";
+
+pub(super) const OPEN_COUNT: &str = "-- open_count\nSELECT COUNT(*) FROM task_{shard} WHERE config_id = ?";
+
+pub(super) async fn cancel_open(
+    core: &Core,
+    config: ConfigId,
+    limit: usize,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Cancelled> {
+    let mut cancelled = 0;
+    let mut left = limit;
+    for on in shards_of(core, config)? {
+        for status in STATUSES {
+            while left > 0 {
+                let step = left.min(ROWS_MAX);
+                let done = cancel_some(&on, config, status, step, now).await?;
+                core.deed(by, "task.cancel", &done.changed, "with all open tasks of its config", now).await;
+                cancelled += done.ended;
+                left -= done.seen.min(left);
+                // A row that does not change would be seen for ever.
+                if done.seen < step || done.changed.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(Cancelled { cancelled, left: open_count(core, config).await? })
+}
+
+struct Batch {
+    seen: usize,
+    changed: Vec<TaskId>,
+    ended: usize,
+}
+
+async fn cancel_some(
+    on: &ShardDb,
+    config: ConfigId,
+    status: i64,
+    limit: usize,
+    now: Timestamp,
+) -> Result<Batch> {
+    on.transact("cancel_open", move |tx| {
+        Box::pin(async move {
+            let ids = cancellable(tx, on, config, status, limit).await?;
+            let (mut ended, mut flagged) = (Vec::new(), Vec::new());
+            for row in lock_tasks(tx, on, &ids).await? {
+                match transition(&row, &Event::Cancel, now) {
+                    Ok(change) if change.task.is_open() => flagged.push((row.version, change)),
+                    Ok(change) => ended.push(change),
+                    Err(_) => {}
+                }
+            }
+            let done: Vec<TaskId> = ended
+                .iter()
+                .chain(flagged.iter().map(|(_, change)| change))
+                .map(|change: &Change| change.task.id)
+                .collect();
+            let ended = save_ended(tx, on, ended).await?.len();
+            let rows: Vec<_> = flagged.iter().map(|(version, change)| (*version, &change.task)).collect();
+            update_rows(tx, on, &rows).await?;
+            let closed: Vec<_> = flagged.iter().filter_map(|(_, change)| change.closed.clone()).collect();
+            insert_attempts(tx, on, &closed).await?;
+            Ok(Batch { seen: ids.len(), changed: done, ended })
+        })
+    })
+    .await
+}
+
+async fn cancellable(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    config: ConfigId,
+    status: i64,
+    limit: usize,
+) -> Result<Vec<TaskId>> {
+    let bound = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sql = on.sql(CANCELLABLE);
+    let rows = query(&sql).bind(config.get()).bind(status).bind(bound).fetch_all(tx.conn()).await?;
+    rows.iter().map(|row| Ok(TaskId::new(row.try_get(0)?))).collect()
+}
+
+/// The shards that hold open tasks of a config: its span changes only while it has none.
+pub(super) fn shards_of(core: &Core, config: ConfigId) -> Result<Vec<ShardDb>> {
+    let Some(known) = core.config(config).filter(|known| known.spec.span != 0) else {
+        return Ok(core.all_shards());
+    };
+    let first = config_shard(config, core.shards).get();
+    let numbers = (0..known.spec.span.min(core.shards)).map(|offset| (first + offset) % core.shards);
+    numbers.filter_map(ShardId::new).map(|shard| core.shard(shard)).collect()
+}
+
+/// How many open tasks a config has, counted on every shard.
+pub(super) async fn open_count(core: &Core, config: ConfigId) -> Result<usize> {
+    let counts = core.all_shards().into_iter().map(|on| async move {
+        let on = &on;
+        on.read("open_count", move |tx| {
+            Box::pin(async move {
+                let row = query(&on.sql(OPEN_COUNT)).bind(config.get()).fetch_one(tx.conn()).await?;
+                Ok(row.try_get::<i64, _>(0)?)
+            })
+        })
+        .await
+    });
+    let counts = futures::future::try_join_all(counts).await?;
+    Ok(usize::try_from(counts.iter().sum::<i64>()).unwrap_or(0))
+}

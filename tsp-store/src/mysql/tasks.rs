@@ -1,0 +1,298 @@
+//! What callers and operators do with tasks.
+
+use tsp_core::key::key_shard;
+use tsp_core::retry::RetryPolicy;
+use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::transition::{Change, Event, Refused, Rules, transition};
+use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
+
+use crate::error::{Result, StoreError};
+use crate::tasks::{Actor, Changed, Subject, Wish};
+
+use super::bind::key_hash;
+use super::core::Core;
+use super::db::ShardDb;
+use super::fault::exactly_one;
+use super::hot::{ended_task, insert_attempts, insert_task, lock_task, only_attempt, open_task, save};
+use super::row::{ended_columns, read_attempt, read_task};
+use super::session::query;
+use super::submit::canonical;
+use super::tx::Tx;
+
+pub(super) const LATEST_OF_KEY: &str = concat!(
+    "-- task_latest_of_key\nSELECT ",
+    ended_columns!(),
+    " FROM history_{shard} WHERE config_id = ? AND key_hash = ? AND task_key = ? \
+     ORDER BY ended_at DESC, id DESC LIMIT 1"
+);
+
+const ATTEMPTS: &str = "-- attempts
+SELECT task_id, attempt, started_at, ended_at, due_at, node, kind, reason, http_status, excerpt
+FROM attempt_{shard} WHERE task_id = ? ORDER BY attempt";
+
+/// While a replay decides, nobody else replays the same.
+const ENDED_LOCK: &str = concat!(
+    "-- task_ended_lock\nSELECT ",
+    ended_columns!(),
+    " FROM history_{shard} WHERE id = ? AND ended_at = ? FOR UPDATE"
+);
+const LAST_NODE: &str = "-- last_node\nSELECT last_node FROM history_{shard} WHERE id = ? AND ended_at = ?";
+const HISTORY_REOPEN: &str =
+    "-- history_reopen\nDELETE FROM history_{shard} WHERE id = ? AND ended_at = ? AND version = ?";
+
+/// A key is looked up again so often when its task is another one meanwhile.
+const LOOKUPS_MAX: usize = 5;
+
+pub(super) async fn task(core: &Core, id: TaskId) -> Result<Option<Task>> {
+    // A number that no id can be names no shard of ours.
+    let Ok(on) = core.shard_of(id) else { return Ok(None) };
+    let on = &on;
+    on.read("task", move |tx| Box::pin(row(tx, on, id))).await
+}
+
+/// Open or ended. A row that is moved between the two looks is found by the third.
+async fn row(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId) -> Result<Option<Task>> {
+    if let Some(task) = open_task(tx, on, id).await? {
+        return Ok(Some(task));
+    }
+    match ended_task(tx, on, id).await? {
+        Some(task) => Ok(Some(task)),
+        None => open_task(tx, on, id).await,
+    }
+}
+
+/// The canonical open task is in the home shard of its key; ended ones are where the key's home was then.
+pub(super) async fn task_by_key(core: &Core, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+    // A config that is gone has no open tasks, so any shard is as good.
+    let span = core.config(config).map_or(0, |config| config.spec.span);
+    let home = key_shard(config, key.as_str(), span, core.shards);
+    let on = &core.shard(home)?;
+    let open = on.read("task_by_key", move |tx| Box::pin(canonical(tx, on, config, key))).await?;
+    if open.is_some() {
+        return Ok(open);
+    }
+    let looks = core.all_shards().into_iter().map(|on| async move {
+        let on = &on;
+        on.read("task_by_key", move |tx| Box::pin(latest_of_key(tx, on, config, key))).await
+    });
+    let found = futures::future::try_join_all(looks).await?;
+    Ok(found.into_iter().flatten().max_by_key(|task| (task.ended_at, task.id)))
+}
+
+async fn latest_of_key(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    config: ConfigId,
+    key: &TaskKey,
+) -> Result<Option<Task>> {
+    let latest =
+        query(&on.sql(LATEST_OF_KEY)).bind(config.get()).bind(key_hash(key).to_vec()).bind(key.as_str());
+    latest.fetch_optional(tx.conn()).await?.as_ref().map(read_task).transpose()
+}
+
+pub(super) async fn attempts(core: &Core, id: TaskId) -> Result<Vec<AttemptRecord>> {
+    let Ok(on) = core.shard_of(id) else { return Ok(Vec::new()) };
+    let on = &on;
+    on.read("attempts", move |tx| {
+        Box::pin(async move {
+            let rows = query(&on.sql(ATTEMPTS)).bind(id.get()).fetch_all(tx.conn()).await?;
+            let mut records = rows.iter().map(read_attempt).collect::<Result<Vec<_>>>()?;
+            if let Some(task) = ended_task(tx, on, id).await? {
+                let node = last_node(tx, on, &task).await?;
+                records.extend(only_attempt(&task, node));
+            }
+            Ok(records)
+        })
+    })
+    .await
+}
+
+/// Who ran the attempt that ended a task.
+async fn last_node(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> Result<Option<NodeId>> {
+    let sql = on.sql(LAST_NODE);
+    let found = query(&sql).bind(task.id.get()).bind(task.ended_at.unwrap_or_default().ms());
+    let Some(row) = found.fetch_optional(tx.conn()).await? else { return Ok(None) };
+    Ok(sqlx::Row::try_get::<Option<i64>, _>(&row, 0)?.map(NodeId::new))
+}
+
+pub(super) async fn change(
+    core: &Core,
+    subject: &Subject,
+    wish: &Wish,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Changed> {
+    let changed = match subject {
+        Subject::Id(id) => change_one(core, *id, wish, now).await?,
+        Subject::Key(config, key) => change_by_key(core, *config, key, wish, now).await?,
+    };
+    if let (Changed::Done { task, .. }, Some((action, detail))) = (&changed, audited(wish)) {
+        core.deed(by, action, &[task.id], &detail, now).await;
+    }
+    Ok(changed)
+}
+
+/// A task that was open when its key was looked up and has ended before it was locked is not meant: the key
+/// may have another one now.
+async fn change_by_key(
+    core: &Core,
+    config: ConfigId,
+    key: &TaskKey,
+    wish: &Wish,
+    now: Timestamp,
+) -> Result<Changed> {
+    for _ in 0..LOOKUPS_MAX {
+        let Some(found) = task_by_key(core, config, key).await? else { return Ok(Changed::NotFound) };
+        let changed = change_one(core, found.id, wish, now).await?;
+        match &changed {
+            Changed::Refused { task, .. } if found.is_open() && !task.is_open() => {}
+            Changed::NotFound => {}
+            _ => return Ok(changed),
+        }
+    }
+    Err(StoreError::Unavailable(format!("the task of key `{key}` is another one at each look")))
+}
+
+async fn change_one(core: &Core, id: TaskId, wish: &Wish, now: Timestamp) -> Result<Changed> {
+    let Ok(on) = core.shard_of(id) else { return Ok(Changed::NotFound) };
+    let on = &on;
+    on.transact("change", move |tx| Box::pin(change_row(tx, core, on, id, wish, now))).await
+}
+
+async fn change_row(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    on: &ShardDb,
+    id: TaskId,
+    wish: &Wish,
+    now: Timestamp,
+) -> Result<Changed> {
+    let Some(row) = locked(tx, on, id, *wish == Wish::Replay).await? else { return Ok(Changed::NotFound) };
+    let change = match decide(core, &row, wish, now) {
+        Ok(change) => change,
+        Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
+    };
+    if !row.is_open() {
+        return reopen(tx, core, on, &row, change).await;
+    }
+    let note = change.note;
+    match save(tx, on, row.version, change).await? {
+        Some(task) => Ok(Changed::Done { task, note }),
+        None => Err(StoreError::Internal(format!("task {id} changed while it was locked"))),
+    }
+}
+
+/// The row as nobody else changes it: an open one, else an ended one, locked if it is to be opened again.
+async fn locked(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId, reopen: bool) -> Result<Option<Task>> {
+    if let Some(task) = lock_task(tx, on, id).await? {
+        return Ok(Some(task));
+    }
+    let ended = match ended_task(tx, on, id).await? {
+        Some(ended) if reopen => {
+            let at = ended.ended_at.unwrap_or_default().ms();
+            let row = query(&on.sql(ENDED_LOCK)).bind(id.get()).bind(at).fetch_optional(tx.conn()).await?;
+            row.as_ref().map(read_task).transpose()?
+        }
+        ended => ended,
+    };
+    match ended {
+        Some(task) => Ok(Some(task)),
+        // Opened again between the two looks.
+        None => lock_task(tx, on, id).await,
+    }
+}
+
+fn decide(core: &Core, row: &Task, wish: &Wish, now: Timestamp) -> Result<Change, Refused> {
+    let event = match wish {
+        Wish::Cancel => Event::Cancel,
+        Wish::Pause => Event::Pause,
+        Wish::Resume => Event::Resume,
+        Wish::Postpone { execute_at } => Event::Postpone { execute_at: *execute_at },
+        Wish::Run => Event::Run,
+        Wish::Replay => Event::Replay,
+        Wish::Complete { token, completion, unit } => {
+            return with_rules(core, row, *unit, |rules| {
+                let completion = completion.clone();
+                transition(row, &Event::Complete { token, completion, rules }, now)
+            });
+        }
+        Wish::Progress { token, report } => {
+            return with_rules(core, row, 0.0, |rules| {
+                transition(row, &Event::Progress { token, report: report.clone(), rules }, now)
+            });
+        }
+    };
+    transition(row, &event, now)
+}
+
+/// Calls `decide` with what the row's config contributes.
+pub(super) fn with_rules<T>(core: &Core, row: &Task, unit: f64, decide: impl FnOnce(Rules<'_>) -> T) -> T {
+    match core.config(row.config) {
+        Some(config) => {
+            let asynchronous = &config.spec.asynchronous;
+            let deadline = asynchronous.enabled.then_some(asynchronous.deadline);
+            decide(Rules { retry: &config.spec.retry, unit, deadline })
+        }
+        // A config with open tasks is not deleted; if one is gone all the same, its tasks still end.
+        None => decide(Rules { retry: &RetryPolicy::default(), unit, deadline: None }),
+    }
+}
+
+/// Action and detail for the audit log; callees are not persons.
+fn audited(wish: &Wish) -> Option<(&'static str, String)> {
+    let detail = match wish {
+        Wish::Postpone { execute_at } => format!("to {execute_at}"),
+        _ => String::new(),
+    };
+    let action = match wish {
+        Wish::Cancel => "task.cancel",
+        Wish::Pause => "task.pause",
+        Wish::Resume => "task.resume",
+        Wish::Postpone { .. } => "task.postpone",
+        Wish::Run => "task.run",
+        Wish::Replay => "task.replay",
+        Wish::Complete { .. } | Wish::Progress { .. } => return None,
+    };
+    Some((action, detail))
+}
+
+/// Moves an ended row back to the open ones, unless an open task holds its key.
+async fn reopen(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, ended: &Task, change: Change) -> Result<Changed> {
+    let Change { mut task, note, .. } = change;
+    let Some(config) = core.config(task.config) else { return Ok(Changed::NotFound) };
+    if let Some(key) = task.key.as_ref().filter(|_| task.key_slot == 0)
+        && key_shard(task.config, key.as_str(), config.spec.span, core.shards) != on.shard
+    {
+        // Its shard is no longer the key's home (DESIGN.md section 5.4).
+        task.key_slot = task.id.get();
+    }
+    let node = last_node(tx, on, ended).await?;
+    let first = only_attempt(ended, node);
+    if first.is_some()
+        && let Some(extra) = &mut task.extra
+    {
+        extra.excerpt = None;
+    }
+    // First of all writes: if the key is taken, nothing else has been done.
+    if !insert_task(tx, on, &task).await? {
+        let holder = match &task.key {
+            Some(key) => canonical(tx, on, task.config, key).await?,
+            None => None,
+        };
+        return match holder {
+            Some(holder) => Ok(Changed::KeyInUse { holder: holder.id }),
+            None => Err(StoreError::Internal(format!("task {} cannot be opened again", task.id))),
+        };
+    }
+    // It is not the only one any more, so it gets its own row like the others.
+    insert_attempts(tx, on, first.as_slice()).await?;
+    let deleted = query(&on.sql(HISTORY_REOPEN))
+        .bind(ended.id.get())
+        .bind(ended.ended_at.unwrap_or_default().ms())
+        .bind(ended.version)
+        .execute(tx.conn())
+        .await?;
+    exactly_one(deleted, "history_reopen")?;
+    tx.sums.dropped += 1;
+    Ok(Changed::Done { task: Box::new(task), note })
+}
