@@ -1,0 +1,166 @@
+//! Entries of many streams in one order.
+
+use std::collections::BinaryHeap;
+
+use futures::StreamExt as _;
+use futures::TryStreamExt as _;
+use futures::stream;
+use sqlx::Row as _;
+use tsp_core::task::Status;
+use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
+
+use crate::error::Result;
+use crate::search::{Bookmark, Order};
+
+use super::super::db::ShardDb;
+use super::super::session::query;
+use super::super::tx::Tx;
+use super::stream::{Ids, Kind, Stream};
+use super::{Entry, Search, Table};
+
+/// Which configs have open rows, and where they stand: the first two columns of the claim's index.
+pub(super) const STATUSES: &str =
+    "-- search_statuses\nSELECT config_id, status FROM task_{shard} GROUP BY config_id, status";
+
+/// An id carries the time it was made at, which may run ahead of its task's creation by some minutes
+/// (DESIGN.md section 5.5).
+const ID_TIME_SLACK: Millis = Millis::from_hours(1);
+
+/// So many shards are asked at the same time.
+const SHARDS_AT_ONCE: usize = 8;
+/// What each stream reads at first, when there are many: most are asked for one entry only.
+const CHUNK_OF_MANY: usize = 4;
+const STREAMS_FEW: usize = 32;
+
+pub(super) struct Merge<'s> {
+    search: &'s Search<'s>,
+    streams: Vec<Stream>,
+    /// The rank of each stream's first entry, and its number.
+    firsts: BinaryHeap<((i64, i64), usize)>,
+}
+
+impl<'s> Merge<'s> {
+    /// Of entries that are known to be all there are.
+    pub(super) fn of(search: &'s Search<'s>, mut entries: Vec<Entry>) -> Self {
+        entries.retain(|entry| search.is_after_bookmark(entry.mark));
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(search.rank(entry.mark)));
+        Self::over(search, vec![Stream::whole(entries)])
+    }
+
+    /// Of the indexes that hold the order asked for, each read up to its first entries.
+    pub(super) async fn start(search: &'s Search<'s>) -> Result<Self> {
+        let tables = [(Table::Open, &search.open), (Table::Ended, &search.ended)];
+        let shards = tables.into_iter().flat_map(|(table, shards)| shards.iter().map(move |on| (table, on)));
+        let wanted = shards.filter(|(table, _)| match table {
+            Table::Open => search.wants_open(),
+            Table::Ended => search.wants_ended(),
+        });
+        let started = wanted.map(|(table, on)| start_on(search, table, on));
+        let streams: Vec<Vec<Stream>> =
+            stream::iter(started.collect::<Vec<_>>()).buffered(SHARDS_AT_ONCE).try_collect().await?;
+        Ok(Self::over(search, streams.into_iter().flatten().collect()))
+    }
+
+    fn over(search: &'s Search<'s>, streams: Vec<Stream>) -> Self {
+        let mut merge = Self { search, streams, firsts: BinaryHeap::new() };
+        for number in 0..merge.streams.len() {
+            merge.rank(number);
+        }
+        merge
+    }
+
+    fn rank(&mut self, number: usize) {
+        if let Some(first) = self.streams[number].buffer.front() {
+            self.firsts.push((self.search.rank(first.mark), number));
+        }
+    }
+
+    pub(super) fn peek(&self) -> Option<&Entry> {
+        self.firsts.peek().and_then(|(_, number)| self.streams[*number].buffer.front())
+    }
+
+    /// The next entry of all streams.
+    pub(super) async fn pop(&mut self) -> Result<Option<Entry>> {
+        let Some((_, number)) = self.firsts.pop() else { return Ok(None) };
+        let stream = &mut self.streams[number];
+        let entry = stream.buffer.pop_front();
+        if let Some(on) = stream.on.clone().filter(|_| stream.must_read()) {
+            fill(&on, self.search, std::slice::from_mut(stream)).await?;
+        }
+        self.rank(number);
+        Ok(entry)
+    }
+}
+
+/// The streams of one table of one shard, each with its first entries, over one connection.
+async fn start_on(search: &Search<'_>, table: Table, on: &ShardDb) -> Result<Vec<Stream>> {
+    let from = from(search);
+    let kinds = match (search.query.order, table) {
+        (Order::IdAsc | Order::IdDesc, _) => vec![Kind::Scan(table, id_range(search))],
+        (Order::EndedDesc, _) => search.configs.iter().map(|config| Kind::Ended(*config)).collect(),
+        (Order::DueAsc, _) => due_kinds(search, on).await?,
+    };
+    let many = kinds.len() * search.open.len() > STREAMS_FEW;
+    let chunk = if many { CHUNK_OF_MANY } else { search.query.limit + 1 };
+    let streams = kinds.into_iter().map(|kind| Stream::new(on.clone(), kind, from, chunk));
+    let mut streams: Vec<Stream> = streams.collect();
+    fill(on, search, &mut streams).await?;
+    Ok(streams)
+}
+
+async fn fill(on: &ShardDb, search: &Search<'_>, streams: &mut [Stream]) -> Result<()> {
+    let streams = tokio::sync::Mutex::new(streams);
+    let streams = &streams;
+    on.read("search", move |tx| {
+        Box::pin(async move {
+            for stream in streams.lock().await.iter_mut() {
+                stream.fill(tx, search).await?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// One stream for each config of the scope and status that has rows on this shard.
+async fn due_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
+    let pairs: Vec<(i64, i64)> = on
+        .read("search_statuses", move |tx: &mut Tx<'_>| {
+            Box::pin(async move {
+                let rows = query(&on.sql(STATUSES)).fetch_all(tx.conn()).await?;
+                rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+            })
+        })
+        .await?;
+    let known = pairs
+        .into_iter()
+        .filter_map(|(config, status)| Some((ConfigId::new(config), Status::from_code(status)?)));
+    let wanted = known.filter(|(config, status)| search.is_in_scope(*config) && search.wants(*status));
+    Ok(wanted.map(|(config, status)| Kind::Due(config, status)).collect())
+}
+
+/// Where the streams start: after the bookmark, and not before the first due time asked for.
+fn from(search: &Search<'_>) -> Bookmark {
+    let query = search.query;
+    if search.descending() {
+        return query.after.unwrap_or(Bookmark { at: i64::MAX, id: TaskId::new(i64::MAX) });
+    }
+    let due_from = query.due_from.filter(|_| query.order == Order::DueAsc);
+    let bottom = match due_from {
+        Some(from) => Bookmark { at: from.ms().saturating_sub(1), id: TaskId::new(i64::MAX) },
+        None => Bookmark { at: i64::MIN, id: TaskId::new(i64::MIN) },
+    };
+    match query.after {
+        Some(after) if (after.at, after.id) > (bottom.at, bottom.id) => after,
+        _ => bottom,
+    }
+}
+
+/// Ids that were made about when the tasks asked for were created.
+fn id_range(search: &Search<'_>) -> Ids {
+    let made_at = |at: Timestamp| TaskId::first_at(at).get();
+    Ids {
+        start: search.query.created_from.map_or(i64::MIN, |from| made_at(from.minus(ID_TIME_SLACK))),
+        end: search.query.created_to.map_or(i64::MAX, |to| made_at(to.plus(ID_TIME_SLACK))),
+    }
+}

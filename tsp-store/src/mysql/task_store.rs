@@ -1,0 +1,56 @@
+//! What callers do with tasks, as the trait has it.
+
+use async_trait::async_trait;
+use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
+
+use crate::error::Result;
+use crate::idempotency::Kept;
+use crate::search::{Page, Scope, TaskQuery};
+use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
+
+use super::{MySqlStore, cancel, group, search, tasks};
+
+#[async_trait]
+impl TaskStore for MySqlStore {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+        group::submit(&self.core, batch, now).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        tasks::task(&self.core, id).await
+    }
+
+    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+        tasks::task_by_key(&self.core, config, key).await
+    }
+
+    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
+        tasks::change(&self.core, &subject, &wish, by, now).await
+    }
+
+    async fn cancel_open(
+        &self,
+        config: ConfigId,
+        limit: usize,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Cancelled> {
+        cancel::cancel_open(&self.core, config, limit, by, now).await
+    }
+
+    async fn search(&self, query: TaskQuery) -> Result<Page> {
+        let configs = match query.scope {
+            Scope::Config(id) => vec![id],
+            Scope::App(app) => {
+                let configs = self.core.book.configs_of(app, None, usize::MAX);
+                configs.iter().map(|config| config.id).collect()
+            }
+        };
+        search::search(&self.core, &query, &configs).await
+    }
+
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
+        tasks::attempts(&self.core, id).await
+    }
+}
