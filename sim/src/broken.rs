@@ -284,6 +284,10 @@ impl Catalog for Broken {
         self.inner.shards()
     }
 
+    async fn applied_by_all(&self, seq: i64) -> Result<bool> {
+        self.inner.applied_by_all(seq).await
+    }
+
     async fn create_app(
         &self,
         app: NewApp,

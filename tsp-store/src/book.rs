@@ -45,6 +45,12 @@ impl ConfigBook {
         self.inner.read().seq
     }
 
+    /// Every change up to number `seq` is applied, whether or not it was one of a config.
+    pub fn reach(&self, seq: i64) {
+        let mut inner = self.inner.write();
+        inner.seq = inner.seq.max(seq);
+    }
+
     pub fn app(&self, name: &str) -> Option<Arc<App>> {
         self.inner.read().apps.get(name).cloned()
     }

@@ -61,6 +61,10 @@ pub trait Catalog: Send + Sync {
 
     /// Newest first, at most `limit`; older lines than [`AUDIT_KEPT`] are pruned.
     async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>>;
+
+    /// Whether every node that is not dead has applied config change `seq` (config barrier); always in a
+    /// store of one process.
+    async fn applied_by_all(&self, seq: i64) -> Result<bool>;
 }
 
 /// How long a line of the audit log is kept: a year, and some weeks for whoever looks into it.

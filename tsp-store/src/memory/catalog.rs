@@ -117,6 +117,10 @@ impl Catalog for MemoryStore {
     async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
         self.read("audit_log", |state| state.audit_log.iter().rev().take(limit).cloned().collect())
     }
+
+    async fn applied_by_all(&self, _seq: i64) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 impl State {

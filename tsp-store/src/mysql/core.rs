@@ -101,9 +101,9 @@ impl Core {
     pub(super) fn leases_of(&self, shard: ShardId) -> Result<Db> {
         let place = self.shard(shard)?;
         let found = self.sources.iter().find(|source| source.db.is(&place.db));
-        found.map(|source| source.leases.clone()).ok_or_else(|| {
-            StoreError::Internal(format!("`{}` is no data source", place.db.name()))
-        })
+        found
+            .map(|source| source.leases.clone())
+            .ok_or_else(|| StoreError::Internal(format!("`{}` is no data source", place.db.name())))
     }
 
     fn shards_on(&self, source: &Db) -> Vec<ShardId> {

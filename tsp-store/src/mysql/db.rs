@@ -19,7 +19,7 @@ use crate::error::{Result, StoreError};
 use super::fault::Fault;
 use super::gate::Gate;
 use super::pool::{self, PoolSettings};
-use super::session::Session;
+use super::session::{Session, query};
 use super::text::{Sql, Texts};
 use super::tx::Tx;
 
@@ -152,40 +152,75 @@ impl Db {
         name: &'static str,
         work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
     ) -> Result<T> {
-        self.transaction(name, None, work).await
+        self.transaction(name, Around::default(), work).await
+    }
+
+    /// As [`Db::transact`], after a statement that locks a row for the length of the transaction.
+    pub(super) async fn transact_locked<'e, T: Send>(
+        &self,
+        name: &'static str,
+        lock: &Sql,
+        work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
+    ) -> Result<T> {
+        self.transaction(name, Around { lock: Some(lock), shard: None }, work).await
+    }
+
+    /// Reads several statements as of one moment. Once more on another connection if the first was broken.
+    pub(super) async fn snapshot<'e, T: Send>(
+        &self,
+        name: &'static str,
+        mut work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let mut tries = 0;
+        let done = loop {
+            tries += 1;
+            let mut tx = Tx::new(self.conn().await?);
+            let done = match tx.conn().begin_snapshot().await {
+                Ok(()) => work(&mut tx).await,
+                Err(error) => Err(error),
+            };
+            let broken = done.is_err() && tx.conn().fault() == Some(Fault::Broken);
+            tx.conn().rollback().await;
+            if !broken || tries == 2 {
+                break done;
+            }
+        };
+        self.called(name, started);
+        done
     }
 
     async fn transaction<'e, T: Send>(
         &self,
         name: &'static str,
-        shard: Option<&ShardDb>,
+        around: Around<'_>,
         mut work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
     ) -> Result<T> {
         let started = Instant::now();
         let mut round = 0;
         let done = loop {
             let mut tx = Tx::new(self.begin().await?);
-            let mut done = work(&mut tx).await;
-            if done.is_ok()
-                && let Some(shard) = shard
-                && let Err(error) = tx.write_sums(shard, shard.node.load(Ordering::Relaxed)).await
-            {
-                done = Err(error);
-            }
-            if done.is_ok()
-                && let Err(error) = tx.conn().commit().await
-            {
-                done = Err(error);
-            }
+            let done = match around.begun(&mut tx).await {
+                Ok(()) => work(&mut tx).await,
+                Err(error) => Err(error),
+            };
+            let done = match done {
+                Ok(value) if tx.is_undone() => {
+                    tx.conn().rollback().await;
+                    break Ok(value);
+                }
+                Ok(value) => around.finish(&mut tx).await.map(|()| value),
+                Err(error) => Err(error),
+            };
             if done.is_ok() {
                 self.inner.transactions.increment(1);
-                if let Some(shard) = shard {
+                if let Some(shard) = around.shard {
                     shard.count_ended(&tx.sums.ended);
                 }
                 break done;
             }
-            let unknown = matches!(done, Err(StoreError::Unknown(_)));
-            let again = !unknown && tx.conn().fault() == Some(Fault::Again) && round < AGAIN_MAX;
+            let known = !matches!(done, Err(StoreError::Unknown(_)));
+            let again = known && tx.conn().fault() == Some(Fault::Again) && round < AGAIN_MAX;
             tx.conn().rollback().await;
             drop(tx);
             self.inner.failed.increment(1);
@@ -234,6 +269,30 @@ impl Db {
 
     pub(super) async fn close(&self) {
         self.inner.pool.close().await;
+    }
+}
+
+/// What comes before and after the work of a transaction.
+#[derive(Debug, Clone, Copy, Default)]
+struct Around<'a> {
+    lock: Option<&'a Sql>,
+    shard: Option<&'a ShardDb>,
+}
+
+impl Around<'_> {
+    async fn begun(self, tx: &mut Tx<'_>) -> Result<()> {
+        if let Some(lock) = self.lock {
+            query(lock).fetch_one(tx.conn()).await?;
+        }
+        Ok(())
+    }
+
+    /// The sums, and the commit.
+    async fn finish(self, tx: &mut Tx<'_>) -> Result<()> {
+        if let Some(shard) = self.shard {
+            tx.write_sums(shard, shard.node.load(Ordering::Relaxed)).await?;
+        }
+        tx.conn().commit().await
     }
 }
 
@@ -290,13 +349,22 @@ impl ShardDb {
         self.db.read(name, work).await
     }
 
+    /// As [`Db::snapshot`].
+    pub(super) async fn snapshot<'e, T: Send>(
+        &self,
+        name: &'static str,
+        work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
+    ) -> Result<T> {
+        self.db.snapshot(name, work).await
+    }
+
     /// As [`Db::transact`], and the transaction's last statement adds its sums to the shard's.
     pub(super) async fn transact<'e, T: Send>(
         &self,
         name: &'static str,
         work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
     ) -> Result<T> {
-        self.db.transaction(name, Some(self), work).await
+        self.db.transaction(name, Around { lock: None, shard: Some(self) }, work).await
     }
 
     /// Here and not at the worker, because a task also ends by a cancel, a completion or its expiry.

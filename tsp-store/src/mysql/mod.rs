@@ -3,18 +3,33 @@
 //!
 //! * `options`, `core`, `db`, `session`, `tx`, `pool`, `gate`, `text`, `fault`: connections and statements.
 
+mod apps;
+mod audit_log;
 mod begin;
 mod bind;
 mod cancel;
+mod catalog;
+mod change;
+mod configs;
 mod core;
+mod days;
 mod db;
 mod deeds;
 mod fault;
 mod finish;
+mod follow;
 mod gate;
 mod group;
 mod hot;
+mod id_slots;
 mod kept;
+mod kept_meta;
+mod keys;
+mod lease_store;
+mod leases;
+mod migrate;
+mod nodes;
+mod open;
 mod options;
 mod pool;
 mod row;
@@ -22,6 +37,7 @@ mod run;
 mod runner;
 mod search;
 mod session;
+mod settle;
 mod submit;
 mod task_store;
 mod tasks;
@@ -31,10 +47,12 @@ mod tx;
 use std::fmt;
 use std::sync::Arc;
 
+pub use migrate::MigrateReport;
 pub use options::{MySqlOptions, SourceOptions};
 pub use runner::MySqlRunner;
 
 use self::core::Core;
+use crate::error::Result;
 
 /// A store on MySQL or MariaDB. Cheap to clone.
 #[derive(Clone)]
@@ -45,5 +63,37 @@ pub struct MySqlStore {
 impl fmt::Debug for MySqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MySqlStore").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+impl MySqlStore {
+    /// Opens the store: checks servers, schemas and settings, and loads the book.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Unusable`] with what to do about it: a schema that is not up to date or newer,
+    /// another number of shards, a wrong secret key, too many statements for a server.
+    /// [`crate::StoreError::Unavailable`] when the meta database is away; a data source that is away is no
+    /// hindrance, its shards are served when it is back.
+    pub async fn open(options: &MySqlOptions) -> Result<Self> {
+        Ok(Self { core: Arc::new(open::open(options).await?) })
+    }
+
+    /// Makes the schema of all databases, or brings it up to date. May be repeated, and run by several at
+    /// once.
+    ///
+    /// # Errors
+    /// As [`MySqlStore::open`]; every database must be there.
+    pub async fn migrate(options: &MySqlOptions) -> Result<MigrateReport> {
+        migrate::migrate(options).await
+    }
+
+    /// One look for changes of apps and configs that others made; the number of the last one in the book.
+    pub async fn follow(&self) -> Result<i64> {
+        follow::follow(&self.core).await
+    }
+
+    /// Closes all connections; calls that run may end. Later calls are [`crate::StoreError::Unavailable`].
+    pub async fn close(&self) {
+        futures::future::join_all(self.core.databases().iter().map(db::Db::close)).await;
     }
 }

@@ -71,9 +71,16 @@ impl Session {
                 self.open = false;
                 Ok(())
             }
-            Err(error) if self.fault == Some(Fault::Broken) => Err(StoreError::Unknown(error.to_string())),
-            Err(error) => Err(error),
+            // The server says itself that it rolled back.
+            Err(error) if self.fault == Some(Fault::Again) => Err(error),
+            Err(error) => Err(StoreError::Unknown(error.to_string())),
         }
+    }
+
+    /// The next transaction sees one moment, that of its first statement.
+    pub(super) async fn begin_snapshot(&mut self) -> Result<()> {
+        self.raw_statement("-- snapshot\nSET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+        self.begin().await
     }
 
     /// A failed rollback closes the connection, which rolls back as well.
@@ -91,6 +98,9 @@ impl Session {
 
     fn start(&mut self) {
         self.waiting = true;
+        if self.fault != Some(Fault::Broken) {
+            self.fault = None;
+        }
     }
 
     fn end<T>(&mut self, name: &str, done: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T> {

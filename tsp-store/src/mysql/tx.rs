@@ -33,6 +33,7 @@ pub(super) struct Tx<'e> {
     session: Session,
     /// Of the shard's rows; nothing on the meta database.
     pub(super) sums: Sums,
+    undo: bool,
     work: PhantomData<&'e ()>,
 }
 
@@ -42,11 +43,20 @@ ON DUPLICATE KEY UPDATE accepted = accepted + ?, ended = ended + ?, dropped = dr
 
 impl Tx<'_> {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, sums: Sums::default(), work: PhantomData }
+        Self { session, sums: Sums::default(), undo: false, work: PhantomData }
     }
 
     pub(super) fn conn(&mut self) -> &mut Session {
         &mut self.session
+    }
+
+    /// Whatever the work answers, nothing of it is kept.
+    pub(super) fn undo(&mut self) {
+        self.undo = true;
+    }
+
+    pub(super) fn is_undone(&self) -> bool {
+        self.undo
     }
 
     /// The last write of the transaction: the sums change with the rows they count.

@@ -269,4 +269,8 @@ impl Catalog for SqliteStore {
     async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
         self.read(Command::AuditLog, move |conn| audit::audit_log(conn, limit)).await
     }
+
+    async fn applied_by_all(&self, _seq: i64) -> Result<bool> {
+        Ok(true)
+    }
 }

@@ -1,0 +1,101 @@
+//! Changes of the catalog: one after another, numbered, logged, and put into the book after the commit.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use sqlx::Row as _;
+use tsp_core::config::TaskConfig;
+use tsp_core::{AppId, ConfigId, Timestamp};
+
+use crate::catalog::App;
+use crate::error::Result;
+use crate::tasks::Actor;
+
+use super::core::Core;
+use super::fault::exactly_one;
+use super::follow;
+use super::session::query;
+use super::tx::Tx;
+
+/// The newest changes of an app or config that stay in the log.
+const CHANGES_KEPT: i64 = 100;
+
+const LOCK: &str = "-- change_lock\nSELECT value FROM counter WHERE name = 'change' FOR UPDATE";
+const NEXT: &str = "-- change_next\nUPDATE counter SET value = value + 1 WHERE name = 'change'";
+
+const INSERT: &str = "-- change_insert
+INSERT INTO change_log (seq, kind, subject_id, version, at, actor, action, before_doc, after_doc)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+const OLD: &str = "-- change_old
+SELECT seq FROM change_log WHERE kind = ? AND subject_id = ? ORDER BY seq DESC LIMIT 1 OFFSET ?";
+const DROP: &str = "-- change_drop\nDELETE FROM change_log WHERE kind = ? AND subject_id = ? AND seq <= ?";
+
+/// A change of the book that waits for the commit.
+#[derive(Debug)]
+pub(super) enum BookEdit {
+    PutApp(Arc<App>),
+    RemoveApp(AppId),
+    PutConfig(Arc<TaskConfig>),
+    RemoveConfig(ConfigId),
+}
+
+/// The edit, and its number.
+#[derive(Debug)]
+pub(super) struct Edit {
+    pub(super) seq: i64,
+    pub(super) book: BookEdit,
+}
+
+/// Runs `work` alone among all changes of the catalog, whichever process makes them, and puts its edit into
+/// the book before it answers.
+pub(super) async fn change<'e, T: Send>(
+    core: &Core,
+    name: &'static str,
+    work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<(T, Option<Edit>)>> + Send,
+) -> Result<T> {
+    let (value, edit) = core.meta.transact_locked(name, &core.meta.sql(LOCK), work).await?;
+    if let Some(edit) = edit {
+        follow::apply(core, edit).await;
+    }
+    Ok(value)
+}
+
+/// A line of the change log.
+pub(super) struct Line<'a> {
+    /// `app` or `config`.
+    pub(super) kind: &'static str,
+    pub(super) subject: i64,
+    pub(super) version: i64,
+    pub(super) action: &'static str,
+    pub(super) before: Option<String>,
+    pub(super) after: Option<String>,
+    pub(super) by: &'a Actor,
+    pub(super) now: Timestamp,
+}
+
+/// Writes the line under the next number. Each drops what it pushes out, so that nobody has to look for it.
+pub(super) async fn record(tx: &mut Tx<'_>, core: &Core, line: Line<'_>) -> Result<i64> {
+    let meta = &core.meta;
+    exactly_one(query(&meta.sql(NEXT)).execute(tx.conn()).await?, "change_next")?;
+    let seq: i64 = query(&meta.sql(LOCK)).fetch_one(tx.conn()).await?.try_get(0)?;
+    let changed = query(&meta.sql(INSERT))
+        .bind(seq)
+        .bind(line.kind)
+        .bind(line.subject)
+        .bind(line.version)
+        .bind(line.now.ms())
+        .bind(&line.by.0)
+        .bind(line.action)
+        .bind(line.before)
+        .bind(line.after)
+        .execute(tx.conn())
+        .await?;
+    exactly_one(changed, "change_insert")?;
+    let old = query(&meta.sql(OLD)).bind(line.kind).bind(line.subject).bind(CHANGES_KEPT);
+    if let Some(row) = old.fetch_optional(tx.conn()).await? {
+        let last: i64 = row.try_get(0)?;
+        query(&meta.sql(DROP)).bind(line.kind).bind(line.subject).bind(last).execute(tx.conn()).await?;
+    }
+    Ok(seq)
+}

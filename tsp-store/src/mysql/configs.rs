@@ -1,0 +1,290 @@
+//! Configs, and the cursor that a schedule needs in its shard.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use sqlx::Row as _;
+use tokio::time::timeout;
+use tsp_core::config::{ConfigSpec, Paused, TaskConfig};
+use tsp_core::key::config_shard;
+use tsp_core::{ConfigId, Timestamp};
+
+use crate::catalog::{App, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use crate::codec::{Secrets, config_to_json};
+use crate::error::{Result, StoreError};
+use crate::tasks::Actor;
+
+use super::audit_log::log;
+use super::change::{BookEdit, Edit, Line, record};
+use super::core::Core;
+use super::fault::exactly_one;
+use super::follow::{app, config, config_named};
+use super::session::query;
+use super::tx::Tx;
+
+/// How long the answer to a saved config waits for its cursor. The step that fires makes a missing one.
+const CURSOR_PATIENCE: Duration = Duration::from_secs(1);
+
+const INSERT: &str = "-- config_insert
+INSERT INTO config (app_id, name, version, document, created_at, updated_at) VALUES (?, ?, 1, ?, ?, ?)";
+
+const UPDATE: &str = "-- config_update
+UPDATE config SET version = ?, document = ?, paused_by = ?, paused_at = ?, paused_note = ?, updated_at = ?
+WHERE id = ? AND version = ?";
+
+const DELETE: &str = "-- config_delete\nDELETE FROM config WHERE id = ?";
+
+const CURSOR_INSERT: &str = "-- cursor_insert
+INSERT INTO cursor_{shard} (config_id, next_fire_at, version, config_version, waiting, missed)
+VALUES (?, NULL, 1, 0, NULL, 0) ON DUPLICATE KEY UPDATE config_id = config_id";
+
+const CURSOR_DELETE: &str = "-- cursor_delete\nDELETE FROM cursor_{shard} WHERE config_id = ?";
+
+/// By the index that the claim uses.
+const OPEN: &str = "-- config_open\nSELECT COUNT(*) FROM task_{shard} WHERE config_id = ?";
+
+/// Who changes something, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deed<'a> {
+    pub(super) by: &'a Actor,
+    pub(super) now: Timestamp,
+}
+
+pub(super) async fn save_config(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    save: &SaveConfig,
+    deed: Deed<'_>,
+) -> Result<(ConfigSaved, Option<Edit>)> {
+    let SaveConfig { app: app_id, spec, expected } = save;
+    let Some(app) = app(tx, core, *app_id).await? else { return Ok((ConfigSaved::NotFound, None)) };
+    let Some(before) = config_named(tx, core, app.id, &spec.name).await? else {
+        if let Expected::Version(_) = expected {
+            return Ok((ConfigSaved::NotFound, None));
+        }
+        let (config, edit) = insert(tx, core, &app, spec, deed).await?;
+        return Ok((ConfigSaved::Created(config), Some(edit)));
+    };
+    match expected {
+        Expected::Absent => return Ok((ConfigSaved::AlreadyExists, None)),
+        Expected::Version(version) if *version != before.version => {
+            return Ok((ConfigSaved::VersionMismatch { version: before.version }, None));
+        }
+        Expected::Version(_) | Expected::Any => {}
+    }
+    if before.spec.kind != spec.kind {
+        return Ok((ConfigSaved::KindChanged, None));
+    }
+    let after = TaskConfig {
+        spec: spec.clone(),
+        version: before.version + 1,
+        updated_at: deed.now,
+        ..TaskConfig::clone(&before)
+    };
+    let (config, edit) = update(tx, core, &before, after, "config.update", deed).await?;
+    Ok((ConfigSaved::Updated(config), Some(edit)))
+}
+
+async fn insert(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    app: &App,
+    spec: &ConfigSpec,
+    deed: Deed<'_>,
+) -> Result<(Arc<TaskConfig>, Edit)> {
+    let id = query(&core.meta.sql(INSERT))
+        .bind(app.id.get())
+        .bind(spec.name.as_str())
+        .bind(sealed(core, spec)?)
+        .bind(deed.now.ms())
+        .bind(deed.now.ms())
+        .insert(tx.conn())
+        .await?;
+    let config = Arc::new(TaskConfig {
+        id: ConfigId::new(id),
+        app_id: app.id,
+        app: app.name.clone(),
+        spec: spec.clone(),
+        paused: None,
+        version: 1,
+        created_at: deed.now,
+        updated_at: deed.now,
+    });
+    let seq = write_down(tx, core, "config.create", None, Some(&config), deed).await?;
+    Ok((config.clone(), Edit { seq, book: BookEdit::PutConfig(config) }))
+}
+
+/// Saves the new state of a config, and its line in the change log.
+async fn update(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    before: &TaskConfig,
+    after: TaskConfig,
+    action: &'static str,
+    deed: Deed<'_>,
+) -> Result<(Arc<TaskConfig>, Edit)> {
+    let paused = after.paused.as_ref();
+    let changed = query(&core.meta.sql(UPDATE))
+        .bind(after.version)
+        .bind(sealed(core, &after.spec)?)
+        .bind(paused.map(|paused| &paused.by))
+        .bind(paused.map(|paused| paused.at.ms()))
+        .bind(paused.and_then(|paused| paused.note.as_ref()))
+        .bind(after.updated_at.ms())
+        .bind(after.id.get())
+        .bind(before.version)
+        .execute(tx.conn())
+        .await?;
+    exactly_one(changed, "config_update")?;
+    let after = Arc::new(after);
+    let seq = write_down(tx, core, action, Some(before), Some(&after), deed).await?;
+    Ok((after.clone(), Edit { seq, book: BookEdit::PutConfig(after) }))
+}
+
+pub(super) async fn hold_config(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    id: ConfigId,
+    hold: &Hold,
+    deed: Deed<'_>,
+) -> Result<(ConfigSaved, Option<Edit>)> {
+    let Some(before) = config(tx, core, id).await? else { return Ok((ConfigSaved::NotFound, None)) };
+    let mut after =
+        TaskConfig { version: before.version + 1, updated_at: deed.now, ..TaskConfig::clone(&before) };
+    let action = match hold {
+        Hold::Pause { note } => {
+            after.paused = Some(Paused { by: deed.by.0.clone(), at: deed.now, note: note.clone() });
+            "config.pause"
+        }
+        Hold::Resume => {
+            after.paused = None;
+            "config.resume"
+        }
+        Hold::Enable => {
+            after.spec.enabled = true;
+            "config.enable"
+        }
+        Hold::Disable => {
+            after.spec.enabled = false;
+            "config.disable"
+        }
+    };
+    let (config, edit) = update(tx, core, &before, after, action, deed).await?;
+    Ok((ConfigSaved::Updated(config), Some(edit)))
+}
+
+/// `open`: the open tasks as they were counted just before.
+pub(super) async fn delete_config(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    id: ConfigId,
+    expected: Expected,
+    open: usize,
+    deed: Deed<'_>,
+) -> Result<(Deleted, Option<Edit>)> {
+    let Some(before) = config(tx, core, id).await? else { return Ok((Deleted::NotFound, None)) };
+    match expected {
+        Expected::Version(version) if version != before.version => {
+            return Ok((Deleted::VersionMismatch, None));
+        }
+        Expected::Absent => return Ok((Deleted::VersionMismatch, None)),
+        Expected::Version(_) | Expected::Any => {}
+    }
+    if open > 0 {
+        return Ok((Deleted::InUse(open), None));
+    }
+    exactly_one(query(&core.meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?, "config_delete")?;
+    let seq = write_down(tx, core, "config.delete", Some(&before), None, deed).await?;
+    Ok((Deleted::Deleted, Some(Edit { seq, book: BookEdit::RemoveConfig(id) })))
+}
+
+/// Open tasks of a config on all shards: its span may have been another one before.
+pub(super) async fn open_count(core: &Core, id: ConfigId) -> Result<usize> {
+    let shards = core.all_shards();
+    let of_source = core.sources().into_iter().map(|(db, _)| {
+        let shards: Vec<_> = shards.iter().filter(|shard| shard.db.is(&db)).cloned().collect();
+        async move {
+            if shards.is_empty() {
+                return Ok(0);
+            }
+            let shards = &shards;
+            db.read("open_count", |tx| {
+                Box::pin(async move {
+                    let mut open: i64 = 0;
+                    for shard in shards {
+                        let row = query(&shard.sql(OPEN)).bind(id.get()).fetch_one(tx.conn()).await?;
+                        open += row.try_get::<i64, _>(0)?;
+                    }
+                    Ok(open)
+                })
+            })
+            .await
+        }
+    });
+    let open: i64 = try_join_all(of_source).await?.into_iter().sum();
+    Ok(usize::try_from(open).unwrap_or(usize::MAX))
+}
+
+/// A schedule has a cursor. One that exists is left alone: the fetcher sees by the config's version that it
+/// must be computed anew.
+pub(super) async fn settle_cursor(core: &Core, config: &TaskConfig) {
+    let template = if config.spec.schedule.is_some() { CURSOR_INSERT } else { CURSOR_DELETE };
+    cursor_statement(core, config.id, template).await;
+}
+
+pub(super) async fn delete_cursor(core: &Core, id: ConfigId) {
+    cursor_statement(core, id, CURSOR_DELETE).await;
+}
+
+/// The config is committed, whatever becomes of this.
+async fn cursor_statement(core: &Core, id: ConfigId, template: &'static str) {
+    let done = timeout(CURSOR_PATIENCE, async {
+        let shard = core.shard(config_shard(id, core.shards))?;
+        let sql = &shard.sql(template);
+        let work = shard.read("settle_cursor", |tx| {
+            Box::pin(async move { query(sql).bind(id.get()).execute(tx.conn()).await })
+        });
+        work.await.map(|_| ())
+    });
+    match done.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(config = id.get(), %error, "a cursor was not settled"),
+        Err(_) => tracing::warn!(config = id.get(), "a cursor was not settled: its shard does not answer"),
+    }
+}
+
+/// The line in the change log (whose number is the config_seq), and the line in the audit log.
+async fn write_down(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    action: &'static str,
+    before: Option<&TaskConfig>,
+    after: Option<&TaskConfig>,
+    deed: Deed<'_>,
+) -> Result<i64> {
+    let Some(config) = after.or(before) else {
+        return Err(StoreError::Internal("a change without a config".to_owned()));
+    };
+    let document =
+        |config: &TaskConfig| config_to_json(&config.spec, Secrets::Hide).map_err(StoreError::Internal);
+    let line = Line {
+        kind: "config",
+        subject: config.id.get(),
+        version: config.version,
+        action,
+        before: before.map(document).transpose()?,
+        after: after.map(document).transpose()?,
+        by: deed.by,
+        now: deed.now,
+    };
+    let seq = record(tx, core, line).await?;
+    let note = config.paused.as_ref().and_then(|paused| paused.note.as_deref()).unwrap_or_default();
+    let subject = format!("{}/{}", config.app, config.spec.name);
+    log(tx, &core.meta, deed.by, action, &subject, note, deed.now).await?;
+    Ok(seq)
+}
+
+fn sealed(core: &Core, spec: &ConfigSpec) -> Result<String> {
+    config_to_json(spec, Secrets::Seal(&core.sealer)).map_err(StoreError::Internal)
+}

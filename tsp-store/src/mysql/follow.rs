@@ -1,0 +1,273 @@
+//! The book of this process follows the change log: its own changes at once, those of others when it looks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
+use tsp_core::config::{Paused, TaskConfig};
+use tsp_core::{AppId, ConfigId, Name, Timestamp};
+
+use crate::catalog::App;
+use crate::codec::{Sealer, config_from_json};
+use crate::error::{Result, StoreError};
+
+use super::change::{BookEdit, Edit};
+use super::core::Core;
+use super::session::query;
+use super::text::{LADDER, padded};
+use super::tx::Tx;
+
+/// Changes that are read at once: the largest list.
+const CHANGES_AT_ONCE: i64 = 500;
+
+macro_rules! app_columns {
+    () => {
+        "SELECT id, name, description, owner, created_at, updated_at FROM app"
+    };
+}
+
+macro_rules! config_columns {
+    () => {
+        "SELECT c.id, c.app_id, a.name, c.version, c.document, c.paused_by, c.paused_at, c.paused_note, \
+         c.created_at, c.updated_at FROM config c JOIN app a ON a.id = c.app_id"
+    };
+}
+
+const CHANGES: &str = "-- change_list
+SELECT seq, kind, subject_id FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?";
+const SEQ: &str = "-- change_seq\nSELECT value FROM counter WHERE name = 'change'";
+const APPS: &str = concat!("-- app_all\n", app_columns!());
+const APPS_OF: &str = concat!("-- app_some\n", app_columns!(), " WHERE id IN ({list})");
+const CONFIGS: &str = concat!("-- config_all\n", config_columns!());
+const CONFIGS_OF: &str = concat!("-- config_some\n", config_columns!(), " WHERE c.id IN ({list})");
+const CONFIG_NAMED: &str =
+    concat!("-- config_find\n", config_columns!(), " WHERE c.app_id = ? AND c.name = ?");
+const APP_NAMED: &str = concat!("-- app_find\n", app_columns!(), " WHERE name = ?");
+
+/// Reads all apps and configs into the book, as of one moment.
+pub(super) async fn load(core: &Core) -> Result<()> {
+    let (seq, apps, configs) = core
+        .meta
+        .snapshot("load", |tx| {
+            Box::pin(async move {
+                let seq: i64 = query(&core.meta.sql(SEQ)).fetch_one(tx.conn()).await?.try_get(0)?;
+                let apps = query(&core.meta.sql(APPS)).fetch_all(tx.conn()).await?;
+                let configs = query(&core.meta.sql(CONFIGS)).fetch_all(tx.conn()).await?;
+                Ok((seq, apps, configs))
+            })
+        })
+        .await?;
+    let mut followed = core.followed.lock().await;
+    for row in &apps {
+        core.book.put_app(Arc::new(read_app(row)?));
+    }
+    for row in &configs {
+        core.book.put_config(Arc::new(read_config(row, &core.sealer)?), seq);
+    }
+    core.book.reach(seq);
+    *followed = seq;
+    Ok(())
+}
+
+/// Puts a change of this process into the book, in its turn.
+pub(super) async fn apply(core: &Core, edit: Edit) {
+    let mut followed = core.followed.lock().await;
+    // What the log gave before was read after this commit: it is not older.
+    if edit.seq <= *followed {
+        return;
+    }
+    if edit.seq > *followed + 1
+        && let Err(error) = catch_up(core, &mut followed).await
+    {
+        tracing::warn!(%error, "changes of others wait for the next look at the log");
+    }
+    let next = edit.seq == *followed + 1;
+    if edit.seq <= *followed {
+        return;
+    }
+    put(core, edit.book, edit.seq, next);
+    if next {
+        *followed = edit.seq;
+    }
+}
+
+/// One look for changes; the number of the last one that the book has.
+pub(super) async fn follow(core: &Core) -> Result<i64> {
+    let mut followed = core.followed.lock().await;
+    catch_up(core, &mut followed).await?;
+    Ok(*followed)
+}
+
+async fn catch_up(core: &Core, followed: &mut i64) -> Result<()> {
+    loop {
+        let since = *followed;
+        let (changes, apps, configs) =
+            core.meta.read("follow", |tx| Box::pin(read_changes(tx, core, since))).await?;
+        let Some(last) = changes.last().map(|change| change.seq) else { return Ok(()) };
+        for (change, is_last) in latest(&changes) {
+            if !is_last {
+                continue;
+            }
+            let id = change.subject;
+            let edit = match (&change.kind, apps.get(&id), configs.get(&id)) {
+                (Kind::App, Some(app), _) => BookEdit::PutApp(app.clone()),
+                (Kind::App, None, _) => BookEdit::RemoveApp(AppId::new(id)),
+                (Kind::Config, _, Some(config)) => BookEdit::PutConfig(config.clone()),
+                (Kind::Config, _, None) => BookEdit::RemoveConfig(ConfigId::new(id)),
+            };
+            put(core, edit, change.seq, false);
+        }
+        core.book.reach(last);
+        *followed = last;
+        if i64::try_from(changes.len()).is_ok_and(|count| count < CHANGES_AT_ONCE) {
+            return Ok(());
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    App,
+    Config,
+}
+
+struct Change {
+    seq: i64,
+    kind: Kind,
+    subject: i64,
+}
+
+/// Each change in order, and whether it is its subject's last.
+fn latest(changes: &[Change]) -> impl Iterator<Item = (&Change, bool)> {
+    let last: BTreeMap<(Kind, i64), i64> =
+        changes.iter().map(|change| ((change.kind, change.subject), change.seq)).collect();
+    changes.iter().map(move |change| (change, last[&(change.kind, change.subject)] == change.seq))
+}
+
+type Found = (Vec<Change>, HashMap<i64, Arc<App>>, HashMap<i64, Arc<TaskConfig>>);
+
+/// Changes after `since`, and what their subjects are now.
+async fn read_changes(tx: &mut Tx<'_>, core: &Core, since: i64) -> Result<Found> {
+    let rows = query(&core.meta.sql(CHANGES)).bind(since).bind(CHANGES_AT_ONCE).fetch_all(tx.conn()).await?;
+    let changes: Vec<Change> = rows.iter().map(read_change).collect::<Result<_>>()?;
+    let of = |kind: Kind| -> Vec<i64> {
+        latest(&changes)
+            .filter(|(change, last)| *last && change.kind == kind)
+            .map(|(c, _)| c.subject)
+            .collect()
+    };
+    let mut apps = HashMap::new();
+    for row in some(tx, core, APPS_OF, &of(Kind::App)).await? {
+        let app = read_app(&row)?;
+        apps.insert(app.id.get(), Arc::new(app));
+    }
+    let mut configs = HashMap::new();
+    for row in some(tx, core, CONFIGS_OF, &of(Kind::Config)).await? {
+        let config = read_config(&row, &core.sealer)?;
+        configs.insert(config.id.get(), Arc::new(config));
+    }
+    Ok((changes, apps, configs))
+}
+
+async fn some(tx: &mut Tx<'_>, core: &Core, template: &'static str, ids: &[i64]) -> Result<Vec<MySqlRow>> {
+    let mut rows = Vec::new();
+    for ids in ids.chunks(LADDER[LADDER.len() - 1]) {
+        let (n, ids) = padded(ids);
+        let mut statement = query(&core.meta.sql_list(template, n));
+        for id in ids {
+            statement = statement.bind(id);
+        }
+        rows.extend(statement.fetch_all(tx.conn()).await?);
+    }
+    Ok(rows)
+}
+
+fn put(core: &Core, edit: BookEdit, seq: i64, reached: bool) {
+    let book = &core.book;
+    match edit {
+        BookEdit::PutApp(app) => book.put_app(app),
+        BookEdit::RemoveApp(id) => book.remove_app(id),
+        BookEdit::PutConfig(config) => book.put_config(config, seq),
+        BookEdit::RemoveConfig(id) => book.remove_config(id, seq),
+    }
+    if reached {
+        book.reach(seq);
+    }
+}
+
+/// The app as it is in this transaction.
+pub(super) async fn app(tx: &mut Tx<'_>, core: &Core, id: AppId) -> Result<Option<Arc<App>>> {
+    let rows = some(tx, core, APPS_OF, &[id.get()]).await?;
+    rows.first().map(|row| read_app(row).map(Arc::new)).transpose()
+}
+
+pub(super) async fn app_named(tx: &mut Tx<'_>, core: &Core, name: &Name) -> Result<Option<App>> {
+    let row = query(&core.meta.sql(APP_NAMED)).bind(name.as_str()).fetch_optional(tx.conn()).await?;
+    row.as_ref().map(read_app).transpose()
+}
+
+/// The config as it is in this transaction.
+pub(super) async fn config(tx: &mut Tx<'_>, core: &Core, id: ConfigId) -> Result<Option<TaskConfig>> {
+    let rows = some(tx, core, CONFIGS_OF, &[id.get()]).await?;
+    rows.first().map(|row| read_config(row, &core.sealer)).transpose()
+}
+
+pub(super) async fn config_named(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    app: AppId,
+    name: &Name,
+) -> Result<Option<TaskConfig>> {
+    let named = query(&core.meta.sql(CONFIG_NAMED)).bind(app.get()).bind(name.as_str());
+    let row = named.fetch_optional(tx.conn()).await?;
+    row.map(|row| read_config(&row, &core.sealer)).transpose()
+}
+
+fn read_change(row: &MySqlRow) -> Result<Change> {
+    let seq: i64 = row.try_get(0)?;
+    let kind = match row.try_get::<&str, _>(1)? {
+        "app" => Kind::App,
+        "config" => Kind::Config,
+        other => {
+            let why = format!("`{other}` is not known");
+            return Err(StoreError::Corrupt { table: "change_log", column: "kind", id: seq, why });
+        }
+    };
+    Ok(Change { seq, kind, subject: row.try_get(2)? })
+}
+
+fn read_app(row: &MySqlRow) -> Result<App> {
+    let id: i64 = row.try_get(0)?;
+    Ok(App {
+        id: AppId::new(id),
+        name: read_name(row.try_get(1)?, "app", id)?,
+        description: row.try_get(2)?,
+        owner: row.try_get(3)?,
+        created_at: Timestamp::from_ms(row.try_get(4)?),
+        updated_at: Timestamp::from_ms(row.try_get(5)?),
+    })
+}
+
+fn read_config(row: &MySqlRow, sealer: &Sealer) -> Result<TaskConfig> {
+    let id: i64 = row.try_get(0)?;
+    let corrupt = |column, why| StoreError::Corrupt { table: "config", column, id, why };
+    let paused = match (row.try_get::<Option<String>, _>(5)?, row.try_get::<Option<i64>, _>(6)?) {
+        (Some(by), Some(at)) => Some(Paused { by, at: Timestamp::from_ms(at), note: row.try_get(7)? }),
+        _ => None,
+    };
+    Ok(TaskConfig {
+        id: ConfigId::new(id),
+        app_id: AppId::new(row.try_get(1)?),
+        app: read_name(row.try_get(2)?, "app", id)?,
+        spec: config_from_json(row.try_get(4)?, sealer).map_err(|why| corrupt("document", why))?,
+        paused,
+        version: row.try_get(3)?,
+        created_at: Timestamp::from_ms(row.try_get(8)?),
+        updated_at: Timestamp::from_ms(row.try_get(9)?),
+    })
+}
+
+fn read_name(text: &str, table: &'static str, id: i64) -> Result<Name> {
+    Name::new(text).map_err(|why| StoreError::Corrupt { table, column: "name", id, why: why.to_string() })
+}

@@ -1,0 +1,153 @@
+//! API keys. Only their SHA-256 is stored.
+
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
+use tsp_core::{AppId, KeyId, Millis, Timestamp};
+
+use crate::catalog::{ApiKey, Deleted, NewKey, RateLimit, Scope};
+use crate::error::{Result, StoreError};
+use crate::tasks::Actor;
+
+use super::audit_log::log;
+use super::core::Core;
+use super::fault::one_or_none;
+use super::follow::app;
+use super::session::query;
+use super::tx::Tx;
+
+macro_rules! columns {
+    () => {
+        "id, app_id, name, scopes, prefix, rate_count, rate_per, expires_at, created_at"
+    };
+}
+
+const BY_HASH: &str = concat!("-- key_by_hash\nSELECT ", columns!(), " FROM api_key WHERE hash = ?");
+/// `<=>` finds the global keys with NULL.
+const OF_APP: &str =
+    concat!("-- key_list\nSELECT ", columns!(), " FROM api_key WHERE app_id <=> ? ORDER BY id");
+const BY_ID: &str =
+    concat!("-- key_find\nSELECT ", columns!(), " FROM api_key WHERE id = ? AND app_id <=> ?");
+
+const INSERT: &str = "-- key_insert
+INSERT INTO api_key (app_id, name, scopes, hash, prefix, rate_count, rate_per, expires_at, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const DELETE: &str = "-- key_delete\nDELETE FROM api_key WHERE id = ?";
+
+pub(super) async fn create_key(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    new: &NewKey,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<ApiKey> {
+    // Changes of the catalog come one after another, so it is there until this one is committed.
+    if let Some(id) = new.app
+        && app(tx, core, id).await?.is_none()
+    {
+        return Err(StoreError::Internal(format!("a key of app {id}, which is not there")));
+    }
+    let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.as_str()).collect();
+    let id = query(&core.meta.sql(INSERT))
+        .bind(new.app.map(AppId::get))
+        .bind(&new.name)
+        .bind(scopes.join(","))
+        .bind(&new.hash[..])
+        .bind(&new.prefix)
+        .bind(new.rate_limit.map(|limit| i64::from(limit.count)))
+        .bind(new.rate_limit.map(|limit| limit.per.ms()))
+        .bind(new.expires_at.map(Timestamp::ms))
+        .bind(now.ms())
+        .insert(tx.conn())
+        .await?;
+    let key = ApiKey {
+        id: KeyId::new(id),
+        app: new.app,
+        name: new.name.clone(),
+        scopes: new.scopes.clone(),
+        prefix: new.prefix.clone(),
+        rate_limit: new.rate_limit,
+        expires_at: new.expires_at,
+        created_at: now,
+    };
+    let subject = subject(tx, core, &key).await?;
+    log(tx, &core.meta, by, "key.create", &subject, &key.name, now).await?;
+    Ok(key)
+}
+
+pub(super) async fn keys(core: &Core, app: Option<AppId>) -> Result<Vec<ApiKey>> {
+    let sql = &core.meta.sql(OF_APP);
+    let rows = core
+        .meta
+        .read("keys", |tx| {
+            Box::pin(async move { query(sql).bind(app.map(AppId::get)).fetch_all(tx.conn()).await })
+        })
+        .await?;
+    rows.iter().map(read_key).collect()
+}
+
+pub(super) async fn key_by_hash(core: &Core, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
+    let sql = &core.meta.sql(BY_HASH);
+    let row = core
+        .meta
+        .read("key_by_hash", |tx| {
+            Box::pin(async move { query(sql).bind(&hash[..]).fetch_optional(tx.conn()).await })
+        })
+        .await?;
+    row.as_ref().map(read_key).transpose()
+}
+
+pub(super) async fn delete_key(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    app: Option<AppId>,
+    id: KeyId,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Deleted> {
+    let meta = &core.meta;
+    let found = query(&meta.sql(BY_ID)).bind(id.get()).bind(app.map(AppId::get));
+    let Some(row) = found.fetch_optional(tx.conn()).await? else { return Ok(Deleted::NotFound) };
+    let key = read_key(&row)?;
+    let changed = query(&meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?;
+    if one_or_none(changed, "key_delete")? {
+        let subject = subject(tx, core, &key).await?;
+        log(tx, meta, by, "key.delete", &subject, &key.name, now).await?;
+    }
+    Ok(Deleted::Deleted)
+}
+
+async fn subject(tx: &mut Tx<'_>, core: &Core, key: &ApiKey) -> Result<String> {
+    let of = match key.app {
+        Some(id) => app(tx, core, id).await?,
+        None => None,
+    };
+    Ok(match of {
+        Some(app) => format!("{}/{}", app.name, key.id),
+        None => key.id.to_string(),
+    })
+}
+
+fn read_key(row: &MySqlRow) -> Result<ApiKey> {
+    let id: i64 = row.try_get(0)?;
+    let corrupt = |column, why| StoreError::Corrupt { table: "api_key", column, id, why };
+    let scope =
+        |text: &str| Scope::parse(text).ok_or_else(|| corrupt("scopes", format!("`{text}` is not known")));
+    let rate_limit = match (row.try_get::<Option<i64>, _>(5)?, row.try_get::<Option<i64>, _>(6)?) {
+        (Some(count), Some(per)) => {
+            let count = u32::try_from(count).map_err(|why| corrupt("rate_count", why.to_string()))?;
+            Some(RateLimit { count, per: Millis::from_ms(per) })
+        }
+        _ => None,
+    };
+    let scopes: &str = row.try_get(3)?;
+    Ok(ApiKey {
+        id: KeyId::new(id),
+        app: row.try_get::<Option<i64>, _>(1)?.map(AppId::new),
+        name: row.try_get(2)?,
+        scopes: scopes.split(',').filter(|text| !text.is_empty()).map(scope).collect::<Result<_>>()?,
+        prefix: row.try_get(4)?,
+        rate_limit,
+        expires_at: row.try_get::<Option<i64>, _>(7)?.map(Timestamp::from_ms),
+        created_at: Timestamp::from_ms(row.try_get(8)?),
+    })
+}

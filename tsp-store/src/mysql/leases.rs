@@ -1,0 +1,220 @@
+//! Leases of pairs, each in the data source that holds the shard, and by its clock.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
+use tokio::time::timeout;
+use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
+
+use crate::cluster::{Pair, PairRow, Pairs, RenewedPairs};
+use crate::error::{Result, StoreError};
+use crate::schedule::Owner;
+
+use super::core::Core;
+use super::db::Db;
+use super::fault::{exactly_one, one_or_none};
+use super::session::query;
+use super::text::ladder;
+use super::tx::Tx;
+
+/// How long one data source may take: its silence must not cost the leases on the others.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const LIST: &str = "-- lease_list
+SELECT group_name, CAST(shard AS SIGNED), owner, epoch, lease_until, CAST(lease_until < {now} AS SIGNED)
+FROM shard_lease";
+
+const MAKE: &str = "-- lease_make
+INSERT INTO shard_lease (group_name, shard, owner, epoch, lease_until) VALUES {rows}
+ON DUPLICATE KEY UPDATE group_name = group_name";
+
+const EPOCH_RAISE: &str = "-- epoch_raise\nUPDATE shard_epoch SET epoch = epoch + 1 WHERE shard = ?";
+const EPOCH: &str = "-- epoch_read\nSELECT epoch FROM shard_epoch WHERE shard = ?";
+
+const TAKE: &str = "-- lease_take
+UPDATE shard_lease SET owner = ?, epoch = ?, lease_until = {now} + ?
+WHERE group_name = ? AND shard = ? AND owner = ? AND epoch = ? AND lease_until < {now}";
+
+const RENEW: &str = "-- lease_renew\nUPDATE shard_lease SET lease_until = {now} + ? WHERE owner = ?";
+const HELD: &str =
+    "-- lease_held\nSELECT group_name, CAST(shard AS SIGNED), epoch FROM shard_lease WHERE owner = ?";
+
+const GIVE_UP: &str = "-- lease_give_up
+UPDATE shard_lease SET owner = 0, lease_until = 0 WHERE group_name = ? AND shard = ? AND owner = ? AND epoch = ?";
+
+/// One answer from each data source within the patience.
+async fn ask<T>(db: &Db, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = || StoreError::Unavailable(format!("`{}` did not answer within a second", db.name()));
+    timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late()))
+}
+
+pub(super) async fn pairs(core: &Core, groups: &[Name]) -> Result<Pairs> {
+    let asked = core.lease_sources().into_iter().map(async |(db, shards)| {
+        let found = ask(&db, pairs_of(&db, groups, &shards)).await;
+        (found, shards)
+    });
+    let mut pairs = Pairs::default();
+    for (found, shards) in join_all(asked).await {
+        match found {
+            Ok(rows) => pairs.rows.extend(rows),
+            Err(error) => pairs.away.extend(shards.into_iter().map(|shard| (shard, error.to_string()))),
+        }
+    }
+    pairs.rows.sort_by(|a, b| a.pair.cmp(&b.pair));
+    Ok(pairs)
+}
+
+async fn pairs_of(db: &Db, groups: &[Name], shards: &[ShardId]) -> Result<Vec<PairRow>> {
+    if shards.is_empty() {
+        return Ok(Vec::new());
+    }
+    db.read("pairs", |tx| {
+        Box::pin(async move {
+            let rows = list(tx, db, groups, shards).await?;
+            let known: HashSet<&Pair> = rows.iter().map(|row| &row.pair).collect();
+            let wanted = groups
+                .iter()
+                .flat_map(|group| shards.iter().map(|shard| Pair { group: group.clone(), shard: *shard }));
+            let missing: Vec<Pair> = wanted.filter(|pair| !known.contains(pair)).collect();
+            if missing.is_empty() {
+                return Ok(rows);
+            }
+            make(tx, db, &missing).await?;
+            list(tx, db, groups, shards).await
+        })
+    })
+    .await
+}
+
+async fn list(tx: &mut Tx<'_>, db: &Db, groups: &[Name], shards: &[ShardId]) -> Result<Vec<PairRow>> {
+    let mut found = Vec::new();
+    for row in query(&db.sql(LIST)).fetch_all(tx.conn()).await? {
+        let pair = read_pair(&row)?;
+        if groups.contains(&pair.group) && shards.contains(&pair.shard) {
+            found.push(read_row(&row, pair, db)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Free leases, in the order of their keys.
+async fn make(tx: &mut Tx<'_>, db: &Db, missing: &[Pair]) -> Result<()> {
+    let mut rest = missing;
+    for n in ladder(missing.len()) {
+        let (now, later) = rest.split_at(n);
+        rest = later;
+        let mut statement = query(&db.sql_rows(MAKE, 5, n));
+        for pair in now {
+            statement = statement.bind(pair.group.as_str()).bind(i64::from(pair.shard.get()));
+            statement = statement.bind(0_i64).bind(0_i64).bind(0_i64);
+        }
+        statement.execute(tx.conn()).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn take(core: &Core, seen: &PairRow, node: NodeId, lease: Millis) -> Result<Option<Owner>> {
+    let db = &core.leases_of(seen.pair.shard)?;
+    let shard = i64::from(seen.pair.shard.get());
+    db.transact("take", |tx| {
+        Box::pin(async move {
+            let raised = query(&db.sql(EPOCH_RAISE)).bind(shard).execute(tx.conn()).await?;
+            exactly_one(raised, "epoch_raise")?;
+            let epoch: i64 = query(&db.sql(EPOCH)).bind(shard).fetch_one(tx.conn()).await?.try_get(0)?;
+            let taken = query(&db.sql(TAKE))
+                .bind(node.get())
+                .bind(epoch)
+                .bind(lease.ms())
+                .bind(seen.pair.group.as_str())
+                .bind(shard)
+                .bind(seen.owner.map_or(0, NodeId::get))
+                .bind(seen.epoch)
+                .execute(tx.conn())
+                .await?;
+            if one_or_none(taken, "lease_take")? {
+                return Ok(Some(Owner { node, epoch }));
+            }
+            tx.undo();
+            Ok(None)
+        })
+    })
+    .await
+}
+
+pub(super) async fn renew_pairs(core: &Core, node: NodeId, lease: Millis) -> Result<RenewedPairs> {
+    let asked = core.lease_sources().into_iter().filter(|(_, shards)| !shards.is_empty());
+    let asked = asked.map(async |(db, shards)| {
+        let held = ask(&db, renew_of(&db, node, lease)).await;
+        (held, shards)
+    });
+    let mut renewed = RenewedPairs::default();
+    for (held, shards) in join_all(asked).await {
+        match held {
+            Ok(held) => {
+                renewed.held.extend(held.into_iter().filter(|(pair, _)| shards.contains(&pair.shard)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "leases of a data source were not renewed");
+                renewed.failed.extend(shards);
+            }
+        }
+    }
+    renewed.held.sort_by(|a, b| a.0.cmp(&b.0));
+    renewed.failed.sort();
+    Ok(renewed)
+}
+
+async fn renew_of(db: &Db, node: NodeId, lease: Millis) -> Result<Vec<(Pair, Owner)>> {
+    db.read("renew_pairs", |tx| {
+        Box::pin(async move {
+            query(&db.sql(RENEW)).bind(lease.ms()).bind(node.get()).execute(tx.conn()).await?;
+            let rows = query(&db.sql(HELD)).bind(node.get()).fetch_all(tx.conn()).await?;
+            let held = |row: &MySqlRow| Ok((read_pair(row)?, Owner { node, epoch: row.try_get(2)? }));
+            rows.iter().map(held).collect()
+        })
+    })
+    .await
+}
+
+pub(super) async fn give_up(core: &Core, pair: &Pair, owner: Owner) -> Result<()> {
+    let db = &core.leases_of(pair.shard)?;
+    db.read("give_up", |tx| {
+        Box::pin(async move {
+            let given = query(&db.sql(GIVE_UP))
+                .bind(pair.group.as_str())
+                .bind(i64::from(pair.shard.get()))
+                .bind(owner.node.get())
+                .bind(owner.epoch)
+                .execute(tx.conn())
+                .await?;
+            one_or_none(given, "lease_give_up").map(|_| ())
+        })
+    })
+    .await
+}
+
+/// The first two columns.
+fn read_pair(row: &MySqlRow) -> Result<Pair> {
+    let shard: i64 = row.try_get(1)?;
+    let corrupt = |column, why| StoreError::Corrupt { table: "shard_lease", column, id: shard, why };
+    let group =
+        Name::new(row.try_get::<&str, _>(0)?).map_err(|why| corrupt("group_name", why.to_string()))?;
+    let known = u16::try_from(shard).ok().and_then(ShardId::new);
+    let shard = known.ok_or_else(|| corrupt("shard", "is not a shard".to_owned()))?;
+    Ok(Pair { group, shard })
+}
+
+fn read_row(row: &MySqlRow, pair: Pair, db: &Db) -> Result<PairRow> {
+    let owner: i64 = row.try_get(2)?;
+    Ok(PairRow {
+        pair,
+        owner: (owner != 0).then(|| NodeId::new(owner)),
+        epoch: row.try_get(3)?,
+        lease_until: Timestamp::from_ms(row.try_get(4)?),
+        over: row.try_get::<i64, _>(5)? != 0,
+        source: db.name().to_owned(),
+    })
+}

@@ -1,0 +1,238 @@
+//! Brings the schema of all databases up to this binary's (`migrations/README.md`).
+
+use ring::digest::{SHA256, digest};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use tsp_core::ids::SHARDS_MAX;
+use tsp_core::{ShardId, Timestamp};
+
+use crate::codec::Sealer;
+use crate::error::{Result, StoreError};
+
+use super::days::first_partitions;
+use super::options::MySqlOptions;
+use super::pool;
+use super::settle;
+use super::text::ddl;
+
+/// A migration: its number, its name, its statements.
+pub(super) type Migration = (i64, &'static str, &'static str);
+
+macro_rules! migrations {
+    ($folder:literal: $($number:literal $name:literal),+) => {
+        &[$(($number, $name, include_str!(concat!("../../../migrations/mysql/", $folder, "/000", $number, "_", $name, ".sql")))),+]
+    };
+}
+
+pub(super) const META: &[Migration] = migrations!("meta": 1 "init");
+pub(super) const SOURCE: &[Migration] = migrations!("source": 1 "init");
+pub(super) const SHARD: &[Migration] = migrations!("shard": 1 "init");
+
+/// `part`: `meta`, `source`, or a shard's number: parts may share a database.
+const TABLE: &str = "-- schema_version_table
+CREATE TABLE IF NOT EXISTS schema_version (
+    part       VARCHAR(32) NOT NULL,
+    number     BIGINT NOT NULL,
+    name       VARCHAR(64) NOT NULL,
+    checksum   VARCHAR(64) NOT NULL,
+    applied_at BIGINT NOT NULL,
+    PRIMARY KEY (part, number)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin";
+
+/// Held by the connection that migrates a server; gone with it.
+const LOCK: &str = "-- migrate_lock\nSELECT CAST(GET_LOCK('tsp_migrate', 120) AS SIGNED)";
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MigrateReport {
+    /// Migrations that were applied now, as `<database> <part> <number> <name>`.
+    pub applied: Vec<String>,
+    /// Shards that got their place now.
+    pub placed: Vec<u16>,
+}
+
+pub(super) async fn migrate(options: &MySqlOptions) -> Result<MigrateReport> {
+    options.check()?;
+    let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
+    let mut report = MigrateReport::default();
+    let mut meta = Site::connect("meta", &options.meta).await?;
+    meta.bring_up("meta", None, META, &mut report).await?;
+    settle::settle_shards(&mut meta.conn, options.shards).await?;
+    settle::settle_key(&mut meta.conn, &sealer).await?;
+    let places = settle::place_shards(&mut meta.conn, options, &mut report.placed).await?;
+    for source in &options.sources {
+        let shards = places.iter().zip(0..).filter(|(name, _)| **name == source.name);
+        let shards: Vec<ShardId> = shards.filter_map(|(_, shard)| ShardId::new(shard)).collect();
+        let mut site = Site::connect(&source.name, &source.url).await?;
+        site.bring_up("source", None, SOURCE, &mut report).await?;
+        for shard in shards {
+            site.bring_up(&part(shard), Some(shard), SHARD, &mut report).await?;
+            site.begin_epochs(shard).await?;
+        }
+        site.close().await?;
+    }
+    meta.close().await?;
+    Ok(report)
+}
+
+/// The name of a shard in `schema_version`.
+pub(super) fn part(shard: ShardId) -> String {
+    format!("shard_{:03}", shard.get())
+}
+
+/// A database being migrated, on a connection of its own that holds the lock.
+struct Site {
+    name: String,
+    conn: MySqlConnection,
+    now: Timestamp,
+}
+
+impl Site {
+    async fn connect(name: &str, url: &str) -> Result<Self> {
+        let mut conn = pool::address(url, name)?.connect().await?;
+        let locked: Option<i64> = sqlx::query(LOCK).fetch_one(&mut conn).await?.try_get(0)?;
+        if locked != Some(1) {
+            return Err(StoreError::Unavailable(format!(
+                "somebody else has been migrating `{name}` for long"
+            )));
+        }
+        let now: i64 = sqlx::query("-- clock\nSELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)")
+            .fetch_one(&mut conn)
+            .await?
+            .try_get(0)?;
+        sqlx::raw_sql(TABLE).execute(&mut conn).await?;
+        Ok(Self { name: name.to_owned(), conn, now: Timestamp::from_ms(now) })
+    }
+
+    async fn bring_up(
+        &mut self,
+        part: &str,
+        shard: Option<ShardId>,
+        migrations: &[Migration],
+        report: &mut MigrateReport,
+    ) -> Result<()> {
+        let found = stored(&mut self.conn, part).await?;
+        check(&self.name, part, &found, migrations)?;
+        for (number, name, text) in migrations.iter().filter(|one| !found.iter().any(|has| has.0 == one.0)) {
+            // DDL commits by itself: what fails half-way is made again from the start, so every statement
+            // says IF NOT EXISTS.
+            let statements = match shard {
+                Some(shard) => text
+                    .replace("{shard}", &format!("{:03}", shard.get()))
+                    .replace("{days}", &first_partitions(self.now)),
+                None => (*text).to_owned(),
+            };
+            sqlx::raw_sql(ddl(statements)).execute(&mut self.conn).await?;
+            sqlx::query(
+                "-- schema_version_insert
+                INSERT INTO schema_version (part, number, name, checksum, applied_at) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(part)
+            .bind(number)
+            .bind(name)
+            .bind(checksum(text))
+            .bind(self.now.ms())
+            .execute(&mut self.conn)
+            .await?;
+            report.applied.push(format!("{} {part} {number} {name}", self.name));
+        }
+        Ok(())
+    }
+
+    async fn begin_epochs(&mut self, shard: ShardId) -> Result<()> {
+        sqlx::query(
+            "-- epoch_insert\nINSERT INTO shard_epoch (shard, epoch) VALUES (?, 0) \
+             ON DUPLICATE KEY UPDATE shard = shard",
+        )
+        .bind(i64::from(shard.get()))
+        .execute(&mut self.conn)
+        .await?;
+        Ok(())
+    }
+
+    async fn close(self) -> Result<()> {
+        Ok(self.conn.close().await?)
+    }
+}
+
+/// Number and checksum of what a part has.
+pub(super) type Stored = Vec<(i64, String)>;
+
+async fn stored(conn: &mut MySqlConnection, part: &str) -> Result<Stored> {
+    let rows = sqlx::query(
+        "-- schema_version_part\nSELECT number, checksum FROM schema_version WHERE part = ? ORDER BY number",
+    )
+    .bind(part)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// # Errors
+/// [`StoreError::Unusable`] for a schema that is newer, or was made by another build.
+pub(super) fn check(database: &str, part: &str, found: &Stored, migrations: &[Migration]) -> Result<()> {
+    let known = migrations.last().map_or(0, |migration| migration.0);
+    for (number, sum) in found {
+        let Some((_, name, text)) = migrations.iter().find(|one| one.0 == *number) else {
+            return Err(StoreError::Unusable(format!(
+                "database `{database}` has schema {number} of `{part}`, this binary knows up to {known}: use \
+                 the newer binary that upgraded it"
+            )));
+        };
+        if *sum != checksum(text) {
+            return Err(StoreError::Unusable(format!(
+                "migration {number} (`{name}`) of `{part}` in database `{database}` is not the one this binary \
+                 knows: it was made by another build; use that build"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// # Errors
+/// [`StoreError::Unusable`] as [`check`], and for a schema that is not up to date.
+pub(super) fn check_current(
+    database: &str,
+    part: &str,
+    found: &Stored,
+    migrations: &[Migration],
+) -> Result<()> {
+    check(database, part, found, migrations)?;
+    if found.len() == migrations.len() {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(format!(
+        "database `{database}` has {} of {} migrations of `{part}`: run `tsp migrate`",
+        found.len(),
+        migrations.len()
+    )))
+}
+
+fn checksum(text: &str) -> String {
+    hex::encode(digest(&SHA256, text.as_bytes()))
+}
+
+/// What cannot be right whatever the databases hold.
+impl MySqlOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        let unusable = |why: String| Err(StoreError::Unusable(why));
+        if !(1..=SHARDS_MAX).contains(&self.shards) {
+            return unusable(format!("`store.shards` is {}, it must be 1 to {SHARDS_MAX}", self.shards));
+        }
+        if self.connections == 0 {
+            return unusable("`store.connections` is 0: there must be one".to_owned());
+        }
+        for (at, source) in self.sources.iter().enumerate() {
+            if source.name.is_empty() || source.name.len() > 64 || source.name == "meta" {
+                return unusable(format!(
+                    "`{}` is no name for a data source: 1 to 64 bytes, and not `meta`",
+                    source.name
+                ));
+            }
+            if self.sources[..at].iter().any(|other| other.name == source.name) {
+                return unusable(format!("two data sources have the name `{}`", source.name));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! Opening: connections, what must be right before the first call, and the book.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use futures::future::join_all;
+use sqlx::Row as _;
+use tsp_core::{Clock as _, ShardId, SystemClock, Timestamp};
+
+use crate::codec::Sealer;
+use crate::error::{Result, StoreError};
+
+use super::core::{Core, Source};
+use super::db::{Db, ShardDb};
+use super::migrate::{self, Migration, Stored, check_current};
+use super::options::MySqlOptions;
+use super::pool::{self, PoolSettings};
+use super::session::query;
+use super::{follow, settle};
+
+/// How many texts a connection may see for each shard of its data source: all that is written with
+/// `{shard}`, each of its sizes counted. A test counts them.
+pub(super) const TEXTS_OF_SHARD: usize = 160;
+/// And without a shard.
+const TEXTS_OF_DATABASE: usize = 128;
+
+/// Connections that only leases use.
+const LEASE_CONNECTIONS: u32 = 2;
+
+const SERVER: &str = "-- server
+SELECT VERSION(), CAST(@@sql_mode AS CHAR), CAST(@@max_prepared_stmt_count AS SIGNED), {now}";
+
+const PARTS: &str =
+    "-- schema_version_all\nSELECT part, number, checksum FROM schema_version ORDER BY number";
+
+/// # Errors
+/// [`StoreError::Unusable`] with what to do about it; [`StoreError::Unavailable`] when the meta database is
+/// away. A data source that is away is left out: its shards are served when it is back.
+pub(super) async fn open(options: &MySqlOptions) -> Result<Core> {
+    options.check()?;
+    let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
+    let meta = pair_of_pools("meta", &options.meta, options, TEXTS_OF_DATABASE)?;
+    let server = check_server(&meta.db, options).await?;
+    check_parts(&meta.db, &[("meta".to_owned(), migrate::META)]).await?;
+    let places = read_settled(&meta.db, options, &sealer).await?;
+    let mut sources = Vec::new();
+    for source in &options.sources {
+        let held = places.iter().filter(|place| **place == source.name).count();
+        let texts = TEXTS_OF_DATABASE + held * TEXTS_OF_SHARD;
+        sources.push(pair_of_pools(&source.name, &source.url, options, texts)?);
+    }
+    let mut budget = Budget::default();
+    budget.add(&options.meta, TEXTS_OF_DATABASE, server.statements)?;
+    let checks = join_all(sources.iter().map(|source| check_source(source, &places, options))).await;
+    for (checked, source) in checks.into_iter().zip(&options.sources) {
+        match checked {
+            Ok((server, texts)) => budget.add(&source.url, texts, server.statements)?,
+            Err(error @ StoreError::Unavailable(_)) => {
+                tracing::error!(source = source.name, %error, "a data source is away, its shards stand still");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    budget.check(options)?;
+    let node = Arc::new(AtomicI64::new(0));
+    let held = shard_dbs(&places, &sources, &node)?;
+    let core = Core::new((meta.db, meta.leases), sealer, sources, held, node);
+    follow::load(&core).await?;
+    Ok(core)
+}
+
+fn pair_of_pools(name: &str, url: &str, options: &MySqlOptions, texts: usize) -> Result<Source> {
+    let acquire_timeout = options.acquire_timeout.to_std();
+    let settings = PoolSettings { connections: options.connections, acquire_timeout, texts };
+    let leases = PoolSettings { connections: LEASE_CONNECTIONS, acquire_timeout, texts: TEXTS_OF_DATABASE };
+    Ok(Source {
+        db: Db::lazy(name, pool::address(url, name)?, settings),
+        leases: Db::lazy(name, pool::address(url, name)?, leases),
+    })
+}
+
+fn shard_dbs(places: &[String], sources: &[Source], node: &Arc<AtomicI64>) -> Result<Vec<ShardDb>> {
+    let held = places.iter().zip(0..).map(|(place, number)| {
+        let source = sources.iter().find(|source| source.db.name() == place);
+        let (Some(shard), Some(source)) = (ShardId::new(number), source) else {
+            return Err(StoreError::Internal(format!("shard {number} has no place")));
+        };
+        Ok(ShardDb::new(shard, source.db.clone(), node.clone()))
+    });
+    held.collect()
+}
+
+/// The number of shards and the key as they were fixed, and where each shard is.
+async fn read_settled(meta: &Db, options: &MySqlOptions, sealer: &Sealer) -> Result<Vec<String>> {
+    let mut session = meta.conn().await?;
+    let conn = session.raw()?;
+    let missing =
+        || StoreError::Unusable("the meta database was not made ready: run `tsp migrate`".to_owned());
+    let shards = settle::setting(conn, "shards").await?.ok_or_else(missing)?;
+    settle::check_shards(&shards, options.shards)?;
+    let probe = settle::setting(conn, "secret_probe").await?.ok_or_else(missing)?;
+    settle::check_key(&probe, sealer)?;
+    settle::known_places(settle::shard_places(conn, options.shards).await?, options)
+}
+
+/// What a server is able to do.
+struct Server {
+    statements: i64,
+}
+
+async fn check_source(source: &Source, places: &[String], options: &MySqlOptions) -> Result<(Server, usize)> {
+    let server = check_server(&source.db, options).await?;
+    let mut parts = vec![("source".to_owned(), migrate::SOURCE)];
+    let held = places.iter().zip(0..).filter(|(place, _)| *place == source.db.name());
+    parts.extend(held.filter_map(|(_, shard)| Some((migrate::part(ShardId::new(shard)?), migrate::SHARD))));
+    check_parts(&source.db, &parts).await?;
+    Ok((server, TEXTS_OF_DATABASE + (parts.len() - 1) * TEXTS_OF_SHARD))
+}
+
+async fn check_server(db: &Db, options: &MySqlOptions) -> Result<Server> {
+    let sql = db.sql(SERVER);
+    let (row, now) = db
+        .read("check", |tx| {
+            let sql = sql.clone();
+            Box::pin(async move {
+                let before = SystemClock::new().now();
+                let row = query(&sql).fetch_one(tx.conn()).await?;
+                let after = SystemClock::new().now();
+                Ok((row, Timestamp::from_ms(i64::midpoint(before.ms(), after.ms()))))
+            })
+        })
+        .await?;
+    let (version, mode): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let name = db.name();
+    check_version(name, &version)?;
+    if !mode.contains("STRICT_TRANS_TABLES") && !mode.contains("STRICT_ALL_TABLES") {
+        return Err(StoreError::Unusable(format!(
+            "the server of database `{name}` takes values that do not fit: add STRICT_TRANS_TABLES to its \
+             sql_mode"
+        )));
+    }
+    let skew = now.ms().saturating_sub(row.try_get::<i64, _>(3)?);
+    if skew.saturating_abs() > options.max_skew.ms() {
+        tracing::warn!(database = name, skew_ms = skew, "this machine's clock is not the database's");
+    }
+    Ok(Server { statements: row.try_get(2)? })
+}
+
+/// MariaDB 10.6 and MySQL 8.0 are the oldest that the statements are written for.
+fn check_version(database: &str, version: &str) -> Result<()> {
+    let mut numbers =
+        version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let least = if version.contains("MariaDB") { (10, 6) } else { (8, 0) };
+    if found >= least {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(format!(
+        "the server of database `{database}` is {version}: MariaDB 10.6, MySQL 8.0, or a later one is needed"
+    )))
+}
+
+async fn check_parts(db: &Db, parts: &[(String, &[Migration])]) -> Result<()> {
+    let sql = db.sql(PARTS);
+    let rows = db
+        .read("check", |tx| {
+            let sql = sql.clone();
+            Box::pin(async move { query(&sql).fetch_all(tx.conn()).await })
+        })
+        .await;
+    let rows = match rows {
+        Err(StoreError::Unavailable(why)) if why.contains("schema_version") => Vec::new(),
+        other => other?,
+    };
+    let mut found: BTreeMap<String, Stored> = BTreeMap::new();
+    for row in rows {
+        found.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, row.try_get(2)?));
+    }
+    for (part, migrations) in parts {
+        let stored = found.remove(part).unwrap_or_default();
+        check_current(db.name(), part, &stored, migrations)?;
+    }
+    Ok(())
+}
+
+/// Prepared statements live on the server, for each connection its own, and their number is limited for the
+/// whole server.
+#[derive(Debug, Default)]
+struct Budget {
+    /// By server: the most texts of one connection to each of its databases, and what the server allows.
+    servers: BTreeMap<String, (usize, i64)>,
+}
+
+impl Budget {
+    fn add(&mut self, url: &str, texts: usize, allowed: i64) -> Result<()> {
+        let address = pool::address(url, "database")?;
+        let entry = self.servers.entry(format!("{}:{}", address.get_host(), address.get_port()));
+        let (sum, limit) = entry.or_insert((0, allowed));
+        *sum += texts;
+        *limit = allowed;
+        Ok(())
+    }
+
+    fn check(&self, options: &MySqlOptions) -> Result<()> {
+        for (server, (texts, allowed)) in &self.servers {
+            let own =
+                i64::try_from(*texts).unwrap_or(i64::MAX).saturating_mul(i64::from(options.connections));
+            let all = own.saturating_mul(i64::from(options.processes.max(1)));
+            if own > *allowed {
+                return Err(StoreError::Unusable(format!(
+                    "this process alone may prepare {own} statements on {server}, which allows {allowed} to \
+                     all: `SET GLOBAL max_prepared_stmt_count = {}`, or set fewer `store.connections`",
+                    all.saturating_mul(2)
+                )));
+            }
+            if all.saturating_mul(2) > *allowed {
+                tracing::error!(
+                    server,
+                    all,
+                    allowed,
+                    "all processes together may prepare more than half of the statements that the server \
+                     allows: raise max_prepared_stmt_count"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_refused() {
+        for good in ["10.11.19-MariaDB-0+deb12u1", "10.6.0-MariaDB", "11.4.2-MariaDB", "8.0.36", "8.4.1"] {
+            check_version("meta", good).unwrap();
+        }
+        for old in ["10.5.9-MariaDB", "5.7.44", "5.5.5"] {
+            assert!(check_version("meta", old).is_err(), "{old}");
+        }
+    }
+
+    #[test]
+    fn the_statement_budget_counts_all_databases_of_a_server() {
+        let options = MySqlOptions { processes: 2, ..MySqlOptions::new("", "", 4, [0; 32]) };
+        let mut budget = Budget::default();
+        budget.add("mysql://u:p@h:1/a", 400, 10_000).unwrap();
+        budget.add("mysql://u:p@h:2/a", 400, 10_000).unwrap();
+        budget.check(&options).unwrap();
+        budget.add("mysql://u:p@h:1/b", 400, 10_000).unwrap();
+        let refused = budget.check(&options).unwrap_err().to_string();
+        assert!(refused.contains("may prepare 12800") && refused.contains("51200"), "{refused}");
+    }
+}
