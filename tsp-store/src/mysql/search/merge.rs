@@ -19,13 +19,19 @@ use super::stream::{Ids, Kind, Stream};
 use super::{Entry, Search, Table};
 
 /// Which configs have open rows, and where they stand: the first two columns of the claim's index.
-pub(super) const STATUSES: &str =
+const STATUSES: &str =
     "-- search_statuses\nSELECT config_id, status FROM task_{shard} GROUP BY config_id, status";
+
+/// Which configs have ended rows: the first column of the index by time.
+const ENDED_CONFIGS: &str =
+    "-- search_ended_configs\nSELECT config_id FROM history_{shard} GROUP BY config_id";
 
 /// An id carries the time it was made at, which may run ahead of its task's creation by some minutes
 /// (DESIGN.md section 5.5).
 const ID_TIME_SLACK: Millis = Millis::from_hours(1);
 
+/// Up to this many configs each get their seek; of more, those that have rows are looked up first.
+const CONFIGS_SOUGHT: usize = if cfg!(test) { 1 } else { 16 };
 /// So many shards are asked at the same time.
 const SHARDS_AT_ONCE: usize = 8;
 /// What each stream reads at first, when there are many: most are asked for one entry only.
@@ -97,7 +103,7 @@ async fn start_on(search: &Search<'_>, table: Table, on: &ShardDb) -> Result<Vec
     let from = from(search);
     let kinds = match (search.query.order, table) {
         (Order::IdAsc | Order::IdDesc, _) => vec![Kind::Scan(table, id_range(search))],
-        (Order::EndedDesc, _) => search.configs.iter().map(|config| Kind::Ended(*config)).collect(),
+        (Order::EndedDesc, _) => ended_kinds(search, on).await?,
         (Order::DueAsc, _) => due_kinds(search, on).await?,
     };
     let many = kinds.len() * search.open.len() > STREAMS_FEW;
@@ -139,6 +145,23 @@ async fn due_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
     Ok(wanted.map(|(config, status)| Kind::Due(config, status)).collect())
 }
 
+/// One stream for each config of the scope that has ended rows on this shard.
+async fn ended_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
+    if search.configs.len() <= CONFIGS_SOUGHT {
+        return Ok(search.configs.iter().map(|config| Kind::Ended(*config)).collect());
+    }
+    let configs: Vec<i64> = on
+        .read("search_ended_configs", move |tx: &mut Tx<'_>| {
+            Box::pin(async move {
+                let rows = query(&on.sql(ENDED_CONFIGS)).fetch_all(tx.conn()).await?;
+                rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+            })
+        })
+        .await?;
+    let known = configs.into_iter().map(ConfigId::new);
+    Ok(known.filter(|config| search.is_in_scope(*config)).map(Kind::Ended).collect())
+}
+
 /// Where the streams start: after the bookmark, and not before the first due time asked for.
 fn from(search: &Search<'_>) -> Bookmark {
     let query = search.query;
@@ -164,3 +187,6 @@ fn id_range(search: &Search<'_>) -> Ids {
         end: search.query.created_to.map_or(i64::MAX, |to| made_at(to.plus(ID_TIME_SLACK))),
     }
 }
+
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 2] = [STATUSES, ENDED_CONFIGS];

@@ -232,5 +232,9 @@ async fn load(on: &ShardDb, table: Table, entries: &[&Entry]) -> Result<Vec<Task
 /// For the golden plans.
 #[cfg(test)]
 pub(super) fn statements() -> impl Iterator<Item = &'static str> {
-    gather::STATEMENTS.into_iter().chain(stream::STATEMENTS).chain([merge::STATUSES, LOAD_OPEN, LOAD_ENDED])
+    gather::STATEMENTS
+        .into_iter()
+        .chain(stream::STATEMENTS)
+        .chain(merge::STATEMENTS)
+        .chain([LOAD_OPEN, LOAD_ENDED])
 }

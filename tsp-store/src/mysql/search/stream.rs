@@ -17,13 +17,13 @@ use super::{Entry, Search, ShardDb, Table};
 
 /// Open rows of one config at one status, by due time.
 const DUE: &str = "-- search_due
-SELECT due_at, id FROM task_{shard}
+SELECT due_at, id FROM task_{shard} FORCE INDEX (claim)
 WHERE config_id = ? AND status = ? AND due_at >= ? AND (due_at > ? OR id > ?)
 ORDER BY due_at, id LIMIT ?";
 
 /// Ended rows of one config, latest first.
 const ENDED: &str = "-- search_ended_at
-SELECT ended_at, id FROM history_{shard}
+SELECT ended_at, id FROM history_{shard} FORCE INDEX (ended)
 WHERE config_id = ? AND ended_at <= ? AND (ended_at < ? OR id < ?)
 ORDER BY ended_at DESC, id DESC LIMIT ?";
 
