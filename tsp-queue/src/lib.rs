@@ -3,7 +3,8 @@
 //! The queue holds no time and no payload: a message is `(task id, version)`. The database is the
 //! backlog, so a lost message costs a little time and nothing else (DESIGN.md section 3).
 //!
-//! * [`Publisher`], [`Subscriber`]: the pipe. [`memory::MemoryQueue`] is the one within a process.
+//! * [`Publisher`], [`Subscriber`]: the pipe. [`memory::MemoryQueue`] is the one within a process, [`nsq`] the one
+//!   between processes.
 //! * [`Inbox`]: what the fetcher is told by callers (hints) and workers (feedback).
 //! * [`Switchboard`]: the inboxes of the fetchers of this process.
 //! * [`conformance`]: what a queue means.
@@ -12,6 +13,7 @@ pub mod conformance;
 mod inbox;
 pub mod memory;
 mod message;
+pub mod nsq;
 mod switchboard;
 
 pub use inbox::{Feedback, FeedbackSink, Inbox, Received, Turn};

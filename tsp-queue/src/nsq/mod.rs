@@ -1,0 +1,28 @@
+//! The queue over NSQ, for clusters. nsqd holds no truth: it may lose everything and no task is lost.
+//!
+//! * [`Nsq`]: the nsqds, by list or by nsqlookupd, as one process uses them.
+//! * [`NsqPublisher`], [`NsqSubscriber`]: the pipe, topic `tsp.q.<queue>`, channel `worker`.
+//! * [`NsqHints`], [`NsqFeedback`]: what is told to the fetchers of a group, topics `tsp.hint.<group>#ephemeral`
+//!   and `tsp.fb.<group>#ephemeral`.
+//! * [`NsqNews`]: both of these on their way into a [`Switchboard`](crate::Switchboard).
+
+mod account;
+mod gather;
+mod hub;
+pub mod metric_names;
+mod names;
+mod news;
+mod nodes;
+mod options;
+mod publisher;
+mod sender;
+mod subscriber;
+mod text;
+
+pub use hub::Nsq;
+pub use news::NsqNews;
+pub use nodes::QueueDepth;
+pub use options::{NsqError, NsqOptions};
+pub use publisher::{NsqPublisher, Wake};
+pub use sender::{GroupOf, NsqFeedback, NsqHints};
+pub use subscriber::NsqSubscriber;

@@ -1,0 +1,242 @@
+//! The HTTP side of all nsqds: what they hold, and making topics and channels before they are needed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tsp_nsq::http::{HttpError, LookupdHttp, NsqdHttp, Stats};
+use tsp_nsq::{Channel, Jitter, Topic};
+
+use super::options::NsqOptions;
+
+/// nsqd answers in a millisecond; one that takes longer than this does not count.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+/// Lookups are asked again after this as long as none has answered.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// Lookups do not come at the same moment: up to so much is added to their period.
+const JITTER_SHARE: f64 = 0.3;
+
+type Known = Option<Arc<[NsqdHttp]>>;
+
+/// What all nsqds together hold of one queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueDepth {
+    /// Messages that wait.
+    pub depth: usize,
+    /// Messages at workers, not yet acknowledged.
+    pub in_flight: usize,
+    /// Connections of workers: each has one to each nsqd.
+    pub consumers: usize,
+    /// Messages ever, since the nsqds started.
+    pub message_count: u64,
+    /// nsqds that answered; what the others hold is not in the figures.
+    pub nsqds: usize,
+    /// nsqds that did not answer.
+    pub silent: usize,
+}
+
+impl QueueDepth {
+    fn add(&mut self, stats: &Stats, topic: &Topic, channel: &Channel) {
+        self.nsqds += 1;
+        let Some(whole) = stats.topics.iter().find(|known| known.name == topic.as_str()) else { return };
+        // What is not yet copied to the channel waits as well.
+        self.depth += count(whole.depth);
+        match stats.channel(topic.as_str(), channel.as_str()) {
+            Some(part) => {
+                self.depth += count(part.depth) + count(part.deferred_count);
+                self.in_flight += count(part.in_flight_count);
+                self.consumers += count(part.client_count);
+                self.message_count += part.message_count;
+            }
+            None => self.message_count += whole.message_count,
+        }
+    }
+}
+
+fn count(figure: i64) -> usize {
+    usize::try_from(figure).unwrap_or(0)
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Nodes {
+    known: watch::Receiver<Known>,
+}
+
+impl Nodes {
+    pub(crate) fn start(options: &NsqOptions, tracker: &TaskTracker, stop: &CancellationToken) -> Self {
+        if options.lookupd_http.is_empty() {
+            let fixed = options.nsqd_http.iter().map(|address| NsqdHttp::new(address)).collect();
+            return Self { known: watch::channel(Some(fixed)).1 };
+        }
+        let (sender, known) = watch::channel(None);
+        let search = Search {
+            lookups: options.lookupd_http.iter().map(|address| LookupdHttp::new(address)).collect(),
+            every: options.lookup_every,
+            jitter: options.jitter.clone(),
+            sender,
+        };
+        let stop = stop.clone();
+        tracker.spawn(async move {
+            let _ = stop.run_until_cancelled(search.run()).await;
+        });
+        Self { known }
+    }
+
+    /// Asks all nsqds. With `create`, one that does not have the channel gets it. The second figure says why
+    /// the last of those that did not answer was silent.
+    pub(crate) async fn survey(
+        &self,
+        topic: &Topic,
+        channel: &Channel,
+        create: bool,
+    ) -> (QueueDepth, Option<String>) {
+        let nodes = self.all().await;
+        let asked = nodes.iter().map(|node| async {
+            match timeout(ASK_WITHIN, ask(node, topic, channel, create)).await {
+                Ok(answer) => answer.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("`{}` takes too long to answer", node.address())),
+            }
+        });
+        let (mut depth, mut why) = (QueueDepth::default(), None);
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(stats) => depth.add(&stats, topic, channel),
+                Err(reason) => {
+                    depth.silent += 1;
+                    why = Some(reason);
+                }
+            }
+        }
+        if nodes.is_empty() {
+            why = Some("no nsqd is known".to_owned());
+        }
+        (depth, why)
+    }
+
+    /// Makes the topic everywhere, so that consumers find it before something is sent.
+    pub(crate) async fn create_topic(&self, topic: &Topic) {
+        let nodes = self.all().await;
+        let calls = nodes.iter().map(|node| timeout(ASK_WITHIN, node.create_topic(topic)));
+        // One that misses it makes it when the first message comes.
+        join_all(calls).await;
+    }
+
+    /// None when no lookup has answered.
+    async fn all(&self) -> Arc<[NsqdHttp]> {
+        let mut known = self.known.clone();
+        match timeout(ASK_WITHIN, known.wait_for(Option::is_some)).await {
+            Ok(Ok(nodes)) => nodes.clone().unwrap_or_default(),
+            _ => Arc::default(),
+        }
+    }
+}
+
+async fn ask(node: &NsqdHttp, topic: &Topic, channel: &Channel, create: bool) -> Result<Stats, HttpError> {
+    let stats = node.stats(Some(topic), Some(channel)).await?;
+    if create && stats.channel(topic.as_str(), channel.as_str()).is_none() {
+        node.create_topic(topic).await?;
+        node.create_channel(topic, channel).await?;
+    }
+    Ok(stats)
+}
+
+/// Keeps the list of nsqds as the lookups know it.
+struct Search {
+    lookups: Vec<LookupdHttp>,
+    every: Duration,
+    jitter: Jitter,
+    sender: watch::Sender<Known>,
+}
+
+impl Search {
+    async fn run(self) {
+        let mut addresses: Option<Vec<String>> = None;
+        loop {
+            let answers = join_all(self.lookups.iter().map(Self::ask)).await;
+            if let Some(found) = unite(addresses.as_deref(), answers)
+                && addresses.as_ref() != Some(&found)
+            {
+                self.sender.send_replace(Some(found.iter().map(|address| NsqdHttp::new(address)).collect()));
+                addresses = Some(found);
+            }
+            let period = if addresses.is_some() { self.every } else { FIRST_RETRY.min(self.every) };
+            tokio::time::sleep(period.mul_f64(1.0 + JITTER_SHARE * (self.jitter)())).await;
+        }
+    }
+
+    async fn ask(lookup: &LookupdHttp) -> Option<Vec<String>> {
+        match lookup.nodes().await {
+            Ok(nodes) => Some(nodes.iter().map(tsp_nsq::http::Node::http_address).collect()),
+            Err(error) => {
+                tracing::warn!(nsqlookupd = lookup.address(), %error, "lookup failed");
+                None
+            }
+        }
+    }
+}
+
+/// What is known after a round, in order. A lookup that does not answer removes nothing.
+fn unite(known: Option<&[String]>, answers: Vec<Option<Vec<String>>>) -> Option<Vec<String>> {
+    let complete = answers.iter().all(Option::is_some);
+    if answers.iter().all(Option::is_none) {
+        return None;
+    }
+    let mut all: Vec<String> = answers.into_iter().flatten().flatten().collect();
+    if !complete {
+        all.extend(known.into_iter().flatten().cloned());
+    }
+    all.sort_unstable();
+    all.dedup();
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use tsp_nsq::http::{ChannelStats, TopicStats};
+
+    use super::*;
+
+    #[test]
+    fn a_depth_is_the_sum_over_all_nsqds() {
+        let topic = Topic::new("t").unwrap();
+        let channel = Channel::new("worker").unwrap();
+        let stats = |channels: Vec<ChannelStats>| Stats {
+            topics: vec![TopicStats {
+                name: "t".to_owned(),
+                depth: 2,
+                message_count: 9,
+                channels,
+                ..TopicStats::default()
+            }],
+            ..Stats::default()
+        };
+        let worker = ChannelStats {
+            name: "worker".to_owned(),
+            depth: 3,
+            in_flight_count: 4,
+            deferred_count: 1,
+            client_count: 5,
+            message_count: 7,
+            ..ChannelStats::default()
+        };
+        let mut depth = QueueDepth::default();
+        depth.add(&stats(vec![worker]), &topic, &channel);
+        depth.add(&stats(vec![]), &topic, &channel);
+        depth.add(&Stats::default(), &topic, &channel);
+        let sum = QueueDepth { depth: 8, in_flight: 4, consumers: 5, message_count: 16, nsqds: 3, silent: 0 };
+        assert_eq!(depth, sum);
+    }
+
+    #[test]
+    fn a_silent_lookup_removes_nothing() {
+        let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let known = list(&["a", "b"]);
+        assert_eq!(unite(None, vec![None, None]), None);
+        assert_eq!(unite(Some(&known), vec![Some(list(&["c", "a"])), None]), Some(list(&["a", "b", "c"])));
+        assert_eq!(unite(Some(&known), vec![Some(list(&["c"])), Some(list(&["c"]))]), Some(list(&["c"])));
+    }
+}

@@ -1,0 +1,245 @@
+//! The fetcher's end: messages into nsqd, and how many more it should get.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::join_all;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tsp_core::Name;
+use tsp_nsq::{PublishError as NsqPublishError, Topic};
+
+use super::account::Account;
+use super::hub::Nsq;
+use super::nodes::QueueDepth;
+use super::{names, text};
+use crate::message::{Message, PublishError, Publisher};
+
+/// Called when there is room again for somebody who found none.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Publishes to whichever nsqd can be reached. The bound of a queue is kept by asking all nsqds for its depth
+/// while it is in use, so several processes that publish into one queue may exceed it for as long as that takes.
+#[derive(Clone)]
+pub struct NsqPublisher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    nsq: Arc<Nsq>,
+    lanes: RwLock<HashMap<Name, Arc<Lane>>>,
+    /// There may be something to ask nsqd for.
+    in_use: Notify,
+    /// Whether the last question was answered, so that a change is logged and nothing else.
+    answering: AtomicBool,
+    wake: Wake,
+}
+
+/// One queue.
+struct Lane {
+    topic: Topic,
+    account: Mutex<Account>,
+}
+
+impl std::fmt::Debug for NsqPublisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NsqPublisher").field("nsq", &self.shared.nsq).finish_non_exhaustive()
+    }
+}
+
+impl NsqPublisher {
+    pub fn start(nsq: &Arc<Nsq>, wake: Wake) -> Self {
+        let shared = Arc::new(Shared {
+            nsq: nsq.clone(),
+            lanes: RwLock::default(),
+            in_use: Notify::new(),
+            answering: AtomicBool::new(true),
+            wake,
+        });
+        let (watching, stop) = (shared.clone(), nsq.stop.clone());
+        nsq.tracker.spawn(async move {
+            let _ = stop.run_until_cancelled(watching.watch()).await;
+        });
+        Self { shared }
+    }
+
+    /// As [`Nsq::depth`].
+    pub async fn depth(&self, queue: &Name) -> QueueDepth {
+        self.shared.nsq.depth(queue).await
+    }
+}
+
+#[async_trait]
+impl Publisher for NsqPublisher {
+    async fn publish(
+        &self,
+        queue: &Name,
+        messages: Vec<Message>,
+    ) -> Vec<Result<(), (Message, PublishError)>> {
+        let Some(lane) = self.shared.lane(queue) else {
+            let refused = PublishError::NoSuchQueue(queue.clone());
+            return messages.into_iter().map(|message| Err((message, refused.clone()))).collect();
+        };
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        if !lane.account.lock().is_known() {
+            // The first of this queue: make it, and see what is there.
+            self.shared.ask(&lane).await;
+        }
+        let mut pending = lane.reserve(messages.len());
+        let left_out = lane.why_left_out(queue);
+        let bodies = messages[..pending.count].iter().map(|it| text::task_body(it.id, it.version)).collect();
+        let mut outcomes = self.shared.send(&lane.topic, bodies).await.into_iter();
+        pending.answered(outcomes.as_slice(), self.shared.nsq.options.pause_after_failure);
+        self.shared.in_use.notify_one();
+        let results = messages.into_iter().map(|message| match outcomes.next() {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err((message, PublishError::Away(error.to_string()))),
+            None => Err((message, left_out.clone())),
+        });
+        results.collect()
+    }
+
+    fn room(&self, queue: &Name) -> usize {
+        let Some(lane) = self.shared.lane(queue) else { return 0 };
+        let room = lane.account.lock().room(Instant::now());
+        if room == 0 {
+            self.shared.in_use.notify_one();
+        }
+        room
+    }
+}
+
+impl Shared {
+    /// `None` for a name that no queue can have.
+    fn lane(&self, queue: &Name) -> Option<Arc<Lane>> {
+        if let Some(lane) = self.lanes.read().get(queue) {
+            return Some(lane.clone());
+        }
+        let topic = names::queue_topic(queue).ok()?;
+        let account = Mutex::new(Account::new(self.nsq.options.capacity));
+        let mut lanes = self.lanes.write();
+        Some(lanes.entry(queue.clone()).or_insert_with(|| Arc::new(Lane { topic, account })).clone())
+    }
+
+    async fn send(&self, topic: &Topic, bodies: Vec<Bytes>) -> Vec<Result<(), NsqPublishError>> {
+        let (count, limit) = (bodies.len(), self.nsq.options.answer_within);
+        if count == 0 {
+            return Vec::new();
+        }
+        timeout(limit, self.nsq.producer.publish_all(topic, bodies)).await.unwrap_or_else(|_| {
+            let why = format!("no answer within {limit:?}");
+            vec![Err(NsqPublishError::Unknown { why }); count]
+        })
+    }
+
+    /// Asks for depths as long as that can tell anything new.
+    async fn watch(&self) {
+        loop {
+            self.in_use.notified().await;
+            while let Some(busy) = self.busy() {
+                if busy.iter().all(|lane| lane.account.lock().is_known()) {
+                    sleep(self.nsq.options.poll_every).await;
+                }
+                self.step(&busy).await;
+            }
+        }
+    }
+
+    /// One round of questions; tells those who wait for room.
+    async fn step(&self, busy: &[Arc<Lane>]) {
+        join_all(busy.iter().map(|lane| self.ask(lane))).await;
+        let now = Instant::now();
+        let news = busy.iter().filter(|lane| lane.account.lock().take_good_news(now)).count();
+        if news > 0 {
+            (self.wake)();
+        }
+        if busy.iter().any(|lane| !lane.account.lock().is_known()) {
+            sleep(self.nsq.options.poll_every).await;
+        }
+    }
+
+    /// The queues of which something is not known; `None` when there is none.
+    fn busy(&self) -> Option<Vec<Arc<Lane>>> {
+        let now = Instant::now();
+        let lanes = self.lanes.read();
+        let busy: Vec<_> = lanes.values().filter(|lane| !lane.account.lock().is_idle(now)).cloned().collect();
+        (!busy.is_empty()).then_some(busy)
+    }
+
+    async fn ask(&self, lane: &Lane) {
+        let mark = lane.account.lock().mark();
+        let (found, silent) = self.nsq.nodes.survey(&lane.topic, &names::worker_channel(), true).await;
+        if found.nsqds > 0 {
+            lane.account.lock().polled(mark, found.depth + found.in_flight);
+        }
+        let answering = silent.is_none();
+        if self.answering.swap(answering, Ordering::Relaxed) != answering {
+            if let Some(error) = silent {
+                tracing::warn!(error, silent = found.silent, "an nsqd does not tell its depth");
+            } else {
+                tracing::info!("all nsqds tell their depth again");
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn reserve(&self, wanted: usize) -> Pending<'_> {
+        let count = self.account.lock().reserve(wanted, Instant::now());
+        Pending { lane: self, count, open: count }
+    }
+
+    fn why_left_out(&self, queue: &Name) -> PublishError {
+        let account = self.account.lock();
+        if !account.is_known() {
+            PublishError::Away("no nsqd tells its depth".to_owned())
+        } else if account.is_shut(Instant::now()) {
+            PublishError::Away("the last publish failed".to_owned())
+        } else {
+            PublishError::Full(queue.clone())
+        }
+    }
+}
+
+/// Room that was taken for messages of which nothing is known yet.
+struct Pending<'a> {
+    lane: &'a Lane,
+    count: usize,
+    open: usize,
+}
+
+impl Pending<'_> {
+    fn answered(&mut self, outcomes: &[Result<(), NsqPublishError>], pause: std::time::Duration) {
+        let absent = |it: &&Result<(), NsqPublishError>| {
+            matches!(it, Err(NsqPublishError::Refused { .. } | NsqPublishError::Unavailable { .. }))
+        };
+        let not_there = outcomes.iter().filter(absent).count();
+        let error = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+        let mut account = self.lane.account.lock();
+        account.answered(self.open - not_there, not_there);
+        self.open = 0;
+        match error {
+            Some(error) => {
+                tracing::warn!(topic = %self.lane.topic, %error, "not published, will try again");
+                account.shut(Instant::now(), pause);
+            }
+            None if self.count > 0 => account.open(),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        // Given up before the answer came: they may be there.
+        if self.open > 0 {
+            self.lane.account.lock().answered(self.open, 0);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Hints and feedback on their way out: callers leave them here and never wait.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, counter};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tsp_core::{ConfigId, Name, ShardId, Timestamp};
+use tsp_nsq::{NameError, Topic};
+
+use super::gather::{GATHERED_MAX, Gather, Hints, Said};
+use super::hub::Nsq;
+use super::text::Hint;
+use super::{metric_names, names};
+use crate::inbox::{Feedback, FeedbackSink};
+
+/// For what is left when the process stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Tells the fetchers of a group what callers did. Lossy: they find the rest by looking.
+#[derive(Debug)]
+pub struct NsqHints {
+    sender: Arc<Sender<Hints>>,
+}
+
+/// Says to which group a config belongs.
+pub type GroupOf = Arc<dyn Fn(ConfigId) -> Name + Send + Sync>;
+
+/// Tells the fetchers what workers say. Lossy, as hints are.
+pub struct NsqFeedback {
+    sender: Arc<Sender<Said>>,
+    group_of: GroupOf,
+}
+
+impl NsqHints {
+    pub fn start(nsq: &Arc<Nsq>) -> Self {
+        Self { sender: Sender::start(nsq, "hint", names::hint_topic) }
+    }
+
+    /// A task of `config` became due at `due_at`.
+    pub fn due(&self, group: &Name, config: ConfigId, shard: ShardId, due_at: Timestamp) {
+        self.sender.add(group, [Hint::Due { config, shard, due_at }]);
+    }
+
+    /// `config` is not what it was. When it moved to another group, tell both.
+    pub fn changed(&self, group: &Name, config: ConfigId) {
+        self.sender.add(group, [Hint::Changed(config)]);
+    }
+}
+
+impl NsqFeedback {
+    pub fn start(nsq: &Arc<Nsq>, group_of: GroupOf) -> Self {
+        Self { sender: Sender::start(nsq, "feedback", names::feedback_topic), group_of }
+    }
+}
+
+impl std::fmt::Debug for NsqFeedback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NsqFeedback").field("sender", &self.sender).finish_non_exhaustive()
+    }
+}
+
+impl FeedbackSink for NsqFeedback {
+    fn report(&self, batch: Vec<Feedback>) {
+        let mut groups: Vec<(Name, Vec<Feedback>)> = Vec::new();
+        for said in batch {
+            let group = (self.group_of)(said.config);
+            // There are few.
+            match groups.iter_mut().find(|(known, _)| *known == group) {
+                Some((_, batch)) => batch.push(said),
+                None => groups.push((group, vec![said])),
+            }
+        }
+        for (group, batch) in groups {
+            self.sender.add(&group, batch);
+        }
+    }
+}
+
+/// Gathers while a message is on its way, and for a tick after it.
+struct Sender<G> {
+    nsq: Arc<Nsq>,
+    topic_of: fn(&Name) -> Result<Topic, NameError>,
+    gathered: Mutex<HashMap<Name, G>>,
+    some: Notify,
+    dropped: Counter,
+    lost: Counter,
+}
+
+impl<G> std::fmt::Debug for Sender<G> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl<G: Gather> Sender<G> {
+    fn start(
+        nsq: &Arc<Nsq>,
+        kind: &'static str,
+        topic_of: fn(&Name) -> Result<Topic, NameError>,
+    ) -> Arc<Self> {
+        let sender = Arc::new(Self {
+            nsq: nsq.clone(),
+            topic_of,
+            gathered: Mutex::default(),
+            some: Notify::new(),
+            dropped: counter!(metric_names::NEWS_DROPPED, "kind" => kind),
+            lost: counter!(metric_names::NEWS_LOST, "kind" => kind),
+        });
+        let (running, stop) = (sender.clone(), nsq.stop.clone());
+        nsq.tracker.spawn(async move {
+            let _ = stop.run_until_cancelled(running.run()).await;
+            let _ = timeout(LAST_WORDS, running.step()).await;
+        });
+        sender
+    }
+
+    fn add(&self, group: &Name, items: impl IntoIterator<Item = G::Item>) {
+        let mut dropped = 0;
+        {
+            let mut gathered = self.gathered.lock();
+            if !gathered.contains_key(group) {
+                gathered.insert(group.clone(), G::default());
+            }
+            let own = gathered.get_mut(group).expect("it is there now");
+            for item in items {
+                dropped += u64::from(own.add(item, GATHERED_MAX));
+            }
+        }
+        if dropped > 0 {
+            self.dropped.increment(dropped);
+        }
+        self.some.notify_one();
+    }
+
+    async fn run(&self) {
+        loop {
+            self.some.notified().await;
+            self.step().await;
+            sleep(self.nsq.options.news_tick).await;
+        }
+    }
+
+    /// Sends what has gathered.
+    async fn step(&self) {
+        let gathered = std::mem::take(&mut *self.gathered.lock());
+        for (group, news) in gathered {
+            let count = news.count();
+            if let Err(error) = self.send(&group, news).await {
+                tracing::debug!(%group, error, count, "news lost");
+                self.lost.increment(count as u64);
+            }
+        }
+    }
+
+    async fn send(&self, group: &Name, news: G) -> Result<(), String> {
+        let topic = (self.topic_of)(group).map_err(|error| error.to_string())?;
+        let sent = self.nsq.producer.publish_all(&topic, news.into_messages());
+        let outcomes = timeout(self.nsq.options.answer_within, sent).await;
+        let outcomes = outcomes.map_err(|_| "no answer in time".to_owned())?;
+        outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| error.to_string())
+    }
+}

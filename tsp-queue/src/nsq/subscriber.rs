@@ -1,0 +1,256 @@
+//! A worker's end: messages out of nsqd, held until they are dealt with.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use metrics::{Counter, counter};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tsp_core::Name;
+use tsp_nsq::{Consumer, ConsumerOptions};
+
+use super::hub::Nsq;
+use super::options::NsqError;
+use super::{metric_names, names, text};
+use crate::message::{Delivery, Message, Subscriber, Ticket};
+
+/// Messages are touched when so many parts of their time are over, looked at as often.
+const LOOKS_PER_TIMEOUT: u32 = 4;
+
+/// The only worker of this process for one queue. What it holds stays its own as long as the process lives and
+/// nsqd allows (`--max-msg-timeout`); after that it may be delivered again, which a version makes harmless.
+#[derive(Debug)]
+pub struct NsqSubscriber {
+    inner: Arc<Inner>,
+    /// Ends the touching.
+    touching: CancellationToken,
+    _end: DropGuard,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: Name,
+    consumer: Consumer,
+    state: Mutex<State>,
+    came_back: Notify,
+    bad: Counter,
+    stale: Counter,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tickets: u64,
+    held: HashMap<Ticket, Held>,
+    /// Given back by the worker and to be taken again. They are held all the while.
+    returned: VecDeque<Delivery>,
+    closed: bool,
+}
+
+/// A message in flight.
+#[derive(Debug)]
+struct Held {
+    message: tsp_nsq::Message,
+    taken: Instant,
+    touched: Instant,
+}
+
+impl NsqSubscriber {
+    /// Begins to receive at most `max_in_flight` messages at a time from all nsqds together.
+    pub fn start(nsq: &Arc<Nsq>, queue: &Name, max_in_flight: u32) -> Result<Self, NsqError> {
+        let (topic, channel) = (names::queue_topic(queue)?, names::worker_channel());
+        let options = &nsq.options;
+        let mut wanted = ConsumerOptions::new(topic.clone(), channel.clone(), options.nsqds());
+        wanted.max_in_flight = max_in_flight;
+        wanted.lookup_every = options.lookup_every;
+        let inner = Arc::new(Inner {
+            queue: queue.clone(),
+            consumer: Consumer::start(wanted, options.client()),
+            state: Mutex::default(),
+            came_back: Notify::new(),
+            bad: counter!(metric_names::BAD_MESSAGES, "queue" => queue.to_string()),
+            stale: counter!(metric_names::STALE, "queue" => queue.to_string()),
+        });
+        let touching = nsq.stop.child_token();
+        let (touched, until) = (inner.clone(), touching.clone());
+        let look_every = options.msg_timeout / LOOKS_PER_TIMEOUT;
+        let nodes = nsq.nodes.clone();
+        nsq.tracker.spawn(async move {
+            let work = async {
+                // Lookups know a queue once it is made, so that it is found before the first message.
+                nodes.survey(&topic, &channel, true).await;
+                loop {
+                    sleep(look_every).await;
+                    touched.touch(Instant::now(), look_every);
+                }
+            };
+            let _ = until.run_until_cancelled(work).await;
+        });
+        Ok(Self { inner, _end: touching.clone().drop_guard(), touching })
+    }
+
+    /// Returns when at least one nsqd is connected.
+    pub async fn connected(&self) {
+        self.inner.consumer.connected().await;
+    }
+
+    /// Takes nothing more, waits until all that is held is acknowledged, and gives the rest to others after
+    /// `deadline`.
+    pub async fn close(&self, deadline: Duration) {
+        let given_back: Vec<_> = {
+            let mut state = self.inner.state.lock();
+            state.closed = true;
+            let returned = std::mem::take(&mut state.returned);
+            returned.iter().filter_map(|delivery| state.held.remove(&delivery.ticket)).collect()
+        };
+        // A message that is dropped is requeued.
+        drop(given_back);
+        self.inner.came_back.notify_waiters();
+        self.inner.consumer.close(deadline).await;
+        self.touching.cancel();
+        let left = std::mem::take(&mut self.inner.state.lock().held);
+        if !left.is_empty() {
+            tracing::info!(queue = %self.inner.queue, messages = left.len(), "gave back what was not done");
+        }
+    }
+}
+
+#[async_trait]
+impl Subscriber for NsqSubscriber {
+    /// Never returns once closed.
+    async fn ready(&self) {
+        let inner = &self.inner;
+        loop {
+            let mut came_back = pin!(inner.came_back.notified());
+            // Armed before the look, so that nothing in between is missed.
+            came_back.as_mut().enable();
+            let (closed, returned) = {
+                let state = inner.state.lock();
+                (state.closed, !state.returned.is_empty())
+            };
+            if closed {
+                std::future::pending::<()>().await;
+            }
+            if returned {
+                return;
+            }
+            tokio::select! {
+                () = came_back => {}
+                () = inner.consumer.ready() => {
+                    if !inner.consumer.is_closed() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&self, max: usize) -> Vec<Delivery> {
+        let mut deliveries: Vec<Delivery> = {
+            let mut state = self.inner.state.lock();
+            if state.closed {
+                return Vec::new();
+            }
+            let count = max.min(state.returned.len());
+            state.returned.drain(..count).collect()
+        };
+        let mut arrived = Vec::new();
+        while deliveries.len() + arrived.len() < max {
+            let Some(message) = self.inner.consumer.try_recv() else { break };
+            arrived.extend(self.inner.read(message));
+        }
+        if !arrived.is_empty() {
+            let now = Instant::now();
+            let mut state = self.inner.state.lock();
+            deliveries.extend(arrived.into_iter().map(|(task, message)| state.hold(task, message, now)));
+        }
+        deliveries
+    }
+
+    fn ack(&self, tickets: &[Ticket]) {
+        let done: Vec<_> = {
+            let mut state = self.inner.state.lock();
+            tickets.iter().filter_map(|ticket| state.held.remove(ticket)).collect()
+        };
+        let unknown = tickets.len() - done.len();
+        let late = done.into_iter().filter_map(|held| held.message.finish().err()).count();
+        if unknown + late > 0 {
+            self.inner.stale.increment((unknown + late) as u64);
+        }
+    }
+
+    /// They stay with this worker, who takes them again.
+    fn requeue(&self, deliveries: Vec<Delivery>) {
+        let dropped: Vec<_> = {
+            let mut state = self.inner.state.lock();
+            if state.closed {
+                deliveries.iter().filter_map(|delivery| state.held.remove(&delivery.ticket)).collect()
+            } else {
+                for delivery in deliveries.into_iter().rev() {
+                    // What is held no longer comes again by itself.
+                    if state.held.contains_key(&delivery.ticket) {
+                        state.returned.push_front(delivery);
+                    }
+                }
+                Vec::new()
+            }
+        };
+        drop(dropped);
+        self.inner.came_back.notify_one();
+    }
+}
+
+impl Inner {
+    /// What a message says; one that says nothing is thrown away.
+    fn read(&self, message: tsp_nsq::Message) -> Option<(Message, tsp_nsq::Message)> {
+        match text::read_task(&message.body) {
+            Ok((id, version)) => Some((Message { id, version, row: None }, message)),
+            Err(error) => {
+                let (bytes, nsqd) = (message.body.len(), message.nsqd());
+                tracing::warn!(queue = %self.queue, %error, bytes, nsqd, "a message that is no task");
+                self.bad.increment(1);
+                if message.finish().is_err() {
+                    self.stale.increment(1);
+                }
+                None
+            }
+        }
+    }
+
+    /// Tells nsqd of each message, held for longer than `age` without a word, that somebody is at it.
+    fn touch(&self, now: Instant, age: Duration) {
+        let gone: Vec<_> = {
+            let mut state = self.state.lock();
+            state.held.extract_if(|_, held| !held.touch(now, age)).collect()
+        };
+        if !gone.is_empty() {
+            let messages = gone.len();
+            tracing::debug!(queue = %self.queue, messages, "lost with their connection, and will come again");
+        }
+    }
+}
+
+impl State {
+    fn hold(&mut self, task: Message, message: tsp_nsq::Message, now: Instant) -> Delivery {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.held.insert(ticket, Held { message, taken: now, touched: now });
+        Delivery { message: task, ticket }
+    }
+}
+
+impl Held {
+    /// False when the connection that brought it is gone.
+    fn touch(&mut self, now: Instant, age: Duration) -> bool {
+        let too_old = now.duration_since(self.taken) >= self.message.max_msg_timeout();
+        if too_old || now.duration_since(self.touched) < age {
+            return true;
+        }
+        self.touched = now;
+        self.message.touch().is_ok()
+    }
+}
