@@ -178,14 +178,3 @@ pub(super) fn all_good<T>(rows: &[MySqlRow], mut read: impl FnMut(&MySqlRow) -> 
     }
     Ok(good)
 }
-
-/// A bad row is reported and does not stop its neighbours.
-pub(super) fn tolerate<T>(result: Result<T>, instead: T) -> Result<T> {
-    match result {
-        Err(error @ StoreError::Corrupt { .. }) => {
-            tracing::error!(%error, "a row was passed over");
-            Ok(instead)
-        }
-        other => other,
-    }
-}

@@ -1,9 +1,8 @@
 //! What callers and operators do with tasks.
 
 use tsp_core::key::key_shard;
-use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{AttemptRecord, Task};
-use tsp_core::transition::{Change, Event, Refused, Rules, transition};
+use tsp_core::transition::{Change, Event, Refused, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Result, StoreError};
@@ -15,6 +14,7 @@ use super::db::ShardDb;
 use super::fault::exactly_one;
 use super::hot::{ended_task, insert_attempts, insert_task, lock_task, only_attempt, open_task, save};
 use super::row::{ended_columns, read_attempt, read_task};
+use super::run::with_rules;
 use super::session::query;
 use super::submit::canonical;
 use super::tx::Tx;
@@ -223,19 +223,6 @@ fn decide(core: &Core, row: &Task, wish: &Wish, now: Timestamp) -> Result<Change
         }
     };
     transition(row, &event, now)
-}
-
-/// Calls `decide` with what the row's config contributes.
-pub(super) fn with_rules<T>(core: &Core, row: &Task, unit: f64, decide: impl FnOnce(Rules<'_>) -> T) -> T {
-    match core.config(row.config) {
-        Some(config) => {
-            let asynchronous = &config.spec.asynchronous;
-            let deadline = asynchronous.enabled.then_some(asynchronous.deadline);
-            decide(Rules { retry: &config.spec.retry, unit, deadline })
-        }
-        // A config with open tasks is not deleted; if one is gone all the same, its tasks still end.
-        None => decide(Rules { retry: &RetryPolicy::default(), unit, deadline: None }),
-    }
 }
 
 /// Action and detail for the audit log; callees are not persons.
