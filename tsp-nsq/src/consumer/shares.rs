@@ -105,7 +105,7 @@ impl Shares {
 
     pub(super) fn step(&mut self, limits: Limits, now: Instant, load: impl Fn(u64) -> Load) -> Step {
         let mut step = Step::default();
-        let targets = self.targets(limits.allowed, now, &load, &mut step.wake);
+        let targets = self.targets(limits.allowed, now, &load);
         for (id, seat) in &mut self.seats {
             let target = targets.get(id).copied().unwrap_or(0);
             if target < seat.ready {
@@ -114,7 +114,16 @@ impl Shares {
             }
         }
         self.raise(limits, now, &load, &targets, &mut step);
+        if self.must_take_turns(limits.allowed) {
+            let seated = self.seats.iter().filter(|(_, seat)| seat.ready > 0);
+            let ends = seated.map(|(id, seat)| seat.turn_ends(load(*id))).filter(|end| *end > now);
+            step.wake = ends.chain(step.wake).min();
+        }
         step
+    }
+
+    fn must_take_turns(&self, allowed: u32) -> bool {
+        (allowed as usize) < self.seats.len()
     }
 
     fn raise(
@@ -152,15 +161,9 @@ impl Shares {
     }
 
     /// What each connection should have.
-    fn targets(
-        &self,
-        allowed: u32,
-        now: Instant,
-        load: impl Fn(u64) -> Load,
-        wake: &mut Option<Instant>,
-    ) -> BTreeMap<u64, u32> {
-        let count = u32::try_from(self.seats.len()).unwrap_or(u32::MAX);
-        if allowed >= count {
+    fn targets(&self, allowed: u32, now: Instant, load: impl Fn(u64) -> Load) -> BTreeMap<u64, u32> {
+        if !self.must_take_turns(allowed) {
+            let count = u32::try_from(self.seats.len()).unwrap_or(u32::MAX);
             let (each, more) = (allowed / count.max(1), allowed % count.max(1));
             let shares = (0..count).map(|at| each + u32::from(at < more));
             return self
@@ -187,7 +190,6 @@ impl Shares {
         let seats = allowed as usize;
         let surplus = holding.len().saturating_sub(seats);
         holding.drain(..surplus);
-        *wake = holding.iter().map(|(_, id)| ends(*id)).filter(|end| *end > now).min();
         let seated = holding.iter().chain(&waiting).take(seats);
         seated.map(|(_, id)| (*id, 1)).collect()
     }
