@@ -192,6 +192,8 @@ impl<E: Events> Reader<'_, E> {
                 }
             }
             Frame::Error(error) if error.is_fatal() => {
+                // First of all, or the caller who is told could send its next command into this connection.
+                self.outbox.close();
                 self.waiters.answer(Err(NoAnswer::Refused(error.clone())));
                 return Err(Cause::Refused(error));
             }
