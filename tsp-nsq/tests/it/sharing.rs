@@ -1,0 +1,144 @@
+//! One limit for many connections, backing off, and nsqds that come and go.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, interval, timeout};
+use tsp_nsq::{Consumer, ConsumerOptions, Nsqds};
+
+use crate::auto::{AutoNsqd, Behaviour};
+use crate::fake::soon;
+use crate::lookupd::FakeLookupd;
+use crate::{channel, config, consumer, topic};
+
+/// Looks ten times a second at what all nsqds have heard, after all that is under way has arrived: the paused
+/// clock goes on only when nothing moves.
+async fn until(nsqds: &[AutoNsqd], limit: Duration, mut condition: impl FnMut(&[u32]) -> bool) {
+    let mut ticks = interval(Duration::from_millis(100));
+    let watch = async {
+        loop {
+            ticks.tick().await;
+            let ready: Vec<u32> = nsqds.iter().map(AutoNsqd::ready).collect();
+            if condition(&ready) {
+                return;
+            }
+        }
+    };
+    timeout(limit, watch).await.expect("it does not come to that");
+}
+
+async fn nsqds<const N: usize>(behaviour: &Behaviour) -> [AutoNsqd; N] {
+    let mut nsqds = Vec::new();
+    for _ in 0..N {
+        nsqds.push(AutoNsqd::start(behaviour.clone()).await);
+    }
+    nsqds.try_into().unwrap()
+}
+
+fn addresses(nsqds: &[AutoNsqd]) -> Vec<&str> {
+    nsqds.iter().map(|nsqd| nsqd.address.as_str()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_connections_share_two_messages_in_turn() {
+    let nsqds = nsqds::<5>(&Behaviour::default()).await;
+    let consumer = consumer(&addresses(&nsqds), 2);
+    let mut had_a_turn = [false; 5];
+    until(&nsqds, Duration::from_mins(1), |ready| {
+        assert!(ready.iter().sum::<u32>() <= 2, "{ready:?}");
+        had_a_turn.iter_mut().zip(ready).for_each(|(had, &ready)| *had |= ready == 1);
+        had_a_turn == [true; 5]
+    })
+    .await;
+    assert_eq!(consumer.connections(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_is_shared_evenly_and_may_change() {
+    let nsqds = nsqds::<4>(&Behaviour::default()).await;
+    let consumer = consumer(&addresses(&nsqds), 10);
+    let limit = Duration::from_secs(30);
+    until(&nsqds, limit, |ready| ready.iter().all(|&ready| ready >= 2)).await;
+    assert!(nsqds.iter().map(AutoNsqd::ready).sum::<u32>() <= 10);
+    consumer.set_max_in_flight(40);
+    until(&nsqds, limit, |ready| ready == [10, 10, 10, 10]).await;
+    consumer.set_max_in_flight(0);
+    until(&nsqds, limit, |ready| ready == [0, 0, 0, 0]).await;
+    consumer.set_max_in_flight(4);
+    until(&nsqds, limit, |ready| ready == [1, 1, 1, 1]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_limit_below_ours_is_kept() {
+    let nsqds = nsqds::<1>(&Behaviour::default()).await;
+    let _consumer = consumer(&addresses(&nsqds), 100_000);
+    until(&nsqds, Duration::from_secs(30), |ready| ready == [2500]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn backing_off_waits_longer_each_time_and_comes_back_step_by_step() {
+    let nsqds = nsqds::<2>(&Behaviour::default()).await;
+    let consumer = consumer(&addresses(&nsqds), 10);
+    let limit = Duration::from_mins(1);
+    until(&nsqds, limit, |ready| ready == [5, 5]).await;
+    for seconds in [2, 4, 8] {
+        consumer.back_off();
+        until(&nsqds, Duration::from_secs(1), |ready| ready == [0, 0]).await;
+        let start = Instant::now();
+        // More failures while it waits are the same failure.
+        consumer.back_off();
+        until(&nsqds, limit, |ready| ready.iter().sum::<u32>() > 0).await;
+        assert_eq!(nsqds.iter().map(AutoNsqd::ready).sum::<u32>(), 1);
+        let waited = start.elapsed().as_secs_f64();
+        assert!((waited - f64::from(seconds)).abs() < 0.5, "{waited} s, not {seconds}");
+    }
+    for left in [2, 1, 0] {
+        consumer.succeeded();
+        if left > 0 {
+            until(&nsqds, limit, |ready| ready.iter().sum::<u32>() == 0).await;
+            until(&nsqds, limit, |ready| ready.iter().sum::<u32>() == 1).await;
+        }
+    }
+    until(&nsqds, limit, |ready| ready == [5, 5]).await;
+}
+
+fn by_lookup(lookupds: &[&str]) -> Consumer {
+    let nsqds = Nsqds::Lookup(lookupds.iter().map(|&address| address.to_owned()).collect());
+    let lookup_every = Duration::from_secs(10);
+    let options =
+        ConsumerOptions { lookup_every, max_in_flight: 4, ..ConsumerOptions::new(topic(), channel(), nsqds) };
+    Consumer::start(options, config())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_lookupds_say_is_united_and_a_node_that_returns_is_taken_again() {
+    let nsqds = nsqds::<3>(&Behaviour::default()).await;
+    let [a, b, c] = nsqds.each_ref().map(|nsqd| nsqd.address.as_str());
+    let (one, other) = (FakeLookupd::start(&[a, b]).await, FakeLookupd::start(&[b, c]).await);
+    let consumer = by_lookup(&[&one.address, &other.address]);
+    let limit = Duration::from_secs(40);
+    until(&nsqds, limit, |ready| ready.iter().all(|&ready| ready > 0)).await;
+    assert!(one.asked().iter().all(|path| path == "/lookup?topic=t"), "{:?}", one.asked());
+    assert_eq!(nsqds.each_ref().map(|nsqd| nsqd.seen().connections), [1, 1, 1]);
+
+    // One is down and the other has forgotten its node: nobody is let go.
+    let address = other.address.clone();
+    drop(other);
+    one.list(&[b]);
+    let asked = one.asked().len();
+    until(&nsqds, limit, |_| one.asked().len() > asked + 1).await;
+    assert_eq!(consumer.connections(), 3);
+
+    // Both answer and none lists the first. It leaves, and is not called.
+    let other = FakeLookupd::at(&address, &[b, c]).await;
+    let asked = other.asked().len();
+    until(&nsqds, limit, |_| other.asked().len() > asked + 1).await;
+    nsqds[0].hang_up();
+    until(&nsqds, limit, |_| consumer.connections() == 2).await;
+    let asked = other.asked().len();
+    until(&nsqds, limit, |_| other.asked().len() > asked + 1).await;
+    assert_eq!(nsqds[0].seen().connections, 1);
+
+    one.list(&[a, b]);
+    until(&nsqds, limit, |_| consumer.connections() == 3).await;
+    soon(consumer.close(Duration::from_secs(1))).await;
+}
