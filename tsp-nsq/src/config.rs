@@ -102,7 +102,8 @@ pub enum Compression {
     #[default]
     None,
     Snappy,
-    /// 1 (fast) to 9 (small); nsqd allows up to 6 unless told otherwise.
+    /// 1 (fast) to 9 (small); nsqd allows up to 6 unless told otherwise. Its compressor holds messages back, so
+    /// that [`OutputBuffer::Off`] then means 25 ms.
     Deflate(u8),
 }
 

@@ -27,12 +27,4 @@ impl PublishError {
             Self::Unknown { why: reply.to_string() }
         }
     }
-
-    pub(crate) fn outcome(&self) -> &'static str {
-        match self {
-            Self::Refused { .. } => "error",
-            Self::Unknown { .. } => "unknown",
-            Self::Unavailable { .. } => "unavailable",
-        }
-    }
 }

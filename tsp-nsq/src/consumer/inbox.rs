@@ -71,6 +71,9 @@ impl Inbox {
     pub(super) fn try_recv(&self) -> Option<Message> {
         let now = Instant::now();
         let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
         while let Some(message) = state.queue.pop_front() {
             if message.is_dead(now) {
                 message.forget();

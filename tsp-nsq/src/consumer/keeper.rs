@@ -17,7 +17,7 @@ use crate::config::ClientConfig;
 use crate::metric_names;
 use crate::names::{Channel, Topic};
 use crate::wire::handshake::{self, Connected};
-use crate::wire::link::{self, Cause, Events};
+use crate::wire::link::{self, Cause, Events, Run};
 use crate::wire::outbox::Outbox;
 
 /// What all connections of a consumer share.
@@ -45,38 +45,42 @@ pub(super) type Listed = Arc<AtomicBool>;
 pub(super) async fn keep(shop: Shop, address: String, listed: Listed) {
     let mut failures = 0_u32;
     while listed.load(Ordering::Acquire) {
-        let (cause, heard) = shop.connection(&address).await;
-        failures = if heard { 0 } else { failures.saturating_add(1) };
+        let run = shop.connection(&address).await;
         if shop.closing.is_cancelled() || shop.stop.is_cancelled() {
             return;
         }
+        let worked = run.lasted >= shop.config.reconnect.max;
+        failures = if worked { 0 } else { failures.saturating_add(1) };
+        let cause = run.cause;
         metrics::counter!(metric_names::RECONNECTS, "cause" => cause.label()).increment(1);
         let wait = shop.config.reconnect.delay(failures, (shop.config.jitter)());
         tracing::warn!(nsqd = %address, topic = %shop.topic, %cause, ?wait, "connection of a consumer lost");
-        if shop.closing.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-            return;
+        tokio::select! {
+            () = shop.stop.cancelled() => return,
+            () = shop.closing.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
         }
     }
     let _ = shop.events.send(Event::Left(address));
 }
 
 impl Shop {
-    /// One connection from its making to its end, and whether nsqd said anything on it.
-    async fn connection(&self, address: &str) -> (Cause, bool) {
+    /// One connection from its making to its end.
+    async fn connection(&self, address: &str) -> Run {
         let connecting = handshake::connect(address, &self.config, Some((&self.topic, &self.channel)));
         let connected = tokio::select! {
             biased;
-            () = self.stop.cancelled() => return (Cause::Closed, false),
-            () = self.closing.cancelled() => return (Cause::Closed, false),
+            () = self.stop.cancelled() => return Run::failed(Cause::Closed),
+            () = self.closing.cancelled() => return Run::failed(Cause::Closed),
             connected = connecting => match connected {
                 Ok(connected) => connected,
-                Err(cause) => return (cause, false),
+                Err(cause) => return Run::failed(cause),
             },
         };
         self.subscribed(address, connected).await
     }
 
-    async fn subscribed(&self, address: &str, connected: Connected) -> (Cause, bool) {
+    async fn subscribed(&self, address: &str, connected: Connected) -> Run {
         let (outbox, orders) = Outbox::new();
         let negotiated = connected.negotiated.clone();
         tracing::debug!(nsqd = %address, version = negotiated.version, topic = %self.topic, "consumer subscribed");
@@ -97,7 +101,7 @@ impl Shop {
         flight.end();
         self.flights.remove(&flight);
         let _ = self.events.send(Event::Lost);
-        (run.cause, run.heard)
+        run
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -23,7 +23,7 @@ use crate::discovery::{self, Addresses, Source};
 use crate::error::PublishError;
 use crate::metric_names;
 use crate::names::Topic;
-use crate::wire::outbox::NoAnswer;
+use crate::wire::outbox::{NoAnswer, Outbox};
 use node::Node;
 
 /// How often lookups are asked for nsqds that came or went.
@@ -47,7 +47,7 @@ struct Inner {
     nodes: watch::Receiver<Option<Nodes>>,
     turn: AtomicUsize,
     closing: AtomicBool,
-    seconds: Histogram,
+    meters: Meters,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Ends the search for nsqds before the connections.
@@ -86,7 +86,7 @@ impl Producer {
                 nodes,
                 turn: AtomicUsize::new(0),
                 closing: AtomicBool::new(false),
-                seconds: metrics::histogram!(metric_names::PUBLISH_SECONDS),
+                meters: Meters::new(),
                 tasks,
                 _guard: stop.clone().drop_guard(),
                 search: Mutex::new(Some(search.drop_guard())),
@@ -99,7 +99,7 @@ impl Producer {
     /// that is needed. A publish that is given up may still be stored.
     pub async fn publish(&self, topic: &Topic, body: Bytes) -> Result<(), PublishError> {
         let outcome = self.publish_one(topic, body).await;
-        count(outcome.as_ref().err(), 1);
+        self.inner.meters.count(&outcome);
         outcome
     }
 
@@ -120,7 +120,7 @@ impl Producer {
             }
         }
         for result in &results {
-            count(result.as_ref().err(), 1);
+            self.inner.meters.count(result);
         }
         results
     }
@@ -205,7 +205,7 @@ impl Producer {
     async fn send(
         &self,
         node: &Node,
-        outbox: &crate::wire::outbox::Outbox,
+        outbox: &Outbox,
         command: &Command,
         bytes: usize,
     ) -> Option<Result<(), PublishError>> {
@@ -216,7 +216,7 @@ impl Producer {
             Err(NoAnswer::Lost(why)) => Err(PublishError::Unknown { why }),
             Err(NoAnswer::Refused(reply)) => Err(PublishError::answered(reply)),
         };
-        self.inner.seconds.record(started.elapsed());
+        self.inner.meters.seconds.record(started.elapsed());
         Some(outcome)
     }
 
@@ -233,9 +233,36 @@ impl Producer {
     }
 }
 
-fn count(error: Option<&PublishError>, messages: u64) {
-    let outcome = error.map_or("ok", PublishError::outcome);
-    metrics::counter!(metric_names::PUBLISHES, "outcome" => outcome).increment(messages);
+struct Meters {
+    ok: Counter,
+    refused: Counter,
+    unknown: Counter,
+    unavailable: Counter,
+    seconds: Histogram,
+}
+
+impl Meters {
+    fn new() -> Self {
+        let publishes =
+            |outcome: &'static str| metrics::counter!(metric_names::PUBLISHES, "outcome" => outcome);
+        Self {
+            ok: publishes("ok"),
+            refused: publishes("error"),
+            unknown: publishes("unknown"),
+            unavailable: publishes("unavailable"),
+            seconds: metrics::histogram!(metric_names::PUBLISH_SECONDS),
+        }
+    }
+
+    fn count(&self, outcome: &Result<(), PublishError>) {
+        let counter = match outcome {
+            Ok(()) => &self.ok,
+            Err(PublishError::Refused { .. }) => &self.refused,
+            Err(PublishError::Unknown { .. }) => &self.unknown,
+            Err(PublishError::Unavailable { .. }) => &self.unavailable,
+        };
+        counter.increment(1);
+    }
 }
 
 /// Starts and retires nodes as addresses come and go.

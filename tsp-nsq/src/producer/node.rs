@@ -1,7 +1,6 @@
 //! One nsqd of a producer: its connection is made when first wanted, and again whenever it ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
@@ -11,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::codec::{Command, ErrorReply, MessageFrame};
 use crate::config::ClientConfig;
 use crate::metric_names;
-use crate::wire::link::{self, Cause, Events};
+use crate::wire::link::{self, Cause, Events, Run};
 use crate::wire::outbox::{NoAnswer, Outbox};
 use crate::wire::{handshake, identify::Negotiated};
 
@@ -36,7 +35,7 @@ pub(super) struct Node {
     wanted: Notify,
     window: Arc<Semaphore>,
     /// No longer one of the producer's: it is not connected again.
-    retired: AtomicBool,
+    retired: CancellationToken,
 }
 
 impl Node {
@@ -46,7 +45,7 @@ impl Node {
             state: watch::Sender::new(State::Idle),
             wanted: Notify::new(),
             window: Arc::new(Semaphore::new(WINDOW_UNITS as usize)),
-            retired: AtomicBool::new(false),
+            retired: CancellationToken::new(),
         }
     }
 
@@ -92,15 +91,10 @@ impl Node {
 
     /// Lets the connection finish what it has, and makes no other.
     pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
-        self.wanted.notify_one();
+        self.retired.cancel();
         if let State::Ready(outbox) = &*self.state.borrow() {
             outbox.shut();
         }
-    }
-
-    fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire)
     }
 }
 
@@ -111,22 +105,33 @@ pub(super) async fn keep(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let _ = stop.run_until_cancelled(node.wanted.notified()).await;
+    let over = || stop.is_cancelled() || node.retired.is_cancelled();
     let mut failures = 0_u32;
-    while !(stop.is_cancelled() || node.is_retired()) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = node.retired.cancelled() => {}
+        () = node.wanted.notified() => {}
+    }
+    while !over() {
         node.state.send_replace(State::Connecting);
-        let (cause, heard) = connection(&node, &config, &tasks, &stop).await;
-        failures = if heard { 0 } else { failures.saturating_add(1) };
-        if stop.is_cancelled() || node.is_retired() {
+        let run = connection(&node, &config, &tasks, &stop).await;
+        if over() {
             break;
         }
+        // Who answers works, so a publish that is refused does not make the next one wait.
+        let worked = run.answered || run.lasted >= config.reconnect.max;
+        failures = if worked { 0 } else { failures.saturating_add(1) };
+        let cause = run.cause;
         metrics::counter!(metric_names::RECONNECTS, "cause" => cause.label()).increment(1);
         let wait = config.reconnect.delay(failures, (config.jitter)());
         tracing::warn!(nsqd = %node.address, %cause, ?wait, "connection of a producer lost");
         if !wait.is_zero() {
             node.state.send_replace(State::Waiting(cause.to_string().into()));
-            // Retiring does not cut the wait short, but nothing is done after it.
-            let _ = stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = node.retired.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
         }
     }
     node.state.send_replace(State::Closed);
@@ -138,26 +143,30 @@ async fn connection(
     config: &ClientConfig,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> (Cause, bool) {
-    let connecting = handshake::connect(&node.address, config, None);
-    let connected = match stop.run_until_cancelled(connecting).await {
-        Some(Ok(connected)) => connected,
-        Some(Err(cause)) => return (cause, false),
-        None => return (Cause::Closed, false),
+) -> Run {
+    let connected = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Run::failed(Cause::Closed),
+        () = node.retired.cancelled() => return Run::failed(Cause::Closed),
+        connected = handshake::connect(&node.address, config, None) => match connected {
+            Ok(connected) => connected,
+            Err(cause) => return Run::failed(cause),
+        },
     };
     let Negotiated { version, .. } = &connected.negotiated;
     tracing::debug!(nsqd = %node.address, version, "producer connected");
     let (outbox, orders) = Outbox::new();
     let outbox = Arc::new(outbox);
     node.state.send_replace(State::Ready(outbox.clone()));
-    if node.is_retired() {
+    if node.retired.is_cancelled() {
+        // Whoever retired it may have looked just before.
         outbox.shut();
     }
     let open = metrics::gauge!(metric_names::CONNECTIONS, "kind" => "producer");
     open.increment(1.0);
     let run = link::run(connected, (&outbox, orders), config, tasks, stop, &mut NoMessages).await;
     open.decrement(1.0);
-    (run.cause, run.heard)
+    run
 }
 
 /// A connection that does not subscribe gets no messages.

@@ -41,18 +41,26 @@ impl Squeeze {
                 Ok(())
             }
             Self::Deflate(compress) => {
-                *batch = deflate(compress, batch)?;
+                *batch = deflate(compress, batch, FlushCompress::Sync)?;
                 Ok(())
             }
         }
     }
+
+    /// What ends the stream, so that the peer does not take it for one that broke.
+    pub(crate) fn end(&mut self) -> io::Result<BytesMut> {
+        match self {
+            Self::Plain | Self::Snappy(_) => Ok(BytesMut::new()),
+            Self::Deflate(compress) => deflate(compress, &[], FlushCompress::Finish),
+        }
+    }
 }
 
-fn deflate(compress: &mut Compress, mut input: &[u8]) -> io::Result<BytesMut> {
+fn deflate(compress: &mut Compress, mut input: &[u8], flush: FlushCompress) -> io::Result<BytesMut> {
     let mut out = Vec::with_capacity(input.len() + 64);
     loop {
         let before = compress.total_in();
-        compress.compress_vec(input, &mut out, FlushCompress::Sync).map_err(io::Error::other)?;
+        compress.compress_vec(input, &mut out, flush).map_err(io::Error::other)?;
         input = &input[taken(before, compress.total_in())..];
         // Room that is left over says that the flush is complete.
         if input.is_empty() && out.len() < out.capacity() {
@@ -186,6 +194,18 @@ mod tests {
                 while let Ok(true) = back.step(&mut raw, &mut plain) {}
             }
         }
+    }
+
+    #[test]
+    fn a_stream_that_is_ended_is_no_broken_one() {
+        let mut squeeze = Squeeze::deflate(6);
+        let mut wire = BytesMut::from(&b"hi"[..]);
+        squeeze.batch(&mut wire).expect("memory");
+        wire.unsplit(squeeze.end().expect("memory"));
+        let mut text = String::new();
+        flate2::read::DeflateDecoder::new(&wire[..]).read_to_string(&mut text).expect("complete");
+        assert_eq!(text, "hi");
+        assert!(Squeeze::snappy().end().expect("nothing").is_empty());
     }
 
     #[test]

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ClientConfig, Compression, OutputBuffer};
 
+/// The shortest that nsqd takes.
+const DEFLATE_FLUSH_MS: i64 = 25;
+
 #[derive(Serialize)]
 struct Request<'a> {
     client_id: &'a str,
@@ -27,7 +30,10 @@ struct Request<'a> {
 
 /// The body of `IDENTIFY`.
 pub(crate) fn request(config: &ClientConfig) -> Bytes {
+    let deflate = matches!(config.compression, Compression::Deflate(_));
     let (output_buffer_size, output_buffer_timeout) = match config.output_buffer {
+        // The compressor of nsqd has a buffer of its own, which without a timer is flushed by a heartbeat only.
+        OutputBuffer::Off if deflate => (0, DEFLATE_FLUSH_MS),
         // A size of -1 turns the flush timer off with it, which is right: there is nothing to flush.
         OutputBuffer::Off => (-1, -1),
         OutputBuffer::Sized { bytes, timeout } => {
@@ -45,7 +51,7 @@ pub(crate) fn request(config: &ClientConfig) -> Bytes {
         msg_timeout: config.msg_timeout.map(millis),
         tls_v1: config.tls.is_some(),
         snappy: config.compression == Compression::Snappy,
-        deflate: matches!(config.compression, Compression::Deflate(_)),
+        deflate,
         deflate_level: match config.compression {
             Compression::Deflate(level) => Some(level),
             _ => None,
@@ -141,6 +147,13 @@ mod tests {
             (&asked["deflate"], &asked["deflate_level"], &asked["snappy"]),
             (&json!(true), &json!(3), &json!(false))
         );
+    }
+
+    #[test]
+    fn what_deflate_holds_back_is_flushed_by_a_timer() {
+        let config = ClientConfig { compression: Compression::Deflate(6), ..ClientConfig::default() };
+        let asked = asked(&config);
+        assert_eq!((&asked["output_buffer_size"], &asked["output_buffer_timeout"]), (&json!(0), &json!(25)));
     }
 
     #[test]

@@ -75,8 +75,16 @@ pub(crate) trait Events {
 /// What came of a connection.
 pub(crate) struct Run {
     pub(crate) cause: Cause,
-    /// nsqd said at least something: the connection was a real one.
-    pub(crate) heard: bool,
+    /// nsqd answered something after the handshake.
+    pub(crate) answered: bool,
+    pub(crate) lasted: Duration,
+}
+
+impl Run {
+    /// What never came to a run.
+    pub(crate) fn failed(cause: Cause) -> Self {
+        Self { cause, answered: false, lasted: Duration::ZERO }
+    }
 }
 
 /// Drives the connection until it ends. Whoever waits for an answer then has one, and `outbox` is closed.
@@ -99,26 +107,27 @@ pub(crate) async fn run(
         broken: broken.clone(),
     };
     let writer = tasks.spawn(writer.run());
-    let mut reader = Reader { outbox, waiters: &waiters, events, heard: false };
+    let began = Instant::now();
+    let mut reader = Reader { outbox, waiters: &waiters, events, answered: false };
     let cause = tokio::select! {
         biased;
         () = stop.cancelled() => Cause::Closed,
         cause = reader.run(connected.reader, config.read_deadline(), &broken) => cause,
     };
-    let heard = reader.heard;
+    let answered = reader.answered;
     outbox.close();
     over.cancel();
     // A writer that panicked has dropped its orders, which tells their waiters as much.
     let _ = writer.await;
     waiters.lose(&cause.to_string());
-    Run { cause, heard }
+    Run { cause, answered, lasted: began.elapsed() }
 }
 
 struct Reader<'a, E> {
     outbox: &'a Outbox,
     waiters: &'a Waiters,
     events: &'a mut E,
-    heard: bool,
+    answered: bool,
 }
 
 impl<E: Events> Reader<'_, E> {
@@ -180,7 +189,6 @@ impl<E: Events> Reader<'_, E> {
     }
 
     fn frame(&mut self, frame: Frame, read_at: Instant) -> Result<(), Cause> {
-        self.heard = true;
         match frame {
             Frame::Message(message) => self.events.message(message, read_at),
             Frame::Response(data) if data == HEARTBEAT => {
@@ -190,11 +198,12 @@ impl<E: Events> Reader<'_, E> {
                 if !self.waiters.answer(Ok(data)) {
                     return Err(Cause::Protocol("an answer to no question".to_owned()));
                 }
+                self.answered = true;
             }
             Frame::Error(error) if error.is_fatal() => {
                 // First of all, or the caller who is told could send its next command into this connection.
                 self.outbox.close();
-                self.waiters.answer(Err(NoAnswer::Refused(error.clone())));
+                self.answered |= self.waiters.answer(Err(NoAnswer::Refused(error.clone())));
                 return Err(Cause::Refused(error));
             }
             Frame::Error(error) => self.events.settle_error(&error),

@@ -94,6 +94,8 @@ impl CommandWriter {
 
     /// Ends the sending half: nsqd answers what it has, then ends its own.
     pub(crate) async fn shut(&mut self) -> io::Result<()> {
+        let end = self.squeeze.end()?;
+        self.io.write_all(&end).await?;
         self.io.shutdown().await
     }
 }

@@ -1,5 +1,6 @@
 //! The task that writes: whatever has gathered goes out in one write, at once.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -30,24 +31,26 @@ impl Writer {
     /// Until the connection is over, or all is written after [`Order::Shut`].
     pub(super) async fn run(mut self) {
         let over = self.over.clone();
-        let ended = over.run_until_cancelled(self.write_all()).await;
+        let mut taken = VecDeque::new();
+        let ended = over.run_until_cancelled(self.write_all(&mut taken)).await;
         if ended == Some(Ended::Broken) {
             self.broken.cancel();
         }
         self.orders.close();
-        while let Ok(order) = self.orders.try_recv() {
+        let queued = std::iter::from_fn(|| self.orders.try_recv().ok());
+        for order in taken.into_iter().chain(queued) {
             if let Order::Ask(_, waiter) = order {
                 waiter.tell(Err(NoAnswer::NotSent));
             }
         }
     }
 
-    async fn write_all(&mut self) -> Ended {
-        let mut taken = Vec::with_capacity(BATCH_ORDERS);
-        while self.orders.recv_many(&mut taken, BATCH_ORDERS).await > 0 {
-            let mut rest = taken.drain(..);
-            while rest.len() > 0 {
-                let shut = gather(&mut rest, &mut self.out, &self.waiters);
+    async fn write_all(&mut self, taken: &mut VecDeque<Order>) -> Ended {
+        let mut fresh = Vec::with_capacity(BATCH_ORDERS);
+        while self.orders.recv_many(&mut fresh, BATCH_ORDERS).await > 0 {
+            taken.extend(fresh.drain(..));
+            while !taken.is_empty() {
+                let shut = gather(taken, &mut self.out, &self.waiters);
                 let written = timeout(self.deadline, self.out.flush()).await;
                 if !matches!(written, Ok(Ok(()))) {
                     return Ended::Broken;
@@ -71,10 +74,10 @@ enum Ended {
 /// Moves orders to the batch until it is large enough; true after [`Order::Shut`].
 ///
 /// Who waits is known before the first byte goes out, since the answer may be back before the write returns.
-fn gather(orders: &mut impl Iterator<Item = Order>, out: &mut CommandWriter, waiters: &Waiters) -> bool {
+fn gather(orders: &mut VecDeque<Order>, out: &mut CommandWriter, waiters: &Waiters) -> bool {
     let mut asked = Vec::new();
     let mut shut = false;
-    for order in orders {
+    while let Some(order) = orders.pop_front() {
         match order {
             Order::Tell(command) => command.encode(&mut out.batch),
             Order::Ask(command, waiter) => {
