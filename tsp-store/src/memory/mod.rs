@@ -7,6 +7,7 @@
 
 mod catalog;
 mod fire;
+mod leases;
 mod ledger;
 mod rows;
 mod run;
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 use crate::book::ConfigBook;
 use crate::error::{Result, StoreError};
 
+pub use leases::{DatabaseClock, LeaseFaultHook, META, MemoryLeases};
 pub use ledger::{Ledger, NodeRow, Occurrence};
 use state::State;
 

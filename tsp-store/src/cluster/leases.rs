@@ -1,15 +1,11 @@
-//! What keeps the processes of a cluster apart: nodes with leases, id slots, and the leases of shards.
-//!
-//! Nothing here trusts a process's own idea of time beyond its own doings: a lease ends by the clock of the
-//! database that holds it, and whoever wants to take one over has also watched it stand still for a whole
-//! lease on its own monotonic clock (DESIGN.md section 7).
+//! The leases as the databases keep them.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
 
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::schedule::Owner;
 
 /// What has one owner: the tasks of a group's configs on one shard.
@@ -43,14 +39,15 @@ pub trait LeaseStore: Send + Sync {
     async fn take_id_slot(&self, node: NodeId) -> Result<Option<u8>>;
 
     /// Every pair of these groups with its lease; pairs that never had one are made, free. Shards whose
-    /// database is away are left out, with the reason, so that they hold up no others.
+    /// database is away are left out, with the reason, so that they hold up no others: the databases are
+    /// asked side by side, and one that has not answered within a second or so counts as away.
     async fn pairs(&self, groups: &[Name]) -> Result<Pairs>;
 
     /// Takes a pair under a new epoch, if its lease is over and still what was seen. `None`: it is not.
     async fn take(&self, seen: &PairRow, node: NodeId, lease: Millis) -> Result<Option<Owner>>;
 
-    /// Renews all pairs of a node, database by database. Shards of databases that could not be asked are
-    /// in `failed`.
+    /// Renews all pairs of a node, all databases side by side, each with a limit as in
+    /// [`LeaseStore::pairs`]. Shards of databases that could not be asked are in `failed`.
     async fn renew_pairs(&self, node: NodeId, lease: Millis) -> Result<RenewedPairs>;
 
     /// Gives a pair up, so that somebody else can take it at once. Nothing if it is not ours any more.
@@ -137,37 +134,15 @@ pub struct RenewedPairs {
     pub failed: Vec<ShardId>,
 }
 
-/// The lease of this process, as its roles see it. By the service's clock.
-#[derive(Debug)]
-pub struct NodeLease {
-    until_ms: AtomicI64,
+/// A question about leases is worth nothing once its answer has taken this share of the lease: a holder
+/// must be able to ask again before the lease is over.
+pub async fn answer_within<T>(lease: Millis, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = lease_share(lease);
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
+        Err(StoreError::Unavailable(format!("no answer about a lease within {} ms", limit.as_millis())))
+    })
 }
 
-impl NodeLease {
-    /// The lease of an embedded process: its lock file is the lease.
-    pub const fn for_ever() -> Self {
-        Self { until_ms: AtomicI64::new(i64::MAX) }
-    }
-
-    pub const fn until(end: Timestamp) -> Self {
-        Self { until_ms: AtomicI64::new(end.ms()) }
-    }
-
-    /// It was renewed, counted from before the renewal was sent. A late answer never shortens it.
-    pub fn extend(&self, until: Timestamp) {
-        self.until_ms.fetch_max(until.ms(), Ordering::AcqRel);
-    }
-
-    /// It is over, whatever was renewed.
-    pub fn end(&self) {
-        self.until_ms.store(i64::MIN, Ordering::Release);
-    }
-
-    pub fn end_at(&self) -> Timestamp {
-        Timestamp::from_ms(self.until_ms.load(Ordering::Acquire))
-    }
-
-    pub fn holds(&self, now: Timestamp) -> bool {
-        now < self.end_at()
-    }
+fn lease_share(lease: Millis) -> Duration {
+    lease.to_std() * 2 / 5
 }

@@ -1,0 +1,129 @@
+//! One half of a member: its own lease.
+
+use std::sync::Arc;
+
+use tsp_core::clock::Measurement;
+use tsp_core::{ClusterClock, Millis, Moment, NodeId};
+
+use super::leases::{LeaseStore, Renewal, answer_within};
+use super::member::BeatSource;
+use super::node_lease::NodeLease;
+use crate::error::{Result, StoreError};
+
+/// Attempts at a trustworthy first measurement of the database's clock.
+const FIRST_MEASUREMENTS: usize = 3;
+
+/// How a node stands after a renewal.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    Renewed,
+    /// The lease still runs by what was renewed before.
+    Unanswered(StoreError),
+    /// For ever: the process stops its roles and starts anew under a new node id. What its workers still
+    /// finish goes under the old one.
+    Lost(Lost),
+}
+
+/// Why a node is none any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Somebody declared it dead.
+    Buried,
+    /// Its lease ran out while the database did not answer.
+    Over,
+    /// The service's time suddenly is ahead of what this process went by (negative: behind). Everything is
+    /// to be given back: [`super::Member::leave`].
+    ClockChanged(Millis),
+}
+
+pub(super) struct Renewing {
+    store: Arc<dyn LeaseStore>,
+    clock: Arc<ClusterClock>,
+    beat: BeatSource,
+    node: NodeId,
+    length: Millis,
+    max_skew: Millis,
+    lease: Arc<NodeLease>,
+    /// By the process's own clock, counted from before the last good renewal was sent.
+    until: Moment,
+    lost: Option<Lost>,
+    config_seq: Option<i64>,
+}
+
+impl Renewing {
+    /// Renews a new node's lease and begins the clock anew by the answer.
+    pub(super) async fn begin(
+        store: Arc<dyn LeaseStore>,
+        clock: Arc<ClusterClock>,
+        beat: BeatSource,
+        node: NodeId,
+        (length, max_skew): (Millis, Millis),
+    ) -> Result<Self> {
+        let mut best: Option<Measurement> = None;
+        let mut last_sent = clock.moment();
+        for _ in 0..FIRST_MEASUREMENTS {
+            last_sent = clock.moment();
+            let remote = match answer_within(length, store.renew(node, length, beat())).await? {
+                Renewal::Alive { clock, .. } => clock,
+                Renewal::Dead => return Err(StoreError::Unavailable(format!("node {node} is dead already"))),
+            };
+            let seen = Measurement { remote, sent: last_sent, received: clock.moment() };
+            if best.is_none_or(|best| seen.round_trip() < best.round_trip()) {
+                best = Some(seen);
+            }
+            if seen.round_trip() <= tsp_core::clock::ROUND_TRIP_TRUSTED {
+                break;
+            }
+        }
+        if let Some(seen) = best {
+            clock.restart(seen);
+        }
+        let lease = Arc::new(NodeLease::until(clock.at(last_sent).plus(length)));
+        let until = last_sent.plus(length);
+        Ok(Self { store, clock, beat, node, length, max_skew, lease, until, lost: None, config_seq: None })
+    }
+
+    pub(super) const fn lease(&self) -> &Arc<NodeLease> {
+        &self.lease
+    }
+
+    /// The last config change that was made, as of the last good renewal.
+    pub(super) const fn config_seq(&self) -> Option<i64> {
+        self.config_seq
+    }
+
+    pub(super) fn end(&mut self, why: Lost) -> Standing {
+        self.lease.end();
+        self.lost = Some(why);
+        Standing::Lost(why)
+    }
+
+    /// One renewal, sent after `now`. Also by how much the service's time suddenly differs.
+    pub(super) async fn step(&mut self, now: Moment) -> (Standing, Millis) {
+        if let Some(why) = self.lost {
+            return (Standing::Lost(why), Millis::ZERO);
+        }
+        let asked = self.store.renew(self.node, self.length, (self.beat)());
+        match answer_within(self.length, asked).await {
+            Ok(Renewal::Alive { clock: remote, config_seq }) => {
+                let seen = Measurement { remote, sent: now, received: self.clock.moment() };
+                let change = self.clock.measure(seen);
+                self.config_seq = Some(config_seq);
+                (self.renewed(now, change), change)
+            }
+            Ok(Renewal::Dead) => (self.end(Lost::Buried), Millis::ZERO),
+            Err(_) if self.clock.moment() >= self.until => (self.end(Lost::Over), Millis::ZERO),
+            Err(error) => (Standing::Unanswered(error), Millis::ZERO),
+        }
+    }
+
+    /// A late answer is as good as an early one: nobody has declared this node dead.
+    fn renewed(&mut self, sent: Moment, change: Millis) -> Standing {
+        if change.ms().abs() > self.max_skew.ms() {
+            return self.end(Lost::ClockChanged(change));
+        }
+        self.until = self.until.max(sent.plus(self.length));
+        self.lease.extend(self.clock.at(sent).plus(self.length));
+        Standing::Renewed
+    }
+}

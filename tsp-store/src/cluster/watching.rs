@@ -1,0 +1,98 @@
+//! The other half of a member: the other nodes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tsp_core::{ClusterClock, Millis, Moment, NodeId};
+
+use super::leases::{LeaseStore, NodeRow};
+use super::peers::Peers;
+use super::still_watch::{Look, StillWatch};
+use crate::error::Result;
+
+pub(super) struct Watching {
+    store: Arc<dyn LeaseStore>,
+    clock: Arc<ClusterClock>,
+    node: NodeId,
+    lease: Millis,
+    peers: Peers,
+    /// Nodes by their renewals.
+    watch: StillWatch<NodeId, i64>,
+    known_dead: HashSet<NodeId>,
+    /// Not told yet.
+    died: Vec<NodeId>,
+}
+
+impl Watching {
+    pub(super) fn new(
+        store: Arc<dyn LeaseStore>,
+        clock: Arc<ClusterClock>,
+        node: NodeId,
+        lease: Millis,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            node,
+            lease,
+            peers: Peers::default(),
+            watch: StillWatch::of_lease(lease),
+            known_dead: HashSet::new(),
+            died: Vec::new(),
+        }
+    }
+
+    pub(super) const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Nodes that died since this was last asked.
+    pub(super) fn take_died(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.died)
+    }
+
+    pub(super) fn break_off(&mut self) {
+        self.watch.break_off();
+    }
+
+    /// Looks at all nodes, and buries whom it has watched standing still for a lease that is over. May be
+    /// dropped at any point: what was decided stands.
+    pub(super) async fn step(&mut self, now: Moment) -> Result<()> {
+        let rows = self.store.nodes().await?;
+        let look = Look { sent: now, received: self.clock.moment() };
+        let alive = rows.iter().filter(|row| row.dead_at.is_none());
+        self.watch.look(look, alive.map(|row| (row.id, row.renewals)));
+        self.note_dead(&rows);
+        let gone: Vec<_> =
+            rows.iter().filter(|row| self.is_gone(row)).map(|row| (row.id, row.renewals)).collect();
+        self.peers.set(rows);
+        self.bury(gone).await
+    }
+
+    fn note_dead(&mut self, rows: &[NodeRow]) {
+        let dead: HashSet<_> = rows.iter().filter(|row| row.dead_at.is_some()).map(|row| row.id).collect();
+        self.died.extend(dead.difference(&self.known_dead));
+        self.known_dead = dead;
+    }
+
+    fn is_gone(&self, row: &NodeRow) -> bool {
+        let still = self.watch.still_for(&row.id).is_some_and(|still| still >= self.lease);
+        row.id != self.node && row.dead_at.is_none() && row.over && still
+    }
+
+    async fn bury(&mut self, gone: Vec<(NodeId, i64)>) -> Result<()> {
+        let store = &self.store;
+        let burials =
+            join_all(gone.into_iter().map(async |(id, renewals)| (id, store.bury(id, renewals).await))).await;
+        for (id, buried) in burials {
+            if buried? {
+                tracing::warn!(node = %id, "a node was declared dead: its lease was over and stood still");
+                metrics::counter!("tsp_nodes_buried_total").increment(1);
+                self.known_dead.insert(id);
+                self.died.push(id);
+            }
+        }
+        Ok(())
+    }
+}
