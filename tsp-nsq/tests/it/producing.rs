@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use tokio::time::Instant;
 use tsp_nsq::{Nsqds, Producer, PublishError};
 
 use crate::auto::{AutoNsqd, Behaviour};
@@ -196,20 +197,22 @@ async fn without_any_nsqd_a_publish_is_unavailable_and_a_later_one_succeeds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answered_publish_takes_less_than_five_milliseconds() {
+    const LIMIT: Duration = Duration::from_millis(5);
     let nsqd = AutoNsqd::start(Behaviour::default()).await;
     let producer = Producer::start(fixed(&[&nsqd.address]), config());
     publish(&producer, body(0)).await.unwrap();
     let mut best = Duration::MAX;
     // A flush by a timer shows in every round, a busy machine seldom in all of them.
-    for _ in 0..5 {
+    let mut rounds = 0..20;
+    while best >= LIMIT && rounds.next().is_some() {
         let mut taken = Vec::new();
-        for n in 0..500 {
-            let start = tokio::time::Instant::now();
-            producer.publish(&topic(), body(n)).await.unwrap();
+        for n in 0..200 {
+            let start = Instant::now();
+            publish(&producer, body(n)).await.unwrap();
             taken.push(start.elapsed());
         }
         taken.sort_unstable();
         best = best.min(taken[taken.len() * 99 / 100]);
     }
-    assert!(best < Duration::from_millis(5), "p99 is {best:?}");
+    assert!(best < LIMIT, "p99 is {best:?}");
 }
