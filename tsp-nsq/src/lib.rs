@@ -59,3 +59,30 @@ pub use error::PublishError;
 pub use names::{Channel, NameError, Topic};
 pub use producer::Producer;
 pub use wire::tls::{ClientCert, TlsConfig, TlsConfigError, TlsOptions, TlsRoots};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent<T: Send>(_: &T) {}
+    fn shared<T: Send + Sync>() {}
+
+    #[tokio::test]
+    async fn all_of_it_may_be_used_from_any_task() {
+        shared::<(Producer, Consumer, Message, http::NsqdHttp, http::LookupdHttp)>();
+        let nsqds = Nsqds::Fixed(Vec::new());
+        let (topic, channel) = (Topic::new("t").expect("valid"), Channel::new("c").expect("valid"));
+        let producer = Producer::start(nsqds.clone(), ClientConfig::default());
+        let options = ConsumerOptions::new(topic.clone(), channel, nsqds);
+        let consumer = Consumer::start(options, ClientConfig::default());
+        sent(&producer.publish_all(&topic, Vec::new()));
+        sent(&producer.close(std::time::Duration::ZERO));
+        sent(&consumer.recv());
+        sent(&consumer.ready());
+        sent(&consumer.connected());
+        sent(&consumer.close(std::time::Duration::ZERO));
+        let nowhere = producer.publish(&topic, "hi".into());
+        sent(&nowhere);
+        assert_eq!(nowhere.await, Err(PublishError::Unavailable { why: "no nsqd is known".to_owned() }));
+    }
+}

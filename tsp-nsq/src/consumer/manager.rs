@@ -190,8 +190,6 @@ impl Manager {
             flight.give_back();
             flight.outbox.shut();
         }
-        self.shares = Shares::default();
-        self.measure();
     }
 
     async fn drained(&self, events: &mut UnboundedReceiver<Event>) {
@@ -205,6 +203,13 @@ impl Manager {
                 return;
             }
         }
+    }
+}
+
+/// The gauge is shared with other consumers of the process.
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.ready.decrement(f64::from(self.ready_sum));
     }
 }
 

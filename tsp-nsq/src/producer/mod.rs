@@ -34,7 +34,11 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(5);
 type Nodes = Arc<[Arc<Node>]>;
 
 /// Publishes to several nsqds: each call goes to the next one that is connected, round robin, and to another if
-/// that one is lost before anything was sent. One connection to each, opened when it is first wanted.
+/// that one is lost before anything was sent. One connection to each, opened when it is first wanted. There is
+/// no order between publishes.
+///
+/// A publish waits for an attempt to connect that is under way, and for no other: while all nsqds are down it
+/// fails at once, and the connections are tried again in the background.
 ///
 /// Cheap to clone. Dropping the last clone ends the connections at once; [`Producer::close`] lets them finish.
 #[derive(Clone)]

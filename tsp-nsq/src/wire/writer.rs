@@ -95,3 +95,86 @@ fn gather(orders: &mut VecDeque<Order>, out: &mut CommandWriter, waiters: &Waite
     }
     shut
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::task::JoinSet;
+
+    use super::super::compress::Squeeze;
+    use super::super::outbox::Outbox;
+    use super::*;
+    use crate::Topic;
+    use crate::codec::Command;
+
+    fn writer(room: usize) -> (Writer, Outbox, DuplexStream) {
+        let (ours, theirs) = duplex(room);
+        let (outbox, orders) = Outbox::new();
+        let writer = Writer {
+            out: CommandWriter::new(ours, Squeeze::Plain),
+            orders,
+            waiters: Waiters::default(),
+            deadline: Duration::from_secs(1),
+            over: CancellationToken::new(),
+            broken: CancellationToken::new(),
+        };
+        (writer, outbox, theirs)
+    }
+
+    fn publish(bytes: usize) -> Command {
+        Command::Pub(Topic::new("t").expect("valid"), Bytes::from(vec![b'x'; bytes]))
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_end_is_known_not_to_be_sent() {
+        let (writer, outbox, mut theirs) = writer(64);
+        let waiters = writer.waiters.clone();
+        let first = outbox.ask(Command::Cls, None);
+        let second = outbox.ask(Command::Cls, None);
+        tokio::pin!(first, second);
+        assert!(futures::poll!(&mut first).is_pending());
+        outbox.shut();
+        assert!(futures::poll!(&mut second).is_pending());
+        writer.run().await;
+
+        assert_eq!(second.await, Err(NoAnswer::NotSent));
+        assert_eq!(outbox.ask(Command::Cls, None).await, Err(NoAnswer::NotSent));
+        waiters.lose("gone");
+        assert_eq!(first.await, Err(NoAnswer::Lost("gone".to_owned())));
+        let mut sent = String::new();
+        theirs.read_to_string(&mut sent).await.expect("ended");
+        assert_eq!(sent, "CLS\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up() {
+        let (writer, outbox, _theirs) = writer(64);
+        let (waiters, broken) = (writer.waiters.clone(), writer.broken.clone());
+        let mut asking = JoinSet::new();
+        asking.spawn(async move {
+            tokio::join!(outbox.ask(publish(BATCH_BYTES), None), outbox.ask(publish(1), None),)
+        });
+        tokio::task::yield_now().await;
+        writer.run().await;
+        assert!(broken.is_cancelled());
+        waiters.lose("gone");
+        let answers = asking.join_next().await.expect("one").expect("no panic");
+        // The first may have gone out in part, the second was behind it.
+        assert_eq!(answers, (Err(NoAnswer::Lost("gone".to_owned())), Err(NoAnswer::NotSent)));
+    }
+
+    #[tokio::test]
+    async fn what_has_gathered_goes_out_in_order() {
+        let (writer, outbox, mut theirs) = writer(4096);
+        for count in 0..3 {
+            assert!(outbox.tell(Command::Rdy(count)));
+        }
+        outbox.shut();
+        writer.run().await;
+        let mut sent = String::new();
+        theirs.read_to_string(&mut sent).await.expect("ended");
+        assert_eq!(sent, "RDY 0\nRDY 1\nRDY 2\n");
+        assert!(!outbox.tell(Command::Nop));
+    }
+}
