@@ -10,6 +10,7 @@ use tsp_nsq::{Channel, ClientConfig, Compression, Consumer, ConsumerOptions, Nsq
 
 const BODY_BYTES: usize = 200;
 const PUBLISHERS: usize = 64;
+const ROUND_TRIPS: usize = 2_000;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,9 +53,28 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::join!(producer.publish_all(&topic, vec![body; count]), consume(&consumer, count));
     results.into_iter().collect::<Result<(), _>>()?;
     report("published in batches", count, start);
+
+    let (times, ()) = tokio::join!(one_after_another(&producer, &topic), consume(&consumer, ROUND_TRIPS));
+    let times = times?;
+    println!("one publish: p50 {:?}, p99 {:?}", times[ROUND_TRIPS / 2], times[ROUND_TRIPS * 99 / 100]);
     producer.close(Duration::from_secs(5)).await;
     consumer.close(Duration::from_secs(5)).await;
     Ok(())
+}
+
+/// How long each took, the shortest first.
+async fn one_after_another(
+    producer: &Producer,
+    topic: &Topic,
+) -> Result<Vec<Duration>, tsp_nsq::PublishError> {
+    let mut times = Vec::with_capacity(ROUND_TRIPS);
+    for _ in 0..ROUND_TRIPS {
+        let start = Instant::now();
+        producer.publish(topic, Bytes::from_static(b"x")).await?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times)
 }
 
 async fn consume(consumer: &Consumer, count: usize) {
