@@ -136,7 +136,12 @@ impl Nodes {
 }
 
 async fn ask(node: &NsqdHttp, topic: &Topic, channel: &Channel, create: bool) -> Result<Stats, HttpError> {
-    let stats = node.stats(Some(topic), Some(channel)).await?;
+    // Asked for one channel, nsqd leaves out a topic that does not have it.
+    let stats = match node.stats(Some(topic), None).await {
+        // nsqd has no such topic: it says `null` in place of an empty list.
+        Err(HttpError::Unreadable(_)) => Stats::default(),
+        answer => answer?,
+    };
     if create && stats.channel(topic.as_str(), channel.as_str()).is_none() {
         node.create_topic(topic).await?;
         node.create_channel(topic, channel).await?;

@@ -1,0 +1,90 @@
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tsp_queue::Subscriber;
+
+use crate::bed::{Bed, collect, ids, queue, soon, stats, tickets, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_held_for_long_does_not_come_twice() {
+    let mut bed = Bed::new(1);
+    bed.options.msg_timeout = Duration::from_secs(1);
+    let (woken, subscriber, other) = (bed.publisher(), bed.subscriber().await, bed.subscriber().await);
+    woken.insist([1]).await;
+    let took = tokio::select! {
+        () = subscriber.ready() => &subscriber,
+        () = other.ready() => &other,
+    };
+    let taken = collect(took, 1).await;
+    let nobody = async { tokio::join!(subscriber.ready(), other.ready()) };
+    let again = timeout(Duration::from_secs(3), nobody).await;
+    assert!(again.is_err(), "nobody gets it again");
+    let said = stats(&bed.nsqds[0]);
+    assert!(said.contains(r#""in_flight_count":1"#) && said.contains(r#""timeout_count":0"#), "{said}");
+    took.ack(&tickets(&taken));
+    woken.settles_at(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_done_when_a_worker_closes_goes_to_another() {
+    let bed = Bed::new(1);
+    let (woken, closing) = (bed.publisher(), bed.subscriber().await);
+    woken.insist(1..=5).await;
+    let mut taken = collect(&closing, 3).await;
+    closing.ack(&[taken.remove(0).ticket]);
+    let mut left = vec![taken[0].message.id.get(), taken[1].message.id.get()];
+    closing.requeue(vec![taken.remove(0)]);
+    // One is held, one was given back, and two were never taken.
+    soon(closing.close(Duration::from_millis(300))).await;
+    assert!(closing.take(10).is_empty());
+    let other = bed.subscriber().await;
+    let came = ids(&collect(&other, 4).await);
+    left.retain(|id| !came.contains(id));
+    assert_eq!((came.len(), left), (4, vec![]));
+    // Too late, and no harm.
+    closing.ack(&tickets(&taken));
+    closing.requeue(taken);
+    assert!(
+        timeout(Duration::from_millis(100), closing.ready()).await.is_err(),
+        "a closed end is never ready"
+    );
+    let said = stats(&bed.nsqds[0]);
+    assert!(said.contains(r#""in_flight_count":4"#) && said.contains(r#""depth":0"#), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_ends_as_soon_as_all_is_done() {
+    let bed = Bed::new(1);
+    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    woken.insist(1..=3).await;
+    let taken = collect(&subscriber, 3).await;
+    let began = Instant::now();
+    let closing = async {
+        subscriber.close(Duration::from_secs(15)).await;
+    };
+    let ack = async { subscriber.ack(&tickets(&taken)) };
+    tokio::join!(closing, ack);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    woken.settles_at(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_task_is_thrown_away() {
+    let bed = Bed::new(1);
+    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    for body in [&b"junk"[..], b"1 2 3", b"0 1"] {
+        bed.nsqds[0].post("/pub?topic=tsp.q.default", body).unwrap();
+    }
+    woken.insist([1]).await;
+    let taken = collect(&subscriber, 1).await;
+    assert_eq!(ids(&taken), [1]);
+    subscriber.ack(&tickets(&taken));
+    // Nothing is left of the others either, once they were looked at.
+    until(|| {
+        assert!(subscriber.take(10).is_empty());
+        stats(&bed.nsqds[0]).contains(r#""in_flight_count":0"#)
+    })
+    .await;
+    woken.settles_at(100).await;
+    assert_eq!(bed.nsq().depth(&queue()).await.message_count, 4);
+}

@@ -1,0 +1,180 @@
+use std::sync::Arc;
+
+use tsp_core::{ConfigId, Millis, Name, ShardId, TaskId, Timestamp};
+use tsp_queue::nsq::{NsqFeedback, NsqHints, NsqNews};
+use tsp_queue::{Feedback, FeedbackSink, Inbox, Received, Switchboard};
+
+use crate::bed::{Bed, soon, until};
+
+const CONFIG: ConfigId = ConfigId::new(7);
+const OTHER: ConfigId = ConfigId::new(8);
+
+fn group(name: &str) -> Name {
+    Name::group(name).unwrap()
+}
+
+fn shard(number: u16) -> ShardId {
+    ShardId::new(number).unwrap()
+}
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_ms(ms)
+}
+
+fn said(shard: i64) -> Feedback {
+    Feedback {
+        task: TaskId::new((1 << 22) | (shard << 13) | 1),
+        config: CONFIG,
+        due_again: Some(at(500)),
+        awaits_until: None,
+        park: Some(Millis::from_secs(3)),
+    }
+}
+
+/// A process with fetchers.
+struct Fetchers {
+    board: Arc<Switchboard>,
+    inbox: Arc<Inbox>,
+    _news: NsqNews,
+}
+
+impl Fetchers {
+    /// Owns one pair of group `a`, and hears groups `a` and `b`.
+    async fn start(bed: &Bed, node: &str, own: ShardId) -> Self {
+        let (board, inbox) = (Arc::new(Switchboard::new()), Arc::new(Inbox::new()));
+        board.register(group("a"), own, inbox.clone());
+        let news = NsqNews::start(&bed.nsq(), &[group("a"), group("b")], node, &board).unwrap();
+        soon(news.connected()).await;
+        Self { board, inbox, _news: news }
+    }
+
+    /// What came, once it is as wanted.
+    async fn receives(&self, wanted: impl Fn(&Received) -> bool) -> Received {
+        let mut all = Received::default();
+        until(|| {
+            let some = self.inbox.drain();
+            all.due.extend(some.due);
+            all.changed.extend(some.changed);
+            all.feedback.extend(some.feedback);
+            wanted(&all)
+        })
+        .await;
+        all
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_reach_the_owner_and_changes_reach_all() {
+    let bed = Bed::new(1);
+    let fetchers = [Fetchers::start(&bed, "1", shard(0)).await, Fetchers::start(&bed, "2", shard(1)).await];
+    let hints = NsqHints::start(&bed.nsq());
+    hints.due(&group("a"), CONFIG, shard(0), at(10));
+    hints.due(&group("a"), CONFIG, shard(1), at(20));
+    hints.due(&group("b"), OTHER, shard(0), at(30));
+    // The last word, in each of the groups.
+    hints.changed(&group("b"), OTHER);
+    hints.changed(&group("a"), CONFIG);
+    for (fetchers, due_at) in fetchers.iter().zip([10, 20]) {
+        let received = fetchers.receives(|all| all.changed.len() == 2).await;
+        assert_eq!(received.due.into_iter().collect::<Vec<_>>(), [(CONFIG, at(due_at))]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn feedback_reaches_the_owner_of_the_task() {
+    let bed = Bed::new(2);
+    let fetchers = [Fetchers::start(&bed, "1", shard(0)).await, Fetchers::start(&bed, "2", shard(1)).await];
+    let feedback = NsqFeedback::start(&bed.nsq(), Arc::new(|_| group("a")));
+    feedback.report(vec![said(0), said(1), said(2), said(1)]);
+    let first = fetchers[0].receives(|all| !all.feedback.is_empty()).await;
+    let second = fetchers[1].receives(|all| all.feedback.len() == 2).await;
+    assert_eq!(first.feedback, [said(0)]);
+    assert_eq!(second.feedback, [said(1), said(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_that_moved_hears_at_its_new_owner() {
+    let bed = Bed::new(1);
+    let [old, new] = [Fetchers::start(&bed, "1", shard(0)).await, Fetchers::start(&bed, "2", shard(1)).await];
+    old.board.unregister(&group("a"), shard(0));
+    new.board.register(group("a"), shard(0), new.inbox.clone());
+    let feedback = NsqFeedback::start(&bed.nsq(), Arc::new(|_| group("a")));
+    feedback.report(vec![said(0)]);
+    new.receives(|all| all.feedback == [said(0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_one_message_holds_arrives_whole() {
+    const MANY: i64 = 5_000;
+    let bed = Bed::new(1);
+    let fetchers = Fetchers::start(&bed, "1", shard(0)).await;
+    let feedback = NsqFeedback::start(&bed.nsq(), Arc::new(|_| group("a")));
+    feedback.report((1..=MANY).map(|config| Feedback { config: ConfigId::new(config), ..said(0) }).collect());
+    let received = fetchers.receives(|all| all.feedback.len() >= 5_000).await;
+    let mut configs: Vec<_> = received.feedback.iter().map(|said| said.config.get()).collect();
+    configs.sort_unstable();
+    assert_eq!(configs, (1..=MANY).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn news_flows_again_after_nsqd_was_killed() {
+    let bed = Bed::new(1);
+    let fetchers = Fetchers::start(&bed, "1", shard(0)).await;
+    let hints = NsqHints::start(&bed.nsq());
+    bed.nsqds[0].kill();
+    // Lost, and nobody waits for it.
+    hints.due(&group("a"), OTHER, shard(0), at(1));
+    bed.nsqds[0].restart().unwrap();
+    let mut told = 0;
+    let received = fetchers
+        .receives(|all| {
+            hints.changed(&group("a"), CONFIG);
+            all.changed.contains(&CONFIG)
+        })
+        .await;
+    told += received.changed.len();
+    assert_eq!(told, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_say_is_passed_over() {
+    let bed = Bed::new(1);
+    let fetchers = Fetchers::start(&bed, "1", shard(0)).await;
+    let body = b"due 7 0\nnonsense\ndue 7 0 99\n";
+    bed.nsqds[0].post("/pub?topic=tsp.hint.a%23ephemeral", body).unwrap();
+    let received = fetchers.receives(|all| !all.due.is_empty()).await;
+    assert_eq!(received.due[&CONFIG], at(99));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_gathered_is_sent_when_the_process_stops() {
+    let bed = Bed::new(1);
+    let fetchers = Fetchers::start(&bed, "1", shard(0)).await;
+    let worker = Bed { nsqds: Vec::new(), ..Bed::new(0) };
+    let mut options = worker.options.clone();
+    options.nsqd_tcp.clone_from(&bed.options.nsqd_tcp);
+    options.nsqd_http.clone_from(&bed.options.nsqd_http);
+    options.news_tick = std::time::Duration::from_mins(1);
+    let nsq = tsp_queue::nsq::Nsq::start(options, worker.tracker.clone(), worker.stop.clone()).unwrap();
+    let feedback = NsqFeedback::start(&nsq, Arc::new(|_| group("a")));
+    feedback.report(vec![said(0)]);
+    fetchers.receives(|all| all.feedback.len() == 1).await;
+    feedback.report(vec![said(0)]);
+    worker.stop.cancel();
+    worker.tracker.close();
+    soon(worker.tracker.wait()).await;
+    fetchers.receives(|all| all.feedback.len() == 1).await;
+}
+
+#[test]
+fn bad_names_are_refused() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut bed = Bed::new(0);
+        bed.options.lookupd_http = vec!["127.0.0.1:9".to_owned()];
+        let board = Arc::new(Switchboard::new());
+        assert!(NsqNews::start(&bed.nsq(), &[group("a")], "no node", &board).is_err());
+        let long = Name::new(&"g".repeat(64)).unwrap();
+        assert!(NsqNews::start(&bed.nsq(), &[long], "1", &board).is_err());
+    });
+}

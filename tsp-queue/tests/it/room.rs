@@ -1,0 +1,54 @@
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tsp_queue::{PublishError, Publisher, Subscriber};
+
+use crate::bed::{Bed, collect, queue, soon, tickets};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_found_no_room_is_called_when_there_is_some() {
+    let mut bed = Bed::new(1);
+    bed.options.capacity = 2;
+    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    let results = woken.publish(1..=3).await;
+    assert_eq!(results, [Ok(()), Ok(()), Err(PublishError::Full(queue()))]);
+    let taken = collect(&subscriber, 2).await;
+    let early = timeout(Duration::from_millis(300), woken.woken.notified()).await;
+    assert!(early.is_err(), "what is out at a worker takes up room");
+    subscriber.ack(&tickets(&taken));
+    soon(woken.woken.notified()).await;
+    assert_eq!(woken.publisher.room(&queue()), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_starts_later_sees_what_is_there() {
+    let mut bed = Bed::new(2);
+    bed.options.capacity = 10;
+    bed.publisher().insist(1..=4).await;
+    bed.publisher().insist(5..=7).await;
+    let woken = bed.publisher();
+    assert_eq!(woken.publisher.room(&queue()), 0, "nothing is known yet");
+    soon(woken.woken.notified()).await;
+    assert_eq!(woken.publisher.room(&queue()), 3);
+    let depth = woken.publisher.depth(&queue()).await;
+    assert_eq!((depth.depth, depth.in_flight, depth.consumers, depth.message_count), (7, 0, 0, 7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_queue_asks_nothing() {
+    let bed = Bed::new(1);
+    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    let questions = || bed.nsqds[0].log().matches("GET /stats").count();
+    woken.insist([1]).await;
+    let taken = collect(&subscriber, 1).await;
+    let before = questions();
+    assert!(timeout(Duration::from_millis(300), subscriber.ready()).await.is_err());
+    assert!(questions() > before, "a message is out: it is asked when it will be back");
+    subscriber.ack(&tickets(&taken));
+    woken.settles_at(100).await;
+    // One question may be on its way.
+    assert!(timeout(Duration::from_millis(200), subscriber.ready()).await.is_err());
+    let before = questions();
+    assert!(timeout(Duration::from_millis(400), subscriber.ready()).await.is_err());
+    assert_eq!(questions(), before);
+}
