@@ -31,7 +31,7 @@ impl Nsq {
         stop: CancellationToken,
     ) -> Result<Arc<Self>, NsqError> {
         options.check()?;
-        let producer = Producer::start(options.nsqds(), options.client());
+        let producer = Producer::start(options.nsqds(), options.producer());
         let nodes = Nodes::start(&options, &tracker, &stop);
         Ok(Arc::new(Self { options, producer, nodes, tracker, stop }))
     }

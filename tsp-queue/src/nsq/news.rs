@@ -89,7 +89,7 @@ impl Ear {
         let mut wanted = ConsumerOptions::new(topic.clone(), channel.clone(), nsq.options.nsqds());
         wanted.max_in_flight = MAX_IN_FLIGHT;
         wanted.lookup_every = nsq.options.lookup_every;
-        let consumer = Consumer::start(wanted, nsq.options.client());
+        let consumer = Consumer::start(wanted, nsq.options.consumer());
         Self { nsq: nsq.clone(), topic, consumer, bad: counter!(metric_names::NEWS_BAD, "kind" => kind) }
     }
 

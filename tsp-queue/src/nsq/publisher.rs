@@ -142,34 +142,33 @@ impl Shared {
     async fn watch(&self) {
         loop {
             self.in_use.notified().await;
-            while let Some(busy) = self.busy() {
-                if busy.iter().all(|lane| lane.account.lock().is_known()) {
+            // One that is not known is asked at once, and then as often as the others.
+            let mut unknown = self.busy().iter().any(|lane| !lane.account.lock().is_known());
+            while !self.busy().is_empty() {
+                if !std::mem::take(&mut unknown) {
                     sleep(self.nsq.options.poll_every).await;
                 }
-                self.step(&busy).await;
+                self.step().await;
             }
         }
     }
 
     /// One round of questions; tells those who wait for room.
-    async fn step(&self, busy: &[Arc<Lane>]) {
+    async fn step(&self) {
+        let busy = self.busy();
         join_all(busy.iter().map(|lane| self.ask(lane))).await;
         let now = Instant::now();
         let news = busy.iter().filter(|lane| lane.account.lock().take_good_news(now)).count();
         if news > 0 {
             (self.wake)();
         }
-        if busy.iter().any(|lane| !lane.account.lock().is_known()) {
-            sleep(self.nsq.options.poll_every).await;
-        }
     }
 
-    /// The queues of which something is not known; `None` when there is none.
-    fn busy(&self) -> Option<Vec<Arc<Lane>>> {
+    /// The queues of which something is not known.
+    fn busy(&self) -> Vec<Arc<Lane>> {
         let now = Instant::now();
         let lanes = self.lanes.read();
-        let busy: Vec<_> = lanes.values().filter(|lane| !lane.account.lock().is_idle(now)).cloned().collect();
-        (!busy.is_empty()).then_some(busy)
+        lanes.values().filter(|lane| !lane.account.lock().is_idle(now)).cloned().collect()
     }
 
     async fn ask(&self, lane: &Lane) {

@@ -69,7 +69,7 @@ impl NsqSubscriber {
         wanted.lookup_every = options.lookup_every;
         let inner = Arc::new(Inner {
             queue: queue.clone(),
-            consumer: Consumer::start(wanted, options.client()),
+            consumer: Consumer::start(wanted, options.consumer()),
             state: Mutex::default(),
             came_back: Notify::new(),
             bad: counter!(metric_names::BAD_MESSAGES, "queue" => queue.to_string()),

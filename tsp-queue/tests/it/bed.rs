@@ -24,12 +24,20 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(count: usize) -> Self {
-        let nsqds: Vec<_> = (0..count).map(|_| Nsqd::start().unwrap()).collect();
         let mut options = NsqOptions::new(Arc::new(|| 0.0));
-        options.nsqd_tcp = nsqds.iter().map(Nsqd::tcp_address).collect();
-        options.nsqd_http = nsqds.iter().map(Nsqd::http_address).collect();
         options.capacity = 100;
-        Self { nsqds, options, tracker: TaskTracker::new(), stop: CancellationToken::new() }
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let mut bed = Self { nsqds: Vec::new(), options, tracker, stop };
+        for _ in 0..count {
+            bed.add(Nsqd::start().unwrap());
+        }
+        bed
+    }
+
+    pub(crate) fn add(&mut self, nsqd: Nsqd) {
+        self.options.nsqd_tcp.push(nsqd.tcp_address());
+        self.options.nsqd_http.push(nsqd.http_address());
+        self.nsqds.push(nsqd);
     }
 
     /// As another process would see them.

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use peers::Nsqd;
 use tokio::time::{Instant, timeout};
 use tsp_queue::Subscriber;
 
@@ -22,6 +23,21 @@ async fn a_message_that_is_held_for_long_does_not_come_twice() {
     let said = stats(&bed.nsqds[0]);
     assert!(said.contains(r#""in_flight_count":1"#) && said.contains(r#""timeout_count":0"#), "{said}");
     took.ack(&tickets(&taken));
+    woken.settles_at(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_held_for_longer_than_nsqd_allows_comes_again_and_does_no_harm() {
+    let mut bed = Bed::new(0);
+    bed.options.msg_timeout = Duration::from_secs(1);
+    bed.add(Nsqd::start_with(&["--max-msg-timeout=2s"]).unwrap());
+    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    woken.insist([1]).await;
+    let mut taken = collect(&subscriber, 1).await;
+    taken.extend(collect(&subscriber, 1).await);
+    assert_eq!(ids(&taken), [1, 1]);
+    assert_ne!(taken[0].ticket, taken[1].ticket);
+    subscriber.ack(&tickets(&taken));
     woken.settles_at(100).await;
 }
 
