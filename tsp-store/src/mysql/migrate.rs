@@ -39,8 +39,10 @@ CREATE TABLE IF NOT EXISTS schema_version (
     PRIMARY KEY (part, number)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin";
 
-/// Held by the connection that migrates a server; gone with it.
-const LOCK: &str = "-- migrate_lock\nSELECT CAST(GET_LOCK('tsp_migrate', 120) AS SIGNED)";
+/// Held by the connection to meta, and gone with it: whoever migrates a cluster begins there. By database,
+/// because the lock is the server's and may be of several clusters.
+const LOCK: &str = "-- migrate_lock
+SELECT CAST(GET_LOCK(LEFT(CONCAT('tsp_migrate.', DATABASE()), 64), 120) AS SIGNED)";
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub(super) async fn migrate(options: &MySqlOptions) -> Result<MigrateReport> {
     let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
     let mut report = MigrateReport::default();
     let mut meta = Site::connect("meta", &options.meta).await?;
+    meta.lock().await?;
     meta.bring_up("meta", None, META, &mut report).await?;
     settle::settle_shards(&mut meta.conn, options.shards).await?;
     settle::settle_key(&mut meta.conn, &sealer).await?;
@@ -80,7 +83,7 @@ pub(super) fn part(shard: ShardId) -> String {
     format!("shard_{:03}", shard.get())
 }
 
-/// A database being migrated, on a connection of its own that holds the lock.
+/// A database being migrated, on a connection of its own.
 struct Site {
     name: String,
     conn: MySqlConnection,
@@ -102,6 +105,15 @@ impl Site {
             .try_get(0)?;
         sqlx::raw_sql(TABLE).execute(&mut conn).await?;
         Ok(Self { name: name.to_owned(), conn, now: Timestamp::from_ms(now) })
+    }
+
+    /// Waits until nobody else migrates this cluster.
+    async fn lock(&mut self) -> Result<()> {
+        let locked: Option<i64> = sqlx::query(LOCK).fetch_one(&mut self.conn).await?.try_get(0)?;
+        if locked == Some(1) {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable(format!("somebody else has been migrating `{}` for long", self.name)))
     }
 
     async fn bring_up(
