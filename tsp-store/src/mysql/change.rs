@@ -20,7 +20,8 @@ use super::tx::Tx;
 /// The newest changes of an app or config that stay in the log.
 const CHANGES_KEPT: i64 = 100;
 
-const LOCK: &str = "-- change_lock\nSELECT value FROM counter WHERE name = 'change' FOR UPDATE";
+/// Locks the row that makes changes come one after another.
+pub(super) const LOCK: &str = "-- change_lock\nSELECT value FROM counter WHERE name = 'change' FOR UPDATE";
 const NEXT: &str = "-- change_next\nUPDATE counter SET value = value + 1 WHERE name = 'change'";
 
 const INSERT: &str = "-- change_insert

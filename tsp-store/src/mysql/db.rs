@@ -104,7 +104,7 @@ impl Db {
     /// [`StoreError::Unavailable`] when the database is away (then at once, if that is known) or all
     /// connections stay busy.
     pub(super) async fn conn(&self) -> Result<Session> {
-        self.inner.gate.enter()?;
+        self.inner.gate.enter(Instant::now())?;
         match self.inner.pool.acquire().await {
             Ok(conn) => Ok(Session::new(conn, self.clone())),
             Err(sqlx::Error::PoolTimedOut) if self.is_full() => {
@@ -112,7 +112,7 @@ impl Db {
             }
             Err(error) => {
                 let why = format!("`{}` cannot be reached: {error}", self.name());
-                self.inner.gate.unreachable(why.clone());
+                self.inner.gate.unreachable(why.clone(), Instant::now());
                 Err(StoreError::Unavailable(why))
             }
         }

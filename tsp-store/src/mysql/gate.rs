@@ -42,12 +42,11 @@ impl Gate {
 
     /// # Errors
     /// [`StoreError::Unavailable`] while the database is away, except for the call that looks again.
-    pub(super) fn enter(&self) -> Result<()> {
+    pub(super) fn enter(&self, now: Instant) -> Result<()> {
         if !self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut state = self.state.lock();
-        let now = Instant::now();
         if state.next_probe.is_some_and(|at| now < at) {
             return Err(StoreError::Unavailable(state.why.clone()));
         }
@@ -63,21 +62,21 @@ impl Gate {
     }
 
     /// It could not be reached, or did not answer in time.
-    pub(super) fn unreachable(&self, why: String) {
+    pub(super) fn unreachable(&self, why: String, now: Instant) {
         self.failures.increment(1);
         let mut state = self.state.lock();
-        state.next_probe = Some(Instant::now() + PROBE_EVERY);
+        state.next_probe = Some(now + PROBE_EVERY);
         state.why = why;
         self.closed.store(true, Ordering::Release);
     }
 
-    pub(super) fn found_broken(&self) {
-        self.state.lock().broke = Some(Instant::now());
+    pub(super) fn found_broken(&self, now: Instant) {
+        self.state.lock().broke = Some(now);
     }
 
     /// Whether a connection that was idle for so long has seen one of its kind break.
-    pub(super) fn suspect(&self, idle_for: Duration) -> bool {
-        self.state.lock().broke.is_some_and(|at| at.elapsed() <= idle_for)
+    pub(super) fn suspect(&self, idle_for: Duration, now: Instant) -> bool {
+        self.state.lock().broke.is_some_and(|at| now.duration_since(at) <= idle_for)
     }
 }
 
@@ -85,27 +84,29 @@ impl Gate {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn one_call_in_a_second_looks_whether_it_is_back() {
+    #[test]
+    fn one_call_in_a_second_looks_whether_it_is_back() {
         let gate = Gate::new("test");
-        gate.enter().unwrap();
-        gate.unreachable("refused".to_owned());
-        assert!(gate.enter().unwrap_err().to_string().contains("refused"));
-        tokio::time::advance(PROBE_EVERY).await;
-        gate.enter().unwrap();
-        assert!(gate.enter().is_err(), "one at a time");
+        let now = Instant::now();
+        gate.enter(now).unwrap();
+        gate.unreachable("refused".to_owned(), now);
+        assert!(gate.enter(now).unwrap_err().to_string().contains("refused"));
+        let later = now + PROBE_EVERY;
+        gate.enter(later).unwrap();
+        assert!(gate.enter(later).is_err(), "one at a time");
         gate.answered();
-        gate.enter().unwrap();
-        gate.enter().unwrap();
+        gate.enter(later).unwrap();
+        gate.enter(later).unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_idled_since_a_break_is_suspect() {
+    #[test]
+    fn what_idled_since_a_break_is_suspect() {
         let gate = Gate::new("test");
-        assert!(!gate.suspect(Duration::from_secs(9)));
-        gate.found_broken();
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(gate.suspect(Duration::from_secs(3)));
-        assert!(!gate.suspect(Duration::from_secs(1)), "it was used since");
+        let now = Instant::now();
+        assert!(!gate.suspect(Duration::from_secs(9), now));
+        gate.found_broken(now);
+        let later = now + Duration::from_secs(2);
+        assert!(gate.suspect(Duration::from_secs(3), later));
+        assert!(!gate.suspect(Duration::from_secs(1), later), "it was used since");
     }
 }

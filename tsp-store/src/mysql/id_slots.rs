@@ -1,6 +1,6 @@
 //! Slots of ids. A process makes ids only on a slot that no other node has.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use sqlx::Row as _;
@@ -8,65 +8,70 @@ use tsp_core::{NodeId, Timestamp};
 
 use crate::error::{Result, StoreError};
 
+use super::change;
 use super::core::Core;
-use super::fault::exactly_one;
 use super::session::query;
 
 const FIND: &str = "-- slot_find\nSELECT node, used_until FROM id_slot WHERE slot = ? FOR UPDATE";
-const RAISE: &str = "-- slot_raise\nUPDATE id_slot SET used_until = ? WHERE slot = ?";
-/// All rows, so that of two that look at once the second finds the first one's.
-const ALL: &str = "-- slot_all\nSELECT CAST(slot AS SIGNED), node FROM id_slot ORDER BY slot FOR UPDATE";
+const RAISE: &str = "-- slot_raise
+INSERT INTO id_slot (slot, node, used_until) VALUES (?, 0, ?) ON DUPLICATE KEY UPDATE used_until = ?";
+const ALL: &str = "-- slot_all\nSELECT CAST(slot AS SIGNED), node FROM id_slot";
 const ALIVE: &str = "-- node_alive\nSELECT id FROM node WHERE dead_at IS NULL";
-const TAKE: &str = "-- slot_take\nUPDATE id_slot SET node = ? WHERE slot = ?";
+const TAKE: &str = "-- slot_take
+INSERT INTO id_slot (slot, node, used_until) VALUES (?, ?, 0) ON DUPLICATE KEY UPDATE node = ?";
+
+/// The slots that an id has room for.
+const SLOTS: i64 = 64;
 
 /// Raises `used_until`; a slot of another node is refused, so that a process that was declared dead makes no
 /// more ids than it had been granted.
 pub(super) async fn renew_id_slot(core: &Core, slot: u8, until: Timestamp) -> Result<Timestamp> {
     let own = core.node.load(Ordering::Relaxed);
-    core.meta_leases
-        .transact("renew_id_slot", |tx| {
-            Box::pin(async move {
-                let find = query(&core.meta_leases.sql(FIND)).bind(i64::from(slot));
-                let found = find.fetch_optional(tx.conn()).await?;
-                let row = found.ok_or_else(|| StoreError::Internal(format!("there is no id slot {slot}")))?;
-                let (node, used): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-                if node != 0 && node != own {
-                    return Err(StoreError::Unavailable(format!("id slot {slot} is node {node}'s")));
-                }
-                if until.ms() > used {
-                    let raise = query(&core.meta_leases.sql(RAISE)).bind(until.ms()).bind(i64::from(slot));
-                    exactly_one(raise.execute(tx.conn()).await?, "slot_raise")?;
-                }
-                Ok(Timestamp::from_ms(used))
-            })
+    let meta = &core.meta_leases;
+    meta.transact("renew_id_slot", |tx| {
+        Box::pin(async move {
+            let find = query(&meta.sql(FIND)).bind(i64::from(slot));
+            let (node, used) = match find.fetch_optional(tx.conn()).await? {
+                Some(row) => (row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?),
+                None => (0, 0),
+            };
+            if node != 0 && node != own {
+                return Err(StoreError::Unavailable(format!("id slot {slot} is node {node}'s")));
+            }
+            if until.ms() > used {
+                let raise = query(&meta.sql(RAISE)).bind(i64::from(slot)).bind(until.ms()).bind(until.ms());
+                raise.execute(tx.conn()).await?;
+            }
+            Ok(Timestamp::from_ms(used))
         })
-        .await
+    })
+    .await
 }
 
+/// Two that look at once look one after the other.
 pub(super) async fn take_id_slot(core: &Core, node: NodeId) -> Result<Option<u8>> {
-    core.meta_leases
-        .transact("take_id_slot", |tx| {
-            Box::pin(async move {
-                let meta = &core.meta_leases;
-                let mut slots = Vec::new();
-                for row in query(&meta.sql(ALL)).fetch_all(tx.conn()).await? {
-                    slots.push((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?));
-                }
-                let mut alive = HashSet::new();
-                for row in query(&meta.sql(ALIVE)).fetch_all(tx.conn()).await? {
-                    alive.insert(row.try_get::<i64, _>(0)?);
-                }
-                if !alive.contains(&node.get()) {
-                    return Err(StoreError::Unavailable(format!("node {node} is dead")));
-                }
-                let own = slots.iter().find(|(_, holder)| *holder == node.get());
-                let free = || slots.iter().find(|(_, holder)| !alive.contains(holder));
-                let Some((slot, _)) = own.or_else(free) else { return Ok(None) };
-                let take = query(&meta.sql(TAKE)).bind(node.get()).bind(slot);
-                exactly_one(take.execute(tx.conn()).await?, "slot_take")?;
-                let slot = u8::try_from(*slot);
-                slot.map(Some).map_err(|_| StoreError::Internal("an id slot is out of range".to_owned()))
-            })
+    let meta = &core.meta_leases;
+    meta.transact_locked("take_id_slot", &meta.sql(change::LOCK), |tx| {
+        Box::pin(async move {
+            let mut holders = HashMap::new();
+            for row in query(&meta.sql(ALL)).fetch_all(tx.conn()).await? {
+                holders.insert(row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?);
+            }
+            let mut alive = HashSet::new();
+            for row in query(&meta.sql(ALIVE)).fetch_all(tx.conn()).await? {
+                alive.insert(row.try_get::<i64, _>(0)?);
+            }
+            if !alive.contains(&node.get()) {
+                return Err(StoreError::Unavailable(format!("node {node} is dead")));
+            }
+            let own = holders.iter().find(|(_, holder)| **holder == node.get()).map(|(slot, _)| *slot);
+            let free = (0..SLOTS).find(|slot| holders.get(slot).is_none_or(|holder| !alive.contains(holder)));
+            let Some(slot) = own.or(free) else { return Ok(None) };
+            let take = query(&meta.sql(TAKE)).bind(slot).bind(node.get()).bind(node.get());
+            take.execute(tx.conn()).await?;
+            let slot = u8::try_from(slot);
+            slot.map(Some).map_err(|_| StoreError::Internal("an id slot is out of range".to_owned()))
         })
-        .await
+    })
+    .await
 }

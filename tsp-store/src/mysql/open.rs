@@ -20,10 +20,10 @@ use super::session::query;
 use super::{follow, settle};
 
 /// How many texts a connection may see for each shard of its data source: all that is written with
-/// `{shard}`, each of its sizes counted. A test counts them.
-pub(super) const TEXTS_OF_SHARD: usize = 160;
+/// `{shard}`, each of its sizes counted. [`super::text::Texts`] looks whether there are more.
+pub(super) const TEXTS_OF_SHARD: usize = 224;
 /// And without a shard.
-const TEXTS_OF_DATABASE: usize = 128;
+pub(super) const TEXTS_OF_DATABASE: usize = 128;
 
 /// Connections that only leases use.
 const LEASE_CONNECTIONS: u32 = 2;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
+use tokio::time::Instant;
+
 use crate::error::{Result, StoreError};
 
 use super::gate::Gate;
@@ -81,7 +83,7 @@ pub(super) fn lazy(address: MySqlConnectOptions, settings: PoolSettings, gate: &
         })
         .before_acquire(move |conn, meta| {
             let stale = seen.is_mysql() && meta.idle_for > MYSQL_IDLE_MAX;
-            let suspect = gate.suspect(meta.idle_for);
+            let suspect = gate.suspect(meta.idle_for, Instant::now());
             Box::pin(async move { Ok(!stale && (!suspect || conn.ping().await.is_ok())) })
         })
         .connect_lazy_with(address)

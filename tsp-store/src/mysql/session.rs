@@ -107,7 +107,7 @@ impl Session {
         let Ok(answered) = done else {
             self.fault = Some(Fault::Broken);
             let why = format!("`{}` did not answer within {} s", self.db.name(), PATIENCE.as_secs());
-            self.db.gate().unreachable(why.clone());
+            self.db.gate().unreachable(why.clone(), Instant::now());
             return Err(StoreError::Unavailable(format!("{why}: {name}")));
         };
         self.waiting = false;
@@ -120,7 +120,7 @@ impl Session {
                 let fault = fault(&error);
                 self.fault = Some(fault);
                 if fault == Fault::Broken {
-                    self.db.gate().found_broken();
+                    self.db.gate().found_broken(Instant::now());
                 }
                 Err(match StoreError::from(error) {
                     StoreError::Unavailable(why) => {

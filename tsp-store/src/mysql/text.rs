@@ -10,6 +10,8 @@ use parking_lot::RwLock;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use tsp_core::ShardId;
 
+use super::open::{TEXTS_OF_DATABASE, TEXTS_OF_SHARD};
+
 /// The sizes of lists. A text of each size is prepared on each connection that needs it.
 pub(super) const LADDER: [usize; 5] = [1, 10, 50, 100, 500];
 
@@ -111,7 +113,11 @@ impl Texts {
         }
         debug_assert!(n == 0 || LADDER.contains(&n), "{n} is not on the ladder");
         let sql = self.build(template, width, n);
-        self.built.write().entry(shape).or_insert(sql).clone()
+        let mut built = self.built.write();
+        let sql = built.entry(shape).or_insert(sql).clone();
+        let counted = if self.shard.is_some() { TEXTS_OF_SHARD } else { TEXTS_OF_DATABASE };
+        debug_assert!(built.len() <= counted, "{} texts and counted on {counted}", built.len());
+        sql
     }
 
     fn build(&self, template: &'static str, width: usize, n: usize) -> Sql {
