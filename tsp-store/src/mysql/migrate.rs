@@ -93,12 +93,6 @@ struct Site {
 impl Site {
     async fn connect(name: &str, url: &str) -> Result<Self> {
         let mut conn = pool::address(url, name)?.connect().await?;
-        let locked: Option<i64> = sqlx::query(LOCK).fetch_one(&mut conn).await?.try_get(0)?;
-        if locked != Some(1) {
-            return Err(StoreError::Unavailable(format!(
-                "somebody else has been migrating `{name}` for long"
-            )));
-        }
         let now: i64 = sqlx::query("-- clock\nSELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)")
             .fetch_one(&mut conn)
             .await?

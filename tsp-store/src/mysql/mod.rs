@@ -4,12 +4,15 @@
 //! * `options`, `core`, `db`, `session`, `tx`, `pool`, `gate`, `text`, `fault`: connections and statements.
 
 mod apps;
+mod audit;
 mod audit_log;
 mod begin;
 mod bind;
 mod cancel;
 mod catalog;
 mod change;
+mod claim;
+mod clear;
 mod configs;
 mod core;
 mod days;
@@ -17,6 +20,7 @@ mod db;
 mod deeds;
 mod fault;
 mod finish;
+mod fire;
 mod follow;
 mod gate;
 mod group;
@@ -27,14 +31,19 @@ mod kept_meta;
 mod keys;
 mod lease_store;
 mod leases;
+mod meta_prune;
 mod migrate;
 mod nodes;
 mod open;
 mod options;
+mod partitions;
 mod pool;
+mod prune;
+mod rescue;
 mod row;
 mod run;
 mod runner;
+mod scheduler;
 mod search;
 mod session;
 mod settle;
@@ -42,6 +51,8 @@ mod submit;
 mod task_store;
 mod tasks;
 mod text;
+#[cfg(test)]
+mod tests;
 mod tx;
 
 use std::fmt;
@@ -50,8 +61,10 @@ use std::sync::Arc;
 pub use migrate::MigrateReport;
 pub use options::{MySqlOptions, SourceOptions};
 pub use runner::MySqlRunner;
+pub use scheduler::MySqlScheduler;
 
 use self::core::Core;
+use crate::cluster::{NodeLease, Pair};
 use crate::error::Result;
 
 /// A store on MySQL or MariaDB. Cheap to clone.
@@ -90,6 +103,16 @@ impl MySqlStore {
     /// One look for changes of apps and configs that others made; the number of the last one in the book.
     pub async fn follow(&self) -> Result<i64> {
         follow::follow(&self.core).await
+    }
+
+    /// What a worker does, as long as `lease` lasts.
+    pub fn runner(&self, lease: Arc<NodeLease>) -> MySqlRunner {
+        MySqlRunner::new(self.core.clone(), lease)
+    }
+
+    /// What the owner of a pair does.
+    pub fn scheduler(&self, pair: Pair) -> MySqlScheduler {
+        MySqlScheduler::new(self.core.clone(), pair)
     }
 
     /// Closes all connections; calls that run may end. Later calls are [`crate::StoreError::Unavailable`].

@@ -1,0 +1,174 @@
+//! What the tests of this back end stand on: a store with one config, and the owner of its shards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tsp_core::config::{
+    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
+    TaskConfig, Timeouts, Visibility,
+};
+use tsp_core::retry::RetryPolicy;
+use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::{AppId, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
+
+use super::super::{MySqlRunner, MySqlScheduler, MySqlStore};
+use super::site::{Databases, connect, sql};
+use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
+use crate::cluster::{LeaseStore as _, NewNode, NodeLease, Pair, PairRow};
+use crate::idempotency::Kept;
+use crate::run::Begin;
+use crate::schedule::{Owner, ScheduleStore as _, Want};
+use crate::tasks::{Actor, Submit, TaskStore as _};
+
+pub(super) const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+
+pub(super) const HOUR: Millis = Millis::from_hours(1);
+
+pub(super) fn name(text: &str) -> Name {
+    Name::new(text).expect("it is a name")
+}
+
+pub(super) fn spec(config: &str) -> ConfigSpec {
+    ConfigSpec {
+        name: name(config),
+        kind: Kind::Delayed,
+        description: String::new(),
+        owner: String::new(),
+        labels: BTreeMap::new(),
+        target: Target::Http(Arc::new(HttpTarget {
+            method: "POST".to_owned(),
+            url: "http://receiver.internal/".to_owned(),
+            headers: BTreeMap::new(),
+            secret_headers: BTreeMap::new(),
+        })),
+        schedule: None,
+        retry: RetryPolicy::default(),
+        timeout: Timeouts::default(),
+        asynchronous: AsyncPolicy::default(),
+        payload: None,
+        priority: PRIORITY_DEFAULT,
+        queue: name("default"),
+        group: name("default"),
+        span: 0,
+        on_duplicate_key: OnDuplicateKey::Ignore,
+        expire_after: None,
+        retention: RETENTION_DEFAULT,
+        visibility: Visibility::App,
+        signing_secrets: Vec::new(),
+        enabled: true,
+    }
+}
+
+/// An id on this shard; `number` makes it its own.
+pub(super) fn id(shard: u16, number: i64) -> TaskId {
+    TaskId::new(TaskId::first_at(NOW).get() + (number << 22) + (i64::from(shard) << 13))
+}
+
+pub(super) fn shard(number: u16) -> ShardId {
+    ShardId::new(number).expect("it is one")
+}
+
+/// The message of a claimed row.
+pub(super) fn message(row: &Task) -> Begin {
+    Begin { id: row.id, version: row.version, row: Some(Box::new(row.clone())), token: None }
+}
+
+/// One process of a cluster.
+pub(super) struct Process {
+    pub(super) store: MySqlStore,
+    pub(super) node: NodeId,
+    pub(super) databases: Arc<Databases>,
+}
+
+impl Process {
+    /// The first one of an empty store.
+    pub(super) async fn first() -> Self {
+        let (store, databases) = Databases::store().await;
+        Self::join(store, databases).await
+    }
+
+    /// One more.
+    pub(super) async fn another(&self) -> Self {
+        Self::join(self.databases.open().await, self.databases.clone()).await
+    }
+
+    async fn join(store: MySqlStore, databases: Arc<Databases>) -> Self {
+        let node = NewNode {
+            name: "n".to_owned(),
+            roles: vec!["fetcher".to_owned()],
+            version: "test".to_owned(),
+            address: None,
+        };
+        let node = store.join(node, HOUR).await.expect("join");
+        Self { store, node, databases }
+    }
+
+    pub(super) fn runner(&self, lease: NodeLease) -> MySqlRunner {
+        self.store.runner(Arc::new(lease))
+    }
+
+    pub(super) fn scheduler(&self, group: &str, number: u16) -> MySqlScheduler {
+        self.store.scheduler(Pair { group: name(group), shard: shard(number) })
+    }
+
+    pub(super) async fn app(&self) -> AppId {
+        let new = NewApp { name: name("shop"), description: String::new(), owner: String::new() };
+        match self.store.create_app(new, None, &Actor::system(), NOW).await.expect("create_app") {
+            Kept::Fresh(AppSaved::Saved(app)) => app.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) async fn config(&self, app: AppId, spec: ConfigSpec) -> Arc<TaskConfig> {
+        let save = SaveConfig { app, spec, expected: Expected::Absent };
+        match self.store.save_config(save, None, &Actor::system(), NOW).await.expect("save_config") {
+            Kept::Fresh(ConfigSaved::Created(config)) => config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A task that is due at [`NOW`], on this shard.
+    pub(super) async fn submit(&self, config: &TaskConfig, shard: u16, number: i64) -> TaskId {
+        let new = NewTask {
+            id: id(shard, number),
+            config: config.id,
+            key: None,
+            execute_at: NOW,
+            payload: Some("{}".into()),
+            expire_after: None,
+            origin: Origin::Submit,
+            extra: None,
+        };
+        let task = Box::new(Task::new(new, NOW));
+        let submit = Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None };
+        self.store.submit(vec![submit], NOW).await.expect("submit");
+        id(shard, number)
+    }
+
+    pub(super) async fn seen(&self, group: &str, number: u16) -> PairRow {
+        let pairs = self.store.pairs(&[name(group)]).await.expect("pairs");
+        let found = pairs.rows.into_iter().find(|row| row.pair.shard == shard(number));
+        found.expect("every shard has a pair")
+    }
+
+    /// Takes a pair whose lease is over.
+    pub(super) async fn take(&self, group: &str, number: u16, lease: Millis) -> Owner {
+        let seen = self.seen(group, number).await;
+        let taken = self.store.take(&seen, self.node, lease).await.expect("take");
+        taken.unwrap_or_else(|| panic!("{seen:?} is over"))
+    }
+
+    /// As if its holder had been away for long.
+    pub(super) async fn end_lease(&self, number: u16) {
+        let mut conn = connect(self.databases.source_of(number)).await;
+        sql(&mut conn, &format!("UPDATE shard_lease SET lease_until = 0 WHERE shard = {number}")).await;
+    }
+
+    /// Claims what is due on a shard.
+    pub(super) async fn claim(&self, owner: Owner, config: &TaskConfig, shard: u16) -> Vec<Box<Task>> {
+        let want = Want { config: config.id, due_by: NOW, limit: 1_000 };
+        let claimed = self.scheduler("default", shard).claim(owner, vec![want], NOW).await.expect("claim");
+        assert!(!claimed.deposed);
+        claimed.tasks
+    }
+}

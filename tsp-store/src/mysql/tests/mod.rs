@@ -1,0 +1,21 @@
+//! Tests of what only this back end has, on a real server. What every store means is in `conformance`.
+
+mod bed;
+mod fencing;
+mod plans;
+mod pruning;
+mod site;
+mod tasks;
+mod whole;
+
+/// What a store means, on four shards of two data sources.
+mod conformance {
+    use super::whole::Whole;
+    use crate::conformance::Made;
+
+    async fn make() -> Made {
+        Whole::make().await
+    }
+
+    crate::conformance_tests!(make);
+}

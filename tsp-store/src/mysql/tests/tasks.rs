@@ -1,0 +1,375 @@
+//! Submits as no other back end does them: over data sources, in groups, from several processes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tsp_core::config::{
+    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
+    TaskConfig, Timeouts, Visibility,
+};
+use tsp_core::retry::{Backoff, RetryPolicy};
+use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::{IdGenerator, Millis, Name, ShardId, TaskId, TaskKey, Timestamp};
+
+use super::super::kept::{self, Found, Keeping};
+use super::super::{MySqlStore, group};
+use super::site::{Databases, SHARDS, connect, sql};
+use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
+use crate::error::StoreError;
+use crate::idempotency::{Keep, Kept, StoredAnswer};
+use crate::search::{Order, Scope, TaskQuery};
+use crate::tasks::{Actor, Submit, Submitted, TaskStore as _};
+
+const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+
+/// A store with one config that spreads over all shards.
+struct Bed {
+    store: MySqlStore,
+    databases: Arc<Databases>,
+    config: Arc<TaskConfig>,
+    ids: Mutex<IdGenerator>,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let (store, databases) = Databases::store().await;
+        let new = NewApp { name: name("trade"), description: String::new(), owner: String::new() };
+        let app = match store.create_app(new, None, &Actor::system(), NOW).await.expect("create_app") {
+            Kept::Fresh(AppSaved::Saved(app)) => app,
+            other => panic!("{other:?}"),
+        };
+        let save = SaveConfig { app: app.id, spec: spec("close-order"), expected: Expected::Absent };
+        let config = match store.save_config(save, None, &Actor::system(), NOW).await.expect("save_config") {
+            Kept::Fresh(ConfigSaved::Created(config)) => config,
+            other => panic!("{other:?}"),
+        };
+        let ids = Mutex::new(IdGenerator::new(5, NOW.minus(Millis::from_secs(1)), Timestamp::MAX));
+        Self { store, databases, config, ids }
+    }
+
+    fn task(&self, shard: u16, key: Option<&str>) -> Box<Task> {
+        let shard = ShardId::new(shard).expect("a shard of the store");
+        let new = NewTask {
+            id: self.ids.lock().next(shard, NOW).expect("the slot never ends"),
+            config: self.config.id,
+            key: key.map(|key| TaskKey::new(key).expect("a good key")),
+            execute_at: NOW,
+            payload: Some(Bytes::from_static(br#"{"order": 42, "items": [1, 2, 3]}"#)),
+            expire_after: None,
+            origin: Origin::Submit,
+            extra: None,
+        };
+        Box::new(Task::new(new, NOW))
+    }
+
+    fn plain(&self, shard: u16) -> Submit {
+        submit(self.task(shard, None))
+    }
+
+    /// Waits until so many submits stand in line for `shard`.
+    async fn waiting(&self, shard: u16, wanted: usize) {
+        let shard = ShardId::new(shard).expect("a shard of the store");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while group::waiting(&self.store.core, shard) < wanted {
+            assert!(Instant::now() < deadline, "{wanted} submits must stand in line");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until a transaction waits for a lock on the data source of `shard`.
+    async fn blocked(&self, shard: u16) {
+        let database = self.databases.source_of(shard);
+        let text = format!(
+            "SELECT COUNT(*) FROM information_schema.INNODB_TRX JOIN information_schema.PROCESSLIST \
+             ON PROCESSLIST.ID = trx_mysql_thread_id WHERE DB = '{database}' AND trx_state = 'LOCK WAIT'"
+        );
+        let mut conn = connect(database).await;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while sqlx::Row::get::<i64, _>(&sql(&mut conn, &text).await[0], 0) == 0 {
+            assert!(Instant::now() < deadline, "a transaction must wait for the lock");
+        }
+    }
+
+    /// How many rows a table has over all shards.
+    async fn count(&self, table: &str) -> i64 {
+        let mut sum = 0;
+        for shard in 0..SHARDS {
+            let mut conn = connect(self.databases.source_of(shard)).await;
+            let rows = sql(&mut conn, &format!("SELECT COUNT(*) FROM {table}_{shard:03}")).await;
+            sum += sqlx::Row::get::<i64, _>(&rows[0], 0);
+        }
+        sum
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a good name")
+}
+
+fn spec(config: &str) -> ConfigSpec {
+    let target = HttpTarget {
+        method: "POST".to_owned(),
+        url: "http://orders.internal/close".to_owned(),
+        headers: BTreeMap::new(),
+        secret_headers: BTreeMap::new(),
+    };
+    ConfigSpec {
+        name: name(config),
+        kind: Kind::Delayed,
+        description: String::new(),
+        owner: String::new(),
+        labels: BTreeMap::new(),
+        target: Target::Http(Arc::new(target)),
+        schedule: None,
+        retry: RetryPolicy {
+            max_attempts: 3,
+            backoff: Backoff::List(vec![Millis::from_mins(1)]),
+            jitter: 0.0,
+            max_age: None,
+            non_retryable_status: Vec::new(),
+        },
+        timeout: Timeouts::default(),
+        asynchronous: AsyncPolicy { enabled: false, deadline: Millis::from_mins(1) },
+        payload: None,
+        priority: PRIORITY_DEFAULT,
+        queue: name("default"),
+        group: name("default"),
+        span: 0,
+        on_duplicate_key: OnDuplicateKey::Ignore,
+        expire_after: None,
+        retention: RETENTION_DEFAULT,
+        visibility: Visibility::App,
+        signing_secrets: Vec::new(),
+        enabled: true,
+    }
+}
+
+fn submit(task: Box<Task>) -> Submit {
+    Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
+}
+
+/// A key whose record is in `shard`.
+fn keep(shard: u16, number: u8) -> Keep<Submitted> {
+    let mut hash = [number; 32];
+    hash[..8].copy_from_slice(&u64::from(shard).to_le_bytes());
+    Keep {
+        hash,
+        body_hash: [1; 32],
+        expires_at: NOW.plus(Millis::from_mins(1)),
+        render: Box::new(|submitted| match submitted {
+            Submitted::Created(task) => Some(answer(task.id)),
+            _ => None,
+        }),
+    }
+}
+
+fn answer(id: TaskId) -> StoredAnswer {
+    StoredAnswer { status: 201, body: Bytes::from(id.to_string()), location: None }
+}
+
+fn created(answer: &Kept<Submitted>) -> TaskId {
+    match answer {
+        Kept::Fresh(Submitted::Created(task)) => task.id,
+        other => panic!("a new task must be created: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_meanwhile_goes_with_the_next_transaction() {
+    let bed = Bed::new().await;
+    let held = bed.task(0, Some("held"));
+    let mut other = connect(bed.databases.source_of(0)).await;
+    // Somebody else holds the key, so the first transaction waits.
+    let (config, hash) = (bed.config.id, "UNHEX(LEFT(SHA2('held', 256), 32))");
+    sql(&mut other, "BEGIN").await;
+    sql(
+        &mut other,
+        &format!(
+            "INSERT INTO task_000 (id, config_id, status, version, due_at, execute_at, first_due_at, \
+             created_at, attempt, charged, losses, epoch, cancel_requested, origin, sharding_id, \
+             sharding_count, task_key, key_hash, key_slot) \
+             VALUES (1, {config}, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 'held', {hash}, 0)"
+        ),
+    )
+    .await;
+    let first = bed.store.submit(vec![submit(held)], NOW);
+    let rest = async {
+        bed.blocked(0).await;
+        let more = join_all((0..20).map(|_| bed.store.submit(vec![bed.plain(0)], NOW)));
+        // Its id is that of the task above, of another key: it fails alone.
+        let mut bad = bed.plain(0);
+        bad.task.id = TaskId::new(1);
+        let bad = bed.store.submit(vec![bad], NOW);
+        let release = async {
+            bed.waiting(0, 21).await;
+            sql(&mut other, "COMMIT").await;
+        };
+        futures::join!(more, bad, release)
+    };
+    let (first, (more, bad, ())) = futures::join!(first, rest);
+    assert!(matches!(first.as_deref(), Ok([Kept::Fresh(Submitted::Existing(_))])), "{first:?}");
+    for answer in more {
+        created(&answer.expect("its neighbour's fault is not its own")[0]);
+    }
+    assert!(matches!(bad, Err(StoreError::Internal(_))), "{bad:?}");
+    assert_eq!(bed.count("task").await, 21);
+}
+
+/// Two processes reset the same tasks in opposite order, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn opposite_orders_both_end() {
+    let bed = Bed::new().await;
+    let other = bed.databases.open().await;
+    let keys: Vec<String> = (0..40).map(|number| format!("order-{number}")).collect();
+    let batch = |backwards: bool| {
+        let mut batch: Vec<Submit> = keys
+            .iter()
+            .map(|key| Submit { on_duplicate: OnDuplicateKey::Reset, ..submit(bed.task(1, Some(key))) })
+            .collect();
+        if backwards {
+            batch.reverse();
+        }
+        batch
+    };
+    for _ in 0..10 {
+        let (left, right) = futures::join!(bed.store.submit(batch(false), NOW), other.submit(batch(true), NOW));
+        assert_eq!(left.expect("submit").len(), keys.len());
+        assert_eq!(right.expect("submit").len(), keys.len());
+    }
+    assert_eq!(bed.count("task").await, 40);
+}
+
+/// The process dies after the first or the second of three transactions; the repeat makes the same task.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_off_submit_is_finished_by_its_repeat() {
+    let bed = Bed::new().await;
+    let core = &bed.store.core;
+    // Task on the first data source; the record on the second, and on the first.
+    for (number, (record, with_task)) in (1u8..).zip([(3, false), (3, true), (1, false), (1, true)]) {
+        let first = bed.task(0, None);
+        let id = first.id;
+        let key = Keeping::new(keep(record, number)).key;
+        assert_eq!(kept::reserve(core, key, id, NOW).await.expect("reserve"), Found::New);
+        if with_task {
+            bed.store.submit(vec![submit(first)], NOW).await.expect("submit");
+        }
+        let again = || Submit { keep: Some(keep(record, number)), ..bed.plain(2) };
+        let answers = bed.store.submit(vec![again()], NOW).await.expect("submit");
+        assert_eq!(created(&answers[0]), id, "the repeat takes the id of the first try");
+        let answers = bed.store.submit(vec![again()], NOW).await.expect("submit");
+        assert_eq!(answers, [Kept::Replayed(answer(id))]);
+    }
+    assert_eq!(bed.count("task").await, 4);
+    assert_eq!(bed.count("idempotency").await, 4);
+}
+
+/// Many callers of two processes with one key, record and task on one data source and on two.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_makes_one_task_whoever_asks() {
+    let bed = Bed::new().await;
+    let other = bed.databases.open().await;
+    for record in [0, 1, 2, 3] {
+        let calls = (0..10u16).map(|number| {
+            let store = if number % 2 == 0 { &bed.store } else { &other };
+            let new = Submit { keep: Some(keep(record, 1)), ..bed.plain(number % 2) };
+            store.submit(vec![new], NOW)
+        });
+        let mut ids = BTreeSet::new();
+        for answers in join_all(calls).await {
+            match &answers.expect("submit")[0] {
+                Kept::Replayed(answer) => ids.insert(answer.body.clone()),
+                answer => ids.insert(Bytes::from(created(answer).to_string())),
+            };
+        }
+        assert_eq!(ids.len(), 1, "one key, one task: {ids:?}");
+    }
+    assert_eq!(bed.count("task").await, 4);
+}
+
+/// A refusal leaves no record, wherever the record would be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_kept_leaves_no_record() {
+    let bed = Bed::new().await;
+    for record in [0, 3] {
+        for key in ["order-1", "order-1"] {
+            let task = bed.task(0, Some(key));
+            let on_duplicate = OnDuplicateKey::Ignore;
+            let keep = Keep { render: Box::new(|_| None), ..keep(record, 9) };
+            let new = Submit { task, on_duplicate, own_payload: true, keep: Some(keep) };
+            bed.store.submit(vec![new], NOW).await.expect("submit");
+        }
+    }
+    assert_eq!(bed.count("idempotency").await, 0);
+    assert_eq!(bed.count("task").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_is_reported_and_does_not_stop_its_neighbours() {
+    let bed = Bed::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(created(&bed.store.submit(vec![bed.plain(0)], NOW).await.expect("submit")[0]));
+    }
+    let mut conn = connect(bed.databases.source_of(0)).await;
+    sql(&mut conn, &format!("UPDATE task_000 SET origin = 99 WHERE id = {}", ids[1])).await;
+    match bed.store.task(ids[1]).await {
+        Err(StoreError::Corrupt { table: "task", column: "origin", id, .. }) => assert_eq!(id, ids[1].get()),
+        other => panic!("the row is bad: {other:?}"),
+    }
+    let query = TaskQuery {
+        scope: Scope::Config(bed.config.id),
+        key: None,
+        statuses: Vec::new(),
+        results: Vec::new(),
+        due_from: None,
+        due_to: None,
+        created_from: None,
+        created_to: None,
+        parent: None,
+        order: Order::IdAsc,
+        after: None,
+        limit: 10,
+    };
+    let found: Vec<TaskId> =
+        bed.store.search(query).await.expect("search").tasks.iter().map(|task| task.id).collect();
+    assert_eq!(found, [ids[0], ids[2]]);
+    let done = bed.store.cancel_open(bed.config.id, 10, &Actor::system(), NOW).await.expect("cancel_open");
+    assert_eq!((done.cancelled, done.left), (2, 1));
+}
+
+/// Printed, for who changes the writes; a busy machine is no failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_speed_of_submits() {
+    const ROWS: u32 = 20_000;
+    let bed = Bed::new().await;
+    for (what, keyed) in [("warm-up", true), ("without keys", false), ("with keys", true)] {
+        let batches = (0..ROWS / 500).map(|batch| {
+            let shard = u16::try_from(batch % u32::from(SHARDS)).expect("a shard");
+            let task = |number| bed.task(shard, keyed.then(|| format!("{what}-{batch}-{number}")).as_deref());
+            (0..500).map(|number| submit(task(number))).collect::<Vec<_>>()
+        });
+        let batches: Vec<_> = batches.collect();
+        let started = Instant::now();
+        for answers in join_all(batches.into_iter().map(|batch| bed.store.submit(batch, NOW))).await {
+            assert_eq!(answers.expect("submit").len(), 500);
+        }
+        let rate = f64::from(ROWS) / started.elapsed().as_secs_f64();
+        println!("batches of 500, {what}: {rate:.0} rows/s");
+    }
+    let started = Instant::now();
+    let callers = (0..200u16).map(|caller| {
+        let bed = &bed;
+        async move {
+            for _ in 0..20 {
+                bed.store.submit(vec![bed.plain(caller % SHARDS)], NOW).await.expect("submit");
+            }
+        }
+    });
+    join_all(callers).await;
+    println!("one by one, 200 callers: {:.0} rows/s", 4_000.0 / started.elapsed().as_secs_f64());
+}
