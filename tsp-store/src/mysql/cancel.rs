@@ -19,7 +19,7 @@ const STATUSES: [i64; 5] = [0, 40, 45, 10, 30];
 
 /// An executing task that is flagged already is left alone.
 pub(super) const CANCELLABLE: &str = "-- cancel_open
-SELECT id FROM task_{shard} WHERE config_id = ? AND status = ? AND cancel_requested = 0
+SELECT id FROM task_{shard} WHERE config_id = ? AND status = ? AND (status <> 30 OR cancel_requested = 0)
 ORDER BY due_at, id LIMIT ?";
 
 pub(super) const OPEN_COUNT: &str = "-- open_count\nSELECT COUNT(*) FROM task_{shard} WHERE config_id = ?";
