@@ -98,6 +98,12 @@ fn add(core: &Arc<Core>, shard: ShardId, items: Vec<Item>) -> Result<oneshot::Re
     Ok(answer)
 }
 
+/// How many items stand in line.
+#[cfg(test)]
+pub(super) fn waiting(core: &Core, shard: ShardId) -> usize {
+    core.submits.of(shard).map_or(0, |waiting| waiting.lock().jobs.iter().map(|job| job.items.len()).sum())
+}
+
 async fn serve(core: Arc<Core>, shard: ShardId) {
     loop {
         let jobs = core.submits.take(shard);

@@ -107,10 +107,11 @@ struct Record {
 
 impl Record {
     fn read(row: &MySqlRow) -> Result<Self> {
-        let status: Option<u16> = row.try_get(4)?;
+        let status: Option<i64> = row.try_get(4)?;
         let answer = match status {
             Some(status) => Some(StoredAnswer {
-                status,
+                status: u16::try_from(status)
+                    .map_err(|_| StoreError::Internal(format!("{status} is no status of an answer")))?,
                 body: Bytes::from(row.try_get::<Vec<u8>, _>(5)?),
                 location: row.try_get(6)?,
             }),
