@@ -9,6 +9,7 @@ use tsp_core::{Entropy, ManualClock, Millis, Name, Timestamp};
 use tsp_fetcher::{Fetcher, FetcherOptions, Parts, Report, WindowLimits};
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Inbox, Ticket};
+use tsp_store::cluster::NodeLease;
 use tsp_store::memory::MemoryStore;
 use tsp_store::{IdSource, Result, WholeStore};
 use tsp_worker::DirectTaskService;
@@ -93,8 +94,12 @@ impl Process {
         let lanes = if plan.healthy { Lanes::new(1_000, 1_000) } else { Lanes::new(8, 4) };
         let options =
             FetcherOptions { pipe_timeout: Millis::from_secs(3), window, ..FetcherOptions::default() };
-        let service: Arc<dyn TaskService> =
-            Arc::new(DirectTaskService::new(store.clone(), store.book().clone(), node));
+        let service: Arc<dyn TaskService> = Arc::new(DirectTaskService::new(
+            store.clone(),
+            store.book().clone(),
+            node,
+            Arc::new(NodeLease::for_ever()),
+        ));
         let clock = ground.clock.clone();
         let pipeline = Pipeline::new(service.clone(), subscriber, inbox.clone(), clock, entropy);
         Ok(Self {

@@ -144,9 +144,18 @@ impl Pipeline {
                 return report;
             }
         };
+        let may_send = self.service.may_send(self.clock.now());
+        if !may_send {
+            tracing::warn!(messages = kept.len(), "the lease ended while tasks were begun: none is sent");
+            self.running.lock().reconcile_at = Some(now);
+        }
         let (mut done, mut feedback) = (Vec::new(), Vec::new());
         for ((answer, item), token) in answers.into_iter().zip(kept).zip(tokens) {
             match answer {
+                Begun::Run(_) if !may_send => {
+                    done.push(item.ticket);
+                    report.dropped.push(item.config);
+                }
                 Begun::Run(task) => {
                     let Some(config) = self.service.config(task.config) else {
                         // A config with open tasks is not deleted; the row is left to the rescuer.

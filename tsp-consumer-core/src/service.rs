@@ -19,6 +19,12 @@ pub struct ServiceError(pub String);
 pub trait TaskService: Send + Sync + std::fmt::Debug {
     fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>>;
 
+    /// Whether what was begun may still be sent: not after the end of this worker's lease, when somebody
+    /// else may begin the same tasks.
+    fn may_send(&self, _now: Timestamp) -> bool {
+        true
+    }
+
     /// The open rows of messages that came without one, in order.
     async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>, ServiceError>;
 

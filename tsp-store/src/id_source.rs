@@ -22,6 +22,12 @@ pub struct IdSource {
 }
 
 impl IdSource {
+    /// Of a process that makes no ids: every call is refused.
+    pub fn none() -> Self {
+        let generator = IdGenerator::new(0, Timestamp::ZERO, Timestamp::ZERO);
+        Self { slot: 0, generator: Arc::new(Mutex::new(generator)) }
+    }
+
     /// Starts above whatever the slot's last holder may have used.
     pub async fn lease(catalog: &dyn Catalog, slot: u8, now: Timestamp) -> Result<Self> {
         let start = catalog.renew_id_slot(slot, now).await?;

@@ -8,19 +8,21 @@ use tsp_core::config::TaskConfig;
 use tsp_core::task::Task;
 use tsp_core::work::{Begin, Begun, Finish, Finished};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
+use tsp_store::cluster::NodeLease;
 use tsp_store::{ConfigBook, RunStore, StoreError};
 
-/// Begins and finishes under one node.
+/// Begins and finishes under one node, within its lease.
 #[derive(Clone)]
 pub struct DirectTaskService {
     store: Arc<dyn RunStore>,
     book: Arc<ConfigBook>,
     node: NodeId,
+    lease: Arc<NodeLease>,
 }
 
 impl DirectTaskService {
-    pub fn new(store: Arc<dyn RunStore>, book: Arc<ConfigBook>, node: NodeId) -> Self {
-        Self { store, book, node }
+    pub fn new(store: Arc<dyn RunStore>, book: Arc<ConfigBook>, node: NodeId, lease: Arc<NodeLease>) -> Self {
+        Self { store, book, node, lease }
     }
 }
 
@@ -34,6 +36,10 @@ impl std::fmt::Debug for DirectTaskService {
 impl TaskService for DirectTaskService {
     fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
         self.book.config(id)
+    }
+
+    fn may_send(&self, now: Timestamp) -> bool {
+        self.lease.holds(now)
     }
 
     async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>, ServiceError> {

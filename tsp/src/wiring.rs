@@ -5,7 +5,9 @@
 
 mod clock;
 mod clock_watch;
+pub(crate) mod cluster;
 mod dev_clock;
+mod embedded;
 mod entropy;
 mod fetcher;
 mod gauges;
@@ -19,22 +21,24 @@ mod store;
 mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
+mod topology;
 mod web;
 mod worker;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 
-use tsp_store::Catalog as _;
-
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 pub(crate) use clock::ServerClock;
 pub(crate) use entropy::OsEntropy;
 use parts::Parts;
-use server::Server;
+use server::{End, Server};
 pub(crate) use stop::Signals;
 pub(crate) use store::{beside, open as open_store, store_failure};
+
+/// How long after a failed try to join its cluster a process tries again.
+const REJOIN_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What only the development server does, once the API answers and before `ready:`.
 pub(crate) type Prepare = Box<dyn AsyncPrepare>;
@@ -60,41 +64,67 @@ pub(crate) fn serve(settings: &Settings, clock: ServerClock, prepare: Option<Pre
     runtime.block_on(Box::pin(run(settings, clock, prepare, listener, metrics)))
 }
 
+/// One life after another: a process that is no node of its cluster any more begins anew as another one.
 async fn run(
     settings: &Settings,
     clock: ServerClock,
-    prepare: Option<Prepare>,
+    mut prepare: Option<Prepare>,
     listener: TcpListener,
     metrics: telemetry::Metrics,
 ) -> Result {
     let mut signals = Signals::listen()?;
-    let parts = Parts::open(settings, clock).await?;
+    let mut parts = Parts::open(settings, clock.clone()).await?;
     warn_without_keys(&parts, settings).await;
-    let mut server = Server::start(&parts, settings, listener, &metrics)?;
-    let prepared = match prepare {
-        Some(prepare) => prepare.prepare(server.address).await,
-        None => Ok(()),
-    };
-    let ended = match prepared.and_then(|()| announce(&parts, server.address)) {
-        Ok(()) => signals.first_or(server.ended()).await,
-        Err(failure) => Err(failure),
-    };
+    loop {
+        let own = listener.try_clone().map_err(|error| Failure::failed(format!("cannot listen: {error}")))?;
+        let mut server = Server::start(&parts, settings, own, &metrics)?;
+        let prepared = match prepare.take() {
+            Some(prepare) => prepare.prepare(server.address).await,
+            None => Ok(()),
+        };
+        let why = match prepared.and_then(|()| announce(&parts, server.address)) {
+            Ok(()) => signals.first_or(server.ended()).await,
+            Err(failure) => Some(End::Failed(failure)),
+        };
+        parts.readiness.set_stopping();
+        if !matches!(why, Some(End::Lost)) {
+            let last_signal = signals.exit_on_the_next();
+            tracing::info!("stopping");
+            server.stop().await;
+            parts.close().await;
+            last_signal.abort();
+            tracing::info!("stopped");
+            return match why {
+                Some(End::Failed(failure)) => Err(failure),
+                _ => Ok(()),
+            };
+        }
+        tracing::warn!("this process is no node of the cluster any more; it begins anew");
+        server.stop().await;
+        parts.close().await;
+        let Some(next) = signals.first_or(reopen(settings, &clock)).await else { return Ok(()) };
+        parts = next;
+    }
+}
 
-    let last_signal = signals.exit_on_the_next();
-    parts.readiness.set_stopping();
-    tracing::info!("stopping");
-    server.stop().await;
-    parts.store.close().await;
-    last_signal.abort();
-    tracing::info!("stopped");
-    ended
+/// The databases may still be away: they were, or this would not have happened.
+async fn reopen(settings: &Settings, clock: &ServerClock) -> Parts {
+    loop {
+        match Parts::open(settings, clock.clone()).await {
+            Ok(parts) => return parts,
+            Err(failure) => {
+                tracing::warn!(%failure, "cannot join the cluster yet, will try again");
+                tokio::time::sleep(REJOIN_AFTER).await;
+            }
+        }
+    }
 }
 
 /// Says that it may be called: to callers, to people and to scripts.
 fn announce(parts: &Parts, address: SocketAddr) -> Result {
     parts.readiness.set_ready();
-    let configs = parts.store.book().config_count();
-    tracing::info!(%address, node = %parts.owner.node, configs, "serving");
+    let configs = parts.book().config_count();
+    tracing::info!(%address, node = %parts.node, configs, "serving");
     let mut out = std::io::stdout();
     // The one line on standard output that scripts wait for.
     let said = writeln!(out, "ready: http://{address}").and_then(|()| out.flush());

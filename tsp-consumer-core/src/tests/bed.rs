@@ -48,6 +48,7 @@ struct State {
     configs: HashMap<ConfigId, Arc<TaskConfig>>,
     faults: HashMap<&'static str, Vec<Fault>>,
     calls: HashMap<&'static str, usize>,
+    lease_over: bool,
 }
 
 impl Rows {
@@ -66,6 +67,11 @@ impl Rows {
 
     pub(super) fn status(&self, id: i64) -> Status {
         self.task(id).status
+    }
+
+    /// Whatever is begun from now on may not be sent.
+    pub(super) fn end_lease(&self) {
+        self.state.lock().lease_over = true;
     }
 
     pub(super) fn drop_config(&self, id: i64) {
@@ -124,6 +130,10 @@ impl State {
 impl TaskService for Rows {
     fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
         self.state.lock().configs.get(&id).cloned()
+    }
+
+    fn may_send(&self, _now: Timestamp) -> bool {
+        !self.state.lock().lease_over
     }
 
     async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>, ServiceError> {

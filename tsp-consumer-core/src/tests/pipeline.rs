@@ -181,3 +181,15 @@ async fn a_row_without_a_config_takes_up_no_room() {
     assert_eq!((report.started.len(), report.dropped.len(), bed.depth()), (0, 1, (0, 0)));
     assert_eq!(pipeline.reconcile(at(60_000)).await.expect("no faults"), 1, "and is given back");
 }
+
+#[tokio::test]
+async fn what_is_begun_as_the_lease_ends_is_not_sent_and_given_back() {
+    let bed = Bed::new();
+    let pipeline = bed.pipeline();
+    bed.publish(1, 1, at(0), true).await;
+    bed.rows.end_lease();
+    let report = begun(&pipeline).await;
+    assert_eq!((report.started.len(), report.dropped.len(), bed.depth()), (0, 1, (0, 0)));
+    assert_eq!(bed.rows.status(1), Status::Executing);
+    assert_eq!(pipeline.reconcile(at(0)).await.expect("no faults"), 1, "it need not wait for a rescuer");
+}

@@ -5,12 +5,11 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tsp_api::time::parse_time;
 use tsp_core::{Clock as _, Entropy, SystemClock, Timestamp};
-use tsp_store::Catalog as _;
+use tsp_store::Catalog;
 use tsp_store::catalog::{ApiKey, NewKey, Scope};
-use tsp_store::sqlite::SqliteStore;
 use tsp_store::tasks::Actor;
 
-use super::on_store;
+use super::on_catalog;
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::Format;
@@ -78,7 +77,7 @@ impl Args {
             return Err(Failure::usage("`--expires-at` has passed already"));
         }
         let key = mint(&OsEntropy);
-        let made = on_store(&settings, now, async |store| create.save(store, &key, now).await)?;
+        let made = on_catalog(&settings, now, async |store| create.save(store, &key, now).await)?;
         let shown = json!({
             "id": made.id.to_string(), "key": key, "name": made.name, "prefix": made.prefix,
             "scopes": made.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
@@ -89,7 +88,7 @@ impl Args {
 }
 
 impl Create {
-    async fn save(&self, store: &SqliteStore, key: &str, now: Timestamp) -> Result<ApiKey> {
+    async fn save(&self, store: &dyn Catalog, key: &str, now: Timestamp) -> Result<ApiKey> {
         let app = match &self.app {
             None => None,
             Some(name) => Some(store.book().app(name).map(|app| app.id).ok_or_else(|| {

@@ -2,16 +2,20 @@
 
 use tsp_core::{Clock as _, SystemClock};
 
-use super::on_store;
+use super::on_store::block_on;
+use super::{existing, on_store};
 use crate::environment::Environment;
 use crate::failure::Result;
 use crate::output::print;
 use crate::settings::{SettingsFile, StorePlace};
+use crate::wiring::cluster;
 
-/// Bring the schema of the database up to this binary's; makes the database if there is none
+/// Bring the schema up to this binary's; makes an embedded database, or the tables of a cluster
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tsp migrate --config production.toml\n\n\
-    `tsp serve` does it by itself; this is for doing it before.")]
+    For an embedded store `tsp serve` does it by itself. For a cluster it is the first step, before any process\n\
+    starts: it makes the tables in the databases of `store.meta` and `store.sources`, which must exist. It may be\n\
+    run again at any time, also beside processes of the version before.")]
 pub(super) struct Args {
     #[command(flatten)]
     file: SettingsFile,
@@ -20,11 +24,11 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, environment: &Environment) -> Result {
         let settings = self.file.load(environment)?;
+        if matches!(settings.store.place, StorePlace::Cluster(_)) {
+            return print(&block_on(cluster::migrate(&settings))?);
+        }
         // Opening migrates.
         on_store(&settings, SystemClock::new().now(), async |_| Ok(()))?;
-        match &settings.store.place {
-            StorePlace::File(path) => print(&format!("`{}` is up to date\n", path.display())),
-            StorePlace::Memory => Ok(()),
-        }
+        print(&format!("`{}` is up to date\n", existing(&settings)?.display()))
     }
 }

@@ -17,7 +17,7 @@ mod tasks;
 
 use clap::{Parser, Subcommand};
 
-use on_store::{existing, on_store};
+use on_store::{existing, on_catalog, on_store};
 
 use crate::environment::Environment;
 use crate::failure::Result;

@@ -1,25 +1,21 @@
 //! Commands that work straight on the database, beside a running server or without one.
 
 use tsp_core::Timestamp;
+use tsp_store::Catalog;
 use tsp_store::sqlite::SqliteStore;
 
 use crate::failure::{Failure, Result};
 use crate::settings::{Settings, StorePlace};
-use crate::wiring::open_store;
+use crate::wiring::{cluster, open_store};
 
-/// Opens the store, runs `work` on this thread, and closes the store again.
+/// Opens an embedded store, runs `work` on this thread, and closes the store again.
 pub(super) fn on_store<T>(
     settings: &Settings,
     now: Timestamp,
     work: impl AsyncFnOnce(&SqliteStore) -> Result<T>,
 ) -> Result<T> {
-    if settings.store.place == StorePlace::Memory {
-        return Err(Failure::usage("a store in memory belongs to its server alone")
-            .advise("set `store.url` to the database file of the server, `sqlite:tsp.db`"));
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    embedded(settings)?;
+    block_on(async {
         let store = open_store(&settings.store, now)?;
         let done = work(&store).await;
         store.close().await;
@@ -27,16 +23,46 @@ pub(super) fn on_store<T>(
     })
 }
 
+/// The same for what both shapes have: apps, configs and keys.
+pub(super) fn on_catalog<T>(
+    settings: &Settings,
+    now: Timestamp,
+    work: impl AsyncFnOnce(&dyn Catalog) -> Result<T>,
+) -> Result<T> {
+    if !matches!(settings.store.place, StorePlace::Cluster(_)) {
+        return on_store(settings, now, async |store| work(store).await);
+    }
+    block_on(async {
+        let store = cluster::open_store(settings).await?;
+        let done = work(&store).await;
+        store.close().await;
+        done
+    })
+}
+
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(work)
+}
+
 /// The database must be there: a command that looks at it would otherwise make an empty one.
 pub(super) fn existing(settings: &Settings) -> Result<&std::path::Path> {
+    let path = embedded(settings)?;
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Failure::not_found(format!("there is no database `{}`", path.display()))
+        .advise("set `store.url`, or `--config` to the file that does; `tsp serve` makes the database"))
+}
+
+/// The file of an embedded store.
+fn embedded(settings: &Settings) -> Result<&std::path::Path> {
     match &settings.store.place {
-        StorePlace::File(path) if path.is_file() => Ok(path),
-        StorePlace::File(path) => {
-            Err(Failure::not_found(format!("there is no database `{}`", path.display())).advise(
-                "set `store.url`, or `--config` to the file that does; `tsp serve` makes the database",
-            ))
-        }
+        StorePlace::File(path) => Ok(path),
         StorePlace::Memory => Err(Failure::usage("a store in memory belongs to its server alone")
             .advise("set `store.url` to the database file of the server, `sqlite:tsp.db`")),
+        StorePlace::Cluster(_) => Err(Failure::usage("this is for the embedded store, not for a cluster")
+            .advise("use the tools of the database server, such as `mariadb-dump`")),
     }
 }

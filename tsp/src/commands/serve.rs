@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::failure::Result;
-use crate::settings::{Flag, Settings, SettingsFile};
+use crate::settings::{Flag, Settings, SettingsFile, StorePlace};
 use crate::wiring::{self, ServerClock};
 
 /// Run the service
@@ -29,6 +29,10 @@ impl Args {
         flags.extend(self.roles.as_deref().map(|roles| ("--roles", "node.roles", roles)));
         flags.extend(self.listen.as_deref().map(|listen| ("--listen", "web.listen", listen)));
         let settings = Settings::load(self.file.config.as_deref(), environment, &flags)?;
-        wiring::serve(&settings, ServerClock::system(), None)
+        let clock = match settings.store.place {
+            StorePlace::Cluster(_) => ServerClock::cluster(),
+            StorePlace::File(_) | StorePlace::Memory => ServerClock::system(),
+        };
+        wiring::serve(&settings, clock, None)
     }
 }

@@ -14,7 +14,7 @@ use crate::environment::Environment;
 pub(crate) const DEFAULT_TOML: &str = include_str!("../../../config/default.toml");
 
 /// Keys whose value is never shown, and may be read from a file of its own.
-const SECRETS: [&str; 2] = ["auth.bootstrap_key", "store.secret_key"];
+const SECRETS: [&str; 4] = ["auth.bootstrap_key", "store.secret_key", "store.meta.url", "store.sources"];
 const FILE_SUFFIX: &str = "_file";
 const ENV_PREFIX: &str = "TSP__";
 
@@ -123,10 +123,7 @@ impl Layers {
             self.problems.push(format!("`{key}` and `{key}{FILE_SUFFIX}` both stand in {origin}: keep one"));
             return;
         }
-        let value = given.typed(default).and_then(|value| match value.as_str() {
-            Some(path) if given_by_file => read_secret(path),
-            _ => Ok(value),
-        });
+        let value = if given_by_file { given.secret(default) } else { given.typed(default) };
         match value {
             Ok(value) => {
                 self.entries.insert(key.to_owned(), Entry { value, origin: origin.clone() });
@@ -157,6 +154,14 @@ enum Given<'a> {
 impl Given<'_> {
     fn is_empty_section(&self) -> bool {
         matches!(self, Self::Toml(Value::Table(table)) if table.is_empty())
+    }
+
+    /// The value that the file of this path holds.
+    fn secret(self, default: &Value) -> Result<Value, String> {
+        match self.typed(&Value::String(String::new()))? {
+            Value::String(path) => Given::Text(&read_secret(&path)?).typed(default),
+            other => Ok(other),
+        }
     }
 
     fn typed(self, default: &Value) -> Result<Value, String> {
@@ -193,11 +198,11 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-fn read_secret(path: &str) -> Result<Value, String> {
+fn read_secret(path: &str) -> Result<String, String> {
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("cannot be read from `{path}`: {error}"))?;
     // Editors and `echo` end a file with a line feed that is not part of the secret.
-    Ok(Value::String(text.trim_end_matches(['\n', '\r']).to_owned()))
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 fn flatten(prefix: &str, table: Table, flat: &mut BTreeMap<String, Value>) {

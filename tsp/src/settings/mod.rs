@@ -1,8 +1,10 @@
 //! Settings: the embedded defaults, a file, the environment, flags; each covers the one before it.
 
 mod auth;
+mod cluster;
 mod layers;
 mod process;
+mod queue;
 mod reader;
 pub(crate) mod reference;
 mod show;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use auth::AuthSettings;
 pub(crate) use layers::Layers;
 pub(crate) use process::{FetcherSettings, LogFormat, LogSettings, NodeSettings, RuntimeSettings};
+pub(crate) use queue::{NsqSettings, QueueSettings};
 use reader::Reader;
 pub(crate) use show::show;
 pub(crate) use store::{SecretKey, StorePlace, StoreSettings};
@@ -30,6 +33,7 @@ use crate::failure::{Failure, Result};
 pub(crate) struct Settings {
     pub(crate) web: WebSettings,
     pub(crate) store: StoreSettings,
+    pub(crate) queue: QueueSettings,
     pub(crate) auth: AuthSettings,
     pub(crate) worker: WorkerSettings,
     pub(crate) fetcher: FetcherSettings,
@@ -55,12 +59,16 @@ impl Settings {
         let store = StoreSettings::read(reader);
         let auth = AuthSettings::read(reader);
         let worker = WorkerSettings::read(reader);
-        process::check_shape(reader);
+        let queue = QueueSettings::read(reader);
         let fetcher = FetcherSettings::read(reader);
         let node = NodeSettings::read(reader);
+        if let Some(store) = &store {
+            let cluster = matches!(store.place, StorePlace::Cluster(_));
+            process::check_shape(reader, cluster, &queue, &node);
+        }
         let log = LogSettings::read(reader);
         let runtime = RuntimeSettings::read(reader);
-        Some(Self { web: web?, store: store?, auth, worker, fetcher, node, log: log?, runtime })
+        Some(Self { web: web?, store: store?, queue, auth, worker, fetcher, node, log: log?, runtime })
     }
 
     /// What a command needs before anything else.
@@ -156,19 +164,19 @@ mod tests {
             ("[web]\nlisten = \"8080\"", "web.listen", "127.0.0.1:8080"),
             ("[web]\npayload_max = \"2MiB\"", "web.payload_max", "64KiB"),
             ("[store]\nshards = 0", "store.shards", "1 to 512"),
-            ("[store]\nurl = \"mysql://db/tsp\"", "store.url", "not built yet"),
+            ("[store]\nurl = \"mysql://db/tsp\"", "store.url", "store.meta.url"),
             ("[store]\nurl = \"sqlite:\"", "store.url", "sqlite:tsp.db"),
             ("[store]\nsynchronous = \"off\"", "store.synchronous", "`full` or `normal`"),
             ("[store]\nsecret_key = \"abc\"", "store.secret_key", "64 hexadecimal digits"),
-            ("[queue]\nurl = \"nsq:\"", "queue.url", "not built yet"),
+            ("[queue]\nurl = \"nsq:\"", "queue.nsq.nsqd_tcp", "name a server"),
             ("[auth]\nbootstrap_key = \"short\"", "auth.bootstrap_key", "24 characters"),
             ("[worker]\nconcurrency = 0", "worker.concurrency", "1 to 100000"),
             ("[worker]\nshutdown_grace = \"30 s\"", "worker.shutdown_grace", "`30s`"),
             ("[worker.http]\nallow_networks = [\"home\"]", "worker.http.allow_networks", "10.0.0.0/8"),
-            ("[node]\nroles = [\"web\"]", "node.roles", "not built yet"),
+            ("[node]\nroles = [\"web\"]", "node.roles", "store.meta.url"),
             ("[node]\nroles = [\"wed\"]", "node.roles", "`web`"),
             ("[node]\nlease = \"0s\"", "node.lease", "1s to 1m"),
-            ("[fetcher]\ngroups = [\"trade-*\"]", "fetcher.groups", "not built yet"),
+            ("[fetcher]\ngroups = [\"trade-*\"]", "fetcher.groups", "store.meta.url"),
             ("[log]\nformat = \"xml\"", "log.format", "`text` or `json`"),
             ("[log]\nfilter = \"info,=\"", "log.filter", "`info`"),
             ("[runtime]\nworkers = 1000", "runtime.workers", "0 to 256"),
@@ -178,6 +186,30 @@ mod tests {
                 said.contains(key) && said.contains(wanted) && said.contains("tsp.toml"),
                 "{text}: {said}"
             );
+        }
+    }
+
+    const CLUSTER: &str = "[store]\nshards = 2\nsecret_key = \"KEY\"\n\
+        sources = [{ shards = \"0-1\", url = \"mysql://u:hunter2@db1/tsp\" }]\n\
+        [store.meta]\nurl = \"mysql://u:hunter2@db0/tsp\"\n\
+        [queue]\nurl = \"nsq:\"\n[queue.nsq]\nlookupd_http = [\"127.0.0.1:4161\"]\n\
+        [node]\nroles = [\"web\", \"worker\"]\n";
+
+    #[test]
+    fn a_cluster_needs_its_databases_its_key_and_its_queue() {
+        let whole = CLUSTER.replace("KEY", &"ab".repeat(32));
+        let settings = with(&whole).expect("a sound cluster");
+        assert!(matches!(&settings.store.place, StorePlace::Cluster(cluster) if cluster.sources.len() == 1));
+        assert_eq!(settings.node.roles.names(), ["web", "worker"]);
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        for (missing, key) in [
+            ("url = \"nsq:\"", "queue.url"),
+            ("sources = [{ shards = \"0-1\", url = \"mysql://u:hunter2@db1/tsp\" }]", "store.sources"),
+            ("lookupd_http = [\"127.0.0.1:4161\"]", "queue.nsq.nsqd_tcp"),
+            (&format!("secret_key = \"{}\"", "ab".repeat(32)), "store.secret_key"),
+        ] {
+            let said = refused(&whole.replace(missing, ""));
+            assert!(said.contains(key) && !said.contains("hunter2"), "{missing}: {said}");
         }
     }
 

@@ -4,33 +4,68 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
-use tsp_core::Millis;
+use tsp_core::{Millis, Name};
 
+use super::queue::QueueSettings;
 use super::reader::Reader;
-use super::unknown::NOT_BUILT;
 
-const ROLES: [&str; 3] = ["web", "fetcher", "worker"];
 const THREADS_MAX: u32 = 256;
 
-/// Keys whose other values come with the cluster shape.
-pub(super) fn check_shape(reader: &mut Reader<'_>) {
-    reader.parsed("queue.url", |text| match text.split_once(':') {
-        Some(("memory", "")) => Ok(()),
-        Some(("nsq", _)) => Err(format!("is not built yet: {NOT_BUILT}")),
-        _ => Err("must be `memory:`".to_owned()),
-    });
-    let groups = reader.list("fetcher.groups", |text| Ok(text.to_owned()));
-    if groups != ["*"] {
-        reader.wrong("fetcher.groups", &format!("is not built yet: {NOT_BUILT}; keep `[\"*\"]`"));
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Roles {
+    pub(crate) web: bool,
+    pub(crate) fetcher: bool,
+    pub(crate) worker: bool,
+}
+
+impl Roles {
+    const NAMES: [&str; 3] = ["web", "fetcher", "worker"];
+
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let given = reader.list("node.roles", |text| {
+            let words = Self::NAMES.map(|role| format!("`{role}`")).join(", ");
+            let known = Self::NAMES.contains(&text) || text == "all";
+            if known { Ok(text.to_owned()) } else { Err(format!("`{text}` is no role; roles are {words}")) }
+        });
+        if given.is_empty() {
+            reader.wrong("node.roles", "must name one role at least");
+        }
+        let has = |role: &str| given.iter().any(|given| given == role || given == "all");
+        Self { web: has("web"), fetcher: has("fetcher"), worker: has("worker") }
     }
-    let roles = reader.list("node.roles", |text| {
-        let words = ROLES.map(|role| format!("`{role}`")).join(", ");
-        let known = ROLES.contains(&text) || text == "all";
-        if known { Ok(text.to_owned()) } else { Err(format!("`{text}` is no role; roles are {words}")) }
-    });
-    let has = |role: &str| roles.iter().any(|given| given == role);
-    if !has("all") && !ROLES.iter().all(|role| has(role)) {
-        reader.wrong("node.roles", &format!("less than all is not built yet: {NOT_BUILT}"));
+
+    /// The roles by name.
+    pub(crate) fn names(self) -> Vec<&'static str> {
+        let has = [self.web, self.fetcher, self.worker];
+        Self::NAMES.into_iter().zip(has).filter_map(|(name, has)| has.then_some(name)).collect()
+    }
+
+    fn is_all(self) -> bool {
+        self.web && self.fetcher && self.worker
+    }
+}
+
+/// What goes only together with a cluster's store, or only without.
+pub(super) fn check_shape(
+    reader: &mut Reader<'_>,
+    cluster: bool,
+    queue: &QueueSettings,
+    node: &NodeSettings,
+) {
+    let embedded = "needs a cluster: set `store.meta.url` and `store.sources`";
+    match queue {
+        QueueSettings::Memory if cluster => {
+            reader.wrong("queue.url", "must be `nsq:` in a cluster (`store.meta.url` is set)");
+        }
+        QueueSettings::Nsq(_) if !cluster => reader.wrong("queue.url", embedded),
+        _ => {}
+    }
+    if !cluster && !node.roles.is_all() {
+        reader.wrong("node.roles", &format!("less than all {embedded}"));
+    }
+    if !cluster && reader.is_given("fetcher.groups") {
+        reader.wrong("fetcher.groups", embedded);
     }
 }
 
@@ -38,6 +73,8 @@ pub(super) fn check_shape(reader: &mut Reader<'_>) {
 pub(crate) struct FetcherSettings {
     pub(crate) lookahead: Duration,
     pub(crate) resync: Duration,
+    /// By name; `*` for all.
+    pub(crate) groups: Vec<String>,
 }
 
 impl FetcherSettings {
@@ -45,6 +82,11 @@ impl FetcherSettings {
         Self {
             lookahead: reader.duration("fetcher.lookahead", Millis::from_ms(10)..=Millis::from_secs(10)),
             resync: reader.duration("fetcher.resync", Millis::from_secs(1)..=Millis::from_mins(10)),
+            groups: reader.list("fetcher.groups", |text| match Name::group(text) {
+                _ if text == "*" => Ok(text.to_owned()),
+                Ok(_) => Ok(text.to_owned()),
+                Err(error) => Err(format!("`{text}`: a group's name {error}")),
+            }),
         }
     }
 }
@@ -53,6 +95,7 @@ impl FetcherSettings {
 pub(crate) struct NodeSettings {
     /// Empty: the machine's name.
     pub(crate) name: String,
+    pub(crate) roles: Roles,
     pub(crate) lease: Duration,
     pub(crate) max_skew: Duration,
 }
@@ -61,6 +104,7 @@ impl NodeSettings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             name: reader.text("node.name").to_owned(),
+            roles: Roles::read(reader),
             lease: reader.duration("node.lease", Millis::from_secs(1)..=Millis::from_mins(1)),
             max_skew: reader.duration("node.max_skew", Millis::from_ms(10)..=Millis::from_mins(1)),
         }

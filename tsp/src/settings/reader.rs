@@ -106,6 +106,27 @@ impl<'a> Reader<'a> {
         items
     }
 
+    /// A list whose items are not all texts; `read` understands one.
+    pub(super) fn items<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&Value) -> Result<T, String>,
+    ) -> Vec<T> {
+        let mut items = Vec::new();
+        for item in self.value(key).as_array().map(Vec::as_slice).unwrap_or_default() {
+            match read(item) {
+                Ok(item) => items.push(item),
+                Err(why) => self.wrong(key, &why),
+            }
+        }
+        items
+    }
+
+    /// Whether somebody has set it.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.layers.get(key).origin != super::layers::Origin::Default
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> T {
         let text = self.text(key);

@@ -23,7 +23,8 @@ pub(crate) fn show(layers: &Layers) -> String {
             let _ = writeln!(text, "{gap}[{section}]");
         }
         let hidden = Value::String("(hidden)".to_owned());
-        let is_set = entry.value.as_str() != Some("");
+        let is_set =
+            entry.value.as_str() != Some("") && entry.value.as_array().is_none_or(|list| !list.is_empty());
         let value = if is_secret(key) && is_set { &hidden } else { &entry.value };
         let _ = match &entry.origin {
             Origin::Default => writeln!(text, "{name} = {value}"),

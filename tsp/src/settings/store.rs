@@ -4,17 +4,18 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::cluster::ClusterStore;
 use super::reader::Reader;
-use super::unknown::NOT_BUILT;
 
 const MIB: usize = 1024 * 1024;
 const URL_FORMS: &str = "must be `sqlite:` and a path, for example `sqlite:tsp.db`, or `sqlite::memory:`";
 
-/// Where an embedded database lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where tasks are kept.
+#[derive(Debug)]
 pub(crate) enum StorePlace {
     File(PathBuf),
     Memory,
+    Cluster(ClusterStore),
 }
 
 #[derive(Debug)]
@@ -44,6 +45,8 @@ impl StoreSettings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let place = reader.parsed("store.url", parse_url);
         let shards = reader.number("store.shards", 1..=u32::from(tsp_core::ids::SHARDS_MAX));
+        let shards = u16::try_from(shards).unwrap_or(1);
+        let cluster = ClusterStore::read(reader, shards);
         let full = reader.choice("store.synchronous", &[("full", true), ("normal", false)]);
         let readers = reader.number("store.readers", 1..=64);
         let page_cache = reader.size("store.page_cache", MIB..=65_536 * MIB);
@@ -52,9 +55,12 @@ impl StoreSettings {
             let key = (!text.is_empty()).then(|| SecretKey(SecretString::from(text)));
             if good { Ok(key) } else { Err("must be 64 hexadecimal digits".to_owned()) }
         });
+        if cluster.is_some() && matches!(key, Some(None)) {
+            reader.wrong("store.secret_key", "is needed by a cluster: make one with `openssl rand -hex 32`");
+        }
         Some(Self {
-            place: place?,
-            shards: u16::try_from(shards).unwrap_or(1),
+            place: cluster.map_or(place, |cluster| Some(StorePlace::Cluster(cluster)))?,
+            shards,
             synchronous_full: full,
             readers: usize::try_from(readers).unwrap_or(1),
             page_cache_mib: u32::try_from(page_cache / MIB).unwrap_or(1),
@@ -75,7 +81,10 @@ fn parse_url(text: &str) -> Result<StorePlace, String> {
                 Ok(StorePlace::File(path.into()))
             }
         }
-        Some(("mysql" | "mariadb", _)) => Err(format!("is not built yet: {NOT_BUILT}")),
+        Some(("mysql" | "mariadb", _)) => {
+            Err("is for the embedded store; a cluster is set up with `store.meta.url` and `store.sources`"
+                .to_owned())
+        }
         _ => Err(URL_FORMS.to_owned()),
     }
 }
@@ -86,13 +95,16 @@ mod tests {
 
     #[test]
     fn urls_name_a_file_or_memory() {
-        assert_eq!(parse_url("sqlite::memory:"), Ok(StorePlace::Memory));
+        assert!(matches!(parse_url("sqlite::memory:"), Ok(StorePlace::Memory)));
         for (url, path) in [
             ("sqlite:tsp.db", "tsp.db"),
             ("sqlite:/var/lib/tsp.db", "/var/lib/tsp.db"),
             ("sqlite:///var/lib/tsp.db", "/var/lib/tsp.db"),
         ] {
-            assert_eq!(parse_url(url), Ok(StorePlace::File(path.into())), "{url}");
+            assert!(
+                matches!(parse_url(url), Ok(StorePlace::File(file)) if file.as_os_str() == path),
+                "{url}"
+            );
         }
         for bad in ["", "tsp.db", "sqlite:", "sqlite://", "postgres://x", "sqlite:a.db?mode=ro"] {
             assert!(parse_url(bad).is_err(), "{bad}");

@@ -2,24 +2,15 @@
 
 use super::layers::Origin;
 
-/// Sections and keys of the cluster shape: documented, but not built yet.
-const CLUSTER: [&str; 3] = ["store.meta", "store.sources", "queue.nsq"];
-
 /// How alike two keys must be for one to be a slip of the other (Jaro-Winkler, 0 to 1).
 const NEAR: f64 = 0.85;
 
 /// Names the key, where it stands, what was probably meant, and what is allowed there.
 pub(super) fn explain<'a>(key: &str, origin: &Origin, known: impl Iterator<Item = &'a str>) -> String {
-    if CLUSTER.iter().any(|cluster| key == *cluster || key.starts_with(&format!("{cluster}."))) {
-        return format!("`{key}` in {origin} is not built yet: {NOT_BUILT}");
-    }
     let known: Vec<&str> = known.collect();
     let meant = nearest(key, &known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     format!("unknown setting `{key}` in {origin}{meant} {}", allowed(key, &known))
 }
-
-pub(super) const NOT_BUILT: &str = "this release has the embedded shape only (`store.url = \"sqlite:…\"`, \
-     `queue.url = \"memory:\"`, all roles in one process)";
 
 fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
@@ -70,12 +61,5 @@ mod tests {
             "{far}"
         );
         assert!(said("web").contains("`web.listen`"), "{}", said("web"));
-    }
-
-    #[test]
-    fn the_cluster_is_announced_as_not_built() {
-        for key in ["store.meta.url", "store.sources", "queue.nsq.nsqd_tcp"] {
-            assert!(said(key).contains("is not built yet"), "{}", said(key));
-        }
     }
 }

@@ -2,18 +2,25 @@
 
 use std::sync::Arc;
 
-use tsp_core::{Clock, SystemClock, VirtualClock};
+use tsp_core::clock::ProcessTime;
+use tsp_core::{Clock, ClusterClock, SystemClock, VirtualClock};
 
 #[derive(Debug, Clone)]
 pub(crate) enum ServerClock {
     System(Arc<SystemClock>),
     /// Of the development server.
     Virtual(Arc<VirtualClock>),
+    /// The meta database's, as this process follows it.
+    Cluster(Arc<ClusterClock>),
 }
 
 impl ServerClock {
     pub(crate) fn system() -> Self {
         Self::System(Arc::new(SystemClock::new()))
+    }
+
+    pub(crate) fn cluster() -> Self {
+        Self::Cluster(Arc::new(ClusterClock::new(Arc::new(ProcessTime::new()))))
     }
 
     pub(crate) fn virtual_() -> Self {
@@ -24,6 +31,7 @@ impl ServerClock {
         match self {
             Self::System(clock) => clock.clone(),
             Self::Virtual(clock) => clock.clone(),
+            Self::Cluster(clock) => clock.clone(),
         }
     }
 }

@@ -18,6 +18,7 @@ use tsp_store::{Catalog, IdSource, Result, ScheduleStore, TaskStore};
 use tsp_web::DevHooks;
 use tsp_web::ports::Advanced;
 
+use super::embedded::Embedded;
 use super::parts::Parts;
 
 /// How often the rows are looked at while something runs. This and what follows is real time.
@@ -61,12 +62,12 @@ impl DevHooks for DevClock {
 }
 
 impl DevClock {
-    pub(super) fn new(parts: &Parts, clock: Arc<VirtualClock>) -> Self {
+    pub(super) fn new(parts: &Parts, embedded: &Embedded, clock: Arc<VirtualClock>) -> Self {
         Self {
-            store: parts.store.clone(),
+            store: embedded.store.clone(),
             clock,
-            inbox: parts.inbox.clone(),
-            ids: parts.ids.clone(),
+            inbox: embedded.inbox.clone(),
+            ids: parts.ids.clone().unwrap_or_else(IdSource::none),
             sent: parts.sent.clone(),
             moving: Mutex::default(),
         }

@@ -9,8 +9,9 @@ use tokio_util::task::TaskTracker;
 use tsp_core::Millis;
 use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Janitor};
 use tsp_queue::Inbox;
-use tsp_store::Catalog as _;
+use tsp_store::IdSource;
 
+use super::embedded::Embedded;
 use super::parts::Parts;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
@@ -25,6 +26,7 @@ pub(super) struct RunningFetcher {
 
 pub(super) fn start_fetcher(
     parts: &Parts,
+    embedded: &Embedded,
     settings: &Settings,
     tracker: &TaskTracker,
     stop: &CancellationToken,
@@ -36,23 +38,23 @@ pub(super) fn start_fetcher(
     };
     let fetcher = Fetcher::new(
         tsp_fetcher::Parts {
-            store: parts.store.clone(),
-            book: parts.store.book().clone(),
+            store: embedded.store.clone(),
+            book: parts.book().clone(),
             shards: parts.store.shards(),
-            publisher: parts.queue.clone(),
+            publisher: embedded.queue.clone(),
             queue: parts.queue_name.clone(),
-            inbox: parts.inbox.clone(),
-            ids: parts.ids.clone(),
+            inbox: embedded.inbox.clone(),
+            ids: parts.ids.clone().unwrap_or_else(IdSource::none),
             entropy: parts.entropy.clone(),
-            owner: parts.owner,
+            owner: embedded.owner,
         },
         options,
     );
     tracker.spawn(
-        Auditor::new(parts.store.clone(), parts.store.book().clone(), parts.store.shards(), fetcher.held())
+        Auditor::new(embedded.store.clone(), parts.book().clone(), parts.store.shards(), fetcher.held())
             .run(parts.clock(), stop.clone()),
     );
-    tracker.spawn(Janitor::new(parts.store.clone()).run(parts.clock(), stop.clone()));
+    tracker.spawn(Janitor::new(embedded.store.clone()).run(parts.clock(), stop.clone()));
 
     let (tell, ended) = oneshot::channel();
     let (clock, runtime) = (parts.clock(), tokio::runtime::Handle::current());
@@ -62,7 +64,7 @@ pub(super) fn start_fetcher(
         let _ = tell.send(());
     });
     thread.map_err(|error| Failure::failed(format!("cannot start the fetcher's thread: {error}")))?;
-    Ok(RunningFetcher { inbox: parts.inbox.clone(), ended })
+    Ok(RunningFetcher { inbox: embedded.inbox.clone(), ended })
 }
 
 impl RunningFetcher {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use tsp_core::{ConfigId, Timestamp};
+use tsp_core::{ConfigId, ShardId, Timestamp};
 use tsp_queue::Inbox;
 use tsp_web::{Readiness, WakeHints};
 
@@ -12,7 +12,7 @@ use tsp_web::{Readiness, WakeHints};
 pub(super) struct InboxHints(pub(super) Arc<Inbox>);
 
 impl WakeHints for InboxHints {
-    fn wake(&self, config: ConfigId, due_at: Timestamp) {
+    fn wake(&self, config: ConfigId, _shard: ShardId, due_at: Timestamp) {
         self.0.due(config, due_at);
     }
 

@@ -7,7 +7,8 @@ use tsp_store::id_source::RENEW_EVERY;
 use super::parts::Parts;
 
 pub(super) fn keep_renewed(parts: &Parts, tracker: &TaskTracker, stop: &CancellationToken) {
-    let (ids, store, clock, stop) = (parts.ids.clone(), parts.store.clone(), parts.clock.get(), stop.clone());
+    let Some(ids) = parts.ids.clone() else { return };
+    let (store, clock, stop) = (parts.store.clone(), parts.clock.get(), stop.clone());
     tracker.spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(RENEW_EVERY.to_std())).await.is_some() {
             if let Err(error) = ids.renew(&*store, clock.now()).await {

@@ -6,8 +6,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::cluster::RunningCluster;
 use super::fetcher::{RunningFetcher, start_fetcher};
-use super::parts::Parts;
+use super::parts::{Parts, Shape};
 use super::telemetry::Metrics;
 use super::web::{RunningWeb, start_web};
 use super::worker::{RunningWorker, start_worker};
@@ -18,11 +19,21 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) address: SocketAddr,
-    fetcher: RunningFetcher,
-    worker: RunningWorker,
+    /// Health and metrics where the process has not the role `web`.
     web: RunningWeb,
+    fetcher: Option<RunningFetcher>,
+    worker: Option<RunningWorker>,
+    cluster: Option<RunningCluster>,
     background: TaskTracker,
     stop_background: CancellationToken,
+}
+
+/// Why a server has ended without being told to.
+#[derive(Debug)]
+pub(super) enum End {
+    Failed(Failure),
+    /// The process is no node any more: it must begin anew as another one.
+    Lost,
 }
 
 impl Server {
@@ -37,31 +48,61 @@ impl Server {
         clock_watch::watch_clock(parts, &settings.node, &background, &stop_background);
         gauges::keep_gauges(parts, &background, &stop_background);
         metrics.keep_up(&background, &stop_background);
-        let fetcher = start_fetcher(parts, settings, &background, &stop_background)?;
-        let worker = start_worker(parts, settings)?;
+        let (fetcher, cluster) = match &parts.shape {
+            Shape::Embedded(embedded) => {
+                let fetcher = start_fetcher(parts, embedded, settings, &background, &stop_background)?;
+                (Some(fetcher), None)
+            }
+            Shape::Cluster(cluster) => (None, Some(RunningCluster::start(parts, cluster, settings)?)),
+        };
+        let worker = if settings.node.roles.worker { Some(start_worker(parts, settings)?) } else { None };
         let web = start_web(parts, settings, listener, metrics)?;
-        Ok(Self { address: web.address, fetcher, worker, web, background, stop_background })
+        Ok(Self { address: web.address, web, fetcher, worker, cluster, background, stop_background })
     }
 
     /// Returns when a role has ended by itself: it failed, and the others alone would only look alive.
-    pub(super) async fn ended(&mut self) -> Failure {
+    pub(super) async fn ended(&mut self) -> End {
         let role = tokio::select! {
-            () = self.fetcher.ended() => "fetcher",
-            () = self.worker.ended() => "worker",
+            () = ended_if(self.fetcher.as_mut(), RunningFetcher::ended) => "fetcher",
+            () = ended_if(self.worker.as_mut(), RunningWorker::ended) => "worker",
+            () = ended_if(self.cluster.as_mut(), RunningCluster::lost) => return End::Lost,
             () = self.web.ended() => "API",
         };
-        Failure::failed(format!("the {role} has ended by itself"))
-            .advise("the log says why; start the server again")
+        let failure = Failure::failed(format!("the {role} has ended by itself"))
+            .advise("the log says why; start the server again");
+        End::Failed(failure)
     }
 
     /// No new requests, no new claims, running callbacks end up to their grace.
     pub(super) async fn stop(self) {
         self.web.stop().await;
-        self.fetcher.stop().await;
-        self.worker.stop().await;
+        if let Some(fetcher) = self.fetcher {
+            fetcher.stop().await;
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.stop_fetching().await;
+        }
+        if let Some(worker) = self.worker {
+            worker.stop().await;
+        }
+        // Its lease is renewed until the last callback has ended.
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await;
+        }
         self.stop_background.cancel();
         self.background.close();
         self.background.wait().await;
+    }
+}
+
+/// Never, where there is no such role.
+async fn ended_if<'r, R, F: Future<Output = ()> + 'r>(
+    role: Option<&'r mut R>,
+    ended: impl FnOnce(&'r mut R) -> F,
+) {
+    match role {
+        Some(role) => ended(role).await,
+        None => std::future::pending().await,
     }
 }
 

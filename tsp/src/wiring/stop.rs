@@ -31,11 +31,11 @@ impl Signals {
         }
     }
 
-    /// Waits for the first signal, or for a part of the server to fail.
-    pub(super) async fn first_or(&mut self, failure: impl Future<Output = Failure>) -> Result {
+    /// Waits for the first signal, which is `None`, or for the server to end by itself.
+    pub(super) async fn first_or<T>(&mut self, ended: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            () = self.next() => Ok(()),
-            failure = failure => Err(failure),
+            () = self.next() => None,
+            end = ended => Some(end),
         }
     }
 

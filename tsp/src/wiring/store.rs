@@ -22,7 +22,8 @@ fn options(settings: &StoreSettings) -> SqliteOptions {
     SqliteOptions {
         place: match &settings.place {
             StorePlace::File(path) => Place::File(path.clone()),
-            StorePlace::Memory => Place::Memory,
+            // A cluster's databases are not opened here.
+            StorePlace::Memory | StorePlace::Cluster(_) => Place::Memory,
         },
         synchronous: if settings.synchronous_full { Synchronous::Full } else { Synchronous::Normal },
         shards: settings.shards,

@@ -43,6 +43,6 @@ impl TestServer {
 
     pub(crate) async fn stop(self) {
         self.server.stop().await;
-        self.parts.store.close().await;
+        self.parts.close().await;
     }
 }

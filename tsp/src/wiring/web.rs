@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::config::Secret;
 use tsp_core::egress::EgressPolicy;
-use tsp_web::{DevHooks, WebParts, WebSettings, WebState};
+use tsp_store::IdSource;
+use tsp_web::{DevHooks, Topology, WebParts, WebSettings, WebState};
 
 use super::clock::ServerClock;
 use super::dev_clock::DevClock;
-use super::hints::InboxHints;
-use super::parts::Parts;
+use super::parts::{Parts, Shape};
 use super::server::Running;
 use super::telemetry::Metrics;
+use super::topology::EmbeddedTopology;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 
@@ -44,22 +45,32 @@ pub(super) fn start_web(
         store: parts.store.clone(),
         clock: parts.clock(),
         entropy: parts.entropy.clone(),
-        ids: parts.ids.clone(),
-        hints: Arc::new(InboxHints(parts.inbox.clone())),
+        ids: parts.ids.clone().unwrap_or_else(IdSource::none),
+        hints: parts.hints.clone(),
         egress: EgressPolicy::new(settings.worker.allow_networks.clone()),
         settings: web_settings(settings),
         metrics: Some(metrics.handle()),
         dev: dev_hooks(parts),
         readiness: parts.readiness.clone(),
+        topology: topology(parts, settings),
     });
     let stop = CancellationToken::new();
-    let (router, stopped) = (tsp_web::router(state), stop.clone());
+    let stopped = stop.clone();
+    let router =
+        if settings.node.roles.web { tsp_web::router(state) } else { tsp_web::service_router(state) };
     let answering = Running::new(&TaskTracker::new(), stop, async move {
         if let Err(error) = tsp_web::serve(listener, router, stopped).await {
             tracing::error!(%error, "the API cannot answer any more");
         }
     });
     Ok(RunningWeb { address, answering })
+}
+
+fn topology(parts: &Parts, settings: &Settings) -> Arc<dyn Topology> {
+    match &parts.shape {
+        Shape::Embedded(embedded) => Arc::new(EmbeddedTopology::new(parts, embedded, settings)),
+        Shape::Cluster(cluster) => Arc::new(cluster.topology(parts)),
+    }
 }
 
 fn web_settings(settings: &Settings) -> WebSettings {
@@ -73,9 +84,11 @@ fn web_settings(settings: &Settings) -> WebSettings {
 
 /// Only with a virtual clock: they also open the API to loopback without a key.
 fn dev_hooks(parts: &Parts) -> Option<Arc<dyn DevHooks>> {
-    match &parts.clock {
-        ServerClock::System(_) => None,
-        ServerClock::Virtual(clock) => Some(Arc::new(DevClock::new(parts, clock.clone()))),
+    match (&parts.clock, &parts.shape) {
+        (ServerClock::Virtual(clock), Shape::Embedded(embedded)) => {
+            Some(Arc::new(DevClock::new(parts, embedded, clock.clone())))
+        }
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The worker: HTTP callbacks on the pipeline.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,12 +10,12 @@ use tokio_util::task::TaskTracker;
 use tsp_consumer_core::{Pipeline, TaskContext, TaskHandler, Worker, WorkerOptions};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::Verdict;
-use tsp_store::Catalog as _;
+use tsp_queue::Subscriber;
 use tsp_worker::http::{ClientSettings, HttpHandler};
 use tsp_worker::{CallbackHandler, DirectTaskService};
 
 use super::clock::ServerClock;
-use super::parts::Parts;
+use super::parts::{Parts, Shape};
 use super::server::Running;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
@@ -41,14 +41,17 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
     let http = HttpHandler::new(&client, parts.entropy.clone())
         .map_err(|error| Failure::failed(format!("cannot make the HTTP client: {error}")))?;
     let http = Arc::new(http);
-    let subscriber = parts
-        .queue
-        .subscribe(&parts.queue_name)
+    let subscriber = subscriber_of(parts)
         .ok_or_else(|| Failure::failed(format!("there is no queue `{}`", parts.queue_name)))?;
     let pipeline = Pipeline::new(
-        Arc::new(DirectTaskService::new(parts.store.clone(), parts.store.book().clone(), parts.owner.node)),
-        Arc::new(subscriber),
-        parts.inbox.clone(),
+        Arc::new(DirectTaskService::new(
+            parts.runs.clone(),
+            parts.book().clone(),
+            parts.node,
+            parts.lease.clone(),
+        )),
+        subscriber,
+        parts.feedback.clone(),
         parts.clock(),
         parts.entropy.clone(),
     );
@@ -58,13 +61,17 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
         per_config: (concurrency / SHARE_PER_CONFIG).max(1),
         shutdown_grace: settings.worker.shutdown_grace,
         finish_wait: match &parts.clock {
-            ServerClock::System(_) => WorkerOptions::default().finish_wait,
+            ServerClock::System(_) | ServerClock::Cluster(_) => WorkerOptions::default().finish_wait,
             // Moving the clock waits for every outcome, so none waits for company.
             ServerClock::Virtual(_) => Duration::ZERO,
         },
         ..WorkerOptions::default()
     };
-    let handler = Counting { sent: parts.sent.clone(), inner: CallbackHandler::new(http.clone()) };
+    let handler = Counting {
+        sent: parts.sent.clone(),
+        running: parts.running.clone(),
+        inner: CallbackHandler::new(http.clone()),
+    };
     let worker = Worker::new(pipeline, Arc::new(handler), options);
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
     let idle = stop.clone();
@@ -77,10 +84,20 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
     Ok(RunningWorker { pipeline, tracker })
 }
 
-/// Counts what it sends, for `tsp clock advance`.
+fn subscriber_of(parts: &Parts) -> Option<Arc<dyn Subscriber>> {
+    match &parts.shape {
+        Shape::Embedded(embedded) => {
+            embedded.queue.subscribe(&parts.queue_name).map(|subscriber| Arc::new(subscriber) as _)
+        }
+        Shape::Cluster(cluster) => cluster.subscriber.clone().map(|subscriber| subscriber as _),
+    }
+}
+
+/// Counts what it sends, for `tsp clock advance`, and what runs, for `GET /nodes`.
 #[derive(Debug)]
 struct Counting {
     sent: Arc<AtomicU64>,
+    running: Arc<AtomicI64>,
     inner: CallbackHandler,
 }
 
@@ -88,7 +105,10 @@ struct Counting {
 impl TaskHandler for Counting {
     async fn execute(&self, task: &TaskContext) -> Verdict {
         self.sent.fetch_add(1, Ordering::SeqCst);
-        self.inner.execute(task).await
+        self.running.fetch_add(1, Ordering::Relaxed);
+        let verdict = self.inner.execute(task).await;
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        verdict
     }
 }
 

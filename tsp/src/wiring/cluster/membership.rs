@@ -1,0 +1,157 @@
+//! This process among the others: its node, its lease, and the config changes that it has applied.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tsp_core::{ClusterClock, Millis, NodeId};
+use tsp_fetcher::pairs::FETCHER_ROLE;
+use tsp_queue::Switchboard;
+use tsp_store::Catalog as _;
+use tsp_store::cluster::{Beat, JoinError, Lost, Member, MemberOptions, NewNode, NodeLease, Peers};
+use tsp_store::mysql::MySqlStore;
+
+use super::running::serves;
+use crate::failure::{Failure, Result};
+use crate::settings::Settings;
+use crate::wiring::parts::node_name;
+use crate::wiring::store_failure;
+
+/// How often the change log is looked at; a change that the renewal tells of is looked for at once.
+const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+
+/// What a node says of itself with each renewal.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    /// Callbacks running.
+    pub(crate) running: Arc<AtomicI64>,
+    /// Pairs owned.
+    pub(crate) pairs: AtomicI64,
+}
+
+pub(crate) struct Membership {
+    pub(crate) node: NodeId,
+    pub(crate) lease: Arc<NodeLease>,
+    pub(crate) id_slot: Option<u8>,
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) peers: Peers,
+    /// Until it runs.
+    member: Mutex<Option<Member>>,
+}
+
+impl Membership {
+    pub(super) async fn join(
+        settings: &Settings,
+        store: &MySqlStore,
+        clock: Arc<ClusterClock>,
+    ) -> Result<Self> {
+        let roles = settings.node.roles;
+        let new = NewNode {
+            name: node_name(settings),
+            roles: node_roles(settings),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: roles.web.then(|| settings.web.listen.to_string()),
+        };
+        let figures = Arc::new(Figures::default());
+        let (said, book) = (figures.clone(), store.book().clone());
+        let beat = Arc::new(move || Beat {
+            config_seq: book.seq(),
+            clock_offset: Millis::ZERO,
+            running: said.running.load(Ordering::Relaxed),
+            pairs: said.pairs.load(Ordering::Relaxed),
+        });
+        let options = MemberOptions {
+            lease: millis(settings.node.lease),
+            max_skew: millis(settings.node.max_skew),
+            id_slot: roles.web || roles.fetcher,
+            watches: true,
+        };
+        let member = Member::join(Arc::new(store.clone()), clock, new, beat, options).await;
+        let member = member.map_err(|error| match error {
+            JoinError::Store(error) => store_failure(&error),
+            full @ JoinError::NoIdSlot => Failure::failed(full.to_string()),
+        })?;
+        Ok(Self {
+            node: member.node(),
+            lease: member.lease().clone(),
+            id_slot: member.id_slot(),
+            figures,
+            peers: member.peers().unwrap_or_default(),
+            member: Mutex::new(Some(member)),
+        })
+    }
+
+    /// Renews the lease and follows the change log until `stop`, or until the node is lost. What is news for
+    /// the fetchers here goes to `switchboard`.
+    pub(super) fn run(
+        &self,
+        store: MySqlStore,
+        switchboard: Arc<Switchboard>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Option<Lost>> + Send + use<> {
+        let member = self.member.lock().take();
+        async move {
+            let mut member = member?;
+            let news = Arc::new(Notify::new());
+            let follow = follow(store.clone(), switchboard.clone(), news.clone(), member.wake().clone());
+            let book = store.book().clone();
+            let renew = member.run(stop.cancelled(), |report| {
+                if report.config_seq.is_some_and(|seq| seq > book.seq()) {
+                    news.notify_one();
+                }
+                if !report.died.is_empty() {
+                    tracing::warn!(nodes = ?report.died, "nodes are dead");
+                    switchboard.look_again_all();
+                }
+            });
+            tokio::select! {
+                lost = renew => lost,
+                never = follow => match never {},
+            }
+        }
+    }
+}
+
+/// Applies what other processes changed.
+async fn follow(
+    store: MySqlStore,
+    switchboard: Arc<Switchboard>,
+    news: Arc<Notify>,
+    applied: Arc<Notify>,
+) -> std::convert::Infallible {
+    let book = store.book().clone();
+    let mut told = book.seq();
+    loop {
+        if let Err(error) = store.follow().await {
+            tracing::debug!(%error, "could not look for config changes, will try again");
+        }
+        let seq = book.seq();
+        if seq != told {
+            for config in book.changed_since(told) {
+                switchboard.changed(config.id);
+            }
+            told = seq;
+            // A barrier may wait for it.
+            applied.notify_one();
+        }
+        // A look that is early costs one small statement.
+        let _ = tokio::time::timeout(FOLLOW_EVERY, news.notified()).await;
+    }
+}
+
+/// A fetcher says which groups it serves.
+fn node_roles(settings: &Settings) -> Vec<String> {
+    let mut roles: Vec<String> = settings.node.roles.names().into_iter().map(str::to_owned).collect();
+    if settings.node.roles.fetcher {
+        roles.retain(|role| role != FETCHER_ROLE);
+        roles.extend(serves(&settings.fetcher).to_roles());
+    }
+    roles
+}
+
+pub(super) fn millis(length: Duration) -> Millis {
+    Millis::from_ms(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,89 @@
+//! NSQ as the queue of a process, and the ports on it.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tsp_core::config::TaskConfig;
+use tsp_core::{ConfigId, Entropy, Name, ShardId, Timestamp};
+use tsp_queue::nsq::{GroupOf, Nsq, NsqHints, NsqOptions};
+use tsp_store::ConfigBook;
+use tsp_web::WakeHints;
+
+use crate::failure::{Failure, Result};
+use crate::settings::{NsqSettings, QueueSettings, Settings};
+
+/// Messages in the pipe beyond those that run, so that no worker waits for the fetcher.
+const PIPE_AHEAD: usize = 4_096;
+/// The most messages that nsqd gives to one connection.
+const RDY_MAX: usize = 2_500;
+
+pub(super) fn connect(
+    settings: &Settings,
+    name: &str,
+    entropy: &Arc<dyn Entropy>,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Arc<Nsq>> {
+    let QueueSettings::Nsq(nsq) = &settings.queue else {
+        return Err(Failure::usage("a cluster needs `queue.url = \"nsq:\"`"));
+    };
+    Nsq::start(options(nsq, settings, name, entropy), tracker.clone(), stop.clone())
+        .map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn options(nsq: &NsqSettings, settings: &Settings, name: &str, entropy: &Arc<dyn Entropy>) -> NsqOptions {
+    let entropy = entropy.clone();
+    NsqOptions {
+        nsqd_tcp: nsq.nsqd_tcp.clone(),
+        nsqd_http: nsq.nsqd_http.clone(),
+        lookupd_http: nsq.lookupd_http.clone(),
+        capacity: settings.worker.concurrency.saturating_add(PIPE_AHEAD),
+        msg_timeout: nsq.msg_timeout,
+        client_id: name.to_owned(),
+        hostname: name.to_owned(),
+        ..NsqOptions::new(Arc::new(move || entropy.unit()))
+    }
+}
+
+/// How many messages a worker holds: those that run, and some more so that no lane waits.
+pub(super) fn max_in_flight(concurrency: usize) -> u32 {
+    let ahead = (concurrency / 4).clamp(16, 512);
+    u32::try_from(concurrency.saturating_add(ahead).min(4 * RDY_MAX)).unwrap_or(u32::MAX)
+}
+
+/// The group of a config; of one that is not known here, the group that every config begins in.
+pub(super) fn group_of(book: &Arc<ConfigBook>) -> GroupOf {
+    let book = book.clone();
+    let default = default_group();
+    Arc::new(move |config: ConfigId| {
+        book.config(config)
+            .map_or_else(|| default.clone(), |config: Arc<TaskConfig>| config.spec.group.clone())
+    })
+}
+
+pub(super) fn default_group() -> Name {
+    Name::group("default").expect("a good name, as every test of a config shows")
+}
+
+/// Hints go to the fetchers of the config's group, wherever they are.
+pub(super) struct GroupHints {
+    pub(super) hints: NsqHints,
+    pub(super) group_of: GroupOf,
+}
+
+impl std::fmt::Debug for GroupHints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GroupHints")
+    }
+}
+
+impl WakeHints for GroupHints {
+    fn wake(&self, config: ConfigId, shard: ShardId, due_at: Timestamp) {
+        self.hints.due(&(self.group_of)(config), config, shard, due_at);
+    }
+
+    fn config_changed(&self, config: ConfigId) {
+        self.hints.changed(&(self.group_of)(config), config);
+    }
+}

@@ -1,0 +1,107 @@
+//! Who is there and who does what, as the databases and the queue say it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tsp_core::Name;
+use tsp_fetcher::pairs::GroupSource;
+use tsp_queue::nsq::NsqPublisher;
+use tsp_store::cluster::{LeaseStore as _, NodeRow};
+use tsp_store::mysql::MySqlStore;
+use tsp_store::{ScheduleStore as _, StoreError};
+use tsp_web::Topology;
+use tsp_web::ports::{NodeState, NodeView, QueueView, ShardView, ShardsView};
+
+use tsp_core::{Clock, Millis};
+
+pub(super) struct ClusterTopology {
+    pub(super) store: MySqlStore,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) publisher: Arc<NsqPublisher>,
+    pub(super) queue: Name,
+    pub(super) groups: GroupSource,
+    /// Messages through each queue when it was last asked for, to tell its rate.
+    pub(super) seen: Mutex<HashMap<Name, (Instant, u64)>>,
+}
+
+impl std::fmt::Debug for ClusterTopology {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClusterTopology")
+    }
+}
+
+#[async_trait]
+impl Topology for ClusterTopology {
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        Ok(self.store.nodes().await?.into_iter().map(view).collect())
+    }
+
+    async fn shards(&self) -> Result<ShardsView, StoreError> {
+        let pairs = self.store.pairs(&(self.groups)()).await?;
+        let looks = pairs.rows.into_iter().map(async |row| {
+            let scheduler = self.store.scheduler(row.pair.clone());
+            let audit = scheduler.audit(self.clock.now()).await;
+            let heads = scheduler.heads().await;
+            let now = self.clock.now();
+            let first = heads.ok().map(|heads| heads.into_iter().map(|head| head.due_at).min());
+            ShardView {
+                shard: row.pair.shard.get(),
+                group: row.pair.group,
+                source: row.source,
+                owner: row.owner,
+                epoch: row.epoch,
+                lag: first
+                    .map(|first| first.map_or(Millis::ZERO, |first| now.since(first).max(Millis::ZERO))),
+                open: audit.ok().map(|audit| audit.open.iter().map(|(_, count)| count).sum()),
+            }
+        });
+        let rows = futures::future::join_all(looks).await;
+        let away = pairs.away.into_iter().map(|(shard, why)| (shard.get(), why)).collect();
+        Ok(ShardsView { rows, away })
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueView>, StoreError> {
+        let depth = self.publisher.depth(&self.queue).await;
+        let now = Instant::now();
+        let before = self.seen.lock().insert(self.queue.clone(), (now, depth.message_count));
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        Ok(vec![QueueView {
+            name: self.queue.to_string(),
+            depth: count(depth.depth),
+            in_flight: count(depth.in_flight),
+            rate: before
+                .map_or(0.0, |(at, messages)| rate(now - at, depth.message_count.saturating_sub(messages))),
+            consumers: count(depth.consumers),
+        }])
+    }
+}
+
+/// Messages a second.
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn rate(over: std::time::Duration, messages: u64) -> f64 {
+    if over.is_zero() { 0.0 } else { messages as f64 / over.as_secs_f64() }
+}
+
+fn view(row: NodeRow) -> NodeView {
+    let state = match (row.dead_at, row.over) {
+        (Some(_), _) => NodeState::Dead,
+        (None, true) => NodeState::Late,
+        (None, false) => NodeState::Alive,
+    };
+    NodeView {
+        id: row.id,
+        name: row.node.name,
+        roles: row.node.roles,
+        version: row.node.version,
+        state,
+        started_at: row.started_at,
+        lease_until: Some(row.lease_until),
+        clock_offset: row.beat.clock_offset,
+        running: row.beat.running,
+        shards: row.beat.pairs,
+        config_seq: row.beat.config_seq,
+    }
+}

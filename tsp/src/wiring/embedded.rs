@@ -1,0 +1,103 @@
+//! The embedded shape: SQLite and the queue in memory, all roles in one process.
+
+use std::sync::Arc;
+
+use tsp_core::{Clock as _, Entropy, Name};
+use tsp_queue::Inbox;
+use tsp_queue::memory::MemoryQueue;
+use tsp_store::cluster::NodeLease;
+use tsp_store::id_source::RENEW_AHEAD;
+use tsp_store::schedule::Owner;
+use tsp_store::sqlite::{ServeLock, SqliteStore};
+use tsp_store::{Catalog, IdSource, Ownership, StoreError};
+
+use super::clock::ServerClock;
+use super::entropy::OsEntropy;
+use super::hints::{InboxHints, Phase};
+use super::parts::{Parts, Shape, node_name};
+use super::reserve::Reserve;
+use super::store;
+use crate::failure::Result;
+use crate::settings::{Settings, StorePlace};
+
+/// The one id slot of an embedded store: one process serves it.
+const ID_SLOT: u8 = 0;
+/// Messages in the pipe beyond those that run, so that no worker waits for the fetcher.
+const PIPE_AHEAD: usize = 4_096;
+
+pub(super) struct Embedded {
+    pub(super) store: Arc<SqliteStore>,
+    pub(super) owner: Owner,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) queue: Arc<MemoryQueue>,
+    /// Held as long as the process serves.
+    _lock: Option<ServeLock>,
+}
+
+/// What the store gives to the process that serves it.
+struct Started {
+    store: Arc<SqliteStore>,
+    owner: Owner,
+    ids: IdSource,
+}
+
+pub(super) async fn open(settings: &Settings, clock: ServerClock, queue_name: Name) -> Result<Parts> {
+    let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
+    let failed = |error: StoreError| store::store_failure(&error);
+    let (lock, reserve) = match &settings.store.place {
+        StorePlace::File(path) => (Some(ServeLock::acquire(path).map_err(failed)?), Some(Reserve::of(path))),
+        StorePlace::Memory | StorePlace::Cluster(_) => (None, None),
+    };
+    let started = match start(settings, &clock).await {
+        Err(error) if reserve.as_ref().is_some_and(|reserve| reserve.give_up(&error)) => {
+            start(settings, &clock).await
+        }
+        Ok(started) => {
+            if let Some(reserve) = &reserve {
+                reserve.keep(&*entropy);
+            }
+            Ok(started)
+        }
+        refused => refused,
+    };
+    let Started { store, owner, ids } = started.map_err(failed)?;
+    let capacity = settings.worker.concurrency.saturating_add(PIPE_AHEAD);
+    let inbox = Arc::new(Inbox::new());
+    let embedded = Embedded {
+        store: store.clone(),
+        owner,
+        inbox: inbox.clone(),
+        queue: Arc::new(MemoryQueue::new([queue_name.clone()], capacity)),
+        _lock: lock,
+    };
+    Ok(Parts {
+        store: store.clone(),
+        runs: store,
+        clock,
+        entropy,
+        ids: Some(ids),
+        node: owner.node,
+        lease: Arc::new(NodeLease::for_ever()),
+        hints: Arc::new(InboxHints(inbox.clone())),
+        feedback: inbox,
+        queue_name,
+        sent: Arc::default(),
+        running: Arc::default(),
+        readiness: Arc::new(Phase::default()),
+        shape: Shape::Embedded(embedded),
+    })
+}
+
+async fn start(settings: &Settings, clock: &ServerClock) -> tsp_store::Result<Started> {
+    let store = store::try_open(&settings.store, clock.get().now())?;
+    if let ServerClock::Virtual(clock) = clock {
+        // Kept data may be from days ahead, and time never goes back: ids tell how far it was.
+        let used_until = store.renew_id_slot(ID_SLOT, clock.now()).await?;
+        clock.advance_to(used_until.minus(RENEW_AHEAD));
+    }
+    let now = clock.get().now();
+    let node = store.register_node(&node_name(settings), now).await?;
+    let owner = store.take_shards(node, now).await?;
+    let ids = IdSource::lease(&*store, ID_SLOT, now).await?;
+    Ok(Started { store, owner, ids })
+}
