@@ -10,14 +10,14 @@ use futures::future::BoxFuture;
 use metrics::{Counter, Histogram, counter, histogram};
 use parking_lot::RwLock;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tsp_core::ShardId;
 use tsp_core::task::EndResult;
 
 use crate::error::{Result, StoreError};
 
 use super::fault::Fault;
-use super::gate::Gate;
+use super::gate::{Entry, Gate};
 use super::pool::{self, PoolSettings};
 use super::session::{Session, query};
 use super::text::{Sql, Texts};
@@ -25,6 +25,9 @@ use super::tx::Tx;
 
 /// A transaction that met a deadlock or a lock is made so many times more.
 const AGAIN_MAX: u32 = 3;
+
+/// How long the call waits that looks whether a database is back.
+const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -104,8 +107,14 @@ impl Db {
     /// [`StoreError::Unavailable`] when the database is away (then at once, if that is known) or all
     /// connections stay busy.
     pub(super) async fn conn(&self) -> Result<Session> {
-        self.inner.gate.enter(Instant::now())?;
-        match self.inner.pool.acquire().await {
+        let pool = &self.inner.pool;
+        let acquired = match self.inner.gate.enter(Instant::now())? {
+            Entry::Open => pool.acquire().await,
+            Entry::Probe => {
+                timeout(PROBE_PATIENCE, pool.acquire()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            }
+        };
+        match acquired {
             Ok(conn) => Ok(Session::new(conn, self.clone())),
             Err(sqlx::Error::PoolTimedOut) if self.is_full() => {
                 Err(StoreError::Unavailable(format!("all connections to `{}` are busy", self.name())))
@@ -347,15 +356,6 @@ impl ShardDb {
         work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
     ) -> Result<T> {
         self.db.read(name, work).await
-    }
-
-    /// As [`Db::snapshot`].
-    pub(super) async fn snapshot<'e, T: Send>(
-        &self,
-        name: &'static str,
-        work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
-    ) -> Result<T> {
-        self.db.snapshot(name, work).await
     }
 
     /// As [`Db::transact`], and the transaction's last statement adds its sums to the shard's.

@@ -85,11 +85,6 @@ const fn passing(number: u16) -> bool {
     )
 }
 
-/// The row is there already under one of the unique keys.
-pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
-    matches!(number(error), Some(1062 | 1586))
-}
-
 /// A compare-and-set touches one row, or none because somebody else was first.
 pub(super) fn one_or_none(changed: u64, statement: &str) -> Result<bool, StoreError> {
     match changed {

@@ -28,6 +28,14 @@ struct State {
     broke: Option<Instant>,
 }
 
+/// How a call was let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    Open,
+    /// To see whether the database is back; it should not take long to see that it is not.
+    Probe,
+}
+
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").field("closed", &self.closed).finish_non_exhaustive()
@@ -37,21 +45,21 @@ impl fmt::Debug for Gate {
 impl Gate {
     pub(super) fn new(name: &str) -> Self {
         let failures = counter!("tsp_db_unreachable_total", "source" => name.to_owned());
-        Self { closed: AtomicBool::new(false), state: Mutex::default(), failures: failures }
+        Self { closed: AtomicBool::new(false), state: Mutex::default(), failures }
     }
 
     /// # Errors
     /// [`StoreError::Unavailable`] while the database is away, except for the call that looks again.
-    pub(super) fn enter(&self, now: Instant) -> Result<()> {
+    pub(super) fn enter(&self, now: Instant) -> Result<Entry> {
         if !self.closed.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(Entry::Open);
         }
         let mut state = self.state.lock();
         if state.next_probe.is_some_and(|at| now < at) {
             return Err(StoreError::Unavailable(state.why.clone()));
         }
         state.next_probe = Some(now + PROBE_EVERY);
-        Ok(())
+        Ok(Entry::Probe)
     }
 
     /// The database answered.
@@ -88,15 +96,15 @@ mod tests {
     fn one_call_in_a_second_looks_whether_it_is_back() {
         let gate = Gate::new("test");
         let now = Instant::now();
-        gate.enter(now).unwrap();
+        assert_eq!(gate.enter(now).unwrap(), Entry::Open);
         gate.unreachable("refused".to_owned(), now);
         assert!(gate.enter(now).unwrap_err().to_string().contains("refused"));
         let later = now + PROBE_EVERY;
-        gate.enter(later).unwrap();
+        assert_eq!(gate.enter(later).unwrap(), Entry::Probe);
         assert!(gate.enter(later).is_err(), "one at a time");
         gate.answered();
-        gate.enter(later).unwrap();
-        gate.enter(later).unwrap();
+        assert_eq!(gate.enter(later).unwrap(), Entry::Open);
+        assert_eq!(gate.enter(later).unwrap(), Entry::Open);
     }
 
     #[test]

@@ -2,6 +2,10 @@
 
 mod bed;
 mod fencing;
+mod following;
+mod leases;
+mod migrating;
+mod outages;
 mod plans;
 mod pruning;
 mod site;

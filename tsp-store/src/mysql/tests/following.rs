@@ -1,0 +1,115 @@
+//! The change log, and the books that follow it.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use sqlx::Row as _;
+use tsp_core::config::TaskConfig;
+
+use super::super::MySqlStore;
+use super::bed::{NOW, Process, name, spec};
+use super::site::{connect, sql};
+use crate::catalog::{AppEdit, Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use crate::tasks::Actor;
+
+/// Of each of eight writers.
+const CHANGES: usize = 25;
+
+/// Makes a config and changes it, again and again; the last of it stays for an odd writer.
+async fn write(store: &MySqlStore, writer: usize, app: tsp_core::AppId) {
+    let by = Actor::system();
+    let spec = spec(&format!("writer-{writer}"));
+    let save = SaveConfig { app, spec, expected: Expected::Absent };
+    store.save_config(save, None, &by, NOW).await.unwrap();
+    let config = store.book().find_config(app, &name(&format!("writer-{writer}"))).unwrap();
+    for round in 0..CHANGES {
+        let hold = if round.is_multiple_of(2) { Hold::Pause { note: None } } else { Hold::Resume };
+        let saved = store.hold_config(config.id, hold, &by, NOW).await.unwrap();
+        let ConfigSaved::Updated(saved) = saved else { panic!("{saved:?}") };
+        let version = store.book().config(config.id).unwrap().version;
+        assert!(version >= saved.version, "the book has what was answered: {version} of {}", saved.version);
+    }
+    if writer.is_multiple_of(2) {
+        let deleted = store.delete_config(config.id, Expected::Any, &by, NOW).await.unwrap();
+        assert_eq!(deleted, Deleted::Deleted);
+    }
+}
+
+fn sorted(store: &MySqlStore) -> Vec<Arc<TaskConfig>> {
+    let mut configs = store.book().all_configs();
+    configs.sort_by_key(|config| config.id);
+    configs
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_are_seen_in_the_order_of_their_numbers() {
+    let one = Process::first().await;
+    let others = [one.another().await, one.another().await];
+    let follower = one.another().await;
+    let app = one.app().await;
+    let start = follower.store.follow().await.unwrap();
+    for other in &others {
+        assert_eq!(other.store.follow().await.unwrap(), start);
+    }
+    let stores = [&one.store, &others[0].store, &others[1].store];
+    let writers = join_all((0..8).map(|writer| write(stores[writer % 3], writer, app)));
+    let read = async {
+        let mut log = connect(one.databases.meta()).await;
+        let mut last = start;
+        let end = start + i64::try_from(8 * (CHANGES + 1) + 4).unwrap();
+        while last < end {
+            let text = format!("SELECT seq FROM change_log WHERE seq > {last} ORDER BY seq");
+            for row in sql(&mut log, &text).await {
+                let seq: i64 = row.get(0);
+                assert_eq!(seq, last + 1, "a number came after a later one");
+                last = seq;
+            }
+            let applied = follower.store.follow().await.unwrap();
+            assert!(applied >= last && follower.store.book().seq() == applied);
+        }
+        last
+    };
+    let (_, last) = tokio::join!(writers, read);
+    assert_eq!(follower.store.follow().await.unwrap(), last);
+    let followed = sorted(&follower.store);
+    let names: Vec<_> = followed.iter().map(|config| config.spec.name.as_str()).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    for store in stores {
+        assert_eq!(store.follow().await.unwrap(), last);
+        assert_eq!(sorted(store), followed);
+    }
+    assert_eq!(sorted(&one.databases.open().await), followed, "and so does a new process");
+    assert_eq!(follower.store.book().changed_since(start).len(), 4);
+}
+
+#[tokio::test]
+async fn apps_are_followed_too() {
+    let one = Process::first().await;
+    let two = one.another().await;
+    let app = one.app().await;
+    assert!(two.store.book().app_by_id(app).is_none());
+    two.store.follow().await.unwrap();
+    assert_eq!(two.store.book().app_by_id(app), one.store.book().app_by_id(app));
+    let edit = AppEdit { owner: Some("ann".to_owned()), description: None };
+    two.store.update_app(app, edit, &Actor::system(), NOW).await.unwrap();
+    one.store.follow().await.unwrap();
+    assert_eq!(one.store.book().app_by_id(app).unwrap().owner, "ann");
+    one.store.delete_app(app, &Actor::system(), NOW).await.unwrap();
+    assert_eq!(two.store.follow().await.unwrap(), one.store.book().seq());
+    assert!(two.store.book().app_by_id(app).is_none());
+}
+
+/// What this process has not followed yet is no excuse to work on an old config.
+#[tokio::test]
+async fn a_change_is_made_of_what_is_stored_not_of_the_book() {
+    let one = Process::first().await;
+    let two = one.another().await;
+    let app = one.app().await;
+    let config = one.config(app, spec("close-order")).await;
+    let saved = two.store.hold_config(config.id, Hold::Disable, &Actor::system(), NOW).await.unwrap();
+    assert!(matches!(&saved, ConfigSaved::Updated(config) if config.version == 2), "{saved:?}");
+    assert_eq!(two.store.book().seq(), one.store.book().seq() + 1, "and what came before is in its book");
+    let stale = SaveConfig { app, spec: spec("close-order"), expected: Expected::Version(1) };
+    let refused = one.store.save_config(stale, None, &Actor::system(), NOW).await.unwrap();
+    assert_eq!(refused, crate::idempotency::Kept::Fresh(ConfigSaved::VersionMismatch { version: 2 }));
+}

@@ -1,0 +1,146 @@
+//! Making and opening a store.
+
+use sqlx::Connection as _;
+use tsp_core::Millis;
+
+use super::super::{MigrateReport, MySqlOptions, MySqlStore, SourceOptions};
+use super::site::{connect, sql};
+use crate::catalog::Catalog as _;
+
+/// A store that was not made yet, of two shards in two databases of the shared server.
+fn fresh() -> (MySqlOptions, [String; 2]) {
+    let server = peers::MariaDb::shared();
+    let names = [server.create_database("meta"), server.create_database("all")];
+    let [meta, source] = [server.url(&names[0]), server.url(&names[1])];
+    (MySqlOptions { connections: 2, ..MySqlOptions::new(meta, source, 2, [3; 32]) }, names)
+}
+
+async fn refusal(options: &MySqlOptions) -> [String; 2] {
+    let migrate = MySqlStore::migrate(options).await.expect_err("it must not be migrated");
+    let open = MySqlStore::open(options).await.expect_err("it must not be opened");
+    [migrate.to_string(), open.to_string()]
+}
+
+async fn change(database: &str, text: &str) {
+    let mut conn = connect(database).await;
+    sql(&mut conn, text).await;
+    conn.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn two_may_migrate_at_once_and_again() {
+    let (options, _) = fresh();
+    let unmade = MySqlStore::open(&options).await.unwrap_err().to_string();
+    assert!(unmade.contains("tsp migrate"), "{unmade}");
+    let (one, two) = tokio::join!(MySqlStore::migrate(&options), MySqlStore::migrate(&options));
+    let mut reports = [one.unwrap(), two.unwrap()];
+    reports.sort_by_key(|report| report.applied.len());
+    assert_eq!(reports[0], MigrateReport::default());
+    assert_eq!(
+        reports[1].applied,
+        ["meta meta 1 init", "main source 1 init", "main shard_000 1 init", "main shard_001 1 init"]
+    );
+    assert_eq!(reports[1].placed, [0, 1]);
+    assert_eq!(MySqlStore::migrate(&options).await.unwrap(), MigrateReport::default());
+    let store = MySqlStore::open(&options).await.unwrap();
+    assert_eq!(store.shards(), 2);
+    store.close().await;
+}
+
+/// One database may hold all.
+#[tokio::test]
+async fn meta_and_shards_may_share_a_database() {
+    let (options, _) = fresh();
+    let options = MySqlOptions { meta: options.sources[0].url.clone(), ..options };
+    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::open(&options).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_fixed_is_not_changed() {
+    let (options, _) = fresh();
+    MySqlStore::migrate(&options).await.unwrap();
+    let mut more = MySqlOptions { shards: 3, ..options.clone() };
+    more.sources[0].shards = 0..=2;
+    for refused in refusal(&more).await {
+        assert!(refused.contains("made with 2 shards") && refused.contains("store.shards = 2"), "{refused}");
+    }
+    for refused in refusal(&MySqlOptions { secret_key: [4; 32], ..options.clone() }).await {
+        assert!(refused.contains("secret key"), "{refused}");
+    }
+    let mut renamed = options.clone();
+    renamed.sources[0].name = "other".to_owned();
+    for refused in refusal(&renamed).await {
+        assert!(refused.contains("data source `main`"), "{refused}");
+    }
+    MySqlStore::open(&options).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_shard_must_have_one_place() {
+    let (options, _) = fresh();
+    let mut gap = options.clone();
+    gap.sources[0].shards = 1..=1;
+    let refused = MySqlStore::migrate(&gap).await.unwrap_err().to_string();
+    assert!(refused.contains("shard 0 has no data source"), "{refused}");
+    let mut twice = options.clone();
+    twice.sources.push(SourceOptions { name: "second".to_owned(), ..options.sources[0].clone() });
+    assert!(MySqlStore::migrate(&twice).await.is_err());
+    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&twice).await.expect("what is placed stays, whatever the options say now");
+}
+
+#[tokio::test]
+async fn a_newer_schema_and_one_of_another_build_are_refused() {
+    let (options, [meta, source]) = fresh();
+    MySqlStore::migrate(&options).await.unwrap();
+    let newer = "INSERT INTO schema_version VALUES ('shard_001', 2, 'later', 'x', 0)";
+    change(&source, newer).await;
+    for refused in refusal(&options).await {
+        assert!(refused.contains("schema 2 of `shard_001`") && refused.contains("up to 1"), "{refused}");
+    }
+    change(&source, "DELETE FROM schema_version WHERE number = 2").await;
+    change(&meta, "UPDATE schema_version SET checksum = 'x'").await;
+    for refused in refusal(&options).await {
+        assert!(refused.contains("another build"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_migration_is_said_at_open() {
+    let (options, [_, source]) = fresh();
+    MySqlStore::migrate(&options).await.unwrap();
+    change(&source, "DELETE FROM schema_version WHERE part = 'shard_000'").await;
+    let refused = MySqlStore::open(&options).await.unwrap_err().to_string();
+    assert!(refused.contains("tsp migrate"), "{refused}");
+    let report = MySqlStore::migrate(&options).await.expect("tables that are there already do not hinder");
+    assert_eq!(report.applied, ["main shard_000 1 init"]);
+    MySqlStore::open(&options).await.unwrap();
+}
+
+#[tokio::test]
+async fn too_many_statements_for_the_server_are_refused() {
+    let (options, _) = fresh();
+    MySqlStore::migrate(&options).await.unwrap();
+    let refused = MySqlStore::open(&MySqlOptions { connections: 5_000, ..options }).await.unwrap_err();
+    assert!(refused.to_string().contains("max_prepared_stmt_count"), "{refused}");
+}
+
+/// What a session of a store is like.
+#[tokio::test]
+async fn sessions_are_settled() {
+    use super::super::session::query;
+    use sqlx::Row as _;
+
+    let (options, _) = fresh();
+    MySqlStore::migrate(&options).await.unwrap();
+    let store = MySqlStore::open(&options).await.unwrap();
+    let text = "-- settings\nSELECT @@tx_isolation, CAST(@@innodb_lock_wait_timeout AS SIGNED), \
+                CAST(@@max_statement_time * 1000 AS SIGNED), CAST(@@idle_transaction_timeout AS SIGNED), @@time_zone";
+    let mut session = store.core.meta.conn().await.unwrap();
+    let row = query(&store.core.meta.sql(text)).fetch_one(&mut session).await.unwrap();
+    let number = |at: usize| Millis::from_ms(row.get::<i64, _>(at)).ms();
+    assert_eq!(row.get::<String, _>(0), "READ-COMMITTED");
+    assert_eq!([number(1), number(2), number(3)], [5, 10_000, 2]);
+    assert_eq!(row.get::<String, _>(4), "+00:00");
+}
