@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tsp_core::{ConfigId, KeyId, TaskId};
+use tsp_core::{ConfigId, KeyId, NodeId, TaskId};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
-/// The id of a task, key or config in a document.
+/// The id of a task, key, config or node in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub i64);
 
@@ -33,6 +33,12 @@ impl From<KeyId> for Id {
 
 impl From<ConfigId> for Id {
     fn from(id: ConfigId) -> Self {
+        Self(id.get())
+    }
+}
+
+impl From<NodeId> for Id {
+    fn from(id: NodeId) -> Self {
         Self(id.get())
     }
 }

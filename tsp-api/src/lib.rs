@@ -4,6 +4,7 @@
 //! value means beyond its shape is checked by the server, which names every field that is wrong.
 
 pub mod app;
+pub mod cluster;
 pub mod config;
 pub mod duration;
 pub mod headers;

@@ -1,5 +1,9 @@
 //! Configs (API.md section 2): one file for each operation.
 
+mod barrier;
+#[cfg(test)]
+mod barrier_tests;
+mod closed;
 mod create;
 mod delete;
 mod fires;

@@ -33,9 +33,10 @@ pub mod state;
 mod tasks;
 #[cfg(test)]
 mod testing;
+mod topology;
 
 pub use error::ApiError;
-pub use ports::{DevHooks, Readiness, WakeHints};
+pub use ports::{DevHooks, Readiness, Topology, WakeHints};
 pub use serve::serve;
 pub use state::{WebParts, WebSettings, WebState};
 
@@ -52,8 +53,16 @@ pub fn router(state: Arc<WebState>) -> Router {
     let (router, document) = operations().split_for_parts();
     let access = Access { dev: state.dev.is_some(), metrics_open: state.settings.metrics_open };
     let document = openapi::finish(document, access).to_string().into();
+    edged(router.merge(service::undocumented(document, state.dev.is_some())), state)
+}
+
+/// Health and metrics alone: of a process that has not the role `web`.
+pub fn service_router(state: Arc<WebState>) -> Router {
+    edged(service::routes().split_for_parts().0, state)
+}
+
+fn edged(router: Router<Arc<WebState>>, state: Arc<WebState>) -> Router {
     router
-        .merge(service::undocumented(document, state.dev.is_some()))
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
         .layer(from_fn_with_state(state.clone(), edge::edge))
@@ -71,6 +80,7 @@ fn operations() -> OpenApiRouter<Arc<WebState>> {
         .merge(apps::routes())
         .merge(keys::routes())
         .merge(configs::routes())
-        .merge(tasks::routes());
+        .merge(tasks::routes())
+        .merge(topology::routes());
     OpenApiRouter::with_openapi(openapi::base()).merge(service::routes()).nest("/api/v1", api)
 }

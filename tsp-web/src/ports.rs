@@ -1,7 +1,8 @@
 //! What the wiring hands in so that this crate needs to know no other role.
 
 use async_trait::async_trait;
-use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
+use tsp_core::{ConfigId, Millis, Name, NodeId, ShardId, Timestamp};
+use tsp_store::StoreError;
 
 /// Tells the fetcher what it would otherwise find by itself a little later. A lost hint costs time only.
 pub trait WakeHints: Send + Sync + std::fmt::Debug {
@@ -31,4 +32,85 @@ pub struct Advanced {
     pub now: Timestamp,
     /// How many callbacks were started on the way.
     pub fired: u64,
+}
+
+/// Who is there, and who does what, as far as this process can find out.
+#[async_trait]
+pub trait Topology: Send + Sync + std::fmt::Debug {
+    /// The nodes that are not dead, and those that died lately, in any order.
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError>;
+
+    /// Every pair of a group and a shard, in any order.
+    async fn shards(&self) -> Result<ShardsView, StoreError>;
+
+    /// The queues between fetchers and workers, in any order.
+    async fn queues(&self) -> Result<Vec<QueueView>, StoreError>;
+}
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    pub id: NodeId,
+    /// For people.
+    pub name: String,
+    /// `web`, `fetcher`, `worker`.
+    pub roles: Vec<String>,
+    /// Of the program.
+    pub version: String,
+    pub state: NodeState,
+    pub started_at: Timestamp,
+    /// `None`: it has no lease that could end.
+    pub lease_until: Option<Timestamp>,
+    /// By how much its machine's clock differs from the database's.
+    pub clock_offset: Millis,
+    /// Callbacks running.
+    pub running: i64,
+    /// Pairs of a group and a shard owned.
+    pub shards: i64,
+    /// The last config change it has applied.
+    pub config_seq: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    Alive,
+    /// Its lease is over, and it was not declared dead yet.
+    Late,
+    Dead,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShardsView {
+    pub rows: Vec<ShardView>,
+    /// Shards that could not be asked, and why. The reason is for the log: it may hold addresses.
+    pub away: Vec<(u16, String)>,
+}
+
+/// A pair of a group and a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardView {
+    pub shard: u16,
+    pub group: Name,
+    /// The name of the data source.
+    pub source: String,
+    /// `None`: free.
+    pub owner: Option<NodeId>,
+    pub epoch: i64,
+    /// How long the earliest row at 0 is overdue, zero when none is; `None` where nobody has looked.
+    pub lag: Option<Millis>,
+    /// Open rows; `None` where nobody has counted them.
+    pub open: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueView {
+    pub name: String,
+    /// Messages that wait.
+    pub depth: i64,
+    /// Messages out at workers.
+    pub in_flight: i64,
+    /// Messages a second, lately.
+    pub rate: f64,
+    /// Workers that take from it.
+    pub consumers: i64,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tsp_core::config::Secret;
 use tsp_core::egress::EgressPolicy;
 use tsp_core::{Clock, Entropy, Timestamp};
@@ -11,9 +12,10 @@ use tsp_store::{IdSource, Store};
 
 use crate::auth::KeyCache;
 use crate::edge::RequestIds;
+use crate::error::{ApiError, ApiResult};
 use crate::idempotency::InFlight;
 use crate::observe::HttpMetrics;
-use crate::ports::{DevHooks, Readiness, WakeHints};
+use crate::ports::{DevHooks, Readiness, Topology, WakeHints};
 use crate::service::Inbox;
 
 /// What the wiring brings.
@@ -30,6 +32,7 @@ pub struct WebParts {
     /// `Some` in the development server only: it opens the API to loopback without a key.
     pub dev: Option<Arc<dyn DevHooks>>,
     pub readiness: Arc<dyn Readiness>,
+    pub topology: Arc<dyn Topology>,
 }
 
 impl std::fmt::Debug for WebParts {
@@ -77,6 +80,7 @@ pub struct WebState {
     pub metrics: Option<PrometheusHandle>,
     pub dev: Option<Arc<dyn DevHooks>>,
     pub readiness: Arc<dyn Readiness>,
+    pub topology: Arc<dyn Topology>,
     pub(crate) keys: KeyCache,
     pub(crate) in_flight: InFlight,
     pub(crate) request_ids: RequestIds,
@@ -85,6 +89,8 @@ pub struct WebState {
     /// The receiver of a development server.
     pub(crate) inbox: Inbox,
     pub(crate) http: HttpMetrics,
+    /// What is done to the end whether or not its caller still listens.
+    pub(crate) to_the_end: TaskTracker,
 }
 
 impl WebState {
@@ -102,17 +108,27 @@ impl WebState {
             metrics: parts.metrics,
             dev: parts.dev,
             readiness: parts.readiness,
+            topology: parts.topology,
             keys,
             in_flight: InFlight::default(),
             request_ids,
             previews: Arc::new(Semaphore::new(PREVIEWS_MAX)),
             inbox: Inbox::default(),
             http: HttpMetrics::new(),
+            to_the_end: TaskTracker::new(),
         })
     }
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Does `work` in several steps that must not be left half done: it goes on when the caller hangs up.
+    pub(crate) async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = ApiResult<T>> + Send + 'static,
+    ) -> ApiResult<T> {
+        self.to_the_end.spawn(work).await.unwrap_or_else(|panic| Err(ApiError::internal(panic)))
     }
 }
 

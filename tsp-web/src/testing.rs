@@ -1,5 +1,8 @@
 //! The router over a store in memory, with a clock that stands still.
 
+mod store;
+mod topology;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -11,15 +14,20 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 use tsp_core::config::Secret;
 use tsp_core::egress::EgressPolicy;
 use tsp_core::{Clock, ConfigId, Entropy, ManualClock, Millis, ShardId, Timestamp};
-use tsp_store::IdSource;
-use tsp_store::memory::MemoryStore;
+use tsp_store::catalog::{NewKey, Scope};
+use tsp_store::tasks::Actor;
+use tsp_store::{Catalog as _, IdSource};
 
 use crate::ports::{Advanced, DevHooks, Readiness, WakeHints};
 use crate::{WebParts, WebSettings, WebState};
+
+pub(crate) use store::Cluster;
+pub(crate) use topology::Told;
 
 /// 2026-11-21T10:30:00Z.
 pub(crate) const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
@@ -69,6 +77,9 @@ impl DevHooks for Dev {
 pub(crate) struct Server {
     pub(crate) router: Router,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Arc<Cluster>,
+    pub(crate) topology: Arc<Told>,
+    pub(crate) state: Arc<WebState>,
     hints: Arc<Hints>,
     missing: Arc<Missing>,
 }
@@ -125,18 +136,14 @@ impl Server {
 
     /// A state alone, for tests of single layers.
     pub(crate) async fn state() -> Arc<WebState> {
-        Self::parts(false).await.0
+        Self::start().await.state
     }
 
     async fn start_with(is_dev: bool) -> Self {
-        let (state, clock, hints, missing) = Self::parts(is_dev).await;
-        Self { router: crate::router(state), clock, hints, missing }
-    }
-
-    async fn parts(is_dev: bool) -> (Arc<WebState>, Arc<ManualClock>, Arc<Hints>, Arc<Missing>) {
-        let store = Arc::new(MemoryStore::new(4));
+        let store = Arc::new(Cluster::new(4));
         let clock = Arc::new(ManualClock::at(NOW));
         let (hints, missing) = (Arc::new(Hints::default()), Arc::new(Missing::default()));
+        let topology = Arc::new(Told::default());
         let state = WebState::new(WebParts {
             store: store.clone(),
             clock: clock.clone(),
@@ -152,8 +159,9 @@ impl Server {
             metrics: None,
             dev: is_dev.then(|| -> Arc<dyn DevHooks> { Arc::new(Dev(clock.clone())) }),
             readiness: missing.clone(),
+            topology: topology.clone(),
         });
-        (state, clock, hints, missing)
+        Self { router: crate::router(state.clone()), clock, store, topology, state, hints, missing }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
@@ -207,6 +215,22 @@ impl Server {
         let body = json!({"name": "test", "scopes": scopes});
         let key = self.post(&format!("/api/v1/apps/{app}/keys"), body).await.expect(201);
         key["key"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a global key and returns it.
+    pub(crate) async fn global_key(&self, scopes: &[Scope]) -> String {
+        let text = format!("tsp_global_{scopes:?}");
+        let key = NewKey {
+            app: None,
+            name: "test".to_owned(),
+            scopes: scopes.to_vec(),
+            hash: Sha256::digest(text.as_bytes()).into(),
+            prefix: "tsp_".to_owned(),
+            rate_limit: None,
+            expires_at: None,
+        };
+        self.store.create_key(key, &Actor::system(), NOW).await.unwrap();
+        text
     }
 
     /// How many changes of configs the fetcher was told since the last call.

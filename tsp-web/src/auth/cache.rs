@@ -83,3 +83,31 @@ impl KeyCache {
         self.keys.write().retain(|_, known| known.key.app != Some(app));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use serde_json::{Value, json};
+    use tsp_api::id::parse_id;
+    use tsp_store::Catalog as _;
+    use tsp_store::tasks::Actor;
+
+    use super::*;
+    use crate::testing::{NOW, Server};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_another_node_deleted_stops_in_time() {
+        let server = Server::start().await;
+        server.app("trade").await;
+        let body = json!({"name": "test", "scopes": ["read"]});
+        let made = server.post("/api/v1/apps/trade/keys", body).await.expect(201);
+        let call =
+            || server.call_as(made["key"].as_str().unwrap(), Method::GET, "/api/v1/apps/trade", Value::Null);
+        call().await.expect(200);
+        let app = server.store.book().app("trade").unwrap().id;
+        let id = parse_id(made["id"].as_str().unwrap()).map(KeyId::new).unwrap();
+        server.store.delete_key(Some(app), id, &Actor::system(), NOW).await.unwrap();
+        tokio::time::advance(BELIEVED).await;
+        assert_eq!(call().await.refused(), (401, "unauthenticated".to_owned()));
+    }
+}

@@ -6,9 +6,13 @@ use axum::extract::State;
 use http::StatusCode;
 use tokio::time::{Duration, Instant};
 use tsp_api::ErrorCode;
+use tsp_api::cluster::PendingChange;
 use tsp_core::config::TaskConfig;
 use tsp_store::catalog::{Deleted, Expected, Hold, Scope};
+use tsp_store::tasks::Actor;
 
+use super::barrier;
+use super::closed::{Closed, has_open};
 use super::precondition::Precondition;
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
@@ -26,7 +30,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Delete a config
 ///
 /// Needs that no task is open, or `cancel_open=true`: then it is disabled, and its open tasks are
-/// cancelled first. Tasks that are executing are waited for, for five seconds.
+/// cancelled first. Tasks that are executing are waited for, for five seconds. Answered when every living
+/// node has applied it.
 #[utoipa::path(
     delete, path = "/apps/{app}/configs/{config}", tag = "configs",
     params(
@@ -35,6 +40,7 @@ const POLL: Duration = Duration::from_millis(50);
         ("If-Match" = Option<String>, Header, description = "The `ETag` of the version that is deleted."),
     ),
     responses(
+        (status = 202, description = "Deleted; some node has not applied it within five seconds.", body = PendingChange),
         (status = 204, description = "Deleted."),
         (status = 409, description = "It has open tasks."),
         (status = 412, description = "The config has another version."),
@@ -46,21 +52,18 @@ pub(super) async fn delete_config(
     Path((app, config)): Path<(String, String)>,
     mut query: Query,
     precondition: Precondition,
-) -> ApiResult<StatusCode> {
+) -> ApiResult {
     let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Manage])?;
     let cancel_open = query.bool("cancel_open").unwrap_or(false);
     query.finish()?;
     precondition.check(Some(&found))?;
-    let deletion = Deletion { state: &state, caller: &caller, config: &found };
-    let expected = if precondition.is_given() { Expected::Version(found.version) } else { Expected::Any };
-    let deleted = match deletion.attempt(expected).await? {
-        Deleted::InUse(_) if cancel_open => deletion.cancel_and_attempt().await?,
-        deleted => deleted,
-    };
-    match deleted {
+    let id = found.id;
+    let pinned = precondition.is_given();
+    let deletion = Deletion { state: state.clone(), by: caller.actor(), config: found, cancel_open, pinned };
+    match state.to_the_end(deletion.run()).await? {
         Deleted::Deleted => {
-            state.hints.config_changed(found.id);
-            Ok(StatusCode::NO_CONTENT)
+            state.hints.config_changed(id);
+            Ok(barrier::everywhere(&state).await.answer(StatusCode::NO_CONTENT))
         }
         Deleted::NotFound => Err(lookup::no_config(&app, &config)),
         Deleted::VersionMismatch => Err(Precondition::failed()),
@@ -79,26 +82,72 @@ fn has_open_tasks(open: usize, cancel_open: bool) -> ApiError {
     ApiError::new(ErrorCode::HasOpenTasks, detail)
 }
 
-struct Deletion<'a> {
-    state: &'a WebState,
-    caller: &'a Caller,
-    config: &'a TaskConfig,
+struct Deletion {
+    state: Arc<WebState>,
+    by: Actor,
+    config: Arc<TaskConfig>,
+    cancel_open: bool,
+    /// Only the version that `config` has.
+    pinned: bool,
 }
 
-impl Deletion<'_> {
-    async fn attempt(&self, expected: Expected) -> ApiResult<Deleted> {
-        let (state, by) = (self.state, self.caller.actor());
-        Ok(state.store.delete_config(self.config.id, expected, &by, state.now()).await?)
+impl Deletion {
+    async fn run(self) -> ApiResult<Deleted> {
+        if !barrier::is_immediate(&self.state).await? {
+            return self.closed().await;
+        }
+        match self.attempt(self.expected(&self.config)).await? {
+            Deleted::InUse(_) if self.cancel_open => {
+                // So that nothing new comes while its tasks are cancelled.
+                self.state
+                    .store
+                    .hold_config(self.config.id, Hold::Disable, &self.by, self.state.now())
+                    .await?;
+                self.state.hints.config_changed(self.config.id);
+                self.cancel_and_attempt().await
+            }
+            deleted => Ok(deleted),
+        }
     }
 
-    /// Disables the config first, so that nothing new comes while its tasks are cancelled.
+    /// While no node takes submits: another one could save a task between the count and the deletion.
+    async fn closed(&self) -> ApiResult<Deleted> {
+        if !self.cancel_open && has_open(&self.state, &self.config).await? {
+            return Err(ApiError::new(
+                ErrorCode::HasOpenTasks,
+                "tasks are open; wait for them, or delete with `cancel_open=true`",
+            ));
+        }
+        let closed = Closed::close(&self.state, &self.by, &self.config).await?;
+        if self.pinned && !closed.follows(&self.config) {
+            closed.reopen(&self.state, &self.by).await;
+            return Ok(Deleted::VersionMismatch);
+        }
+        match self.attempt(self.expected(&closed.config)).await {
+            Ok(Deleted::Deleted) => Ok(Deleted::Deleted),
+            Ok(Deleted::InUse(_)) if self.cancel_open => self.cancel_and_attempt().await,
+            refused => {
+                closed.reopen(&self.state, &self.by).await;
+                refused
+            }
+        }
+    }
+
+    fn expected(&self, config: &TaskConfig) -> Expected {
+        if self.pinned { Expected::Version(config.version) } else { Expected::Any }
+    }
+
+    async fn attempt(&self, expected: Expected) -> ApiResult<Deleted> {
+        let state = &self.state;
+        Ok(state.store.delete_config(self.config.id, expected, &self.by, state.now()).await?)
+    }
+
+    /// Of a config that takes no submits any more.
     async fn cancel_and_attempt(&self) -> ApiResult<Deleted> {
-        let (store, by, id) = (&self.state.store, self.caller.actor(), self.config.id);
-        store.hold_config(id, Hold::Disable, &by, self.state.now()).await?;
-        self.state.hints.config_changed(id);
+        let (store, by, id) = (&self.state.store, &self.by, self.config.id);
         let start = Instant::now();
         loop {
-            let cancelled = store.cancel_open(id, CANCEL_CHUNK, &by, self.state.now()).await?;
+            let cancelled = store.cancel_open(id, CANCEL_CHUNK, by, self.state.now()).await?;
             if cancelled.left == 0 || cancelled.cancelled == 0 {
                 match self.attempt(Expected::Any).await? {
                     Deleted::InUse(open) if start.elapsed() >= PATIENCE => return Ok(Deleted::InUse(open)),

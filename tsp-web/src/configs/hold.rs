@@ -1,12 +1,15 @@
-//! `POST /apps/{app}/configs/{config}/pause`, `/resume`, `/enable`, `/disable`.
+//! `POST /apps/{app}/configs/{config}/pause`, `/resume`, `/enable`, `/disable`: answered when every living
+//! node has applied it.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use tsp_api::Errors;
+use tsp_api::cluster::PendingChange;
 use tsp_api::config::{self as wire, HoldNote, NOTE_CHARS_MAX};
 use tsp_store::catalog::{ConfigSaved, Hold, Scope};
 
+use super::barrier;
 use super::save::shown;
 use super::wire::text;
 use crate::auth::Caller;
@@ -23,7 +26,10 @@ type Names = Path<(String, String)>;
     post, path = "/apps/{app}/configs/{config}/pause", tag = "configs",
     params(("app" = String, Path), ("config" = String, Path)),
     request_body = Option<HoldNote>,
-    responses((status = 200, description = "Held.", body = wire::Config, headers(("ETag" = String, description = "Its version."))))
+    responses(
+        (status = 200, description = "Held.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
+        (status = 202, description = "Saved; some node has not applied it within five seconds.", body = PendingChange),
+    )
 )]
 pub(super) async fn pause_config(
     State(state): State<Arc<WebState>>,
@@ -39,7 +45,10 @@ pub(super) async fn pause_config(
     post, path = "/apps/{app}/configs/{config}/resume", tag = "configs",
     params(("app" = String, Path), ("config" = String, Path)),
     request_body = Option<HoldNote>,
-    responses((status = 200, description = "Goes on.", body = wire::Config, headers(("ETag" = String, description = "Its version."))))
+    responses(
+        (status = 200, description = "Goes on.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
+        (status = 202, description = "Saved; some node has not applied it within five seconds.", body = PendingChange),
+    )
 )]
 pub(super) async fn resume_config(
     State(state): State<Arc<WebState>>,
@@ -55,7 +64,10 @@ pub(super) async fn resume_config(
     post, path = "/apps/{app}/configs/{config}/enable", tag = "configs",
     params(("app" = String, Path), ("config" = String, Path)),
     request_body = Option<HoldNote>,
-    responses((status = 200, description = "Enabled.", body = wire::Config, headers(("ETag" = String, description = "Its version."))))
+    responses(
+        (status = 200, description = "Enabled.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
+        (status = 202, description = "Saved; some node has not applied it within five seconds.", body = PendingChange),
+    )
 )]
 pub(super) async fn enable_config(
     State(state): State<Arc<WebState>>,
@@ -71,7 +83,10 @@ pub(super) async fn enable_config(
     post, path = "/apps/{app}/configs/{config}/disable", tag = "configs",
     params(("app" = String, Path), ("config" = String, Path)),
     request_body = Option<HoldNote>,
-    responses((status = 200, description = "Disabled.", body = wire::Config, headers(("ETag" = String, description = "Its version."))))
+    responses(
+        (status = 200, description = "Disabled.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
+        (status = 202, description = "Saved; some node has not applied it within five seconds.", body = PendingChange),
+    )
 )]
 pub(super) async fn disable_config(
     State(state): State<Arc<WebState>>,
@@ -103,7 +118,7 @@ async fn hold(
     match state.store.hold_config(found.id, hold, &caller.actor(), now).await? {
         ConfigSaved::Updated(config) | ConfigSaved::Created(config) => {
             state.hints.config_changed(config.id);
-            Ok(shown(&config, now))
+            Ok(barrier::everywhere(state).await.answer(shown(&config, now)))
         }
         ConfigSaved::NotFound => Err(lookup::no_config(&app, &config)),
         other => Err(ApiError::internal(format!("unexpected answer to a hold: {other:?}"))),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use tsp_api::cluster::PendingChange;
 use tsp_api::config as wire;
 use tsp_store::catalog::Scope;
 
@@ -30,6 +31,8 @@ use crate::state::WebState;
         (status = 200, description = "Replaced.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
         (status = 201, description = "Created.", body = wire::Config,
             headers(("Location" = String, description = "Its path."), ("ETag" = String, description = "Its version."))),
+        (status = 202, description = "Replaced; `group`, `span` or `enabled` is new, and some node has not applied it within five seconds.",
+            body = PendingChange),
         (status = 409, description = "`name` or `kind` would change, or `span` while tasks are open."),
         (status = 412, description = "The config has another version."),
     )

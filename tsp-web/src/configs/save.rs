@@ -7,12 +7,13 @@ use http::{HeaderValue, StatusCode, header};
 use tsp_api::config as wire;
 use tsp_api::{ErrorCode, Errors};
 use tsp_core::config::{ConfigSpec, TaskConfig};
-use tsp_core::task::Status;
-use tsp_core::{Name, Timestamp};
+use tsp_core::{AppId, Name, Timestamp};
 use tsp_store::catalog::{App, ConfigSaved, Expected, SaveConfig};
 use tsp_store::idempotency::Kept;
-use tsp_store::search::{Order, Scope, TaskQuery};
+use tsp_store::tasks::Actor;
 
+use super::barrier;
+use super::closed::{Closed, has_open};
 use super::precondition::Precondition;
 use super::wire::{Reader, Source, config_document, etag, read_config};
 use crate::auth::Caller;
@@ -24,7 +25,7 @@ const TRIES: usize = 5;
 
 /// A document for an existing config, or for a new one where the call may create it.
 pub(super) struct Change<'a> {
-    pub(super) state: &'a WebState,
+    pub(super) state: &'a Arc<WebState>,
     pub(super) caller: &'a Caller,
     pub(super) app: &'a App,
     /// The config's name as the path has it.
@@ -49,14 +50,11 @@ impl Change<'_> {
             let source = source(found.as_deref());
             let spec = read_config(reader(self.state, now), doc, Some(self.name), source, &mut errors);
             let spec = spec.filter(|_| errors.is_empty()).ok_or_else(|| ApiError::from(errors))?;
-            if let Some(found) = &found {
-                check_span(self.state, found, &spec).await?;
-            }
-            let expected = found.map_or(Expected::Absent, |found| Expected::Version(found.version));
-            let save = SaveConfig { app: self.app.id, spec, expected };
-            let saved = self.state.store.save_config(save, None, &self.caller.actor(), now).await?;
-            let Kept::Fresh(saved) = saved else {
-                return Err(ApiError::internal("a kept answer without an idempotency key"));
+            let reach = found.as_deref().is_some_and(|found| concerns_all(&found.spec, &spec));
+            let saved = match found {
+                Some(found) if found.spec.span != spec.span => self.save_span(found, spec).await?,
+                Some(found) => self.save_as(spec, Expected::Version(found.version)).await?,
+                None => self.save_as(spec, Expected::Absent).await?,
             };
             match saved {
                 ConfigSaved::Created(config) => {
@@ -65,7 +63,8 @@ impl Change<'_> {
                 }
                 ConfigSaved::Updated(config) => {
                     self.state.hints.config_changed(config.id);
-                    return Ok(shown(&config, now));
+                    let done = shown(&config, now);
+                    return Ok(if reach { barrier::everywhere(self.state).await.answer(done) } else { done });
                 }
                 ConfigSaved::KindChanged => return Err(immutable("kind")),
                 ConfigSaved::AlreadyExists | ConfigSaved::VersionMismatch { .. } | ConfigSaved::NotFound
@@ -78,6 +77,71 @@ impl Change<'_> {
         }
         Err(ApiError::unavailable("the config is being changed by others all the time; try again", 1))
     }
+
+    async fn save_as(&self, spec: ConfigSpec, expected: Expected) -> ApiResult<ConfigSaved> {
+        save_as(self.state, self.app.id, spec, expected, &self.caller.actor()).await
+    }
+
+    /// To the end even if the caller goes away: on its way the config takes no submits.
+    async fn save_span(&self, found: Arc<TaskConfig>, spec: ConfigSpec) -> ApiResult<ConfigSaved> {
+        let (state, by) = (self.state.clone(), self.caller.actor());
+        self.state.to_the_end(async move { save_span(&state, &found, spec, &by).await }).await
+    }
+}
+
+/// Whether a change is answered only when every node has applied it.
+fn concerns_all(old: &ConfigSpec, new: &ConfigSpec) -> bool {
+    old.group != new.group || old.span != new.span || old.enabled != new.enabled
+}
+
+async fn save_as(
+    state: &WebState,
+    app: AppId,
+    spec: ConfigSpec,
+    expected: Expected,
+    by: &Actor,
+) -> ApiResult<ConfigSaved> {
+    let save = SaveConfig { app, spec, expected };
+    match state.store.save_config(save, None, by, state.now()).await? {
+        Kept::Fresh(saved) => Ok(saved),
+        Kept::Replayed(_) | Kept::Mismatch => {
+            Err(ApiError::internal("a kept answer without an idempotency key"))
+        }
+    }
+}
+
+/// The homes of open tasks' keys depend on the span (DESIGN.md section 5.4). So while it changes there is no
+/// open task, and nobody makes one.
+async fn save_span(
+    state: &WebState,
+    found: &Arc<TaskConfig>,
+    spec: ConfigSpec,
+    by: &Actor,
+) -> ApiResult<ConfigSaved> {
+    check_none_open(state, found).await?;
+    if barrier::is_immediate(state).await? {
+        return save_as(state, found.app_id, spec, Expected::Version(found.version), by).await;
+    }
+    let closed = Closed::close(state, by, found).await?;
+    let saved = match check_none_open(state, found).await {
+        Err(refused) => Err(refused),
+        Ok(()) if !closed.follows(found) => {
+            Ok(ConfigSaved::VersionMismatch { version: closed.config.version })
+        }
+        Ok(()) => save_as(state, found.app_id, spec, Expected::Version(closed.config.version), by).await,
+    };
+    if !matches!(saved, Ok(ConfigSaved::Updated(_))) {
+        closed.reopen(state, by).await;
+    }
+    saved
+}
+
+async fn check_none_open(state: &WebState, found: &TaskConfig) -> ApiResult<()> {
+    if has_open(state, found).await? {
+        let message = "changes only while the config has no open task";
+        return Err(ApiError::field(ErrorCode::HasOpenTasks, "span", message));
+    }
+    Ok(())
 }
 
 pub(super) fn reader(state: &WebState, now: Timestamp) -> Reader<'_> {
@@ -124,33 +188,4 @@ fn check_immutable(doc: &wire::Config, name: &str, found: Option<&TaskConfig>) -
         }
         _ => Ok(()),
     }
-}
-
-/// The homes of open tasks' keys depend on the span (DESIGN.md section 5.4).
-async fn check_span(state: &WebState, found: &Arc<TaskConfig>, spec: &ConfigSpec) -> ApiResult<()> {
-    if found.spec.span == spec.span {
-        return Ok(());
-    }
-    let open = Status::ALL.into_iter().filter(|&status| status != Status::Ended).collect();
-    let page = state
-        .store
-        .search(TaskQuery {
-            scope: Scope::Config(found.id),
-            key: None,
-            statuses: open,
-            results: Vec::new(),
-            due_from: None,
-            due_to: None,
-            created_from: None,
-            created_to: None,
-            parent: None,
-            order: Order::IdAsc,
-            after: None,
-            limit: 1,
-        })
-        .await?;
-    if page.tasks.is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::field(ErrorCode::HasOpenTasks, "span", "changes only while the config has no open task"))
 }

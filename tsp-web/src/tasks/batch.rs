@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -13,7 +14,7 @@ use tsp_api::task::submit::{BATCH_BYTES_MAX, BATCH_TASKS_MAX, BatchAnswer, Submi
 use tsp_api::{Errors, Id, Problem};
 use tsp_core::{ConfigId, ShardId, Timestamp};
 use tsp_store::StoreError;
-use tsp_store::idempotency::{Kept, StoredAnswer};
+use tsp_store::idempotency::{Keep, Kept, StoredAnswer};
 use tsp_store::tasks::{Submit, Submitted};
 
 use crate::auth::Caller;
@@ -26,6 +27,9 @@ use crate::state::WebState;
 use super::submit::{Common, Door, Names, Prepared, Shown, unreadable, wake};
 use super::trace::TraceParent;
 use super::{fields, view};
+
+/// How many elements of a batch are sent alone at the same time.
+const ALONE_AT_ONCE: usize = 128;
 
 /// Submits up to 1000 tasks. Each stands alone: a wrong one fails by itself, in its place.
 #[utoipa::path(
@@ -85,14 +89,28 @@ struct Batch {
     slots: Vec<Slot>,
     /// For the slots that are [`Slot::Sent`], in order.
     submits: Vec<Submit>,
-    /// Held until the answer is known.
-    claims: Vec<Claim>,
 }
 
 enum Slot {
-    Sent(Names),
+    Sent(Sent),
     Failed(ApiError),
 }
+
+struct Sent {
+    names: Names,
+    /// Held until the answer is known.
+    claim: Option<Claim>,
+}
+
+impl Sent {
+    fn keep(&self, now: Timestamp) -> Option<Keep<Submitted>> {
+        let names = self.names.clone();
+        self.claim.as_ref().map(|claim| claim.keep(now, move |done| stored(&names, done)))
+    }
+}
+
+/// What became of each submit, in order.
+type Answers = Vec<Result<Kept<Submitted>, StoreError>>;
 
 impl Slot {
     fn is_not_found(&self) -> bool {
@@ -125,7 +143,7 @@ struct Lines<'a> {
 
 impl Batch {
     fn new(count: usize) -> Self {
-        Self { slots: Vec::with_capacity(count), submits: Vec::with_capacity(count), claims: Vec::new() }
+        Self { slots: Vec::with_capacity(count), submits: Vec::with_capacity(count) }
     }
 
     fn add(
@@ -140,37 +158,62 @@ impl Batch {
         // Copied: one task of a batch must not keep the whole body in memory.
         let take = |payload: &str| Bytes::copy_from_slice(payload.as_bytes());
         let Prepared { mut submit, config } = common.prepare(draft, take)?;
-        let names = Names::new(config, !common.door.foreign());
-        if let Some(claim) = key.claim(&common.state.in_flight, caller, text)? {
-            let names = names.clone();
-            submit.keep = Some(claim.keep(common.now, move |done| stored(&names, done)));
-            self.claims.push(claim);
-        }
+        let claim = key.claim(&common.state.in_flight, caller, text)?;
+        let sent = Sent { names: Names::new(config, !common.door.foreign()), claim };
+        submit.keep = sent.keep(common.now);
         self.submits.push(submit);
-        Ok(Slot::Sent(names))
+        Ok(Slot::Sent(sent))
     }
 
-    /// All in one call, so that they share transactions.
-    async fn save(&mut self, state: &WebState, now: Timestamp) -> Result<Vec<Kept<Submitted>>, StoreError> {
+    /// All in one call, so that they share transactions. If that fails, one bad data source among several
+    /// must not fail what belongs on the others: then each is sent alone, and the store joins them again
+    /// where it can.
+    async fn save(&mut self, state: &WebState, now: Timestamp) -> Answers {
         let submits = std::mem::take(&mut self.submits);
-        if submits.is_empty() { Ok(Vec::new()) } else { state.store.submit(submits, now).await }
+        if submits.is_empty() {
+            return Vec::new();
+        }
+        let count = submits.len();
+        let alone = if is_apart(&submits) { self.again(&submits, now) } else { Vec::new() };
+        match state.store.submit(submits, now).await {
+            Ok(answers) => {
+                let missing = || StoreError::Internal("an answer to a submit was left out".to_owned());
+                let answers = answers.into_iter().map(Ok);
+                answers.chain(std::iter::repeat_with(|| Err(missing()))).take(count).collect()
+            }
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) if !alone.is_empty() => {
+                tracing::warn!("a batch was not saved as a whole: {error}");
+                save_alone(state, alone, &error, now).await
+            }
+            Err(error) => std::iter::repeat_with(|| Err(error.clone())).take(count).collect(),
+        }
     }
 
-    fn answer(
-        &self,
-        state: &WebState,
-        answers: Result<Vec<Kept<Submitted>>, StoreError>,
-        request_id: &str,
-    ) -> ApiResult<Response> {
-        let away = answers.as_ref().err().map(|error| {
-            // The answer as a whole is no error, so nothing else would log it.
-            tracing::error!(request_id, "tasks of a batch were not saved: {error}");
-            ApiError::from(error.clone())
+    /// The same tasks under the same ids, so that one which was saved all the same is found and not doubled.
+    fn again(&self, submits: &[Submit], now: Timestamp) -> Vec<Submit> {
+        let sent = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Sent(sent) => Some(sent),
+            Slot::Failed(_) => None,
         });
-        let answers = answers.unwrap_or_default();
-        state.http.submitted(answers.iter().filter_map(|kept| match kept {
-            Kept::Fresh(done) => Some(done),
-            Kept::Replayed(_) | Kept::Mismatch => None,
+        let copy = |(sent, submit): (&Sent, &Submit)| Submit {
+            task: submit.task.clone(),
+            on_duplicate: submit.on_duplicate,
+            own_payload: submit.own_payload,
+            keep: sent.keep(now),
+        };
+        sent.zip(submits).map(copy).collect()
+    }
+
+    fn answer(&self, state: &WebState, answers: Answers, request_id: &str) -> ApiResult<Response> {
+        let failures = answers.iter().filter_map(|answer| answer.as_ref().err());
+        if let Some(error) = failures.clone().next() {
+            // The answer as a whole is no error, so nothing else would log it.
+            let count = failures.count();
+            tracing::error!(request_id, count, "tasks of a batch were not saved: {error}");
+        }
+        state.http.submitted(answers.iter().filter_map(|answer| match answer {
+            Ok(Kept::Fresh(done)) => Some(done),
+            Ok(Kept::Replayed(_) | Kept::Mismatch) | Err(_) => None,
         }));
         let mut answered = answers.iter();
         let mut heads: BTreeMap<(ConfigId, ShardId), Timestamp> = BTreeMap::new();
@@ -178,10 +221,10 @@ impl Batch {
         for slot in &self.slots {
             let line = match slot {
                 Slot::Failed(error) => Err(error.clone()),
-                Slot::Sent(names) => match (answered.next(), &away) {
-                    (Some(kept), _) => line(names, kept, &mut heads),
-                    (None, Some(error)) => Err(error.clone()),
-                    (None, None) => Err(ApiError::internal("the store left out an answer to a submit")),
+                Slot::Sent(sent) => match answered.next() {
+                    Some(Ok(kept)) => line(&sent.names, kept, &mut heads),
+                    Some(Err(error)) => Err(error.clone().into()),
+                    None => Err(ApiError::internal("a submit was left without an answer")),
                 },
             };
             results.push(line.unwrap_or_else(|error| failed(&error, request_id)));
@@ -191,6 +234,31 @@ impl Batch {
         }
         view::json(StatusCode::OK, &Lines { results })
     }
+}
+
+/// Whether some of these may fail where others do not: tasks on several shards, or kept answers, whose
+/// shards are not the tasks'.
+fn is_apart(submits: &[Submit]) -> bool {
+    let shard = |submit: &Submit| submit.task.id.shard();
+    submits.len() > 1
+        && (submits.iter().any(|submit| submit.keep.is_some())
+            || submits.windows(2).any(|pair| shard(&pair[0]) != shard(&pair[1])))
+}
+
+/// Each in a call of its own, after a call with all of them has failed with `first`.
+async fn save_alone(state: &WebState, submits: Vec<Submit>, first: &StoreError, now: Timestamp) -> Answers {
+    let calls = submits.into_iter().map(|submit| async move {
+        match state.store.submit(vec![submit], now).await.map(|mut answers| answers.pop()) {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(StoreError::Internal("a submit was not answered".to_owned())),
+            // That this call changed nothing does not mean that the first has not.
+            Err(StoreError::Unavailable(why)) if matches!(first, StoreError::Unknown(_)) => {
+                Err(StoreError::Unknown(why))
+            }
+            Err(error) => Err(error),
+        }
+    });
+    futures::stream::iter(calls).buffered(ALONE_AT_ONCE).collect().await
 }
 
 /// The result of an element that the store has answered; notes the earliest due time of its config on each shard.
@@ -238,11 +306,13 @@ fn stored(names: &Names, done: &Submitted) -> Option<StoredAnswer> {
 #[cfg(test)]
 mod tests {
     use http::Method;
+    use serde_json::json;
     use tsp_core::Millis;
     use tsp_store::catalog::Scope;
     use tsp_store::memory::Fault;
 
     use super::super::testing::{ADMIN, NOW, Service, request};
+    use crate::testing::{BOOTSTRAP, Server, delayed};
 
     const PATH: &str = "/apps/trade/tasks/batch";
 
@@ -312,6 +382,44 @@ mod tests {
         let answer = service.post(PATH, "{\"tasks\":[{\"config\":\"open\"},{}]}").await.json();
         assert_eq!(answer["results"][0]["status"], 503);
         assert_eq!(answer["results"][1]["status"], 400);
+    }
+
+    #[tokio::test]
+    async fn a_data_source_that_is_away_fails_its_own_elements_only() {
+        let server = Server::start().await;
+        server.app("trade").await;
+        let mut config = delayed("c");
+        config["span"] = 0.into();
+        server.call(Method::PUT, "/api/v1/apps/trade/configs/c", config).await.expect(201);
+        let auth = format!("Bearer {BOOTSTRAP}");
+        let mut saved = 0;
+        for key in ["", "b"] {
+            let tasks: Vec<_> =
+                (0..40).map(|n| json!({"config": "c", "delay": "1h", "key": format!("{key}k{n}")})).collect();
+            saved += tasks.len();
+            let mut headers = vec![("authorization", auth.as_str())];
+            headers.extend((!key.is_empty()).then_some(("idempotency-key", key)));
+            let path = "/api/v1/apps/trade/tasks/batch";
+            let send = || server.call_with(Method::POST, path, &headers, json!({"tasks": tasks}));
+            server.store.set_away([1, 2]);
+            let away = send().await.expect(200)["results"].as_array().unwrap().clone();
+            server.store.set_away([]);
+            let back = send().await.expect(200)["results"].as_array().unwrap().clone();
+            let mut failed = 0;
+            for (away, back) in away.iter().zip(&back) {
+                if away["status"] == 503 {
+                    // The first call for all of them may have saved it.
+                    assert!(away["error"]["detail"].as_str().unwrap().contains("may or may not"), "{away}");
+                    assert_eq!(back["status"], 201);
+                    failed += 1;
+                } else {
+                    assert_eq!((&away["status"], &away["id"]), (&201.into(), &back["id"]));
+                }
+            }
+            assert!((1..tasks.len()).contains(&failed), "{failed}");
+            let open = server.get("/api/v1/apps/trade/tasks?limit=500").await.expect(200);
+            assert_eq!(open["items"].as_array().unwrap().len(), saved);
+        }
     }
 
     #[tokio::test]

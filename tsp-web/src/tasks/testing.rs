@@ -123,6 +123,7 @@ impl Service {
             metrics: None,
             dev: None,
             readiness: Arc::new(Ready),
+            topology: Arc::new(crate::testing::Told::default()),
         });
         let node = store.register_node("n", NOW).await.unwrap();
         let (trade, other) = (app(&store, "trade").await, app(&store, "other").await);

@@ -1,0 +1,195 @@
+//! A store in memory that fails as one of several databases and several nodes would.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::{AppId, ConfigId, KeyId, TaskId, TaskKey, Timestamp};
+use tsp_store::catalog::{
+    ApiKey, AppEdit, AppSaved, AuditEntry, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey, SaveConfig,
+};
+use tsp_store::idempotency::{Keep, Kept};
+use tsp_store::memory::MemoryStore;
+use tsp_store::search::{Page, TaskQuery};
+use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, Wish};
+use tsp_store::{Catalog, ConfigBook, Result, StoreError, TaskStore};
+
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    inner: MemoryStore,
+    /// Shards whose database does not answer.
+    away: Mutex<BTreeSet<u16>>,
+    /// The last config change that the slowest node has applied.
+    applied: AtomicI64,
+    /// Somebody has asked how far the slowest node is.
+    asked: Notify,
+}
+
+impl Cluster {
+    /// Every change is applied at once.
+    pub(crate) fn new(shards: u16) -> Self {
+        Self {
+            inner: MemoryStore::new(shards),
+            away: Mutex::default(),
+            applied: AtomicI64::new(i64::MAX),
+            asked: Notify::new(),
+        }
+    }
+
+    /// The shards whose database does not answer from now on.
+    pub(crate) fn set_away(&self, shards: impl IntoIterator<Item = u16>) {
+        *self.away.lock() = shards.into_iter().collect();
+    }
+
+    /// The slowest node has applied everything up to `seq`.
+    pub(crate) fn set_applied(&self, seq: i64) {
+        self.applied.store(seq, Ordering::SeqCst);
+    }
+
+    /// Returns when somebody waits for the slowest node.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// The slowest node has applied all that was changed so far.
+    pub(crate) fn catch_up(&self) {
+        self.set_applied(self.book().seq());
+    }
+
+    fn is_away(&self, id: TaskId) -> bool {
+        self.away.lock().contains(&id.shard().get())
+    }
+}
+
+fn away() -> StoreError {
+    StoreError::Unavailable("the database of the shard does not answer".to_owned())
+}
+
+#[async_trait]
+impl TaskStore for Cluster {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+        let (bad, good): (Vec<Submit>, Vec<Submit>) =
+            batch.into_iter().partition(|submit| self.is_away(submit.task.id));
+        if bad.is_empty() {
+            return self.inner.submit(good, now).await;
+        }
+        if good.is_empty() {
+            return Err(away());
+        }
+        self.inner.submit(good, now).await?;
+        Err(StoreError::Unknown("a part of it is saved".to_owned()))
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        if self.is_away(id) { Err(away()) } else { self.inner.task(id).await }
+    }
+
+    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+        self.inner.task_by_key(config, key).await
+    }
+
+    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
+        self.inner.change(subject, wish, by, now).await
+    }
+
+    async fn cancel_open(&self, id: ConfigId, limit: usize, by: &Actor, now: Timestamp) -> Result<Cancelled> {
+        self.inner.cancel_open(id, limit, by, now).await
+    }
+
+    async fn search(&self, query: TaskQuery) -> Result<Page> {
+        self.inner.search(query).await
+    }
+
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
+        self.inner.attempts(id).await
+    }
+}
+
+#[async_trait]
+impl Catalog for Cluster {
+    fn book(&self) -> &Arc<ConfigBook> {
+        self.inner.book()
+    }
+
+    fn shards(&self) -> u16 {
+        self.inner.shards()
+    }
+
+    async fn applied_by_all(&self, seq: i64) -> Result<bool> {
+        let applied = self.applied.load(Ordering::SeqCst) >= seq;
+        if !applied && seq < i64::MAX {
+            self.asked.notify_one();
+        }
+        Ok(applied)
+    }
+
+    async fn create_app(
+        &self,
+        app: NewApp,
+        keep: Option<Keep<AppSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Kept<AppSaved>> {
+        self.inner.create_app(app, keep, by, now).await
+    }
+
+    async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
+        self.inner.update_app(id, edit, by, now).await
+    }
+
+    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+        self.inner.delete_app(id, by, now).await
+    }
+
+    async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
+        self.inner.create_key(key, by, now).await
+    }
+
+    async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>> {
+        self.inner.keys(app).await
+    }
+
+    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
+        self.inner.key_by_hash(hash).await
+    }
+
+    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+        self.inner.delete_key(app, id, by, now).await
+    }
+
+    async fn save_config(
+        &self,
+        save: SaveConfig,
+        keep: Option<Keep<ConfigSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Kept<ConfigSaved>> {
+        self.inner.save_config(save, keep, by, now).await
+    }
+
+    async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
+        self.inner.hold_config(id, hold, by, now).await
+    }
+
+    async fn delete_config(
+        &self,
+        id: ConfigId,
+        expected: Expected,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Deleted> {
+        self.inner.delete_config(id, expected, by, now).await
+    }
+
+    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
+        self.inner.renew_id_slot(slot, until).await
+    }
+
+    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
+        self.inner.audit_log(limit).await
+    }
+}
