@@ -1,25 +1,26 @@
 -- The tables of one shard: `{shard}` is its number in three digits. `{days}` becomes the partitions of the
 -- days around the one on which this runs, and one for whatever lies beyond.
 
--- Open tasks only: small and hot. What changes often stands first, what is long stands last.
+-- Open tasks only: small and hot. What changes often stands first, what is long stands last. The defaults
+-- are those of a new task.
 CREATE TABLE IF NOT EXISTS task_{shard} (
     id               BIGINT NOT NULL,
     config_id        BIGINT NOT NULL,
-    status           TINYINT NOT NULL,
-    version          BIGINT NOT NULL,
+    status           TINYINT NOT NULL DEFAULT 0,
+    version          BIGINT NOT NULL DEFAULT 1,
     due_at           BIGINT NOT NULL,
     execute_at       BIGINT NOT NULL,
     first_due_at     BIGINT NOT NULL,
     created_at       BIGINT NOT NULL,
-    attempt          BIGINT NOT NULL,
-    charged          BIGINT NOT NULL,
-    losses           BIGINT NOT NULL,
-    epoch            BIGINT NOT NULL,
+    attempt          BIGINT NOT NULL DEFAULT 0,
+    charged          BIGINT NOT NULL DEFAULT 0,
+    losses           BIGINT NOT NULL DEFAULT 0,
+    epoch            BIGINT NOT NULL DEFAULT 0,
     node             BIGINT,
-    cancel_requested TINYINT NOT NULL,
+    cancel_requested TINYINT NOT NULL DEFAULT 0,
     origin           BIGINT NOT NULL,
-    sharding_id      BIGINT NOT NULL,
-    sharding_count   BIGINT NOT NULL,
+    sharding_id      BIGINT NOT NULL DEFAULT 0,
+    sharding_count   BIGINT NOT NULL DEFAULT 1,
     parent_id        BIGINT,
     task_key         VARCHAR(200),
     -- The first 16 bytes of the key's SHA-256; the key itself is compared, too.

@@ -3,7 +3,7 @@
 use ring::digest::{SHA256, digest};
 use sqlx::mysql::MySqlArguments;
 use sqlx::{Arguments as _, Encode, MySql, Type};
-use tsp_core::task::{AttemptRecord, Task, TaskExtra};
+use tsp_core::task::{AttemptRecord, Status, Task, TaskExtra};
 use tsp_core::{Millis, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::codec::extra_to_json;
@@ -22,6 +22,15 @@ macro_rules! task_columns {
     };
 }
 pub(super) const TASK_WIDTH: usize = 32;
+
+/// The columns that [`Values::new_task`] fills; the others have the defaults of [`is_new`].
+macro_rules! new_columns {
+    () => {
+        "id, config_id, due_at, execute_at, first_due_at, created_at, origin, task_key, key_hash, key_slot, \
+         expire_after, extra, payload"
+    };
+}
+pub(super) const NEW_WIDTH: usize = 13;
 
 /// The columns that [`Values::history`] fills.
 macro_rules! history_columns {
@@ -42,7 +51,7 @@ macro_rules! attempt_columns {
 }
 pub(super) const ATTEMPT_WIDTH: usize = 10;
 
-pub(super) use {attempt_columns, history_columns, task_columns};
+pub(super) use {attempt_columns, history_columns, new_columns, task_columns};
 
 /// The first half of the SHA-256 of a key: what the unique index holds instead of the text.
 pub(super) fn key_hash(key: &TaskKey) -> [u8; 16] {
@@ -87,6 +96,12 @@ impl Values {
         self.times(task).counters(task);
         self.put(task.node.map(NodeId::get)).put(i8::from(task.cancel_requested));
         self.made(task).begun(task).put(task.expire_after.map(Millis::ms)).rest(task);
+    }
+
+    /// A task of which [`is_new`] holds.
+    pub(super) fn new_task(&mut self, task: &Task) {
+        self.put(task.id.get()).put(task.config.get()).times(task).put(task.origin.code());
+        self.key(task).put(task.expire_after.map(Millis::ms)).long(task);
     }
 
     /// `node`: who ran the attempt that ended it.
@@ -137,7 +152,11 @@ impl Values {
             .put(task.sharding_id)
             .put(task.sharding_count)
             .put(task.parent.map(TaskId::get))
-            .put(task.key.as_ref().map(TaskKey::as_str))
+            .key(task)
+    }
+
+    fn key(&mut self, task: &Task) -> &mut Self {
+        self.put(task.key.as_ref().map(TaskKey::as_str))
             .put(task.key.as_ref().map(|key| key_hash(key).to_vec()))
             .put(task.key_slot)
     }
@@ -153,7 +172,11 @@ impl Values {
             .put(last.map(|last| last.kind.code()))
             .put(last.map(|last| &*last.reason))
             .put(last.and_then(|last| last.http_status))
-            .put(last.map(|last| last.at.ms()));
+            .put(last.map(|last| last.at.ms()))
+            .long(task)
+    }
+
+    fn long(&mut self, task: &Task) -> &mut Self {
         match extra(task.extra.as_deref()) {
             Ok(extra) => self.put(extra),
             Err(why) => {
@@ -167,6 +190,19 @@ impl Values {
 
 fn extra(extra: Option<&TaskExtra>) -> Result<Option<String>, String> {
     extra.map_or(Ok(None), extra_to_json)
+}
+
+/// Whether a task is as the defaults of its table have it.
+pub(super) fn is_new(task: &Task) -> bool {
+    let never_begun = task.started_at.is_none() && task.begun_due_at.is_none() && task.token.is_none();
+    never_begun
+        && task.status == Status::Scheduled
+        && task.version == 1
+        && (task.attempt, task.charged, task.losses, task.epoch) == (0, 0, 0, 0)
+        && task.node.is_none()
+        && !task.cancel_requested
+        && (task.sharding_id, task.sharding_count, task.parent) == (0, 1, None)
+        && task.last_outcome.is_none()
 }
 
 /// About how much a row takes in a statement: batches end before the server's packet does.

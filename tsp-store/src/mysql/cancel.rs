@@ -10,9 +10,10 @@ use crate::tasks::{Actor, Cancelled};
 
 use super::core::Core;
 use super::db::ShardDb;
-use super::hot::{ROWS_MAX, insert_attempts, lock_tasks, save_ended, update_rows};
+use super::hot::{ROWS_MAX, insert_attempts, lock_tasks, save_ended};
 use super::session::query;
 use super::tx::Tx;
+use super::update::update_rows;
 
 /// What a cancel still changes, in the order in which it goes through them.
 const STATUSES: [i64; 5] = [0, 40, 45, 10, 30];

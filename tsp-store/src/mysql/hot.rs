@@ -11,24 +11,22 @@ use tsp_core::{Millis, NodeId, TaskId, Timestamp};
 use crate::error::Result;
 
 use super::bind::{
-    ATTEMPT_WIDTH, HISTORY_WIDTH, TASK_WIDTH, Values, attempt_columns, history_columns, task_columns, weight,
+    ATTEMPT_WIDTH, HISTORY_WIDTH, NEW_WIDTH, TASK_WIDTH, Values, attempt_columns, history_columns, is_new,
+    new_columns, task_columns, weight,
 };
 use super::db::ShardDb;
-use super::fault::{exactly, exactly_one, one_or_none};
+use super::fault::{exactly, one_or_none};
 use super::row::{all_good, ended_columns, open_columns, read_task};
 use super::session::query;
 use super::text::{LADDER, Sql, ladder, padded};
 use super::tx::Tx;
+use super::update::update;
 
+/// A task as it is submitted or scheduled: what it does not name has a default.
+const TASK_INSERT_NEW: &str =
+    concat!("-- task_insert_new\nINSERT INTO task_{shard} (", new_columns!(), ") VALUES {rows}");
 const TASK_INSERT: &str =
     concat!("-- task_insert\nINSERT INTO task_{shard} (", task_columns!(), ") VALUES {rows}");
-
-pub(super) const TASK_UPDATE: &str = "-- task_update
-UPDATE task_{shard} SET status = ?, version = ?, due_at = ?, execute_at = ?, first_due_at = ?, attempt = ?,
-    charged = ?, losses = ?, epoch = ?, node = ?, cancel_requested = ?, started_at = ?, begun_due_at = ?,
-    expire_after = ?, token = ?, last_attempt = ?, last_kind = ?, last_reason = ?, last_status = ?,
-    last_at = ?, extra = ?, payload = ?
-WHERE id = ? AND version = ?";
 
 pub(super) const TASK_DELETE: &str = "-- task_delete\nDELETE FROM task_{shard} WHERE id = ? AND version = ?";
 pub(super) const TASKS_DELETE: &str = "-- tasks_delete\nDELETE FROM task_{shard} WHERE id IN ({list})";
@@ -133,11 +131,15 @@ pub(super) async fn insert_task(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> R
 
 /// InnoDB takes back a statement that fails, and leaves the transaction as it was.
 async fn insert_step(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[&Task]) -> Result<bool> {
+    let new = tasks.iter().all(|task| is_new(task));
     let mut values = Values::default();
     for task in tasks {
-        values.task(task);
+        if new { values.new_task(task) } else { values.task(task) }
     }
-    let sql = on.sql_rows(TASK_INSERT, TASK_WIDTH, tasks.len());
+    let sql = match new {
+        true => on.sql_rows(TASK_INSERT_NEW, NEW_WIDTH, tasks.len()),
+        false => on.sql_rows(TASK_INSERT, TASK_WIDTH, tasks.len()),
+    };
     let Some(inserted) = values.ask(&sql)?.execute_unless_duplicate(tx.conn()).await? else {
         return Ok(false);
     };
@@ -235,24 +237,6 @@ pub(super) async fn insert_attempts(tx: &mut Tx<'_>, on: &ShardDb, records: &[At
         exactly(step.len(), inserted, "attempt_insert")?;
     }
     Ok(())
-}
-
-async fn update(tx: &mut Tx<'_>, on: &ShardDb, version: i64, task: &Task) -> Result<bool> {
-    let mut values = Values::default();
-    values.update(task);
-    values.put(task.id.get()).put(version);
-    let sql = on.sql(TASK_UPDATE);
-    let changed = values.ask(&sql)?.execute(tx.conn()).await?;
-    one_or_none(changed, "task_update")
-}
-
-/// Saves open rows that this transaction has locked at these versions. Returns how many: all of them.
-pub(super) async fn update_rows(tx: &mut Tx<'_>, on: &ShardDb, rows: &[(i64, &Task)]) -> Result<usize> {
-    for (version, task) in rows {
-        let updated = update(tx, on, *version, task).await?;
-        exactly_one(u64::from(updated), "task_update")?;
-    }
-    Ok(rows.len())
 }
 
 /// One successful first attempt is in `history` itself and has no row of its own.

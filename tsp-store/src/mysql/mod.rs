@@ -50,10 +50,11 @@ mod settle;
 mod submit;
 mod task_store;
 mod tasks;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tx;
+mod update;
 
 use std::fmt;
 use std::sync::Arc;

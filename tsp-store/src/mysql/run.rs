@@ -15,11 +15,12 @@ use super::bind::Values;
 use super::core::Core;
 use super::db::ShardDb;
 use super::fault::exactly;
-use super::hot::{ROWS_MAX, insert_attempts, lock_tasks, save_ended, update_rows};
+use super::hot::{ROWS_MAX, insert_attempts, lock_tasks, save_ended};
 use super::row::{all_good, open_columns, read_task};
 use super::session::query;
-use super::text::padded;
+use super::text::{LADDER, padded};
 use super::tx::Tx;
+use super::update::update_rows;
 
 pub(super) const TASKS_LOAD: &str =
     concat!("-- tasks_load\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id IN ({list})");
@@ -132,7 +133,7 @@ pub(super) async fn release_on(
     Ok(released)
 }
 
-pub(super) fn by_id(rows: Vec<Task>) -> HashMap<TaskId, Task> {
+pub(super) fn by_id(rows: impl IntoIterator<Item = Task>) -> HashMap<TaskId, Task> {
     rows.into_iter().map(|row| (row.id, row)).collect()
 }
 
@@ -227,6 +228,12 @@ pub(super) fn with_rules<T>(core: &Core, row: &Task, unit: f64, decide: impl FnO
         // A config with open tasks is not deleted; if one is gone all the same, its tasks still end.
         None => decide(Rules { retry: &RetryPolicy::default(), unit, deadline: None }),
     }
+}
+
+/// The step of the ladder for pairs in `(a, b) IN (…)`, which are padded like ids. Never 1: MariaDB reads the
+/// whole table for a list of one pair.
+pub(super) fn padded_pairs(pairs: usize) -> usize {
+    LADDER.into_iter().find(|step| *step > 1 && *step >= pairs).unwrap_or(pairs)
 }
 
 /// Saves changes of rows that this transaction has locked; each row once. The rows, in their order.

@@ -12,11 +12,13 @@ use tsp_core::config::{
     AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
     TaskConfig, Timeouts, Visibility,
 };
+use tsp_core::outcome::OutcomeKind;
 use tsp_core::retry::{Backoff, RetryPolicy};
-use tsp_core::task::{NewTask, Origin, Task};
-use tsp_core::{IdGenerator, Millis, Name, ShardId, TaskId, TaskKey, Timestamp};
+use tsp_core::task::{LastOutcome, NewTask, Origin, Task};
+use tsp_core::{IdGenerator, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 
 use super::super::kept::{self, Found, Keeping};
+use super::super::update::update_rows;
 use super::super::{MySqlStore, group};
 use super::site::{Databases, SHARDS, connect, sql};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
@@ -237,7 +239,8 @@ async fn opposite_orders_both_end() {
         batch
     };
     for _ in 0..10 {
-        let (left, right) = futures::join!(bed.store.submit(batch(false), NOW), other.submit(batch(true), NOW));
+        let (left, right) =
+            futures::join!(bed.store.submit(batch(false), NOW), other.submit(batch(true), NOW));
         assert_eq!(left.expect("submit").len(), keys.len());
         assert_eq!(right.expect("submit").len(), keys.len());
     }
@@ -340,6 +343,49 @@ async fn a_bad_row_is_reported_and_does_not_stop_its_neighbours() {
     assert_eq!(found, [ids[0], ids[2]]);
     let done = bed.store.cancel_open(bed.config.id, 10, &Actor::system(), NOW).await.expect("cancel_open");
     assert_eq!((done.cancelled, done.left), (2, 1));
+}
+
+/// Whatever a row holds, it is saved the same in a list and alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_saved_in_a_list_as_they_are_alone() {
+    let bed = Bed::new().await;
+    let texts = ["", "plain", "a \"quote\", a \\ and a \u{1f600}\n", r#"{"a": "\u0000\u00e9\ud83d\ude00"}"#];
+    let large = "x".repeat(100_000);
+    let mut payloads: Vec<Option<Bytes>> = vec![None, Some(Bytes::from_static(&[0xff, 0x00, 0xfe]))];
+    payloads.extend(texts.iter().copied().chain([&*large]).map(|text| Some(Bytes::from(text.to_owned()))));
+    let mut changed = Vec::new();
+    for (number, payload) in (0u32..).zip(payloads) {
+        let id = created(&bed.store.submit(vec![bed.plain(0)], NOW).await.expect("submit")[0]);
+        let mut task = bed.store.task(id).await.expect("task").expect("it was made");
+        let text = texts[number as usize % texts.len()];
+        task.version = 2;
+        task.due_at = [Timestamp::MAX, Timestamp::from_ms(i64::MIN), NOW][number as usize % 3];
+        task.attempt = u32::MAX - number;
+        task.epoch = i64::MAX;
+        task.node = (number % 2 == 0).then(|| NodeId::new(7));
+        task.cancel_requested = number % 2 == 1;
+        task.token = (number % 2 == 0).then_some([0xa5; 32]);
+        task.last_outcome = (number % 3 > 0).then(|| LastOutcome {
+            attempt: 1,
+            kind: OutcomeKind::Retry,
+            reason: text.to_owned().into(),
+            http_status: (number % 2 == 0).then_some(503),
+            at: NOW,
+        });
+        task.extra_mut().traceparent = Some(text.to_owned());
+        task.payload = payload;
+        changed.push(task);
+    }
+    let on = &bed.store.core.shard(ShardId::default()).expect("a shard");
+    let rows: Vec<(i64, &Task)> = changed.iter().map(|task| (1, task)).collect();
+    let rows = &rows;
+    let save = on.transact("test", move |tx| Box::pin(update_rows(tx, on, rows)));
+    assert_eq!(save.await.expect("update_rows"), changed.len());
+    for task in &changed {
+        assert_eq!(bed.store.task(task.id).await.expect("task").as_ref(), Some(task));
+    }
+    let stale = on.transact("test", move |tx| Box::pin(update_rows(tx, on, rows))).await;
+    assert!(matches!(stale, Err(StoreError::Internal(_))), "they have another version now: {stale:?}");
 }
 
 /// Printed, for who changes the writes; a busy machine is no failure.
