@@ -67,7 +67,7 @@ pub(crate) async fn submit_batch(
         return Err(crate::lookup::no_app(&app));
     }
     let answers = batch.save(&state, now).await;
-    batch.answer(&state, answers, caller.request_id())
+    batch.answer(&state, &answers, caller.request_id())
 }
 
 /// The tasks, unread.
@@ -110,7 +110,8 @@ impl Sent {
 }
 
 /// What became of each submit, in order.
-type Answers = Vec<Result<Kept<Submitted>, StoreError>>;
+type Answers = Vec<Answer>;
+type Answer = Result<Kept<Submitted>, StoreError>;
 
 impl Slot {
     fn is_not_found(&self) -> bool {
@@ -204,7 +205,7 @@ impl Batch {
         sent.zip(submits).map(copy).collect()
     }
 
-    fn answer(&self, state: &WebState, answers: Answers, request_id: &str) -> ApiResult<Response> {
+    fn answer(&self, state: &WebState, answers: &[Answer], request_id: &str) -> ApiResult<Response> {
         let failures = answers.iter().filter_map(|answer| answer.as_ref().err());
         if let Some(error) = failures.clone().next() {
             // The answer as a whole is no error, so nothing else would log it.
