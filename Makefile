@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt bench chaos accept clean
+.PHONY: help run build test lint fmt bench bench-cluster chaos accept clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,11 @@ fmt: ## Format the code
 bench: ## Run the benchmarks beside a raw HTTP loop
 	cargo build --locked --release -p tsp -p bench
 	target/release/bench $(ARGS)
+
+bench-cluster: ## Run them on a cluster: MariaDB, nsqd and two processes of each role on this machine
+	tools/install-nsq && tools/install-mariadb
+	cargo build --locked --release -p tsp -p bench
+	target/release/bench --cluster $(ARGS)
 
 chaos: ## Run the tests that kill processes
 	cargo build --locked --workspace --all-targets

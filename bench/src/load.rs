@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 
 use crate::client::Connection;
+use crate::cluster::{ServersCpu, Statements};
 use crate::measure::{self, instant, rfc3339, wall_us};
 use crate::process::Receiver;
 use crate::receiver::Summary;
@@ -91,10 +92,10 @@ pub(crate) async fn burst(
     ensure!(wall_us() / 1_000 + 500 < due_ms, "the submits took too long: the burst would not be one");
     // The look-ahead claims up to a second before: that work belongs to the burst.
     measure::until((due_ms - 1_100) * 1_000).await;
-    let before = service.cpu_seconds()?;
+    let cost = Cost::begin(service).await?;
     let summary = receiver.wait(config, BURST_TASKS, ARRIVAL_LIMIT).await?;
     service.drained(config).await?;
-    let cpu = service.cpu_seconds()? - before;
+    let cpu = service.cpu_seconds()? - cost.cpu;
     check(&summary, BURST_TASKS)?;
     let rate = per_second(BURST_TASKS, summary.last_us - due_ms * 1_000);
     report.add(name, "drain", "/s", rate);
@@ -105,6 +106,7 @@ pub(crate) async fn burst(
     report.add(name, "CPU per callback", "ms", cpu_ms);
     report.lateness(name, &summary);
     report.add(name, "memory, highest", "MiB", service.memory_mib("VmHWM")?);
+    cost.end(report, service, name, BURST_TASKS).await?;
     Ok(cpu_ms)
 }
 
@@ -124,17 +126,52 @@ pub(crate) async fn steady(
     submit_all(&mut service.connect().await?, config, tasks, due).await?;
     ensure!(wall_us() / 1_000 + 500 < start_ms, "the submits took too long: the first ones would be late");
     measure::until((start_ms - 1_100) * 1_000).await;
-    let before = service.cpu_seconds()?;
+    let cost = Cost::begin(service).await?;
     let summary = receiver.wait(config, tasks, ARRIVAL_LIMIT).await?;
     service.drained(config).await?;
-    let cpu = service.cpu_seconds()? - before;
+    let cpu = service.cpu_seconds()? - cost.cpu;
     check(&summary, tasks)?;
     report.add(name, "rate", "/s", per_second(tasks, summary.last_us - start_ms * 1_000));
     let cpu_ms = per_task_ms(cpu, tasks);
     report.add(name, "CPU per callback", "ms", cpu_ms);
     report.lateness(name, &summary);
     report.add(name, "memory, highest", "MiB", service.memory_mib("VmHWM")?);
+    cost.end(report, service, name, tasks).await?;
     Ok(cpu_ms)
+}
+
+/// What was spent before the load, to be told from what it takes.
+struct Cost {
+    cpu: f64,
+    servers: Option<(ServersCpu, f64, Statements)>,
+}
+
+impl Cost {
+    async fn begin(service: &Service) -> Result<Self> {
+        let servers = match service.servers() {
+            None => None,
+            Some(servers) => {
+                let statements = Statements::read(&service.addresses()).await?;
+                Some((servers.cpu()?, servers.rows_written()?, statements))
+            }
+        };
+        Ok(Self { cpu: service.cpu_seconds()?, servers })
+    }
+
+    /// Tells what the servers of a cluster took.
+    async fn end(&self, report: &mut Report, service: &Service, name: &str, tasks: usize) -> Result<()> {
+        let Some(((before, rows, statements), servers)) = self.servers.as_ref().zip(service.servers()) else {
+            return Ok(());
+        };
+        let (after, written) = (servers.cpu()?, servers.rows_written()?);
+        report.add(name, "database CPU per task", "ms", per_task_ms(after.database - before.database, tasks));
+        report.add(name, "nsqd CPU per task", "ms", per_task_ms(after.nsqd - before.nsqd, tasks));
+        #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+        let count = tasks as f64;
+        report.add(name, "rows written per task", "", (written - rows) / count);
+        Statements::read(&service.addresses()).await?.report(statements, report, name, count);
+        Ok(())
+    }
 }
 
 /// One task a call, 64 connections, each durable before its 201.

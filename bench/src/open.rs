@@ -6,27 +6,29 @@ use crate::load::{batch, burst, steady};
 use crate::measure::{instant, scatter, wall_us};
 use crate::process::Receiver;
 use crate::report::Report;
-use crate::service::{APP, Service};
+use crate::service::{APP, Service, Shape};
 
 const CONFIGS: u64 = 100;
 const BATCH: u64 = 1_000;
 const DAY_MS: u64 = 86_400_000;
 const SPREAD_DAYS: u64 = 30;
 
-pub(crate) async fn run(report: &mut Report, tasks: u64) -> Result<()> {
+pub(crate) async fn run(report: &mut Report, shape: &Shape, tasks: u64) -> Result<()> {
     let mut receiver = Receiver::start().await?;
     // The same figures without the rows, in the same run, to be compared with.
-    let empty = Service::start().await?;
+    let empty = Service::start(shape).await?;
     let burst_before = burst(report, &empty, &mut receiver, "burst, empty file", None).await?;
     let steady_before = steady(report, &empty, &mut receiver, "steady, empty file").await?;
     empty.stop().await?;
 
-    let service = Service::start().await?;
+    let service = Service::start(shape).await?;
     fill(report, &service, tasks).await?;
     let service = service.restart().await?;
     report.add("open tasks", "start-up", "s", service.started_in.as_secs_f64());
     report.add("open tasks", "memory after start", "MiB", service.memory_mib("VmRSS")?);
-    report.add("open tasks", "file", "MiB", f64::from(u32::try_from(service.file_mib()?)?));
+    if let Shape::Embedded = shape {
+        report.add("open tasks", "file", "MiB", f64::from(u32::try_from(service.file_mib()?)?));
+    }
     let burst_after = burst(report, &service, &mut receiver, "burst, open tasks", None).await?;
     let steady_after = steady(report, &service, &mut receiver, "steady, open tasks").await?;
     report.add("open tasks", "burst CPU / empty", "", burst_after / burst_before);

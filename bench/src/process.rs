@@ -51,6 +51,11 @@ impl Ready {
         Ok(Self { child, said, _output: output })
     }
 
+    /// `host:port`, of a process that answers HTTP.
+    pub(crate) fn address(&self) -> String {
+        self.said.trim_start_matches("http://").trim_end_matches('/').to_owned()
+    }
+
     pub(crate) fn pid(&self) -> Result<u32> {
         self.child.id().context("the process has ended")
     }

@@ -1,7 +1,8 @@
-//! The service under measurement: the release executable on a private folder, with its defaults
-//! (`store.synchronous = "full"`: every accepted task survives a power loss).
+//! The service under measurement: the release executable with its defaults, embedded on a private folder
+//! (`store.synchronous = "full"`: every accepted task survives a power loss), or as a cluster.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::client::Connection;
+use crate::cluster::{self, Servers};
 use crate::measure;
 use crate::process::{Ready, beside};
 
@@ -17,9 +19,18 @@ const KEY: &str = "bench-bootstrap-key-0123456789";
 const COUNT_LIMIT: Duration = Duration::from_secs(40);
 const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
+/// What is measured.
+#[derive(Debug, Clone)]
+pub(crate) enum Shape {
+    Embedded,
+    Cluster(Arc<Servers>),
+}
+
 #[derive(Debug)]
 pub(crate) struct Service {
-    process: Ready,
+    shape: Shape,
+    /// The first one is called.
+    processes: Vec<Ready>,
     address: String,
     dir: PathBuf,
     /// From start to ready.
@@ -28,49 +39,51 @@ pub(crate) struct Service {
 
 impl Service {
     /// On an empty folder, with the app made.
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) async fn start(shape: &Shape) -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("tsp-bench-{}", std::process::id()));
         if dir.exists() {
             std::fs::remove_dir_all(&dir)?;
         }
         std::fs::create_dir(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
-        let service = Self::on(dir).await?;
+        let service = Self::on(shape.clone(), dir).await?;
         service.connect().await?.json("POST", "/api/v1/apps", &json!({ "name": APP }), 201).await?;
         Ok(service)
     }
 
-    async fn on(dir: PathBuf) -> Result<Self> {
-        let mut command = Command::new(beside("tsp")?);
-        command
-            .arg("serve")
-            .env("TSP__WEB__LISTEN", "127.0.0.1:0")
-            .env("TSP__STORE__URL", format!("sqlite:{}", dir.join("tsp.db").display()))
-            .env("TSP__STORE__SYNCHRONOUS", "full")
-            .env("TSP__AUTH__BOOTSTRAP_KEY", KEY)
-            .env("TSP__WORKER__HTTP__ALLOW_NETWORKS", "127.0.0.0/8")
-            .env("TSP__LOG__FILTER", "warn")
-            .current_dir(&dir);
+    async fn on(shape: Shape, dir: PathBuf) -> Result<Self> {
         let start = measure::instant();
-        let process = Ready::start(&mut command).await?;
+        let processes = match &shape {
+            Shape::Embedded => vec![embedded(&dir).await?],
+            Shape::Cluster(servers) => cluster::start(servers, &dir, KEY).await?,
+        };
         let started_in = start.elapsed();
-        let address = process.said.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Ok(Self { process, address, dir, started_in })
+        let address = processes[0].address();
+        Ok(Self { shape, processes, address, dir, started_in })
     }
 
     pub(crate) async fn connect(&self) -> Result<Connection> {
         Connection::open(&self.address, KEY).await
     }
 
-    pub(crate) fn pid(&self) -> Result<u32> {
-        self.process.pid()
+    pub(crate) fn servers(&self) -> Option<&Servers> {
+        match &self.shape {
+            Shape::Embedded => None,
+            Shape::Cluster(servers) => Some(servers),
+        }
     }
 
+    /// Where each process answers.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.processes.iter().map(Ready::address).collect()
+    }
+
+    /// Of all its processes.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        measure::cpu_seconds(self.pid()?)
+        self.processes.iter().map(|process| measure::cpu_seconds(process.pid()?)).sum()
     }
 
     pub(crate) fn memory_mib(&self, line: &str) -> Result<f64> {
-        measure::memory_mib(self.pid()?, line)
+        self.processes.iter().map(|process| measure::memory_mib(process.pid()?, line)).sum()
     }
 
     /// A delayed config that calls `url`.
@@ -104,7 +117,7 @@ impl Service {
             .with_context(|| format!("tasks of `{config}` are open after {DRAIN_LIMIT:?}"))?
     }
 
-    /// Fails unless so many tasks are open in the file. The auditor counts the rows every 15 s.
+    /// Fails unless so many tasks are open in the store.
     pub(crate) async fn holds(&self, wanted: usize) -> Result<()> {
         let mut line = self.connect().await?;
         let mut seen = 0.0;
@@ -112,11 +125,10 @@ impl Service {
         let start = measure::instant();
         while start.elapsed() < COUNT_LIMIT {
             tick.tick().await;
-            let (status, text) = line.call("GET", "/metrics", b"").await?;
-            ensure!(status == 200, "the metrics were answered {status}");
-            let text = String::from_utf8_lossy(text);
-            let samples = text.lines().filter(|line| line.starts_with("tsp_tasks_open{"));
-            seen = samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum();
+            seen = match &self.shape {
+                Shape::Embedded => counted_by_auditor(&mut line).await?,
+                Shape::Cluster(_) => counted_by_shard(&mut line).await?,
+            };
             #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
             let wanted = wanted as f64;
             if (seen - wanted).abs() < 0.5 {
@@ -128,8 +140,10 @@ impl Service {
 
     /// Stops it and starts it again on the same file.
     pub(crate) async fn restart(self) -> Result<Self> {
-        self.process.stop().await?;
-        Self::on(self.dir).await
+        for process in self.processes {
+            process.stop().await?;
+        }
+        Self::on(self.shape, self.dir).await
     }
 
     pub(crate) fn file_mib(&self) -> Result<u64> {
@@ -138,8 +152,39 @@ impl Service {
     }
 
     pub(crate) async fn stop(self) -> Result<()> {
-        self.process.stop().await?;
+        for process in self.processes.into_iter().rev() {
+            process.stop().await?;
+        }
         ensure!(self.dir.starts_with(std::env::temp_dir()), "only a private folder is removed");
         std::fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove `{}`", self.dir.display()))
     }
+}
+
+async fn embedded(dir: &Path) -> Result<Ready> {
+    let mut command = Command::new(beside("tsp")?);
+    command
+        .arg("serve")
+        .env("TSP__WEB__LISTEN", "127.0.0.1:0")
+        .env("TSP__STORE__URL", format!("sqlite:{}", dir.join("tsp.db").display()))
+        .env("TSP__STORE__SYNCHRONOUS", "full")
+        .env("TSP__AUTH__BOOTSTRAP_KEY", KEY)
+        .env("TSP__WORKER__HTTP__ALLOW_NETWORKS", "127.0.0.0/8")
+        .env("TSP__LOG__FILTER", "warn")
+        .current_dir(dir);
+    Ready::start(&mut command).await
+}
+
+/// The auditor counts the rows every 15 s.
+async fn counted_by_auditor(line: &mut Connection) -> Result<f64> {
+    let (status, text) = line.call("GET", "/metrics", b"").await?;
+    ensure!(status == 200, "the metrics were answered {status}");
+    let text = String::from_utf8_lossy(text);
+    let samples = text.lines().filter(|line| line.starts_with("tsp_tasks_open{"));
+    Ok(samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+}
+
+async fn counted_by_shard(line: &mut Connection) -> Result<f64> {
+    let shards = line.json("GET", "/api/v1/shards", &Value::Null, 200).await?;
+    let rows = shards["items"].as_array().context("a list of shards")?;
+    Ok(rows.iter().filter_map(|row| row["open"].as_f64()).sum())
 }
