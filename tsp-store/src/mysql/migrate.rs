@@ -1,7 +1,7 @@
 //! Brings the schema of all databases up to this binary's (`migrations/README.md`).
 
 use ring::digest::{SHA256, digest};
-use sqlx::mysql::MySqlConnection;
+use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tsp_core::ids::SHARDS_MAX;
 use tsp_core::{ShardId, Timestamp};
@@ -15,27 +15,43 @@ use super::pool;
 use super::settle;
 use super::text::ddl;
 
-/// A migration: its number, its name, its statements.
-pub(super) type Migration = (i64, &'static str, &'static str);
+/// One step of a schema.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Migration {
+    pub(super) number: i64,
+    pub(super) name: &'static str,
+    pub(super) text: &'static str,
+    /// A binary that knows the steps up to this one may go on with the schema that this step makes. Its own
+    /// number for one that takes away or changes what the release before uses.
+    pub(super) compatible_from: i64,
+}
 
+/// `2 "notices" for 1`: binaries that know up to 1 may use it.
 macro_rules! migrations {
-    ($folder:literal: $($number:literal $name:literal),+) => {
-        &[$(($number, $name, include_str!(concat!("../../../migrations/mysql/", $folder, "/000", $number, "_", $name, ".sql")))),+]
+    ($folder:literal: $($number:literal $name:literal for $from:literal),+) => {
+        &[$(Migration {
+            number: $number,
+            name: $name,
+            text: include_str!(concat!("../../../migrations/mysql/", $folder, "/000", $number, "_", $name, ".sql")),
+            compatible_from: $from,
+        }),+]
     };
 }
 
-pub(super) const META: &[Migration] = migrations!("meta": 1 "init");
-pub(super) const SOURCE: &[Migration] = migrations!("source": 1 "init");
-pub(super) const SHARD: &[Migration] = migrations!("shard": 1 "init");
+pub(super) const META: &[Migration] = migrations!("meta": 1 "init" for 1);
+pub(super) const SOURCE: &[Migration] = migrations!("source": 1 "init" for 1);
+pub(super) const SHARD: &[Migration] = migrations!("shard": 1 "init" for 1);
 
-/// `part`: `meta`, `source`, or a shard's number: parts may share a database.
+/// `part`: `meta`, `source`, or a shard's number: parts may share a database. `compatible_from` tells binaries
+/// that do not know the step whether they may go on.
 const TABLE: &str = "-- schema_version_table
 CREATE TABLE IF NOT EXISTS schema_version (
-    part       VARCHAR(32) NOT NULL,
-    number     BIGINT NOT NULL,
-    name       VARCHAR(64) NOT NULL,
-    checksum   VARCHAR(64) NOT NULL,
-    applied_at BIGINT NOT NULL,
+    part            VARCHAR(32) NOT NULL,
+    number          BIGINT NOT NULL,
+    name            VARCHAR(64) NOT NULL,
+    checksum        VARCHAR(64) NOT NULL,
+    compatible_from BIGINT NOT NULL,
+    applied_at      BIGINT NOT NULL,
     PRIMARY KEY (part, number)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin";
 
@@ -119,7 +135,7 @@ impl Site {
     ) -> Result<()> {
         let found = stored(&mut self.conn, part).await?;
         check(&self.name, part, &found, migrations)?;
-        for (number, name, text) in migrations.iter().filter(|one| !found.iter().any(|has| has.0 == one.0)) {
+        for Migration { number, name, text, compatible_from } in missing(&found, migrations) {
             // DDL commits by itself: what fails half-way is made again from the start, so every statement
             // says IF NOT EXISTS.
             let statements = match shard {
@@ -131,12 +147,14 @@ impl Site {
             sqlx::raw_sql(ddl(statements)).execute(&mut self.conn).await?;
             sqlx::query(
                 "-- schema_version_insert
-                INSERT INTO schema_version (part, number, name, checksum, applied_at) VALUES (?, ?, ?, ?, ?)",
+                INSERT INTO schema_version (part, number, name, checksum, compatible_from, applied_at)
+                VALUES (?, ?, ?, ?, ?, ?)",
             )
             .bind(part)
             .bind(number)
             .bind(name)
             .bind(checksum(text))
+            .bind(compatible_from)
             .bind(self.now.ms())
             .execute(&mut self.conn)
             .await?;
@@ -161,34 +179,68 @@ impl Site {
     }
 }
 
-/// Number and checksum of what a part has.
-pub(super) type Stored = Vec<(i64, String)>;
+/// A step that a part has.
+#[derive(Debug, Clone)]
+pub(super) struct Applied {
+    pub(super) number: i64,
+    pub(super) checksum: String,
+    pub(super) compatible_from: i64,
+}
 
-async fn stored(conn: &mut MySqlConnection, part: &str) -> Result<Stored> {
+impl Applied {
+    /// From the columns `number`, `checksum`, `compatible_from`, the first of them at `at`.
+    pub(super) fn read(row: &MySqlRow, at: usize) -> Result<Self> {
+        Ok(Self {
+            number: row.try_get(at)?,
+            checksum: row.try_get(at + 1)?,
+            compatible_from: row.try_get(at + 2)?,
+        })
+    }
+}
+
+async fn stored(conn: &mut MySqlConnection, part: &str) -> Result<Vec<Applied>> {
     let rows = sqlx::query(
-        "-- schema_version_part\nSELECT number, checksum FROM schema_version WHERE part = ? ORDER BY number",
+        "-- schema_version_part
+        SELECT number, checksum, compatible_from FROM schema_version WHERE part = ? ORDER BY number",
     )
     .bind(part)
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    rows.iter().map(|row| Applied::read(row, 0)).collect()
 }
 
+fn missing<'m>(found: &[Applied], migrations: &'m [Migration]) -> impl Iterator<Item = &'m Migration> {
+    migrations.iter().filter(|one| !found.iter().any(|has| has.number == one.number))
+}
+
+/// A schema may be ahead of this binary by steps that leave it usable: the new release migrates first, and
+/// its processes replace the old ones one by one.
+///
 /// # Errors
-/// [`StoreError::Unusable`] for a schema that is newer, or was made by another build.
-pub(super) fn check(database: &str, part: &str, found: &Stored, migrations: &[Migration]) -> Result<()> {
-    let known = migrations.last().map_or(0, |migration| migration.0);
-    for (number, sum) in found {
-        let Some((_, name, text)) = migrations.iter().find(|one| one.0 == *number) else {
+/// [`StoreError::Unusable`] for a schema that is too new, or was made by another build.
+pub(super) fn check(
+    database: &str,
+    part: &str,
+    found: &[Applied],
+    migrations: &[Migration],
+) -> Result<()> {
+    let known = migrations.last().map_or(0, |migration| migration.number);
+    for applied in found {
+        let number = applied.number;
+        let Some(migration) = migrations.iter().find(|one| one.number == number) else {
+            if number > known && applied.compatible_from <= known {
+                continue;
+            }
             return Err(StoreError::Unusable(format!(
                 "database `{database}` has schema {number} of `{part}`, this binary knows up to {known}: use \
                  the newer binary that upgraded it"
             )));
         };
-        if *sum != checksum(text) {
+        if applied.checksum != checksum(migration.text) {
             return Err(StoreError::Unusable(format!(
-                "migration {number} (`{name}`) of `{part}` in database `{database}` is not the one this binary \
-                 knows: it was made by another build; use that build"
+                "migration {number} (`{}`) of `{part}` in database `{database}` is not the one this binary \
+                 knows: it was made by another build; use that build",
+                migration.name
             )));
         }
     }
@@ -200,16 +252,17 @@ pub(super) fn check(database: &str, part: &str, found: &Stored, migrations: &[Mi
 pub(super) fn check_current(
     database: &str,
     part: &str,
-    found: &Stored,
+    found: &[Applied],
     migrations: &[Migration],
 ) -> Result<()> {
     check(database, part, found, migrations)?;
-    if found.len() == migrations.len() {
+    let missing = missing(found, migrations).count();
+    if missing == 0 {
         return Ok(());
     }
     Err(StoreError::Unusable(format!(
         "database `{database}` has {} of {} migrations of `{part}`: run `tsp migrate`",
-        found.len(),
+        migrations.len() - missing,
         migrations.len()
     )))
 }

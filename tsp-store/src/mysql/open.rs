@@ -13,7 +13,7 @@ use crate::error::{Result, StoreError};
 
 use super::core::{Core, Source};
 use super::db::{Db, ShardDb};
-use super::migrate::{self, Migration, Stored, check_current};
+use super::migrate::{self, Applied, Migration, check_current};
 use super::options::MySqlOptions;
 use super::pool::{self, PoolSettings};
 use super::session::query;
@@ -32,7 +32,7 @@ const SERVER: &str = "-- server
 SELECT VERSION(), CAST(@@sql_mode AS CHAR), CAST(@@max_prepared_stmt_count AS SIGNED), {now}";
 
 const PARTS: &str =
-    "-- schema_version_all\nSELECT part, number, checksum FROM schema_version ORDER BY number";
+    "-- schema_version_all\nSELECT part, number, checksum, compatible_from FROM schema_version ORDER BY number";
 
 /// # Errors
 /// [`StoreError::Unusable`] with what to do about it; [`StoreError::Unavailable`] when the meta database is
@@ -173,9 +173,9 @@ async fn check_parts(db: &Db, parts: &[(String, &[Migration])]) -> Result<()> {
         Err(StoreError::Unavailable(why)) if why.contains("schema_version") => Vec::new(),
         other => other?,
     };
-    let mut found: BTreeMap<String, Stored> = BTreeMap::new();
+    let mut found: BTreeMap<String, Vec<Applied>> = BTreeMap::new();
     for row in rows {
-        found.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, row.try_get(2)?));
+        found.entry(row.try_get(0)?).or_default().push(Applied::read(&row, 1)?);
     }
     for (part, migrations) in parts {
         let stored = found.remove(part).unwrap_or_default();

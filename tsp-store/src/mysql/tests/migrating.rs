@@ -94,7 +94,7 @@ async fn each_shard_must_have_one_place() {
 async fn a_newer_schema_and_one_of_another_build_are_refused() {
     let (options, [meta, source]) = fresh();
     MySqlStore::migrate(&options).await.unwrap();
-    let newer = "INSERT INTO schema_version VALUES ('shard_001', 2, 'later', 'x', 0)";
+    let newer = "INSERT INTO schema_version VALUES ('shard_001', 2, 'later', 'x', 2, 0)";
     change(&source, newer).await;
     for refused in refusal(&options).await {
         assert!(refused.contains("schema 2 of `shard_001`") && refused.contains("up to 1"), "{refused}");
@@ -104,6 +104,30 @@ async fn a_newer_schema_and_one_of_another_build_are_refused() {
     for refused in refusal(&options).await {
         assert!(refused.contains("another build"), "{refused}");
     }
+}
+
+/// What makes a rolling upgrade: the release before goes on beside the new one.
+#[tokio::test]
+async fn a_newer_schema_that_is_only_more_is_used() {
+    let (options, [meta, source]) = fresh();
+    MySqlStore::migrate(&options).await.unwrap();
+    let store = MySqlStore::open(&options).await.unwrap();
+    for (database, part) in [(&meta, "meta"), (&source, "source"), (&source, "shard_001")] {
+        let newer = |number| {
+            format!("INSERT INTO schema_version VALUES ('{part}', {number}, 'later', 'x', {}, 0)", number - 1)
+        };
+        change(database, &newer(2)).await;
+        assert_eq!(MySqlStore::migrate(&options).await.unwrap(), MigrateReport::default());
+        MySqlStore::open(&options).await.unwrap().close().await;
+        // Two releases ahead is too far: the second counts on the first.
+        change(database, &newer(3)).await;
+        for refused in refusal(&options).await {
+            assert!(refused.contains("schema 3") && refused.contains("newer binary"), "{refused}");
+        }
+        change(database, "DELETE FROM schema_version WHERE number = 3").await;
+    }
+    store.follow().await.unwrap();
+    store.close().await;
 }
 
 #[tokio::test]
