@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tsp_core::{Millis, Timestamp};
 
+use crate::harness::ledger::check_slots;
 use crate::harness::{APP, Arrival, Gate, Reply, Scene, now, past, time};
 
 fn every_second() -> Value {
@@ -74,21 +75,7 @@ async fn a_kill_around_the_fire_time_neither_loses_nor_doubles_a_slot() {
     scene.tsp.stop().await;
     for name in ["every", "cron"] {
         let arrivals = scene.receiver.at(&format!("/{name}"));
-        let slots = slots(&arrivals);
-        let (first, last) = (slots.keys().next().unwrap(), slots.keys().last().unwrap());
-        let wanted = last.since(*first).ms() / 1_000 + 1;
-        assert_eq!(i64::try_from(slots.len()), Ok(wanted), "{name}: a slot is missing: {slots:?}");
-        // A call cut off by the kill is repeated as the next attempt of the same task; it is no second task.
-        for slot in slots.keys() {
-            let of_slot: Vec<_> = arrivals.iter().filter(|one| one.execute_at() == *slot).collect();
-            assert!(
-                of_slot.iter().all(|one| one.task() == of_slot[0].task()),
-                "{name}: {slot} has two tasks"
-            );
-            let attempts: Vec<_> = of_slot.iter().map(|one| one.attempt()).collect();
-            assert!(attempts.is_sorted_by(|a, b| a < b), "{name}: {slot} was attempted {attempts:?}");
-        }
-        assert!(arrivals.iter().all(|one| one.lateness_ms() >= 0), "{name}: an early callback");
+        check_slots(name, &arrivals);
     }
 }
 

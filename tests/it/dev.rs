@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tsp_core::{Millis, Timestamp};
 
-use crate::harness::{Api, Arrival, Config, Receiver, Reply, Task, Tsp, backoff, id_of, time};
+use crate::harness::{Api, Arrival, Config, Receiver, Reply, Task, Tsp, backoff, id_of, only_on, time};
 
 const APP: &str = "demo";
 
@@ -13,6 +13,7 @@ async fn advance(api: &Api, by: &str) -> Value {
 
 #[tokio::test]
 async fn accept_three_days_pass_in_order_each_callback_once() {
+    only_on!(Embedded, "`tsp dev` is one process");
     let tsp = Tsp::dev().await;
     let receiver = Receiver::start().await;
     let api = tsp.api().without_key();
@@ -56,6 +57,7 @@ fn whole_hours(from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
 
 #[tokio::test]
 async fn it_has_an_app_a_config_and_an_inbox() {
+    only_on!(Embedded, "`tsp dev` is one process");
     let tsp = Tsp::dev().await;
     let api = tsp.api().without_key();
     let id = id_of(&api.submit(APP, Task::of("hello").payload(json!({ "hello": "world" }))).await);
@@ -64,6 +66,7 @@ async fn it_has_an_app_a_config_and_an_inbox() {
 
 #[tokio::test]
 async fn only_loopback_names_are_let_in_without_a_key() {
+    only_on!(Embedded, "`tsp dev` is one process");
     let tsp = Tsp::dev().await;
     let api = tsp.api().without_key();
     let get = async |headers: &[(&'static str, String)]| {

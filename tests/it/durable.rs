@@ -5,7 +5,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use crate::harness::process::{executable, signal};
-use crate::harness::{Scene, Task, Tsp};
+use crate::harness::{Scene, Task, Tsp, only_on};
 
 const SUBMITS: usize = 40;
 
@@ -46,6 +46,7 @@ fn the_trace_is_read_in_order() {
 
 #[tokio::test]
 async fn accept_each_201_follows_the_sync_of_its_commit() {
+    only_on!(Embedded, "the database of a cluster syncs in a process of its own");
     let mut tsp = Tsp::start().await;
     tsp.stop().await;
     let trace = tsp.dir().join("trace.txt");

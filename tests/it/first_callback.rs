@@ -132,8 +132,7 @@ async fn a_graceful_stop_lets_a_running_callback_end_and_saves_its_outcome() {
     scene.receiver.always("/slow", crate::harness::Reply::ok().after(&gate));
     let id = scene.submit(Task::of("slow")).await;
     scene.receiver.nth(1).await;
-    let pid = scene.tsp.pid();
-    crate::harness::process::signal(pid, "TERM").await;
+    scene.tsp.ask_to_stop().await;
     // It still answers or refuses; either way it must wait for the call that is on the wire.
     gate.open();
     let status = scene.tsp.ended().await;

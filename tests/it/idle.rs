@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tsp_core::Millis;
 
 use crate::harness::figures::{metric, resident_kib};
-use crate::harness::{APP, Config, Scene, Task, Tsp, now, past, turn};
+use crate::harness::{APP, Config, Scene, Task, Tsp, now, only_on, past, turn};
 
 const CONFIGS: usize = 100_000;
 const CALLERS: usize = 32;
@@ -18,6 +18,7 @@ const STATEMENTS_PER_SECOND: f64 = 10.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn accept_a_hundred_thousand_idle_configs_cost_a_few_statements_a_second() {
+    only_on!(Embedded, "the figure is promised for one process on its file");
     let _machine = turn::alone().await;
     let mut scene = Scene::on(Tsp::start_alone(Tsp::settings()).await).await;
     let begun = now();

@@ -1,11 +1,13 @@
 //! The integration tests: the real executable, a real receiver, real time.
 //!
-//! One executable with a module for each topic. The harness explains how tests wait.
+//! One executable with a module for each topic. The harness explains how tests wait, and
+//! [`harness::shape`] in which shape of the product they run.
 
 mod harness;
 
 mod auth;
 mod chaos;
+mod cluster;
 mod cron;
 mod dev;
 mod durable;

@@ -159,7 +159,7 @@ async fn the_service_tells_about_itself() {
     scene.delayed("work", |config| config).await;
     let id = scene.submit(Task::of("work")).await;
     scene.api.wait_for_end(&id, "succeeded").await;
-    let metrics = scene.api.metrics().await;
+    let metrics = scene.tsp.metrics().await;
     for name in [
         "tsp_lateness_seconds",
         "tsp_stage_seconds",

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::harness::process::{Ended, run};
-use crate::harness::{APP, BOOTSTRAP_KEY, Scene, Task, TempDir, Tsp};
+use crate::harness::{APP, BOOTSTRAP_KEY, Scene, Task, TempDir, Tsp, only_on};
 
 /// Starts the service with these settings; it must end by itself with an error that names `subject`.
 async fn fails(dir: &TempDir, environment: &[(&str, &str)], subject: &str) -> Ended {
@@ -101,6 +101,7 @@ async fn a_folder_that_cannot_be_written_is_named() {
 
 #[tokio::test]
 async fn a_second_process_on_one_file_is_refused() {
+    only_on!(Embedded, "a cluster has no file");
     let tsp = Tsp::start().await;
     fails(tsp.dir(), &[], "tsp.db").await;
     // The first one is none the worse for it.
@@ -109,6 +110,7 @@ async fn a_second_process_on_one_file_is_refused() {
 
 #[tokio::test]
 async fn the_store_can_be_looked_at_beside_the_service() {
+    only_on!(Embedded, "a cluster has no file");
     let tsp = Tsp::start().await;
     let url = format!("sqlite:{}", tsp.dir().join("tsp.db").display());
     let ended = run(
@@ -155,6 +157,7 @@ impl Drop for SmallDisk {
 
 #[tokio::test]
 async fn accept_a_full_disk_refuses_and_loses_nothing() {
+    only_on!(Embedded, "a cluster has no file");
     let Some(disk) = SmallDisk::mount("6m").await else {
         println!("not shown: this machine does not let a test mount a small file system");
         return;

@@ -1,17 +1,22 @@
-//! What every test stands on: the real executable as a child process, a receiver that the test
+//! What every test stands on: the real executable as child processes, a receiver that the test
 //! programs and waits on, and a small client for the API.
 //!
 //! Nothing here sleeps. A test waits on the n-th arrival, on the end of a process, or, where only
 //! the API can say it, through [`api::Api::wait_until`], the one place that polls.
 
 pub(crate) mod api;
+pub(crate) mod cluster;
 pub(crate) mod dice;
 pub(crate) mod documents;
 pub(crate) mod figures;
+pub(crate) mod ledger;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod scene;
+pub(crate) mod servers;
+pub(crate) mod shape;
 pub(crate) mod temp;
+pub(crate) mod tsp;
 pub(crate) mod turn;
 
 use std::time::Duration;
@@ -19,16 +24,18 @@ use std::time::Duration;
 pub(crate) use api::{Answer, Api, header};
 pub(crate) use dice::Dice;
 pub(crate) use documents::{Config, Task, backoff};
-pub(crate) use process::{BOOTSTRAP_KEY, Tsp};
+pub(crate) use process::BOOTSTRAP_KEY;
 pub(crate) use receiver::{Arrival, Gate, Receiver, Reply};
 pub(crate) use scene::{APP, Scene, id_of};
+pub(crate) use shape::only_on;
 pub(crate) use temp::TempDir;
+pub(crate) use tsp::Tsp;
 use tsp_core::{Clock, SystemClock, Timestamp};
 
 /// The longest that any single thing may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The time that the service goes by when it is embedded: the machine's.
+/// The time that the service goes by: the machine's, or that of a database on it.
 pub(crate) fn now() -> Timestamp {
     SystemClock::new().now()
 }

@@ -1,4 +1,4 @@
-//! The service as a child process: started, killed, started again, stopped.
+//! One process of the service as a child: started, killed, paused, started again, stopped.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,18 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::{RwLockReadGuard, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::interval;
 
-use super::{Api, TempDir, in_time, turn};
+use super::{Api, in_time};
 
 pub(crate) const BOOTSTRAP_KEY: &str = "integration-test-bootstrap-key";
 
 /// How much of the log a failed test shows.
 const LOG_LINES_SHOWN: usize = 60;
+/// How often the state of a process is read that has been told to stand still.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// The executable under test, built beside this one: `target/<profile>/deps/it-… → target/<profile>/tsp`.
 pub(crate) fn executable() -> PathBuf {
@@ -31,190 +34,181 @@ pub(crate) fn executable() -> PathBuf {
     tsp
 }
 
-/// Settings for a service that is about to be started.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Settings {
-    pairs: Vec<(String, String)>,
-}
-
-impl Settings {
-    /// `name` as in the file, `store.url`; it travels as an environment variable.
-    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
-        let variable = format!("TSP__{}", name.replace('.', "__").to_uppercase());
-        self.pairs.push((variable, value.to_owned()));
-        self
-    }
-
-    pub(crate) async fn start(self) -> Tsp {
-        Tsp::with(self).await
-    }
-}
-
-/// A running service on a private folder. Dropping it kills the process.
+/// One process, which may be down. Dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct Tsp {
-    api: Api,
+pub(crate) struct Process {
+    name: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    dir: PathBuf,
     child: Option<Child>,
-    command: Vec<String>,
-    settings: Settings,
     log: Log,
     readers: JoinSet<()>,
-    dir: TempDir,
-    _turn: Option<RwLockReadGuard<'static, ()>>,
+    api: Api,
 }
 
-impl Tsp {
-    /// With the settings that every test wants and no others.
-    pub(crate) async fn start() -> Self {
-        Self::with(Settings::default()).await
-    }
+/// Comes when the process has said that it is ready.
+#[must_use = "a process that is not waited for may not be there yet"]
+pub(crate) struct Readiness {
+    name: String,
+    said: oneshot::Receiver<String>,
+}
 
-    pub(crate) fn settings() -> Settings {
-        Settings::default()
-    }
-
-    async fn with(settings: Settings) -> Self {
-        let turn = turn::shared().await;
-        let mut tsp = Self::prepared(settings, Some(turn));
-        tsp.boot().await;
-        tsp
-    }
-
-    /// For a test that holds [`turn::alone`].
-    pub(crate) async fn start_alone(settings: Settings) -> Self {
-        let mut tsp = Self::prepared(settings, None);
-        tsp.boot().await;
-        tsp
-    }
-
-    /// `tsp dev`, on a private folder.
-    pub(crate) async fn dev() -> Self {
-        let turn = turn::shared().await;
-        let mut tsp = Self::prepared(Settings::default().set("web.listen", "127.0.0.1:0"), Some(turn));
-        tsp.command = vec!["dev".to_owned()];
-        tsp.boot().await;
-        tsp
-    }
-
-    fn prepared(settings: Settings, turn: Option<RwLockReadGuard<'static, ()>>) -> Self {
-        let dir = TempDir::new();
-        let file = dir.join("tsp.toml");
-        let text = format!(
-            "[web]\nlisten = \"127.0.0.1:0\"\n\n\
-             [store]\nurl = \"sqlite:{}\"\n\n\
-             [worker.http]\nallow_networks = [\"127.0.0.0/8\"]\n",
-            dir.join("tsp.db").display()
-        );
-        std::fs::write(&file, text).expect("the private folder is writable");
+impl Process {
+    /// One that is not started yet, with its folder. `name` is for people who read a failure.
+    pub(crate) fn new(
+        name: &str,
+        dir: &Path,
+        arguments: Vec<String>,
+        environment: Vec<(String, String)>,
+    ) -> Self {
         Self {
-            api: Api::new(BOOTSTRAP_KEY),
+            name: name.to_owned(),
+            arguments,
+            environment,
+            dir: dir.to_owned(),
             child: None,
-            command: vec!["serve".to_owned(), "--config".to_owned(), file.display().to_string()],
-            settings,
             log: Log::default(),
             readers: JoinSet::new(),
-            dir,
-            _turn: turn,
+            api: Api::new(BOOTSTRAP_KEY),
         }
     }
 
-    /// Starts the process and waits until it says that it is ready.
-    async fn boot(&mut self) {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it listens on: the API, or only `/healthz`, `/readyz` and `/metrics`. Follows restarts.
+    pub(crate) fn api(&self) -> Api {
+        self.api.clone()
+    }
+
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// Everything that it has said so far, over all its starts.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        let pid = self.child.as_ref().and_then(Child::id);
+        pid.unwrap_or_else(|| panic!("the process `{}` does not run", self.name))
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Starts it; several may be on their way at once.
+    pub(crate) fn launch(&mut self) -> Readiness {
         let mut command = Command::new(executable());
-        command.args(&self.command);
-        self.boot_by(command).await;
+        command.args(&self.arguments);
+        self.launch_by(command)
     }
 
     /// The same under another command, such as a tracer, that ends in the executable and its arguments.
-    pub(crate) async fn boot_by(&mut self, mut command: Command) {
-        assert!(self.child.is_none(), "the service runs already");
+    pub(crate) fn launch_by(&mut self, mut command: Command) -> Readiness {
+        assert!(self.child.is_none(), "`{}` runs already", self.name);
         command
             .env("TSP__AUTH__BOOTSTRAP_KEY", BOOTSTRAP_KEY)
-            .envs(self.settings.pairs.iter().cloned())
-            .current_dir(self.dir.path())
+            .envs(self.environment.iter().cloned())
+            .current_dir(&self.dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
-        let (tell, ready) = oneshot::channel();
+        let (tell, said) = oneshot::channel();
         let stdout = child.stdout.take().expect("the output is piped");
         let stderr = child.stderr.take().expect("the errors are piped");
+        self.log.add(">>> started");
         self.readers.spawn(read(stdout, self.log.clone(), Some(tell)));
         self.readers.spawn(read(stderr, self.log.clone(), None));
         self.child = Some(child);
-        let url = in_time("`ready:` on the output", ready).await;
-        self.api.set_base(&url.expect("`tsp` says that it is ready before it ends"));
+        Readiness { name: self.name.clone(), said }
     }
 
-    pub(crate) fn api(&self) -> Api {
-        self.api.clone()
+    /// Waits until it says that it is ready.
+    pub(crate) async fn is_ready(&self, readiness: Readiness) {
+        let Readiness { name, said } = readiness;
+        let url = in_time(format!("`ready:` on the output of `{name}`"), said).await;
+        self.api.set_base(&url.unwrap_or_else(|_| panic!("`{name}` ended before it said that it is ready")));
     }
 
-    /// The process, for reading its figures from /proc.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().and_then(Child::id).expect("the service runs")
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) async fn boot(&mut self) {
+        let readiness = self.launch();
+        self.is_ready(readiness).await;
     }
 
-    pub(crate) fn dir(&self) -> &TempDir {
-        &self.dir
-    }
-
-    pub(crate) fn args(&self) -> &[String] {
-        &self.command
-    }
-
-    /// Everything that the processes have said so far.
-    pub(crate) fn log(&self) -> String {
-        self.log.text()
-    }
-
-    /// Ends the process with no warning, as a power cut would.
-    pub(crate) async fn kill9(&mut self) {
-        let mut child = self.child.take().expect("the service runs");
+    /// Ends it with no warning, as a power cut would, and does not wait until it is gone.
+    pub(crate) fn start_kill(&mut self) {
+        let child = self.child.as_mut().unwrap_or_else(|| panic!("`{}` does not run", self.name));
         child.start_kill().expect("our own child can be killed");
-        in_time("the end of the killed process", child.wait()).await.expect("a child can be waited for");
+    }
+
+    /// Ends it with no warning, as a power cut would.
+    pub(crate) async fn kill9(&mut self) {
+        self.start_kill();
+        let _ = self.ended().await;
         self.log.add(">>> killed");
     }
 
-    pub(crate) async fn restart(&mut self) {
-        self.log.add(">>> started again");
-        self.boot().await;
+    /// Asks it to stop; [`Self::ended`] waits for it.
+    pub(crate) async fn ask_to_stop(&self) {
+        signal(self.pid(), "TERM").await;
     }
 
-    /// Asks the process to stop and waits until it has.
+    /// Asks it to stop and waits until it has.
     pub(crate) async fn stop(&mut self) -> ExitStatus {
-        signal(self.pid(), "TERM").await;
+        self.ask_to_stop().await;
         self.ended().await
     }
 
     /// Waits for the end of a process that has been told to stop, or that stops by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the service runs");
-        let status = in_time("the end of the stopped process", child.wait()).await;
+        let mut child = self.child.take().unwrap_or_else(|| panic!("`{}` does not run", self.name));
+        let status = in_time(format!("the end of `{}`", self.name), child.wait()).await;
         status.expect("a child can be waited for")
     }
 
-    /// Reads the store of a service that has been stopped.
-    pub(crate) fn database(&self) -> rusqlite::Connection {
-        assert!(self.child.is_none(), "stop the service before reading its file");
-        let file = self.dir.join("tsp.db");
-        rusqlite::Connection::open(&file).unwrap_or_else(|e| panic!("cannot open `{}`: {e}", file.display()))
+    /// Stops it in the middle of whatever it does, and waits until it stands still.
+    pub(crate) async fn freeze(&self) {
+        signal(self.pid(), "STOP").await;
+        let path = format!("/proc/{}/stat", self.pid());
+        // The state follows the name, which is in brackets.
+        let still = || std::fs::read_to_string(&path).is_ok_and(|stat| stat.contains(") T "));
+        in_time(format!("the standstill of `{}`", self.name), async {
+            let mut look = interval(LOOK_EVERY);
+            while !still() {
+                look.tick().await;
+            }
+        })
+        .await;
+        self.log.add(">>> frozen");
+    }
+
+    /// Lets a frozen process go on.
+    pub(crate) async fn thaw(&self) {
+        self.log.add(">>> thawed");
+        signal(self.pid(), "CONT").await;
     }
 }
 
-impl Drop for Tsp {
+impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let text = self.log.text();
             let lines: Vec<_> = text.lines().collect();
             let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
             let mut out = std::io::stderr().lock();
-            let _ = writeln!(out, "--- the service's log, last {} lines", lines.len() - from);
+            let _ = writeln!(out, "--- the log of `{}`, last {} lines", self.name, lines.len() - from);
             for line in &lines[from..] {
                 let _ = writeln!(out, "{line}");
             }
-            let _ = std::fs::write(self.dir.join("log.txt"), text);
+            let _ = std::fs::write(self.dir.join(format!("{}.log", self.name)), text);
         }
     }
 }

@@ -222,9 +222,17 @@ impl Receiver {
         what: String,
         enough: F,
     ) -> impl Future<Output = Vec<Arrival>> + use<F> {
+        in_time(what, self.until_at_last(enough))
+    }
+
+    /// The same with no end of patience: the caller has its own.
+    pub(crate) fn until_at_last<F: Fn(&[Arrival]) -> bool>(
+        &self,
+        enough: F,
+    ) -> impl Future<Output = Vec<Arrival>> + use<F> {
         let state = Arc::clone(&self.state);
         let mut count = self.state.count.subscribe();
-        in_time(what, async move {
+        async move {
             loop {
                 count.borrow_and_update();
                 {
@@ -235,7 +243,7 @@ impl Receiver {
                 }
                 count.changed().await.expect("the state holds the sender");
             }
-        })
+        }
     }
 }
 

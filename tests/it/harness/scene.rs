@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::process::Settings;
+use super::tsp::Settings;
 use super::{Api, Config, Receiver, Task, Tsp};
 
 pub(crate) const APP: &str = "shop";

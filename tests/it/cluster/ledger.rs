@@ -1,0 +1,149 @@
+//! The long ledger: faults of every kind on every part of a cluster under load, and proof that each promise was
+//! kept all the same.
+//!
+//! `TSP_CHAOS_FAULTS` sets how many (`make chaos-cluster`); without it a short run is made.
+
+mod faults;
+mod waits;
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, interval};
+
+use super::Stage;
+use crate::harness::cluster::{Cluster, Plan, Role};
+use crate::harness::ledger::{
+    Ledger, Load, Pace, check_arrivals, check_slots, decide, every_task_arrived, one_task_for_each_key,
+};
+use crate::harness::servers::{Databases, ServerPlan};
+use crate::harness::{APP, Config, Dice, now, only_on, past, turn};
+use faults::{Deck, Fault, table};
+use tsp_core::Millis;
+use waits::Waits;
+
+/// 500 tasks a second.
+const PACE: Pace = Pace { submitters: 10, every: Duration::from_millis(100), tasks: 5 };
+/// A message that died with its nsqd comes again after half a minute; nothing takes longer.
+const RECOVERY: Duration = Duration::from_mins(1);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+fn faults() -> usize {
+    #[expect(clippy::disallowed_methods, reason = "the length of a run is chosen where it is started")]
+    let text = std::env::var("TSP_CHAOS_FAULTS");
+    text.map_or(6, |text| text.parse().expect("`TSP_CHAOS_FAULTS` is a number"))
+}
+
+async fn stage() -> Stage {
+    let servers = ServerPlan { databases: Databases::Own, nsqds: 2, lookupd: true };
+    let plan = Plan { servers, webs: 2, fetchers: 2, workers: 2, ..Plan::default() };
+    let stage = Stage::on(Cluster::start_alone(plan).await).await;
+    stage.receiver.on("/work", decide);
+    let misfire = json!({ "policy": "fire_all", "max": 100, "grace": "1h" });
+    let schedule = json!({ "type": "every", "interval": "1s", "misfire": misfire, "overlap": "allow" });
+    stage.api.config(APP, Config::cron("tick", &stage.receiver.url("/tick"), &schedule)).await;
+    stage
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promise_is_kept_through_faults_of_every_kind() {
+    only_on!(Cluster, "it is about several processes");
+    let _machine = turn::alone().await;
+    let mut stage = stage().await;
+    let ledger = Ledger::default();
+    let begun_at = now();
+    let load = Load::start(&stage.cluster.apis(), PACE, &ledger);
+    stage.receiver.nth(500).await;
+    let mut dice = Dice::fresh();
+    let faults = strike(&mut stage, &ledger, &mut dice, faults()).await;
+    load.stop().await;
+    every_task_arrived(&stage.receiver, &ledger, RECOVERY).await;
+    stage.api.act(&format!("/apps/{APP}/configs/tick/disable")).await;
+    all_ended(&stage).await;
+
+    let tasks = one_task_for_each_key(&stage.api, ledger.len()).await;
+    for task in &tasks {
+        assert_eq!(task["result"], "succeeded", "the receiver lets every task succeed: {task:#}");
+    }
+    for role in [Role::Web, Role::Fetcher, Role::Worker] {
+        for number in 0..2 {
+            let status = stage.cluster.process(role, number).stop().await;
+            assert!(status.success(), "`{}-{number}` ended with {status}", role.name());
+        }
+    }
+    let work = stage.receiver.at("/work");
+    let waits = Waits::of(&work, &tasks);
+    println!("\n{}", table(&faults, &waits, begun_at));
+    let repeats = work.iter().filter(|one| one.attempt() > 1).count();
+    let slots = check_slots("tick", &stage.receiver.at("/tick"));
+    println!("{} accepted, {} arrivals, {repeats} repeats, {slots} slots", tasks.len(), work.len());
+    check_arrivals(&work);
+    check_store(&stage);
+    waits.check(&faults);
+}
+
+/// Hits one thing after another, half of the time two before the first is over. Returns what was done.
+async fn strike(stage: &mut Stage, ledger: &Ledger, dice: &mut Dice, count: usize) -> Vec<Fault> {
+    let mut deck = Deck::default();
+    let mut faults: Vec<Fault> = Vec::new();
+    while faults.len() < count {
+        let group = faults.len();
+        loop {
+            // The moment is random: it meets claims, begins and commits in every state.
+            past(now().plus(Millis::from_ms(i64::try_from(300 + dice.below(2_000)).expect("it is small"))))
+                .await;
+            let fault = deck.draw(dice).strike(&mut stage.cluster, dice).await;
+            println!(
+                "{}: {fault}; {} accepted, {} arrived",
+                faults.len() + 1,
+                ledger.len(),
+                stage.receiver.count()
+            );
+            faults.push(fault);
+            if faults.len() == count || faults.len() - group == 2 || dice.below(2) == 0 {
+                break;
+            }
+        }
+        // All that was accepted has come: what follows is the next fault's.
+        every_task_arrived(&stage.receiver, ledger, RECOVERY).await;
+        for fault in &mut faults[group..] {
+            fault.over_at = now();
+        }
+    }
+    faults
+}
+
+async fn all_ended(stage: &Stage) {
+    let deadline = Instant::now() + RECOVERY;
+    let mut look = interval(LOOK_EVERY);
+    loop {
+        look.tick().await;
+        let open =
+            "SELECT id, config_id, status, attempt, node, due_at, last_reason FROM task_{shard} LIMIT 5";
+        let open = stage.cluster.servers().rows_of_shards(open);
+        if open.is_empty() {
+            return;
+        }
+        let in_time = Instant::now() < deadline;
+        assert!(
+            in_time,
+            "tasks are open still {RECOVERY:?} after the last callback (at {}); id, config, status, attempt, node, \
+             due_at, reason:\n{open}",
+            now()
+        );
+    }
+}
+
+/// By the store's own record no attempt of a task begins before the one before it has ended.
+fn check_store(stage: &Stage) {
+    let overlaps = stage.cluster.servers().rows_of_shards(
+        "SELECT a.task_id, a.attempt, a.started_at, a.ended_at, a.reason, b.attempt, b.started_at, b.reason \
+         FROM attempt_{shard} a JOIN attempt_{shard} b ON b.task_id = a.task_id AND b.attempt > a.attempt \
+         WHERE b.started_at < a.ended_at LIMIT 5",
+    );
+    assert!(
+        overlaps.is_empty(),
+        "attempts overlap in the store; task, attempt, start, end, reason, next attempt, its start, its \
+         reason:\n{overlaps}"
+    );
+}

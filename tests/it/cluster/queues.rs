@@ -1,0 +1,115 @@
+//! nsqd dies with messages that only it has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use peers::Nsqd;
+use serde_json::Value;
+use tokio::time::{interval, timeout};
+
+use super::{Stage, check_each_attempt_once};
+use crate::harness::cluster::{Plan, Role, items};
+use crate::harness::ledger::check_arrivals;
+use crate::harness::servers::{Databases, ServerPlan};
+use crate::harness::{Arrival, PATIENCE, in_time, only_on};
+
+const TASKS: usize = 300;
+const TOPIC: &str = "tsp.q.default";
+/// A message that is lost is sent again after half a minute, and a stalled machine may double it once.
+const RESEND: Duration = Duration::from_secs(75);
+
+fn plan(nsqds: usize) -> Plan {
+    let servers = ServerPlan { databases: Databases::Shared, nsqds, lookupd: false };
+    Plan { servers, workers: 2, ..Plan::default() }
+}
+
+/// Messages that wait in the nsqd for a worker, and those that were sent to one and not answered.
+fn held(nsqd: &Nsqd) -> (i64, i64) {
+    let path = format!("/stats?format=json&topic={TOPIC}&include_clients=false&include_mem=false");
+    let text = nsqd.get(&path).unwrap_or_else(|error| panic!("{error}"));
+    let stats: Value = serde_json::from_str(&text).expect("nsqd answers JSON");
+    let channels = stats["topics"].as_array().into_iter().flatten();
+    let channels: Vec<_> = channels.filter_map(|topic| topic["channels"].as_array()).flatten().collect();
+    let sum = |field: &str| channels.iter().filter_map(|channel| channel[field].as_i64()).sum();
+    (sum("depth"), sum("in_flight_count"))
+}
+
+/// Waits until so many messages are in the hands of the nsqd.
+async fn piled_up(nsqds: &[Arc<Nsqd>], least: i64) -> i64 {
+    let all = || nsqds.iter().map(|nsqd| held(nsqd)).map(|(depth, in_flight)| depth + in_flight).sum::<i64>();
+    in_time(format!("{least} messages in the queue"), async {
+        let mut look = interval(Duration::from_millis(50));
+        while all() < least {
+            look.tick().await;
+        }
+    })
+    .await;
+    all()
+}
+
+#[tokio::test]
+async fn messages_that_die_with_their_nsqd_are_sent_again() {
+    only_on!(Cluster, "it is about nsqd");
+    let mut stage = Stage::new(plan(1)).await;
+    let nsqds = stage.cluster.servers().nsqds().to_vec();
+    for worker in 0..2 {
+        stage.cluster.process(Role::Worker, worker).freeze().await;
+    }
+    let ids = stage.submit(TASKS, 0, 0).await;
+    let lost = piled_up(&nsqds, 50).await;
+    nsqds[0].kill();
+    nsqds[0].restart().unwrap_or_else(|error| panic!("{error}"));
+    for worker in 0..2 {
+        stage.cluster.process(Role::Worker, worker).thaw().await;
+    }
+    let came = timeout(RESEND, stage.receiver.until_at_last(|all: &[Arrival]| all.len() >= TASKS)).await;
+    let arrivals = came.unwrap_or_else(|_| {
+        panic!("{} of {TASKS} tasks came within {RESEND:?} after nsqd was killed", stage.receiver.count())
+    });
+    let longest = arrivals.iter().map(Arrival::lateness_ms).max().unwrap_or(0);
+    println!("{lost} messages died with nsqd; the last came {longest} ms late");
+    stage.all_end_well(&ids).await;
+    let arrivals = stage.receiver.arrivals();
+    check_arrivals(&arrivals);
+    check_each_attempt_once(&arrivals);
+    assert_eq!(arrivals.len(), TASKS, "each task was to be called once");
+}
+
+#[tokio::test]
+async fn with_one_nsqd_down_the_other_carries_all() {
+    only_on!(Cluster, "it is about nsqd");
+    let stage = Stage::new(plan(2)).await;
+    let nsqds = stage.cluster.servers().nsqds().to_vec();
+    let first = stage.submit(50, 0, 0).await;
+    stage.all_of(&first).await;
+    nsqds[0].kill();
+    let second = stage.submit(200, 500, 10).await;
+    let arrivals = stage.all_of(&second).await;
+    let longest = arrivals.iter().map(Arrival::lateness_ms).max().unwrap_or(0);
+    println!("with one of two nsqd down the longest lateness was {longest} ms");
+    assert!(longest <= 5_000, "{longest} ms late although one of two nsqd was well");
+    let queues = stage.api.get("/queues").await.expect(200);
+    assert!(items(&queues).iter().any(|queue| queue["name"] == "default"), "{queues:#}");
+    nsqds[0].restart().unwrap_or_else(|error| panic!("{error}"));
+    // It takes its part again: its consumers have come back.
+    in_time("consumers at the nsqd that came back", async {
+        let mut look = interval(Duration::from_millis(50));
+        while !nsqds[0].get("/stats?format=json").is_ok_and(|text| has_clients(&text)) {
+            look.tick().await;
+        }
+    })
+    .await;
+    let third = stage.submit(200, 0, 5).await;
+    let arrivals = stage.all_of(&third).await;
+    check_arrivals(&arrivals);
+    check_each_attempt_once(&arrivals);
+    assert!(PATIENCE > Duration::from_millis(longest.unsigned_abs()), "all of it in time");
+}
+
+fn has_clients(stats: &str) -> bool {
+    let stats: Value = serde_json::from_str(stats).unwrap_or_default();
+    let topics = stats["topics"].as_array().into_iter().flatten();
+    let queue: Vec<_> = topics.filter(|topic| topic["topic_name"] == TOPIC).collect();
+    let channels = queue.iter().filter_map(|topic| topic["channels"].as_array()).flatten();
+    channels.filter_map(|channel| channel["client_count"].as_i64()).sum::<i64>() > 0
+}

@@ -1,0 +1,98 @@
+//! Workers that die or freeze with callbacks on the wire.
+
+use serde_json::json;
+use tsp_core::Millis;
+
+use super::{Stage, check_each_attempt_once};
+use crate::harness::cluster::{Plan, Role, items};
+use crate::harness::ledger::check_arrivals;
+use crate::harness::{Arrival, Gate, Reply, now, only_on, past};
+
+const TASKS: usize = 20;
+/// From the death of a worker to the next attempts of what it was running.
+const RESCUE_MS: i64 = 10_000;
+
+/// The first attempts hang until the gate opens, the others end at once.
+fn hang_first_attempts(stage: &Stage) -> Gate {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    stage.receiver.on(
+        "/work",
+        move |arrival| {
+            if arrival.attempt() == 1 { Reply::ok().after(&held) } else { Reply::ok() }
+        },
+    );
+    gate
+}
+
+async fn outcomes(stage: &Stage, id: &str) -> Vec<serde_json::Value> {
+    let attempts = stage.api.get(&format!("/tasks/{id}/attempts")).await.expect(200);
+    items(&attempts).iter().map(|one| json!([one["attempt"], one["outcome"], one["reason"]])).collect()
+}
+
+fn seconds(all: &[Arrival]) -> usize {
+    all.iter().filter(|one| one.attempt() == 2).count()
+}
+
+#[tokio::test]
+async fn callbacks_of_a_killed_worker_are_attempted_again_within_ten_seconds() {
+    only_on!(Cluster, "it is about several processes");
+    let mut stage = Stage::new(Plan::default()).await;
+    let gate = hang_first_attempts(&stage);
+    let ids = stage.submit(TASKS, 0, 0).await;
+    stage.receiver.nth(TASKS).await;
+    stage.cluster.add(Role::Worker).await;
+    let killed_at = now();
+    stage.cluster.process(Role::Worker, 0).kill9().await;
+    let again = |all: &[Arrival]| seconds(all) == TASKS;
+    let arrivals = stage.receiver.until("the second attempt of every task".to_owned(), again).await;
+    gate.open();
+    let waits: Vec<_> =
+        arrivals.iter().filter(|one| one.attempt() == 2).map(|one| one.at.since(killed_at).ms()).collect();
+    let longest = waits.iter().max().expect("there are some");
+    println!("second attempts came {} to {longest} ms after the kill", waits.iter().min().unwrap());
+    assert!(*longest <= RESCUE_MS, "a second attempt came {longest} ms after its worker was killed");
+    check_each_attempt_once(&arrivals);
+    for id in &ids {
+        let task = stage.api.wait_for_end(id, "succeeded").await;
+        assert_eq!(task["attempt"], 2, "{task:#}");
+        let outcomes = outcomes(&stage, id).await;
+        assert!(outcomes[0].to_string().contains("worker_lost"), "the first attempt of {id}: {outcomes:?}");
+        assert_eq!(outcomes[1][1], "done", "the second attempt of {id}: {outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_wakes_up_after_its_lease_begins_nothing_and_its_late_outcomes_count_for_nothing() {
+    only_on!(Cluster, "it is about several processes");
+    let mut stage = Stage::new(Plan::default()).await;
+    let gate = hang_first_attempts(&stage);
+    let ids = stage.submit(TASKS, 0, 0).await;
+    stage.receiver.nth(TASKS).await;
+    stage.cluster.add(Role::Worker).await;
+    let old = stage.cluster.node_of("worker-0").await;
+    let frozen_at = now();
+    stage.cluster.process(Role::Worker, 0).freeze().await;
+    let again = |all: &[Arrival]| seconds(all) == TASKS;
+    stage.receiver.until("the second attempt of every task".to_owned(), again).await;
+    for id in &ids {
+        stage.api.wait_for_end(id, "succeeded").await;
+    }
+    // The answers of the first attempts come now, and their worker wakes up to read them.
+    gate.open();
+    past(frozen_at.plus(Millis::from_secs(12))).await;
+    stage.cluster.process(Role::Worker, 0).thaw().await;
+    let renewed = stage.cluster.node_of("worker-0").await;
+    assert_ne!(renewed, old, "a worker that was declared dead came back under its id");
+    let more = stage.submit(200, 0, 5).await;
+    let arrivals = stage.all_of(&more).await;
+    stage.all_end_well(&more).await;
+    check_arrivals(&arrivals);
+    check_each_attempt_once(&arrivals);
+    assert_eq!(arrivals.len(), 2 * TASKS + more.len(), "no attempt but those that were wanted");
+    for id in &ids {
+        let outcomes = outcomes(&stage, id).await;
+        assert_eq!(outcomes.len(), 2, "{id}: {outcomes:?}");
+        assert!(outcomes[0].to_string().contains("worker_lost"), "the first attempt of {id}: {outcomes:?}");
+    }
+}

@@ -1,0 +1,216 @@
+//! What a cluster stands on: databases, nsqd and, if wanted, nsqlookupd, all of one test's own.
+
+use std::collections::HashSet;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use peers::{MariaDb, MariaDbOptions, Nsqd, Nsqlookupd};
+
+/// Shards of every store: few, so that their tables are made quickly, and more than one on each source.
+pub(crate) const SHARDS: u16 = 4;
+
+/// Where the databases lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Databases {
+    /// On the one server that the tests of this process share; nobody hurts it.
+    Shared,
+    /// On a server of the test's own.
+    Own,
+    /// On two: the second holds the second source alone.
+    OwnForEachSource,
+}
+
+/// What to start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerPlan {
+    pub(crate) databases: Databases,
+    pub(crate) nsqds: usize,
+    pub(crate) lookupd: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Host {
+    Shared(&'static MariaDb),
+    Own(Arc<MariaDb>),
+}
+
+impl Deref for Host {
+    type Target = MariaDb;
+
+    fn deref(&self) -> &MariaDb {
+        match self {
+            Self::Shared(server) => server,
+            Self::Own(server) => server,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Database {
+    host: Host,
+    name: String,
+}
+
+impl Database {
+    fn on(host: &Host, hint: &str) -> Self {
+        Self { host: host.clone(), name: host.create_database(hint) }
+    }
+
+    fn url(&self) -> String {
+        self.host.url(&self.name)
+    }
+
+    fn sql(&self, text: &str) -> String {
+        let text = format!("USE {}; {text}", self.name);
+        self.host.sql(&text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn tables(&self) -> Vec<String> {
+        let text =
+            format!("SELECT table_name FROM information_schema.tables WHERE table_schema = '{}'", self.name);
+        self.sql(&text).lines().map(str::to_owned).collect()
+    }
+}
+
+/// The servers of one cluster; they and the databases go with the value.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    meta: Database,
+    /// `a` with the lower shards, `b` with the others.
+    sources: [Database; 2],
+    nsqds: Vec<Arc<Nsqd>>,
+    lookupd: Option<Arc<Nsqlookupd>>,
+}
+
+impl Servers {
+    pub(crate) async fn start(plan: ServerPlan) -> Self {
+        let starting = tokio::task::spawn_blocking(move || Self::start_now(plan));
+        starting.await.unwrap_or_else(|e| panic!("the servers of a cluster did not start: {e}"))
+    }
+
+    fn start_now(plan: ServerPlan) -> Self {
+        let own = || Host::Own(Arc::new(well(MariaDb::start_with(&MariaDbOptions::default()))));
+        let first = match plan.databases {
+            Databases::Shared => Host::Shared(MariaDb::shared()),
+            Databases::Own | Databases::OwnForEachSource => own(),
+        };
+        let second = if plan.databases == Databases::OwnForEachSource { own() } else { first.clone() };
+        let lookupd = plan.lookupd.then(|| Arc::new(well(Nsqlookupd::start())));
+        let told = lookupd.as_ref().map(|lookupd| format!("--lookupd-tcp-address={}", lookupd.tcp_address()));
+        let arguments: Vec<_> = told.iter().map(String::as_str).collect();
+        Self {
+            meta: Database::on(&first, "meta"),
+            sources: [Database::on(&first, "a"), Database::on(&second, "b")],
+            nsqds: (0..plan.nsqds).map(|_| Arc::new(well(Nsqd::start_with(&arguments)))).collect(),
+            lookupd,
+        }
+    }
+
+    /// The part of a settings file that leads here.
+    pub(crate) fn settings(&self) -> String {
+        let half = SHARDS / 2;
+        let list = |items: Vec<String>| {
+            let items: Vec<_> = items.iter().map(|item| format!("\"{item}\"")).collect();
+            format!("[{}]", items.join(", "))
+        };
+        // With nsqlookupd the processes find the nsqd by it.
+        let (tcp, http, lookupd) = match &self.lookupd {
+            Some(lookupd) => (Vec::new(), Vec::new(), vec![lookupd.http_address()]),
+            None => (
+                self.nsqds.iter().map(|nsqd| nsqd.tcp_address()).collect(),
+                self.nsqds.iter().map(|nsqd| nsqd.http_address()).collect(),
+                Vec::new(),
+            ),
+        };
+        format!(
+            "[store]\nshards = {SHARDS}\nconnections = 6\nsecret_key = \"{key}\"\nsources = [\n  \
+             {{ name = \"a\", shards = \"0-{last_of_a}\", url = \"{a}\" }},\n  \
+             {{ name = \"b\", shards = \"{half}-{last}\", url = \"{b}\" }},\n]\n\n\
+             [store.meta]\nurl = \"{meta}\"\n\n\
+             [queue]\nurl = \"nsq:\"\n\n\
+             [queue.nsq]\nnsqd_tcp = {tcp}\nnsqd_http = {http}\nlookupd_http = {lookupd}\n",
+            key = "5ea1".repeat(16),
+            last_of_a = half - 1,
+            a = self.sources[0].url(),
+            last = SHARDS - 1,
+            b = self.sources[1].url(),
+            meta = self.meta.url(),
+            tcp = list(tcp),
+            http = list(http),
+            lookupd = list(lookupd),
+        )
+    }
+
+    /// The server of the meta database and of the source `a`.
+    pub(crate) fn mariadb(&self) -> Arc<MariaDb> {
+        owned(&self.meta.host)
+    }
+
+    /// The server of the source `b`.
+    pub(crate) fn second_mariadb(&self) -> Arc<MariaDb> {
+        owned(&self.sources[1].host)
+    }
+
+    pub(crate) fn nsqds(&self) -> &[Arc<Nsqd>] {
+        &self.nsqds
+    }
+
+    pub(crate) fn lookupd(&self) -> &Arc<Nsqlookupd> {
+        self.lookupd.as_ref().expect("the plan has an nsqlookupd")
+    }
+
+    /// The sum of what `count`, a query for one number, says of each shard; `{shard}` in it is the end of
+    /// the shard's table names.
+    pub(crate) fn sum_over_shards(&self, count: &str) -> i64 {
+        let counts = self.rows_of_shards(count);
+        let number = |text: &str| text.parse::<i64>().unwrap_or_else(|e| panic!("`{count}`: `{text}`: {e}"));
+        counts.lines().map(number).sum()
+    }
+
+    /// The rows that `query` finds in the tables of each shard, one in a line.
+    pub(crate) fn rows_of_shards(&self, query: &str) -> String {
+        let mut rows = String::new();
+        for shard in 0..SHARDS {
+            let source = &self.sources[usize::from(shard >= SHARDS / 2)];
+            rows += &source.sql(&query.replace("{shard}", &format!("{shard:03}")));
+        }
+        rows
+    }
+
+    /// Every row of every table, as text.
+    pub(crate) fn dump(&self) -> Vec<u8> {
+        let mut text = String::new();
+        for database in [&self.meta, &self.sources[0], &self.sources[1]] {
+            for table in database.tables() {
+                text.push_str(&database.sql(&format!("SELECT * FROM {table}")));
+            }
+        }
+        text.into_bytes()
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        // Servers of our own go with all they hold, and what a failed test leaves may be looked at.
+        if let Host::Shared(server) = &self.meta.host
+            && !std::thread::panicking()
+        {
+            let names: HashSet<_> =
+                [&self.meta, &self.sources[0], &self.sources[1]].map(|one| &one.name).into();
+            for name in names {
+                drop(server.sql(&format!("DROP DATABASE {name}")));
+            }
+        }
+    }
+}
+
+fn owned(host: &Host) -> Arc<MariaDb> {
+    match host {
+        Host::Own(server) => Arc::clone(server),
+        Host::Shared(_) => panic!("the shared server is not to be hurt: plan for one of the test's own"),
+    }
+}
+
+fn well<S>(started: Result<S, peers::PeerError>) -> S {
+    started.unwrap_or_else(|error| panic!("{error}"))
+}
