@@ -29,6 +29,9 @@ const AGAIN_MAX: u32 = 3;
 /// How long the call waits that looks whether a database is back.
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long a close waits for connections that are in use.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Db {
@@ -276,8 +279,11 @@ impl Db {
         self.inner.calls.write().insert(name, histogram);
     }
 
+    /// Waits for connections that are in use, but not long: a server that is away gives none back.
     pub(super) async fn close(&self) {
-        self.inner.pool.close().await;
+        if timeout(CLOSE_PATIENCE, self.inner.pool.close()).await.is_err() {
+            tracing::warn!(database = self.name(), "closed with connections in use");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::db::ShardDb;
 use super::fault::{exactly, one_or_none};
 use super::row::{all_good, ended_columns, open_columns, read_task};
 use super::session::query;
-use super::text::{LADDER, Sql, ladder, padded};
+use super::text::{LADDER, Sql, ladder, padded, rows_max};
 use super::tx::Tx;
 use super::update::update;
 
@@ -108,7 +108,8 @@ pub(super) async fn lock_tasks(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) ->
 /// its key in its slot. Only the step of the ladder that has such a one is tried again in smaller ones.
 pub(super) async fn insert_tasks(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[&Task]) -> Result<Vec<bool>> {
     let mut inserted = Vec::with_capacity(tasks.len());
-    let mut steps: Vec<&[&Task]> = steps(tasks, |task| weight(task)).collect();
+    let width = if tasks.iter().all(|task| is_new(task)) { NEW_WIDTH } else { TASK_WIDTH };
+    let mut steps: Vec<&[&Task]> = steps(tasks, width, |task| weight(task)).collect();
     steps.reverse();
     while let Some(step) = steps.pop() {
         if insert_step(tx, on, step).await? {
@@ -136,10 +137,8 @@ async fn insert_step(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[&Task]) -> Result<b
     for task in tasks {
         if new { values.new_task(task) } else { values.task(task) }
     }
-    let sql = match new {
-        true => on.sql_rows(TASK_INSERT_NEW, NEW_WIDTH, tasks.len()),
-        false => on.sql_rows(TASK_INSERT, TASK_WIDTH, tasks.len()),
-    };
+    let (template, width) = if new { (TASK_INSERT_NEW, NEW_WIDTH) } else { (TASK_INSERT, TASK_WIDTH) };
+    let sql = on.sql_rows(template, width, tasks.len());
     let Some(inserted) = values.ask(&sql)?.execute_unless_duplicate(tx.conn()).await? else {
         return Ok(false);
     };
@@ -209,7 +208,7 @@ pub(super) async fn insert_ended(
         }
         ended.push((Box::new(task), node));
     }
-    for step in steps(&ended, |(task, _)| weight(task)) {
+    for step in steps(&ended, HISTORY_WIDTH, |(task, _)| weight(task)) {
         let mut values = Values::default();
         for (task, node) in step {
             values.history(task, *node)?;
@@ -227,7 +226,7 @@ pub(super) async fn insert_ended(
 
 pub(super) async fn insert_attempts(tx: &mut Tx<'_>, on: &ShardDb, records: &[AttemptRecord]) -> Result<()> {
     let weight = |record: &AttemptRecord| 256 + record.excerpt.as_ref().map_or(0, |text| text.len());
-    for step in steps(records, weight) {
+    for step in steps(records, ATTEMPT_WIDTH, weight) {
         let mut values = Values::default();
         for record in step {
             values.attempt(record);
@@ -262,12 +261,16 @@ pub(super) fn only_attempt(task: &Task, node: Option<NodeId>) -> Option<AttemptR
     })
 }
 
-/// `rows` cut into steps of the ladder, each of about [`BYTES_MAX`] at most.
-fn steps<'r, T>(rows: &'r [T], weight: impl Fn(&T) -> usize + 'r) -> impl Iterator<Item = &'r [T]> {
+/// `rows` of so many columns cut into steps of the ladder, each of about [`BYTES_MAX`] at most.
+fn steps<'r, T>(
+    rows: &'r [T],
+    width: usize,
+    weight: impl Fn(&T) -> usize + 'r,
+) -> impl Iterator<Item = &'r [T]> {
     let mut left = rows;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fitting = left.iter().take(ROWS_MAX).take_while(|row| {
+        let fitting = left.iter().take(rows_max(width)).take_while(|row| {
             bytes += weight(row);
             bytes <= BYTES_MAX
         });

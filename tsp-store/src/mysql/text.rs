@@ -15,6 +15,15 @@ use super::open::{TEXTS_OF_DATABASE, TEXTS_OF_SHARD};
 /// The sizes of lists. A text of each size is prepared on each connection that needs it.
 pub(super) const LADDER: [usize; 5] = [1, 10, 50, 100, 500];
 
+/// A prepared statement takes half a KiB of the server's memory for each placeholder, on each connection: at
+/// 500 rows of 32 columns that would be 7 MiB.
+const PLACEHOLDERS_MAX: usize = 1_600;
+
+/// The most rows of this width that one statement inserts: a size of the ladder.
+pub(super) fn rows_max(width: usize) -> usize {
+    LADDER.into_iter().rev().find(|step| step * width <= PLACEHOLDERS_MAX).unwrap_or(1)
+}
+
 /// The database's clock in UTC milliseconds: `{now}` in templates.
 const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
@@ -155,6 +164,11 @@ mod tests {
         assert_eq!(ladder(3).collect::<Vec<_>>(), [1, 1, 1]);
         assert_eq!(ladder(0).count(), 0);
         assert_eq!(ladder(1_234).sum::<usize>(), 1_234);
+    }
+
+    #[test]
+    fn wide_rows_come_in_small_steps() {
+        assert_eq!([1, 2, 10, 13, 32, 200].map(rows_max), [500, 500, 100, 100, 50, 1]);
     }
 
     #[test]
