@@ -10,6 +10,7 @@ mod fetcher;
 mod heads;
 mod held;
 mod janitor;
+pub mod pairs;
 mod parked;
 mod rescue;
 mod run;
