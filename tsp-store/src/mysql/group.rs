@@ -104,7 +104,24 @@ pub(super) fn waiting(core: &Core, shard: ShardId) -> usize {
     core.submits.of(shard).map_or(0, |waiting| waiting.lock().jobs.iter().map(|job| job.items.len()).sum())
 }
 
+/// A server that panics leaves its place, or nobody would ever be served again.
+struct Place<'c> {
+    core: &'c Core,
+    shard: ShardId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(waiting) = self.core.submits.of(self.shard)
+        {
+            *waiting.lock() = Waiting::default();
+        }
+    }
+}
+
 async fn serve(core: Arc<Core>, shard: ShardId) {
+    let _place = Place { core: &core, shard };
     loop {
         let jobs = core.submits.take(shard);
         if jobs.is_empty() {
@@ -247,8 +264,8 @@ fn jobs(items: Vec<Placed>) -> impl Iterator<Item = Vec<Placed>> {
 }
 
 async fn received(answer: oneshot::Receiver<Answer>) -> Answer {
-    // Its server is dropped with the store only, and then nobody knows how far it came.
-    answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store was closed meanwhile".to_owned())))
+    // Its server was dropped with the store or has panicked; nobody knows how far it came.
+    answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("a submit was dropped on its way".to_owned())))
 }
 
 async fn all_apart(core: &Arc<Core>, items: Vec<Placed>) -> Vec<Step> {

@@ -113,7 +113,7 @@ async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) ->
     for (at, inserted) in new.into_iter().zip(inserted) {
         let item = &mut items[at];
         let done = if before.contains(&item.task.id) {
-            again(tx, on, &item.task).await
+            again(tx, on, &item.task).await.map_err(Trouble::from)
         } else if inserted {
             Ok(Submitted::Created(item.task.clone()))
         } else {
@@ -121,8 +121,8 @@ async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) ->
         };
         taken[at] = Some(match done {
             Ok(submitted) => Taken::Done(Kept::Fresh(submitted)),
-            Err(error @ (StoreError::Internal(_) | StoreError::Corrupt { .. })) => Taken::Failed(error),
-            Err(error) => return Err(error),
+            Err(Trouble::Own(error)) => Taken::Failed(error),
+            Err(Trouble::All(error)) => return Err(error),
         });
     }
     Ok(taken.into_iter().flatten().collect())
@@ -185,10 +185,27 @@ async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Resul
     Ok(before)
 }
 
+/// Whose an error is.
+enum Trouble {
+    /// The item's own: nothing was written for it, and the others go on.
+    Own(StoreError),
+    /// The transaction's.
+    All(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Internal(_) | StoreError::Corrupt { .. } => Self::Own(error),
+            _ => Self::All(error),
+        }
+    }
+}
+
 /// An open task has the id of this one, or holds its key.
-async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Submitted> {
+async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Submitted, Trouble> {
     if open_task(tx, on, item.task.id).await?.is_some() {
-        return again(tx, on, &item.task).await;
+        return Ok(again(tx, on, &item.task).await?);
     }
     let task = &mut item.task;
     if item.on_duplicate == OnDuplicateKey::Add {
@@ -196,7 +213,7 @@ async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Subm
         if insert_task(tx, on, task).await? {
             return Ok(Submitted::Created(task.clone()));
         }
-        return Err(StoreError::Internal(format!("the slot of task {} is taken", task.id)));
+        return Err(Trouble::Own(StoreError::Internal(format!("the slot of task {} is taken", task.id))));
     }
     let reset = item.on_duplicate == OnDuplicateKey::Reset;
     let Some(holder) = holder(tx, on, task, reset).await? else {
@@ -204,7 +221,10 @@ async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Subm
         if insert_task(tx, on, task).await? {
             return Ok(Submitted::Created(task.clone()));
         }
-        return Err(StoreError::Internal(format!("task {} was refused and no key holds it", task.id)));
+        return Err(Trouble::Own(StoreError::Internal(format!(
+            "task {} was refused and no key holds it",
+            task.id
+        ))));
     };
     if !reset {
         return Ok(Submitted::Existing(Box::new(holder)));
@@ -213,13 +233,14 @@ async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Subm
     let event = Event::Reset { execute_at: task.execute_at, payload };
     let Ok(change) = transition(&holder, &event, item.now) else {
         // An open task takes every reset.
-        return Err(StoreError::Internal(format!("task {} refused a reset", holder.id)));
+        return Err(Trouble::Own(StoreError::Internal(format!("task {} refused a reset", holder.id))));
     };
     let after_current = change.note == Note::AfterCurrent;
-    match save(tx, on, holder.version, change).await? {
-        Some(task) => Ok(Submitted::Reset { task, after_current }),
-        None => Err(StoreError::Internal(format!("task {} changed while it was locked", holder.id))),
-    }
+    // More than one statement: half of it must not be committed with the others.
+    let saved = save(tx, on, holder.version, change).await.map_err(Trouble::All)?;
+    let changed = || StoreError::Internal(format!("task {} changed while it was locked", holder.id));
+    let task = saved.ok_or_else(|| Trouble::All(changed()))?;
+    Ok(Submitted::Reset { task, after_current })
 }
 
 /// An id that comes again is the same submit again (its first answer was lost), or a bug.

@@ -22,7 +22,7 @@ use super::tx::Tx;
 pub(super) const LATEST_OF_KEY: &str = concat!(
     "-- task_latest_of_key\nSELECT ",
     ended_columns!(),
-    " FROM history_{shard} WHERE config_id = ? AND key_hash = ? AND task_key = ? \
+    " FROM history_{shard} FORCE INDEX (by_key) WHERE config_id = ? AND key_hash = ? AND task_key = ? \
      ORDER BY ended_at DESC, id DESC LIMIT 1"
 );
 

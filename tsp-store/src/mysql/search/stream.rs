@@ -131,14 +131,12 @@ impl Stream {
     }
 
     fn entry(&self, row: &MySqlRow, search: &Search<'_>) -> Result<Entry> {
-        match self.kind {
-            Kind::Scan(table, _) => scanned(row, table, search),
-            _ => {
-                let (at, id) = (row.try_get(0)?, TaskId::new(row.try_get(1)?));
-                let table = if matches!(self.kind, Kind::Ended(_)) { Table::Ended } else { Table::Open };
-                Ok(Entry { mark: Bookmark { at, id }, table, ended_at: at, passed_over: false })
-            }
+        if let Kind::Scan(table, _) = self.kind {
+            return scanned(row, table, search);
         }
+        let (at, id) = (row.try_get(0)?, TaskId::new(row.try_get(1)?));
+        let table = if matches!(self.kind, Kind::Ended(_)) { Table::Ended } else { Table::Open };
+        Ok(Entry { mark: Bookmark { at, id }, table, ended_at: at, passed_over: false })
     }
 }
 
