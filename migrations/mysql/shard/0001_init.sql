@@ -44,7 +44,9 @@ CREATE TABLE IF NOT EXISTS task_{shard} (
     KEY state (status, due_at),
     KEY parent (parent_id),
     KEY occ (config_id, origin)
-) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin
+-- Heads are found by skipping from config to config, which the server does only if it knows how few there are.
+STATS_PERSISTENT = 1 STATS_AUTO_RECALC = 1;
 
 -- Ended tasks, with all that a replay needs. A replay moves the row back.
 CREATE TABLE IF NOT EXISTS history_{shard} (
@@ -86,7 +88,7 @@ CREATE TABLE IF NOT EXISTS history_{shard} (
     KEY ended (config_id, ended_at, id),
     KEY by_key (config_id, key_hash, ended_at, id),
     KEY parent (parent_id)
-) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin STATS_PERSISTENT = 1 STATS_AUTO_RECALC = 1
 PARTITION BY RANGE (ended_at) ({days});
 
 -- Closed attempts, except a single successful first one: that one is in the history itself.

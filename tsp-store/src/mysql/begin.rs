@@ -19,8 +19,8 @@ use super::bind::Values;
 use super::core::Core;
 use super::db::ShardDb;
 use super::fault::Fault;
-use super::hot::{ROWS_MAX, lock_tasks, save};
-use super::run::{Placed, by_shard, load_on};
+use super::hot::{ROWS_MAX, lock_tasks};
+use super::run::{Placed, by_id, by_shard, load_on, padded_pairs, save_all};
 use super::session::{Session, query};
 use super::text::padded;
 use super::tx::Tx;
@@ -209,12 +209,12 @@ async fn begin_plain(
 ) -> Result<Vec<(usize, Begun)>> {
     let ids: Vec<i64> = rows.iter().map(|(_, task)| task.id.get()).collect();
     let mut conn = shard.conn().await?;
-    let n = padded(&ids).0;
-    let begun = update(&mut conn, shard, &rows, n, by).await?;
+    let begun = update(&mut conn, shard, &rows, by).await?;
     if usize::try_from(begun) == Ok(rows.len()) {
         return Ok(rows.into_iter().map(|(place, task)| (place, Begun::Run(task))).collect());
     }
-    let look = Values::of_ids(padded(&ids).1).ask(&shard.sql_list(TASKS_BEGUN, n))?;
+    let (n, padded) = padded(&ids);
+    let look = Values::of_ids(padded).ask(&shard.sql_list(TASKS_BEGUN, n))?;
     let mut stored = HashMap::with_capacity(ids.len());
     for row in look.fetch_all(&mut conn).await? {
         let seen = Seen::read(&row)?;
@@ -228,9 +228,9 @@ async fn update(
     conn: &mut Session,
     shard: &ShardDb,
     rows: &[(usize, Box<Task>)],
-    n: usize,
     by: Beginner,
 ) -> Result<u64> {
+    let n = padded_pairs(rows.len());
     let sql = shard.sql_rows(TASKS_BEGIN, 2, n);
     let mut tries = 0;
     loop {
@@ -326,19 +326,15 @@ async fn begin_others(
                 if !lease_holds(tx, shard, by.until).await? {
                     return Err(lease_over());
                 }
-                let mut answers = Vec::with_capacity(rows.len());
-                for (place, version, change) in rows {
-                    let mut answer = Begun::Drop(None);
-                    if versions.get(&change.task.id) == Some(version) {
-                        let runs = change.task.status == Status::Executing;
-                        let saved = save(tx, shard, *version, Change::clone(change)).await?;
-                        answer = match saved {
-                            Some(task) if runs => Begun::Run(task),
-                            saved => Begun::Drop(saved),
-                        };
-                    }
-                    answers.push((*place, answer));
-                }
+                let fresh = |row: &&(usize, i64, Box<Change>)| versions.get(&row.2.task.id) == Some(&row.1);
+                let changes = rows.iter().filter(fresh).map(|(_, _, change)| Change::clone(change)).collect();
+                let mut saved = by_id(save_all(tx, shard, changes).await?.into_iter().map(|task| *task));
+                let answer = |id| match saved.remove(&id) {
+                    Some(task) if task.status == Status::Executing => Begun::Run(Box::new(task)),
+                    saved => Begun::Drop(saved.map(Box::new)),
+                };
+                let ids = rows.iter().map(|(_, _, change)| change.task.id);
+                let answers = rows.iter().map(|row| row.0).zip(ids.map(answer)).collect();
                 Ok(answers)
             })
         })

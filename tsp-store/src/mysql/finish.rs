@@ -17,9 +17,8 @@ use crate::run::{Finish, Finished};
 use super::core::Core;
 use super::db::ShardDb;
 use super::hot::{ROWS_MAX, insert_ended, lock_tasks};
-use super::run::{Placed, by_id, by_shard, save_all, with_rules};
+use super::run::{Placed, by_id, by_shard, padded_pairs, save_all, with_rules};
 use super::session::query;
-use super::text::padded;
 use super::tx::Tx;
 
 pub(super) const TASKS_TAKE: &str = "-- tasks_take\nDELETE FROM task_{shard} WHERE (id, version) IN ({rows})";
@@ -105,8 +104,7 @@ async fn finish_on(
 /// Deletes rows that are still of the version their end was decided on. Whether all were.
 async fn take(tx: &mut Tx<'_>, on: &ShardDb, ends: &[(usize, Change)]) -> Result<bool> {
     for chunk in ends.chunks(ROWS_MAX) {
-        let pairs: Vec<i64> = chunk.iter().map(|(_, change)| change.task.id.get()).collect();
-        let (n, _) = padded(&pairs);
+        let n = padded_pairs(chunk.len());
         let sql = on.sql_rows(TASKS_TAKE, 2, n);
         let mut delete = query(&sql);
         let last = chunk.last().into_iter().cycle();

@@ -141,7 +141,7 @@ async fn fire_on(
     cursor.waiting = waiting;
     cursor.missed += fire.missed;
     move_cursor(tx, on, &cursor, expected).await?;
-    Ok(Fired::Moved { cursor, made, skipped })
+    Ok(Fired::Moved { cursor, made: made.into_iter().map(Box::new).collect(), skipped })
 }
 
 /// The step was computed from the config as it stands, which has a schedule here and may fire.
@@ -187,7 +187,7 @@ async fn occurrence_open(tx: &mut Tx<'_>, on: &ShardDb, config: ConfigId) -> Res
 struct Step<'a> {
     on: &'a ShardDb,
     now: Timestamp,
-    made: Vec<Box<Task>>,
+    made: Vec<Task>,
     skipped: usize,
     waiting: Option<Timestamp>,
 }
@@ -224,7 +224,7 @@ impl Step<'_> {
                 return Err(StoreError::Internal(format!("the id of task {} is taken", task.id)));
             }
         }
-        self.made.push(task);
+        self.made.push(*task);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use super::db::ShardDb;
 use super::fault::exactly;
 use super::fire::{CURSOR_ALL, read_cursor};
 use super::hot::ROWS_MAX;
+use super::run::padded_pairs;
 use super::scheduler::MySqlScheduler;
 use super::session::query;
 use super::text::padded;
@@ -208,7 +209,7 @@ async fn drop_history(tx: &mut Tx<'_>, on: &ShardDb, old: &[(i64, i64)]) -> Resu
     let ids: Vec<i64> = old.iter().map(|(id, _)| *id).collect();
     let Some(last) = old.last() else { return Ok(()) };
     drop_attempts(tx, on, &ids).await?;
-    let (n, _) = padded(&ids);
+    let n = padded_pairs(ids.len());
     let mut values = Values::default();
     for (id, ended_at) in old.iter().chain(std::iter::repeat(last)).take(n) {
         values.put(*id).put(*ended_at);

@@ -1,0 +1,191 @@
+//! Golden query plans on large tables: every hot query finds its rows by an index and in its order.
+
+use sqlx::Row as _;
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+
+use super::super::audit::{AUDIT_COUNTS, OVERDUE};
+use super::super::begin::{TASKS_BEGIN, TASKS_BEGUN};
+use super::super::claim::{CLAIM_MARK, CLAIM_SELECT, HEAD_OF, HEADS, IN_FLIGHT};
+use super::super::clear::{ATTEMPTS_OLD, TASKS_THERE};
+use super::super::finish::TASKS_TAKE;
+use super::super::fire::OPEN_OCCURRENCE;
+use super::super::hot::{TASK_DELETE, TASK_OPEN, TASKS_DELETE, TASKS_LOCK};
+use super::super::prune::{
+    ATTEMPTS_DROP, HISTORY_DROP, HISTORY_FIRSTS, HISTORY_OLD, IDEMPOTENCY_OLD, OCCURRENCE_FIRSTS,
+    OCCURRENCE_OLD,
+};
+use super::super::rescue::{DEADLINES, WAITS_OVER};
+use super::super::run::{EXECUTING, TASKS_LOAD, TASKS_RELEASE};
+use super::super::search;
+use super::super::tasks::LATEST_OF_KEY;
+use super::super::text::Texts;
+use super::super::update::TASK_UPDATE;
+use super::bed::{NOW, shard};
+use super::site::{Databases, connect, sql};
+
+const ROWS: i64 = 100_000;
+
+/// A day's partition holds this many rows of history.
+const DAY_MS: i64 = 86_400_000;
+
+/// Rows of all kinds of a hundred configs, as the planner would see them in production.
+const FILL: [&str; 5] = [
+    "INSERT INTO task_000 (id, config_id, status, version, due_at, execute_at, first_due_at, created_at,
+        attempt, charged, losses, epoch, node, cancel_requested, origin, sharding_id, sharding_count,
+        task_key, key_hash, key_slot)
+    SELECT seq, seq % 100, ELT(1 + LEAST(seq % 50, 4), 10, 30, 40, 45, 0), 1, seq * 7919 % 1000003, 0, 0, 0,
+        0, 0, 0, 0, IF(seq % 50 = 1, seq % 7, NULL), 0, seq % 3, 0, 1, CONCAT('key-', seq),
+        UNHEX(MD5(CONCAT('key-', seq))), 0
+    FROM seq_1_to_{rows}",
+    "INSERT INTO history_000 (id, config_id, result, ended_at, version, due_at, execute_at, first_due_at,
+        created_at, attempt, charged, losses, epoch, origin, sharding_id, sharding_count, task_key, key_hash,
+        key_slot)
+    SELECT id + {rows}, config_id, 1, {now} - {day} + id % 3 * {day} + id % 997, 5, due_at, 0, 0, 0, 1, 0, 0,
+        0, 0, 0, 1, task_key, key_hash, 0
+    FROM task_000",
+    "INSERT INTO attempt_000 (task_id, attempt, started_at, ended_at, due_at, kind, reason)
+    SELECT id, 1, ended_at - 5, ended_at, due_at, 1, '' FROM history_000",
+    "INSERT INTO occurrence_000 (config_id, execute_at, origin, task_id, late, made_at)
+    SELECT id % 100, id, 0, id, 0, 0 FROM task_000",
+    "INSERT INTO idempotency_000 (hash, body_hash, expires_at) SELECT UNHEX(MD5(id)), '', id FROM task_000",
+];
+
+/// A statement, how many values each of its list's rows has (0: no list), and its plan.
+type Golden = (&'static str, usize, &'static str);
+
+/// `table type key`, then what `Extra` says besides `Using where`.
+const GOLDEN: [Golden; 31] = [
+    (CLAIM_SELECT, 0, "task_000 range claim: Using index condition"),
+    (CLAIM_MARK, 1, "task_000 range PRIMARY:"),
+    (HEAD_OF, 0, "task_000 ref claim: Using index"),
+    (HEADS, 0, "task_000 range claim: Using index for group-by"),
+    (DEADLINES, 0, "task_000 range claim: Using index for group-by"),
+    (IN_FLIGHT, 0, "task_000 ref state: | task_000 ref state:"),
+    (WAITS_OVER, 0, "task_000 range claim: Using index condition"),
+    (TASKS_BEGIN, 2, "task_000 range PRIMARY:"),
+    (TASKS_BEGUN, 1, "task_000 range PRIMARY:"),
+    (TASKS_TAKE, 2, "task_000 range PRIMARY:"),
+    (TASKS_LOCK, 1, "task_000 range PRIMARY:"),
+    (TASKS_LOAD, 1, "task_000 range PRIMARY:"),
+    (TASKS_RELEASE, 1, "task_000 range PRIMARY:"),
+    (TASKS_DELETE, 1, "task_000 range PRIMARY:"),
+    (TASK_OPEN, 0, "task_000 const PRIMARY:"),
+    (TASK_UPDATE, 0, "task_000 range PRIMARY:"),
+    (TASK_DELETE, 0, "task_000 range PRIMARY:"),
+    (EXECUTING, 0, "task_000 ref busy:"),
+    (OPEN_OCCURRENCE, 0, "task_000 range occ: Using index"),
+    (OVERDUE, 0, "task_000 range claim: Using index"),
+    (AUDIT_COUNTS, 0, "balance_000 ALL -: | task_000 index state: Using index"),
+    (LATEST_OF_KEY, 0, "history_000 ref by_key:"),
+    (HISTORY_FIRSTS, 0, "history_000 range ended: Using index for group-by"),
+    (HISTORY_OLD, 0, "history_000 range ended: Using index"),
+    (HISTORY_DROP, 2, "history_000 range PRIMARY:"),
+    (ATTEMPTS_DROP, 1, "attempt_000 range PRIMARY:"),
+    (ATTEMPTS_OLD, 0, "attempt_000 range PRIMARY: Using index"),
+    (TASKS_THERE, 1, "task_000 range PRIMARY: Using index | history_000 range PRIMARY: Using index"),
+    (OCCURRENCE_FIRSTS, 0, "occurrence_000 range PRIMARY: Using index for group-by"),
+    (OCCURRENCE_OLD, 0, "occurrence_000 range PRIMARY:"),
+    (IDEMPOTENCY_OLD, 0, "idempotency_000 range idempotency_expiry:"),
+];
+
+async fn filled(database: &str) -> MySqlConnection {
+    let mut conn = connect(database).await;
+    for text in FILL {
+        let text = text.replace("{rows}", &ROWS.to_string()).replace("{day}", &DAY_MS.to_string());
+        sql(&mut conn, &text.replace("{now}", &NOW.ms().to_string())).await;
+    }
+    let tables = "task_000, history_000, attempt_000, occurrence_000, idempotency_000";
+    sql(&mut conn, &format!("ANALYZE TABLE {tables}")).await;
+    conn
+}
+
+/// With numbers for its values: times are of now, so that days can be told apart.
+async fn explain(conn: &mut MySqlConnection, text: &str, value: impl Fn(i64) -> i64) -> Vec<MySqlRow> {
+    let mut filled = String::from("EXPLAIN PARTITIONS ");
+    let text = text.split_once('\n').map_or(text, |(_, text)| text);
+    // Values that are no numbers, and the end of a lease that is not over.
+    let text = text.replace("key_hash = ?", "key_hash = UNHEX(MD5('key-97'))");
+    let text = text.replace("task_key = ?", "task_key = 'key-97'");
+    let text = text.replace("SIGNED) <= ?", "SIGNED) <= 9223372036854775807");
+    for (at, part) in text.split('?').enumerate() {
+        if at > 0 {
+            filled.push_str(&value(i64::try_from(at).expect("few")).to_string());
+        }
+        filled.push_str(part);
+    }
+    sql(conn, &filled).await
+}
+
+fn show(rows: &[MySqlRow]) -> String {
+    let text =
+        |row: &MySqlRow, column: &str| row.get::<Option<String>, _>(column).unwrap_or_else(|| "-".into());
+    let step = |row: &MySqlRow| {
+        let extra = text(row, "Extra");
+        let said: Vec<&str> = extra.split("; ").filter(|said| !matches!(*said, "" | "Using where")).collect();
+        let [table, kind, key] = ["table", "type", "key"].map(|column| text(row, column));
+        format!("{table} {kind} {key}: {}", said.join("; ")).trim_end().to_owned()
+    };
+    let steps = rows.iter().filter(|row| text(row, "select_type") != "UNION RESULT");
+    steps.map(step).collect::<Vec<_>>().join(" | ")
+}
+
+/// One fill for all: it takes longer than they do.
+#[tokio::test]
+async fn hot_queries_use_their_index_and_never_sort() {
+    let databases = Databases::take().await.for_good();
+    let mut conn = filled(databases.source_of(0)).await;
+    let texts = Texts::new(Some(shard(0)));
+    hot_queries_are_as_ever(&mut conn, &texts).await;
+    pages_are_read_in_the_order_of_an_index(&mut conn, &texts).await;
+    the_history_of_a_day_is_read_from_its_partition(&mut conn, &texts).await;
+}
+
+async fn hot_queries_are_as_ever(conn: &mut MySqlConnection, texts: &Texts) {
+    let mut wrong = Vec::new();
+    for (template, width, golden) in GOLDEN {
+        // A list of pairs is never of one.
+        for n in [vec![0], vec![1, 10, 500], vec![10, 500]][width].clone() {
+            let text = texts.get(template, if width > 1 { width } else { 0 }, n).to_string();
+            // Ids that are there, far apart; and for a table without rows nothing can be said.
+            let rows = explain(conn, &text, |at| at * 97).await;
+            let plan = show(&rows);
+            // One row by its key may be called what it is.
+            let alike = n == 1 && plan.replace("const", "range").replace("ref", "range") == golden;
+            if plan != golden && !alike {
+                let name = text.lines().next().unwrap_or_default();
+                wrong.push(format!("{name} of {n}\n  is    {plan}\n  wants {golden}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Lists and searches, each of one page of what is much.
+async fn pages_are_read_in_the_order_of_an_index(conn: &mut MySqlConnection, texts: &Texts) {
+    let mut wrong = Vec::new();
+    for template in search::statements() {
+        for n in if template.contains("{list}") { vec![1, 10] } else { vec![0] } {
+            let text = texts.get(template, 0, n).to_string();
+            let plan = show(&explain(conn, &text, |at| at * 7).await);
+            if plan.contains("filesort") || plan.contains("temporary") || plan.contains(" ALL ") {
+                wrong.push(format!("{} of {n}\n  is {plan}", text.lines().next().unwrap_or_default()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is asked of the history by time reads only the days it is about.
+async fn the_history_of_a_day_is_read_from_its_partition(conn: &mut MySqlConnection, texts: &Texts) {
+    let yesterday = NOW.ms() - DAY_MS;
+    let partitions = |rows: &[MySqlRow]| rows[0].get::<String, _>("partitions");
+    let text = texts.get(HISTORY_OLD, 0, 0).to_string();
+    let rows = explain(conn, &text, |at| if at == 2 { yesterday } else { at }).await;
+    assert_eq!(partitions(&rows), "p20261120");
+    let text = texts.get(HISTORY_DROP, 2, 10).to_string();
+    let rows = explain(conn, &text, |at| if at % 2 == 0 { NOW.ms() } else { at }).await;
+    assert_eq!(partitions(&rows), "p20261121");
+    let text = texts.get(ATTEMPTS_OLD, 0, 0).to_string();
+    let rows = explain(conn, &text, |at| if at == 2 { yesterday } else { at }).await;
+    assert_eq!(partitions(&rows), "p20261120");
+}

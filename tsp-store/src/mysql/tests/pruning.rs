@@ -42,7 +42,10 @@ async fn run(process: &Process, rows: &[Box<Task>], verdict: Verdict, now: Times
         finishes.push(Finish { id, attempt, verdict, ended_at: None, unit: 0.5, row: Some(row) });
     }
     let finished = runner.finish(process.node, finishes, now).await.unwrap();
-    finished.into_iter().map(|one| if let Finished::Saved(task) = one { *task } else { panic!("{one:?}") }).collect()
+    finished
+        .into_iter()
+        .map(|one| if let Finished::Saved(task) = one { *task } else { panic!("{one:?}") })
+        .collect()
 }
 
 async fn prune_all(process: &Process, now: Timestamp) -> usize {
@@ -141,7 +144,8 @@ async fn the_sums_of_dead_processes_are_kept() {
     other.submit(&config, 0, 1).await;
     process.submit(&config, 0, 2).await;
     let nodes = async || {
-        let rows = sql(&mut connect(process.databases.source_of(0)).await, "SELECT node FROM balance_000").await;
+        let rows =
+            sql(&mut connect(process.databases.source_of(0)).await, "SELECT node FROM balance_000").await;
         rows.iter().map(|row| row.get::<i64, _>(0)).collect::<Vec<_>>()
     };
     prune_all(&process, NOW).await;

@@ -30,11 +30,15 @@ struct Site {
 #[derive(Debug)]
 pub(in super::super) struct Databases {
     site: Site,
+    /// Not worth emptying.
+    spent: bool,
 }
 
 impl Drop for Databases {
     fn drop(&mut self) {
-        FREE.lock().push(self.site.clone());
+        if !self.spent {
+            FREE.lock().push(self.site.clone());
+        }
     }
 }
 
@@ -43,11 +47,17 @@ impl Databases {
     pub(in super::super) async fn take() -> Self {
         loop {
             let free = FREE.lock().pop();
-            let Some(site) = free else { return Self { site: Site::make().await } };
+            let Some(site) = free else { return Self { site: Site::make().await, spent: false } };
             if site.empty().await {
-                return Self { site };
+                return Self { site, spent: false };
             }
         }
+    }
+
+    /// Nobody uses them after this test.
+    pub(in super::super) fn for_good(mut self) -> Self {
+        self.spent = true;
+        self
     }
 
     pub(in super::super) fn options(&self) -> MySqlOptions {

@@ -84,9 +84,8 @@ pub(super) fn default_group() -> Name {
     Name::new("default").expect("it is a name")
 }
 
-fn by_due(mut tasks: Vec<Box<Task>>) -> Vec<Box<Task>> {
+fn sort_by_due(tasks: &mut [Box<Task>]) {
     tasks.sort_by_key(|task| (task.due_at, task.id));
-    tasks
 }
 
 /// The parts of a batch by the shard of their id.
@@ -162,7 +161,8 @@ impl ScheduleStore for Whole {
                 tasks.extend(claimed.tasks);
                 all.expired.extend(claimed.expired);
             }
-            all.tasks.extend(by_due(tasks));
+            sort_by_due(&mut tasks);
+            all.tasks.extend(tasks);
         }
         if all.deposed {
             return Ok(all);
@@ -176,7 +176,7 @@ impl ScheduleStore for Whole {
             }
         }
         all.heads = heads.into_iter().collect();
-        all.expired = by_due(all.expired);
+        sort_by_due(&mut all.expired);
         Ok(all)
     }
 

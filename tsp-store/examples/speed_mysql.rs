@@ -1,0 +1,273 @@
+//! What a row costs in a cluster: insert, claim, begin, finish, in batches, on one shard of a private MariaDB.
+//!
+//! ```sh
+//! cargo run --release -p tsp-store --example speed_mysql -- [tasks=20000] [batch=256] [shards=1]
+//! ```
+//!
+//! Prints wall microseconds per row and rows per second; what the server takes of them is its own. The
+//! machine's speed varies: compare runs made one after the other, and differences above a fifth only.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use peers::{MariaDb, MariaDbOptions};
+use tokio::time::Instant;
+use tsp_core::config::{
+    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
+    Timeouts, Visibility,
+};
+use tsp_core::retry::RetryPolicy;
+use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, ShardId, TaskKey, Timestamp, Verdict};
+use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
+use tsp_store::cluster::{LeaseStore as _, NewNode, NodeLease};
+use tsp_store::idempotency::Kept;
+use tsp_store::mysql::{MySqlOptions, MySqlRunner, MySqlScheduler, MySqlStore};
+use tsp_store::run::{Begin, Begun, Finish};
+use tsp_store::schedule::{Owner, Want};
+use tsp_store::tasks::{Actor, Submit};
+use tsp_store::{Catalog as _, RunStore as _, ScheduleStore as _, TaskStore as _};
+
+const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+const HOUR: Millis = Millis::from_hours(1);
+
+type Failure = Box<dyn Error>;
+
+/// One process with all its shards.
+struct Bed {
+    store: MySqlStore,
+    runner: MySqlRunner,
+    node: NodeId,
+    pairs: Vec<(MySqlScheduler, Owner)>,
+    config: ConfigId,
+    batch: usize,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let mut argument = |default| arguments.next().map_or(Ok(default), |text| text.parse::<usize>());
+    let (tasks, batch, shards) = (argument(20_000)?, argument(256)?, argument(1)?);
+    let shards = u16::try_from(shards)?;
+    let server =
+        MariaDb::start_with(&MariaDbOptions { flush_log_at_commit: 1, ..MariaDbOptions::default() })?;
+    let bed = Bed::make(&server, shards, batch).await?;
+    println!("{tasks} tasks, batches of {batch}, {shards} shards, a sync with each commit");
+    for name in ["finish: row travels", "finish: row is locked"] {
+        bed.round(tasks, shards, name).await?;
+    }
+    bed.singles(tasks / 10).await?;
+    bed.idle().await?;
+    bed.store.close().await;
+    server.stop();
+    Ok(())
+}
+
+impl Bed {
+    async fn make(server: &MariaDb, shards: u16, batch: usize) -> Result<Self, Failure> {
+        let url = |hint: &str| server.url(&server.create_database(hint));
+        let options = MySqlOptions::new(url("meta"), url("shards"), shards, [7; 32]);
+        let started = Instant::now();
+        MySqlStore::migrate(&options).await?;
+        println!("migrated in {:?}", started.elapsed());
+        let store = MySqlStore::open(&options).await?;
+        let node =
+            NewNode { name: "speed".to_owned(), roles: Vec::new(), version: String::new(), address: None };
+        let node = store.join(node, HOUR).await?;
+        let mut pairs = Vec::new();
+        for seen in store.pairs(&[Name::new("default")?]).await?.rows {
+            let owner = store.take(&seen, node, HOUR).await?.ok_or("a new lease is free")?;
+            pairs.push((store.scheduler(seen.pair), owner));
+        }
+        let config = prepare(&store).await?;
+        let runner = store.runner(Arc::new(NodeLease::for_ever()));
+        Ok(Self { store, runner, node, pairs, config, batch })
+    }
+
+    /// Inserts tasks and runs them.
+    async fn round(&self, tasks: usize, shards: u16, finish: &'static str) -> Result<(), Failure> {
+        let mut ids =
+            IdGenerator::new(u8::from(finish.contains("locked")), NOW, NOW.plus(Millis::from_days(1)));
+        let mut clocks = ["insert, batches of 1000", "claim", "begin", finish].map(Clock::new);
+        let mut left = tasks;
+        let mut number = 0;
+        while left > 0 {
+            let mut batch = Vec::new();
+            for _ in 0..left.min(1_000) {
+                let shard = ShardId::new(u16::try_from(number % usize::from(shards))?).unwrap_or_default();
+                let key = format!("{finish}-{number}");
+                batch.push(submit(new_task(&mut ids, shard, self.config, &key)?));
+                number += 1;
+            }
+            left -= batch.len();
+            clocks[0].measure(self.store.submit(batch, NOW)).await?;
+        }
+        let mut open = tasks;
+        while open > 0 {
+            let mut claimed = Vec::new();
+            let limit = self.batch / self.pairs.len();
+            for (of, owner) in &self.pairs {
+                let want = Want { config: self.config, due_by: NOW, limit };
+                claimed.extend(clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.tasks);
+            }
+            if claimed.is_empty() {
+                return Err("nothing was claimed".into());
+            }
+            open -= claimed.len();
+            let begun = clocks[2].measure(self.runner.begin(self.node, messages(claimed), NOW)).await?;
+            let finishes = finishes(begun, finish.contains("travels"))?;
+            clocks[3].measure(self.runner.finish(self.node, finishes, NOW)).await?;
+        }
+        for clock in clocks {
+            clock.print(tasks);
+        }
+        Ok(())
+    }
+
+    /// One task at a time.
+    async fn singles(&self, tasks: usize) -> Result<(), Failure> {
+        let mut ids = IdGenerator::new(2, NOW, NOW.plus(Millis::from_days(1)));
+        let mut clocks = ["one insert", "one claim", "one begin", "one finish"].map(Clock::new);
+        let (of, owner) = &self.pairs[0];
+        for number in 0..tasks {
+            let task = new_task(&mut ids, ShardId::default(), self.config, &format!("one-{number}"))?;
+            clocks[0].measure(self.store.submit(vec![submit(task)], NOW)).await?;
+            let want = Want { config: self.config, due_by: NOW, limit: 1 };
+            let claimed = clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.tasks;
+            let begun = clocks[2].measure(self.runner.begin(self.node, messages(claimed), NOW)).await?;
+            let finishes = finishes(begun, true)?;
+            clocks[3].measure(self.runner.finish(self.node, finishes, NOW)).await?;
+        }
+        for clock in clocks {
+            clock.print(tasks);
+        }
+        Ok(())
+    }
+
+    /// What a pair asks for when nothing happens.
+    async fn idle(&self) -> Result<(), Failure> {
+        const ROUNDS: usize = 500;
+        let mut clock = Clock::new("an idle look: heads, in flight, deadline");
+        let (of, _) = &self.pairs[0];
+        for _ in 0..ROUNDS {
+            let heads = clock.measure(of.heads()).await?;
+            let in_flight = clock.measure(of.in_flight()).await?;
+            let deadline = clock.measure(of.next_deadline()).await?;
+            if !heads.is_empty() || !in_flight.is_empty() || deadline.is_some() {
+                return Err("all tasks were run".into());
+            }
+        }
+        clock.print(ROUNDS);
+        Ok(())
+    }
+}
+
+async fn prepare(store: &MySqlStore) -> Result<ConfigId, Failure> {
+    let by = Actor::system();
+    let app = NewApp { name: Name::new("speed")?, description: String::new(), owner: String::new() };
+    let app: AppId = match store.create_app(app, None, &by, NOW).await? {
+        Kept::Fresh(AppSaved::Saved(app)) => app.id,
+        other => return Err(format!("no app: {other:?}").into()),
+    };
+    let save = SaveConfig { app, spec: spec()?, expected: Expected::Absent };
+    match store.save_config(save, None, &by, NOW).await? {
+        Kept::Fresh(ConfigSaved::Created(config)) => Ok(config.id),
+        other => Err(format!("no config: {other:?}").into()),
+    }
+}
+
+fn spec() -> Result<ConfigSpec, Failure> {
+    Ok(ConfigSpec {
+        name: Name::new("callback")?,
+        kind: Kind::Delayed,
+        description: String::new(),
+        owner: String::new(),
+        labels: BTreeMap::new(),
+        target: Target::Http(Arc::new(HttpTarget {
+            method: "POST".to_owned(),
+            url: "http://receiver.internal/".to_owned(),
+            headers: BTreeMap::new(),
+            secret_headers: BTreeMap::new(),
+        })),
+        schedule: None,
+        retry: RetryPolicy::default(),
+        timeout: Timeouts::default(),
+        asynchronous: AsyncPolicy::default(),
+        payload: None,
+        priority: PRIORITY_DEFAULT,
+        queue: Name::new("default")?,
+        group: Name::new("default")?,
+        span: 0,
+        on_duplicate_key: OnDuplicateKey::Ignore,
+        expire_after: None,
+        retention: RETENTION_DEFAULT,
+        visibility: Visibility::App,
+        signing_secrets: Vec::new(),
+        enabled: true,
+    })
+}
+
+fn new_task(ids: &mut IdGenerator, shard: ShardId, config: ConfigId, key: &str) -> Result<Task, Failure> {
+    let new = NewTask {
+        id: ids.next(shard, NOW)?,
+        config,
+        key: Some(TaskKey::new(key)?),
+        execute_at: NOW,
+        payload: Some(Bytes::from(format!("{{\"order\":\"{key}\",\"text\":\"{:64}\"}}", ""))),
+        expire_after: None,
+        origin: Origin::Submit,
+        extra: None,
+    };
+    Ok(Task::new(new, NOW))
+}
+
+fn submit(task: Task) -> Submit {
+    Submit { task: Box::new(task), on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
+}
+
+fn messages(rows: Vec<Box<Task>>) -> Vec<Begin> {
+    let message = |row: Box<Task>| Begin { id: row.id, version: row.version, row: Some(row), token: None };
+    rows.into_iter().map(message).collect()
+}
+
+fn finishes(begun: Vec<Begun>, travels: bool) -> Result<Vec<Finish>, Failure> {
+    let verdict = Verdict::done().with_status(200);
+    let finish = |begun| match begun {
+        Begun::Run(row) => Ok(Finish {
+            id: row.id,
+            attempt: row.attempt,
+            verdict: verdict.clone(),
+            ended_at: None,
+            unit: 0.5,
+            row: travels.then_some(row),
+        }),
+        other => Err(format!("not begun: {other:?}").into()),
+    };
+    begun.into_iter().map(finish).collect()
+}
+
+/// Wall time, summed over many calls.
+struct Clock {
+    name: &'static str,
+    us: f64,
+}
+
+impl Clock {
+    fn new(name: &'static str) -> Self {
+        Self { name, us: 0.0 }
+    }
+
+    async fn measure<T>(&mut self, call: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let value = call.await;
+        self.us += started.elapsed().as_secs_f64() * 1e6;
+        value
+    }
+
+    fn print(&self, rows: usize) {
+        let rows = f64::from(u32::try_from(rows).unwrap_or(u32::MAX));
+        println!("{:40} {:8.2} us/row {:8.0} rows/s", self.name, self.us / rows, rows / self.us * 1e6);
+    }
+}
