@@ -2,6 +2,9 @@
 //! tables on any number of data sources.
 //!
 //! * `options`, `core`, `db`, `session`, `tx`, `pool`, `gate`, `text`, `fault`: connections and statements.
+//! * `migrate`, `settle`, `open`, `days`: schemas, what is fixed for ever, and what is checked at start.
+//! * `catalog`, `apps`, `keys`, `configs`, `kept_meta`, `change`, `follow`, `audit_log`: the meta database.
+//! * `lease_store`, `nodes`, `id_slots`, `leases`: what keeps processes apart.
 
 mod apps;
 mod audit;

@@ -9,6 +9,7 @@ mod outages;
 mod plans;
 mod pruning;
 mod site;
+mod statements;
 mod tasks;
 mod whole;
 
