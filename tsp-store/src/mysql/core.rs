@@ -13,6 +13,7 @@ use crate::error::{Result, StoreError};
 
 use super::db::{Db, ShardDb};
 use super::group::Submits;
+use super::settle;
 
 /// A data source.
 #[derive(Debug, Clone)]
@@ -67,6 +68,36 @@ impl Core {
 
     fn places(&self) -> Arc<Vec<ShardDb>> {
         self.places.read().clone()
+    }
+
+    /// Reads the shard map again. A shard on a data source that this process does not know stays where it was
+    /// thought to be, where its tables are not: its calls fail until the process is started with that source.
+    pub(super) async fn reload_places(&self) -> Result<()> {
+        let mut session = self.meta.conn().await?;
+        let stored = settle::shard_places(session.raw()?, self.shards).await?;
+        let mut places = self.places().to_vec();
+        for (place, name) in places.iter_mut().zip(stored) {
+            let Some(name) = name.filter(|name| name != place.db.name()) else { continue };
+            let shard = place.shard.get();
+            match self.sources.iter().find(|source| source.db.name() == name) {
+                Some(source) => {
+                    tracing::info!(shard, from = place.db.name(), to = name, "a shard has moved");
+                    place.db = source.db.clone();
+                }
+                None => tracing::error!(
+                    shard,
+                    source = name,
+                    "a shard has moved to a data source that is not in `store.sources` of this process"
+                ),
+            }
+        }
+        *self.places.write() = Arc::new(places);
+        Ok(())
+    }
+
+    /// Whether a statement found no table since this was last asked: a shard was moved.
+    pub(super) fn take_moved(&self) -> bool {
+        self.sources.iter().fold(false, |moved, source| source.db.gate().take_moved() || moved)
     }
 
     /// By the shard map as it is now.

@@ -13,6 +13,8 @@ pub(super) enum Fault {
     Broken,
     /// The row is there already under one of the unique keys.
     Duplicate,
+    /// A table is not there: its shard was moved.
+    Moved,
     /// The statement failed; the connection is good.
     Statement,
 }
@@ -31,6 +33,7 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
             // Shutdown, gone away, lost, killed, idle for too long.
             Some(1053 | 1927 | 2006 | 2013 | 4031) => Fault::Broken,
             Some(1062 | 1586) => Fault::Duplicate,
+            Some(1146) => Fault::Moved,
             _ => Fault::Statement,
         },
         sqlx::Error::Io(_)

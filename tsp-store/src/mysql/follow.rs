@@ -58,6 +58,8 @@ pub(super) async fn load(core: &Core) -> Result<()> {
             })
         })
         .await?;
+    // Not older than the number that this process will say it has reached.
+    core.reload_places().await?;
     let mut followed = core.followed.lock().await;
     for row in &apps {
         core.book.put_app(Arc::new(read_app(row)?));
@@ -94,6 +96,9 @@ pub(super) async fn apply(core: &Core, edit: Edit) {
 
 /// One look for changes; the number of the last one that the book has.
 pub(super) async fn follow(core: &Core) -> Result<i64> {
+    if core.take_moved() {
+        core.reload_places().await?;
+    }
     let mut followed = core.followed.lock().await;
     catch_up(core, &mut followed).await?;
     Ok(*followed)
@@ -105,6 +110,9 @@ async fn catch_up(core: &Core, followed: &mut i64) -> Result<()> {
         let (changes, apps, configs) =
             core.meta.read("follow", |tx| Box::pin(read_changes(tx, core, since))).await?;
         let Some(last) = changes.last().map(|change| change.seq) else { return Ok(()) };
+        if changes.iter().any(|change| change.kind == Kind::Shard) {
+            core.reload_places().await?;
+        }
         for (change, is_last) in latest(&changes) {
             if !is_last {
                 continue;
@@ -115,6 +123,7 @@ async fn catch_up(core: &Core, followed: &mut i64) -> Result<()> {
                 (Kind::App, None, _) => BookEdit::RemoveApp(AppId::new(id)),
                 (Kind::Config, _, Some(config)) => BookEdit::PutConfig(config.clone()),
                 (Kind::Config, _, None) => BookEdit::RemoveConfig(ConfigId::new(id)),
+                (Kind::Shard, ..) => continue,
             };
             put(core, edit, change.seq, false);
         }
@@ -130,6 +139,8 @@ async fn catch_up(core: &Core, followed: &mut i64) -> Result<()> {
 enum Kind {
     App,
     Config,
+    /// The shard map; the subject is a shard.
+    Shard,
 }
 
 struct Change {
@@ -229,6 +240,7 @@ fn read_change(row: &MySqlRow) -> Result<Change> {
     let kind = match row.try_get::<&str, _>(1)? {
         "app" => Kind::App,
         "config" => Kind::Config,
+        "shard" => Kind::Shard,
         other => {
             let why = format!("`{other}` is not known");
             return Err(StoreError::Corrupt { table: "change_log", column: "kind", id: seq, why });

@@ -16,6 +16,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Gate {
     closed: AtomicBool,
+    /// A table was not there.
+    moved: AtomicBool,
     state: Mutex<State>,
     failures: Counter,
 }
@@ -45,7 +47,12 @@ impl fmt::Debug for Gate {
 impl Gate {
     pub(super) fn new(name: &str) -> Self {
         let failures = counter!("tsp_db_unreachable_total", "source" => name.to_owned());
-        Self { closed: AtomicBool::new(false), state: Mutex::default(), failures }
+        Self {
+            closed: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
+            state: Mutex::default(),
+            failures,
+        }
     }
 
     /// # Errors
@@ -76,6 +83,16 @@ impl Gate {
         state.next_probe = Some(now + PROBE_EVERY);
         state.why = why;
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// A table was not there: its shard is on another data source now, or on the way.
+    pub(super) fn found_moved(&self) {
+        self.moved.store(true, Ordering::Release);
+    }
+
+    /// Whether that was so since this was last asked.
+    pub(super) fn take_moved(&self) -> bool {
+        self.moved.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn found_broken(&self, now: Instant) {

@@ -99,6 +99,17 @@ pub(super) fn part(shard: ShardId) -> String {
     format!("shard_{:03}", shard.get())
 }
 
+/// Waits until nobody else migrates this cluster or moves a shard of it; holds as long as the connection.
+pub(super) async fn lock(conn: &mut MySqlConnection, name: &str) -> Result<()> {
+    let locked: Option<i64> = sqlx::query(LOCK).fetch_one(conn).await?.try_get(0)?;
+    if locked == Some(1) {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable(format!(
+        "somebody else has been migrating `{name}`, or moving a shard, for two minutes: try again later"
+    )))
+}
+
 /// A database being migrated, on a connection of its own.
 struct Site {
     name: String,
@@ -119,11 +130,7 @@ impl Site {
 
     /// Waits until nobody else migrates this cluster.
     async fn lock(&mut self) -> Result<()> {
-        let locked: Option<i64> = sqlx::query(LOCK).fetch_one(&mut self.conn).await?.try_get(0)?;
-        if locked == Some(1) {
-            return Ok(());
-        }
-        Err(StoreError::Unavailable(format!("somebody else has been migrating `{}` for long", self.name)))
+        lock(&mut self.conn, &self.name).await
     }
 
     async fn bring_up(
@@ -218,12 +225,7 @@ fn missing<'m>(found: &[Applied], migrations: &'m [Migration]) -> impl Iterator<
 ///
 /// # Errors
 /// [`StoreError::Unusable`] for a schema that is too new, or was made by another build.
-pub(super) fn check(
-    database: &str,
-    part: &str,
-    found: &[Applied],
-    migrations: &[Migration],
-) -> Result<()> {
+pub(super) fn check(database: &str, part: &str, found: &[Applied], migrations: &[Migration]) -> Result<()> {
     let known = migrations.last().map_or(0, |migration| migration.number);
     for applied in found {
         let number = applied.number;

@@ -36,6 +36,7 @@ mod lease_store;
 mod leases;
 mod meta_prune;
 mod migrate;
+mod moving;
 mod nodes;
 mod open;
 mod options;
@@ -63,6 +64,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use migrate::MigrateReport;
+pub use moving::{MoveStep, OnStep, ShardPlace};
 pub use options::{MySqlOptions, SourceOptions};
 pub use runner::MySqlRunner;
 pub use scheduler::MySqlScheduler;
@@ -102,6 +104,34 @@ impl MySqlStore {
     /// As [`MySqlStore::open`]; every database must be there.
     pub async fn migrate(options: &MySqlOptions) -> Result<MigrateReport> {
         migrate::migrate(options).await
+    }
+
+    /// Where each shard is, by the shard map.
+    ///
+    /// # Errors
+    /// As [`MySqlStore::open`]; only the meta database must be there.
+    pub async fn shard_places(options: &MySqlOptions) -> Result<Vec<ShardPlace>> {
+        moving::places(options).await
+    }
+
+    /// Moves a shard to the data source of this name while the cluster runs; `on_step` is told of each step.
+    /// Broken off, it goes on where it was when it is asked for again. Tasks of the shard stand still from
+    /// [`MoveStep::Renamed`] to [`MoveStep::Switched`].
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Unusable`] for a shard or a data source that is not there, or while the shard is
+    /// being moved elsewhere. [`crate::StoreError::Unavailable`] when a database is away; the shard is back
+    /// in use where it was, unless the message says that it stands still.
+    pub async fn move_shard(options: &MySqlOptions, shard: u16, to: &str, on_step: OnStep<'_>) -> Result<()> {
+        moving::move_shard(options, shard, to, on_step).await
+    }
+
+    /// Takes a move back that was broken off before the target's tables were in place.
+    ///
+    /// # Errors
+    /// As [`MySqlStore::move_shard`]; [`crate::StoreError::Unusable`] when it can only be ended.
+    pub async fn undo_move(options: &MySqlOptions, shard: u16, on_step: OnStep<'_>) -> Result<()> {
+        moving::undo(options, shard, on_step).await
     }
 
     /// One look for changes of apps and configs that others made; the number of the last one in the book.

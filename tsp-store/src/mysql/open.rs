@@ -45,9 +45,9 @@ pub(super) async fn open(options: &MySqlOptions) -> Result<Core> {
     check_parts(&meta.db, &[("meta".to_owned(), migrate::META)]).await?;
     let places = read_settled(&meta.db, options, &sealer).await?;
     let mut sources = Vec::new();
+    // Any shard may be moved to any source while this process runs.
+    let texts = TEXTS_OF_DATABASE + places.len() * TEXTS_OF_SHARD;
     for source in &options.sources {
-        let held = places.iter().filter(|place| **place == source.name).count();
-        let texts = TEXTS_OF_DATABASE + held * TEXTS_OF_SHARD;
         sources.push(pair_of_pools(&source.name, &source.url, options, texts)?);
     }
     let mut budget = Budget::default();

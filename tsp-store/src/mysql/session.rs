@@ -119,8 +119,10 @@ impl Session {
             Err(error) => {
                 let fault = fault(&error);
                 self.fault = Some(fault);
-                if fault == Fault::Broken {
-                    self.db.gate().found_broken(Instant::now());
+                match fault {
+                    Fault::Broken => self.db.gate().found_broken(Instant::now()),
+                    Fault::Moved => self.db.gate().found_moved(),
+                    Fault::Again | Fault::Duplicate | Fault::Statement => {}
                 }
                 Err(match StoreError::from(error) {
                     StoreError::Unavailable(why) => {

@@ -5,6 +5,7 @@ mod fencing;
 mod following;
 mod leases;
 mod migrating;
+mod moving;
 mod outages;
 mod plans;
 mod pruning;

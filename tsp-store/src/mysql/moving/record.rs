@@ -1,0 +1,124 @@
+//! What meta says of a move: its intent, and the switch of the shard map.
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+use tsp_core::ShardId;
+
+use crate::error::{Result, StoreError};
+
+use super::super::fault::exactly_one;
+use super::link::Link;
+
+/// Longer than any lease: a process that has not renewed for so long, and that nobody has declared dead, is
+/// not waited for.
+const SILENT_MS: i64 = 60_000;
+
+/// A move that was begun and is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Intent {
+    pub(super) from: String,
+    pub(super) to: String,
+    /// The number of the change of the shard map, once it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) seq: Option<i64>,
+}
+
+fn name(shard: ShardId) -> String {
+    format!("move_{:03}", shard.get())
+}
+
+pub(super) async fn find(meta: &mut Link, shard: ShardId) -> Result<Option<Intent>> {
+    let row = sqlx::query("-- move_find\nSELECT value FROM settings WHERE name = ?")
+        .bind(name(shard))
+        .fetch_optional(meta.raw())
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let text: String = row.try_get(0)?;
+    let intent = serde_json::from_str(&text);
+    intent.map(Some).map_err(|error| StoreError::Internal(format!("setting `{}`: {error}", name(shard))))
+}
+
+pub(super) async fn write(meta: &mut Link, shard: ShardId, intent: &Intent) -> Result<()> {
+    let text = serde_json::to_string(intent).map_err(|error| StoreError::Internal(error.to_string()))?;
+    sqlx::query("-- move_write\nREPLACE INTO settings (name, value) VALUES (?, ?)")
+        .bind(name(shard))
+        .bind(text)
+        .execute(meta.raw())
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn forget(meta: &mut Link, shard: ShardId) -> Result<()> {
+    sqlx::query("-- move_forget\nDELETE FROM settings WHERE name = ?")
+        .bind(name(shard))
+        .execute(meta.raw())
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn place(meta: &mut Link, shard: ShardId) -> Result<String> {
+    let row = sqlx::query("-- place_find\nSELECT source FROM shard_place WHERE shard = ?")
+        .bind(i64::from(shard.get()))
+        .fetch_optional(meta.raw())
+        .await?;
+    let missing = || StoreError::Unusable(format!("shard {} has no place: run `tsp migrate`", shard.get()));
+    Ok(row.ok_or_else(missing)?.try_get(0)?)
+}
+
+/// Moves the place, tells the change log, and writes the number of the change into the record: all or
+/// nothing.
+pub(super) async fn switch(meta: &mut Link, shard: ShardId, intent: &Intent) -> Result<Intent> {
+    meta.run("BEGIN".to_owned()).await?;
+    let switched = switch_in(meta, shard, intent).await;
+    if switched.is_err() {
+        meta.run("ROLLBACK".to_owned()).await?;
+        return switched;
+    }
+    meta.run("COMMIT".to_owned()).await?;
+    switched
+}
+
+async fn switch_in(meta: &mut Link, shard: ShardId, intent: &Intent) -> Result<Intent> {
+    let number = i64::from(shard.get());
+    let next = "-- change_next\nUPDATE counter SET value = value + 1 WHERE name = 'change'";
+    exactly_one(meta.run(next.to_owned()).await?, "change_next")?;
+    let seq = meta
+        .number("-- change_seq\nSELECT value FROM counter WHERE name = 'change' FOR UPDATE".to_owned())
+        .await?;
+    let moved =
+        sqlx::query("-- place_move\nUPDATE shard_place SET source = ? WHERE shard = ? AND source = ?")
+            .bind(&intent.to)
+            .bind(number)
+            .bind(&intent.from)
+            .execute(meta.raw())
+            .await?;
+    exactly_one(moved.rows_affected(), "place_move")?;
+    sqlx::query(
+        "-- change_insert
+        INSERT INTO change_log (seq, kind, subject_id, version, at, actor, action, before_doc, after_doc)
+        VALUES (?, 'shard', ?, 0, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED), 'operator', 'move', ?, ?)",
+    )
+    .bind(seq)
+    .bind(number)
+    .bind(&intent.from)
+    .bind(&intent.to)
+    .execute(meta.raw())
+    .await?;
+    let intent = Intent { seq: Some(seq), ..intent.clone() };
+    write(meta, shard, &intent).await?;
+    Ok(intent)
+}
+
+/// The processes that do not know of a change yet.
+pub(super) async fn behind(meta: &mut Link, seq: i64) -> Result<Vec<String>> {
+    let rows = sqlx::query(
+        "-- nodes_behind
+        SELECT CONCAT(name, ' (node ', id, ')') FROM node WHERE dead_at IS NULL AND config_seq < ?
+        AND lease_until > CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ? ORDER BY id",
+    )
+    .bind(seq)
+    .bind(SILENT_MS)
+    .fetch_all(meta.raw())
+    .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}

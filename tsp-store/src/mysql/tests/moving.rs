@@ -1,0 +1,361 @@
+//! Moving a shard while it is in use.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tsp_core::config::{OnDuplicateKey, TaskConfig};
+use tsp_core::task::{EndResult, NewTask, Origin, Status, Task};
+use tsp_core::{NodeId, TaskId, TaskKey, Verdict};
+
+use super::super::{MoveStep, MySqlOptions, MySqlStore, SourceOptions};
+use super::bed::{HOUR, NOW, id, message, name, shard, spec};
+use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
+use crate::cluster::{Beat, LeaseStore as _, NewNode, NodeLease, Pair, Renewal};
+use crate::error::StoreError;
+use crate::idempotency::Kept;
+use crate::run::{Begun, Finish, RunStore as _};
+use crate::schedule::{Owner, ScheduleStore as _, Want};
+use crate::tasks::{Actor, Submit, TaskStore as _};
+
+const SHARDS: u16 = 2;
+const MOVED: u16 = 1;
+
+/// A store that was made for one test: shard 0 on `one`, shard 1 on `two`.
+async fn fresh() -> MySqlOptions {
+    let server = peers::MariaDb::shared();
+    let url = |hint: &str| server.url(&server.create_database(hint));
+    let source =
+        |name: &str, shard| SourceOptions { name: name.to_owned(), url: url(name), shards: shard..=shard };
+    let sources = vec![source("one", 0), source("two", 1)];
+    let options =
+        MySqlOptions { connections: 6, sources, ..MySqlOptions::new(url("meta"), "", SHARDS, [5; 32]) };
+    MySqlStore::migrate(&options).await.unwrap();
+    options
+}
+
+/// A process that submits, or one that does all that fetchers and workers do.
+struct Client {
+    store: MySqlStore,
+    node: NodeId,
+    config: Arc<TaskConfig>,
+}
+
+impl Client {
+    async fn new(options: &MySqlOptions) -> Self {
+        let store = MySqlStore::open(options).await.unwrap();
+        let new = NewNode { name: "n".to_owned(), roles: vec![], version: "t".to_owned(), address: None };
+        let node = store.join(new, HOUR).await.unwrap();
+        let known = store.book().all_configs();
+        let config = match known.first() {
+            Some(config) => config.clone(),
+            None => Self::config(&store).await,
+        };
+        Self { store, node, config }
+    }
+
+    async fn config(store: &MySqlStore) -> Arc<TaskConfig> {
+        let new = NewApp { name: name("shop"), description: String::new(), owner: String::new() };
+        let app = match store.create_app(new, None, &Actor::system(), NOW).await.unwrap() {
+            Kept::Fresh(AppSaved::Saved(app)) => app.id,
+            other => panic!("{other:?}"),
+        };
+        let save = SaveConfig { app, spec: spec("plain"), expected: Expected::Absent };
+        match store.save_config(save, None, &Actor::system(), NOW).await.unwrap() {
+            Kept::Fresh(ConfigSaved::Created(config)) => config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a process does four times a second.
+    async fn follow(&self) {
+        let _ = self.store.follow().await;
+        let beat = Beat { config_seq: self.store.book().seq(), ..Beat::default() };
+        assert!(matches!(self.store.renew(self.node, HOUR, beat).await, Ok(Renewal::Alive { .. })));
+    }
+
+    async fn submit(&self, number: i64, key: Option<&str>) -> Result<TaskId, StoreError> {
+        let new = NewTask {
+            id: id(MOVED, number),
+            config: self.config.id,
+            key: key.map(|key| TaskKey::new(key).unwrap()),
+            execute_at: NOW,
+            payload: Some("{\"ä\": \"'\\\\\"}".into()),
+            expire_after: None,
+            origin: Origin::Submit,
+            extra: None,
+        };
+        let task = Box::new(Task::new(new, NOW));
+        let submit = Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None };
+        for answer in self.store.submit(vec![submit], NOW).await? {
+            drop(answer);
+        }
+        Ok(id(MOVED, number))
+    }
+
+    async fn owner(&self) -> Option<Owner> {
+        let renewed = self.store.renew_pairs(self.node, HOUR).await.ok()?;
+        let mine = |pair: &Pair| pair.shard == shard(MOVED);
+        if let Some((_, owner)) = renewed.held.into_iter().find(|(pair, _)| mine(pair)) {
+            return Some(owner);
+        }
+        let pairs = self.store.pairs(&[name("default")]).await.ok()?;
+        let seen = pairs.rows.into_iter().find(|row| mine(&row.pair))?;
+        self.store.take(&seen, self.node, HOUR).await.ok()?
+    }
+
+    /// One turn of a fetcher and a worker: how many tasks have ended.
+    async fn turn(&self, open: &mut HashMap<TaskId, Finish>) -> usize {
+        self.follow().await;
+        let Some(owner) = self.owner().await else { return 0 };
+        let scheduler = self.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
+        let in_flight = scheduler.in_flight().await.unwrap_or_default();
+        let queued = in_flight.iter().filter(|row| row.status == Status::Queued);
+        let _ = scheduler.rearm(owner, queued.map(|row| (row.id, row.version)).collect(), NOW).await;
+        let want = Want { config: self.config.id, due_by: NOW, limit: 40 };
+        let claimed = scheduler.claim(owner, vec![want], NOW).await.unwrap_or_default();
+        let runner = self.store.runner(Arc::new(NodeLease::for_ever()));
+        let batch: Vec<_> = claimed.tasks.iter().map(|task| message(task)).collect();
+        for begun in runner.begin(self.node, batch, NOW).await.unwrap_or_default() {
+            if let Begun::Run(row) = begun {
+                let verdict = Verdict::done();
+                let finish = Finish {
+                    id: row.id,
+                    attempt: row.attempt,
+                    verdict,
+                    ended_at: None,
+                    unit: 0.5,
+                    row: Some(row),
+                };
+                open.insert(finish.id, finish);
+            }
+        }
+        // As a worker does: until it is said that it is saved.
+        let batch: Vec<Finish> = open.values().cloned().collect();
+        match runner.finish(self.node, batch, NOW).await {
+            Ok(_) => std::mem::take(open).len(),
+            Err(_) => 0,
+        }
+    }
+}
+
+async fn ended(store: &MySqlStore, id: TaskId) -> bool {
+    let task = store.task(id).await.unwrap();
+    task.is_some_and(|task| task.result == Some(EndResult::Succeeded) && task.attempt == 1)
+}
+
+async fn place(options: &MySqlOptions) -> (String, Option<String>) {
+    let places = MySqlStore::shard_places(options).await.unwrap();
+    let place = places.into_iter().find(|place| place.shard == MOVED).unwrap();
+    (place.source, place.moving_to)
+}
+
+fn at(source: &str) -> (String, Option<String>) {
+    (source.to_owned(), None)
+}
+
+/// Each task that was accepted ends once, whatever the shard does meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_moves_back_and_forth_while_it_is_used() {
+    let options = fresh().await;
+    let (works, submits) = (Client::new(&options).await, Client::new(&options).await);
+    let (accepted, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (moves, progress) = (AtomicUsize::new(0), Notify::new());
+    let submitter = async {
+        let mut number = 1;
+        let mut all = Vec::new();
+        while moves.load(Ordering::Relaxed) < 4 {
+            // Keys come again as soon as they are free.
+            let key = format!("key-{}", number % 50);
+            match submits.submit(number, (number % 2 == 0).then_some(&key)).await {
+                Ok(id) => all.push(id),
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+                    submits.follow().await;
+                    continue;
+                }
+            }
+            accepted.fetch_add(1, Ordering::Relaxed);
+            number += 1;
+            if number % 20 == 0 {
+                submits.follow().await;
+            }
+            progress.notify_one();
+        }
+        all
+    };
+    let worker = async {
+        let mut open = HashMap::new();
+        loop {
+            finished.fetch_add(works.turn(&mut open).await, Ordering::Relaxed);
+            if moves.load(Ordering::Relaxed) == 5 && open.is_empty() {
+                let scheduler = works.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
+                if scheduler.heads().await.is_ok_and(|heads| heads.is_empty())
+                    && scheduler.in_flight().await.is_ok_and(|rows| rows.is_empty())
+                {
+                    return;
+                }
+            }
+        }
+    };
+    let mover = async {
+        for to in ["one", "two", "one", "two"] {
+            let before = finished.load(Ordering::Relaxed);
+            while finished.load(Ordering::Relaxed) < before + 30 {
+                progress.notified().await;
+            }
+            let mut steps = Vec::new();
+            let mut on_step = |step| {
+                steps.push(step);
+                true
+            };
+            MySqlStore::move_shard(&options, MOVED, to, &mut on_step).await.unwrap();
+            assert_eq!(steps.last(), Some(&MoveStep::Dropped), "{steps:?}");
+            assert_eq!(place(&options).await, at(to));
+            moves.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let submitted = async {
+        let all = submitter.await;
+        moves.fetch_add(1, Ordering::Relaxed);
+        all
+    };
+    let deadline = Duration::from_secs(120);
+    let all = tokio::time::timeout(deadline, async { tokio::join!(submitted, worker, mover).0 }).await;
+    let all = all.expect("nothing is stuck");
+    let (mut done, mut held) = (0, BTreeSet::new());
+    for id in &all {
+        // A task that met its key in use was not made.
+        if ended(&works.store, *id).await {
+            done += 1;
+        } else {
+            assert!(works.store.task(*id).await.unwrap().is_none(), "{id} is there and has not ended once");
+            held.insert(*id);
+        }
+    }
+    assert!(done > 100 && held.len() < all.len() / 2, "{done} of {}", all.len());
+    let audit =
+        works.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) }).audit(NOW).await.unwrap();
+    assert_eq!((audit.accepted, audit.ended, audit.open.len()), (done, done, 0));
+    println!("{done} tasks through 4 moves");
+}
+
+type Steps = BTreeMap<&'static str, fn(MoveStep) -> bool>;
+
+fn all_steps() -> Steps {
+    let mut steps: Steps = BTreeMap::new();
+    steps.insert("begun", |step| step == MoveStep::Begun);
+    steps.insert("copied", |step| matches!(step, MoveStep::Copied(_)));
+    steps.insert("renamed", |step| step == MoveStep::Renamed);
+    steps.insert("complete", |step| step == MoveStep::Complete);
+    steps.insert("installed", |step| step == MoveStep::Installed);
+    steps.insert("switched", |step| step == MoveStep::Switched);
+    steps.insert("known", |step| step == MoveStep::Known);
+    steps
+}
+
+/// Does it while a process follows what happens.
+async fn with_follower<T>(client: &Client, work: impl Future<Output = T>) -> T {
+    let done = Notify::new();
+    let working = async {
+        let value = work.await;
+        done.notify_one();
+        value
+    };
+    let follows = async {
+        let mut done = std::pin::pin!(done.notified());
+        while futures::poll!(done.as_mut()).is_pending() {
+            client.follow().await;
+        }
+        client.follow().await;
+    };
+    tokio::join!(working, follows).0
+}
+
+async fn break_off(client: &Client, options: &MySqlOptions, to: &str, at: fn(MoveStep) -> bool) {
+    let mut on_step = |step| !at(step);
+    let moving = MySqlStore::move_shard(options, MOVED, to, &mut on_step);
+    let error = with_follower(client, moving).await.unwrap_err();
+    assert!(error.to_string().contains("broken off"), "{error}");
+}
+
+async fn finish(client: &Client, options: &MySqlOptions, to: &str) {
+    let mut on_step = |_| true;
+    with_follower(client, MySqlStore::move_shard(options, MOVED, to, &mut on_step)).await.unwrap();
+    assert_eq!(place(options).await, at(to));
+}
+
+#[tokio::test]
+async fn a_move_that_was_broken_off_goes_on() {
+    let options = fresh().await;
+    let client = Client::new(&options).await;
+    let mut known = Vec::new();
+    let mut targets = ["one", "two"].into_iter().cycle();
+    for (number, (step, at)) in all_steps().into_iter().enumerate() {
+        let number = i64::try_from(number).unwrap();
+        known.push(client.submit(number * 2 + 1, Some(step)).await.unwrap());
+        let to = targets.next().unwrap();
+        break_off(&client, &options, to, at).await;
+        // Where it is in use it takes tasks, and where it stands still it says so and loses nothing.
+        let more = client.submit(number * 2 + 2, None).await;
+        let stands_still = ["renamed", "complete", "installed"].contains(&step);
+        assert_eq!(more.is_err(), stands_still, "{step}: {more:?}");
+        known.extend(more);
+        let other = MySqlStore::move_shard(&options, MOVED, "three", &mut |_| true).await.unwrap_err();
+        assert!(other.to_string().contains("is being moved to"), "{step}: {other}");
+        finish(&client, &options, to).await;
+        for id in &known {
+            let task = client.store.task(*id).await.unwrap();
+            assert_eq!(task.map(|task| task.status), Some(Status::Scheduled), "{step}: {id}");
+        }
+        let audit = client.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
+        assert_eq!(audit.audit(NOW).await.unwrap().accepted, i64::try_from(known.len()).unwrap(), "{step}");
+    }
+}
+
+#[tokio::test]
+async fn a_move_is_taken_back_until_the_copy_is_in_place() {
+    let options = fresh().await;
+    let client = Client::new(&options).await;
+    let task = client.submit(1, Some("kept")).await.unwrap();
+    let owner = client.owner().await.unwrap();
+    for (step, at_step) in all_steps() {
+        if step == "known" {
+            continue;
+        }
+        break_off(&client, &options, "one", at_step).await;
+        let undone = MySqlStore::undo_move(&options, MOVED, &mut |_| true).await;
+        if ["installed", "switched"].contains(&step) {
+            assert!(undone.is_err(), "{step}");
+            finish(&client, &options, "one").await;
+            finish(&client, &options, "two").await;
+        } else {
+            undone.unwrap();
+        }
+        assert_eq!(place(&options).await, at("two"), "{step}");
+        client.follow().await;
+        assert_eq!(client.store.task(task).await.unwrap().unwrap().status, Status::Scheduled, "{step}");
+    }
+    let next = client.owner().await.unwrap();
+    assert!(next.epoch > owner.epoch, "{next:?} after {owner:?}");
+    let none = MySqlStore::undo_move(&options, MOVED, &mut |_| true).await.unwrap_err();
+    assert!(none.to_string().contains("not being moved"), "{none}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_moved_is_refused() {
+    let options = fresh().await;
+    let refused = async |shard, to: &str| {
+        MySqlStore::move_shard(&options, shard, to, &mut |_| true).await.unwrap_err().to_string()
+    };
+    assert!(refused(9, "one").await.contains("no shard 9"));
+    assert!(refused(0, "three").await.contains("there are one, two"));
+    let twin = SourceOptions { name: "twin".to_owned(), ..options.sources[0].clone() };
+    let mut twice = options.clone();
+    twice.sources.push(twin);
+    let error = MySqlStore::move_shard(&twice, 0, "twin", &mut |_| true).await.unwrap_err().to_string();
+    assert!(error.contains("same database"), "{error}");
+    MySqlStore::move_shard(&options, 0, "one", &mut |_| true).await.expect("it is there already");
+}
