@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use metrics::gauge;
+use metrics::{Label, gauge};
 use tokio_util::sync::CancellationToken;
 use tsp_core::task::Status;
 use tsp_core::{Clock, Millis, Timestamp};
-use tsp_store::schedule::{Audit, Cursor};
+use tsp_store::schedule::{Audit, Cursor, Partition};
 use tsp_store::{ConfigBook, Result, ScheduleStore};
 
 use crate::held::HeldConfigs;
@@ -65,7 +65,7 @@ impl Auditor {
             overdue: if catching_up { 0 } else { self.unexplained(&audit, now) },
             schedules: if catching_up { 0 } else { self.broken_schedules(&audit.cursors, now) },
         };
-        publish(&audit, findings);
+        publish(&self.store.partition(), &audit, findings);
         if findings.unaccounted() > 0 {
             tracing::error!(
                 imbalance = findings.imbalance,
@@ -117,13 +117,26 @@ impl Auditor {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point; counts stay far below 2^52")]
-fn publish(audit: &Audit, findings: Findings) {
-    gauge!("tsp_unaccounted").set(findings.unaccounted() as f64);
+fn publish(partition: &Partition, audit: &Audit, findings: Findings) {
+    let labels = labels(partition);
+    gauge!("tsp_unaccounted", labels.iter()).set(findings.unaccounted() as f64);
     let overdue: i64 = audit.overdue.iter().map(|(_, count)| count).sum();
-    gauge!("tsp_tasks_overdue").set(overdue as f64);
+    gauge!("tsp_tasks_overdue", labels.iter()).set(overdue as f64);
     for status in Status::ALL.into_iter().filter(|status| *status != Status::Ended) {
         let count =
             audit.open.iter().filter(|(other, _)| *other == status).map(|(_, count)| count).sum::<i64>();
-        gauge!("tsp_tasks_open", "state" => status.as_str()).set(count as f64);
+        let labels = labels.iter().cloned().chain([Label::new("state", status.as_str())]);
+        gauge!("tsp_tasks_open", labels.collect::<Vec<_>>()).set(count as f64);
+    }
+}
+
+/// An embedded store has one series of each; in a cluster the sum over all pairs is what counts.
+fn labels(partition: &Partition) -> Vec<Label> {
+    match partition {
+        Partition::Whole => Vec::new(),
+        Partition::Pair(pair) => {
+            let (group, shard) = (pair.group.to_string(), pair.shard.get().to_string());
+            vec![Label::new("group", group), Label::new("shard", shard)]
+        }
     }
 }

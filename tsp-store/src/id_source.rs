@@ -7,7 +7,7 @@ use tsp_core::ids::{IdGenerator, SlotUsedUp};
 use tsp_core::{Millis, ShardId, TaskId, Timestamp};
 
 use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 
 /// How far `used_until` is raised beyond the clock; it bounds how far ids may run ahead.
 pub const RENEW_AHEAD: Millis = Millis::from_mins(2);
@@ -19,13 +19,15 @@ pub const RENEW_EVERY: Millis = Millis::from_secs(20);
 pub struct IdSource {
     slot: u8,
     generator: Arc<Mutex<IdGenerator>>,
+    /// What this process wrote last, and what it may have written since: renewals without an answer.
+    written: Arc<Mutex<Vec<Timestamp>>>,
 }
 
 impl IdSource {
     /// Of a process that makes no ids: every call is refused.
     pub fn none() -> Self {
         let generator = IdGenerator::new(0, Timestamp::ZERO, Timestamp::ZERO);
-        Self { slot: 0, generator: Arc::new(Mutex::new(generator)) }
+        Self { slot: 0, generator: Arc::new(Mutex::new(generator)), written: Arc::default() }
     }
 
     /// Starts above whatever the slot's last holder may have used.
@@ -33,13 +35,31 @@ impl IdSource {
         let start = catalog.renew_id_slot(slot, now).await?;
         let until = now.max(start).plus(RENEW_AHEAD);
         catalog.renew_id_slot(slot, until).await?;
-        Ok(Self { slot, generator: Arc::new(Mutex::new(IdGenerator::new(slot, start, until))) })
+        let generator = Arc::new(Mutex::new(IdGenerator::new(slot, start, until)));
+        Ok(Self { slot, generator, written: Arc::new(Mutex::new(vec![until])) })
     }
 
     /// To be called every [`RENEW_EVERY`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] when somebody else has used the slot since: this process was thought dead.
+    /// It makes no more ids then than it had leased, which nobody else makes.
     pub async fn renew(&self, catalog: &dyn Catalog, now: Timestamp) -> Result<()> {
         let until = now.plus(RENEW_AHEAD);
-        catalog.renew_id_slot(self.slot, until).await?;
+        let mine = std::mem::replace(&mut *self.written.lock(), vec![until]);
+        let found = match catalog.renew_id_slot(self.slot, until).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.written.lock().extend(mine);
+                return Err(error);
+            }
+        };
+        if !mine.contains(&found) {
+            // From here on nothing that is found is ours.
+            self.written.lock().clear();
+            let slot = self.slot;
+            return Err(StoreError::Unusable(format!("another process uses id slot {slot}")));
+        }
         self.generator.lock().extend(until);
         Ok(())
     }

@@ -77,7 +77,7 @@ pub(crate) fn read_config(
         payload: doc.payload.map(|payload| read_payload(payload.get(), reader, errors)),
         priority: up_to(doc.priority.unwrap_or(PRIORITY_DEFAULT), PRIORITY_MAX, "priority", errors),
         queue: Name::queue(DEFAULT_LANE).ok()?,
-        group: Name::group(DEFAULT_LANE).ok()?,
+        group: read_group(doc.group.as_deref(), errors),
         span: up_to(doc.span.unwrap_or(1), reader.shards, "span", errors),
         on_duplicate_key: match doc.on_duplicate_key {
             None | Some(wire::OnDuplicateKey::Ignore) => OnDuplicateKey::Ignore,
@@ -130,6 +130,14 @@ fn read_name(given: Option<&str>, errors: &mut Errors) -> Option<Name> {
         return None;
     };
     Name::new(given).map_err(|error| errors.add("name", error.to_string())).ok()
+}
+
+/// A name that is no good is told, and the default stands in its place.
+fn read_group(given: Option<&str>, errors: &mut Errors) -> Name {
+    let named = given
+        .map(Name::group)
+        .and_then(|name| name.map_err(|error| errors.add("group", error.to_string())).ok());
+    named.unwrap_or_else(|| Name::group(DEFAULT_LANE).expect("a good name, as every test of a config shows"))
 }
 
 fn read_kind(given: Option<wire::Kind>, errors: &mut Errors) -> Option<Kind> {

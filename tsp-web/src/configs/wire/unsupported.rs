@@ -5,7 +5,7 @@ use tsp_api::config::{Adaptive, Config, Join, Limits};
 use tsp_api::{ErrorCode, Errors, Length};
 use tsp_core::Millis;
 
-/// The only queue and group there are.
+/// The only queue there is, and the group of a config that names none.
 pub(crate) const DEFAULT_LANE: &str = "default";
 
 const ADAPTIVE_MIN: u32 = 10;
@@ -32,7 +32,6 @@ pub(crate) fn refuse(config: &Config, errors: &mut Errors) {
     check("join", matches!(config.join, None | Some(Join::All {})));
     check("notify", config.notify.as_ref().is_none_or(Vec::is_empty));
     check("queue", config.queue.as_deref().is_none_or(|queue| queue == DEFAULT_LANE));
-    check("group", config.group.as_deref().is_none_or(|group| group == DEFAULT_LANE));
 }
 
 fn is_or_absent<T: PartialEq>(given: Option<&T>, default: &T) -> bool {
