@@ -71,7 +71,7 @@ impl NsqOptions {
             poll_every: Duration::from_millis(50),
             pause_after_failure: Duration::from_millis(200),
             answer_within: Duration::from_secs(3),
-            msg_timeout: Duration::from_mins(1),
+            msg_timeout: Duration::from_secs(5),
             news_tick: Duration::from_millis(2),
             client_id: "tsp".to_owned(),
             hostname: String::new(),
