@@ -9,26 +9,48 @@ use tokio_util::task::TaskTracker;
 
 /// Two short locks; nothing beside it while nobody has tasks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A question to each nsqd.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) fn keep_gauges(parts: &Parts, tracker: &TaskTracker, stop: &CancellationToken) {
-    // A cluster's queue belongs to no process: whoever asks for `/queues` looks at it.
-    let Shape::Embedded(embedded) = &parts.shape else { return };
-    gauge!("tsp_shard_leases").set(f64::from(parts.store.shards()));
-    let (queue, name, stop) = (embedded.queue.clone(), parts.queue_name.clone(), stop.clone());
+pub(super) fn keep_gauges(parts: &Parts, fetches: bool, tracker: &TaskTracker, stop: &CancellationToken) {
+    let (name, stop) = (parts.queue_name.clone(), stop.clone());
     let gauge_of =
         |state: &'static str| gauge!("tsp_queue_depth", "queue" => name.to_string(), "state" => state);
-    let (waiting, at_workers) = (gauge_of("waiting"), gauge_of("at_workers"));
-    tracker.spawn(async move {
-        loop {
-            if let Some((wait, out)) = queue.depth(&name) {
-                waiting.set(count(wait));
-                at_workers.set(count(out));
-            }
-            if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
-                return;
-            }
+    match &parts.shape {
+        Shape::Embedded(embedded) => {
+            gauge!("tsp_shard_leases").set(f64::from(parts.store.shards()));
+            let (waiting, at_workers) = (gauge_of("waiting"), gauge_of("at_workers"));
+            let queue = embedded.queue.clone();
+            tracker.spawn(async move {
+                loop {
+                    if let Some((wait, out)) = queue.depth(&name) {
+                        waiting.set(count(wait));
+                        at_workers.set(count(out));
+                    }
+                    if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+                        return;
+                    }
+                }
+            });
         }
-    });
+        // The queue belongs to no process; those that fill it tell of it.
+        Shape::Cluster(cluster) if fetches => {
+            let (waiting, at_workers) = (gauge_of("waiting"), gauge_of("at_workers"));
+            let nsq = cluster.nsq.clone();
+            tracker.spawn(async move {
+                let ask = async {
+                    loop {
+                        let depth = nsq.depth(&name).await;
+                        waiting.set(count(depth.depth));
+                        at_workers.set(count(depth.in_flight));
+                        tokio::time::sleep(ASK_EVERY).await;
+                    }
+                };
+                let _: Option<std::convert::Infallible> = stop.run_until_cancelled(ask).await;
+            });
+        }
+        Shape::Cluster(_) => {}
+    }
 }
 
 fn count(messages: usize) -> f64 {

@@ -46,7 +46,7 @@ impl Server {
         let (background, stop_background) = (TaskTracker::new(), CancellationToken::new());
         ids::keep_renewed(parts, &background, &stop_background);
         clock_watch::watch_clock(parts, &settings.node, &background, &stop_background);
-        gauges::keep_gauges(parts, &background, &stop_background);
+        gauges::keep_gauges(parts, settings.node.roles.fetcher, &background, &stop_background);
         metrics.keep_up(&background, &stop_background);
         let (fetcher, cluster) = match &parts.shape {
             Shape::Embedded(embedded) => {
