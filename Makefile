@@ -1,11 +1,14 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt bench bench-cluster chaos accept clean
+.PHONY: help run cluster build test lint fmt bench bench-cluster chaos chaos-cluster accept clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the development server
 	cargo run --locked -p tsp -- dev
+
+cluster: ## Start a small cluster on this machine, to try it
+	tools/cluster
 
 build: ## Build the release executable, target/release/tsp
 	cargo build --locked --release -p tsp
@@ -31,6 +34,10 @@ bench-cluster: ## Run them on a cluster: MariaDB, nsqd and two processes of each
 chaos: ## Run the tests that kill processes
 	cargo build --locked --workspace --all-targets
 	TSP_CHAOS_KILLS=$${TSP_CHAOS_KILLS:-30} tools/some-tests chaos:: --nocapture --test-threads 1
+
+chaos-cluster: ## Run the ledger of a cluster: faults of every kind under load
+	cargo build --locked --workspace --all-targets
+	TSP_TEST_SHAPE=cluster TSP_CHAOS_FAULTS=$${TSP_CHAOS_FAULTS:-40} tools/some-tests cluster::ledger:: --nocapture --test-threads 1
 
 accept: ## Show what is promised, each with its figure
 	tools/accept

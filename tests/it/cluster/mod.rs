@@ -35,6 +35,11 @@ impl Stage {
         let work = Config::delayed("work", &receiver.url("/work"));
         let work = work.set("retry", backoff(50, "200ms")).set("span", json!(0));
         api.config(APP, work).await;
+        // Another process learns of it a moment later.
+        for other in cluster.apis() {
+            let path = format!("/apps/{APP}/configs/work");
+            other.wait_until(&path, "the config at every web process".to_owned(), |_| true).await;
+        }
         Self { cluster, api, receiver }
     }
 
