@@ -60,6 +60,8 @@ impl IdSource {
             let slot = self.slot;
             return Err(StoreError::Unusable(format!("another process uses id slot {slot}")));
         }
+        // What stands there is never lowered: the slot's last holder may have been further ahead.
+        *self.written.lock() = vec![until.max(found)];
         self.generator.lock().extend(until);
         Ok(())
     }

@@ -60,4 +60,8 @@ pub(super) async fn a_slot_left_far_ahead_can_still_be_used(bed: &Bed) {
     let id = ids.next(ShardId::default(), T0).expect("there is room above the last holder's end");
     assert!(id.made_at() >= ahead, "above whatever the last holder may have used");
     assert!(id.made_at() < Timestamp::MAX);
+    // Renewals do not lower what stands there, and what stands there is still the holder's own.
+    for renewal in 1..=4 {
+        ids.renew(&*bed.store, at(20 * renewal)).await.expect("renew");
+    }
 }
