@@ -55,11 +55,15 @@ pub(super) struct Key {
 impl Key {
     /// The shard that keeps the record.
     pub(super) fn shard(&self, shards: u16) -> ShardId {
-        let mut head = [0; 8];
-        head.copy_from_slice(&self.hash[..8]);
-        let number = u64::from_le_bytes(head) % u64::from(shards.max(1));
-        u16::try_from(number).ok().and_then(ShardId::new).unwrap_or_default()
+        home(&self.hash, shards)
     }
+}
+
+/// The shard that keeps the record of a hash; shorter than 8 bytes it is none of ours.
+pub(super) fn home(hash: &[u8], shards: u16) -> ShardId {
+    let head = hash.first_chunk().copied().unwrap_or_default();
+    let number = u64::from_le_bytes(head) % u64::from(shards.max(1));
+    u16::try_from(number).ok().and_then(ShardId::new).unwrap_or_default()
 }
 
 /// A [`Keep`] that is asked for its answer once, in however many transactions it is tried.

@@ -12,6 +12,7 @@ mod audit_log;
 mod begin;
 mod bind;
 mod cancel;
+mod carry;
 mod catalog;
 mod change;
 mod claim;
@@ -29,6 +30,7 @@ mod gate;
 mod group;
 mod hot;
 mod id_slots;
+mod inspect;
 mod kept;
 mod kept_meta;
 mod keys;
@@ -63,6 +65,8 @@ mod update;
 use std::fmt;
 use std::sync::Arc;
 
+pub use carry::{CarriedTable, CarryProgress, CarryReport, OnPage};
+pub use inspect::{ClusterView, DatabaseFacts, DatabaseView, LeaseFacts, NodeFacts};
 pub use migrate::MigrateReport;
 pub use moving::{MoveStep, OnStep, ShardPlace};
 pub use options::{MySqlOptions, SourceOptions};
@@ -104,6 +108,30 @@ impl MySqlStore {
     /// As [`MySqlStore::open`]; every database must be there.
     pub async fn migrate(options: &MySqlOptions) -> Result<MigrateReport> {
         migrate::migrate(options).await
+    }
+
+    /// Carries an embedded store over to a cluster that `tsp migrate` has just made, and that nobody serves
+    /// yet: open and ended tasks, attempts, schedules, apps, configs, keys, the audit log, kept answers.
+    /// Nobody may serve `source` (hold its [`crate::sqlite::ServeLock`]). `on_page` is told of each page.
+    /// Broken off, it goes on there when it is asked for again; until it is done the cluster cannot be
+    /// opened, and from then on `source` cannot be served.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Unusable`] for a cluster that is in use, or has another number of shards, or when
+    /// counts are not the same in the end. [`crate::StoreError::Unavailable`] when a database is away.
+    pub async fn carry_over(
+        options: &MySqlOptions,
+        source: &crate::sqlite::SqliteStore,
+        now: tsp_core::Timestamp,
+        on_page: OnPage<'_>,
+    ) -> Result<CarryReport> {
+        carry::carry_over(options, source, now, on_page).await
+    }
+
+    /// Looks at all databases, whatever state they are in. It takes seconds at most, changes nothing, and may
+    /// be done beside a cluster that runs.
+    pub async fn inspect(options: &MySqlOptions) -> ClusterView {
+        inspect::inspect(options).await
     }
 
     /// Where each shard is, by the shard map.

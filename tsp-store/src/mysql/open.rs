@@ -17,7 +17,7 @@ use super::migrate::{self, Applied, Migration, check_current};
 use super::options::MySqlOptions;
 use super::pool::{self, PoolSettings};
 use super::session::query;
-use super::{follow, settle};
+use super::{carry, follow, settle};
 
 /// How many texts a connection may see for each shard of its data source: all that is written with
 /// `{shard}`, each of its sizes counted. [`super::text::Texts`] looks whether there are more.
@@ -31,8 +31,7 @@ const LEASE_CONNECTIONS: u32 = 2;
 const SERVER: &str = "-- server
 SELECT VERSION(), CAST(@@sql_mode AS CHAR), CAST(@@max_prepared_stmt_count AS SIGNED), {now}";
 
-const PARTS: &str =
-    "-- schema_version_all\nSELECT part, number, checksum, compatible_from FROM schema_version ORDER BY number";
+const PARTS: &str = "-- schema_version_all\nSELECT part, number, checksum, compatible_from FROM schema_version ORDER BY number";
 
 /// # Errors
 /// [`StoreError::Unusable`] with what to do about it; [`StoreError::Unavailable`] when the meta database is
@@ -99,6 +98,7 @@ async fn read_settled(meta: &Db, options: &MySqlOptions, sealer: &Sealer) -> Res
         || StoreError::Unusable("the meta database was not made ready: run `tsp migrate`".to_owned());
     let shards = settle::setting(conn, "shards").await?.ok_or_else(missing)?;
     settle::check_shards(&shards, options.shards)?;
+    carry::state::refuse_half(conn).await?;
     let probe = settle::setting(conn, "secret_probe").await?.ok_or_else(missing)?;
     settle::check_key(&probe, sealer)?;
     settle::known_places(settle::shard_places(conn, options.shards).await?, options)
@@ -148,7 +148,7 @@ async fn check_server(db: &Db, options: &MySqlOptions) -> Result<Server> {
 }
 
 /// MariaDB 10.6 and MySQL 8.0 are the oldest that the statements are written for.
-fn check_version(database: &str, version: &str) -> Result<()> {
+pub(super) fn check_version(database: &str, version: &str) -> Result<()> {
     let mut numbers =
         version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));

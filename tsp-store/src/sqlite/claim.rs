@@ -57,6 +57,7 @@ pub(super) fn dead_nodes(conn: &Connection, among: Vec<NodeId>) -> Result<Vec<No
 
 /// All shards at once: an embedded store has one owner.
 pub(super) fn take_shards(tx: &mut Tx<'_>, node: NodeId, now: Timestamp) -> Result<Owner> {
+    super::export::refuse_carried_over(tx.conn)?;
     let last: i64 = tx
         .conn
         .prepare_cached("-- epoch_last\nSELECT coalesce(max(epoch), 0) FROM shard_epoch")?

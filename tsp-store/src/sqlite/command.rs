@@ -47,6 +47,7 @@ commands! {
     Claim = "claim",
     InFlight = "in_flight",
     Rearm = "rearm",
+    Export = "export",
     Lose = "lose",
     EndWaits = "end_waits",
     NextDeadline = "next_deadline",

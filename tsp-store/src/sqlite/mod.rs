@@ -3,7 +3,7 @@
 //! * `writer`: group commit. `reader`: snapshots. `hot`: the writes of the fast path.
 //! * `tasks`, `submit`, `run`, `claim`, `rescue`, `fire`, `prune`, `audit`, `search`, `apps`, `keys`,
 //!   `configs`: the verbs of the traits.
-//! * `connect`, `migrate`, `secret`, `lock`, `backup`: the file itself.
+//! * `connect`, `migrate`, `secret`, `lock`, `backup`, `export`: the file itself.
 //!
 //! What a row costs is measured by `examples/speed.rs`.
 
@@ -14,6 +14,7 @@ mod claim;
 mod command;
 mod configs;
 mod connect;
+pub(crate) mod export;
 mod fault;
 mod fire;
 mod hot;

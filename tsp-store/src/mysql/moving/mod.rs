@@ -11,6 +11,7 @@ mod record;
 mod sync;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -95,16 +96,27 @@ enum Asked<'a> {
 pub(super) async fn places(options: &MySqlOptions) -> Result<Vec<ShardPlace>> {
     options.check()?;
     let mut meta = Link::connect("meta", &options.meta).await?;
+    let moves: BTreeMap<u16, String> = record::all(&mut meta).await?.into_iter().collect();
     let mut places = Vec::new();
     for number in 0..options.shards {
         let Some(shard) = ShardId::new(number) else { continue };
         let source = record::place(&mut meta, shard).await?;
-        let intent = record::find(&mut meta, shard).await?;
-        let moving_to = intent.map(|intent| intent.to);
-        places.push(ShardPlace { shard: number, source, moving_to });
+        places.push(ShardPlace { shard: number, source, moving_to: moves.get(&number).cloned() });
     }
     meta.close().await;
     Ok(places)
+}
+
+/// Shards that are being moved, and where to.
+pub(super) async fn all_moves(meta: &mut Link) -> Result<Vec<(u16, String)>> {
+    record::all(meta).await
+}
+
+/// The tables of a shard that are not there under their own names.
+pub(super) async fn missing_tables(link: &mut Link, shard: ShardId) -> Result<Vec<String>> {
+    let there = tables::there(link, Stage::Live, shard).await?;
+    let missing = TABLES.into_iter().filter(|table| !there.contains(table));
+    Ok(missing.map(|table| Stage::Live.table(table, shard)).collect())
 }
 
 pub(super) async fn move_shard(

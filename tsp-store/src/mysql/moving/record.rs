@@ -38,6 +38,21 @@ pub(super) async fn find(meta: &mut Link, shard: ShardId) -> Result<Option<Inten
     intent.map(Some).map_err(|error| StoreError::Internal(format!("setting `{}`: {error}", name(shard))))
 }
 
+/// All moves that are not over: the shard, and where to.
+pub(super) async fn all(meta: &mut Link) -> Result<Vec<(u16, String)>> {
+    let text = "-- moves\nSELECT name, value FROM settings WHERE name LIKE 'move\\_%' ORDER BY name";
+    let rows = meta.rows(text.to_owned()).await?;
+    let mut moves = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (name, text): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let shard = name.strip_prefix("move_").and_then(|shard| shard.parse().ok());
+        if let (Some(shard), Ok(Intent { to, .. })) = (shard, serde_json::from_str(text)) {
+            moves.push((shard, to));
+        }
+    }
+    Ok(moves)
+}
+
 pub(super) async fn write(meta: &mut Link, shard: ShardId, intent: &Intent) -> Result<()> {
     let text = serde_json::to_string(intent).map_err(|error| StoreError::Internal(error.to_string()))?;
     sqlx::query("-- move_write\nREPLACE INTO settings (name, value) VALUES (?, ?)")

@@ -1,6 +1,7 @@
 //! Tests of what only this back end has, on a real server. What every store means is in `conformance`.
 
 mod bed;
+mod carrying;
 mod fencing;
 mod following;
 mod leases;

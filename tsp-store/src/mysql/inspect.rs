@@ -1,0 +1,269 @@
+//! A look at the databases of a cluster that needs nothing to be right: each is asked on its own, shortly.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use sqlx::Row as _;
+use tokio::time::timeout;
+use tsp_core::{Clock as _, Millis, ShardId, SystemClock};
+
+use crate::codec::Sealer;
+use crate::error::{Result, StoreError};
+
+use super::migrate::{self, Applied, check_current};
+use super::moving::{self, link::Link};
+use super::open::check_version;
+use super::options::MySqlOptions;
+use super::{carry, settle};
+
+/// How long one database may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterView {
+    /// Meta first, then the data sources.
+    pub databases: Vec<DatabaseView>,
+    /// What is wrong with the number of shards, the secret key and the shard map.
+    pub fixed: Vec<String>,
+    pub nodes: Vec<NodeFacts>,
+    /// Where each shard is, as far as meta says it.
+    pub places: BTreeMap<u16, String>,
+    /// Shards that are being moved, and where to.
+    pub moving: BTreeMap<u16, String>,
+    /// The last change of the catalog.
+    pub config_seq: i64,
+}
+
+/// A database, or why it cannot be asked.
+#[derive(Debug, Clone)]
+pub struct DatabaseView {
+    pub name: String,
+    pub found: Result<DatabaseFacts, String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct DatabaseFacts {
+    /// As the server gives it: `10.11.6-MariaDB`.
+    pub version: String,
+    /// What keeps it from being used.
+    pub wrong: Vec<String>,
+    /// How far its clock is ahead of this machine's.
+    pub ahead: Millis,
+    /// How many prepared statements the server allows, and has.
+    pub statements: (i64, i64),
+    /// How many connections it allows, and has.
+    pub connections: (i64, i64),
+    /// Of the shards that it holds, if it is a data source.
+    pub leases: Vec<LeaseFacts>,
+    /// `host:port`; databases of one server share its limits.
+    pub server: String,
+}
+
+/// The lease of a group on a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseFacts {
+    pub group: String,
+    pub shard: u16,
+    /// 0: free.
+    pub owner: i64,
+    /// How long it has been over, by its database's clock; below zero: it lasts.
+    pub over: Millis,
+}
+
+/// A process that is not dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    pub id: i64,
+    pub name: String,
+    pub roles: String,
+    pub version: String,
+    /// As [`LeaseFacts::over`].
+    pub over: Millis,
+    pub clock_offset: Millis,
+    pub config_seq: i64,
+}
+
+const SERVER: &str = "-- doctor_server
+SELECT VERSION(), CAST(@@sql_mode AS CHAR), CAST(@@max_prepared_stmt_count AS SIGNED),
+    CAST(@@max_connections AS SIGNED), CAST(@@read_only AS SIGNED),
+    CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+
+const STATUS: &str = "-- doctor_status
+SHOW GLOBAL STATUS WHERE Variable_name IN ('Prepared_stmt_count', 'Threads_connected')";
+
+const NODES: &str = "-- doctor_nodes
+SELECT id, name, roles, version, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - lease_until, clock_offset,
+    config_seq FROM node WHERE dead_at IS NULL ORDER BY id";
+
+const LEASES: &str = "-- doctor_leases
+SELECT group_name, CAST(shard AS SIGNED), owner, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - lease_until
+FROM shard_lease ORDER BY group_name, shard";
+
+/// Looks at everything; what cannot be reached is said in its place.
+pub(super) async fn inspect(options: &MySqlOptions) -> ClusterView {
+    let mut view = ClusterView::default();
+    if let Err(error) = options.check() {
+        view.fixed.push(error.to_string());
+        return view;
+    }
+    let found = within(look_at_meta(options, &mut view)).await;
+    view.databases.push(DatabaseView { name: "meta".to_owned(), found });
+    let places = &view.places;
+    let looks = options.sources.iter().map(async |source| {
+        let held = places.iter().filter(|(_, place)| **place == source.name).map(|(shard, _)| *shard);
+        let found = within(look_at_source(&source.name, &source.url, held.collect())).await;
+        DatabaseView { name: source.name.clone(), found }
+    });
+    let sources = join_all(looks).await;
+    view.databases.extend(sources);
+    view
+}
+
+async fn within<T>(look: impl Future<Output = Result<T>>) -> Result<T, String> {
+    match timeout(PATIENCE, look).await {
+        Ok(found) => found.map_err(|error| match error {
+            StoreError::Unavailable(why) => why,
+            other => other.to_string(),
+        }),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+async fn look_at_meta(options: &MySqlOptions, view: &mut ClusterView) -> Result<DatabaseFacts> {
+    let mut link = Link::connect("meta", &options.meta).await?;
+    let mut facts = facts(&mut link, &options.meta).await?;
+    facts.wrong.extend(schema(&mut link, &[("meta".to_owned(), migrate::META)]).await);
+    if facts.wrong.iter().any(|wrong| wrong.contains("tsp migrate")) {
+        return Ok(facts);
+    }
+    if let Err(error) = look_at_fixed(&mut link, options, view).await {
+        view.fixed.push(error.to_string());
+    }
+    for row in link.rows(NODES.to_owned()).await? {
+        view.nodes.push(NodeFacts {
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            roles: row.try_get(2)?,
+            version: row.try_get(3)?,
+            over: Millis::from_ms(row.try_get(4)?),
+            clock_offset: Millis::from_ms(row.try_get(5)?),
+            config_seq: row.try_get(6)?,
+        });
+    }
+    let seq = "-- change_seq\nSELECT value FROM counter WHERE name = 'change'";
+    view.config_seq = link.number(seq.to_owned()).await?;
+    link.close().await;
+    Ok(facts)
+}
+
+async fn look_at_fixed(link: &mut Link, options: &MySqlOptions, view: &mut ClusterView) -> Result<()> {
+    let missing =
+        || StoreError::Unusable("the meta database was not made ready: run `tsp migrate`".to_owned());
+    let shards = settle::setting(link.raw(), "shards").await?.ok_or_else(missing)?;
+    settle::check_shards(&shards, options.shards)?;
+    let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
+    let probe = settle::setting(link.raw(), "secret_probe").await?.ok_or_else(missing)?;
+    if let Err(error) = settle::check_key(&probe, &sealer) {
+        view.fixed.push(error.to_string());
+    }
+    if let Err(error) = carry::state::refuse_half(link.raw()).await {
+        view.fixed.push(error.to_string());
+    }
+    let places = settle::shard_places(link.raw(), options.shards).await?;
+    view.places = (0..).zip(&places).filter_map(|(shard, place)| Some((shard, place.clone()?))).collect();
+    settle::known_places(places, options)?;
+    for (shard, to) in moving::all_moves(link).await? {
+        view.moving.insert(shard, to);
+    }
+    Ok(())
+}
+
+async fn look_at_source(name: &str, url: &str, held: Vec<u16>) -> Result<DatabaseFacts> {
+    let mut link = Link::connect(name, url).await?;
+    let mut facts = facts(&mut link, url).await?;
+    let shards: Vec<ShardId> = held.into_iter().filter_map(ShardId::new).collect();
+    let mut parts = vec![("source".to_owned(), migrate::SOURCE)];
+    parts.extend(shards.iter().map(|shard| (migrate::part(*shard), migrate::SHARD)));
+    facts.wrong.extend(schema(&mut link, &parts).await);
+    if facts.wrong.iter().any(|wrong| wrong.contains("tsp migrate")) {
+        return Ok(facts);
+    }
+    for shard in shards {
+        let missing = moving::missing_tables(&mut link, shard).await?;
+        if !missing.is_empty() {
+            facts.wrong.push(format!(
+                "tables of shard {} are not there: {}",
+                shard.get(),
+                missing.join(", ")
+            ));
+        }
+    }
+    for row in link.rows(LEASES.to_owned()).await? {
+        facts.leases.push(LeaseFacts {
+            group: row.try_get(0)?,
+            shard: u16::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u16::MAX),
+            owner: row.try_get(2)?,
+            over: Millis::from_ms(row.try_get(3)?),
+        });
+    }
+    link.close().await;
+    Ok(facts)
+}
+
+async fn facts(link: &mut Link, url: &str) -> Result<DatabaseFacts> {
+    let address = super::pool::address(url, &link.name)?;
+    let before = SystemClock::new().now();
+    let rows = link.rows(SERVER.to_owned()).await?;
+    let after = SystemClock::new().now();
+    let row = rows.first().ok_or_else(|| StoreError::Internal("the server gave no row".to_owned()))?;
+    let now: i64 = row.try_get(5)?;
+    let (version, mode): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let mut wrong = Vec::new();
+    wrong.extend(check_version(&link.name, &version).err().map(|error| error.to_string()));
+    if !mode.contains("STRICT_TRANS_TABLES") && !mode.contains("STRICT_ALL_TABLES") {
+        wrong.push("it takes values that do not fit: add STRICT_TRANS_TABLES to its sql_mode".to_owned());
+    }
+    if row.try_get::<i64, _>(4)? != 0 {
+        wrong.push("it is read-only: a replica, or one that was failed over".to_owned());
+    }
+    let mut status: BTreeMap<String, i64> = BTreeMap::new();
+    for row in link.rows(STATUS.to_owned()).await? {
+        let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        status.insert(name, value.parse().unwrap_or(0));
+    }
+    let of = |name: &str| status.get(name).copied().unwrap_or(0);
+    Ok(DatabaseFacts {
+        version,
+        wrong,
+        ahead: Millis::from_ms(now - i64::midpoint(before.ms(), after.ms())),
+        statements: (row.try_get(2)?, of("Prepared_stmt_count")),
+        connections: (row.try_get(3)?, of("Threads_connected")),
+        leases: Vec::new(),
+        server: format!("{}:{}", address.get_host(), address.get_port()),
+    })
+}
+
+/// What is wrong with the schema of a database.
+async fn schema(link: &mut Link, parts: &[(String, &[migrate::Migration])]) -> Vec<String> {
+    let text = "-- doctor_schema
+        SELECT part, number, checksum, compatible_from FROM schema_version ORDER BY number";
+    let mut found: BTreeMap<String, Vec<Applied>> = BTreeMap::new();
+    match link.rows(text.to_owned()).await {
+        Ok(rows) => {
+            for row in &rows {
+                if let (Ok(part), Ok(applied)) = (row.try_get(0), Applied::read(row, 1)) {
+                    found.entry(part).or_default().push(applied);
+                }
+            }
+        }
+        Err(StoreError::Unavailable(why)) if why.contains("schema_version") => {}
+        Err(error) => return vec![error.to_string()],
+    }
+    let check = |(part, migrations): &(String, &[migrate::Migration])| {
+        let stored = found.get(part).map_or(&[][..], Vec::as_slice);
+        check_current(&link.name, part, stored, migrations).err().map(|error| error.to_string())
+    };
+    parts.iter().filter_map(check).collect()
+}
