@@ -10,9 +10,11 @@ mod dev;
 mod doctor;
 mod key;
 mod migrate;
+mod migrate_data;
 mod on_store;
 mod openapi;
 mod serve;
+mod shard;
 mod tasks;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +38,8 @@ enum Command {
     Serve(serve::Args),
     Dev(dev::Args),
     Migrate(migrate::Args),
+    MigrateData(migrate_data::Args),
+    Shard(shard::Args),
     Doctor(doctor::Args),
     Backup(backup::Args),
     Key(key::Args),
@@ -75,6 +79,8 @@ impl Cli {
             Command::Serve(args) => args.run(environment),
             Command::Dev(args) => args.run(environment),
             Command::Migrate(args) => args.run(environment),
+            Command::MigrateData(args) => args.run(environment),
+            Command::Shard(args) => args.run(environment),
             Command::Doctor(args) => args.run(environment),
             Command::Backup(args) => args.run(environment),
             Command::Key(args) => args.run(environment),

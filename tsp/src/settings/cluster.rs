@@ -98,12 +98,18 @@ fn read_source(item: &Value) -> Result<Source, String> {
     })
 }
 
+/// For a source that shards will be moved to.
+const NO_SHARDS: RangeInclusive<u16> = RangeInclusive::new(1, 0);
+
 fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    if text == "none" {
+        return Ok(NO_SHARDS);
+    }
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let number = |text: &str| text.trim().parse::<u16>().ok();
     match number(first).zip(number(last)).filter(|(first, last)| first <= last) {
         Some((first, last)) => Ok(first..=last),
-        None => Err(format!("`{text}` are no shards; for example `0-15`, or `3`")),
+        None => Err(format!("`{text}` are no shards; for example `0-15`, `3`, or `none`")),
     }
 }
 
@@ -144,6 +150,7 @@ mod tests {
     #[test]
     fn sources_are_texts_or_tables() {
         assert_eq!(source("0-7 mysql://u:p@db1/tsp"), Ok(("db1:3306/tsp".to_owned(), 0..=7)));
+        assert!(source("none mysql://u:p@db2/tsp").is_ok_and(|(_, shards)| shards.is_empty()));
         assert_eq!(source("a:3 mysql://u:p@db1:33/tsp"), Ok(("a".to_owned(), 3..=3)));
         let table: toml::Table =
             "x = { name = \"trade\", shards = \"8-15\", url = \"mysql://u@h/d\" }".parse().unwrap();

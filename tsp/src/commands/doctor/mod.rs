@@ -1,20 +1,22 @@
 //! `tsp doctor`
 
 mod checks;
+mod cluster;
 mod database;
+mod queue;
 
 use tsp_core::{Clock as _, SystemClock};
 
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::print;
-use crate::settings::SettingsFile;
+use crate::settings::{SettingsFile, StorePlace};
 
-/// Check settings, database, folder, clock, port and lock; say what is wrong and what to do
+/// Check settings, databases, clocks, queue, ports and leases; say what is wrong and what to do
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  tsp doctor --config production.toml\n\nIt works beside a running server. Like every command on the database it brings an old schema up to date."
-)]
+#[command(after_help = "Example:\n  tsp doctor --config production.toml\n\n\
+    It works beside a running server, and when things are down. Of an embedded store it brings an old schema up\n\
+    to date, like every command on the database; in a cluster it changes nothing.")]
 pub(super) struct Args {
     #[command(flatten)]
     file: SettingsFile,
@@ -35,20 +37,28 @@ enum Finding {
     },
 }
 
+impl Finding {
+    fn bad(what: impl Into<String>, to_do: impl Into<String>) -> Self {
+        Self::Bad { what: what.into(), to_do: to_do.into() }
+    }
+}
+
 impl Args {
     pub(super) fn run(self, environment: &Environment) -> Result {
         // Wrong settings are told in full by loading them.
         let settings = self.file.load(environment)?;
         let now = SystemClock::new().now();
-        let serving = checks::serving(&settings);
-        let findings = [
-            ("settings", vec![Finding::Good("every value is allowed".to_owned())]),
-            ("folder", checks::folder(&settings)),
-            ("server", vec![checks::server(&serving)]),
-            ("port", vec![checks::port(&settings, &serving)]),
-            ("database", database::check(&settings, now)),
-            ("clock", vec![checks::clock(&settings, now)]),
-        ];
+        let mut findings = vec![("settings", vec![Finding::Good("every value is allowed".to_owned())])];
+        if matches!(settings.store.place, StorePlace::Cluster(_)) {
+            findings.extend(cluster::check(&settings, now)?);
+        } else {
+            let serving = checks::serving(&settings);
+            findings.push(("folder", checks::folder(&settings)));
+            findings.push(("server", vec![checks::server(&serving)]));
+            findings.push(("port", vec![checks::port(&settings, &serving)]));
+            findings.push(("database", database::check(&settings, now)));
+        }
+        findings.push(("clock", vec![checks::clock(&settings, now)]));
         let mut bad = 0;
         let mut report = String::new();
         for (subject, findings) in &findings {

@@ -33,7 +33,7 @@ use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 use membership::Membership;
 pub(super) use running::RunningCluster;
-pub(crate) use store::{migrate, open_store};
+pub(crate) use store::{migrate, open_store, options};
 
 /// How long nsqd is given to take back messages at a stop.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
