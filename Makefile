@@ -37,7 +37,7 @@ chaos: ## Run the tests that kill processes
 
 chaos-cluster: ## Run the ledger of a cluster: faults of every kind under load
 	cargo build --locked --workspace --all-targets
-	TSP_TEST_SHAPE=cluster TSP_CHAOS_FAULTS=$${TSP_CHAOS_FAULTS:-40} tools/some-tests cluster::ledger:: --nocapture --test-threads 1
+	TSP_TEST_SHAPE=cluster TSP_CHAOS_FAULTS=$${TSP_CHAOS_FAULTS:-40} TSP_CHAOS_RATE=$${TSP_CHAOS_RATE:-500} tools/some-tests cluster::ledger:: --nocapture --test-threads 1
 
 accept: ## Show what is promised, each with its figure
 	tools/accept

@@ -1,7 +1,8 @@
 //! The long ledger: faults of every kind on every part of a cluster under load, and proof that each promise was
 //! kept all the same.
 //!
-//! `TSP_CHAOS_FAULTS` sets how many (`make chaos-cluster`); without it a short run is made.
+//! `TSP_CHAOS_FAULTS` and `TSP_CHAOS_RATE` set how many faults and how many tasks a second (`make chaos-cluster`);
+//! without them a short run is made.
 
 mod faults;
 mod waits;
@@ -17,21 +18,42 @@ use crate::harness::ledger::{
     Ledger, Load, Pace, check_arrivals, check_slots, decide, every_task_arrived, one_task_for_each_key,
 };
 use crate::harness::servers::{Databases, ServerPlan};
-use crate::harness::{APP, Config, Dice, now, only_on, past, turn};
+use crate::harness::{APP, Arrival, Config, Dice, now, only_on, past, turn};
 use faults::{Deck, Fault, table};
-use tsp_core::Millis;
+use tsp_core::{Millis, Timestamp};
 use waits::Waits;
 
-/// 500 tasks a second.
-const PACE: Pace = Pace { submitters: 10, every: Duration::from_millis(100), tasks: 5 };
+/// Of each submitter between its submits: with ten of them a batch of five makes 500 tasks a second.
+const EVERY: Duration = Duration::from_millis(100);
+const SUBMITTERS: u64 = 10;
+/// How late a callback is at most in a cluster that has found its feet: processes find each other's nsqd by and by,
+/// and a hint that nobody hears is made up for after five seconds.
+const WARM: Millis = Millis::from_ms(1_000);
 /// A message that died with its nsqd comes again after half a minute; nothing takes longer.
 const RECOVERY: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-fn faults() -> usize {
+fn number(variable: &str, default: u64) -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the length of a run is chosen where it is started")]
-    let text = std::env::var("TSP_CHAOS_FAULTS");
-    text.map_or(6, |text| text.parse().expect("`TSP_CHAOS_FAULTS` is a number"))
+    let text = std::env::var(variable);
+    text.map_or(default, |text| text.parse().unwrap_or_else(|e| panic!("`{variable}` is a number: {e}")))
+}
+
+/// `TSP_CHAOS_RATE` tasks a second. The default leaves a small machine room to catch up on what an outage left.
+fn pace() -> Pace {
+    let batches = 1_000 / u64::try_from(EVERY.as_millis()).expect("it is small");
+    let tasks = number("TSP_CHAOS_RATE", 250).div_ceil(SUBMITTERS * batches);
+    Pace { submitters: SUBMITTERS, every: EVERY, tasks }
+}
+
+/// Waits until the last two hundred callbacks came in time, and returns when that was.
+async fn warm(stage: &Stage) -> Timestamp {
+    let recent = |all: &[Arrival]| {
+        let last = all.len().checked_sub(200).map(|from| &all[from..]);
+        last.is_some_and(|last| last.iter().all(|one| one.attempt() > 1 || one.lateness_ms() < WARM.ms()))
+    };
+    stage.receiver.until("a cluster without delays".to_owned(), recent).await;
+    now()
 }
 
 async fn stage() -> Stage {
@@ -52,10 +74,12 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     let mut stage = stage().await;
     let ledger = Ledger::default();
     let begun_at = now();
-    let load = Load::start(&stage.cluster.apis(), PACE, &ledger);
-    stage.receiver.nth(500).await;
+    let load = Load::start(&stage.cluster.apis(), pace(), &ledger);
+    let warm_at = warm(&stage).await;
+    println!("callbacks were in time {} ms after the first submit", warm_at.since(begun_at).ms());
     let mut dice = Dice::fresh();
-    let faults = strike(&mut stage, &ledger, &mut dice, faults()).await;
+    let count = usize::try_from(number("TSP_CHAOS_FAULTS", 6)).expect("it is small");
+    let faults = strike(&mut stage, &ledger, &mut dice, count).await;
     load.stop().await;
     every_task_arrived(&stage.receiver, &ledger, RECOVERY).await;
     // Not disabled: its last task would wait for the day on which it is enabled.
@@ -81,7 +105,7 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     println!("{} accepted, {} arrivals, {repeats} repeats, {slots} slots", tasks.len(), work.len());
     check_arrivals(&work);
     check_store(&stage);
-    waits.check(&faults);
+    waits.check(&faults, warm_at);
 }
 
 /// Hits one thing after another, half of the time two before the first is over. Returns what was done.

@@ -54,9 +54,9 @@ impl Waits {
 
     /// No callback was waited for longer than the faults at that time excuse: a fault excuses what was due
     /// before it was over, until its own limit, and the next one only if it struck before that.
-    pub(super) fn check(&self, faults: &[Fault]) {
+    pub(super) fn check(&self, faults: &[Fault], from: Timestamp) {
         let mut broken = Vec::new();
-        for wait in &self.0 {
+        for wait in self.0.iter().filter(|wait| wait.since >= from) {
             let mut limit = wait.since.plus(HEALTHY);
             for fault in faults.iter().filter(|fault| fault.forgiven_until() >= wait.since) {
                 if fault.from <= limit && wait.since <= fault.over_at {
