@@ -44,7 +44,7 @@ impl Servers {
     pub(crate) fn rows_written(&self) -> Result<f64> {
         let said = self.database.sql(
             "SELECT SUM(variable_value) FROM information_schema.global_status WHERE variable_name IN \
-             ('INNODB_ROWS_INSERTED', 'INNODB_ROWS_UPDATED', 'INNODB_ROWS_DELETED')",
+             ('HANDLER_WRITE', 'HANDLER_UPDATE', 'HANDLER_DELETE')",
         )?;
         said.trim().parse().with_context(|| format!("rows written: `{said}`"))
     }

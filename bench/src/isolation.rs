@@ -15,7 +15,6 @@ use crate::service::Service;
 const GOOD_TASKS: usize = 2_000;
 const GOOD_EVERY_MS: usize = 5;
 const BAD_TASKS: usize = 2_000;
-const LEAD_MS: i64 = 2_500;
 
 pub(crate) async fn run(report: &mut Report, service: &Service, receiver: &mut Receiver) -> Result<()> {
     // A process of their own: what is measured is the service, not how the receiver bears its own load.
@@ -47,7 +46,7 @@ pub(crate) async fn run(report: &mut Report, service: &Service, receiver: &mut R
 /// The lateness p99 in ms of a well-behaved config.
 async fn good(report: &mut Report, service: &Service, receiver: &mut Receiver, name: &str) -> Result<f64> {
     service.config(name, &receiver.url(name), json!({})).await?;
-    let start = wall_us() / 1_000 + LEAD_MS;
+    let start = wall_us() / 1_000 + service.lead_ms();
     let due = |number: usize| start + i64::try_from(number * GOOD_EVERY_MS).unwrap_or(0);
     submit_all(&mut service.connect().await?, name, GOOD_TASKS, due).await?;
     let summary = receiver.wait(name, GOOD_TASKS, Duration::from_mins(1)).await?;

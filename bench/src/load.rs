@@ -19,8 +19,6 @@ pub(crate) const PAYLOAD: &str = r#"{"order":42,"shop":"north","amount":1999,"cu
 const BURST_TASKS: usize = 20_000;
 const STEADY_PER_SECOND: usize = 1_000;
 const STEADY_SECONDS: usize = 20;
-/// How long before they are due the tasks are submitted: the submits must be over by then.
-const LEAD_MS: i64 = 3_000;
 const BATCH: usize = 1_000;
 const SINGLE_CONNECTIONS: usize = 64;
 const SINGLE_SUBMITS: usize = 60_000;
@@ -87,7 +85,7 @@ pub(crate) async fn burst(
     receiver.reset().await?;
     let config = &config_of(name);
     service.config(config, &receiver.url(config), serde_json::json!({})).await?;
-    let due_ms = wall_us() / 1_000 + LEAD_MS;
+    let due_ms = wall_us() / 1_000 + service.lead_ms();
     submit_all(&mut service.connect().await?, config, BURST_TASKS, |_| due_ms).await?;
     ensure!(wall_us() / 1_000 + 500 < due_ms, "the submits took too long: the burst would not be one");
     // The look-ahead claims up to a second before: that work belongs to the burst.
@@ -121,7 +119,7 @@ pub(crate) async fn steady(
     receiver.reset().await?;
     let config = &config_of(name);
     service.config(config, &receiver.url(config), serde_json::json!({})).await?;
-    let start_ms = wall_us() / 1_000 + LEAD_MS;
+    let start_ms = wall_us() / 1_000 + service.lead_ms();
     let due = |number: usize| start_ms + i64::try_from(number * 1_000 / STEADY_PER_SECOND).unwrap_or(0);
     submit_all(&mut service.connect().await?, config, tasks, due).await?;
     ensure!(wall_us() / 1_000 + 500 < start_ms, "the submits took too long: the first ones would be late");

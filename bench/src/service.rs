@@ -72,6 +72,14 @@ impl Service {
         }
     }
 
+    /// How long before they are due tasks are submitted: the submits must be over by then.
+    pub(crate) fn lead_ms(&self) -> i64 {
+        match &self.shape {
+            Shape::Embedded => 3_000,
+            Shape::Cluster(_) => 8_000,
+        }
+    }
+
     /// Where each process answers.
     pub(crate) fn addresses(&self) -> Vec<String> {
         self.processes.iter().map(Ready::address).collect()

@@ -12,6 +12,8 @@ use tsp_store::{ConfigBook, Result, ScheduleStore};
 use crate::held::HeldConfigs;
 
 const EVERY: std::time::Duration = std::time::Duration::from_secs(15);
+/// At most a fiftieth of the time is spent on counting.
+const PAUSE_PER_LOOK: u32 = 50;
 /// A cursor this far behind is a hole: its fetcher should have moved it.
 const CURSOR_PATIENCE: Millis = Millis::from_secs(30);
 /// A config that was held this short a time ago is still catching up.
@@ -79,12 +81,15 @@ impl Auditor {
 
     pub async fn run(self, clock: Arc<dyn Clock>, stop: CancellationToken) {
         loop {
+            let began = tokio::time::Instant::now();
             if let Err(error) = self.step(clock.now()).await {
                 tracing::warn!(%error, "the auditor could not look, will try again");
             }
+            // It counts rows: where there are very many it looks less often.
+            let pause = EVERY.max(began.elapsed() * PAUSE_PER_LOOK);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

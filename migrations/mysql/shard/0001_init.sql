@@ -40,10 +40,9 @@ CREATE TABLE IF NOT EXISTS task_{shard} (
     PRIMARY KEY (id),
     KEY claim (config_id, status, due_at, id),
     UNIQUE KEY task_key (config_id, key_hash, key_slot),
-    KEY busy (node, status),
+    -- Also for what runs under a node: of all that runs, which is never much.
     KEY state (status, due_at),
-    KEY parent (parent_id),
-    KEY occ (config_id, origin)
+    KEY parent (parent_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin
 -- Heads are found by skipping from config to config, which the server does only if it knows how few there are.
 STATS_PERSISTENT = 1 STATS_AUTO_RECALC = 1;

@@ -33,9 +33,9 @@ UPDATE cursor_{shard} SET next_fire_at = ?, version = ?, config_version = ?, wai
 WHERE config_id = ? AND version = ?";
 
 /// A task of the schedule, or run by hand, that has not ended; `origin` 0 is
-/// [`tsp_core::task::Origin::Submit`].
+/// [`tsp_core::task::Origin::Submit`]. A cron config has no others, so the first row answers.
 pub(super) const OPEN_OCCURRENCE: &str = "-- occurrence_open
-SELECT 1 FROM task_{shard} FORCE INDEX (occ) WHERE config_id = ? AND origin > 0 LIMIT 1";
+SELECT 1 FROM task_{shard} FORCE INDEX (claim) WHERE config_id = ? AND origin > 0 LIMIT 1";
 
 const OCCURRENCE_FIND: &str = "-- occurrence_find
 SELECT 1 FROM occurrence_{shard} WHERE config_id = ? AND execute_at = ? AND origin = 0";

@@ -29,7 +29,7 @@ pub(super) const TASKS_RELEASE: &str = "-- tasks_release
 UPDATE task_{shard} SET status = 0, version = version + 1 WHERE id IN ({list}) AND status = 10";
 
 pub(super) const EXECUTING: &str = "-- executing
-SELECT id, attempt FROM task_{shard} WHERE node = ? AND status = 30";
+SELECT id, attempt FROM task_{shard} FORCE INDEX (state) WHERE node = ? AND status = 30";
 
 /// An element of a batch and its place in it.
 pub(super) struct Placed<T> {

@@ -103,7 +103,7 @@ impl Membership {
                     news.notify_one();
                 }
                 if !report.died.is_empty() {
-                    tracing::warn!(nodes = ?report.died, "nodes are dead");
+                    tracing::info!(nodes = ?report.died, "nodes are gone; what they ran is looked for");
                     switchboard.look_again_all();
                 }
             });
