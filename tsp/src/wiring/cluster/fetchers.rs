@@ -27,8 +27,9 @@ use super::membership::{Figures, millis};
 use crate::settings::Settings;
 use crate::wiring::parts::Parts;
 
-/// The way to a worker and back takes longer over nsqd and a database server than within a process.
-const IN_PIPE_PER_CONFIG: usize = 2_048;
+/// Less than half of what one worker holds by default: a config whose receiver hangs must leave room in the pipe
+/// for all others.
+const IN_PIPE_PER_CONFIG: usize = 512;
 const PUBLISH_TICK: Millis = Millis::from_ms(2);
 
 pub(super) struct Fetchers {
