@@ -4,6 +4,7 @@ use serde_json::json;
 use tsp_core::Millis;
 
 use crate::harness::figures::{percentile, resident_kib};
+use crate::harness::shape::{Shape, shape};
 use crate::harness::{APP, Arrival, Config, Gate, Reply, Scene, Task, Tsp, backoff, now, turn};
 
 const TASKS: usize = 400;
@@ -61,7 +62,9 @@ async fn accept_bad_receivers_do_not_make_another_config_late() {
     scene.receiver.always("/huge", Reply::Body(100 << 20));
     make_bad_configs(&scene).await;
     let p99_alone = percentile(&alone, 99);
-    let allowed = (2 * p99_alone).max(25);
+    // Three processes and two servers share the machine with this test where the shape is a cluster.
+    let floor = if shape() == Shape::Embedded { 25 } else { 100 };
+    let allowed = (2 * p99_alone).max(floor);
     let mut seen = Vec::new();
     // One slow sync of a shared disk is 1 % of a stream; a receiver that hurts others hurts every round.
     for round in 0..ROUNDS {
