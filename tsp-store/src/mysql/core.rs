@@ -79,17 +79,16 @@ impl Core {
         for (place, name) in places.iter_mut().zip(stored) {
             let Some(name) = name.filter(|name| name != place.db.name()) else { continue };
             let shard = place.shard.get();
-            match self.sources.iter().find(|source| source.db.name() == name) {
-                Some(source) => {
-                    tracing::info!(shard, from = place.db.name(), to = name, "a shard has moved");
-                    place.db = source.db.clone();
-                }
-                None => tracing::error!(
+            let Some(source) = self.sources.iter().find(|source| source.db.name() == name) else {
+                tracing::error!(
                     shard,
                     source = name,
                     "a shard has moved to a data source that is not in `store.sources` of this process"
-                ),
-            }
+                );
+                continue;
+            };
+            tracing::info!(shard, from = place.db.name(), to = name, "a shard has moved");
+            place.db = source.db.clone();
         }
         *self.places.write() = Arc::new(places);
         Ok(())
@@ -97,7 +96,8 @@ impl Core {
 
     /// Whether a statement found no table since this was last asked: a shard was moved.
     pub(super) fn take_moved(&self) -> bool {
-        self.sources.iter().fold(false, |moved, source| source.db.gate().take_moved() || moved)
+        // All are asked, so that each is asked once.
+        self.sources.iter().filter(|source| source.db.gate().take_moved()).count() > 0
     }
 
     /// By the shard map as it is now.

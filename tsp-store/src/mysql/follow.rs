@@ -58,9 +58,9 @@ pub(super) async fn load(core: &Core) -> Result<()> {
             })
         })
         .await?;
+    let mut followed = core.followed.lock().await;
     // Not older than the number that this process will say it has reached.
     core.reload_places().await?;
-    let mut followed = core.followed.lock().await;
     for row in &apps {
         core.book.put_app(Arc::new(read_app(row)?));
     }
@@ -96,10 +96,11 @@ pub(super) async fn apply(core: &Core, edit: Edit) {
 
 /// One look for changes; the number of the last one that the book has.
 pub(super) async fn follow(core: &Core) -> Result<i64> {
+    // Under the lock, so that no older map comes after a newer one.
+    let mut followed = core.followed.lock().await;
     if core.take_moved() {
         core.reload_places().await?;
     }
-    let mut followed = core.followed.lock().await;
     catch_up(core, &mut followed).await?;
     Ok(*followed)
 }

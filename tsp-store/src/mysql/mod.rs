@@ -125,13 +125,13 @@ impl MySqlStore {
         now: tsp_core::Timestamp,
         on_page: OnPage<'_>,
     ) -> Result<CarryReport> {
-        carry::carry_over(options, source, now, on_page).await
+        Box::pin(carry::carry_over(options, source, now, on_page)).await
     }
 
     /// Looks at all databases, whatever state they are in. It takes seconds at most, changes nothing, and may
     /// be done beside a cluster that runs.
     pub async fn inspect(options: &MySqlOptions) -> ClusterView {
-        inspect::inspect(options).await
+        Box::pin(inspect::inspect(options)).await
     }
 
     /// Where each shard is, by the shard map.
@@ -151,7 +151,7 @@ impl MySqlStore {
     /// being moved elsewhere. [`crate::StoreError::Unavailable`] when a database is away; the shard is back
     /// in use where it was, unless the message says that it stands still.
     pub async fn move_shard(options: &MySqlOptions, shard: u16, to: &str, on_step: OnStep<'_>) -> Result<()> {
-        moving::move_shard(options, shard, to, on_step).await
+        Box::pin(moving::move_shard(options, shard, to, on_step)).await
     }
 
     /// Takes a move back that was broken off before the target's tables were in place.
@@ -159,7 +159,7 @@ impl MySqlStore {
     /// # Errors
     /// As [`MySqlStore::move_shard`]; [`crate::StoreError::Unusable`] when it can only be ended.
     pub async fn undo_move(options: &MySqlOptions, shard: u16, on_step: OnStep<'_>) -> Result<()> {
-        moving::undo(options, shard, on_step).await
+        Box::pin(moving::undo(options, shard, on_step)).await
     }
 
     /// One look for changes of apps and configs that others made; the number of the last one in the book.

@@ -75,9 +75,8 @@ pub(super) async fn carry_over(
     migrate::lock(meta.raw(), "meta").await?;
     let (sealer, places) = settled(&mut meta, options).await?;
     let mut target = Target::connect(options, &places, sealer).await?;
-    let state = match begin(&mut meta, &mut target, source, now).await? {
-        Some(state) => state,
-        None => return Ok(CarryReport { before: true, tables: Vec::new() }),
+    let Some(state) = begin(&mut meta, &mut target, source, now).await? else {
+        return Ok(CarryReport { before: true, tables: Vec::new() });
     };
     let mut carrying = Carrying { meta, target, source, state, on_page };
     carrying.rows().await?;

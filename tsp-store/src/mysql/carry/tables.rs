@@ -268,7 +268,9 @@ mod tests {
     fn values_are_literals_that_no_text_can_leave() {
         let mut text = String::new();
         let cells = [Cell::Null, Cell::Int(-7), Cell::Text("'ä".to_owned()), Cell::Blob(vec![0, 39])];
-        cells.iter().for_each(|cell| push(&mut text, cell));
+        for cell in &cells {
+            push(&mut text, cell);
+        }
         assert_eq!(text, "NULL-7_utf8mb4 x'27c3a4'x'0027'");
     }
 }

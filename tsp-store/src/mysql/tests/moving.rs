@@ -1,6 +1,6 @@
 //! Moving a shard while it is in use.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -156,90 +156,102 @@ fn at(source: &str) -> (String, Option<String>) {
     (source.to_owned(), None)
 }
 
+/// What the parts of the test tell each other.
+#[derive(Default)]
+struct Progress {
+    finished: AtomicUsize,
+    moves: AtomicUsize,
+    submitted: Notify,
+}
+
+const MOVES: [&str; 4] = ["one", "two", "one", "two"];
+/// The moves, and the submitter's end.
+const OVER: usize = MOVES.len() + 1;
+
+/// The ids that were accepted.
+async fn submit_all(client: &Client, progress: &Progress) -> Vec<TaskId> {
+    let mut number = 1;
+    let mut all = Vec::new();
+    while progress.moves.load(Ordering::Relaxed) < MOVES.len() {
+        // Keys come again as soon as they are free.
+        let key = format!("key-{}", number % 50);
+        match client.submit(number, (number % 2 == 0).then_some(&key)).await {
+            Ok(id) => all.push(id),
+            Err(error) => {
+                assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+                client.follow().await;
+                continue;
+            }
+        }
+        number += 1;
+        if number % 20 == 0 {
+            client.follow().await;
+        }
+        progress.submitted.notify_one();
+    }
+    progress.moves.fetch_add(1, Ordering::Relaxed);
+    all
+}
+
+async fn work_all(client: &Client, progress: &Progress) {
+    let mut open = HashMap::new();
+    let scheduler = client.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
+    loop {
+        let ended = client.turn(&mut open).await;
+        progress.finished.fetch_add(ended, Ordering::Relaxed);
+        if progress.moves.load(Ordering::Relaxed) == OVER
+            && open.is_empty()
+            && scheduler.heads().await.is_ok_and(|heads| heads.is_empty())
+            && scheduler.in_flight().await.is_ok_and(|rows| rows.is_empty())
+        {
+            return;
+        }
+    }
+}
+
+async fn move_all(options: &MySqlOptions, progress: &Progress) {
+    for to in MOVES {
+        let before = progress.finished.load(Ordering::Relaxed);
+        while progress.finished.load(Ordering::Relaxed) < before + 30 {
+            progress.submitted.notified().await;
+        }
+        let mut steps = Vec::new();
+        let mut on_step = |step| {
+            steps.push(step);
+            true
+        };
+        MySqlStore::move_shard(options, MOVED, to, &mut on_step).await.unwrap();
+        assert_eq!(steps.last(), Some(&MoveStep::Dropped), "{steps:?}");
+        assert_eq!(place(options).await, at(to));
+        progress.moves.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Each task that was accepted ends once, whatever the shard does meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_moves_back_and_forth_while_it_is_used() {
     let options = fresh().await;
     let (works, submits) = (Client::new(&options).await, Client::new(&options).await);
-    let (accepted, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let (moves, progress) = (AtomicUsize::new(0), Notify::new());
-    let submitter = async {
-        let mut number = 1;
-        let mut all = Vec::new();
-        while moves.load(Ordering::Relaxed) < 4 {
-            // Keys come again as soon as they are free.
-            let key = format!("key-{}", number % 50);
-            match submits.submit(number, (number % 2 == 0).then_some(&key)).await {
-                Ok(id) => all.push(id),
-                Err(error) => {
-                    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-                    submits.follow().await;
-                    continue;
-                }
-            }
-            accepted.fetch_add(1, Ordering::Relaxed);
-            number += 1;
-            if number % 20 == 0 {
-                submits.follow().await;
-            }
-            progress.notify_one();
-        }
-        all
-    };
-    let worker = async {
-        let mut open = HashMap::new();
-        loop {
-            finished.fetch_add(works.turn(&mut open).await, Ordering::Relaxed);
-            if moves.load(Ordering::Relaxed) == 5 && open.is_empty() {
-                let scheduler = works.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
-                if scheduler.heads().await.is_ok_and(|heads| heads.is_empty())
-                    && scheduler.in_flight().await.is_ok_and(|rows| rows.is_empty())
-                {
-                    return;
-                }
-            }
-        }
-    };
-    let mover = async {
-        for to in ["one", "two", "one", "two"] {
-            let before = finished.load(Ordering::Relaxed);
-            while finished.load(Ordering::Relaxed) < before + 30 {
-                progress.notified().await;
-            }
-            let mut steps = Vec::new();
-            let mut on_step = |step| {
-                steps.push(step);
-                true
-            };
-            MySqlStore::move_shard(&options, MOVED, to, &mut on_step).await.unwrap();
-            assert_eq!(steps.last(), Some(&MoveStep::Dropped), "{steps:?}");
-            assert_eq!(place(&options).await, at(to));
-            moves.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    let submitted = async {
-        let all = submitter.await;
-        moves.fetch_add(1, Ordering::Relaxed);
-        all
-    };
-    let deadline = Duration::from_secs(120);
-    let all = tokio::time::timeout(deadline, async { tokio::join!(submitted, worker, mover).0 }).await;
-    let all = all.expect("nothing is stuck");
-    let (mut done, mut held) = (0, BTreeSet::new());
+    let progress = Progress::default();
+    let all = Box::pin(async {
+        let submitted = submit_all(&submits, &progress);
+        tokio::join!(submitted, work_all(&works, &progress), move_all(&options, &progress)).0
+    });
+    let all = tokio::time::timeout(Duration::from_mins(2), all).await.expect("nothing is stuck");
+    let (mut done, mut held) = (0, 0);
     for id in &all {
         // A task that met its key in use was not made.
         if ended(&works.store, *id).await {
             done += 1;
         } else {
             assert!(works.store.task(*id).await.unwrap().is_none(), "{id} is there and has not ended once");
-            held.insert(*id);
+            held += 1;
         }
     }
-    assert!(done > 100 && held.len() < all.len() / 2, "{done} of {}", all.len());
-    let audit =
-        works.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) }).audit(NOW).await.unwrap();
+    assert!(done > 100 && held < all.len() / 2, "{done} of {}", all.len());
+    let scheduler = works.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
+    let audit = scheduler.audit(NOW).await.unwrap();
     assert_eq!((audit.accepted, audit.ended, audit.open.len()), (done, done, 0));
-    println!("{done} tasks through 4 moves");
 }
 
 type Steps = BTreeMap<&'static str, fn(MoveStep) -> bool>;
