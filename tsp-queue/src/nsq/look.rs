@@ -71,10 +71,11 @@ async fn speaks(tcp: &str) -> Result<(), String> {
 
 async fn facts(http: &str, queue: &Name) -> Result<NsqdFacts, String> {
     let topic = queue_topic(queue).map_err(|error| error.to_string())?;
-    let stats = within(NsqdHttp::new(http).stats(Some(&topic), None)).await?;
+    // Of all topics: asked for one that is not there yet, nsqd answers with none at all.
+    let stats = within(NsqdHttp::new(http).stats(None, None)).await?;
     let mut facts = NsqdFacts { version: stats.version, health: stats.health, ..NsqdFacts::default() };
     let worker = worker_channel();
-    for of_topic in &stats.topics {
+    for of_topic in stats.topics.iter().filter(|of_topic| of_topic.name == topic.as_str()) {
         facts.depth += of_topic.depth;
         facts.paused |= of_topic.paused;
         for channel in &of_topic.channels {

@@ -99,7 +99,7 @@ fn clocks(view: &ClusterView, max_skew: Millis) -> Vec<Finding> {
         .map(|(name, apart)| {
             Finding::bad(
                 format!("the clock of `{name}` is {} from that of `meta`", signed(*apart)),
-                "let both servers follow the same time servers; workers refuse a data source that is further off",
+                "let both servers follow the same time servers: leases end by the one clock, tasks are due by the other",
             )
         })
         .collect();

@@ -38,6 +38,10 @@ enum Finding {
 }
 
 impl Finding {
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Good(_))
+    }
+
     fn bad(what: impl Into<String>, to_do: impl Into<String>) -> Self {
         Self::Bad { what: what.into(), to_do: to_do.into() }
     }

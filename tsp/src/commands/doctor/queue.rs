@@ -15,6 +15,12 @@ pub(super) async fn look(settings: &QueueSettings, queue: Option<Name>) -> Vec<F
         return vec![Finding::bad("there is none", "set `queue.url = \"nsq:\"`")];
     };
     let (mut findings, found) = lookupds(nsq).await;
+    if !nsq.lookupd_http.is_empty() && found.is_empty() && findings.iter().any(Finding::is_good) {
+        findings.push(Finding::bad(
+            "no lookupd knows any nsqd, and workers find them there",
+            "start nsqd with `--lookupd-tcp-address`; or leave `queue.nsq.lookupd_http` empty and list all nsqd",
+        ));
+    }
     let listed = nsq.nsqd_tcp.iter().cloned().zip(nsq.nsqd_http.iter().cloned());
     let servers: BTreeSet<(String, String)> = listed.chain(found).collect();
     if servers.is_empty() {
