@@ -122,6 +122,15 @@ impl Cluster {
         found.unwrap_or_else(|| panic!("there is no `{}-{number}`", role.name()))
     }
 
+    /// The settings of all its processes.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    pub(crate) fn dir(&self) -> &TempDir {
+        &self.dir
+    }
+
     pub(crate) fn servers(&self) -> &Servers {
         &self.servers
     }
