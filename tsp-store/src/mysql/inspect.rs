@@ -174,7 +174,7 @@ async fn look_at_fixed(link: &mut Link, options: &MySqlOptions, view: &mut Clust
     let places = settle::shard_places(link.raw(), options.shards).await?;
     view.places = (0..).zip(&places).filter_map(|(shard, place)| Some((shard, place.clone()?))).collect();
     settle::known_places(places, options)?;
-    for (shard, to) in moving::all_moves(link).await? {
+    for (shard, to) in moving::all_moves(link.raw()).await? {
         view.moving.insert(shard, to);
     }
     Ok(())

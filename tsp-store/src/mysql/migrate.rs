@@ -1,5 +1,7 @@
 //! Brings the schema of all databases up to this binary's (`migrations/README.md`).
 
+use std::collections::BTreeMap;
+
 use ring::digest::{SHA256, digest};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
@@ -10,6 +12,7 @@ use crate::codec::Sealer;
 use crate::error::{Result, StoreError};
 
 use super::days::first_partitions;
+use super::moving;
 use super::options::MySqlOptions;
 use super::pool;
 use super::settle;
@@ -79,12 +82,16 @@ pub(super) async fn migrate(options: &MySqlOptions) -> Result<MigrateReport> {
     settle::settle_shards(&mut meta.conn, options.shards).await?;
     settle::settle_key(&mut meta.conn, &sealer).await?;
     let places = settle::place_shards(&mut meta.conn, options, &mut report.placed).await?;
+    let moves: BTreeMap<u16, String> = moving::all_moves(&mut meta.conn).await?.into_iter().collect();
     for source in &options.sources {
         let shards = places.iter().zip(0..).filter(|(name, _)| **name == source.name);
         let shards: Vec<ShardId> = shards.filter_map(|(_, shard)| ShardId::new(shard)).collect();
         let mut site = Site::connect(&source.name, &source.url).await?;
         site.bring_up("source", None, SOURCE, &mut report).await?;
         for shard in shards {
+            if let Some(to) = moves.get(&shard.get()) {
+                site.refuse_behind(shard, to).await?;
+            }
             site.bring_up(&part(shard), Some(shard), SHARD, &mut report).await?;
             site.begin_epochs(shard).await?;
         }
@@ -168,6 +175,19 @@ impl Site {
             report.applied.push(format!("{} {part} {number} {name}", self.name));
         }
         Ok(())
+    }
+
+    /// A shard that is on its way has its tables under other names, and copies of them elsewhere.
+    async fn refuse_behind(&mut self, shard: ShardId, to: &str) -> Result<()> {
+        let found = stored(&mut self.conn, &part(shard)).await?;
+        if missing(&found, SHARD).next().is_none() {
+            return Ok(());
+        }
+        let shard = shard.get();
+        Err(StoreError::Unusable(format!(
+            "shard {shard} was being moved, and is not upgraded on its way: end it with the binary that began it, \
+             `tsp shard move {shard} --to '{to}'`, or take it back with `--undo`; then migrate again"
+        )))
     }
 
     async fn begin_epochs(&mut self, shard: ShardId) -> Result<()> {

@@ -170,6 +170,18 @@ impl SqliteStore {
         .await
     }
 
+    /// All there are.
+    #[cfg(test)]
+    pub(crate) async fn tables(&self) -> Result<Vec<String>> {
+        self.read(Command::Export, |conn| {
+            let text =
+                "-- tables\nSELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+            let mut statement = conn.prepare(text)?;
+            all(statement.query([])?, |row| Ok(row.get(0)?))
+        })
+        .await
+    }
+
     async fn pairs(&self, text: &'static str) -> Result<Vec<(i64, i64)>> {
         self.read(Command::Export, move |conn| {
             let mut statement = conn.prepare(text)?;

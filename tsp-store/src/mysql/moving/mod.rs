@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use sqlx::mysql::MySqlConnection;
 use tokio::time::{Instant, sleep};
 use tsp_core::ShardId;
 
@@ -96,7 +97,7 @@ enum Asked<'a> {
 pub(super) async fn places(options: &MySqlOptions) -> Result<Vec<ShardPlace>> {
     options.check()?;
     let mut meta = Link::connect("meta", &options.meta).await?;
-    let moves: BTreeMap<u16, String> = record::all(&mut meta).await?.into_iter().collect();
+    let moves: BTreeMap<u16, String> = record::all(meta.raw()).await?.into_iter().collect();
     let mut places = Vec::new();
     for number in 0..options.shards {
         let Some(shard) = ShardId::new(number) else { continue };
@@ -108,7 +109,7 @@ pub(super) async fn places(options: &MySqlOptions) -> Result<Vec<ShardPlace>> {
 }
 
 /// Shards that are being moved, and where to.
-pub(super) async fn all_moves(meta: &mut Link) -> Result<Vec<(u16, String)>> {
+pub(super) async fn all_moves(meta: &mut MySqlConnection) -> Result<Vec<(u16, String)>> {
     record::all(meta).await
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
+use sqlx::mysql::MySqlConnection;
 use tsp_core::ShardId;
 
 use crate::error::{Result, StoreError};
@@ -39,9 +40,9 @@ pub(super) async fn find(meta: &mut Link, shard: ShardId) -> Result<Option<Inten
 }
 
 /// All moves that are not over: the shard, and where to.
-pub(super) async fn all(meta: &mut Link) -> Result<Vec<(u16, String)>> {
+pub(super) async fn all(meta: &mut MySqlConnection) -> Result<Vec<(u16, String)>> {
     let text = "-- moves\nSELECT name, value FROM settings WHERE name LIKE 'move\\_%' ORDER BY name";
-    let rows = meta.rows(text.to_owned()).await?;
+    let rows = sqlx::query(text).fetch_all(meta).await?;
     let mut moves = Vec::with_capacity(rows.len());
     for row in &rows {
         let (name, text): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);

@@ -12,6 +12,7 @@ use tsp_core::{NodeId, TaskId, TaskKey, Verdict};
 
 use super::super::{MoveStep, MySqlOptions, MySqlStore, SourceOptions};
 use super::bed::{HOUR, NOW, id, message, name, shard, spec};
+use super::site::{connect, sql};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::cluster::{Beat, LeaseStore as _, NewNode, NodeLease, Pair, Renewal};
 use crate::error::StoreError;
@@ -370,4 +371,58 @@ async fn what_cannot_be_moved_is_refused() {
     let error = MySqlStore::move_shard(&twice, 0, "twin", &mut |_| true).await.unwrap_err().to_string();
     assert!(error.contains("same database"), "{error}");
     MySqlStore::move_shard(&options, 0, "one", &mut |_| true).await.expect("it is there already");
+}
+
+/// A table that is not listed would be left behind.
+#[tokio::test]
+async fn every_table_of_a_shard_is_moved() {
+    let options = fresh().await;
+    MySqlStore::move_shard(&options, MOVED, "one", &mut |_| true).await.unwrap();
+    let database =
+        |at: usize| options.sources[at].url.rsplit('/').next().and_then(|end| end.split('?').next());
+    let left = sql(&mut connect(database(1).unwrap()).await, "SHOW TABLES LIKE '%\\_001'").await;
+    assert!(left.is_empty(), "{} tables are left", left.len());
+    let mut conn = connect(database(0).unwrap()).await;
+    let own = sql(&mut conn, "SHOW TABLES LIKE '%\\_000'").await.len();
+    assert_eq!(sql(&mut conn, "SHOW TABLES LIKE '%\\_001'").await.len(), own);
+}
+
+#[tokio::test]
+async fn a_shard_does_not_stand_still_because_the_target_fails() {
+    let options = fresh().await;
+    let client = Client::new(&options).await;
+    let task = client.submit(1, Some("kept")).await.unwrap();
+    let database = options.sources[0].url.rsplit('/').next().and_then(|end| end.split('?').next()).unwrap();
+    let mut steps = Vec::new();
+    let mut on_step = |step| {
+        if step == MoveStep::Renamed {
+            peers::MariaDb::shared().sql(&format!("DROP TABLE {database}.copy_history_001")).unwrap();
+        }
+        steps.push(step);
+        true
+    };
+    let error = MySqlStore::move_shard(&options, MOVED, "one", &mut on_step).await.unwrap_err().to_string();
+    assert!(error.contains("is back where it was"), "{error}");
+    assert_eq!(steps.last(), Some(&MoveStep::Undone), "{steps:?}");
+    assert_eq!(place(&options).await, at("two"));
+    client.submit(2, None).await.expect("it is in use again");
+    finish(&client, &options, "one").await;
+    assert_eq!(client.store.task(task).await.unwrap().unwrap().status, Status::Scheduled);
+}
+
+/// Its tables have other names meanwhile.
+#[tokio::test]
+async fn a_shard_is_not_upgraded_on_its_way() {
+    let options = fresh().await;
+    let client = Client::new(&options).await;
+    break_off(&client, &options, "one", |step| step == MoveStep::Renamed).await;
+    MySqlStore::migrate(&options).await.expect("there is nothing to be done");
+    let database = options.sources[1].url.rsplit('/').next().and_then(|end| end.split('?').next()).unwrap();
+    let mut conn = connect(database).await;
+    sql(&mut conn, "CREATE TABLE kept AS SELECT * FROM schema_version WHERE part = 'shard_001'").await;
+    sql(&mut conn, "DELETE FROM schema_version WHERE part = 'shard_001'").await;
+    let refused = MySqlStore::migrate(&options).await.unwrap_err().to_string();
+    assert!(refused.contains("shard 1 was being moved") && refused.contains("--to 'one'"), "{refused}");
+    sql(&mut conn, "INSERT INTO schema_version SELECT * FROM kept").await;
+    finish(&client, &options, "one").await;
 }
