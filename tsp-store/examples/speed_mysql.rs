@@ -228,7 +228,7 @@ fn submit(task: Task) -> Submit {
     Submit { task: Box::new(task), on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
 }
 
-fn messages(rows: Vec<Box<Task>>) -> Vec<Begin> {
+fn messages(rows: impl IntoIterator<Item = Box<Task>>) -> Vec<Begin> {
     let message = |row: Box<Task>| Begin { id: row.id, version: row.version, row: Some(row), token: None };
     rows.into_iter().map(message).collect()
 }

@@ -41,7 +41,7 @@ pub(super) struct Parts {
 /// What only one of the two shapes has.
 pub(super) enum Shape {
     Embedded(Embedded),
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 impl Parts {

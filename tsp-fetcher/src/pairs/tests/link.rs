@@ -9,7 +9,7 @@ use tsp_store::cluster::{Beat, LeaseStore, NewNode, NodeRow, Pair, PairRow, Pair
 use tsp_store::schedule::Owner;
 use tsp_store::{Result, StoreError};
 
-use super::world::World;
+use super::world::{World, pass};
 
 pub(super) struct Link {
     pub(super) world: Arc<World>,
@@ -21,7 +21,7 @@ impl Link {
     /// journeys. A dead connection is noticed late, now and then only by the caller's own patience.
     async fn over<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         if self.world.is_cut_somewhere(self.index) && self.world.chance(20) == 0 {
-            tokio::time::sleep(Duration::from_secs(4)).await;
+            pass(Duration::from_secs(4)).await;
         }
         self.over_all(call).await
     }
@@ -38,7 +38,7 @@ impl Link {
     async fn travel(&self) {
         let cut = self.world.is_cut_somewhere(self.index);
         let ms = self.world.chance(15) + if cut { self.world.chance(600) } else { 0 };
-        tokio::time::sleep(Duration::from_millis(ms)).await;
+        pass(Duration::from_millis(ms)).await;
     }
 }
 

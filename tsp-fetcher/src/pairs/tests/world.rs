@@ -85,7 +85,7 @@ impl PairHost for Threads {
     }
 
     async fn stop(&self, pair: &Pair) {
-        tokio::time::sleep(Duration::from_millis(self.world.chance(200))).await;
+        pass(Duration::from_millis(self.world.chance(200))).await;
         self.running.lock().remove(pair);
     }
 }
@@ -269,7 +269,7 @@ impl World {
 
     pub(super) async fn seconds(&self, seconds: u64) {
         for _ in 0..seconds * 20 {
-            tokio::time::sleep(TICK).await;
+            pass(TICK).await;
             self.write();
             self.note_overlap();
             while let Some(ended) = self.tasks.lock().try_join_next() {
@@ -367,7 +367,7 @@ async fn live(world: Arc<World>, index: usize, host: Arc<Threads>, stop: Cancell
         if let Some(member) = join(&world, index, &clock).await {
             be_member(&world, index, &host, &stop, member).await;
         } else {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            pass(Duration::from_millis(500)).await;
         }
     }
 }
@@ -420,4 +420,9 @@ async fn be_member(
     );
     // What the database does not hear, it finds out by itself.
     let _ = member.leave().await;
+}
+
+/// In a story time is paused: it goes on when all wait, so nothing really waits.
+pub(super) async fn pass(length: Duration) {
+    tokio::time::sleep_until(tokio::time::Instant::now() + length).await;
 }

@@ -88,10 +88,12 @@ async fn waiting_for_locks(database: &str) -> i64 {
 
 async fn until_waiting(database: &str, count: i64) {
     let end = Instant::now() + Duration::from_secs(4);
+    // InnoDB looks again only when nobody has asked for 100 ms.
+    let mut look = tokio::time::interval(Duration::from_millis(110));
+    look.tick().await;
     while waiting_for_locks(database).await < count {
         assert!(Instant::now() < end, "{count} transactions must wait in {database}");
-        // InnoDB looks again only when nobody has asked for 100 ms.
-        tokio::time::sleep(Duration::from_millis(110)).await;
+        look.tick().await;
     }
 }
 
@@ -116,13 +118,14 @@ async fn a_takeover_waits_for_a_claim_that_has_begun() {
     until_waiting(&database, 1).await;
 
     let end = Instant::now() + Duration::from_secs(4);
+    let mut look = tokio::time::interval(Duration::from_millis(20));
     let seen = loop {
+        look.tick().await;
         let seen = second.seen("default", 2).await;
         if seen.over {
             break seen;
         }
         assert!(Instant::now() < end, "a short lease ends");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let (store, node) = (second.store.clone(), second.node);
     let take = tokio::task::JoinSet::from_iter([async move { store.take(&seen, node, HOUR).await }]);

@@ -92,7 +92,7 @@ pub(super) async fn open(settings: &Settings, clock: Arc<ClusterClock>, queue_na
         sent: Arc::default(),
         running: membership.figures.running.clone(),
         readiness: Arc::new(Phase::default()),
-        shape: Shape::Cluster(Cluster {
+        shape: Shape::Cluster(Box::new(Cluster {
             store,
             nsq,
             switchboard,
@@ -101,7 +101,7 @@ pub(super) async fn open(settings: &Settings, clock: Arc<ClusterClock>, queue_na
             membership,
             tracker,
             stop,
-        }),
+        })),
     })
 }
 
