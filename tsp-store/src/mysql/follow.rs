@@ -124,7 +124,7 @@ async fn catch_up(core: &Core, followed: &mut i64) -> Result<()> {
                 (Kind::App, None, _) => BookEdit::RemoveApp(AppId::new(id)),
                 (Kind::Config, _, Some(config)) => BookEdit::PutConfig(config.clone()),
                 (Kind::Config, _, None) => BookEdit::RemoveConfig(ConfigId::new(id)),
-                (Kind::Shard, ..) => continue,
+                (Kind::Shard | Kind::Later, ..) => continue,
             };
             put(core, edit, change.seq, false);
         }
@@ -142,6 +142,8 @@ enum Kind {
     Config,
     /// The shard map; the subject is a shard.
     Shard,
+    /// Of a later release, which this one runs beside and has no use for.
+    Later,
 }
 
 struct Change {
@@ -242,10 +244,7 @@ fn read_change(row: &MySqlRow) -> Result<Change> {
         "app" => Kind::App,
         "config" => Kind::Config,
         "shard" => Kind::Shard,
-        other => {
-            let why = format!("`{other}` is not known");
-            return Err(StoreError::Corrupt { table: "change_log", column: "kind", id: seq, why });
-        }
+        _ => Kind::Later,
     };
     Ok(Change { seq, kind, subject: row.try_get(2)? })
 }

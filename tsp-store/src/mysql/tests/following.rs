@@ -10,6 +10,7 @@ use super::super::MySqlStore;
 use super::bed::{NOW, Process, name, spec};
 use super::site::{connect, sql};
 use crate::catalog::{AppEdit, Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use crate::idempotency::Kept;
 use crate::tasks::Actor;
 
 /// Of each of eight writers.
@@ -83,6 +84,24 @@ async fn changes_are_seen_in_the_order_of_their_numbers() {
 }
 
 #[tokio::test]
+async fn whoever_misses_something_gets_what_was_committed_before() {
+    let one = Process::first().await;
+    let two = one.another().await;
+    let app = one.app().await;
+    for n in 0..5 {
+        let spec = spec(&format!("config-{n}"));
+        let save = SaveConfig { app, spec, expected: Expected::Absent };
+        let saved = one.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
+        let Kept::Fresh(ConfigSaved::Created(config)) = saved else { panic!("{saved:?}") };
+        let misses = (0..20).map(|_| async {
+            two.store.refresh().await.unwrap();
+            two.store.book().config(config.id).is_some()
+        });
+        assert!(join_all(misses).await.into_iter().all(|found| found), "round {n}");
+    }
+}
+
+#[tokio::test]
 async fn apps_are_followed_too() {
     let one = Process::first().await;
     let two = one.another().await;
@@ -112,4 +131,18 @@ async fn a_change_is_made_of_what_is_stored_not_of_the_book() {
     let stale = SaveConfig { app, spec: spec("close-order"), expected: Expected::Version(1) };
     let refused = one.store.save_config(stale, None, &Actor::system(), NOW).await.unwrap();
     assert_eq!(refused, crate::idempotency::Kept::Fresh(ConfigSaved::VersionMismatch { version: 2 }));
+}
+
+/// Of a release that is being rolled out beside this one.
+#[tokio::test]
+async fn a_change_of_a_kind_that_is_not_known_is_passed_over() {
+    let one = Process::first().await;
+    let mut log = connect(one.databases.meta()).await;
+    sql(&mut log, "UPDATE counter SET value = value + 1 WHERE name = 'change'").await;
+    let line = "INSERT INTO change_log SELECT value, 'calendar', 1, 1, 0, 'system', 'create', NULL, NULL FROM counter";
+    sql(&mut log, line).await;
+    let app = one.app().await;
+    let seq = one.store.book().seq();
+    assert_eq!(one.store.follow().await.unwrap(), seq);
+    assert!(one.store.book().app_by_id(app).is_some());
 }
