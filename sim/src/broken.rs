@@ -284,6 +284,10 @@ impl Catalog for Broken {
         self.inner.shards()
     }
 
+    async fn refresh(&self) -> Result<()> {
+        self.inner.refresh().await
+    }
+
     async fn applied_by_all(&self, seq: i64) -> Result<bool> {
         self.inner.applied_by_all(seq).await
     }

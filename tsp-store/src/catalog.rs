@@ -16,6 +16,10 @@ pub trait Catalog: Send + Sync {
     /// Apps and configs as committed; kept true by the store itself.
     fn book(&self) -> &Arc<ConfigBook>;
 
+    /// Returns when the book has all that was committed before the call, by whichever node. Cheap enough for
+    /// whoever finds nothing under a name; it may take some tens of milliseconds when it is called often.
+    async fn refresh(&self) -> Result<()>;
+
     /// The number of logical shards, fixed when the store was made.
     fn shards(&self) -> u16;
 

@@ -118,6 +118,10 @@ impl Catalog for MemoryStore {
         self.read("audit_log", |state| state.audit_log.iter().rev().take(limit).cloned().collect())
     }
 
+    async fn refresh(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn applied_by_all(&self, _seq: i64) -> Result<bool> {
         Ok(true)
     }

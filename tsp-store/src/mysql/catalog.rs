@@ -19,7 +19,7 @@ use super::change::change;
 use super::configs::Deed;
 use super::kept_meta::Keeping;
 use super::session::query;
-use super::{MySqlStore, apps, audit_log, configs, id_slots, keys};
+use super::{MySqlStore, apps, audit_log, configs, id_slots, keys, refresh};
 
 const BEHIND: &str = "-- nodes_behind\nSELECT COUNT(*) FROM node WHERE dead_at IS NULL AND config_seq < ?";
 
@@ -27,6 +27,10 @@ const BEHIND: &str = "-- nodes_behind\nSELECT COUNT(*) FROM node WHERE dead_at I
 impl Catalog for MySqlStore {
     fn book(&self) -> &Arc<ConfigBook> {
         &self.core.book
+    }
+
+    async fn refresh(&self) -> Result<()> {
+        refresh::refresh(&self.core).await
     }
 
     fn shards(&self) -> u16 {

@@ -13,6 +13,7 @@ use crate::error::{Result, StoreError};
 
 use super::db::{Db, ShardDb};
 use super::group::Submits;
+use super::refresh::Looks;
 use super::settle;
 
 /// A data source.
@@ -41,6 +42,8 @@ pub(super) struct Core {
     pub(super) submits: Submits,
     /// The last change of the log that the book has.
     pub(super) followed: tokio::sync::Mutex<i64>,
+    /// Looks at the log for those who miss something in the book.
+    pub(super) looks: Looks,
 }
 
 impl Core {
@@ -63,6 +66,7 @@ impl Core {
             places: RwLock::new(Arc::new(places)),
             node,
             followed: tokio::sync::Mutex::new(0),
+            looks: Looks::default(),
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! * `options`, `core`, `db`, `session`, `tx`, `pool`, `gate`, `text`, `fault`: connections and statements.
 //! * `migrate`, `settle`, `open`, `days`: schemas, what is fixed for ever, and what is checked at start.
-//! * `catalog`, `apps`, `keys`, `configs`, `kept_meta`, `change`, `follow`, `audit_log`: the meta database.
+//! * `catalog`, `apps`, `keys`, `configs`, `kept_meta`, `change`, `follow`, `refresh`, `audit_log`: the meta
+//!   database.
 //! * `lease_store`, `nodes`, `id_slots`, `leases`: what keeps processes apart.
 
 mod apps;
@@ -45,6 +46,7 @@ mod options;
 mod partitions;
 mod pool;
 mod prune;
+mod refresh;
 mod rescue;
 mod row;
 mod run;

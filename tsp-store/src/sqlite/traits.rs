@@ -270,6 +270,10 @@ impl Catalog for SqliteStore {
         self.read(Command::AuditLog, move |conn| audit::audit_log(conn, limit)).await
     }
 
+    async fn refresh(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn applied_by_all(&self, _seq: i64) -> Result<bool> {
         Ok(true)
     }

@@ -27,7 +27,7 @@ pub(super) async fn delete_app(
     caller: Caller,
     Path(name): Path<String>,
 ) -> ApiResult<StatusCode> {
-    let app = lookup::app(&state, &caller, &name, &[Scope::Admin])?;
+    let app = lookup::app(&state, &caller, &name, &[Scope::Admin]).await?;
     match state.store.delete_app(app.id, &caller.actor(), state.now()).await? {
         Deleted::Deleted => {
             state.keys.forget_app(app.id);

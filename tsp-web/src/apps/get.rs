@@ -24,6 +24,6 @@ pub(super) async fn get_app(
     caller: Caller,
     Path(app): Path<String>,
 ) -> ApiResult<axum::Json<wire::App>> {
-    let app = lookup::app(&state, &caller, &app, &[Scope::Read])?;
+    let app = lookup::app(&state, &caller, &app, &[Scope::Read]).await?;
     Ok(axum::Json(shown(&app)))
 }

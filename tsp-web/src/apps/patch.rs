@@ -33,7 +33,7 @@ pub(super) async fn patch_app(
     Path(name): Path<String>,
     body: Json<wire::AppPatch>,
 ) -> ApiResult<axum::Json<wire::App>> {
-    let app = lookup::app(&state, &caller, &name, &[Scope::Admin])?;
+    let app = lookup::app(&state, &caller, &name, &[Scope::Admin]).await?;
     let mut errors = body.errors;
     let patch = body.value;
     let edit = AppEdit {

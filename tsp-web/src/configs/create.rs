@@ -40,7 +40,7 @@ pub(super) async fn create_config(
     key: IdempotencyKey,
     body: Json<wire::Config>,
 ) -> ApiResult {
-    let app = lookup::app(&state, &caller, &app, &[Scope::Manage])?;
+    let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
     let claim = key.claim(&state.in_flight, &caller, &body.raw)?;
     let now = state.now();
     let mut errors = body.errors;

@@ -53,7 +53,7 @@ pub(super) async fn delete_config(
     mut query: Query,
     precondition: Precondition,
 ) -> ApiResult {
-    let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Manage])?;
+    let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Manage]).await?;
     let cancel_open = query.bool("cancel_open").unwrap_or(false);
     query.finish()?;
     precondition.check(Some(&found))?;

@@ -40,7 +40,7 @@ pub(super) async fn config_fires(
     Path((app, config)): Path<(String, String)>,
     mut query: Query,
 ) -> ApiResult<axum::Json<Fires>> {
-    let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Read])?;
+    let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Read]).await?;
     let count = query.number("count", 1..=PREVIEW_FIRES_MAX).unwrap_or(COUNT_DEFAULT);
     let from = query.time("from").unwrap_or_else(|| state.now());
     query.finish()?;

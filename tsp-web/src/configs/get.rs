@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use tsp_api::config as wire;
-use tsp_store::catalog::Scope;
+use tsp_core::config::TaskConfig;
+use tsp_store::catalog::{App, Scope};
 
 use super::save::shown;
 use super::wire::write_kind;
@@ -31,18 +32,26 @@ pub(super) async fn get_config(
     caller: Caller,
     Path((app, config)): Path<(String, String)>,
 ) -> ApiResult {
-    if let Some((app, config)) = lookup::public_config(&state, &caller, &app, &config) {
-        return Ok(axum::Json(wire::PublicConfig {
-            app: app.name.to_string(),
-            name: config.spec.name.to_string(),
-            kind: write_kind(config.spec.kind),
-            description: config.spec.description.clone(),
-            owner: config.spec.owner.clone(),
-        })
-        .into_response());
+    let public = || lookup::public_config(&state, &caller, &app, &config);
+    if let Some((app, config)) = public() {
+        return Ok(shown_to_others(&app, &config));
     }
-    let (_, config) = lookup::config(&state, &caller, &app, &config, &[Scope::Read])?;
-    Ok(shown(&config, state.now()))
+    match lookup::config(&state, &caller, &app, &config, &[Scope::Read]).await {
+        Ok((_, config)) => Ok(shown(&config, state.now())),
+        // Others may have made it just now, which that look-up has found out.
+        Err(error) => public().map(|(app, config)| shown_to_others(&app, &config)).ok_or(error),
+    }
+}
+
+fn shown_to_others(app: &App, config: &TaskConfig) -> Response {
+    axum::Json(wire::PublicConfig {
+        app: app.name.to_string(),
+        name: config.spec.name.to_string(),
+        kind: write_kind(config.spec.kind),
+        description: config.spec.description.clone(),
+        owner: config.spec.owner.clone(),
+    })
+    .into_response()
 }
 
 #[cfg(test)]

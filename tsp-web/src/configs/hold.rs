@@ -112,7 +112,7 @@ async fn hold(
     body: OptionalJson<HoldNote>,
     hold: impl FnOnce(Option<String>) -> Hold,
 ) -> ApiResult {
-    let (_, found) = lookup::config(state, caller, &app, &config, &[Scope::Manage])?;
+    let (_, found) = lookup::config(state, caller, &app, &config, &[Scope::Manage]).await?;
     let hold = hold(read_note(body)?);
     let now = state.now();
     match state.store.hold_config(found.id, hold, &caller.actor(), now).await? {

@@ -42,7 +42,7 @@ pub(super) async fn list_configs(
     Path(app): Path<String>,
     mut query: Query,
 ) -> ApiResult<axum::Json<Page<wire::Config>>> {
-    let app = lookup::app(&state, &caller, &app, &[Scope::Read])?;
+    let app = lookup::app(&state, &caller, &app, &[Scope::Read]).await?;
     let filter = Filter::read(&mut query);
     let limit = query.limit();
     let after = query.cursor()?;

@@ -42,7 +42,7 @@ pub(super) async fn patch_config(
     precondition: Precondition,
     RawJson(body): RawJson,
 ) -> ApiResult {
-    let app = lookup::app(&state, &caller, &app, &[Scope::Manage])?;
+    let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
     let patch = read_patch(&body)?;
     let change = Change { state: &state, caller: &caller, app: &app, name: &config, precondition };
     change

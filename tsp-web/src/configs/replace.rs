@@ -44,7 +44,7 @@ pub(super) async fn replace_config(
     precondition: Precondition,
     body: Json<wire::Config>,
 ) -> ApiResult {
-    let app = lookup::app(&state, &caller, &app, &[Scope::Manage])?;
+    let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
     let change = Change { state: &state, caller: &caller, app: &app, name: &config, precondition };
     change
         .save(

@@ -40,7 +40,7 @@ pub(super) async fn run_config(
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
     OptionalJson(body): OptionalJson<wire::RunConfig>,
 ) -> ApiResult {
-    let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Submit])?;
+    let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Submit]).await?;
     body.errors.finish()?;
     let payload = body.value.payload.as_deref();
     submit::run_config(&state, &caller, found, payload, &key, &trace, &body.raw).await

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use tsp_api::config as wire;
 use tsp_api::{ErrorCode, Errors};
 use tsp_core::config::{ConfigSpec, TaskConfig};
-use tsp_core::{AppId, Name, Timestamp};
+use tsp_core::{AppId, Timestamp};
 use tsp_store::catalog::{App, ConfigSaved, Expected, SaveConfig};
 use tsp_store::idempotency::Kept;
 use tsp_store::tasks::Actor;
@@ -18,6 +18,7 @@ use super::precondition::Precondition;
 use super::wire::{Reader, Source, config_document, etag, read_config};
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
+use crate::lookup;
 use crate::state::WebState;
 
 /// How often a change without `If-Match` is worked out anew because somebody else was quicker.
@@ -42,8 +43,7 @@ impl Change<'_> {
     ) -> ApiResult {
         for _ in 0..TRIES {
             let now = self.state.now();
-            let found = Name::new(self.name).ok();
-            let found = found.and_then(|name| self.state.store.book().find_config(self.app.id, &name));
+            let found = lookup::config_named(self.state, self.app, self.name).await?;
             self.precondition.check(found.as_deref())?;
             let (doc, mut errors) = document(found.as_deref())?;
             check_immutable(&doc, self.name, found.as_deref())?;

@@ -41,7 +41,7 @@ pub(super) async fn create_key(
     Path(app): Path<String>,
     body: Json<wire::NewKey>,
 ) -> ApiResult {
-    let app = lookup::app(&state, &caller, &app, &[Scope::Admin])?;
+    let app = lookup::app(&state, &caller, &app, &[Scope::Admin]).await?;
     let now = state.now();
     let mut errors = body.errors;
     let wanted = read(body.value, now, &mut errors);

@@ -27,7 +27,7 @@ pub(super) async fn delete_key(
     caller: Caller,
     Path((app, id)): Path<(String, String)>,
 ) -> ApiResult<StatusCode> {
-    let app = lookup::app(&state, &caller, &app, &[Scope::Admin])?;
+    let app = lookup::app(&state, &caller, &app, &[Scope::Admin]).await?;
     let no_key = || ApiError::not_found("this key");
     let id = parse_id(&id).map(KeyId::new).ok_or_else(no_key)?;
     match state.store.delete_key(Some(app.id), id, &caller.actor(), state.now()).await? {

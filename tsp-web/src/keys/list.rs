@@ -31,7 +31,7 @@ pub(super) async fn list_keys(
     Path(app): Path<String>,
     mut query: Query,
 ) -> ApiResult<axum::Json<Page<wire::Key>>> {
-    let app = lookup::app(&state, &caller, &app, &[Scope::Admin])?;
+    let app = lookup::app(&state, &caller, &app, &[Scope::Admin]).await?;
     let limit = query.limit();
     let after = query.cursor()?;
     query.finish()?;

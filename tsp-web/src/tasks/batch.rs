@@ -51,7 +51,7 @@ pub(crate) async fn submit_batch(
 ) -> ApiResult {
     body::require_json(request.headers())?;
     let body = body::read_all(request.into_body(), BATCH_BYTES_MAX).await?;
-    let door = Door::find(&state, &caller, &app)?;
+    let door = Door::find(&state, &caller, &app).await?;
     let elements = read_envelope(&body).map_err(|error| door.hide(error))?;
     caller.charge(u32::try_from(elements.len() - 1).unwrap_or(u32::MAX))?;
 
@@ -59,7 +59,7 @@ pub(crate) async fn submit_batch(
     let common = Common { state: &state, door: &door, trace: &trace, now };
     let mut batch = Batch::new(elements.len());
     for (index, element) in elements.into_iter().enumerate() {
-        let added = batch.add(&common, &caller, &key.element(index), element);
+        let added = batch.add(&common, &caller, &key.element(index), element).await;
         batch.slots.push(added.unwrap_or_else(Slot::Failed));
     }
     if door.foreign() && batch.submits.is_empty() && batch.slots.iter().all(Slot::is_not_found) {
@@ -89,6 +89,8 @@ struct Batch {
     slots: Vec<Slot>,
     /// For the slots that are [`Slot::Sent`], in order.
     submits: Vec<Submit>,
+    /// Whether the book was refreshed, which is done once for all that name what it does not know.
+    refreshed: Option<Result<(), StoreError>>,
 }
 
 enum Slot {
@@ -144,10 +146,10 @@ struct Lines<'a> {
 
 impl Batch {
     fn new(count: usize) -> Self {
-        Self { slots: Vec::with_capacity(count), submits: Vec::with_capacity(count) }
+        Self { slots: Vec::with_capacity(count), submits: Vec::with_capacity(count), refreshed: None }
     }
 
-    fn add(
+    async fn add(
         &mut self,
         common: &Common<'_>,
         caller: &Caller,
@@ -156,6 +158,9 @@ impl Batch {
     ) -> ApiResult<Slot> {
         let text = element.get().as_bytes();
         let draft = common.read(text)?;
+        if common.is_unknown(&draft) {
+            self.refresh(common.state).await?;
+        }
         // Copied: one task of a batch must not keep the whole body in memory.
         let take = |payload: &str| Bytes::copy_from_slice(payload.as_bytes());
         let Prepared { mut submit, config } = common.prepare(draft, take)?;
@@ -164,6 +169,13 @@ impl Batch {
         submit.keep = sent.keep(common.now);
         self.submits.push(submit);
         Ok(Slot::Sent(sent))
+    }
+
+    async fn refresh(&mut self, state: &WebState) -> Result<(), StoreError> {
+        if self.refreshed.is_none() {
+            self.refreshed = Some(state.store.refresh().await);
+        }
+        self.refreshed.clone().unwrap_or(Ok(()))
     }
 
     /// All in one call, so that they share transactions. If that fails, one bad data source among several

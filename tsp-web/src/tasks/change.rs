@@ -74,7 +74,7 @@ pub(super) async fn by_key(
     scopes: &[Scope],
     wish: ApiResult<Wish>,
 ) -> Result<Done, NotDone> {
-    let (subject, config) = subject::by_key(state, caller, path, scopes)?;
+    let (subject, config) = subject::by_key(state, caller, path, scopes).await?;
     apply(state, subject, Some(config), wish?, &caller.actor()).await
 }
 

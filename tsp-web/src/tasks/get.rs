@@ -47,7 +47,7 @@ pub(crate) async fn by_key(
     caller: Caller,
     Path(path): Path<KeyPath>,
 ) -> ApiResult {
-    let (subject, config) = subject::by_key(&state, &caller, &path, &SCOPES)?;
+    let (subject, config) = subject::by_key(&state, &caller, &path, &SCOPES).await?;
     let Subject::Key(id, key) = subject else {
         return Err(ApiError::internal("a key that became an id"));
     };

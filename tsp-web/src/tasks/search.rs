@@ -60,9 +60,9 @@ pub(crate) async fn search(
     Path(app): Path<String>,
     mut query: Query,
 ) -> ApiResult {
-    let app = lookup::app(&state, &caller, &app, &[catalog::Scope::Read])?;
+    let app = lookup::app(&state, &caller, &app, &[catalog::Scope::Read]).await?;
     let payload = read_include(&mut query);
-    let asked = read_query(&state, &app, &mut query)?;
+    let asked = read_query(&state, &app, &mut query).await?;
     let page = match asked {
         Some(asked) => state.store.search(asked).await?,
         None => Page::default(),
@@ -95,7 +95,7 @@ impl Configs {
 }
 
 /// `None` when no task can fit.
-fn read_query(state: &WebState, app: &App, query: &mut Query) -> ApiResult<Option<TaskQuery>> {
+async fn read_query(state: &WebState, app: &App, query: &mut Query) -> ApiResult<Option<TaskQuery>> {
     let config = query.read("config", Name::new);
     let key = query.read("key", TaskKey::new);
     let statuses = read_statuses(query);
@@ -114,7 +114,7 @@ fn read_query(state: &WebState, app: &App, query: &mut Query) -> ApiResult<Optio
     let scope = match config {
         None => Scope::App(app.id),
         // A config that does not exist has no tasks.
-        Some(name) => match state.store.book().find_config(app.id, &name) {
+        Some(name) => match lookup::find(state, || state.store.book().find_config(app.id, &name)).await? {
             Some(config) => Scope::Config(config.id),
             None => return Ok(None),
         },

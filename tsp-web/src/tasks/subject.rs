@@ -26,7 +26,7 @@ pub(super) async fn find(
 ) -> ApiResult<(Task, Arc<TaskConfig>)> {
     let task_id: TaskId = id.parse().map_err(|_| no_task())?;
     let task = state.store.task(task_id).await?.ok_or_else(no_task)?;
-    let config = state.store.book().config(task.config).ok_or_else(no_task)?;
+    let config = lookup::find(state, || state.store.book().config(task.config)).await?.ok_or_else(no_task)?;
     if !caller.sees(config.app_id) {
         return Err(no_task());
     }
@@ -36,13 +36,13 @@ pub(super) async fn find(
 }
 
 /// What a key means, without asking whether it has tasks.
-pub(super) fn by_key(
+pub(super) async fn by_key(
     state: &WebState,
     caller: &Caller,
     (app, config, key): &KeyPath,
     scopes: &[Scope],
 ) -> ApiResult<(Subject, Arc<TaskConfig>)> {
-    let (_, config) = lookup::config(state, caller, app, config, scopes)?;
+    let (_, config) = lookup::config(state, caller, app, config, scopes).await?;
     // What is no key names no task.
     let key = TaskKey::new(key).map_err(|_| no_task_of_key())?;
     Ok((Subject::Key(config.id, key), config))

@@ -56,12 +56,16 @@ pub(crate) async fn submit(
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
     RawJson(body): RawJson,
 ) -> ApiResult {
-    let door = Door::find(&state, &caller, &app)?;
+    let door = Door::find(&state, &caller, &app).await?;
     let now = state.now();
     let common = Common { state: &state, door: &door, trace: &trace, now };
     // The payload stays a piece of the body: nothing is copied.
     let take = |payload: &str| body.slice_ref(payload.as_bytes());
-    let Prepared { submit, config } = common.prepare(common.read(&body)?, take)?;
+    let draft = common.read(&body)?;
+    if common.is_unknown(&draft) {
+        state.store.refresh().await?;
+    }
+    let Prepared { submit, config } = common.prepare(draft, take)?;
     save(&state, &caller, submit, &Names::new(config, !door.foreign()), &key, &body).await
 }
 

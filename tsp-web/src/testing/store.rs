@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tsp_core::config::TaskConfig;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{AppId, ConfigId, KeyId, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey, SaveConfig,
+    ApiKey, App, AppEdit, AppSaved, AuditEntry, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
+    SaveConfig,
 };
 use tsp_store::idempotency::{Keep, Kept};
 use tsp_store::memory::MemoryStore;
@@ -25,6 +27,10 @@ pub(crate) struct Cluster {
     away: Mutex<BTreeSet<u16>>,
     /// The last config change that the slowest node has applied.
     applied: AtomicI64,
+    /// What the book lacks until it is refreshed: another node has made it.
+    elsewhere: Mutex<Vec<Elsewhere>>,
+    /// How often it was refreshed.
+    refreshed: AtomicUsize,
     /// Somebody has asked how far the slowest node is.
     asked: Notify,
 }
@@ -36,6 +42,8 @@ impl Cluster {
             inner: MemoryStore::new(shards),
             away: Mutex::default(),
             applied: AtomicI64::new(i64::MAX),
+            elsewhere: Mutex::default(),
+            refreshed: AtomicUsize::new(0),
             asked: Notify::new(),
         }
     }
@@ -60,9 +68,37 @@ impl Cluster {
         self.set_applied(self.book().seq());
     }
 
+    /// The app, with its configs, was made by another node, and this one has not heard of it.
+    pub(crate) fn hide(&self, name: &str) {
+        let book = self.book();
+        let app = book.app(name).expect("the app exists");
+        let configs = book.configs_of(app.id, None, usize::MAX);
+        self.hide_configs(configs);
+        book.remove_app(app.id);
+        self.elsewhere.lock().insert(0, Elsewhere::App(app));
+    }
+
+    /// As [`Cluster::hide`], of configs.
+    pub(crate) fn hide_configs(&self, configs: impl IntoIterator<Item = Arc<TaskConfig>>) {
+        for config in configs {
+            self.book().remove_config(config.id, self.book().seq());
+            self.elsewhere.lock().push(Elsewhere::Config(config));
+        }
+    }
+
+    pub(crate) fn refreshed(&self) -> usize {
+        self.refreshed.swap(0, Ordering::SeqCst)
+    }
+
     fn is_away(&self, id: TaskId) -> bool {
         self.away.lock().contains(&id.shard().get())
     }
+}
+
+#[derive(Debug)]
+enum Elsewhere {
+    App(Arc<App>),
+    Config(Arc<TaskConfig>),
 }
 
 fn away() -> StoreError {
@@ -113,6 +149,17 @@ impl TaskStore for Cluster {
 impl Catalog for Cluster {
     fn book(&self) -> &Arc<ConfigBook> {
         self.inner.book()
+    }
+
+    async fn refresh(&self) -> Result<()> {
+        self.refreshed.fetch_add(1, Ordering::SeqCst);
+        for made in self.elsewhere.lock().drain(..) {
+            match made {
+                Elsewhere::App(app) => self.book().put_app(app),
+                Elsewhere::Config(config) => self.book().put_config(config, self.book().seq()),
+            }
+        }
+        self.inner.refresh().await
     }
 
     fn shards(&self) -> u16 {

@@ -391,6 +391,10 @@ impl Catalog for Whole {
         self.store.renew_id_slot(slot, until).await
     }
 
+    async fn refresh(&self) -> Result<()> {
+        self.store.refresh().await
+    }
+
     async fn applied_by_all(&self, seq: i64) -> Result<bool> {
         self.store.applied_by_all(seq).await
     }

@@ -16,7 +16,7 @@ use tsp_store::tasks::Submit;
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult, Finish};
-use crate::lookup::{no_app, no_config};
+use crate::lookup::{self, no_app, no_config};
 use crate::state::WebState;
 use crate::tasks::trace::TraceParent;
 
@@ -39,8 +39,9 @@ pub(crate) struct Door {
 
 impl Door {
     /// 404 for an app that does not exist, 403 for a key that may not submit.
-    pub(crate) fn find(state: &WebState, caller: &Caller, name: &str) -> ApiResult<Self> {
-        let app = state.store.book().app(name).ok_or_else(|| no_app(name))?;
+    pub(crate) async fn find(state: &WebState, caller: &Caller, name: &str) -> ApiResult<Self> {
+        let found = lookup::find(state, || state.store.book().app(name)).await?;
+        let app = found.ok_or_else(|| no_app(name))?;
         if caller.sees(app.id) {
             caller.require(Scope::Submit, &app)?;
             Ok(Self { app, foreign: false })
@@ -90,6 +91,11 @@ impl Common<'_> {
     /// One task, as far as it can be read without its config.
     pub(crate) fn read<'a>(&self, text: &'a [u8]) -> ApiResult<Draft<'a>> {
         Draft::read(text, self.now).map_err(|error| self.door.hide(error))
+    }
+
+    /// Whether the book should be refreshed before the draft is refused for its config.
+    pub(crate) fn is_unknown(&self, draft: &Draft<'_>) -> bool {
+        draft.config.as_ref().is_some_and(|name| self.door.config(self.state, name).is_none())
     }
 
     /// 400 with all that is wrong, 404 for the config, 409 for its kind, 413 for the payload. Whether the
