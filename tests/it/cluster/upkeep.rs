@@ -60,7 +60,6 @@ async fn shards_move_while_callbacks_go_out() {
     let arrivals = stage.all_of(&ids).await;
     check_each_attempt_once(&arrivals);
     stage.all_end_well(&ids).await;
-    stage.cluster.spread_over(2).await;
 }
 
 /// Starts `migrate-data`, and kills it when it has said so many lines, unless it is done before. Whether it was.

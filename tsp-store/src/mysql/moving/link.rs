@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::error::{Result, StoreError};
 
+use super::super::fault::{Fault, fault};
 use super::super::pool;
 use super::super::text::ddl;
 
@@ -54,6 +55,16 @@ impl Link {
     pub(in super::super) async fn rows(&mut self, text: String) -> Result<Vec<MySqlRow>> {
         let rows = sqlx::raw_sql(ddl(text)).fetch_all(&mut self.conn).await;
         rows.map_err(|error| named(&self.name, error))
+    }
+
+    /// Whether a table is there; it waits for a change of it.
+    pub(in super::super) async fn has(&mut self, table: &str) -> Result<bool> {
+        let text = ddl(format!("-- has\nSELECT 1 FROM {table} LIMIT 0"));
+        match sqlx::raw_sql(text).execute(&mut self.conn).await {
+            Ok(_) => Ok(true),
+            Err(error) if fault(&error) == Fault::Moved => Ok(false),
+            Err(error) => Err(named(&self.name, error)),
+        }
     }
 
     /// The first column of all rows, as text.

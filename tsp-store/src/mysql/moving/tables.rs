@@ -73,8 +73,9 @@ impl Column {
         }
     }
 
+    /// `kind` as the server shows it: `bigint(20)`.
     fn read(name: String, kind: &str) -> Result<Self> {
-        let kind = match kind {
+        let kind = match kind.split('(').next().unwrap_or_default() {
             "tinyint" | "smallint" | "int" | "bigint" => Kind::Number,
             "varchar" | "text" | "mediumtext" => Kind::Text,
             "binary" | "varbinary" | "blob" | "mediumblob" => Kind::Bytes,
@@ -89,24 +90,22 @@ impl Column {
     }
 }
 
+/// Asked so that it waits for a change of the table: the server's lists of tables and columns do not, and may
+/// lack one that is being changed.
 pub(super) async fn columns(link: &mut Link, table: &str) -> Result<Vec<Column>> {
-    let text = format!(
-        "-- columns\nSELECT COLUMN_NAME, DATA_TYPE FROM information_schema.COLUMNS
-        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{table}' ORDER BY ORDINAL_POSITION"
-    );
-    let rows = link.rows(text).await?;
+    let rows = link.rows(format!("-- columns\nSHOW COLUMNS FROM {table}")).await?;
     rows.iter().map(|row| Column::read(row.try_get(0)?, row.try_get(1)?)).collect()
 }
 
-/// The tables of a shard that are there in this stage.
+/// The tables of a shard that are there in this stage; asked as [`columns`] are.
 pub(super) async fn there(link: &mut Link, stage: Stage, shard: ShardId) -> Result<Vec<Table>> {
-    let names = TABLES.map(|table| format!("'{}'", stage.table(table, shard))).join(", ");
-    let text = format!(
-        "-- tables\nSELECT TABLE_NAME FROM information_schema.TABLES
-        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({names})"
-    );
-    let found = link.texts(text).await?;
-    Ok(TABLES.into_iter().filter(|table| found.contains(&stage.table(*table, shard))).collect())
+    let mut found = Vec::new();
+    for table in TABLES {
+        if link.has(&stage.table(table, shard)).await? {
+            found.push(table);
+        }
+    }
+    Ok(found)
 }
 
 /// All or none of them, in one statement.
