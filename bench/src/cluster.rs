@@ -2,7 +2,7 @@
 //! this machine. The servers stay from scenario to scenario; each scenario gets databases of its own.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -14,9 +14,9 @@ use crate::measure;
 use crate::process::{Ready, beside};
 use crate::report::Report;
 
-const SHARDS: u16 = 16;
+pub(crate) const SHARDS: u16 = 16;
 /// Two processes of each.
-const ROLES: [&str; 6] = ["web", "fetcher", "worker", "web", "fetcher", "worker"];
+pub(crate) const ROLES: [&str; 6] = ["web", "fetcher", "worker", "web", "fetcher", "worker"];
 /// Statements shown, by the time they took.
 const STATEMENTS_SHOWN: usize = 8;
 
@@ -49,21 +49,22 @@ impl Servers {
         said.trim().parse().with_context(|| format!("rows written: `{said}`"))
     }
 
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        let [meta, a, b] =
-            ["meta", "a", "b"].map(|name| self.database.url(&self.database.create_database(name)));
-        let half = SHARDS / 2;
-        let both = |address: fn(&Nsqd) -> String| self.nsqd.each_ref().map(address).join(",");
-        vec![
-            ("TSP__STORE__META__URL", meta),
-            ("TSP__STORE__SOURCES", format!("a:0-{} {a},b:{half}-{} {b}", half - 1, SHARDS - 1)),
-            ("TSP__STORE__SHARDS", SHARDS.to_string()),
-            ("TSP__STORE__SECRET_KEY", "5a".repeat(32)),
-            ("TSP__QUEUE__URL", "nsq:".to_owned()),
-            ("TSP__QUEUE__NSQ__NSQD_TCP", both(Nsqd::tcp_address)),
-            ("TSP__QUEUE__NSQ__NSQD_HTTP", both(Nsqd::http_address)),
-        ]
+    /// A value of the server's own status, summed over the names that are `LIKE` this.
+    pub(crate) fn status(&self, like: &str) -> Result<f64> {
+        status(&self.database, like)
     }
+
+    pub(crate) fn sql(&self, text: &str) -> Result<String> {
+        Ok(self.database.sql(text)?)
+    }
+}
+
+/// See [`Servers::status`].
+pub(crate) fn status(database: &MariaDb, like: &str) -> Result<f64> {
+    let said = database.sql(&format!(
+        "SELECT SUM(variable_value) FROM information_schema.global_status WHERE variable_name LIKE '{like}'"
+    ))?;
+    said.trim().parse().with_context(|| format!("status `{like}`: `{said}`"))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,26 +73,66 @@ pub(crate) struct ServersCpu {
     pub(crate) nsqd: f64,
 }
 
+/// The databases of one cluster, with tables, and what its processes are told.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    settings: Vec<(&'static str, String)>,
+    dir: PathBuf,
+    /// The name of the meta database.
+    pub(crate) meta: String,
+}
+
+impl Installed {
+    /// Makes databases of its own and their tables.
+    pub(crate) async fn new(servers: &Servers, dir: &Path, key: &str) -> Result<Self> {
+        let [meta, a, b] = ["meta", "a", "b"].map(|name| servers.database.create_database(name));
+        let half = SHARDS / 2;
+        let sources = format!(
+            "a:0-{} {},b:{half}-{} {}",
+            half - 1,
+            servers.database.url(&a),
+            SHARDS - 1,
+            servers.database.url(&b)
+        );
+        let both = |address: fn(&Nsqd) -> String| servers.nsqd.each_ref().map(address).join(",");
+        let settings = vec![
+            ("TSP__STORE__META__URL", servers.database.url(&meta)),
+            ("TSP__STORE__SOURCES", sources),
+            ("TSP__STORE__SHARDS", SHARDS.to_string()),
+            ("TSP__STORE__SECRET_KEY", "5a".repeat(32)),
+            ("TSP__QUEUE__URL", "nsq:".to_owned()),
+            ("TSP__QUEUE__NSQ__NSQD_TCP", both(Nsqd::tcp_address)),
+            ("TSP__QUEUE__NSQ__NSQD_HTTP", both(Nsqd::http_address)),
+            ("TSP__WEB__LISTEN", "127.0.0.1:0".to_owned()),
+            ("TSP__AUTH__BOOTSTRAP_KEY", key.to_owned()),
+            ("TSP__WORKER__HTTP__ALLOW_NETWORKS", "127.0.0.0/8".to_owned()),
+            ("TSP__WEB__METRICS_OPEN", "true".to_owned()),
+            ("TSP__LOG__FILTER", "warn".to_owned()),
+        ];
+        let this = Self { settings, dir: dir.to_owned(), meta };
+        let migrated = this.command(&["migrate"])?.stdout(std::process::Stdio::null()).status().await?;
+        ensure!(migrated.success(), "`tsp migrate` failed: {migrated}");
+        Ok(this)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(beside("tsp")?);
+        command.args(arguments).envs(self.settings.iter().cloned()).current_dir(&self.dir);
+        Ok(command)
+    }
+
+    /// Starts a process and waits until it is ready.
+    pub(crate) async fn serve(&self, role: &str) -> Result<Ready> {
+        Ready::start(&mut self.command(&["serve", "--roles", role])?).await
+    }
+}
+
 /// Makes the tables, and starts two processes of each role. The first is the one that is called.
 pub(crate) async fn start(servers: &Servers, dir: &Path, key: &str) -> Result<Vec<Ready>> {
-    let mut settings = servers.settings();
-    settings.extend([
-        ("TSP__WEB__LISTEN", "127.0.0.1:0".to_owned()),
-        ("TSP__AUTH__BOOTSTRAP_KEY", key.to_owned()),
-        ("TSP__WORKER__HTTP__ALLOW_NETWORKS", "127.0.0.0/8".to_owned()),
-        ("TSP__WEB__METRICS_OPEN", "true".to_owned()),
-        ("TSP__LOG__FILTER", "warn".to_owned()),
-    ]);
-    let command = |arguments: &[&str]| -> Result<Command> {
-        let mut command = Command::new(beside("tsp")?);
-        command.args(arguments).envs(settings.iter().cloned()).current_dir(dir);
-        Ok(command)
-    };
-    let migrated = command(&["migrate"])?.stdout(std::process::Stdio::null()).status().await?;
-    ensure!(migrated.success(), "`tsp migrate` failed: {migrated}");
+    let installed = Installed::new(servers, dir, key).await?;
     let mut processes = Vec::new();
     for role in ROLES {
-        processes.push(Ready::start(&mut command(&["serve", "--roles", role])?).await?);
+        processes.push(installed.serve(role).await?);
     }
     Ok(processes)
 }
@@ -125,6 +166,18 @@ impl Statements {
                 self.0.entry(statement).or_default().1 += value;
             }
         }
+    }
+
+    /// How many of each there were since `before`, the most frequent first.
+    pub(crate) fn counts_since(&self, before: &Self) -> Vec<(&str, f64)> {
+        let mut counts: Vec<_> = self
+            .0
+            .iter()
+            .map(|(name, (_, count))| (name.as_str(), count - before.0.get(name).map_or(0.0, |old| old.1)))
+            .filter(|(_, count)| *count > 0.0)
+            .collect();
+        counts.sort_by(|a, b| b.1.total_cmp(&a.1));
+        counts
     }
 
     /// What was added since `before`: the statements that took the most time, and all of them together.

@@ -4,6 +4,7 @@
 
 mod client;
 mod cluster;
+mod idle;
 mod isolation;
 mod load;
 mod measure;
@@ -12,12 +13,13 @@ mod process;
 mod raw;
 mod receiver;
 mod report;
+mod scan;
 mod service;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::cluster::Servers;
@@ -43,6 +45,12 @@ struct Arguments {
     /// Measure a cluster on this machine, MariaDB and nsqd included, in place of the embedded shape.
     #[arg(long)]
     cluster: bool,
+    /// Open rows of the tables that `--only scan` compares.
+    #[arg(long, value_name = "ROWS", value_delimiter = ',', default_value = "100000,10000000")]
+    scan: Vec<u64>,
+    /// How many configs idle in `--only idle`.
+    #[arg(long, value_name = "CONFIGS", default_value_t = 100_000)]
+    idle: u64,
     /// Fail if a limit is missed.
     #[arg(long)]
     strict: bool,
@@ -62,6 +70,17 @@ enum Scenario {
     Submit,
     Batch,
     Isolation,
+    /// What a claim costs beside few and many open rows; only of a cluster, only when named, once.
+    Scan,
+    /// What a cluster without work asks its databases; only of a cluster, only when named, once.
+    Idle,
+}
+
+impl Scenario {
+    /// Of itself, and not part of each run.
+    fn is_once(self) -> bool {
+        matches!(self, Self::Scan | Self::Idle)
+    }
 }
 
 fn main() -> ExitCode {
@@ -84,23 +103,45 @@ async fn run(arguments: &Arguments) -> Result<()> {
         Some(_) => only.contains(&scenario),
         None => only.is_empty() || only.contains(&scenario),
     };
-    let shape = if arguments.cluster { Shape::Cluster(Servers::start()?) } else { Shape::Embedded };
-    let mut report = Report::new(match shape {
-        Shape::Embedded => report::EMBEDDED,
-        Shape::Cluster(_) => report::CLUSTER,
-    });
-    for run in 1..=arguments.runs.max(1) {
-        println!("run {run} of {}, probe {:.0} ms", arguments.runs.max(1), report.probe());
-        one_run(&mut report, &shape, &wanted).await.with_context(|| format!("run {run}"))?;
-        if let Some(tasks) = arguments.open {
-            open::run(&mut report, &shape, tasks).await.context("with open tasks")?;
+    let once: Vec<_> = only.iter().copied().filter(|scenario| scenario.is_once()).collect();
+    ensure!(arguments.cluster || once.is_empty(), "`scan` and `idle` are of a cluster: give `--cluster`");
+    let mut report = Report::new(if arguments.cluster { report::CLUSTER } else { report::EMBEDDED });
+    let mut file = String::from(if arguments.cluster { "latest-cluster" } else { "latest" });
+    for scenario in &once {
+        println!("once, probe {:.0} ms", report.probe());
+        if *scenario == Scenario::Scan {
+            scan::run(&mut report, &arguments.scan).await.context("scan")?;
+            file.push_str("-scan");
+        } else {
+            idle::run(&mut report, arguments.idle).await.context("idle")?;
+            file.push_str("-idle");
         }
     }
+    if once.is_empty() || once.len() < only.len() || arguments.open.is_some() {
+        all_runs(&mut report, arguments, &wanted).await?;
+    }
     report.print();
-    let kind = if arguments.cluster { "-cluster" } else { "" };
-    let open = if arguments.open.is_some() { "-open" } else { "" };
-    report.save(&format!("latest{kind}{open}.json"))?;
+    if arguments.open.is_some() {
+        file.push_str("-open");
+    }
+    report.save(&format!("{file}.json"))?;
     if arguments.strict { report.verdict() } else { Ok(()) }
+}
+
+async fn all_runs(
+    report: &mut Report,
+    arguments: &Arguments,
+    wanted: &impl Fn(Scenario) -> bool,
+) -> Result<()> {
+    let shape = if arguments.cluster { Shape::Cluster(Servers::start()?) } else { Shape::Embedded };
+    for run in 1..=arguments.runs.max(1) {
+        println!("run {run} of {}, probe {:.0} ms", arguments.runs.max(1), report.probe());
+        one_run(report, &shape, wanted).await.with_context(|| format!("run {run}"))?;
+        if let Some(tasks) = arguments.open {
+            open::run(report, &shape, tasks).await.context("with open tasks")?;
+        }
+    }
+    Ok(())
 }
 
 /// Every scenario once, each on a fresh service, so that none inherits the rows of another.

@@ -44,6 +44,9 @@ pub(crate) const CLUSTER: &[Promise] = &[
     ("burst", "drain", Limit::AtLeast(9_000.0)),
     ("steady", "late p50", Limit::AtMost(8.0)),
     ("steady", "late p99", Limit::AtMost(40.0)),
+    ("scan", "rows read, most / fewest", Limit::AtMost(1.0)),
+    ("scan", "time, largest / smallest", Limit::AtMost(1.3)),
+    ("idle", "statements a shard", Limit::AtMost(1.0)),
 ];
 
 /// One figure over all runs.
@@ -108,6 +111,12 @@ impl Report {
             let (scenario, figure) = (scenario.to_owned(), figure.to_owned());
             self.rows.push(Row { scenario, figure, unit, runs: vec![value] });
         }
+    }
+
+    /// The median of a figure so far.
+    pub(crate) fn median(&self, scenario: &str, figure: &str) -> Option<f64> {
+        let row = self.rows.iter().find(|row| row.scenario == scenario && row.figure == figure)?;
+        Some(row.median())
     }
 
     /// Arrival minus promised time.

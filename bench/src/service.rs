@@ -15,7 +15,7 @@ use crate::measure;
 use crate::process::{Ready, beside};
 
 pub(crate) const APP: &str = "bench";
-const KEY: &str = "bench-bootstrap-key-0123456789";
+pub(crate) const KEY: &str = "bench-bootstrap-key-0123456789";
 const COUNT_LIMIT: Duration = Duration::from_secs(40);
 const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
@@ -40,12 +40,7 @@ pub(crate) struct Service {
 impl Service {
     /// On an empty folder, with the app made.
     pub(crate) async fn start(shape: &Shape) -> Result<Self> {
-        let dir = std::env::temp_dir().join(format!("tsp-bench-{}", std::process::id()));
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir)?;
-        }
-        std::fs::create_dir(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
-        let service = Self::on(shape.clone(), dir).await?;
+        let service = Self::on(shape.clone(), private_dir()?).await?;
         service.connect().await?.json("POST", "/api/v1/apps", &json!({ "name": APP }), 201).await?;
         Ok(service)
     }
@@ -163,9 +158,23 @@ impl Service {
         for process in self.processes.into_iter().rev() {
             process.stop().await?;
         }
-        ensure!(self.dir.starts_with(std::env::temp_dir()), "only a private folder is removed");
-        std::fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove `{}`", self.dir.display()))
+        remove_private(&self.dir)
     }
+}
+
+/// An empty folder of this process.
+pub(crate) fn private_dir() -> Result<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("tsp-bench-{}", std::process::id()));
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    std::fs::create_dir(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    Ok(dir)
+}
+
+pub(crate) fn remove_private(dir: &Path) -> Result<()> {
+    ensure!(dir.starts_with(std::env::temp_dir()), "only a private folder is removed");
+    std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove `{}`", dir.display()))
 }
 
 async fn embedded(dir: &Path) -> Result<Ready> {

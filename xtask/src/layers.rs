@@ -29,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tsp-worker",
         ],
     ),
-    ("bench", &["tsp-core", "tsp-api", "tsp-client", "tsp-worker", "peers"]),
+    ("bench", &["tsp-core", "tsp-api", "tsp-client", "tsp-store", "tsp-worker", "peers"]),
     ("peers", &[]),
     ("tests", &["tsp-core", "tsp-api", "tsp-client", "tsp-worker", "peers"]),
     ("sim", &["tsp-core", "tsp-store", "tsp-queue", "tsp-fetcher", "tsp-consumer-core", "tsp-worker"]),
