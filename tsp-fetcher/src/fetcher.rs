@@ -32,6 +32,9 @@ pub struct FetcherOptions {
     pub resync: Millis,
     /// A message not heard of for this long is sent again; doubled for each repeat of a task.
     pub pipe_timeout: Millis,
+    /// After the news that a part of the pipe was lost, what was in the pipe by then is sent again when it is not
+    /// heard of for this long.
+    pub lost_timeout: Millis,
     pub window: WindowLimits,
 }
 
@@ -42,6 +45,7 @@ impl Default for FetcherOptions {
             publish_tick: Millis::from_ms(1),
             resync: Millis::from_secs(5),
             pipe_timeout: Millis::from_secs(30),
+            lost_timeout: Millis::from_secs(2),
             window: WindowLimits::default(),
         }
     }
@@ -99,6 +103,8 @@ pub struct Fetcher {
     pub(crate) next_deadline: Option<Timestamp>,
     /// How often a task was sent again without an answer.
     pub(crate) repeats: HashMap<TaskId, u32>,
+    /// When parts of the pipe were lost, oldest first, as far as it was not made good.
+    pub(crate) losses: Vec<Timestamp>,
     pub(crate) resync_at: Timestamp,
     /// The book's state that the cursors were last compared with.
     pub(crate) book_seq: i64,
@@ -136,6 +142,7 @@ impl Fetcher {
             waiting: HashSet::new(),
             next_deadline: None,
             repeats: HashMap::new(),
+            losses: Vec::new(),
             resync_at: Timestamp::ZERO,
             book_seq: -1,
             last_publish: Timestamp::ZERO,
@@ -169,6 +176,9 @@ impl Fetcher {
         let received = self.parts.inbox.drain();
         if received.look_again {
             self.look_again();
+        }
+        if received.pipe_lost {
+            self.pipe_lost(now);
         }
         self.take_in(received, now);
         let rescued = if now >= self.resync_at { self.resync(now).await? } else { 0 };

@@ -31,7 +31,28 @@ impl Fetcher {
         // Occurrences that wait are asked about here, should the feedback that they wait for be lost.
         self.recompute.extend(self.waiting.iter().copied());
         self.resync_at = now.plus(self.options.resync);
+        self.losses.retain(|lost_at| lost_at.plus(self.options.lost_timeout) > now);
+        self.resync_for_losses();
         Ok(rescued)
+    }
+
+    /// A part of the pipe was lost with what it held. Which messages these were the rows tell, once workers had
+    /// time to begin the others.
+    pub(crate) fn pipe_lost(&mut self, now: Timestamp) {
+        self.losses.push(now);
+        self.resync_for_losses();
+    }
+
+    fn resync_for_losses(&mut self) {
+        if let Some(lost_at) = self.losses.first() {
+            self.resync_at = self.resync_at.min(lost_at.plus(self.options.lost_timeout));
+        }
+    }
+
+    /// Whether it was in the pipe when a part of that was lost, and was not heard of since.
+    fn is_lost(&self, published: &Published, now: Timestamp) -> bool {
+        let over = |lost_at: &&Timestamp| lost_at.plus(self.options.lost_timeout) <= now;
+        self.losses.iter().rev().find(over).is_some_and(|lost_at| published.at <= *lost_at)
     }
 
     /// Ends the wait of tasks at 45 whose callee did not complete in time.
@@ -116,7 +137,7 @@ impl Fetcher {
             Some(published) => {
                 let repeats = self.repeats.get(&row.id).copied().unwrap_or_default().min(6);
                 let patience = self.options.pipe_timeout.saturating_mul(1 << repeats);
-                published.at.plus(patience) <= now
+                published.at.plus(patience) <= now || self.is_lost(published, now)
             }
             None => !held.contains(&(row.id, row.version)),
         }

@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (queue, group) = (Name::queue("default")?, Name::group("default")?);
     let room = Arc::new(Notify::new());
     let woken = room.clone();
-    let publisher = NsqPublisher::start(&nsq, Arc::new(move || woken.notify_one()));
+    let publisher = NsqPublisher::start(&nsq, Arc::new(move || woken.notify_one()), Arc::new(|| {}));
     let subscriber = NsqSubscriber::start(&nsq, &queue, 1_024)?;
     let (board, inbox) = (Arc::new(Switchboard::new()), Arc::new(Inbox::new()));
     board.register(group.clone(), ShardId::default(), inbox.clone());

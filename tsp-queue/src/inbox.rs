@@ -37,6 +37,8 @@ pub struct Received {
     pub feedback: Vec<Feedback>,
     /// Something happened that only the rows tell, such as the death of a worker.
     pub look_again: bool,
+    /// A part of the pipe was lost with what it held.
+    pub pipe_lost: bool,
 }
 
 /// What the fetcher waits for.
@@ -96,6 +98,13 @@ impl Inbox {
     pub fn look_again(&self) {
         let mut state = self.state.lock();
         state.received.look_again = true;
+        self.wake(state);
+    }
+
+    /// Messages that were published before this may be lost.
+    pub fn pipe_lost(&self) {
+        let mut state = self.state.lock();
+        state.received.pipe_lost = true;
         self.wake(state);
     }
 

@@ -65,6 +65,11 @@ impl Switchboard {
         self.each(Inbox::look_again);
     }
 
+    /// A part of the pipe was lost with what it held.
+    pub fn pipe_lost_all(&self) {
+        self.each(Inbox::pipe_lost);
+    }
+
     /// All take a turn.
     pub fn nudge_all(&self) {
         self.each(Inbox::nudge);
@@ -155,7 +160,9 @@ mod tests {
     fn all_can_be_told_to_look_again() {
         let (board, inboxes) = board();
         board.look_again_all();
+        board.pipe_lost_all();
         board.nudge_all();
-        assert!(inboxes.iter().all(|inbox| inbox.drain().look_again));
+        let received = inboxes.map(|inbox| inbox.drain());
+        assert!(received.iter().all(|received| received.look_again && received.pipe_lost));
     }
 }

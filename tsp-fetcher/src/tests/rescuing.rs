@@ -31,6 +31,34 @@ fn a_lost_message_is_sent_again_and_each_time_after_twice_the_wait() {
 }
 
 #[test]
+fn what_was_in_a_pipe_that_was_lost_is_sent_again_soon() {
+    let mut bed = Bed::new();
+    let config = bed.delayed("one");
+    let (lost, begun, later) =
+        (bed.submit(config, at(0)), bed.submit(config, at(0)), bed.submit(config, at(2_500)));
+    bed.settle();
+    let taken = bed.take();
+    let kept = taken.iter().find(|delivery| delivery.message.id == begun).unwrap();
+    assert!(bed.begin(kept, bed.owner.node).is_some());
+    bed.go_to(at(1_000));
+    bed.inbox.pipe_lost();
+    bed.go_to(at(2_400));
+    bed.inbox.pipe_lost();
+    bed.go_to(at(2_999));
+    assert_eq!(bed.taken(), [later], "too soon, and this one came after both");
+    bed.go_to(at(3_000));
+    assert_eq!(bed.taken(), [lost]);
+    bed.go_to(at(30_000));
+    assert!(bed.taken().is_empty(), "and only this once");
+    bed.inbox.pipe_lost();
+    bed.inbox.pipe_lost();
+    bed.go_to(at(32_000));
+    let mut again = bed.work();
+    again.sort_unstable();
+    assert_eq!(again, [lost, later], "however often it was lost before");
+}
+
+#[test]
 fn a_message_that_waits_at_its_worker_is_sent_again_once_and_the_old_one_is_stale() {
     let mut bed = Bed::new();
     let config = bed.delayed("one");

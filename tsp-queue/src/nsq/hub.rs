@@ -39,7 +39,7 @@ impl Nsq {
     /// What the nsqds hold of a queue now. Those that do not answer are left out, and counted.
     pub async fn depth(&self, queue: &Name) -> QueueDepth {
         match names::queue_topic(queue) {
-            Ok(topic) => self.nodes.survey(&topic, &names::worker_channel(), false).await.0,
+            Ok(topic) => self.nodes.survey(&topic, &names::worker_channel(), false).await.depth,
             Err(_) => QueueDepth::default(),
         }
     }

@@ -10,6 +10,7 @@
 mod account;
 mod gather;
 mod hub;
+mod lives;
 mod look;
 pub mod metric_names;
 mod names;
@@ -26,6 +27,6 @@ pub use look::{NsqdFacts, NsqdView, look_at_lookupd, look_at_nsqd};
 pub use news::NsqNews;
 pub use nodes::QueueDepth;
 pub use options::{NsqError, NsqOptions};
-pub use publisher::{NsqPublisher, Wake};
+pub use publisher::{Lost, NsqPublisher, Wake};
 pub use sender::{GroupOf, NsqFeedback, NsqHints};
 pub use subscriber::NsqSubscriber;

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tsp_nsq::http::{HttpError, LookupdHttp, NsqdHttp, Stats};
 use tsp_nsq::{Channel, Jitter, Topic};
 
+use super::lives::Sign;
 use super::options::NsqOptions;
 
 /// nsqd answers in a millisecond; one that takes longer than this does not count.
@@ -61,6 +62,16 @@ fn count(figure: i64) -> usize {
     usize::try_from(figure).unwrap_or(0)
 }
 
+/// What all nsqds have answered.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    pub(crate) depth: QueueDepth,
+    /// Why the last of those that did not answer was silent.
+    pub(crate) silent: Option<String>,
+    /// What each has told, by address.
+    pub(crate) signs: Vec<(String, Option<Sign>)>,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Nodes {
     known: watch::Receiver<Known>,
@@ -86,14 +97,8 @@ impl Nodes {
         Self { known }
     }
 
-    /// Asks all nsqds. With `create`, one that does not have the channel gets it. The second figure says why
-    /// the last of those that did not answer was silent.
-    pub(crate) async fn survey(
-        &self,
-        topic: &Topic,
-        channel: &Channel,
-        create: bool,
-    ) -> (QueueDepth, Option<String>) {
+    /// Asks all nsqds. With `create`, one that does not have the channel gets it.
+    pub(crate) async fn survey(&self, topic: &Topic, channel: &Channel, create: bool) -> Survey {
         let nodes = self.all().await;
         let asked = nodes.iter().map(|node| async {
             match timeout(ASK_WITHIN, ask(node, topic, channel, create)).await {
@@ -101,20 +106,22 @@ impl Nodes {
                 Err(_) => Err(format!("`{}` takes too long to answer", node.address())),
             }
         });
-        let (mut depth, mut why) = (QueueDepth::default(), None);
-        for answer in join_all(asked).await {
+        let mut survey = Survey::default();
+        for (node, answer) in nodes.iter().zip(join_all(asked).await) {
+            let sign = answer.as_ref().ok().map(|stats| sign(stats, topic));
+            survey.signs.push((node.address().to_owned(), sign));
             match answer {
-                Ok(stats) => depth.add(&stats, topic, channel),
+                Ok(stats) => survey.depth.add(&stats, topic, channel),
                 Err(reason) => {
-                    depth.silent += 1;
-                    why = Some(reason);
+                    survey.depth.silent += 1;
+                    survey.silent = Some(reason);
                 }
             }
         }
         if nodes.is_empty() {
-            why = Some("no nsqd is known".to_owned());
+            survey.silent = Some("no nsqd is known".to_owned());
         }
-        (depth, why)
+        survey
     }
 
     /// Makes the topic everywhere, so that consumers find it before something is sent.
@@ -133,6 +140,11 @@ impl Nodes {
             _ => Arc::default(),
         }
     }
+}
+
+fn sign(stats: &Stats, topic: &Topic) -> Sign {
+    let whole = stats.topics.iter().find(|known| known.name == topic.as_str());
+    Sign { start_time: stats.start_time, message_count: whole.map_or(0, |whole| whole.message_count) }
 }
 
 async fn ask(node: &NsqdHttp, topic: &Topic, channel: &Channel, create: bool) -> Result<Stats, HttpError> {

@@ -15,12 +15,16 @@ use tsp_nsq::{PublishError as NsqPublishError, Topic};
 
 use super::account::Account;
 use super::hub::Nsq;
-use super::nodes::QueueDepth;
+use super::lives::Lives;
+use super::nodes::{QueueDepth, Survey};
 use super::{names, text};
 use crate::message::{Message, PublishError, Publisher};
 
 /// Called when there is room again for somebody who found none.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Called when an nsqd has lost what it held, or seems to be dead.
+pub type Lost = Arc<dyn Fn() + Send + Sync>;
 
 /// Publishes to whichever nsqd can be reached. The bound of a queue is kept by asking all nsqds for its depth
 /// while it is in use, so several processes that publish into one queue may exceed it for as long as that takes.
@@ -37,12 +41,14 @@ struct Shared {
     /// Whether the last question was answered, so that a change is logged and nothing else.
     answering: AtomicBool,
     wake: Wake,
+    lost: Lost,
 }
 
 /// One queue.
 struct Lane {
     topic: Topic,
     account: Mutex<Account>,
+    lives: Mutex<Lives>,
 }
 
 impl std::fmt::Debug for NsqPublisher {
@@ -52,13 +58,14 @@ impl std::fmt::Debug for NsqPublisher {
 }
 
 impl NsqPublisher {
-    pub fn start(nsq: &Arc<Nsq>, wake: Wake) -> Self {
+    pub fn start(nsq: &Arc<Nsq>, wake: Wake, lost: Lost) -> Self {
         let shared = Arc::new(Shared {
             nsq: nsq.clone(),
             lanes: RwLock::default(),
             in_use: Notify::new(),
             answering: AtomicBool::new(true),
             wake,
+            lost,
         });
         let (watching, stop) = (shared.clone(), nsq.stop.clone());
         nsq.tracker.spawn(async move {
@@ -123,8 +130,9 @@ impl Shared {
         }
         let topic = names::queue_topic(queue).ok()?;
         let account = Mutex::new(Account::new(self.nsq.options.capacity));
+        let lane = Lane { topic, account, lives: Mutex::default() };
         let mut lanes = self.lanes.write();
-        Some(lanes.entry(queue.clone()).or_insert_with(|| Arc::new(Lane { topic, account })).clone())
+        Some(lanes.entry(queue.clone()).or_insert_with(|| Arc::new(lane)).clone())
     }
 
     async fn send(&self, topic: &Topic, bodies: Vec<Bytes>) -> Vec<Result<(), NsqPublishError>> {
@@ -168,12 +176,18 @@ impl Shared {
     fn busy(&self) -> Vec<Arc<Lane>> {
         let now = Instant::now();
         let lanes = self.lanes.read();
-        lanes.values().filter(|lane| !lane.account.lock().is_idle(now)).cloned().collect()
+        lanes.values().filter(|lane| lane.is_busy(now)).cloned().collect()
     }
 
     async fn ask(&self, lane: &Lane) {
         let mark = lane.account.lock().mark();
-        let (found, silent) = self.nsq.nodes.survey(&lane.topic, &names::worker_channel(), true).await;
+        let asked_at = Instant::now();
+        let survey = self.nsq.nodes.survey(&lane.topic, &names::worker_channel(), true).await;
+        let Survey { depth: found, silent, signs } = survey;
+        if lane.lives.lock().round(asked_at, Instant::now(), signs) {
+            tracing::warn!(topic = %lane.topic, "an nsqd was lost, with the messages that it had in memory");
+            (self.lost)();
+        }
         if found.nsqds > 0 {
             lane.account.lock().polled(mark, found.depth + found.in_flight);
         }
@@ -189,6 +203,10 @@ impl Shared {
 }
 
 impl Lane {
+    fn is_busy(&self, now: Instant) -> bool {
+        !self.account.lock().is_idle(now) || self.lives.lock().in_doubt()
+    }
+
     fn reserve(&self, wanted: usize) -> Pending<'_> {
         let count = self.account.lock().reserve(wanted, Instant::now());
         Pending { lane: self, count, open: count }

@@ -1,6 +1,7 @@
 //! nsqds and both ends of a queue over them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use peers::Nsqd;
@@ -46,9 +47,13 @@ impl Bed {
     }
 
     pub(crate) fn publisher(&self) -> Woken {
-        let woken = Arc::new(Notify::new());
-        let wake = woken.clone();
-        Woken { publisher: NsqPublisher::start(&self.nsq(), Arc::new(move || wake.notify_one())), woken }
+        let (woken, lost) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let (wake, lose) = (woken.clone(), lost.clone());
+        let lose = move || {
+            lose.fetch_add(1, Ordering::SeqCst);
+        };
+        let publisher = NsqPublisher::start(&self.nsq(), Arc::new(move || wake.notify_one()), Arc::new(lose));
+        Woken { publisher, woken, lost }
     }
 
     pub(crate) async fn subscriber(&self) -> NsqSubscriber {
@@ -62,6 +67,8 @@ impl Bed {
 pub(crate) struct Woken {
     pub(crate) publisher: NsqPublisher,
     pub(crate) woken: Arc<Notify>,
+    /// How often it told of an nsqd that was lost.
+    pub(crate) lost: Arc<AtomicUsize>,
 }
 
 impl Woken {

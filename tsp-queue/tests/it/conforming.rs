@@ -16,7 +16,7 @@ async fn conforms_over(count: usize) {
         options.capacity = capacity;
         let nsq = tsp_queue::nsq::Nsq::start(options, bed.tracker.clone(), bed.stop.clone()).unwrap();
         async move {
-            let publisher = Arc::new(NsqPublisher::start(&nsq, Arc::new(|| {})));
+            let publisher = Arc::new(NsqPublisher::start(&nsq, Arc::new(|| {}), Arc::new(|| {})));
             let subscriber = Arc::new(NsqSubscriber::start(&nsq, &name, 100).unwrap());
             soon(subscriber.connected()).await;
             Made { name, publisher, subscriber }

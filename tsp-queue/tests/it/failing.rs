@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use peers::{Nsqd, Nsqlookupd};
@@ -24,6 +25,7 @@ async fn a_killed_nsqd_loses_what_it_held_and_comes_back_by_itself() {
     woken.insist([6, 7]).await;
     // The five no longer take up room.
     woken.settles_at(98).await;
+    assert_eq!(woken.lost.load(Ordering::SeqCst), 1);
     let subscriber = bed.subscriber().await;
     let taken = collect(&subscriber, 2).await;
     assert_eq!(ids(&taken), [6, 7]);
@@ -107,6 +109,16 @@ async fn one_of_two_nsqds_is_enough() {
     };
     soon(both).await;
     woken.settles_at(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_stays_away_is_told_though_the_other_is_empty() {
+    let bed = Bed::new(2);
+    let (woken, _subscriber) = (bed.publisher(), bed.subscriber().await);
+    woken.insist(1..=40).await;
+    assert_eq!(woken.lost.load(Ordering::SeqCst), 0);
+    bed.nsqds[0].kill();
+    until(|| woken.lost.load(Ordering::SeqCst) == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

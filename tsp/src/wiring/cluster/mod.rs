@@ -61,8 +61,10 @@ pub(super) async fn open(settings: &Settings, clock: Arc<ClusterClock>, queue_na
     let name = format!("{}-{}", node_name(settings), membership.node);
     let nsq = queue::connect(settings, &name, &entropy, &tracker, &stop)?;
     let switchboard = Arc::new(Switchboard::new());
-    let board = switchboard.clone();
-    let publisher = Arc::new(NsqPublisher::start(&nsq, Arc::new(move || board.nudge_all())));
+    let (wake, lost) = (switchboard.clone(), switchboard.clone());
+    let publisher =
+        NsqPublisher::start(&nsq, Arc::new(move || wake.nudge_all()), Arc::new(move || lost.pipe_lost_all()));
+    let publisher = Arc::new(publisher);
     let group_of = queue::group_of(store.book());
     let subscriber = if settings.node.roles.worker {
         let most = queue::max_in_flight(settings.worker.concurrency);
