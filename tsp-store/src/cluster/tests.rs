@@ -162,7 +162,8 @@ async fn a_step_of_the_databases_clock_takes_nothing_from_a_living_node() {
     living.leave().await.unwrap();
     let clock = bed.clock();
     let again = bed.try_join(&clock).await.unwrap();
-    assert_eq!(clock.now().ms(), bed.time.moment().ms() + EPOCH_MS + 60_000);
+    let behind = bed.time.moment().ms() + EPOCH_MS + 60_000 - clock.now().ms();
+    assert!((0..=1).contains(&behind), "never ahead, and behind by what a reading may hide: {behind} ms");
     assert!(again.lease().holds(clock.now()));
 }
 

@@ -64,7 +64,7 @@ impl Settings {
         let node = NodeSettings::read(reader);
         if let Some(store) = &store {
             let cluster = matches!(store.place, StorePlace::Cluster(_));
-            process::check_shape(reader, cluster, &queue, &node);
+            process::check_shape(reader, cluster, &queue, &fetcher, &node);
         }
         let log = LogSettings::read(reader);
         let runtime = RuntimeSettings::read(reader);

@@ -51,6 +51,7 @@ pub(super) fn check_shape(
     reader: &mut Reader<'_>,
     cluster: bool,
     queue: &QueueSettings,
+    fetcher: &FetcherSettings,
     node: &NodeSettings,
 ) {
     let embedded = "needs a cluster: set `store.meta.url` and `store.sources`";
@@ -64,7 +65,7 @@ pub(super) fn check_shape(
     if !cluster && !node.roles.is_all() {
         reader.wrong("node.roles", &format!("less than all {embedded}"));
     }
-    if !cluster && reader.is_given("fetcher.groups") {
+    if !cluster && fetcher.groups != ["*"] {
         reader.wrong("fetcher.groups", embedded);
     }
 }

@@ -214,7 +214,7 @@ mod tests {
         let client = server.client();
         let send = |path: &'static str, body: Value| client.request(Method::POST, path).json(&body).send();
         send("/apps", json!({"name": "trade"})).await.unwrap();
-        let target = json!({"type": "http", "url": "http://127.0.0.1:9/"});
+        let target = json!({"type": "http", "url": "http://127.0.0.1:1999/"});
         let config = json!({"name": "c", "kind": "delayed", "target": target});
         send("/apps/trade/configs", config).await.unwrap();
         send("/apps/trade/configs/c/pause", json!({})).await.unwrap();
