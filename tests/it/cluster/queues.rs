@@ -17,8 +17,8 @@ const TASKS: usize = 300;
 /// A hint that died with an nsqd is made up for by the next look at the rows, after five seconds.
 const ONE_DOWN_MS: i64 = 8_000;
 const TOPIC: &str = "tsp.q.default";
-/// A message that is lost is sent again after half a minute, and a stalled machine may double it once.
-const RESEND: Duration = Duration::from_secs(75);
+/// That an nsqd was lost is noticed within two seconds, and what it had is sent again two seconds later.
+const RESEND: Duration = Duration::from_secs(12);
 
 fn plan(nsqds: usize) -> Plan {
     let servers = ServerPlan { databases: Databases::Shared, nsqds, lookupd: false };
