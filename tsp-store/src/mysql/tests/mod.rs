@@ -2,6 +2,7 @@
 
 mod bed;
 mod carrying;
+mod common_subset;
 mod fencing;
 mod following;
 mod leases;
