@@ -20,7 +20,7 @@ const JITTER_SHARE: f64 = 0.3;
 /// Pokes do not make a lookup be asked more often than this.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
-/// How soon the lookups are asked again as long as none has ever answered.
+/// How soon the lookups are asked again as long as no nsqd is known.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 
 /// `host:port` of each; `None` before the first answer.
@@ -85,14 +85,17 @@ impl Poller {
                 news
             });
             sleep(AT_MOST_EVERY.min(self.every)).await;
-            let period =
-                if self.sender.borrow().is_some() { self.every } else { FIRST_RETRY.min(self.every) };
+            let period = if self.knows_some() { self.every } else { FIRST_RETRY.min(self.every) };
             let rest = period.mul_f64(1.0 + JITTER_SHARE * (self.jitter)()).saturating_sub(AT_MOST_EVERY);
             tokio::select! {
                 () = sleep(rest) => {}
                 () = self.poke.notified() => {}
             }
         }
+    }
+
+    fn knows_some(&self) -> bool {
+        self.sender.borrow().as_ref().is_some_and(|known| !known.is_empty())
     }
 
     async fn ask(&self, lookup: &LookupdHttp) -> Option<BTreeSet<String>> {

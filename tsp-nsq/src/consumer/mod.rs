@@ -37,16 +37,26 @@ pub struct ConsumerOptions {
     pub max_in_flight: u32,
     /// How often lookups are asked; up to 30 % is added to it. They are also asked when a connection is lost.
     pub lookup_every: Duration,
+    /// Subscribe to every nsqd that the lookups know, in place of those that have the topic: each gets topic and
+    /// channel before anything is published there.
+    pub everywhere: bool,
 }
 
 impl ConsumerOptions {
     /// 100 in flight, lookups every minute.
     pub fn new(topic: Topic, channel: Channel, nsqds: Nsqds) -> Self {
-        Self { topic, channel, nsqds, max_in_flight: 100, lookup_every: Duration::from_mins(1) }
+        Self {
+            topic,
+            channel,
+            nsqds,
+            max_in_flight: 100,
+            lookup_every: Duration::from_mins(1),
+            everywhere: false,
+        }
     }
 }
 
-/// Receives the messages of one channel from all nsqds that have its topic, at most
+/// Receives the messages of one channel from all nsqds that have its topic (or from all there are), at most
 /// [`ConsumerOptions::max_in_flight`] at a time.
 ///
 /// Cheap to clone; a message goes to one of the clones. Dropping the last clone ends the connections at once
@@ -84,7 +94,7 @@ impl Consumer {
         let (events, inbound) = mpsc::unbounded_channel();
         let source = Source {
             nsqds: options.nsqds,
-            topic: Some(options.topic.clone()),
+            topic: (!options.everywhere).then(|| options.topic.clone()),
             every: options.lookup_every,
             jitter: config.jitter.clone(),
         };

@@ -1,6 +1,6 @@
 //! What nsqd counts.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// The answer of `/stats`, as far as it is read here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -11,6 +11,7 @@ pub struct Stats {
     pub health: String,
     /// In seconds since 1970.
     pub start_time: i64,
+    #[serde(deserialize_with = "null_is_none")]
     pub topics: Vec<TopicStats>,
 }
 
@@ -25,6 +26,7 @@ pub struct TopicStats {
     pub message_count: u64,
     pub message_bytes: u64,
     pub paused: bool,
+    #[serde(deserialize_with = "null_is_none")]
     pub channels: Vec<ChannelStats>,
 }
 
@@ -43,6 +45,11 @@ pub struct ChannelStats {
     pub timeout_count: u64,
     pub client_count: i64,
     pub paused: bool,
+}
+
+/// nsqd writes `null` for a list that it has never had anything in.
+fn null_is_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl ChannelStats {
@@ -75,5 +82,8 @@ mod tests {
         assert_eq!(stats.channel("t", "c").map(ChannelStats::backlog), Some(9));
         assert_eq!(stats.channel("t", "d"), None);
         assert_eq!(stats.channel("u", "c"), None);
+        let empty = serde_json::from_str(r#"{"version":"1.3.0","topics":null}"#);
+        let empty: Stats = empty.expect("as nsqd answers for a topic that it does not have");
+        assert!(empty.topics.is_empty());
     }
 }
