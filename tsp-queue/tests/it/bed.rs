@@ -47,13 +47,13 @@ impl Bed {
     }
 
     pub(crate) fn publisher(&self) -> Woken {
-        let (woken, lost) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-        let (wake, lose) = (woken.clone(), lost.clone());
+        let (calls, lost) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let (wake, lose) = (calls.clone(), lost.clone());
         let lose = move || {
             lose.fetch_add(1, Ordering::SeqCst);
         };
         let publisher = NsqPublisher::start(&self.nsq(), Arc::new(move || wake.notify_one()), Arc::new(lose));
-        Woken { publisher, woken, lost }
+        Woken { publisher, calls, lost }
     }
 
     pub(crate) async fn subscriber(&self) -> NsqSubscriber {
@@ -66,7 +66,7 @@ impl Bed {
 /// A publisher, and when it calls for more.
 pub(crate) struct Woken {
     pub(crate) publisher: NsqPublisher,
-    pub(crate) woken: Arc<Notify>,
+    pub(crate) calls: Arc<Notify>,
     /// How often it told of an nsqd that was lost.
     pub(crate) lost: Arc<AtomicUsize>,
 }

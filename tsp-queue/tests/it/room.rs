@@ -13,10 +13,10 @@ async fn who_found_no_room_is_called_when_there_is_some() {
     let results = woken.publish(1..=3).await;
     assert_eq!(results, [Ok(()), Ok(()), Err(PublishError::Full(queue()))]);
     let taken = collect(&subscriber, 2).await;
-    let early = timeout(Duration::from_millis(300), woken.woken.notified()).await;
+    let early = timeout(Duration::from_millis(300), woken.calls.notified()).await;
     assert!(early.is_err(), "what is out at a worker takes up room");
     subscriber.ack(&tickets(&taken));
-    soon(woken.woken.notified()).await;
+    soon(woken.calls.notified()).await;
     assert_eq!(woken.publisher.room(&queue()), 2);
 }
 
@@ -28,7 +28,7 @@ async fn a_publisher_that_starts_later_sees_what_is_there() {
     bed.publisher().insist(5..=7).await;
     let woken = bed.publisher();
     assert_eq!(woken.publisher.room(&queue()), 0, "nothing is known yet");
-    soon(woken.woken.notified()).await;
+    soon(woken.calls.notified()).await;
     assert_eq!(woken.publisher.room(&queue()), 3);
     let depth = woken.publisher.depth(&queue()).await;
     assert_eq!((depth.depth, depth.in_flight, depth.consumers, depth.message_count), (7, 0, 0, 7));
