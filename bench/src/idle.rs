@@ -18,8 +18,9 @@ const COUNTED: Duration = Duration::from_secs(20);
 const STRETCH: Duration = Duration::from_secs(5);
 const ABOUT: f64 = 0.1;
 const QUIET_LIMIT: Duration = Duration::from_mins(1);
-/// Kinds of calls of the store shown, by their number.
-const SHOWN: usize = 8;
+/// Statements that each process makes however many shards and configs there are: it follows changes, is alive, and
+/// renews and looks at leases, those of a data source at once.
+const OF_PROCESSES: [&str; 3] = ["change_", "node_", "lease_"];
 const FIRST: &str = "idle-0";
 
 pub(crate) async fn run(report: &mut Report, configs: u64) -> Result<()> {
@@ -114,9 +115,14 @@ impl Idle<'_> {
         let after = Statements::read(&addresses).await?;
         report.add("idle", "statements", "/s", statements);
         report.add("idle", "statements a shard", "/s", statements / f64::from(SHARDS));
-        for (name, count) in after.counts_since(&before).into_iter().take(SHOWN) {
+        let mut of_shards = 0.0;
+        for (name, count) in after.counts_since(&before) {
             report.add("idle", &format!("`{name}`"), "/s", count / seconds);
+            if !OF_PROCESSES.iter().any(|prefix| name.starts_with(prefix)) {
+                of_shards += count / seconds;
+            }
         }
+        report.add("idle", "its tables, a shard", "/s", of_shards / f64::from(SHARDS));
         for (number, (role, process)) in self.processes.iter().enumerate() {
             let share = (cpu_after[number] - cpu[number]) * 100.0 / seconds;
             report.add("idle", &format!("CPU, {role}"), "%", share);

@@ -45,7 +45,11 @@ pub(crate) async fn run(report: &mut Report, sizes: &[u64]) -> Result<()> {
     let options = MariaDbOptions {
         flush_log_at_commit: 1,
         buffer_pool_mib: BUFFER_POOL_MIB,
-        more: vec!["--innodb-sort-buffer-size=64M".to_owned(), "--innodb-log-file-size=2G".to_owned()],
+        more: vec![
+            "--innodb-sort-buffer-size=64M".to_owned(),
+            "--innodb-log-file-size=2G".to_owned(),
+            "--innodb-io-capacity=10000".to_owned(),
+        ],
     };
     let server = MariaDb::start_with(&options)?;
     let mut tables = Vec::new();
