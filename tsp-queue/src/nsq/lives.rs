@@ -93,6 +93,7 @@ impl Life {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "the other answer is none")]
     fn sign(start_time: i64, message_count: u64) -> Option<Sign> {
         Some(Sign { start_time, message_count })
     }

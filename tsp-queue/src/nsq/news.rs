@@ -78,7 +78,6 @@ fn route(board: &Switchboard, group: &Name, hints: Vec<Hint>) {
 
 /// Listens to one topic.
 struct Ear {
-    nsq: Arc<Nsq>,
     topic: Topic,
     consumer: Consumer,
     bad: Counter,
@@ -89,14 +88,14 @@ impl Ear {
         let mut wanted = ConsumerOptions::new(topic.clone(), channel.clone(), nsq.options.nsqds());
         wanted.max_in_flight = MAX_IN_FLIGHT;
         wanted.lookup_every = nsq.options.lookup_every;
+        // Each hint goes to any one of the nsqds, and only to the channels that are there by then.
+        wanted.everywhere = true;
         let consumer = Consumer::start(wanted, nsq.options.consumer());
-        Self { nsq: nsq.clone(), topic, consumer, bad: counter!(metric_names::NEWS_BAD, "kind" => kind) }
+        Self { topic, consumer, bad: counter!(metric_names::NEWS_BAD, "kind" => kind) }
     }
 
     async fn listen<L: Line>(self, stop: CancellationToken, hear: impl Fn(Vec<L>)) {
         let listening = async {
-            // Lookups name only the nsqds that have the topic.
-            self.nsq.nodes.create_topic(&self.topic).await;
             while let Some(message) = self.consumer.recv().await {
                 let (lines, bad) = text::unpack(&message.body);
                 // One that came after its time comes again, which does no harm.

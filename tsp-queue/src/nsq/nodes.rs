@@ -16,7 +16,7 @@ use super::options::NsqOptions;
 
 /// nsqd answers in a millisecond; one that takes longer than this does not count.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
-/// Lookups are asked again after this as long as none has answered.
+/// Lookups are asked again after this as long as no nsqd is known.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Lookups do not come at the same moment: up to so much is added to their period.
 const JITTER_SHARE: f64 = 0.3;
@@ -124,14 +124,6 @@ impl Nodes {
         survey
     }
 
-    /// Makes the topic everywhere, so that consumers find it before something is sent.
-    pub(crate) async fn create_topic(&self, topic: &Topic) {
-        let nodes = self.all().await;
-        let calls = nodes.iter().map(|node| timeout(ASK_WITHIN, node.create_topic(topic)));
-        // One that misses it makes it when the first message comes.
-        join_all(calls).await;
-    }
-
     /// None when no lookup has answered.
     async fn all(&self) -> Arc<[NsqdHttp]> {
         let mut known = self.known.clone();
@@ -180,7 +172,8 @@ impl Search {
                 self.sender.send_replace(Some(found.iter().map(|address| NsqdHttp::new(address)).collect()));
                 addresses = Some(found);
             }
-            let period = if addresses.is_some() { self.every } else { FIRST_RETRY.min(self.every) };
+            let knows_some = addresses.as_ref().is_some_and(|known| !known.is_empty());
+            let period = if knows_some { self.every } else { FIRST_RETRY.min(self.every) };
             tokio::time::sleep(period.mul_f64(1.0 + JITTER_SHARE * (self.jitter)())).await;
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -90,6 +91,12 @@ struct Sender<G> {
     lost: Counter,
 }
 
+/// Messages that were not sent.
+struct Left {
+    messages: Vec<Bytes>,
+    why: String,
+}
+
 impl<G> std::fmt::Debug for Sender<G> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sender").finish_non_exhaustive()
@@ -158,9 +165,24 @@ impl<G: Gather> Sender<G> {
 
     async fn send(&self, group: &Name, news: G) -> Result<(), String> {
         let topic = (self.topic_of)(group).map_err(|error| error.to_string())?;
-        let sent = self.nsq.producer.publish_all(&topic, news.into_messages());
-        let outcomes = timeout(self.nsq.options.answer_within, sent).await;
-        let outcomes = outcomes.map_err(|_| "no answer in time".to_owned())?;
-        outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| error.to_string())
+        let messages = news.into_messages();
+        let Err(left) = self.publish(&topic, messages).await else { return Ok(()) };
+        // An nsqd that was lost is passed over the second time. What comes twice does no harm.
+        self.publish(&topic, left.messages).await.map_err(|left| left.why)
+    }
+
+    /// Gives back the messages that are not known to be there.
+    async fn publish(&self, topic: &Topic, messages: Vec<Bytes>) -> Result<(), Left> {
+        let sent = self.nsq.producer.publish_all(topic, messages.clone());
+        let Ok(outcomes) = timeout(self.nsq.options.answer_within, sent).await else {
+            return Err(Left { messages, why: "no answer in time".to_owned() });
+        };
+        let failed =
+            messages.into_iter().zip(outcomes).filter_map(|(body, outcome)| Some((body, outcome.err()?)));
+        let (messages, errors): (Vec<_>, Vec<_>) = failed.unzip();
+        match errors.first() {
+            None => Ok(()),
+            Some(error) => Err(Left { messages, why: error.to_string() }),
+        }
     }
 }

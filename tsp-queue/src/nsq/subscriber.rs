@@ -67,6 +67,7 @@ impl NsqSubscriber {
         let mut wanted = ConsumerOptions::new(topic.clone(), channel.clone(), options.nsqds());
         wanted.max_in_flight = max_in_flight;
         wanted.lookup_every = options.lookup_every;
+        wanted.everywhere = true;
         let inner = Arc::new(Inner {
             queue: queue.clone(),
             consumer: Consumer::start(wanted, options.consumer()),

@@ -1,5 +1,8 @@
 use std::sync::Arc;
+use std::time::Duration;
 
+use peers::{Nsqd, Nsqlookupd};
+use tokio::time::timeout;
 use tsp_core::{ConfigId, Millis, Name, ShardId, TaskId, Timestamp};
 use tsp_queue::nsq::{NsqFeedback, NsqHints, NsqNews};
 use tsp_queue::{Feedback, FeedbackSink, Inbox, Received, Switchboard};
@@ -132,6 +135,45 @@ async fn news_flows_again_after_nsqd_was_killed() {
         })
         .await;
     assert_eq!(received.changed.into_iter().collect::<Vec<_>>(), [CONFIG]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_hint_is_lost_with_one_of_two_nsqds() {
+    const EACH: i64 = 200;
+    let bed = Bed::new(2);
+    let fetchers = Fetchers::start(&bed, "1", shard(0)).await;
+    // Both are listened to, and both have had hints.
+    until(|| bed.nsqds.iter().all(|nsqd| nsqd.get("/stats?format=json").unwrap().contains("1#ephemeral")))
+        .await;
+    let hints = NsqHints::start(&bed.nsq());
+    for config in 1..=10 {
+        hints.due(&group("a"), ConfigId::new(config), shard(0), at(1));
+        fetchers.receives(|all| all.due.contains_key(&ConfigId::new(config))).await;
+    }
+    bed.nsqds[0].kill();
+    for config in 11..=EACH {
+        hints.due(&group("a"), ConfigId::new(config), shard(0), at(1));
+    }
+    fetchers.receives(|all| (11..=EACH).all(|config| all.due.contains_key(&ConfigId::new(config)))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_are_heard_soon_after_a_start_with_lookups() {
+    let lookupd = Nsqlookupd::start().unwrap();
+    let told = format!("--lookupd-tcp-address={}", lookupd.tcp_address());
+    let mut bed = Bed::new(0);
+    bed.options.lookupd_http = vec![lookupd.http_address()];
+    bed.nsqds = (0..2).map(|_| Nsqd::start_with(&[&told]).unwrap()).collect();
+    until(|| lookupd.get("/nodes").is_ok_and(|nodes| nodes.matches("broadcast_address").count() == 2)).await;
+    // Well within the fifteen seconds after which lookups are asked again.
+    let limit = Duration::from_secs(5);
+    let fetchers = timeout(limit, Fetchers::start(&bed, "1", shard(0))).await.expect("soon");
+    let hints = NsqHints::start(&bed.nsq());
+    for config in 1..=4 {
+        hints.due(&group("a"), ConfigId::new(config), shard(0), at(1));
+        let heard = fetchers.receives(|all| all.due.contains_key(&ConfigId::new(config)));
+        timeout(limit, heard).await.expect("soon");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
