@@ -20,7 +20,7 @@ const ABOUT: f64 = 0.1;
 const QUIET_LIMIT: Duration = Duration::from_mins(1);
 /// Statements that each process makes however many shards and configs there are: it follows changes, is alive, and
 /// renews and looks at leases, those of a data source at once.
-const OF_PROCESSES: [&str; 3] = ["change_", "node_", "lease_"];
+const OF_PROCESSES: [&str; 4] = ["change_", "node_", "slot_", "lease_"];
 const FIRST: &str = "idle-0";
 
 pub(crate) async fn run(report: &mut Report, configs: u64) -> Result<()> {
