@@ -92,6 +92,8 @@ pub struct Fetcher {
     parked: Parked,
     /// Configs left out of the heads' order for want of room in the window.
     starved: HashSet<ConfigId>,
+    /// Configs that were hinted at and that the book does not have: deleted, or not yet followed.
+    pub(crate) unknown: HashSet<ConfigId>,
     pub(crate) held: HeldConfigs,
     pub(crate) cursors: HashMap<ConfigId, Cursor>,
     /// When each schedule is to be handled.
@@ -135,6 +137,7 @@ impl Fetcher {
             heads: Heads::default(),
             parked: Parked::default(),
             starved: HashSet::new(),
+            unknown: HashSet::new(),
             held: HeldConfigs::default(),
             cursors: HashMap::new(),
             fire_order: Heads::default(),
@@ -227,6 +230,12 @@ impl Fetcher {
     }
 
     fn config_changed(&mut self, id: ConfigId, now: Timestamp) {
+        if self.parts.book.config(id).is_none() {
+            self.unknown.insert(id);
+        } else if self.unknown.remove(&id) {
+            // Hints of its tasks came before it, and were passed over.
+            self.look_again();
+        }
         match self.parts.book.config(id) {
             Some(config) if !self.partition.holds(&config) => self.forget_config(id, now),
             Some(config) if config.runnable() => self.unblock(id, now),
@@ -313,6 +322,7 @@ impl Fetcher {
         for id in due {
             let Some(config) = self.parts.book.config(id) else {
                 self.heads.set(id, None);
+                self.unknown.insert(id);
                 continue;
             };
             let limit = self.window.room_for(id, planned).min(share);

@@ -23,6 +23,7 @@ impl Fetcher {
         // A resync that fails is tried again in the next turn.
         let rescued = self.rescue(now).await?;
         let heads = self.parts.store.heads().await?;
+        self.unknown.clear();
         self.heads.replace(heads.into_iter().map(|head| (head.config, head.due_at)));
         self.next_deadline = self.parts.store.next_deadline().await?;
         self.recheck_blocked(now);

@@ -4,6 +4,7 @@ use tsp_core::Millis;
 use tsp_core::outcome::{Outcome, OutcomeKind, Verdict};
 use tsp_core::task::Status;
 use tsp_queue::{Feedback, FeedbackSink, Subscriber};
+use tsp_store::catalog::Catalog as _;
 use tsp_store::memory::Fault;
 use tsp_store::run::RunStore;
 use tsp_store::schedule::Ownership;
@@ -56,6 +57,30 @@ fn what_was_in_a_pipe_that_was_lost_is_sent_again_soon() {
     let mut again = bed.work();
     again.sort_unstable();
     assert_eq!(again, [lost, later], "however often it was lost before");
+}
+
+#[test]
+fn a_hint_that_comes_before_its_config_is_made_good_when_that_comes() {
+    for changed_too in [false, true] {
+        let mut bed = Bed::new();
+        let config = bed.delayed("one");
+        bed.settle();
+        let id = bed.submit_silently(config, at(0));
+        let known = bed.book_config(config);
+        let book = bed.store.book();
+        book.remove_config(config, book.seq());
+        bed.inbox.due(config, at(0));
+        if changed_too {
+            bed.inbox.changed(config);
+        }
+        bed.settle();
+        assert!(bed.taken().is_empty());
+        let book = bed.store.book();
+        book.put_config(known, book.seq());
+        bed.inbox.changed(config);
+        bed.settle();
+        assert_eq!(bed.work(), [id]);
+    }
 }
 
 #[test]
