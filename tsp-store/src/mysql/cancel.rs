@@ -8,7 +8,7 @@ use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
 use crate::error::Result;
 use crate::tasks::{Actor, Cancelled};
 
-use super::core::Core;
+use super::core::{Core, all_of};
 use super::db::ShardDb;
 use super::hot::{ROWS_MAX, insert_attempts, lock_tasks, save_ended};
 use super::session::query;
@@ -127,6 +127,6 @@ pub(super) async fn open_count(core: &Core, config: ConfigId) -> Result<usize> {
         })
         .await
     });
-    let counts = futures::future::try_join_all(counts).await?;
+    let counts = all_of(counts).await?;
     Ok(usize::try_from(counts.iter().sum::<i64>()).unwrap_or(0))
 }

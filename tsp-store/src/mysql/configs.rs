@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::try_join_all;
 use sqlx::Row as _;
 use tokio::time::timeout;
 use tsp_core::config::{ConfigSpec, Paused, TaskConfig};
@@ -17,7 +16,7 @@ use crate::tasks::Actor;
 
 use super::audit_log::log;
 use super::change::{BookEdit, Edit, Line, record};
-use super::core::Core;
+use super::core::{Core, all_of};
 use super::fault::exactly_one;
 use super::follow::{app, config, config_named};
 use super::session::query;
@@ -222,7 +221,7 @@ pub(super) async fn open_count(core: &Core, id: ConfigId) -> Result<usize> {
             .await
         }
     });
-    let open: i64 = try_join_all(of_source).await?.into_iter().sum();
+    let open: i64 = all_of(of_source).await?.into_iter().sum();
     Ok(usize::try_from(open).unwrap_or(usize::MAX))
 }
 

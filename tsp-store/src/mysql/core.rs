@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use futures::future::join_all;
 use parking_lot::RwLock;
 use tsp_core::config::TaskConfig;
 use tsp_core::{ConfigId, ShardId, TaskId};
@@ -154,4 +155,12 @@ impl Core {
     pub(super) fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
         self.book.config(id)
     }
+}
+
+/// Waits for all, then tells the first error. Never cuts one off because another has failed: of the calls for
+/// a database that was away one looks whether it is back, and would be the one that is cut off.
+pub(super) async fn all_of<T>(
+    parts: impl IntoIterator<Item = impl Future<Output = Result<T>>>,
+) -> Result<Vec<T>> {
+    join_all(parts).await.into_iter().collect()
 }

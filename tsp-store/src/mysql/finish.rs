@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use futures::future::try_join_all;
 use tsp_core::task::Task;
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
@@ -14,7 +13,7 @@ use tsp_core::{NodeId, TaskId, Timestamp};
 use crate::error::Result;
 use crate::run::{Finish, Finished};
 
-use super::core::Core;
+use super::core::{Core, all_of};
 use super::db::ShardDb;
 use super::hot::{ROWS_MAX, insert_ended, lock_tasks};
 use super::run::{Placed, by_id, by_shard, padded_pairs, save_all, with_rules};
@@ -44,7 +43,7 @@ pub(super) async fn finish(
         let (on, part) = (&shard, &part);
         shard.transact("finish", move |tx| Box::pin(async move { finish_on(tx, on, part, by).await })).await
     });
-    for part in try_join_all(parts).await? {
+    for part in all_of(parts).await? {
         for (place, task) in part {
             answers[place] = Finished::Saved(task);
         }

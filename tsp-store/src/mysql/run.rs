@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures::future::try_join_all;
 use sqlx::Row as _;
 use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{AttemptRecord, Task};
@@ -12,7 +11,7 @@ use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 use crate::error::{Result, StoreError};
 
 use super::bind::Values;
-use super::core::Core;
+use super::core::{Core, all_of};
 use super::db::ShardDb;
 use super::fault::exactly;
 use super::hot::{ROWS_MAX, insert_attempts, lock_tasks, save_ended};
@@ -57,7 +56,7 @@ pub(super) async fn load(core: &Core, ids: &[TaskId]) -> Result<Vec<Option<Box<T
         let ids: Vec<TaskId> = part.iter().map(|one| one.item).collect();
         load_on(&shard, &ids).await
     });
-    let mut found: HashMap<TaskId, Box<Task>> = try_join_all(parts).await?.into_iter().flatten().collect();
+    let mut found: HashMap<TaskId, Box<Task>> = all_of(parts).await?.into_iter().flatten().collect();
     let mut rows: Vec<Option<Box<Task>>> = Vec::with_capacity(ids.len());
     for id in ids {
         // A message may stand there twice.
@@ -104,7 +103,7 @@ pub(super) async fn release(core: &Core, batch: Vec<(TaskId, i64)>, now: Timesta
             })
             .await
     });
-    Ok(try_join_all(parts).await?.into_iter().flatten().collect())
+    Ok(all_of(parts).await?.into_iter().flatten().collect())
 }
 
 /// The rows that changed, in the order of `batch`.
@@ -165,7 +164,7 @@ pub(super) async fn executing(core: &Core, node: NodeId) -> Result<Vec<(TaskId, 
             })
         })
     });
-    Ok(try_join_all(shards).await?.into_iter().flatten().collect())
+    Ok(all_of(shards).await?.into_iter().flatten().collect())
 }
 
 pub(super) async fn give_back(
@@ -187,7 +186,7 @@ pub(super) async fn give_back(
             })
             .await
     });
-    Ok(try_join_all(parts).await?.into_iter().flatten().collect())
+    Ok(all_of(parts).await?.into_iter().flatten().collect())
 }
 
 /// `worker_lost` for rows at 30 of these nodes, and of these attempts where one is named. The task goes on

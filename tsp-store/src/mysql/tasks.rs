@@ -9,7 +9,7 @@ use crate::error::{Result, StoreError};
 use crate::tasks::{Actor, Changed, Subject, Wish};
 
 use super::bind::key_hash;
-use super::core::Core;
+use super::core::{Core, all_of};
 use super::db::ShardDb;
 use super::fault::exactly_one;
 use super::hot::{ended_task, insert_attempts, insert_task, lock_task, only_attempt, open_task, save};
@@ -75,7 +75,7 @@ pub(super) async fn task_by_key(core: &Core, config: ConfigId, key: &TaskKey) ->
         let on = &on;
         on.read("task_by_key", move |tx| Box::pin(latest_of_key(tx, on, config, key))).await
     });
-    let found = futures::future::try_join_all(looks).await?;
+    let found = all_of(looks).await?;
     Ok(found.into_iter().flatten().max_by_key(|task| (task.ended_at, task.id)))
 }
 

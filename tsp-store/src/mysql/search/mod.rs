@@ -13,7 +13,6 @@ mod stream;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use futures::future::try_join_all;
 use tsp_core::task::{EndResult, Status, Task};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
@@ -23,7 +22,7 @@ use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX, Scope, TaskQuery};
 use self::merge::Merge;
 use super::bind::Values;
 use super::cancel::shards_of;
-use super::core::Core;
+use super::core::{Core, all_of};
 use super::db::ShardDb;
 use super::hot::ROWS_MAX;
 use super::row::{all_good, ended_columns, open_columns, read_task};
@@ -199,7 +198,7 @@ impl Search<'_> {
                 }
             }
         });
-        let loaded = try_join_all(loads).await?;
+        let loaded = all_of(loads).await?;
         Ok(loaded.into_iter().flatten().map(|task| (task.id, task)).collect())
     }
 }
