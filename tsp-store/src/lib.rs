@@ -23,6 +23,7 @@ pub mod sqlite;
 pub mod tasks;
 
 mod codec;
+mod rules;
 
 pub use book::ConfigBook;
 pub use catalog::Catalog;

@@ -3,12 +3,12 @@
 //! What a row becomes is decided by `tsp_core::transition`; here it is only saved. One row is fenced by the
 //! version that the decision was made on; a batch by the locks that [`lock_tasks`] took in this transaction.
 
-use tsp_core::outcome::Reason;
-use tsp_core::task::{AttemptRecord, EndResult, LastOutcome, Task};
+use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::Change;
-use tsp_core::{Millis, NodeId, TaskId, Timestamp};
+use tsp_core::{Millis, TaskId, Timestamp};
 
 use crate::error::Result;
+use crate::rules::ended_at_first_try;
 
 use super::bind::{
     ATTEMPT_WIDTH, HISTORY_WIDTH, NEW_WIDTH, TASK_WIDTH, Values, attempt_columns, history_columns, is_new,
@@ -236,29 +236,6 @@ pub(super) async fn insert_attempts(tx: &mut Tx<'_>, on: &ShardDb, records: &[At
         exactly(step.len(), inserted, "attempt_insert")?;
     }
     Ok(())
-}
-
-/// One successful first attempt is in `history` itself and has no row of its own.
-pub(super) fn ended_at_first_try(task: &Task) -> bool {
-    task.attempt == 1 && task.result == Some(EndResult::Succeeded)
-}
-
-/// The attempt that [`ended_at_first_try`] left out, as it would have been written.
-pub(super) fn only_attempt(task: &Task, node: Option<NodeId>) -> Option<AttemptRecord> {
-    let last: &LastOutcome = task.last_outcome.as_ref().filter(|_| ended_at_first_try(task))?;
-    let reason: Reason = last.reason.clone();
-    Some(AttemptRecord {
-        task: task.id,
-        attempt: task.attempt,
-        started_at: task.started_at.unwrap_or(last.at),
-        ended_at: last.at,
-        due_at: task.begun_due_at.unwrap_or(task.due_at),
-        node,
-        kind: last.kind,
-        reason,
-        http_status: last.http_status,
-        excerpt: task.extra.as_ref().and_then(|extra| extra.excerpt.clone()),
-    })
 }
 
 /// `rows` of so many columns cut into steps of the ladder, each of about [`BYTES_MAX`] at most.

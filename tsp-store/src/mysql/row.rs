@@ -9,7 +9,7 @@ use tsp_core::outcome::OutcomeKind;
 use tsp_core::task::{AttemptRecord, EndResult, LastOutcome, Origin, Status, Task, TokenHash};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, TaskKey, Timestamp};
 
-use crate::codec::extra_from_json;
+use crate::codec::{Place, extra_from_json};
 use crate::error::{Result, StoreError};
 
 /// The columns of an open task, in the order in which [`read_task`] reads them.
@@ -34,23 +34,6 @@ macro_rules! ended_columns {
 
 pub(super) use {ended_columns, open_columns};
 
-/// Where a row stands, for the report of a bad one.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    table: &'static str,
-    id: i64,
-}
-
-impl Place {
-    fn corrupt(self, column: &'static str, why: impl Into<String>) -> StoreError {
-        StoreError::Corrupt { table: self.table, column, id: self.id, why: why.into() }
-    }
-
-    fn known<T>(self, column: &'static str, code: i64, value: Option<T>) -> Result<T> {
-        value.ok_or_else(|| self.corrupt(column, format!("{code} is not known")))
-    }
-}
-
 /// A row and where it stands: what cannot be decoded is reported by its column.
 struct Fields<'r> {
     row: &'r MySqlRow,
@@ -63,8 +46,7 @@ impl<'r> Fields<'r> {
     }
 
     fn number<T: TryFrom<i64>>(&self, at: usize, column: &'static str) -> Result<T> {
-        let value: i64 = self.get(at, column)?;
-        T::try_from(value).map_err(|_| self.place.corrupt(column, format!("{value} is out of range")))
+        self.place.number(column, self.get(at, column)?)
     }
 
     fn time(&self, at: usize, column: &'static str) -> Result<Timestamp> {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sqlx::Row as _;
-use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::{Change, Event, Rules, transition};
 use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
+use crate::rules;
 
 use super::bind::Values;
 use super::core::{Core, all_of};
@@ -218,15 +218,7 @@ pub(super) async fn lose_on(
 
 /// Calls `decide` with what the row's config contributes.
 pub(super) fn with_rules<T>(core: &Core, row: &Task, unit: f64, decide: impl FnOnce(Rules<'_>) -> T) -> T {
-    match core.config(row.config) {
-        Some(config) => {
-            let asynchronous = &config.spec.asynchronous;
-            let deadline = asynchronous.enabled.then_some(asynchronous.deadline);
-            decide(Rules { retry: &config.spec.retry, unit, deadline })
-        }
-        // A config with open tasks is not deleted; if one is gone all the same, its tasks still end.
-        None => decide(Rules { retry: &RetryPolicy::default(), unit, deadline: None }),
-    }
+    rules::with_rules(core.config(row.config).as_deref(), unit, decide)
 }
 
 /// The step of the ladder for pairs in `(a, b) IN (…)`, which are padded like ids. Never 1: MariaDB reads the

@@ -2,19 +2,19 @@
 
 use tsp_core::key::key_shard;
 use tsp_core::task::{AttemptRecord, Task};
-use tsp_core::transition::{Change, Event, Refused, transition};
+use tsp_core::transition::Change;
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Result, StoreError};
+use crate::rules::{audited, decide, only_attempt};
 use crate::tasks::{Actor, Changed, Subject, Wish};
 
 use super::bind::key_hash;
 use super::core::{Core, all_of};
 use super::db::ShardDb;
 use super::fault::exactly_one;
-use super::hot::{ended_task, insert_attempts, insert_task, lock_task, only_attempt, open_task, save};
+use super::hot::{ended_task, insert_attempts, insert_task, lock_task, open_task, save};
 use super::row::{ended_columns, read_attempt, read_task};
-use super::run::with_rules;
 use super::session::query;
 use super::submit::canonical;
 use super::tx::Tx;
@@ -168,7 +168,7 @@ async fn change_row(
     now: Timestamp,
 ) -> Result<Changed> {
     let Some(row) = locked(tx, on, id, *wish == Wish::Replay).await? else { return Ok(Changed::NotFound) };
-    let change = match decide(core, &row, wish, now) {
+    let change = match decide(&row, wish, core.config(row.config).as_deref(), now) {
         Ok(change) => change,
         Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
     };
@@ -200,47 +200,6 @@ async fn locked(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId, reopen: bool) -> Resu
         // Opened again between the two looks.
         None => lock_task(tx, on, id).await,
     }
-}
-
-fn decide(core: &Core, row: &Task, wish: &Wish, now: Timestamp) -> Result<Change, Refused> {
-    let event = match wish {
-        Wish::Cancel => Event::Cancel,
-        Wish::Pause => Event::Pause,
-        Wish::Resume => Event::Resume,
-        Wish::Postpone { execute_at } => Event::Postpone { execute_at: *execute_at },
-        Wish::Run => Event::Run,
-        Wish::Replay => Event::Replay,
-        Wish::Complete { token, completion, unit } => {
-            return with_rules(core, row, *unit, |rules| {
-                let completion = completion.clone();
-                transition(row, &Event::Complete { token, completion, rules }, now)
-            });
-        }
-        Wish::Progress { token, report } => {
-            return with_rules(core, row, 0.0, |rules| {
-                transition(row, &Event::Progress { token, report: report.clone(), rules }, now)
-            });
-        }
-    };
-    transition(row, &event, now)
-}
-
-/// Action and detail for the audit log; callees are not persons.
-fn audited(wish: &Wish) -> Option<(&'static str, String)> {
-    let detail = match wish {
-        Wish::Postpone { execute_at } => format!("to {execute_at}"),
-        _ => String::new(),
-    };
-    let action = match wish {
-        Wish::Cancel => "task.cancel",
-        Wish::Pause => "task.pause",
-        Wish::Resume => "task.resume",
-        Wish::Postpone { .. } => "task.postpone",
-        Wish::Run => "task.run",
-        Wish::Replay => "task.replay",
-        Wish::Complete { .. } | Wish::Progress { .. } => return None,
-    };
-    Some((action, detail))
 }
 
 /// Moves an ended row back to the open ones, unless an open task holds its key.

@@ -5,13 +5,13 @@
 
 use rusqlite::{Connection, Statement, params};
 use tsp_core::TaskId;
-use tsp_core::outcome::Reason;
-use tsp_core::task::{AttemptRecord, EndResult, LastOutcome, Status, Task, TaskExtra};
+use tsp_core::task::{AttemptRecord, Status, Task, TaskExtra};
 use tsp_core::transition::Change;
 use tsp_core::{Millis, NodeId, TaskKey, Timestamp};
 
 use crate::codec::extra_to_json;
 use crate::error::{Result, StoreError};
+use crate::rules::ended_at_first_try;
 
 use super::fault::{exactly_one, one_or_none};
 use super::row::{ended_columns, first, open_columns, read_task};
@@ -296,29 +296,6 @@ impl<'c> Hot<'c> {
         ])?;
         exactly_one(changed, "attempt_insert")
     }
-}
-
-/// One successful first attempt is in `history` itself and has no row of its own.
-pub(super) fn ended_at_first_try(task: &Task) -> bool {
-    task.attempt == 1 && task.result == Some(EndResult::Succeeded)
-}
-
-/// The attempt that [`ended_at_first_try`] left out, as it would have been written.
-pub(super) fn only_attempt(task: &Task, node: Option<NodeId>) -> Option<AttemptRecord> {
-    let last: &LastOutcome = task.last_outcome.as_ref().filter(|_| ended_at_first_try(task))?;
-    let reason: Reason = last.reason.clone();
-    Some(AttemptRecord {
-        task: task.id,
-        attempt: task.attempt,
-        started_at: task.started_at.unwrap_or(last.at),
-        ended_at: last.at,
-        due_at: task.begun_due_at.unwrap_or(task.due_at),
-        node,
-        kind: last.kind,
-        reason,
-        http_status: last.http_status,
-        excerpt: task.extra.as_ref().and_then(|extra| extra.excerpt.clone()),
-    })
 }
 
 pub(super) fn open_task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {

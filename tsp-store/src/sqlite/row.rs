@@ -9,7 +9,7 @@ use tsp_core::outcome::OutcomeKind;
 use tsp_core::task::{AttemptRecord, EndResult, LastOutcome, Origin, Status, Task, TokenHash};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, TaskKey, Timestamp};
 
-use crate::codec::extra_from_json;
+use crate::codec::{Place, extra_from_json};
 use crate::error::{Result, StoreError};
 
 /// The columns of an open task, in the order in which [`read_task`] reads them.
@@ -33,27 +33,6 @@ macro_rules! ended_columns {
 }
 
 pub(super) use {ended_columns, open_columns};
-
-/// Where a row stands, for the report of a bad one.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    table: &'static str,
-    id: i64,
-}
-
-impl Place {
-    fn corrupt(self, column: &'static str, why: impl Into<String>) -> StoreError {
-        StoreError::Corrupt { table: self.table, column, id: self.id, why: why.into() }
-    }
-
-    fn known<T>(self, column: &'static str, code: i64, value: Option<T>) -> Result<T> {
-        value.ok_or_else(|| self.corrupt(column, format!("{code} is not known")))
-    }
-
-    fn number<T: TryFrom<i64>>(self, column: &'static str, value: i64) -> Result<T> {
-        T::try_from(value).map_err(|_| self.corrupt(column, format!("{value} is out of range")))
-    }
-}
 
 /// Reads the columns of [`open_columns`] or [`ended_columns`] from the first on.
 pub(super) fn read_task(row: &Row<'_>) -> Result<Task> {

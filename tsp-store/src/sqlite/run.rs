@@ -1,12 +1,12 @@
 //! What workers do with rows: begin, finish, give back.
 
 use rusqlite::Connection;
-use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Event, Refused, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
+use crate::rules;
 use crate::run::{Begin, Begun, Finish, Finished};
 
 use super::hot::{is_plain, open_task};
@@ -92,15 +92,7 @@ fn close(
 
 /// Calls `decide` with what the row's config contributes, as it stands in this transaction.
 pub(super) fn with_rules<T>(tx: &Tx<'_>, row: &Task, unit: f64, decide: impl FnOnce(Rules<'_>) -> T) -> T {
-    match tx.config(row.config) {
-        Some(config) => {
-            let asynchronous = &config.spec.asynchronous;
-            let deadline = asynchronous.enabled.then_some(asynchronous.deadline);
-            decide(Rules { retry: &config.spec.retry, unit, deadline })
-        }
-        // A config with open tasks is not deleted; if one is gone all the same, its tasks still end.
-        None => decide(Rules { retry: &RetryPolicy::default(), unit, deadline: None }),
-    }
+    rules::with_rules(tx.config(row.config).as_deref(), unit, decide)
 }
 
 pub(super) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {

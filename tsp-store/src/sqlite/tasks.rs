@@ -3,17 +3,18 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use tsp_core::key::key_shard;
 use tsp_core::task::{AttemptRecord, Status, Task};
-use tsp_core::transition::{Change, Event, Refused, transition};
+use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Result, StoreError};
+use crate::rules::{audited, decide, only_attempt};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Wish};
 
 use super::audit::log;
 use super::fault::exactly_one;
-use super::hot::{ended_task, only_attempt, open_task};
+use super::hot::{ended_task, open_task};
 use super::row::{all, ended_columns, first, read_attempt, read_task};
-use super::run::{tolerate, with_rules};
+use super::run::tolerate;
 use super::submit::canonical;
 use super::tx::Tx;
 
@@ -71,7 +72,7 @@ pub(super) fn change(
         Subject::Key(config, key) => task_by_key(tx.conn, *config, key)?,
     };
     let Some(row) = row else { return Ok(Changed::NotFound) };
-    let change = match decide(tx, &row, wish, now) {
+    let change = match decide(&row, wish, tx.config(row.config).as_deref(), now) {
         Ok(change) => change,
         Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
     };
@@ -92,47 +93,6 @@ pub(super) fn change(
         log(tx.conn, by, action, &task.id.to_string(), &detail, now)?;
     }
     Ok(Changed::Done { task, note })
-}
-
-fn decide(tx: &Tx<'_>, row: &Task, wish: &Wish, now: Timestamp) -> Result<Change, Refused> {
-    let event = match wish {
-        Wish::Cancel => Event::Cancel,
-        Wish::Pause => Event::Pause,
-        Wish::Resume => Event::Resume,
-        Wish::Postpone { execute_at } => Event::Postpone { execute_at: *execute_at },
-        Wish::Run => Event::Run,
-        Wish::Replay => Event::Replay,
-        Wish::Complete { token, completion, unit } => {
-            return with_rules(tx, row, *unit, |rules| {
-                let completion = completion.clone();
-                transition(row, &Event::Complete { token, completion, rules }, now)
-            });
-        }
-        Wish::Progress { token, report } => {
-            return with_rules(tx, row, 0.0, |rules| {
-                transition(row, &Event::Progress { token, report: report.clone(), rules }, now)
-            });
-        }
-    };
-    transition(row, &event, now)
-}
-
-/// Action and detail for the audit log; callees are not persons.
-fn audited(wish: &Wish) -> Option<(&'static str, String)> {
-    let detail = match wish {
-        Wish::Postpone { execute_at } => format!("to {execute_at}"),
-        _ => String::new(),
-    };
-    let action = match wish {
-        Wish::Cancel => "task.cancel",
-        Wish::Pause => "task.pause",
-        Wish::Resume => "task.resume",
-        Wish::Postpone { .. } => "task.postpone",
-        Wish::Run => "task.run",
-        Wish::Replay => "task.replay",
-        Wish::Complete { .. } | Wish::Progress { .. } => return None,
-    };
-    Some((action, detail))
 }
 
 /// Moves an ended row back to the open ones, unless an open task holds its key.
