@@ -1,9 +1,10 @@
 //! Which clock a server runs on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tsp_core::clock::ProcessTime;
-use tsp_core::{Clock, ClusterClock, SystemClock, VirtualClock};
+use tsp_core::{Clock, ClusterClock, Millis, SystemClock, VirtualClock};
 
 #[derive(Debug, Clone)]
 pub(crate) enum ServerClock {
@@ -34,4 +35,9 @@ impl ServerClock {
             Self::Cluster(clock) => clock.clone(),
         }
     }
+}
+
+/// A length of the settings as the domain counts it.
+pub(super) fn millis(length: Duration) -> Millis {
+    Millis::from_ms(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }

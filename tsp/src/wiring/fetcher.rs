@@ -6,11 +6,11 @@ use std::thread;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tsp_core::Millis;
 use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Janitor};
 use tsp_queue::Inbox;
 use tsp_store::IdSource;
 
+use super::clock::millis;
 use super::embedded::Embedded;
 use super::parts::Parts;
 use crate::failure::{Failure, Result};
@@ -79,8 +79,4 @@ impl RunningFetcher {
             let _ = self.ended.await;
         }
     }
-}
-
-fn millis(length: std::time::Duration) -> Millis {
-    Millis::from_ms(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }

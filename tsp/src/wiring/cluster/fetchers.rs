@@ -23,8 +23,9 @@ use tsp_store::schedule::Owner;
 use tsp_store::{Catalog as _, IdSource};
 
 use super::Cluster;
-use super::membership::{Figures, millis};
+use super::membership::Figures;
 use crate::settings::Settings;
+use crate::wiring::clock::millis;
 use crate::wiring::parts::Parts;
 
 /// Less than half of what one worker holds by default: a config whose receiver hangs must leave room in the pipe

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tsp_core::{ClusterClock, Millis, NodeId};
+use tsp_core::{Clock as _, ClusterClock, NodeId, SystemClock};
 use tsp_fetcher::pairs::FETCHER_ROLE;
 use tsp_queue::Switchboard;
 use tsp_store::Catalog as _;
@@ -17,6 +17,7 @@ use tsp_store::mysql::MySqlStore;
 use super::running::serves;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
+use crate::wiring::clock::millis;
 use crate::wiring::parts::node_name;
 use crate::wiring::store_failure;
 
@@ -56,10 +57,11 @@ impl Membership {
             address: roles.web.then(|| settings.web.listen.to_string()),
         };
         let figures = Arc::new(Figures::default());
-        let (said, book) = (figures.clone(), store.book().clone());
+        let (said, book, cluster) = (figures.clone(), store.book().clone(), clock.clone());
+        let machine = SystemClock::new();
         let beat = Arc::new(move || Beat {
             config_seq: book.seq(),
-            clock_offset: Millis::ZERO,
+            clock_offset: machine.now().since(cluster.now()),
             running: said.running.load(Ordering::Relaxed),
             pairs: said.pairs.load(Ordering::Relaxed),
         });
@@ -150,8 +152,4 @@ fn node_roles(settings: &Settings) -> Vec<String> {
         roles.extend(serves(&settings.fetcher).to_roles());
     }
     roles
-}
-
-pub(super) fn millis(length: Duration) -> Millis {
-    Millis::from_ms(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }

@@ -16,11 +16,10 @@ use tsp_store::ConfigBook;
 
 use super::Cluster;
 use super::fetchers::Fetchers;
-use super::membership::millis;
 use super::queue::default_group;
 use crate::failure::{Failure, Result};
 use crate::settings::{FetcherSettings, Settings};
-use crate::wiring::clock::ServerClock;
+use crate::wiring::clock::{ServerClock, millis};
 use crate::wiring::parts::Parts;
 
 /// How often it is seen whether there is a new group: one comparison of a number.

@@ -8,6 +8,7 @@ use tsp_store::mysql::{MySqlOptions, MySqlStore, SourceOptions};
 
 use crate::failure::{Failure, Result};
 use crate::settings::{SecretKey, Settings, StorePlace};
+use crate::wiring::clock::millis;
 use crate::wiring::store_failure;
 
 pub(crate) async fn open_store(settings: &Settings) -> Result<MySqlStore> {
@@ -47,7 +48,7 @@ pub(crate) fn options(settings: &Settings) -> Result<MySqlOptions> {
         secret_key: secret_key.ok_or_else(|| Failure::usage("`store.secret_key` is not set"))?,
         connections: cluster.connections,
         processes: cluster.processes,
-        max_skew: Millis::from_ms(i64::try_from(settings.node.max_skew.as_millis()).unwrap_or(i64::MAX)),
+        max_skew: millis(settings.node.max_skew),
         acquire_timeout: Millis::from_secs(5),
     })
 }
