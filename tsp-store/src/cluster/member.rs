@@ -196,7 +196,7 @@ impl Member {
 
     /// The node is dead from now on, and its id slot free. Nothing may be begun under it any more.
     pub async fn leave(mut self) -> Result<()> {
-        self.renewing.end(Lost::Over);
+        self.renewing.end(Lost::Left);
         answer_within(self.options.lease, self.store.leave(self.node)).await
     }
 }

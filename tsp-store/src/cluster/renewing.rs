@@ -17,7 +17,8 @@ const FIRST_MEASUREMENTS: usize = 3;
 #[derive(Debug, Clone)]
 pub enum Standing {
     Renewed,
-    /// The lease still runs by what was renewed before.
+    /// The lease runs as long as it was last renewed for. Once that is over nothing is begun under it, and a
+    /// renewal that is answered yet is good: nobody can have declared this node dead, or the answer would say so.
     Unanswered(StoreError),
     /// For ever: the process stops its roles and starts anew under a new node id. What its workers still
     /// finish goes under the old one.
@@ -29,8 +30,8 @@ pub enum Standing {
 pub enum Lost {
     /// Somebody declared it dead.
     Buried,
-    /// Its lease ran out while the database did not answer.
-    Over,
+    /// It has left.
+    Left,
     /// The service's time suddenly is ahead of what this process went by (negative: behind). Everything is
     /// to be given back: [`super::Member::leave`].
     ClockChanged(Millis),
@@ -44,8 +45,6 @@ pub(super) struct Renewing {
     length: Millis,
     max_skew: Millis,
     lease: Arc<NodeLease>,
-    /// By the process's own clock, counted from before the last good renewal was sent.
-    until: Moment,
     lost: Option<Lost>,
     config_seq: Option<i64>,
 }
@@ -79,8 +78,7 @@ impl Renewing {
             clock.restart(seen);
         }
         let lease = Arc::new(NodeLease::until(clock.at(last_sent).plus(length)));
-        let until = last_sent.plus(length);
-        Ok(Self { store, clock, beat, node, length, max_skew, lease, until, lost: None, config_seq: None })
+        Ok(Self { store, clock, beat, node, length, max_skew, lease, lost: None, config_seq: None })
     }
 
     pub(super) const fn lease(&self) -> &Arc<NodeLease> {
@@ -112,7 +110,6 @@ impl Renewing {
                 (self.renewed(now, change), change)
             }
             Ok(Renewal::Dead) => (self.end(Lost::Buried), Millis::ZERO),
-            Err(_) if self.clock.moment() >= self.until => (self.end(Lost::Over), Millis::ZERO),
             Err(error) => (Standing::Unanswered(error), Millis::ZERO),
         }
     }
@@ -122,7 +119,6 @@ impl Renewing {
         if change.ms().abs() > self.max_skew.ms() {
             return self.end(Lost::ClockChanged(change));
         }
-        self.until = self.until.max(sent.plus(self.length));
         self.lease.extend(self.clock.at(sent).plus(self.length));
         Standing::Renewed
     }
