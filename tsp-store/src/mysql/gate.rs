@@ -15,6 +15,7 @@ use crate::error::{Result, StoreError};
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Gate {
+    name: String,
     closed: AtomicBool,
     /// A table was not there.
     moved: AtomicBool,
@@ -26,6 +27,8 @@ pub(super) struct Gate {
 struct State {
     next_probe: Option<Instant>,
     why: String,
+    /// Since when it is away.
+    since: Option<Instant>,
     /// When a connection was last found broken: those that idled since may be, too.
     broke: Option<Instant>,
 }
@@ -48,6 +51,7 @@ impl Gate {
     pub(super) fn new(name: &str) -> Self {
         let failures = counter!("tsp_db_unreachable_total", "source" => name.to_owned());
         Self {
+            name: name.to_owned(),
             closed: AtomicBool::new(false),
             moved: AtomicBool::new(false),
             state: Mutex::default(),
@@ -72,7 +76,19 @@ impl Gate {
     /// The database answered.
     pub(super) fn answered(&self) {
         if self.closed.load(Ordering::Acquire) {
+            self.open(Instant::now());
+        }
+    }
+
+    fn open(&self, now: Instant) {
+        let since = {
+            let mut state = self.state.lock();
             self.closed.store(false, Ordering::Release);
+            state.since.take()
+        };
+        if let Some(since) = since {
+            let ms = u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(database = self.name, ms, "a database is back");
         }
     }
 
@@ -80,6 +96,10 @@ impl Gate {
     pub(super) fn unreachable(&self, why: String, now: Instant) {
         self.failures.increment(1);
         let mut state = self.state.lock();
+        if state.since.is_none() {
+            tracing::warn!(database = self.name, why, "a database is away");
+            state.since = Some(now);
+        }
         state.next_probe = Some(now + PROBE_EVERY);
         state.why = why;
         self.closed.store(true, Ordering::Release);
