@@ -1,5 +1,6 @@
 //! The HTTP side of all nsqds: what they hold, and making topics and channels before they are needed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,18 +9,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tsp_nsq::http::{HttpError, LookupdHttp, NsqdHttp, Stats};
-use tsp_nsq::{Channel, Jitter, Topic};
+use tsp_nsq::http::{HttpError, NsqdHttp, Stats};
+use tsp_nsq::{Channel, Topic, http_addresses};
 
 use super::lives::Sign;
 use super::options::NsqOptions;
 
 /// nsqd answers in a millisecond; one that takes longer than this does not count.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
-/// Lookups are asked again after this as long as no nsqd is known.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// Lookups do not come at the same moment: up to so much is added to their period.
-const JITTER_SHARE: f64 = 0.3;
 
 type Known = Option<Arc<[NsqdHttp]>>;
 
@@ -83,16 +80,15 @@ impl Nodes {
             let fixed = options.nsqd_http.iter().map(|address| NsqdHttp::new(address)).collect();
             return Self { known: watch::channel(Some(fixed)).1 };
         }
+        let (lookups, jitter) = (&options.lookupd_http, options.jitter.clone());
+        let mut addresses = http_addresses(lookups, options.lookup_every, jitter, tracker, stop.clone());
         let (sender, known) = watch::channel(None);
-        let search = Search {
-            lookups: options.lookupd_http.iter().map(|address| LookupdHttp::new(address)).collect(),
-            every: options.lookup_every,
-            jitter: options.jitter.clone(),
-            sender,
-        };
-        let stop = stop.clone();
         tracker.spawn(async move {
-            let _ = stop.run_until_cancelled(search.run()).await;
+            // Until the search for them is stopped.
+            while addresses.changed().await.is_ok() {
+                let clients = addresses.borrow_and_update().as_ref().map(clients);
+                sender.send_replace(clients);
+            }
         });
         Self { known }
     }
@@ -134,6 +130,10 @@ impl Nodes {
     }
 }
 
+fn clients(addresses: &BTreeSet<String>) -> Arc<[NsqdHttp]> {
+    addresses.iter().map(|address| NsqdHttp::new(address)).collect()
+}
+
 fn sign(stats: &Stats, topic: &Topic) -> Sign {
     let whole = stats.topics.iter().find(|known| known.name == topic.as_str());
     Sign { start_time: stats.start_time, message_count: whole.map_or(0, |whole| whole.message_count) }
@@ -151,57 +151,6 @@ async fn ask(node: &NsqdHttp, topic: &Topic, channel: &Channel, create: bool) ->
         node.create_channel(topic, channel).await?;
     }
     Ok(stats)
-}
-
-/// Keeps the list of nsqds as the lookups know it.
-struct Search {
-    lookups: Vec<LookupdHttp>,
-    every: Duration,
-    jitter: Jitter,
-    sender: watch::Sender<Known>,
-}
-
-impl Search {
-    async fn run(self) {
-        let mut addresses: Option<Vec<String>> = None;
-        loop {
-            let answers = join_all(self.lookups.iter().map(Self::ask)).await;
-            if let Some(found) = unite(addresses.as_deref(), answers)
-                && addresses.as_ref() != Some(&found)
-            {
-                self.sender.send_replace(Some(found.iter().map(|address| NsqdHttp::new(address)).collect()));
-                addresses = Some(found);
-            }
-            let knows_some = addresses.as_ref().is_some_and(|known| !known.is_empty());
-            let period = if knows_some { self.every } else { FIRST_RETRY.min(self.every) };
-            tokio::time::sleep(period.mul_f64(1.0 + JITTER_SHARE * (self.jitter)())).await;
-        }
-    }
-
-    async fn ask(lookup: &LookupdHttp) -> Option<Vec<String>> {
-        match lookup.nodes().await {
-            Ok(nodes) => Some(nodes.iter().map(tsp_nsq::http::Node::http_address).collect()),
-            Err(error) => {
-                tracing::warn!(nsqlookupd = lookup.address(), %error, "lookup failed");
-                None
-            }
-        }
-    }
-}
-
-/// What is known after a round, in order. A lookup that does not answer removes nothing.
-fn unite(known: Option<&[String]>, answers: Vec<Option<Vec<String>>>) -> Option<Vec<String>> {
-    let complete = answers.iter().all(Option::is_some);
-    if answers.iter().all(Option::is_none) {
-        return None;
-    }
-    let mut all: Vec<String> = answers.into_iter().flatten().flatten().collect();
-    if !complete {
-        all.extend(known.into_iter().flatten().cloned());
-    }
-    all.sort_unstable();
-    all.dedup();
-    Some(all)
 }
 
 #[cfg(test)]
@@ -239,14 +188,5 @@ mod tests {
         depth.add(&Stats::default(), &topic, &channel);
         let sum = QueueDepth { depth: 8, in_flight: 4, consumers: 5, message_count: 16, nsqds: 3, silent: 0 };
         assert_eq!(depth, sum);
-    }
-
-    #[test]
-    fn a_silent_lookup_removes_nothing() {
-        let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let known = list(&["a", "b"]);
-        assert_eq!(unite(None, vec![None, None]), None);
-        assert_eq!(unite(Some(&known), vec![Some(list(&["c", "a"])), None]), Some(list(&["a", "b", "c"])));
-        assert_eq!(unite(Some(&known), vec![Some(list(&["c"])), Some(list(&["c"]))]), Some(list(&["c"])));
     }
 }
