@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tsp_core::ConfigId;
 
 /// Permits for running attempts. One is taken before begin, or `too_late` would be said of a task that
@@ -13,7 +13,7 @@ pub struct Lanes {
     total: usize,
     per_config: usize,
     state: Mutex<State>,
-    freed: Notify,
+    freed: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +25,12 @@ struct State {
 impl Lanes {
     pub fn new(total: usize, per_config: usize) -> Self {
         let total = total.max(1);
-        Self { total, per_config: per_config.clamp(1, total), state: Mutex::default(), freed: Notify::new() }
+        Self {
+            total,
+            per_config: per_config.clamp(1, total),
+            state: Mutex::default(),
+            freed: watch::Sender::default(),
+        }
     }
 
     pub fn free(&self) -> usize {
@@ -66,12 +71,12 @@ impl Lanes {
             }
         }
         drop(state);
-        self.freed.notify_one();
+        self.freed.send_replace(());
     }
 
-    /// Returns when a lane was given back since the last call.
-    pub async fn freed(&self) {
-        self.freed.notified().await;
+    /// Changes when a lane is given back; each worker that shares the lanes has its own.
+    pub fn freed(&self) -> watch::Receiver<()> {
+        self.freed.subscribe()
     }
 }
 

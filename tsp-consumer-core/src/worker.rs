@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::outcome::Verdict;
@@ -64,6 +64,17 @@ impl Worker {
         Self { pipeline: Arc::new(pipeline), handler, lanes, options }
     }
 
+    /// Another one on the same lanes: what holds up the pipeline of one of them holds up no other.
+    #[must_use]
+    pub fn beside(&self, pipeline: Pipeline) -> Self {
+        Self {
+            pipeline: Arc::new(pipeline),
+            handler: self.handler.clone(),
+            lanes: self.lanes.clone(),
+            options: self.options.clone(),
+        }
+    }
+
     /// Runs until `stop`, then lets running attempts end (up to the grace) and hands the rest back.
     pub async fn run(self, stop: CancellationToken) {
         let (outcomes, inbox) = mpsc::unbounded_channel();
@@ -78,13 +89,14 @@ impl Worker {
         finishing.close();
 
         let mut intake = Intake::default();
+        let mut freed = self.lanes.freed();
         while !stop.is_cancelled() {
             let now = self.pipeline.clock.now();
             if let Err(error) = self.pipeline.reconcile(now).await {
                 tracing::warn!(%error, "could not compare what runs with the rows, will try again");
             }
             if !self.step(now, &mut intake, &attempts, &outcomes).await {
-                self.wait(now, &intake, &stop).await;
+                self.wait(now, &intake, &mut freed, &stop).await;
             }
         }
         self.hand_back(intake).await;
@@ -153,7 +165,13 @@ impl Worker {
         true
     }
 
-    async fn wait(&self, now: Timestamp, intake: &Intake, stop: &CancellationToken) {
+    async fn wait(
+        &self,
+        now: Timestamp,
+        intake: &Intake,
+        freed: &mut watch::Receiver<()>,
+        stop: &CancellationToken,
+    ) {
         let early = async {
             match intake.next_early().into_iter().chain(self.pipeline.reconcile_at()).min() {
                 Some(at) => tokio::time::sleep(at.since(now).max(Millis::from_ms(1)).to_std()).await,
@@ -170,7 +188,7 @@ impl Worker {
         tokio::select! {
             () = stop.cancelled() => {}
             () = arrived => {}
-            () = self.lanes.freed() => {}
+            _ = freed.changed() => {}
             () = early => {}
         }
     }

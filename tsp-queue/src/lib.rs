@@ -6,6 +6,7 @@
 //! * [`Publisher`], [`Subscriber`]: the pipe. [`memory::MemoryQueue`] is the one within a process, [`nsq`] the one
 //!   between processes.
 //! * [`Inbox`]: what the fetcher is told by callers (hints) and workers (feedback).
+//! * [`split`]: one worker's end of the pipe as several.
 //! * [`Switchboard`]: the inboxes of the fetchers of this process.
 //! * [`conformance`]: what a queue means.
 
@@ -14,8 +15,10 @@ mod inbox;
 pub mod memory;
 mod message;
 pub mod nsq;
+mod split;
 mod switchboard;
 
 pub use inbox::{Feedback, FeedbackSink, Inbox, Received, Turn};
 pub use message::{Delivery, Message, PublishError, Publisher, Subscriber, Ticket};
+pub use split::{PartOf, split};
 pub use switchboard::Switchboard;

@@ -49,6 +49,7 @@ struct State {
     faults: HashMap<&'static str, Vec<Fault>>,
     calls: HashMap<&'static str, usize>,
     lease_over: bool,
+    stands_still: bool,
 }
 
 impl Rows {
@@ -72,6 +73,11 @@ impl Rows {
     /// Whatever is begun from now on may not be sent.
     pub(super) fn end_lease(&self) {
         self.state.lock().lease_over = true;
+    }
+
+    /// No begin is answered from now on.
+    pub(super) fn stand_still(&self) {
+        self.state.lock().stands_still = true;
     }
 
     pub(super) fn drop_config(&self, id: i64) {
@@ -141,6 +147,9 @@ impl TaskService for Rows {
     }
 
     async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>, ServiceError> {
+        if self.state.lock().stands_still {
+            std::future::pending::<()>().await;
+        }
         self.call("begin", |state| batch.iter().map(|begin| state.begin(begin, now)).collect())
     }
 

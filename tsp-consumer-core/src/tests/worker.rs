@@ -170,3 +170,25 @@ async fn a_handler_that_panics_keeps_neither_its_lane_nor_its_row() {
     let last = running.bed.rows.task(1).last_outcome.expect("an outcome");
     assert_eq!((last.kind, &*last.reason), (OutcomeKind::Retry, "handler_panicked"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_stands_still_holds_up_no_pipeline_beside_it() {
+    let (still, well) = (Bed::new(), Bed::new());
+    still.rows.stand_still();
+    let (callee, mut calls) = Callee::new();
+    let first = Worker::new(still.pipeline(), callee, options());
+    let beside = first.beside(well.pipeline());
+    let mut workers = JoinSet::new();
+    workers.spawn(first.run(CancellationToken::new()));
+    workers.spawn(beside.run(CancellationToken::new()));
+    still.publish(1, 1, at(0), true).await;
+    still.publish(2, 1, at(0), true).await;
+    // Two of four lanes are held by the begin that is not answered; the other two serve all of these.
+    for id in 3..=8 {
+        well.publish(id, 2, at(0), true).await;
+        let call = calls.recv().await.expect("the worker calls");
+        assert_eq!(call.id(), id);
+        call.done();
+    }
+    assert_eq!((still.rows.status(1), still.rows.status(2)), (Status::Queued, Status::Queued));
+}

@@ -1,14 +1,12 @@
 //! A worker's end: messages out of nsqd, held until they are dealt with.
 
-use std::collections::{HashMap, VecDeque};
-use std::pin::pin;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tsp_core::Name;
@@ -21,6 +19,9 @@ use crate::message::{Delivery, Message, Subscriber, Ticket};
 
 /// Messages are touched when so many parts of their time are over, looked at as often.
 const LOOKS_PER_TIMEOUT: u32 = 4;
+
+/// How long a message that is given back stays away.
+const REQUEUE_FOR: Duration = Duration::from_millis(500);
 
 /// The only worker of this process for one queue. What it holds stays its own as long as the process lives and
 /// nsqd allows (`--max-msg-timeout`); after that it may be delivered again, which a version makes harmless.
@@ -37,7 +38,6 @@ struct Inner {
     queue: Name,
     consumer: Consumer,
     state: Mutex<State>,
-    came_back: Notify,
     bad: Counter,
     stale: Counter,
 }
@@ -46,9 +46,6 @@ struct Inner {
 struct State {
     tickets: u64,
     held: HashMap<Ticket, Held>,
-    /// Given back by the worker and to be taken again. They are held all the while.
-    returned: VecDeque<Delivery>,
-    closed: bool,
 }
 
 /// A message in flight.
@@ -72,7 +69,6 @@ impl NsqSubscriber {
             queue: queue.clone(),
             consumer: Consumer::start(wanted, options.consumer()),
             state: Mutex::default(),
-            came_back: Notify::new(),
             bad: counter!(metric_names::BAD_MESSAGES, "queue" => queue.to_string()),
             stale: counter!(metric_names::STALE, "queue" => queue.to_string()),
         });
@@ -102,15 +98,6 @@ impl NsqSubscriber {
     /// Takes nothing more, waits until all that is held is acknowledged, and gives the rest to others after
     /// `deadline`.
     pub async fn close(&self, deadline: Duration) {
-        let given_back: Vec<_> = {
-            let mut state = self.inner.state.lock();
-            state.closed = true;
-            let returned = std::mem::take(&mut state.returned);
-            returned.iter().filter_map(|delivery| state.held.remove(&delivery.ticket)).collect()
-        };
-        // A message that is dropped is requeued.
-        drop(given_back);
-        self.inner.came_back.notify_waiters();
         self.inner.consumer.close(deadline).await;
         self.touching.cancel();
         let left = std::mem::take(&mut self.inner.state.lock().held);
@@ -124,52 +111,24 @@ impl NsqSubscriber {
 impl Subscriber for NsqSubscriber {
     /// Never returns once closed.
     async fn ready(&self) {
-        let inner = &self.inner;
-        loop {
-            let mut came_back = pin!(inner.came_back.notified());
-            // Armed before the look, so that nothing in between is missed.
-            came_back.as_mut().enable();
-            let (closed, returned) = {
-                let state = inner.state.lock();
-                (state.closed, !state.returned.is_empty())
-            };
-            if closed {
-                std::future::pending::<()>().await;
-            }
-            if returned {
-                return;
-            }
-            tokio::select! {
-                () = came_back => {}
-                () = inner.consumer.ready() => {
-                    if !inner.consumer.is_closed() {
-                        return;
-                    }
-                }
-            }
+        self.inner.consumer.ready().await;
+        if self.inner.consumer.is_closed() {
+            std::future::pending::<()>().await;
         }
     }
 
     fn take(&self, max: usize) -> Vec<Delivery> {
-        let mut deliveries: Vec<Delivery> = {
-            let mut state = self.inner.state.lock();
-            if state.closed {
-                return Vec::new();
-            }
-            let count = max.min(state.returned.len());
-            state.returned.drain(..count).collect()
-        };
         let mut arrived = Vec::new();
-        while deliveries.len() + arrived.len() < max {
+        while arrived.len() < max {
             let Some(message) = self.inner.consumer.try_recv() else { break };
             arrived.extend(self.inner.read(message));
         }
-        if !arrived.is_empty() {
-            let now = Instant::now();
-            let mut state = self.inner.state.lock();
-            deliveries.extend(arrived.into_iter().map(|(task, message)| state.hold(task, message, now)));
+        if arrived.is_empty() {
+            return Vec::new();
         }
-        deliveries
+        let now = Instant::now();
+        let mut state = self.inner.state.lock();
+        arrived.into_iter().map(|(task, message)| state.hold(task, message, now)).collect()
     }
 
     fn ack(&self, tickets: &[Ticket]) {
@@ -184,24 +143,15 @@ impl Subscriber for NsqSubscriber {
         }
     }
 
-    /// They stay with this worker, who takes them again.
+    /// They go back to nsqd, which delivers them to any worker after a moment: what hinders this worker may be
+    /// its own trouble, and what it holds keeps others out.
     fn requeue(&self, deliveries: Vec<Delivery>) {
-        let dropped: Vec<_> = {
+        let back: Vec<_> = {
             let mut state = self.inner.state.lock();
-            if state.closed {
-                deliveries.iter().filter_map(|delivery| state.held.remove(&delivery.ticket)).collect()
-            } else {
-                for delivery in deliveries.into_iter().rev() {
-                    // What is held no longer comes again by itself.
-                    if state.held.contains_key(&delivery.ticket) {
-                        state.returned.push_front(delivery);
-                    }
-                }
-                Vec::new()
-            }
+            deliveries.iter().filter_map(|delivery| state.held.remove(&delivery.ticket)).collect()
         };
-        drop(dropped);
-        self.inner.came_back.notify_one();
+        let late = back.into_iter().filter_map(|held| held.message.requeue(REQUEUE_FOR).err()).count();
+        self.inner.stale.increment(late as u64);
     }
 }
 

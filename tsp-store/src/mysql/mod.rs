@@ -171,7 +171,16 @@ impl MySqlStore {
 
     /// What a worker does, as long as `lease` lasts.
     pub fn runner(&self, lease: Arc<NodeLease>) -> MySqlRunner {
-        MySqlRunner::new(self.core.clone(), lease)
+        let shards = self.core.all_shards().iter().map(|place| place.shard).collect();
+        MySqlRunner::new(self.core.clone(), lease, shards)
+    }
+
+    /// The same as several, one for the shards that now lie on each data source, so that a source that is
+    /// away or slow holds up only its own tasks.
+    pub fn runners(&self, lease: &Arc<NodeLease>) -> Vec<MySqlRunner> {
+        let sources = self.core.sources().into_iter().map(|(_, shards)| shards);
+        let used = sources.filter(|shards| !shards.is_empty());
+        used.map(|shards| MySqlRunner::new(self.core.clone(), lease.clone(), shards.into())).collect()
     }
 
     /// What the owner of a pair does.

@@ -142,8 +142,8 @@ pub(super) fn sorted_ids<'t>(rows: impl IntoIterator<Item = &'t Task>) -> Vec<i6
     ids
 }
 
-pub(super) async fn executing(core: &Core, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
-    let shards = core.all_shards();
+pub(super) async fn executing(core: &Core, node: NodeId, shards: &[ShardId]) -> Result<Vec<(TaskId, u32)>> {
+    let shards = shards.iter().map(|shard| core.shard(*shard)).collect::<Result<Vec<_>>>()?;
     let shards = shards.iter().map(|shard| {
         shard.read("executing", move |tx| {
             Box::pin(async move {

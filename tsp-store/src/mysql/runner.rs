@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tsp_core::task::Task;
-use tsp_core::{NodeId, TaskId, Timestamp};
+use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 
 use crate::cluster::NodeLease;
 use crate::error::Result;
@@ -18,11 +18,17 @@ use super::{begin, finish, run};
 pub struct MySqlRunner {
     core: Arc<Core>,
     lease: Arc<NodeLease>,
+    shards: Arc<[ShardId]>,
 }
 
 impl MySqlRunner {
-    pub(super) fn new(core: Arc<Core>, lease: Arc<NodeLease>) -> Self {
-        Self { core, lease }
+    pub(super) fn new(core: Arc<Core>, lease: Arc<NodeLease>, shards: Arc<[ShardId]>) -> Self {
+        Self { core, lease, shards }
+    }
+
+    /// Whose rows it works on, wherever they are moved to.
+    pub fn shards(&self) -> &[ShardId] {
+        &self.shards
     }
 }
 
@@ -47,7 +53,7 @@ impl RunStore for MySqlRunner {
     }
 
     async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
-        run::executing(&self.core, node).await
+        run::executing(&self.core, node, &self.shards).await
     }
 
     async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {

@@ -14,7 +14,7 @@ use tsp_store::{Catalog, IdSource, Ownership, StoreError};
 use super::clock::ServerClock;
 use super::entropy::OsEntropy;
 use super::hints::{InboxHints, Phase};
-use super::parts::{Parts, Shape, node_name};
+use super::parts::{Line, Parts, Shape, node_name};
 use super::reserve::Reserve;
 use super::store;
 use crate::failure::Result;
@@ -63,16 +63,14 @@ pub(super) async fn open(settings: &Settings, clock: ServerClock, queue_name: Na
     let Started { store, owner, ids } = started.map_err(failed)?;
     let capacity = settings.worker.concurrency.saturating_add(PIPE_AHEAD);
     let inbox = Arc::new(Inbox::new());
-    let embedded = Embedded {
-        store: store.clone(),
-        owner,
-        inbox: inbox.clone(),
-        queue: Arc::new(MemoryQueue::new([queue_name.clone()], capacity)),
-        _lock: lock,
-    };
+    let queue = Arc::new(MemoryQueue::new([queue_name.clone()], capacity));
+    let subscriber = queue.subscribe(&queue_name);
+    let line = |subscriber| Line { subscriber: Arc::new(subscriber), store: store.clone() };
+    let lines = subscriber.into_iter().map(line).collect();
+    let embedded = Embedded { store: store.clone(), owner, inbox: inbox.clone(), queue, _lock: lock };
     Ok(Parts {
-        store: store.clone(),
-        runs: store,
+        store,
+        lines,
         clock,
         entropy,
         ids: Some(ids),

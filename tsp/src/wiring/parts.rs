@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use tsp_core::{Clock, Entropy, Name, NodeId};
-use tsp_queue::FeedbackSink;
+use tsp_queue::{FeedbackSink, Subscriber};
 use tsp_store::cluster::NodeLease;
 use tsp_store::{ConfigBook, IdSource, RunStore, Store};
 use tsp_web::WakeHints;
@@ -19,8 +19,8 @@ use crate::settings::Settings;
 pub(super) struct Parts {
     /// What serves callers.
     pub(super) store: Arc<dyn Store>,
-    /// What workers begin and finish by.
-    pub(super) runs: Arc<dyn RunStore>,
+    /// The parts of a worker's work that do not wait for each other; none without the role.
+    pub(super) lines: Vec<Line>,
     pub(super) clock: ServerClock,
     pub(super) entropy: Arc<dyn Entropy>,
     /// Of web and fetcher.
@@ -36,6 +36,12 @@ pub(super) struct Parts {
     pub(super) running: Arc<AtomicI64>,
     pub(super) readiness: Arc<Phase>,
     pub(super) shape: Shape,
+}
+
+/// Where messages come from, and what their tasks are begun and finished by.
+pub(super) struct Line {
+    pub(super) subscriber: Arc<dyn Subscriber>,
+    pub(super) store: Arc<dyn RunStore>,
 }
 
 /// What only one of the two shapes has.

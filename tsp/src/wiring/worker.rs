@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_consumer_core::{Pipeline, TaskContext, TaskHandler, Worker, WorkerOptions};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::Verdict;
-use tsp_queue::Subscriber;
 use tsp_worker::http::{ClientSettings, HttpHandler};
 use tsp_worker::{CallbackHandler, DirectTaskService};
 
 use super::clock::ServerClock;
-use super::parts::{Parts, Shape};
+use super::parts::{Line, Parts};
 use super::server::Running;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
@@ -41,20 +41,6 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
     let http = HttpHandler::new(&client, parts.entropy.clone())
         .map_err(|error| Failure::failed(format!("cannot make the HTTP client: {error}")))?;
     let http = Arc::new(http);
-    let subscriber = subscriber_of(parts)
-        .ok_or_else(|| Failure::failed(format!("there is no queue `{}`", parts.queue_name)))?;
-    let pipeline = Pipeline::new(
-        Arc::new(DirectTaskService::new(
-            parts.runs.clone(),
-            parts.book().clone(),
-            parts.node,
-            parts.lease.clone(),
-        )),
-        subscriber,
-        parts.feedback.clone(),
-        parts.clock(),
-        parts.entropy.clone(),
-    );
     let concurrency = settings.worker.concurrency;
     let options = WorkerOptions {
         concurrency,
@@ -72,7 +58,13 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
         running: parts.running.clone(),
         inner: CallbackHandler::new(http.clone()),
     };
-    let worker = Worker::new(pipeline, Arc::new(handler), options);
+    let mut pipelines = parts.lines.iter().map(|line| pipeline(parts, line));
+    let first = pipelines
+        .next()
+        .ok_or_else(|| Failure::failed(format!("there is no queue `{}`", parts.queue_name)))?;
+    let first = Worker::new(first, Arc::new(handler), options);
+    let mut workers: Vec<Worker> = pipelines.map(|pipeline| first.beside(pipeline)).collect();
+    workers.push(first);
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
     let idle = stop.clone();
     tracker.spawn(async move {
@@ -80,17 +72,16 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
             http.close_idle(tokio::time::Instant::now());
         }
     });
-    let pipeline = Running::new(&tracker, stop.clone(), worker.run(stop));
+    let all = join_all(workers.into_iter().map(|worker| worker.run(stop.clone())));
+    let pipeline = Running::new(&tracker, stop, async { drop(all.await) });
     Ok(RunningWorker { pipeline, tracker })
 }
 
-fn subscriber_of(parts: &Parts) -> Option<Arc<dyn Subscriber>> {
-    match &parts.shape {
-        Shape::Embedded(embedded) => {
-            embedded.queue.subscribe(&parts.queue_name).map(|subscriber| Arc::new(subscriber) as _)
-        }
-        Shape::Cluster(cluster) => cluster.subscriber.clone().map(|subscriber| subscriber as _),
-    }
+fn pipeline(parts: &Parts, line: &Line) -> Pipeline {
+    let service =
+        DirectTaskService::new(line.store.clone(), parts.book().clone(), parts.node, parts.lease.clone());
+    let (subscriber, feedback) = (line.subscriber.clone(), parts.feedback.clone());
+    Pipeline::new(Arc::new(service), subscriber, feedback, parts.clock(), parts.entropy.clone())
 }
 
 /// Counts what it sends, for `tsp clock advance`, and what runs, for `GET /nodes`.

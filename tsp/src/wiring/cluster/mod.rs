@@ -81,7 +81,10 @@ pub(super) async fn open(settings: &Settings, clock: Arc<ClusterClock>, queue_na
     };
     let feedback = Arc::new(NsqFeedback::start(&nsq, group_of.clone()));
     Ok(Parts {
-        runs: Arc::new(store.runner(membership.lease.clone())),
+        lines: subscriber
+            .as_ref()
+            .map(|whole| queue::lines(whole, &store, settings, &membership.lease))
+            .unwrap_or_default(),
         store: Arc::new(store.clone()),
         clock: ServerClock::Cluster(clock),
         entropy,

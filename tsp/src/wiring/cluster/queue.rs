@@ -1,17 +1,22 @@
 //! NSQ as the queue of a process, and the ports on it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::config::TaskConfig;
-use tsp_core::{ConfigId, Entropy, Name, ShardId, Timestamp};
-use tsp_queue::nsq::{GroupOf, Nsq, NsqHints, NsqOptions};
+use tsp_core::{ConfigId, Entropy, Name, ShardId, TaskId, Timestamp};
+use tsp_queue::nsq::{GroupOf, Nsq, NsqHints, NsqOptions, NsqSubscriber};
+use tsp_queue::split;
 use tsp_store::ConfigBook;
+use tsp_store::cluster::NodeLease;
+use tsp_store::mysql::MySqlStore;
 use tsp_web::WakeHints;
 
 use crate::failure::{Failure, Result};
 use crate::settings::{NsqSettings, QueueSettings, Settings};
+use crate::wiring::parts::Line;
 
 /// Messages in the pipe beyond those that run, so that no worker waits for the fetcher.
 const PIPE_AHEAD: usize = 4_096;
@@ -50,6 +55,26 @@ fn options(nsq: &NsqSettings, settings: &Settings, name: &str, entropy: &Arc<dyn
 pub(super) fn max_in_flight(concurrency: usize) -> u32 {
     let ahead = (concurrency / 4).clamp(16, 512);
     u32::try_from(concurrency.saturating_add(ahead).min(4 * RDY_MAX)).unwrap_or(u32::MAX)
+}
+
+/// One line for the shards of each data source.
+pub(super) fn lines(
+    whole: &Arc<NsqSubscriber>,
+    store: &MySqlStore,
+    settings: &Settings,
+    lease: &Arc<NodeLease>,
+) -> Vec<Line> {
+    let runners = store.runners(lease);
+    let lines_of_shards: HashMap<ShardId, usize> = (0..)
+        .zip(&runners)
+        .flat_map(|(line, runner)| runner.shards().iter().map(move |shard| (*shard, line)))
+        .collect();
+    let line_of = move |task: TaskId| lines_of_shards.get(&task.shard()).copied().unwrap_or(0);
+    // A line that stands still leaves half of what may be in flight to the others.
+    let bound = max_in_flight(settings.worker.concurrency) as usize / 2;
+    let parts = split(whole.clone(), runners.len(), bound, Arc::new(line_of));
+    let line = |(subscriber, store)| Line { subscriber, store: Arc::new(store) };
+    parts.into_iter().zip(runners).map(line).collect()
 }
 
 /// The group of a config; of one that is not known here, the group that every config begins in.
