@@ -35,9 +35,11 @@ chaos: ## Run the tests that kill processes
 	cargo build --locked --workspace --all-targets
 	TSP_CHAOS_KILLS=$${TSP_CHAOS_KILLS:-30} tools/some-tests chaos:: --nocapture --test-threads 1
 
-chaos-cluster: ## Run the ledger of a cluster: faults of every kind under load
-	cargo build --locked --workspace --all-targets
-	TSP_TEST_SHAPE=cluster TSP_CHAOS_FAULTS=$${TSP_CHAOS_FAULTS:-40} TSP_CHAOS_RATE=$${TSP_CHAOS_RATE:-500} tools/some-tests cluster::ledger:: --nocapture --test-threads 1
+chaos-cluster: ## Run the ledger of a cluster: faults of every kind under load, on the release build
+	tools/install-nsq && tools/install-mariadb
+	cargo build --locked --release -p tsp
+	TSP_TEST_SHAPE=cluster TSP_CHAOS_FAULTS=$${TSP_CHAOS_FAULTS:-40} TSP_CHAOS_RATE=$${TSP_CHAOS_RATE:-500} \
+		cargo test --locked --release -p tests --test it cluster::ledger:: -- --nocapture --test-threads 1
 
 accept: ## Show what is promised, each with its figure
 	tools/accept

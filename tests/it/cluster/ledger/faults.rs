@@ -65,10 +65,18 @@ impl Deck {
                 Subject::Lookupd,
                 Subject::Database,
             ];
-            for subject in subjects {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "what a run is about is chosen where it is started"
+            )]
+            let only = std::env::var("TSP_CHAOS_ONLY").unwrap_or_default().to_lowercase();
+            let chosen =
+                subjects.into_iter().filter(|subject| format!("{subject:?}").to_lowercase().contains(&only));
+            for subject in chosen {
                 self.0.extend([Blow::Kill, Blow::Freeze].map(|blow| Card { subject, blow }));
             }
         }
+        assert!(!self.0.is_empty(), "`TSP_CHAOS_ONLY` is part of a subject's name, such as `database`");
         let count = u64::try_from(self.0.len()).expect("it is small");
         self.0.swap_remove(usize::try_from(dice.below(count)).expect("it is small"))
     }
