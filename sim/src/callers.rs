@@ -1,12 +1,6 @@
 //! Callers, operators and callees: what people do to tasks and configs.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, RETENTION_DEFAULT, Target, Timeouts,
-    Visibility,
-};
+use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey};
 use tsp_core::key::key_shard;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
@@ -270,34 +264,11 @@ fn spec(config: &str, schedule: Option<(i64, Overlap)>) -> ConfigSpec {
         let every = Every::new(Millis::from_ms(interval_ms), Timestamp::ZERO).expect("a good interval");
         Schedule { overlap, ..Schedule::new(Trigger::Every(every)) }
     });
-    let target = HttpTarget {
-        method: "POST".to_owned(),
-        url: "http://sim.test/".to_owned(),
-        headers: BTreeMap::new(),
-        secret_headers: BTreeMap::new(),
-    };
     let delays = [200, 500, 1_000].map(Millis::from_ms).to_vec();
     ConfigSpec {
-        name: name(config),
         kind: if schedule.is_some() { Kind::Cron } else { Kind::Delayed },
-        description: String::new(),
-        owner: String::new(),
-        labels: BTreeMap::new(),
-        target: Target::Http(Arc::new(target)),
         schedule,
         retry: RetryPolicy { max_attempts: 4, backoff: Backoff::List(delays), ..RetryPolicy::default() },
-        timeout: Timeouts::default(),
-        asynchronous: AsyncPolicy::default(),
-        payload: None,
-        priority: 2,
-        queue: name("default"),
-        group: name("default"),
-        span: 1,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
+        ..ConfigSpec::new(name(config), HttpTarget::post("http://sim.test/"))
     }
 }

@@ -68,7 +68,7 @@ impl Process {
         let node = now_or_never(store.register_node("sim", now))?;
         let owner = now_or_never(store.take_shards(node, now))?;
         let ids = now_or_never(IdSource::lease(&*ground.store, 0, now))?;
-        let queue_name = Name::queue("default").expect("a good name");
+        let queue_name = Name::lane();
         let queue = Arc::new(MemoryQueue::new([queue_name.clone()], if plan.healthy { 4_096 } else { 32 }));
         let subscriber = Arc::new(queue.subscribe(&queue_name).expect("just made"));
         let inbox = Arc::new(Inbox::new());

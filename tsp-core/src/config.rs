@@ -66,6 +66,35 @@ pub struct ConfigSpec {
     pub enabled: bool,
 }
 
+impl ConfigSpec {
+    /// An enabled delayed config with the contract's default for all else (API.md section 2).
+    pub fn new(name: Name, target: HttpTarget) -> Self {
+        Self {
+            name,
+            kind: Kind::Delayed,
+            description: String::new(),
+            owner: String::new(),
+            labels: BTreeMap::new(),
+            target: Target::Http(Arc::new(target)),
+            schedule: None,
+            retry: RetryPolicy::default(),
+            timeout: Timeouts::default(),
+            asynchronous: AsyncPolicy::default(),
+            payload: None,
+            priority: PRIORITY_DEFAULT,
+            queue: Name::lane(),
+            group: Name::lane(),
+            span: 1,
+            on_duplicate_key: OnDuplicateKey::default(),
+            expire_after: None,
+            retention: RETENTION_DEFAULT,
+            visibility: Visibility::default(),
+            signing_secrets: Vec::new(),
+            enabled: true,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Tasks come by submit.
@@ -97,6 +126,18 @@ pub struct HttpTarget {
     pub headers: BTreeMap<String, String>,
     /// Write-only: never shown, exported or logged.
     pub secret_headers: BTreeMap<String, Secret>,
+}
+
+impl HttpTarget {
+    /// A `POST` without headers.
+    pub fn post(url: &str) -> Self {
+        Self {
+            method: "POST".to_owned(),
+            url: url.to_owned(),
+            headers: BTreeMap::new(),
+            secret_headers: BTreeMap::new(),
+        }
+    }
 }
 
 /// A text that never shows itself in logs.

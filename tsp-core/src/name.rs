@@ -22,7 +22,15 @@ pub enum NameError {
     Characters,
 }
 
+/// [`Name::lane`].
+pub const DEFAULT_LANE: &str = "default";
+
 impl Name {
+    /// The queue and the group of a config that names none.
+    pub fn lane() -> Self {
+        Self(DEFAULT_LANE.into())
+    }
+
     pub fn new(text: &str) -> Result<Self, NameError> {
         Self::with_max(text, NAME_MAX)
     }

@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     options.nsqd_http = vec![nsqd.http_address()];
     let nsq = Nsq::start(options, tracker.clone(), stop.clone())?;
 
-    let (queue, group) = (Name::queue("default")?, Name::group("default")?);
+    let (queue, group) = (Name::lane(), Name::lane());
     let room = Arc::new(Notify::new());
     let woken = room.clone();
     let publisher = NsqPublisher::start(&nsq, Arc::new(move || woken.notify_one()), Arc::new(|| {}));

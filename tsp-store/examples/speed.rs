@@ -7,17 +7,11 @@
 //! Prints wall and CPU microseconds per row of this process, and rows per second. The machine's speed
 //! varies: compare runs made one after the other, and differences above a fifth only.
 
-use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
-    Timeouts, Visibility,
-};
-use tsp_core::retry::RetryPolicy;
+use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey};
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, ShardId, TaskKey, Timestamp, Verdict};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
@@ -88,34 +82,7 @@ async fn prepare(store: &SqliteStore) -> Result<ConfigId, Failure> {
 }
 
 fn spec() -> Result<ConfigSpec, Failure> {
-    Ok(ConfigSpec {
-        name: Name::new("callback")?,
-        kind: Kind::Delayed,
-        description: String::new(),
-        owner: String::new(),
-        labels: BTreeMap::new(),
-        target: Target::Http(Arc::new(HttpTarget {
-            method: "POST".to_owned(),
-            url: "http://receiver.internal/".to_owned(),
-            headers: BTreeMap::new(),
-            secret_headers: BTreeMap::new(),
-        })),
-        schedule: None,
-        retry: RetryPolicy::default(),
-        timeout: Timeouts::default(),
-        asynchronous: AsyncPolicy::default(),
-        payload: None,
-        priority: PRIORITY_DEFAULT,
-        queue: Name::new("default")?,
-        group: Name::new("default")?,
-        span: 1,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
-    })
+    Ok(ConfigSpec::new(Name::new("callback")?, HttpTarget::post("http://receiver.internal/")))
 }
 
 fn new_task(ids: &mut IdGenerator, config: ConfigId, number: usize) -> Result<Task, Failure> {

@@ -7,18 +7,13 @@
 //! Prints wall microseconds per row and rows per second; what the server takes of them is its own. The
 //! machine's speed varies: compare runs made one after the other, and differences above a fifth only.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use peers::{MariaDb, MariaDbOptions};
 use tokio::time::Instant;
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
-    Timeouts, Visibility,
-};
-use tsp_core::retry::RetryPolicy;
+use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey};
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, ShardId, TaskKey, Timestamp, Verdict};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
@@ -180,34 +175,8 @@ async fn prepare(store: &MySqlStore) -> Result<ConfigId, Failure> {
 }
 
 fn spec() -> Result<ConfigSpec, Failure> {
-    Ok(ConfigSpec {
-        name: Name::new("callback")?,
-        kind: Kind::Delayed,
-        description: String::new(),
-        owner: String::new(),
-        labels: BTreeMap::new(),
-        target: Target::Http(Arc::new(HttpTarget {
-            method: "POST".to_owned(),
-            url: "http://receiver.internal/".to_owned(),
-            headers: BTreeMap::new(),
-            secret_headers: BTreeMap::new(),
-        })),
-        schedule: None,
-        retry: RetryPolicy::default(),
-        timeout: Timeouts::default(),
-        asynchronous: AsyncPolicy::default(),
-        payload: None,
-        priority: PRIORITY_DEFAULT,
-        queue: Name::new("default")?,
-        group: Name::new("default")?,
-        span: 0,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
-    })
+    let spec = ConfigSpec::new(Name::new("callback")?, HttpTarget::post("http://receiver.internal/"));
+    Ok(ConfigSpec { span: 0, ..spec })
 }
 
 fn new_task(ids: &mut IdGenerator, shard: ShardId, config: ConfigId, key: &str) -> Result<Task, Failure> {

@@ -6,10 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, RETENTION_DEFAULT, Target, TaskConfig,
-    Timeouts, Visibility,
-};
+use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, TaskConfig};
 use tsp_core::outcome::Verdict;
 use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{NewTask, Origin, Status, Task};
@@ -310,35 +307,9 @@ fn name(text: &str) -> Name {
 }
 
 fn config(id: i64, is_async: bool) -> TaskConfig {
-    let target = HttpTarget {
-        method: "POST".to_owned(),
-        url: "http://receiver.test/".to_owned(),
-        headers: BTreeMap::new(),
-        secret_headers: BTreeMap::new(),
-    };
-    let spec = ConfigSpec {
-        name: name("config"),
-        kind: Kind::Delayed,
-        description: String::new(),
-        owner: String::new(),
-        labels: BTreeMap::new(),
-        target: Target::Http(Arc::new(target)),
-        schedule: None,
-        retry: RetryPolicy::default(),
-        timeout: Timeouts::default(),
-        asynchronous: AsyncPolicy { enabled: is_async, ..AsyncPolicy::default() },
-        payload: None,
-        priority: 2,
-        queue: name("default"),
-        group: name("default"),
-        span: 1,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
-    };
+    let asynchronous = AsyncPolicy { enabled: is_async, ..AsyncPolicy::default() };
+    let target = HttpTarget::post("http://receiver.test/");
+    let spec = ConfigSpec { asynchronous, ..ConfigSpec::new(name("config"), target) };
     TaskConfig {
         id: ConfigId::new(id),
         app_id: AppId::new(1),

@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use parking_lot::Mutex;
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, RETENTION_DEFAULT, Target, TaskConfig,
-    Timeouts, Visibility,
-};
+use tsp_core::config::{ConfigSpec, HttpTarget, Kind, OnDuplicateKey, TaskConfig};
 use tsp_core::outcome::Verdict;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
@@ -377,7 +374,7 @@ fn fetcher(
         shards: store.shards(),
         store: store.clone(),
         publisher: queue.clone(),
-        queue: Name::queue("default").expect("a good name"),
+        queue: Name::lane(),
         inbox: inbox.clone(),
         ids,
         entropy: Arc::new(Still),
@@ -401,34 +398,11 @@ pub(super) fn every_with(seconds: i64, overlap: Overlap) -> Schedule {
 }
 
 fn spec(config: &str, schedule: Option<Schedule>) -> ConfigSpec {
-    let target = HttpTarget {
-        method: "POST".to_owned(),
-        url: "http://receiver.test/".to_owned(),
-        headers: BTreeMap::new(),
-        secret_headers: BTreeMap::new(),
-    };
     let backoff = Backoff::List(vec![ms(400)]);
     ConfigSpec {
-        name: name(config),
         kind: if schedule.is_some() { Kind::Cron } else { Kind::Delayed },
-        description: String::new(),
-        owner: String::new(),
-        labels: BTreeMap::new(),
-        target: Target::Http(Arc::new(target)),
         schedule,
         retry: RetryPolicy { backoff, jitter: 0.0, ..RetryPolicy::default() },
-        timeout: Timeouts::default(),
-        asynchronous: AsyncPolicy::default(),
-        payload: None,
-        priority: 2,
-        queue: name("default"),
-        group: name("default"),
-        span: 1,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
+        ..ConfigSpec::new(name(config), HttpTarget::post("http://receiver.test/"))
     }
 }

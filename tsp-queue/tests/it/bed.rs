@@ -101,7 +101,7 @@ impl Woken {
 }
 
 pub(crate) fn queue() -> Name {
-    Name::queue("default").unwrap()
+    Name::lane()
 }
 
 fn message(id: i64) -> Message {

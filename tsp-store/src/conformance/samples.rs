@@ -1,12 +1,8 @@
 //! Times, names, configs and messages that the cases use.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
-    Timeouts, Visibility,
-};
+use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, Kind};
 use tsp_core::outcome::Verdict;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{Every, Schedule, Trigger};
@@ -59,19 +55,13 @@ pub(super) fn assert_same(left: &Task, right: &Task, what: &str) {
 /// A delayed, async config with three attempts, a minute apart.
 pub(super) fn spec(config: &str) -> ConfigSpec {
     let target = HttpTarget {
-        method: "POST".to_owned(),
-        url: "http://orders.internal/close".to_owned(),
         headers: BTreeMap::from([("X-A".to_owned(), "b".to_owned())]),
-        secret_headers: BTreeMap::new(),
+        ..HttpTarget::post("http://orders.internal/close")
     };
     ConfigSpec {
-        name: name(config),
-        kind: Kind::Delayed,
         description: "closes orders".to_owned(),
         owner: "trade".to_owned(),
         labels: BTreeMap::from([("team".to_owned(), "trade".to_owned())]),
-        target: Target::Http(Arc::new(target)),
-        schedule: None,
         retry: RetryPolicy {
             max_attempts: 3,
             backoff: Backoff::List(vec![Millis::from_mins(1)]),
@@ -79,19 +69,9 @@ pub(super) fn spec(config: &str) -> ConfigSpec {
             max_age: None,
             non_retryable_status: vec![422],
         },
-        timeout: Timeouts::default(),
         asynchronous: AsyncPolicy { enabled: true, deadline: DEADLINE },
-        payload: None,
-        priority: PRIORITY_DEFAULT,
-        queue: name("default"),
-        group: name("default"),
         span: 0,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
+        ..ConfigSpec::new(name(config), target)
     }
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use sqlx::Row as _;
 use tsp_core::config::TaskConfig;
+use tsp_core::name::DEFAULT_LANE;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
@@ -20,9 +21,6 @@ use super::db::ShardDb;
 use super::prune::Walk;
 use super::session::query;
 use super::{audit, claim, fire, prune, rescue};
-
-/// The group of configs that say nothing else, and of rows whose config is not known here.
-const DEFAULT_GROUP: &str = "default";
 
 /// A [`ScheduleStore`] for the configs of one group on one shard. Cheap to make; what it remembers is only
 /// how far the clearing away of old attempts is.
@@ -42,9 +40,9 @@ impl MySqlScheduler {
         self.core.shard(self.pair.shard)
     }
 
-    /// Whether this pair's owner cares for what belongs to no config or to all of them.
+    /// Whether this pair's owner cares for what belongs to no config, to one that is not known here, or to all.
     pub(super) fn is_default(&self) -> bool {
-        self.pair.group.as_str() == DEFAULT_GROUP
+        self.pair.group.as_str() == DEFAULT_LANE
     }
 
     /// Whether a row of this config is the pair's.

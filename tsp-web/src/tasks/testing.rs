@@ -12,13 +12,9 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Secret,
-    Target, Timeouts, Visibility,
-};
+use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, Kind, Secret, Visibility};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::{Outcome, Verdict};
-use tsp_core::retry::RetryPolicy;
 use tsp_core::schedule::{CronSpec, Schedule, Trigger};
 use tsp_core::task::TokenHash;
 use tsp_core::{
@@ -273,31 +269,7 @@ fn make_cron(spec: &mut ConfigSpec) {
 
 fn spec(name: &str) -> ConfigSpec {
     ConfigSpec {
-        name: Name::new(name).unwrap(),
-        kind: Kind::Delayed,
-        description: String::new(),
-        owner: String::new(),
-        labels: BTreeMap::new(),
-        target: Target::Http(Arc::new(HttpTarget {
-            method: "POST".to_owned(),
-            url: "http://orders.internal/close".to_owned(),
-            headers: BTreeMap::new(),
-            secret_headers: BTreeMap::new(),
-        })),
-        schedule: None,
-        retry: RetryPolicy::default(),
-        timeout: Timeouts::default(),
         asynchronous: AsyncPolicy { enabled: false, deadline: Millis::from_mins(15) },
-        payload: None,
-        priority: PRIORITY_DEFAULT,
-        queue: Name::queue("default").unwrap(),
-        group: Name::group("default").unwrap(),
-        span: 1,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
+        ..ConfigSpec::new(Name::new(name).unwrap(), HttpTarget::post("http://orders.internal/close"))
     }
 }

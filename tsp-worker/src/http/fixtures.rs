@@ -1,18 +1,13 @@
 //! A task and a config for tests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
-    TaskConfig, Timeouts, Visibility,
-};
+use tsp_core::config::{ConfigSpec, HttpTarget, Target, TaskConfig};
 use tsp_core::entropy::Entropy;
 use tsp_core::ids::{AppId, ConfigId, TaskId};
 use tsp_core::key::TaskKey;
 use tsp_core::name::Name;
-use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::time::Timestamp;
 
@@ -49,39 +44,11 @@ pub(super) fn task() -> Task {
 
 pub(super) fn config(url: &str) -> TaskConfig {
     let name = |text| Name::new(text).unwrap();
-    let target = HttpTarget {
-        method: "POST".to_owned(),
-        url: url.to_owned(),
-        headers: BTreeMap::new(),
-        secret_headers: BTreeMap::new(),
-    };
     TaskConfig {
         id: ConfigId::new(1),
         app_id: AppId::new(1),
         app: name("trade"),
-        spec: ConfigSpec {
-            name: name("close-order"),
-            kind: Kind::Delayed,
-            description: String::new(),
-            owner: String::new(),
-            labels: BTreeMap::new(),
-            target: Target::Http(Arc::new(target)),
-            schedule: None,
-            retry: RetryPolicy::default(),
-            timeout: Timeouts::default(),
-            asynchronous: AsyncPolicy::default(),
-            payload: None,
-            priority: PRIORITY_DEFAULT,
-            queue: name("default"),
-            group: name("default"),
-            span: 1,
-            on_duplicate_key: OnDuplicateKey::default(),
-            expire_after: None,
-            retention: RETENTION_DEFAULT,
-            visibility: Visibility::default(),
-            signing_secrets: Vec::new(),
-            enabled: true,
-        },
+        spec: ConfigSpec::new(name("close-order"), HttpTarget::post(url)),
         paused: None,
         version: 1,
         created_at: NOW,

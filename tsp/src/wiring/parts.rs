@@ -13,7 +13,7 @@ use super::clock::ServerClock;
 use super::cluster::Cluster;
 use super::embedded::Embedded;
 use super::hints::Phase;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::settings::Settings;
 
 pub(super) struct Parts {
@@ -52,7 +52,7 @@ pub(super) enum Shape {
 
 impl Parts {
     pub(super) async fn open(settings: &Settings, clock: ServerClock) -> Result<Self> {
-        let queue_name = Name::queue("default").map_err(|error| Failure::failed(error.to_string()))?;
+        let queue_name = Name::lane();
         match clock {
             ServerClock::Cluster(clock) => super::cluster::open(settings, clock, queue_name).await,
             clock => super::embedded::open(settings, clock, queue_name).await,

@@ -123,7 +123,7 @@ impl Topology for EmbeddedTopology {
 fn groups(configs: &[Arc<TaskConfig>]) -> BTreeSet<Name> {
     let mut groups: BTreeSet<Name> = configs.iter().map(|config| config.spec.group.clone()).collect();
     if groups.is_empty() {
-        groups.extend(Name::group("default"));
+        groups.insert(Name::lane());
     }
     groups
 }

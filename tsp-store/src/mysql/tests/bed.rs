@@ -1,13 +1,8 @@
 //! What the tests of this back end stand on: a store with one config, and the owner of its shards.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
-    TaskConfig, Timeouts, Visibility,
-};
-use tsp_core::retry::RetryPolicy;
+use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey, TaskConfig};
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
 
@@ -29,34 +24,7 @@ pub(super) fn name(text: &str) -> Name {
 }
 
 pub(super) fn spec(config: &str) -> ConfigSpec {
-    ConfigSpec {
-        name: name(config),
-        kind: Kind::Delayed,
-        description: String::new(),
-        owner: String::new(),
-        labels: BTreeMap::new(),
-        target: Target::Http(Arc::new(HttpTarget {
-            method: "POST".to_owned(),
-            url: "http://receiver.internal/".to_owned(),
-            headers: BTreeMap::new(),
-            secret_headers: BTreeMap::new(),
-        })),
-        schedule: None,
-        retry: RetryPolicy::default(),
-        timeout: Timeouts::default(),
-        asynchronous: AsyncPolicy::default(),
-        payload: None,
-        priority: PRIORITY_DEFAULT,
-        queue: name("default"),
-        group: name("default"),
-        span: 0,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
-    }
+    ConfigSpec { span: 0, ..ConfigSpec::new(name(config), HttpTarget::post("http://receiver.internal/")) }
 }
 
 /// An id on this shard; `number` makes it its own.

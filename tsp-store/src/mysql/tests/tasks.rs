@@ -1,6 +1,6 @@
 //! Submits as no other back end does them: over data sources, in groups, from several processes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +8,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
-    TaskConfig, Timeouts, Visibility,
-};
+use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, OnDuplicateKey, TaskConfig};
 use tsp_core::outcome::OutcomeKind;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::task::{LastOutcome, NewTask, Origin, Task};
@@ -118,20 +115,7 @@ fn name(text: &str) -> Name {
 }
 
 fn spec(config: &str) -> ConfigSpec {
-    let target = HttpTarget {
-        method: "POST".to_owned(),
-        url: "http://orders.internal/close".to_owned(),
-        headers: BTreeMap::new(),
-        secret_headers: BTreeMap::new(),
-    };
     ConfigSpec {
-        name: name(config),
-        kind: Kind::Delayed,
-        description: String::new(),
-        owner: String::new(),
-        labels: BTreeMap::new(),
-        target: Target::Http(Arc::new(target)),
-        schedule: None,
         retry: RetryPolicy {
             max_attempts: 3,
             backoff: Backoff::List(vec![Millis::from_mins(1)]),
@@ -139,19 +123,9 @@ fn spec(config: &str) -> ConfigSpec {
             max_age: None,
             non_retryable_status: Vec::new(),
         },
-        timeout: Timeouts::default(),
         asynchronous: AsyncPolicy { enabled: false, deadline: Millis::from_mins(1) },
-        payload: None,
-        priority: PRIORITY_DEFAULT,
-        queue: name("default"),
-        group: name("default"),
         span: 0,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: Vec::new(),
-        enabled: true,
+        ..ConfigSpec::new(name(config), HttpTarget::post("http://orders.internal/close"))
     }
 }
 

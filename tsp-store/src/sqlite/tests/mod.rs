@@ -9,11 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Secret,
-    Target, TaskConfig, Timeouts, Visibility,
-};
-use tsp_core::retry::RetryPolicy;
+use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey, Secret, TaskConfig};
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{ConfigId, Name, TaskId, TaskKey, Timestamp};
 
@@ -35,34 +31,12 @@ fn open(dir: &Path) -> Arc<SqliteStore> {
 }
 
 fn spec(name: &str) -> ConfigSpec {
-    ConfigSpec {
-        name: Name::new(name).unwrap(),
-        kind: Kind::Delayed,
-        description: String::new(),
-        owner: String::new(),
-        labels: BTreeMap::new(),
-        target: Target::Http(Arc::new(HttpTarget {
-            method: "POST".to_owned(),
-            url: "http://receiver.internal/".to_owned(),
-            headers: BTreeMap::new(),
-            secret_headers: BTreeMap::from([("authorization".to_owned(), Secret::new("Bearer hush"))]),
-        })),
-        schedule: None,
-        retry: RetryPolicy::default(),
-        timeout: Timeouts::default(),
-        asynchronous: AsyncPolicy::default(),
-        payload: None,
-        priority: PRIORITY_DEFAULT,
-        queue: Name::new("default").unwrap(),
-        group: Name::new("default").unwrap(),
-        span: 1,
-        on_duplicate_key: OnDuplicateKey::Ignore,
-        expire_after: None,
-        retention: RETENTION_DEFAULT,
-        visibility: Visibility::App,
-        signing_secrets: vec![Secret::new("whsec_aHVzaA==")],
-        enabled: true,
-    }
+    let target = HttpTarget {
+        secret_headers: BTreeMap::from([("authorization".to_owned(), Secret::new("Bearer hush"))]),
+        ..HttpTarget::post("http://receiver.internal/")
+    };
+    let signing_secrets = vec![Secret::new("whsec_aHVzaA==")];
+    ConfigSpec { signing_secrets, ..ConfigSpec::new(Name::new(name).unwrap(), target) }
 }
 
 /// Makes the app `shop` with a config of this name.

@@ -18,7 +18,7 @@ use super::policy::{length, read_async, read_retry, read_timeout};
 use super::schedule::{check_fires, read_schedule};
 use super::secrets::read_signing_secrets;
 use super::target::read_target;
-use super::unsupported::{self, DEFAULT_LANE};
+use super::unsupported;
 
 const RETENTION_MAX: Millis = Millis::from_days(3_650);
 const EXPIRE_MAX: Millis = Millis::from_days(3_650);
@@ -76,7 +76,7 @@ pub(crate) fn read_config(
         asynchronous: read_async(&doc.asynchronous.unwrap_or_default(), errors),
         payload: doc.payload.map(|payload| read_payload(payload.get(), reader, errors)),
         priority: up_to(doc.priority.unwrap_or(PRIORITY_DEFAULT), PRIORITY_MAX, "priority", errors),
-        queue: Name::queue(DEFAULT_LANE).ok()?,
+        queue: Name::lane(),
         group: read_group(doc.group.as_deref(), errors),
         span: up_to(doc.span.unwrap_or(1), reader.shards, "span", errors),
         on_duplicate_key: match doc.on_duplicate_key {
@@ -137,7 +137,7 @@ fn read_group(given: Option<&str>, errors: &mut Errors) -> Name {
     let named = given
         .map(Name::group)
         .and_then(|name| name.map_err(|error| errors.add("group", error.to_string())).ok());
-    named.unwrap_or_else(|| Name::group(DEFAULT_LANE).expect("a good name, as every test of a config shows"))
+    named.unwrap_or_else(Name::lane)
 }
 
 fn read_kind(given: Option<wire::Kind>, errors: &mut Errors) -> Option<Kind> {

@@ -4,9 +4,7 @@
 use tsp_api::config::{Adaptive, Config, Join, Limits};
 use tsp_api::{ErrorCode, Errors, Length};
 use tsp_core::Millis;
-
-/// The only queue there is, and the group of a config that names none.
-pub(crate) const DEFAULT_LANE: &str = "default";
+use tsp_core::name::DEFAULT_LANE;
 
 const ADAPTIVE_MIN: u32 = 10;
 const ADAPTIVE_TARGET: Millis = Millis::from_ms(200);

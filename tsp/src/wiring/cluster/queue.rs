@@ -80,15 +80,11 @@ pub(super) fn lines(
 /// The group of a config; of one that is not known here, the group that every config begins in.
 pub(super) fn group_of(book: &Arc<ConfigBook>) -> GroupOf {
     let book = book.clone();
-    let default = default_group();
+    let default = Name::lane();
     Arc::new(move |config: ConfigId| {
         book.config(config)
             .map_or_else(|| default.clone(), |config: Arc<TaskConfig>| config.spec.group.clone())
     })
-}
-
-pub(super) fn default_group() -> Name {
-    Name::group("default").expect("a good name, as every test of a config shows")
 }
 
 /// Hints go to the fetchers of the config's group, wherever they are.

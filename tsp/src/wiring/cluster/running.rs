@@ -16,7 +16,6 @@ use tsp_store::ConfigBook;
 
 use super::Cluster;
 use super::fetchers::Fetchers;
-use super::queue::default_group;
 use crate::failure::{Failure, Result};
 use crate::settings::{FetcherSettings, Settings};
 use crate::wiring::clock::{ServerClock, millis};
@@ -158,7 +157,7 @@ pub(super) fn groups_of(book: Arc<ConfigBook>) -> GroupSource {
         let seq = book.seq();
         if known.0 != seq {
             let groups = book.all_configs().into_iter().map(|config| config.spec.group.clone());
-            let groups: BTreeSet<Name> = groups.chain([default_group()]).collect();
+            let groups: BTreeSet<Name> = groups.chain([Name::lane()]).collect();
             *known = (seq, groups.into_iter().collect());
         }
         known.1.clone()
