@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peers::Nsqd;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{interval, timeout};
 
 use super::{Stage, check_each_attempt_once};
 use crate::harness::cluster::{Plan, Role, items};
 use crate::harness::ledger::check_arrivals;
 use crate::harness::servers::{Databases, ServerPlan};
-use crate::harness::{Arrival, in_time, only_on};
+use crate::harness::{APP, Arrival, Config, Task, in_time, only_on};
 
 const TASKS: usize = 300;
 /// A hint that died with an nsqd is made up for by the next look at the rows, after five seconds.
@@ -75,6 +75,59 @@ async fn messages_that_die_with_their_nsqd_are_sent_again() {
     check_arrivals(&arrivals);
     check_each_attempt_once(&arrivals);
     assert_eq!(arrivals.len(), TASKS, "each task was to be called once");
+}
+
+/// Room for as many messages, and for the callbacks of those who take them.
+const WIDE: &str = "\n[worker]\nconcurrency = 6400\n";
+const MANY: usize = 10_200;
+/// With no factor in common with the number of shards: a config's tasks go to them in turn, and each may have only
+/// so many of its own in the pipe.
+const MANY_CONFIGS: usize = 7;
+/// As above, and the time that so many callbacks take on a debug build.
+const MANY_WITHIN: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn ten_thousand_messages_die_with_their_nsqd_and_each_task_runs_once() {
+    only_on!(Cluster, "it is about nsqd");
+    let mut stage = Stage::new(Plan { more: WIDE, ..plan(1) }).await;
+    let nsqds = stage.cluster.servers().nsqds().to_vec();
+    for number in 0..MANY_CONFIGS {
+        let config = Config::delayed(&format!("wide-{number}"), &stage.receiver.url("/wide"));
+        stage.api.config(APP, config.set("span", json!(0))).await;
+    }
+    for worker in 0..2 {
+        stage.cluster.process(Role::Worker, worker).freeze().await;
+    }
+    for first in (0..MANY).step_by(1_000) {
+        let numbers = first..(first + 1_000).min(MANY);
+        let task = |number: usize| Task::of(&format!("wide-{}", number % MANY_CONFIGS)).in_ms(0).json();
+        let tasks: Vec<_> = numbers.map(task).collect();
+        stage.api.post(&format!("/apps/{APP}/tasks/batch"), &json!({ "tasks": tasks })).await.expect(200);
+    }
+    let lost = piled_up(&nsqds, 10_000).await;
+    nsqds[0].kill();
+    nsqds[0].restart().unwrap_or_else(|error| panic!("{error}"));
+    for worker in 0..2 {
+        stage.cluster.process(Role::Worker, worker).thaw().await;
+    }
+    let all = stage.receiver.until_at_last(|all: &[Arrival]| all.len() >= MANY);
+    let arrivals = timeout(MANY_WITHIN, all).await;
+    let arrivals = arrivals.unwrap_or_else(|_| {
+        panic!("{} of {MANY} tasks came within {MANY_WITHIN:?} after nsqd was killed", stage.receiver.count())
+    });
+    let longest = arrivals.iter().map(Arrival::lateness_ms).max().unwrap_or(0);
+    println!("{lost} messages died with nsqd; the last came {longest} ms late");
+    stage
+        .api
+        .wait_until("/shards", "no task is open".to_owned(), |shards| {
+            let open = items(shards).iter().filter_map(|shard| shard["open"].as_i64()).sum::<i64>();
+            open == 0
+        })
+        .await;
+    let arrivals = stage.receiver.arrivals();
+    check_arrivals(&arrivals);
+    check_each_attempt_once(&arrivals);
+    assert_eq!(arrivals.len(), MANY, "each task was to be called once");
 }
 
 #[tokio::test]
