@@ -49,14 +49,25 @@ impl MariaDb {
 
     /// Starts one.
     pub fn start_with(options: &MariaDbOptions) -> Result<Self, PeerError> {
+        Self::start_on(options, None)
+    }
+
+    /// Starts one that keeps its data in `place`, an empty folder that stays when the server goes: such as a disk
+    /// of a size of its own.
+    pub fn start_in(options: &MariaDbOptions, place: &Path) -> Result<Self, PeerError> {
+        Self::start_on(options, Some(place))
+    }
+
+    fn start_on(options: &MariaDbOptions, place: Option<&Path>) -> Result<Self, PeerError> {
+        let data = |dir: &Path| place.unwrap_or(dir).join("data");
         let mariadbd = program::find("mariadbd", INSTALL)?;
         let server = Server::start(&Spec {
             name: "mariadbd",
             program: mariadbd.clone(),
             ready: READY,
             ports: 1,
-            prepare: &|dir| prepare(dir, &mariadbd),
-            arguments: &|dir, ports| arguments(dir, ports[0], options),
+            prepare: &|dir| prepare(dir, &data(dir), &mariadbd),
+            arguments: &|dir, ports| arguments(dir, &data(dir), ports[0], options),
         })?;
         Ok(Self { server })
     }
@@ -145,26 +156,26 @@ impl MariaDb {
     }
 }
 
-fn prepare(dir: &Path, mariadbd: &Path) -> Result<(), PeerError> {
+fn prepare(dir: &Path, data: &Path, mariadbd: &Path) -> Result<(), PeerError> {
     let socket = socket(dir);
     if socket.len() > SOCKET_PATH {
         let said = format!("it is longer than {SOCKET_PATH} bytes; set TMPDIR to a shorter path");
         return Err(PeerError::Refused { request: format!("a socket at {socket}"), said });
     }
     std::fs::write(dir.join("init.sql"), ACCOUNT).map_err(PeerError::io("writing init.sql"))?;
-    template::copy_to(&dir.join("data"), mariadbd)
+    template::copy_to(data, mariadbd)
 }
 
 fn socket(dir: &Path) -> String {
     dir.join("s.sock").display().to_string()
 }
 
-fn arguments(dir: &Path, port: u16, options: &MariaDbOptions) -> Vec<String> {
+fn arguments(dir: &Path, data: &Path, port: u16, options: &MariaDbOptions) -> Vec<String> {
     let at = |name: &str| dir.join(name).display().to_string();
     let mut all = vec!["--no-defaults".to_owned()];
     all.extend(template::user().map(str::to_owned));
     all.extend([
-        format!("--datadir={}", at("data")),
+        format!("--datadir={}", data.display()),
         format!("--tmpdir={}", dir.display()),
         format!("--socket={}", socket(dir)),
         format!("--pid-file={}", at("pid")),
@@ -231,6 +242,17 @@ mod tests {
         let values = "SELECT @@innodb_flush_log_at_trx_commit, @@innodb_buffer_pool_size, @@max_connections, \
                       @@max_prepared_stmt_count, @@performance_schema";
         assert_eq!(db.unwrap().sql(values).unwrap(), "1\t67108864\t77\t1000000\t0\n");
+    }
+
+    #[test]
+    fn data_may_lie_elsewhere() {
+        let place = tempfile::tempdir().unwrap();
+        let db = MariaDb::start_in(&MariaDbOptions::default(), place.path()).unwrap();
+        let name = db.create_database("elsewhere");
+        assert!(place.path().join("data").join(name).is_dir());
+        db.restart().unwrap();
+        db.stop();
+        assert!(place.path().join("data").is_dir(), "it is the caller's");
     }
 
     #[test]

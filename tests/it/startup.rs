@@ -1,12 +1,10 @@
 //! Starts that cannot be: wrong settings, a port in use, a folder that cannot be written, a second
 //! process on one file, a full disk. Each says what is wrong, and nothing accepted is lost.
 
-use std::process::Stdio;
-
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::process::Command;
 
+use crate::harness::disk::SmallDisk;
 use crate::harness::process::{Ended, run};
 use crate::harness::{APP, BOOTSTRAP_KEY, Scene, Task, TempDir, Tsp, only_on};
 
@@ -124,37 +122,6 @@ async fn the_store_can_be_looked_at_beside_the_service() {
     tsp.api().with_key(&key).get("/apps").await.expect(200);
 }
 
-/// A file system of a few MiB, taken away again when the test is over.
-struct SmallDisk {
-    dir: TempDir,
-}
-
-impl SmallDisk {
-    /// Nothing if this machine does not let the test mount one.
-    async fn mount(size: &str) -> Option<Self> {
-        let dir = TempDir::new();
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(dir.path())
-            .stderr(Stdio::null());
-        mount.status().await.is_ok_and(|status| status.success()).then_some(Self { dir })
-    }
-
-    async fn resize(&self, size: &str) {
-        let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,size={size}")]).arg(self.dir.path());
-        assert!(mount.status().await.is_ok_and(|status| status.success()), "cannot resize the small disk");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // The process that used it has ended by now; a mount that stays is only untidy.
-        let _ = std::process::Command::new("umount").arg(self.dir.path()).status();
-    }
-}
-
 #[tokio::test]
 async fn accept_a_full_disk_refuses_and_loses_nothing() {
     only_on!(Embedded, "a cluster has no file");
@@ -162,7 +129,7 @@ async fn accept_a_full_disk_refuses_and_loses_nothing() {
         println!("not shown: this machine does not let a test mount a small file system");
         return;
     };
-    let url = format!("sqlite:{}", disk.dir.join("tsp.db").display());
+    let url = format!("sqlite:{}", disk.join("tsp.db").display());
     let mut scene = Scene::with(Tsp::settings().set("store.url", &url)).await;
     scene.delayed("work", |config| config).await;
     let mut accepted = Vec::new();

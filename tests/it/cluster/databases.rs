@@ -1,5 +1,8 @@
-//! Databases that are killed, or stand still.
+//! Databases that are killed, stand still, answer late, or have no room left.
 
+mod steady;
+
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +11,10 @@ use peers::MariaDb;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::steady::Steady;
 use super::{Stage, longest_lateness};
 use crate::harness::cluster::Plan;
+use crate::harness::disk::SmallDisk;
 use crate::harness::ledger::{
     Ledger, Load, Pace, check_arrivals, decide, every_task_arrived, one_task_for_each_key,
 };
@@ -205,4 +210,53 @@ async fn a_source_that_is_down_or_frozen_hurts_only_its_own_shards() {
     database.resume();
     all_go_on(&stage, &lanes).await;
     check_arrivals(&stage.receiver.arrivals());
+}
+
+/// Load on both sources, of which `b` becomes `bad`, and `seconds` later `well` again. Returns how many submits
+/// were refused.
+async fn beside(stage: &Stage, seconds: i64, bad: impl FnOnce(), well: impl AsyncFnOnce()) -> usize {
+    let lanes = lanes(stage).await;
+    let from = now().plus(Millis::from_secs(1));
+    let mut steady = Steady::ahead(stage, &lanes, from, seconds + 2).await;
+    past(from.plus(Millis::from_secs(1))).await;
+    bad();
+    let bad_at = now();
+    steady.submit(stage, &lanes, bad_at.plus(Millis::from_secs(seconds))).await;
+    well().await;
+    steady.judge(stage, bad_at, now()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_answers_five_seconds_late_hurts_only_its_own_shards() {
+    only_on!(Cluster, "it is about MariaDB");
+    let stage = Stage::new(plan(Databases::SecondBehindProxy)).await;
+    let proxy = stage.cluster.servers().proxy();
+    let slow = || proxy.delay(Duration::from_secs(5));
+    // Longer than a lease.
+    let refused = beside(&stage, 11, slow, async || proxy.delay(Duration::ZERO)).await;
+    assert!(refused > 0, "transactions of several answers do not get through");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_with_a_full_disk_hurts_only_its_own_shards() {
+    only_on!(Cluster, "it is about MariaDB");
+    if SmallDisk::mount("1m").await.is_none() {
+        println!("not shown: this machine does not let a test mount a small file system");
+        return;
+    }
+    let stage = Stage::new(plan(Databases::SecondOnSmallDisk)).await;
+    let (database, disk) = (stage.cluster.servers().second_mariadb(), stage.cluster.servers().disk());
+    let full = || println!("{} KiB were left", disk.fill() >> 10);
+    let died = Cell::new(false);
+    let well = async || {
+        disk.free();
+        // A rollback that needs a page and gets none is the end of the server, if it comes to that.
+        died.set(database.sql("SELECT 1").is_err());
+        if died.get() {
+            println!("the server died of it");
+            restart(&database).await;
+        }
+    };
+    let refused = beside(&stage, 7, full, well).await;
+    assert!(refused > 0 || died.get(), "there was room left");
 }

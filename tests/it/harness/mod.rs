@@ -7,10 +7,12 @@
 pub(crate) mod api;
 pub(crate) mod cluster;
 pub(crate) mod dice;
+pub(crate) mod disk;
 pub(crate) mod documents;
 pub(crate) mod figures;
 pub(crate) mod ledger;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod scene;
 pub(crate) mod servers;

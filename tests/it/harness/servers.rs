@@ -6,8 +6,14 @@ use std::sync::Arc;
 
 use peers::{MariaDb, MariaDbOptions, Nsqd, Nsqlookupd};
 
+use super::disk::SmallDisk;
+use super::proxy::Proxy;
+
 /// Shards of every store: few, so that their tables are made quickly, and more than one on each source.
 pub(crate) const SHARDS: u16 = 4;
+
+/// Enough for the server's own files and some minutes of a test.
+const SMALL: &str = "320m";
 
 /// Where the databases lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +24,16 @@ pub(crate) enum Databases {
     Own,
     /// On two: the second holds the second source alone.
     OwnForEachSource,
+    /// The same, and the way to the second leads through a [`Proxy`].
+    SecondBehindProxy,
+    /// The same, and the data of the second lies on a [`SmallDisk`].
+    SecondOnSmallDisk,
+}
+
+impl Databases {
+    fn are_two(self) -> bool {
+        !matches!(self, Self::Shared | Self::Own)
+    }
 }
 
 /// What to start.
@@ -49,15 +65,19 @@ impl Deref for Host {
 struct Database {
     host: Host,
     name: String,
+    /// Where processes reach it, if that is not where it listens.
+    port: Option<u16>,
 }
 
 impl Database {
     fn on(host: &Host, hint: &str) -> Self {
-        Self { host: host.clone(), name: host.create_database(hint) }
+        Self { host: host.clone(), name: host.create_database(hint), port: None }
     }
 
     fn url(&self) -> String {
-        self.host.url(&self.name)
+        let url = self.host.url(&self.name);
+        let moved = |port| url.replace(&format!(":{}/", self.host.port()), &format!(":{port}/"));
+        self.port.map_or_else(|| url.clone(), moved)
     }
 
     fn sql(&self, text: &str) -> String {
@@ -80,21 +100,48 @@ pub(crate) struct Servers {
     sources: [Database; 2],
     nsqds: Vec<Arc<Nsqd>>,
     lookupd: Option<Arc<Nsqlookupd>>,
+    /// On the way to `b`.
+    proxy: Option<Proxy>,
+    /// Where `b` lies. Below the server that uses it: fields go in their order.
+    disk: Option<SmallDisk>,
 }
 
 impl Servers {
     pub(crate) async fn start(plan: ServerPlan) -> Self {
-        let starting = tokio::task::spawn_blocking(move || Self::start_now(plan));
-        starting.await.unwrap_or_else(|e| panic!("the servers of a cluster did not start: {e}"))
+        let disk = match plan.databases {
+            Databases::SecondOnSmallDisk => {
+                Some(SmallDisk::mount(SMALL).await.expect("the test has seen that a disk can be mounted"))
+            }
+            _ => None,
+        };
+        let starting = tokio::task::spawn_blocking(move || Self::start_now(plan, disk));
+        let started = starting.await;
+        let mut servers = started.unwrap_or_else(|e| panic!("the servers of a cluster did not start: {e}"));
+        if plan.databases == Databases::SecondBehindProxy {
+            let proxy = Proxy::start(servers.sources[1].host.port()).await;
+            servers.sources[1].port = Some(proxy.port());
+            servers.proxy = Some(proxy);
+        }
+        servers
     }
 
-    fn start_now(plan: ServerPlan) -> Self {
+    fn start_now(plan: ServerPlan, disk: Option<SmallDisk>) -> Self {
         let own = || Host::Own(Arc::new(well(MariaDb::start_with(&MariaDbOptions::default()))));
+        let on = |disk: &SmallDisk| {
+            // A server that dies of a full disk is to be gone at once.
+            let more = vec!["--skip-stack-trace".to_owned()];
+            let options = MariaDbOptions { more, ..MariaDbOptions::default() };
+            Host::Own(Arc::new(well(MariaDb::start_in(&options, disk.path()))))
+        };
         let first = match plan.databases {
             Databases::Shared => Host::Shared(MariaDb::shared()),
-            Databases::Own | Databases::OwnForEachSource => own(),
+            _ => own(),
         };
-        let second = if plan.databases == Databases::OwnForEachSource { own() } else { first.clone() };
+        let second = match &disk {
+            Some(disk) => on(disk),
+            None if plan.databases.are_two() => own(),
+            None => first.clone(),
+        };
         let lookupd = plan.lookupd.then(|| Arc::new(well(Nsqlookupd::start())));
         let told = lookupd.as_ref().map(|lookupd| format!("--lookupd-tcp-address={}", lookupd.tcp_address()));
         let arguments: Vec<_> = told.iter().map(String::as_str).collect();
@@ -103,6 +150,8 @@ impl Servers {
             sources: [Database::on(&first, "a"), Database::on(&second, "b")],
             nsqds: (0..plan.nsqds).map(|_| Arc::new(well(Nsqd::start_with(&arguments)))).collect(),
             lookupd,
+            proxy: None,
+            disk,
         }
     }
 
@@ -149,6 +198,16 @@ impl Servers {
     /// The server of the source `b`.
     pub(crate) fn second_mariadb(&self) -> Arc<MariaDb> {
         owned(&self.sources[1].host)
+    }
+
+    /// On the way to the source `b`.
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("the plan has a proxy")
+    }
+
+    /// Where the source `b` lies.
+    pub(crate) fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("the plan has a small disk")
     }
 
     pub(crate) fn nsqds(&self) -> &[Arc<Nsqd>] {
