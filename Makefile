@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run cluster build test lint fmt bench bench-cluster chaos chaos-cluster accept clean
+.PHONY: help run cluster build test lint fmt bench bench-cluster bench-plans chaos chaos-cluster accept clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ bench-cluster: ## Run them on a cluster: MariaDB, nsqd and two processes of each
 	tools/install-nsq && tools/install-mariadb
 	cargo build --locked --release -p tsp -p bench
 	target/release/bench --cluster $(ARGS)
+
+bench-plans: ## Compare every hot query's plan on MariaDB with the golden one, beside 10,000,000 rows of each kind
+	tools/install-mariadb
+	TSP_PLAN_ROWS=$${TSP_PLAN_ROWS:-10000000} cargo test --locked -p tsp-store --lib mysql::tests::plans -- --nocapture
 
 chaos: ## Run the tests that kill processes
 	cargo build --locked --workspace --all-targets

@@ -1,5 +1,8 @@
 //! Golden query plans on large tables: every hot query finds its rows by an index and in its order.
+//!
+//! `TSP_PLAN_ROWS` sets how large (`make bench-plans` asks for ten million rows of each kind).
 
+use peers::MariaDb;
 use sqlx::Row as _;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 
@@ -24,6 +27,16 @@ use super::bed::{NOW, shard};
 use super::site::{Databases, connect, sql};
 
 const ROWS: i64 = 100_000;
+
+/// What ten million rows of each kind and their indexes need to be filled in minutes.
+const LARGE: &str =
+    "SET GLOBAL innodb_buffer_pool_size = 6442450944, GLOBAL innodb_log_file_size = 2147483648";
+
+fn rows() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "the size of a run is chosen where it is started")]
+    let rows = std::env::var("TSP_PLAN_ROWS");
+    rows.map_or(ROWS, |text| text.parse().unwrap_or_else(|e| panic!("`TSP_PLAN_ROWS` is a number: {e}")))
+}
 
 /// A day's partition holds this many rows of history.
 const DAY_MS: i64 = 86_400_000;
@@ -89,9 +102,14 @@ const GOLDEN: [Golden; 31] = [
 ];
 
 async fn filled(database: &str) -> MySqlConnection {
-    let mut conn = connect(database).await;
+    let (mut conn, rows) = (connect(database).await, rows());
+    if rows > ROWS {
+        MariaDb::shared().sql(LARGE).expect("a server of this test's own");
+        // An empty table is filled index by index, each of them sorted first.
+        sql(&mut conn, "SET unique_checks = 0, foreign_key_checks = 0").await;
+    }
     for text in FILL {
-        let text = text.replace("{rows}", &ROWS.to_string()).replace("{day}", &DAY_MS.to_string());
+        let text = text.replace("{rows}", &rows.to_string()).replace("{day}", &DAY_MS.to_string());
         sql(&mut conn, &text.replace("{now}", &NOW.ms().to_string())).await;
     }
     let tables = "task_000, history_000, attempt_000, occurrence_000, idempotency_000";
@@ -138,6 +156,11 @@ async fn hot_queries_use_their_index_and_never_sort() {
     hot_queries_are_as_ever(&mut conn, &texts).await;
     pages_are_read_in_the_order_of_an_index(&mut conn, &texts).await;
     the_history_of_a_day_is_read_from_its_partition(&mut conn, &texts).await;
+    println!(
+        "{} hot queries and all pages keep their plans beside {} rows of each kind",
+        GOLDEN.len(),
+        rows()
+    );
 }
 
 async fn hot_queries_are_as_ever(conn: &mut MySqlConnection, texts: &Texts) {
