@@ -236,7 +236,7 @@ impl PairKeeper {
         let now = time.moment();
         let start = {
             let mut state = self.state.lock();
-            state.taken(&row.pair, now);
+            state.taken(&row.pair, row.owner.is_some_and(|owner| owner != *node), now);
             state.own(&row.pair, owner, sent.plus(*lease), now)
         };
         if start {
@@ -306,7 +306,7 @@ impl PairKeeper {
                 Err(error) => tracing::warn!(%error, "could not give a pair up, will try again"),
             }
         }
-        self.state.lock().done(&job, given_up);
+        self.state.lock().done(&job, given_up, self.parts.time.moment());
         self.show_running();
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct State {
     jobs: VecDeque<Job>,
     pub(super) watch: PairWatch,
     given: Vec<(Pair, Moment)>,
+    /// When the database was last told that this node gives the pair up.
+    gone: BTreeMap<Pair, Moment>,
     next_gift: Moment,
     left: bool,
 }
@@ -68,6 +70,7 @@ impl State {
             jobs: VecDeque::new(),
             watch: PairWatch::of_lease(lease),
             given: Vec::new(),
+            gone: BTreeMap::new(),
             next_gift: Moment::from_ms(0),
             left: false,
         }
@@ -107,9 +110,10 @@ impl State {
         !self.left
     }
 
-    /// This node took the pair, perhaps one that it gave up shortly before.
-    pub(super) fn taken(&mut self, pair: &Pair, now: Moment) {
-        self.given.retain(|(_, at)| now.since(*at) < REMEMBERED);
+    /// This node took the pair, perhaps one that it gave up shortly before and that nobody wanted.
+    /// `from_another`: another node had it until then.
+    pub(super) fn taken(&mut self, pair: &Pair, from_another: bool, now: Moment) {
+        self.given.retain(|(given, at)| now.since(*at) < REMEMBERED && !(from_another && given == pair));
         if self.given.iter().any(|(given, _)| given == pair) {
             self.next_gift = now.plus(NO_GIFTS);
         }
@@ -151,7 +155,7 @@ impl State {
                     // Stopped first, and started under its new epoch by a later renewal.
                     changes.lost.push(pair.clone());
                 }
-            } else if until > now && self.own(&pair, owner, until, now) {
+            } else if until > now && !self.gone_since(&pair, sent) && self.own(&pair, owner, until, now) {
                 changes.start.push((pair.clone(), owner));
             }
             ours.insert(pair);
@@ -172,6 +176,11 @@ impl State {
             self.begin_stop(pair, false);
         }
         changes
+    }
+
+    /// Whether an answer to what was sent then may be older than that the pair was given up.
+    fn gone_since(&self, pair: &Pair, sent: Moment) -> bool {
+        self.gone.get(pair).is_some_and(|at| *at >= sent)
     }
 
     /// Tries again to give up what could not be given up.
@@ -224,7 +233,10 @@ impl State {
     }
 
     /// The job is done as far as it could be; `given_up`: the database knows it, if it had to.
-    pub(super) fn done(&mut self, job: &Job, given_up: bool) {
+    pub(super) fn done(&mut self, job: &Job, given_up: bool, now: Moment) {
+        if given_up {
+            self.gone.insert(job.pair.clone(), now);
+        }
         let Some(held) = self.held.get_mut(&job.pair).filter(|held| held.phase == Phase::Stopping) else {
             return;
         };

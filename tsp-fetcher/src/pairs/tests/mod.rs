@@ -2,6 +2,7 @@
 
 mod chaos;
 mod cluster;
+mod gifts;
 mod link;
 mod one_keeper;
 mod spreading;
