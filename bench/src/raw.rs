@@ -1,7 +1,6 @@
 //! The limit: the worker's own client sending the worker's own requests to the same receiver, with no
 //! service around it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,12 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, PRIORITY_DEFAULT, RETENTION_DEFAULT, Target,
-    TaskConfig, Timeouts, Visibility,
-};
+use tsp_core::config::{ConfigSpec, HttpTarget, TaskConfig};
 use tsp_core::egress::EgressPolicy;
-use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, Entropy, Name, TaskId, TaskKey, Timestamp};
 use tsp_worker::http::{Call, ClientSettings, HttpHandler};
@@ -115,39 +110,11 @@ fn new_task(config: &TaskConfig, number: i64, now: Timestamp) -> Result<NewTask>
 
 /// A config as a user with no wishes gets it.
 fn config(url: &str) -> Result<TaskConfig> {
-    let target = HttpTarget {
-        method: "POST".to_owned(),
-        url: url.to_owned(),
-        headers: BTreeMap::new(),
-        secret_headers: BTreeMap::new(),
-    };
     Ok(TaskConfig {
         id: ConfigId::new(1),
         app_id: AppId::new(1),
         app: Name::new(crate::service::APP)?,
-        spec: ConfigSpec {
-            name: Name::new("raw")?,
-            kind: Kind::Delayed,
-            description: String::new(),
-            owner: String::new(),
-            labels: BTreeMap::new(),
-            target: Target::Http(Arc::new(target)),
-            schedule: None,
-            retry: RetryPolicy::default(),
-            timeout: Timeouts::default(),
-            asynchronous: AsyncPolicy::default(),
-            payload: None,
-            priority: PRIORITY_DEFAULT,
-            queue: Name::new("default")?,
-            group: Name::new("default")?,
-            span: 1,
-            on_duplicate_key: OnDuplicateKey::default(),
-            expire_after: None,
-            retention: RETENTION_DEFAULT,
-            visibility: Visibility::default(),
-            signing_secrets: Vec::new(),
-            enabled: true,
-        },
+        spec: ConfigSpec::new(Name::new("raw")?, HttpTarget::post(url)),
         paused: None,
         version: 1,
         created_at: Timestamp::ZERO,
