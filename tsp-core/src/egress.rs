@@ -2,6 +2,7 @@
 //! http-callbacks sections 2 and 3). Checked when a config is saved, and again at each attempt on
 //! the addresses that were looked up.
 
+mod metadata;
 mod networks;
 
 use std::net::IpAddr;
@@ -102,7 +103,7 @@ impl EgressPolicy {
         match networks::refused(address) {
             Some(name) if !self.allows(address) => Err(EgressDenied::Address(name)),
             // An opened translation network must not lead to what is itself refused.
-            _ => networks::embedded(address).map_or(Ok(()), |inner| self.check_address(inner)),
+            _ => networks::embedded(address).into_iter().try_for_each(|inner| self.check_address(inner)),
         }
     }
 
@@ -154,6 +155,8 @@ impl CheckedUrl {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -186,6 +189,9 @@ mod tests {
             "http://[::7f00:1]/",
             "http://[64:ff9b::7f00:1]/",
             "http://[64:ff9b:1::1]/",
+            "http://[::ffff:0:7f00:1]/",
+            "http://[::ffff:0:a00:1]/",
+            "http://[2001:4860::5efe:a00:1]/",
             "http://[2002:7f00:1::]/",
             "http://[2001:0:1::1]/",
             "http://[fe80::1]/",
@@ -271,10 +277,16 @@ mod tests {
             assert!(all.check_url(url).is_err(), "{url}");
         }
         assert!(all.check_url("http://169.254.0.1/").is_ok());
-        // NAT64 opened alone still leads nowhere private.
+        // A translation network opened alone still leads nowhere private.
         let nat64 = open(&["64:ff9b::/96"]);
         assert!(nat64.check_url("http://[64:ff9b::101:101]/").is_ok());
         assert!(nat64.check_url("http://[64:ff9b::a00:1]/").is_err());
+        let local = open(&["64:ff9b:1::/48", "::ffff:0:0:0/96"]);
+        assert!(local.check_url("http://[64:ff9b:1::101:101]/").is_ok());
+        assert!(local.check_url("http://[64:ff9b:1::a00:1]/").is_err());
+        assert!(local.check_url("http://[64:ff9b:1:a00:0:100::]/").is_err());
+        assert!(local.check_url("http://[::ffff:0:101:101]/").is_ok());
+        assert!(local.check_url("http://[::ffff:0:a00:1]/").is_err());
     }
 
     #[test]
@@ -286,7 +298,83 @@ mod tests {
         }
     }
 
+    /// `address` in the last 32 bits of a prefix.
+    fn behind(prefix: &str, address: Ipv4Addr) -> u128 {
+        prefix.parse::<Ipv6Addr>().unwrap().to_bits() | u128::from(address.to_bits())
+    }
+
+    /// Every way to write `address` in v6. `free` fills the bits that have no meaning.
+    fn embeddings(address: Ipv4Addr, free: u128) -> Vec<(&'static str, u128)> {
+        let v4 = u128::from(address.to_bits());
+        let free = |bits: u32| free & ((1 << bits) - 1);
+        let local_nat64 = 0x0064_ff9b_0001_u128 << 80;
+        let (head16, tail16) = (v4 >> 16, v4 & 0xffff);
+        let (head8, tail24) = (v4 >> 24, v4 & 0xff_ffff);
+        vec![
+            ("mapped", behind("::ffff:0:0", address)),
+            ("compatible", behind("::", address)),
+            ("translated", behind("::ffff:0:0:0", address)),
+            ("NAT64", behind("64:ff9b::", address)),
+            ("local NAT64 /48", local_nat64 | head16 << 64 | tail16 << 40 | free(40)),
+            ("local NAT64 /56", local_nat64 | head8 << 64 | tail24 << 32 | free(32)),
+            ("local NAT64 /64", local_nat64 | v4 << 24 | free(24)),
+            ("local NAT64 /96", local_nat64 | free(48) << 32 | v4),
+            ("6to4", 0x2002 << 112 | v4 << 80 | free(80)),
+            ("Teredo", 0x2001 << 112 | free(64) << 32 | (!v4 & 0xffff_ffff)),
+            ("ISATAP", free(64) << 64 | 0x5efe << 32 | v4),
+        ]
+    }
+
+    #[test]
+    fn a_metadata_service_is_never_reached_by_name_of_its_address() {
+        let all = open(&["0.0.0.0/0", "::/0"]);
+        let services = [
+            "169.254.169.254",
+            "168.63.129.16",
+            "100.100.100.200",
+            "169.254.170.2",
+            "169.254.170.23",
+            "169.254.0.23",
+            "192.0.0.192",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fe80::a9fe:a9fe",
+        ];
+        for service in services {
+            let answer = all.check_address(service.parse().unwrap());
+            assert_eq!(answer, Err(EgressDenied::Address("cloud metadata")), "{service}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_embedding_leads_to_a_metadata_service(free in any::<u128>()) {
+            let all = open(&["0.0.0.0/0", "::/0"]);
+            for service in metadata::METADATA_V4 {
+                for (way, bits) in embeddings(service, free) {
+                    let answer = all.check_address(Ipv6Addr::from_bits(bits).into());
+                    prop_assert!(answer.is_err(), "{service} as {way}: {}", Ipv6Addr::from_bits(bits));
+                }
+            }
+        }
+
+        #[test]
+        fn no_embedding_leads_to_what_is_refused_itself(a in any::<u32>(), free in any::<u128>()) {
+            let networks = ["64:ff9b::/96", "64:ff9b:1::/48", "::/96", "2002::/16", "2001::/32", "::ffff:0:0:0/96"];
+            let translations = open(&networks);
+            let address = Ipv4Addr::from_bits(a);
+            let refused = translations.check_address(address.into()).is_err();
+            for (way, bits) in embeddings(address, free) {
+                let inner = Ipv6Addr::from_bits(bits);
+                // Local NAT64 has other things in its place for 0.0.0.0/8.
+                let zeros = way.starts_with("local") && address.octets()[0] == 0;
+                if refused && !zeros {
+                    prop_assert!(translations.check_address(inner.into()).is_err(), "{way}: {inner}");
+                }
+            }
+        }
+
         #[test]
         fn any_text_is_checked_without_a_panic(text in "\\PC{0,60}") {
             if let Ok(url) = EgressPolicy::default().check_url(&text) {
