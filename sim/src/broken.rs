@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::{AttemptRecord, Origin, Status, Task};
-use tsp_core::transition::Note;
+use tsp_core::transition::{Completion, Note};
 use tsp_core::work::{Begin, Begun, Finish, Finished};
 use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{
@@ -52,6 +53,10 @@ pub enum Bug {
     FlagForgotten,
     /// Any token completes.
     AnyToken,
+    /// A worker that saves an outcome forgets all attempts of its task, and so gives back the one that runs.
+    FinishForgetsTheTask,
+    /// The end of a wait also ends an attempt whose call still runs.
+    DeadlineEndsWhatRuns,
 }
 
 /// A store without one of its rules.
@@ -59,9 +64,15 @@ pub enum Bug {
 pub(crate) struct Broken {
     pub(crate) inner: Arc<MemoryStore>,
     pub(crate) bug: Bug,
+    /// Attempts that run and that the worker has forgotten.
+    forgotten: Mutex<Vec<(TaskId, u32)>>,
 }
 
 impl Broken {
+    pub(crate) fn new(inner: Arc<MemoryStore>, bug: Bug) -> Self {
+        Self { inner, bug, forgotten: Mutex::default() }
+    }
+
     fn has(&self, bug: Bug) -> bool {
         self.bug == bug
     }
@@ -141,6 +152,10 @@ impl RunStore for Broken {
     }
 
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
+        let forgotten = std::mem::take(&mut *self.forgotten.lock());
+        if !forgotten.is_empty() {
+            self.inner.give_back(node, forgotten, now).await?;
+        }
         if !self.has(Bug::BeginTakesAnyVersion) {
             return self.inner.begin(node, batch, now).await;
         }
@@ -155,6 +170,14 @@ impl RunStore for Broken {
     }
 
     async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
+        if self.has(Bug::FinishForgetsTheTask) {
+            let ids: Vec<TaskId> = batch.iter().map(|finish| finish.id).collect();
+            let answers = self.inner.finish(node, batch, now).await;
+            let rows = ids.into_iter().filter_map(|id| self.row(id));
+            let next = rows.filter(|row| row.status == Status::Executing).map(|row| (row.id, row.attempt));
+            self.forgotten.lock().extend(next);
+            return answers;
+        }
         if !self.has(Bug::FinishTakesAnyAttempt) {
             return self.inner.finish(node, batch, now).await;
         }
@@ -230,6 +253,15 @@ impl ScheduleStore for Broken {
     async fn end_waits(&self, owner: Owner, limit: usize, unit: f64, now: Timestamp) -> Result<Vec<Task>> {
         if self.has(Bug::NoDeadline) {
             return Ok(Vec::new());
+        }
+        if self.has(Bug::DeadlineEndsWhatRuns) {
+            let open = self.inner.dump().open;
+            for row in open.into_iter().filter(|row| row.status == Status::Executing) {
+                let Some(token) = row.token else { continue };
+                let completion = Completion::Retry { after: None, message: None };
+                let wish = Wish::Complete { token, completion, unit };
+                self.inner.change(Subject::Id(row.id), wish, &Actor::system(), now).await?;
+            }
         }
         self.inner.end_waits(owner, limit, unit, now).await
     }

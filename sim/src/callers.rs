@@ -15,6 +15,7 @@ use crate::checker::Checker;
 use crate::process::{Ground, Process, now_or_never};
 
 const KEYS: u64 = 12;
+const WRONG_TOKEN: [u8; 32] = [7; 32];
 
 pub(crate) struct Callers {
     delayed: Vec<ConfigId>,
@@ -232,16 +233,27 @@ impl Callers {
 }
 
 /// The callee completes, sometimes with a token that is wrong.
-fn complete(ground: &Ground, process: &Process, id: TaskId, now: Timestamp, checker: &mut Checker) {
-    let Some(token) = ground.store.dump().task(id).and_then(|task| task.token) else { return };
-    let token = if ground.chance.hits(100) { [7; 32] } else { token };
-    let completion = match ground.chance.below(3) {
+pub(crate) fn complete(
+    ground: &Ground,
+    process: &Process,
+    id: TaskId,
+    now: Timestamp,
+    checker: &mut Checker,
+) {
+    let Some(task) = ground.store.dump().task(id).cloned() else { return };
+    let Some(token) = task.token else { return };
+    let token = if ground.chance.hits(100) { WRONG_TOKEN } else { token };
+    let completion = match ground.chance.below(4) {
         0 => Completion::Done { message: None },
         1 => Completion::Retry { after: None, message: None },
+        2 => Completion::Retry { after: Some(Millis::ZERO), message: None },
         _ => Completion::Fail { message: None },
     };
     if matches!(completion, Completion::Done { .. }) {
-        checker.completed(id);
+        checker.completed_done(id);
+    }
+    if token != WRONG_TOKEN {
+        checker.completed(&task);
     }
     let wish = Wish::Complete { token, completion, unit: 0.5 };
     let answer = now_or_never(ground.door.change(Subject::Id(id), wish, &Actor::system(), now));
@@ -251,7 +263,7 @@ fn complete(ground: &Ground, process: &Process, id: TaskId, now: Timestamp, chec
     {
         process.inbox.due(task.config, task.due_at);
     }
-    assert!(!(done && token == [7; 32]), "a wrong token completed {id}");
+    assert!(!(done && token == WRONG_TOKEN), "a wrong token completed {id}");
     checker.note(now, format!("complete {id} {done}"));
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tsp_consumer_core::TaskContext;
 use tsp_core::outcome::{OutcomeKind, Verdict};
 use tsp_core::schedule::Overlap;
-use tsp_core::task::{EndResult, Origin, Status, Task};
+use tsp_core::task::{AttemptRecord, EndResult, Origin, Status, Task};
 use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 use tsp_store::memory::Ledger;
 
@@ -29,6 +29,14 @@ pub(crate) struct Checker {
     done: BTreeSet<TaskId>,
     /// What the callee answered to each attempt.
     answers: BTreeMap<(TaskId, u32), OutcomeKind>,
+    /// Calls that were sent and not answered, and in which life.
+    wire: BTreeMap<(TaskId, u32), u32>,
+    /// Attempts that were sent, and in which life.
+    lives: BTreeMap<(TaskId, u32), u32>,
+    /// When each life ended.
+    deaths: BTreeMap<u32, Timestamp>,
+    /// Attempts that the callee completed, or may have.
+    completed: BTreeSet<(TaskId, u32)>,
     lateness_most: Option<Millis>,
 }
 
@@ -44,6 +52,10 @@ impl Checker {
             sent: BTreeMap::new(),
             done: BTreeSet::new(),
             answers: BTreeMap::new(),
+            wire: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            deaths: BTreeMap::new(),
+            completed: BTreeSet::new(),
             lateness_most: None,
         }
     }
@@ -95,12 +107,23 @@ impl Checker {
     }
 
     /// The callee said done by completion.
-    pub(crate) fn completed(&mut self, task: TaskId) {
+    pub(crate) fn completed_done(&mut self, task: TaskId) {
         self.done.insert(task);
     }
 
-    /// An attempt goes out.
-    pub(crate) fn sent(&mut self, context: &TaskContext, now: Timestamp, ledger: &Ledger) {
+    /// The callee completed this attempt, or may have.
+    pub(crate) fn completed(&mut self, task: &Task) {
+        self.completed.insert((task.id, task.attempt));
+    }
+
+    /// The process of this life is gone.
+    pub(crate) fn died(&mut self, life: u32, now: Timestamp) {
+        self.note(now, "crash");
+        self.deaths.insert(life, now);
+    }
+
+    /// An attempt goes out, in this life of the process.
+    pub(crate) fn sent(&mut self, context: &TaskContext, life: u32, now: Timestamp, ledger: &Ledger) {
         let task = &context.task;
         let (id, attempt) = (task.id, task.attempt);
         self.note(now, format!("sent {id} attempt {attempt}"));
@@ -110,7 +133,17 @@ impl Checker {
         let row = ledger.task(id);
         let runs = row.is_some_and(|row| row.status == Status::Executing && row.attempt == attempt);
         self.require(runs, "what is sent is begun in the store", task);
-        let closed = ledger.closed.iter().filter(|record| record.task == id).count();
+        let on_wire = self.wire.range((id, 0)..=(id, u32::MAX));
+        let free = |(call, life): (&(TaskId, u32), &u32)| {
+            self.deaths.contains_key(life) || self.completed.contains(call)
+        };
+        let alone = on_wire.into_iter().all(free);
+        self.require(alone, "one call of a task on the wire at a time", task);
+        self.wire.insert((id, attempt), life);
+        self.lives.insert((id, attempt), life);
+        let closed: Vec<_> = ledger.closed.iter().filter(|record| record.task == id).collect();
+        self.losses(&closed, task);
+        let closed = closed.len();
         self.require(closed + 1 == attempt as usize, "all earlier attempts are closed", task);
         self.require(!self.cancelled.contains(&id), "no begin after `cancelled`", task);
         let last = self.last_attempt.get(&id).copied().unwrap_or(u32::MAX);
@@ -129,6 +162,7 @@ impl Checker {
     pub(crate) fn answered(&mut self, context: &TaskContext, verdict: &Verdict, now: Timestamp) {
         let kind = OutcomeKind::from(verdict.outcome);
         self.note(now, format!("answered {} attempt {} {kind}", context.task.id, context.task.attempt));
+        self.wire.remove(&(context.task.id, context.task.attempt));
         self.answers.insert((context.task.id, context.task.attempt), kind);
         if matches!(kind, OutcomeKind::Done | OutcomeKind::Accepted) {
             self.done.insert(context.task.id);
@@ -151,6 +185,7 @@ impl Checker {
                 let own = answer == Some(&record.kind);
                 self.require(own, "an outcome closes its own attempt", task);
             }
+            self.losses(&closed, task);
             let overlap = closed.windows(2).any(|pair| pair[1].started_at < pair[0].ended_at);
             self.require(!overlap, "no two attempts overlap in the store", task);
             if task.result == Some(EndResult::Succeeded) {
@@ -166,6 +201,15 @@ impl Checker {
         for occurrence in ledger.occurrences.iter().filter(|occurrence| occurrence.task.is_some()) {
             let exists = slots.contains(&(occurrence.config, occurrence.execute_at));
             assert!(exists, "seed {}: {occurrence:?} has lost its task", self.seed);
+        }
+    }
+
+    /// What was sent is lost with its life only; what was begun and not sent is lost with its answer.
+    fn losses(&self, closed: &[&AttemptRecord], task: &Task) {
+        for record in closed.iter().filter(|record| record.kind == OutcomeKind::Lost) {
+            let life = self.lives.get(&(task.id, record.attempt));
+            let died = life.map(|life| self.deaths.get(life).is_some_and(|at| *at <= record.ended_at));
+            self.require(died.unwrap_or(true), "an attempt that runs is lost only with its process", task);
         }
     }
 

@@ -63,6 +63,8 @@ fn every_known_bug_is_caught() {
         (Bug::CancelForgotten, "no begin after `cancelled`"),
         (Bug::FlagForgotten, "no new attempt after `too_late`"),
         (Bug::AnyToken, "a wrong token completed"),
+        (Bug::FinishForgetsTheTask, "an attempt that runs is lost only with its process"),
+        (Bug::DeadlineEndsWhatRuns, "one call of a task on the wire at a time"),
     ];
     for (bug, promise) in bugs {
         let mut said = Vec::new();

@@ -10,7 +10,7 @@ use tsp_store::WholeStore;
 use tsp_store::memory::{Fault, MemoryStore};
 
 use crate::broken::{Broken, Bug};
-use crate::callers::Callers;
+use crate::callers::{Callers, complete};
 use crate::chance::Chance;
 use crate::checker::Checker;
 use crate::process::{Ground, Process};
@@ -103,7 +103,7 @@ impl World {
         let store = Arc::new(MemoryStore::new(16));
         let door: Arc<dyn WholeStore> = match plan.bug {
             None => store.clone(),
-            Some(bug) => Arc::new(Broken { inner: store.clone(), bug }),
+            Some(bug) => Arc::new(Broken::new(store.clone(), bug)),
         };
         let ground = Ground {
             store,
@@ -188,7 +188,7 @@ impl World {
         let jump = Millis::from_ms(self.ground.chance.ms(0, 4_000));
         if self.plan.crashes > 0 && self.process.is_some() && self.ground.chance.hits(300) {
             self.plan.crashes -= 1;
-            self.checker.note(self.now(), "crash");
+            self.checker.died(self.life, self.now());
             let process = self.process.take();
             self.ghost = process.filter(|_| self.ground.chance.hits(500));
             self.starts_at = self.now().plus(jump);
@@ -217,7 +217,13 @@ impl World {
 
     fn callers_act(&mut self) {
         let now = self.now();
-        if let Some(process) = &self.process {
+        let Some(process) = &self.process else { return };
+        let chance = &self.ground.chance;
+        // A callee may be quicker than its own answer.
+        if !self.plan.healthy && !self.wire.is_empty() && chance.hits(150) {
+            let called = self.wire[chance.index(self.wire.len())].context.task.id;
+            complete(&self.ground, process, called, now, &mut self.checker);
+        } else {
             self.callers.act(&self.ground, process, now, &mut self.checker, self.plan.healthy);
         }
     }
@@ -246,12 +252,15 @@ impl World {
         let now = self.now();
         let Some(process) = &mut self.process else { return };
         for sent in process.begin(now) {
-            self.checker.sent(&sent.context, now, &self.ground.store.dump());
+            self.checker.sent(&sent.context, self.life, now, &self.ground.store.dump());
             let mut verdict = answer(&self.ground.chance, now);
             if self.plan.healthy {
                 verdict.park = None;
             }
-            let ends_at = now.plus(Millis::from_ms(self.ground.chance.ms(0, 300)));
+            // Some last longer than it takes to compare what runs with the rows.
+            let slow = !self.plan.healthy && self.ground.chance.hits(50);
+            let (least, most) = if slow { (3_000, 12_000) } else { (0, 300) };
+            let ends_at = now.plus(Millis::from_ms(self.ground.chance.ms(least, most)));
             let (context, ticket) = (sent.context, sent.ticket);
             self.wire.push(OnWire { ends_at, life: self.life, context, ticket, verdict });
         }

@@ -9,6 +9,7 @@ mod intake;
 mod lanes;
 mod observe;
 mod pipeline;
+mod running;
 mod service;
 #[cfg(test)]
 mod tests;

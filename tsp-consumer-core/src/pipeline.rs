@@ -1,25 +1,22 @@
 //! The two batched steps of a worker. They take `now` and start nothing, so a simulation drives them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{Status, Task, TokenHash};
 use tsp_core::work::{Begin, Begun, Finish, Finished};
-use tsp_core::{Clock, Entropy, Millis, TaskId, Timestamp};
+use tsp_core::{Clock, Entropy, Millis, Timestamp};
 use tsp_queue::{Feedback, FeedbackSink, Message, Subscriber, Ticket};
 
 use crate::handler::TaskContext;
 use crate::intake::Item;
 use crate::observe::Observer;
+use crate::running::Running;
 use crate::service::{ServiceError, TaskService};
 
 /// How soon a begin without an answer is tried again.
 const BEGIN_AGAIN_AFTER: Millis = Millis::from_ms(200);
-/// How often a worker that begins things compares what it runs with the rows under its name.
-const RECONCILE_EVERY: Millis = Millis::from_secs(5);
 
 /// begin and finish, with acknowledgement and feedback behind them.
 #[derive(Debug)]
@@ -30,15 +27,7 @@ pub struct Pipeline {
     pub(crate) clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     pub(crate) observer: Observer,
-    running: Mutex<Running>,
-}
-
-/// What this worker knows to be begun and not yet saved.
-#[derive(Debug, Default)]
-struct Running {
-    attempts: HashMap<TaskId, u32>,
-    /// When to compare with the rows; `None` while nothing was begun since the last time.
-    reconcile_at: Option<Timestamp>,
+    running: Running,
 }
 
 /// An attempt that is begun and to be run.
@@ -83,7 +72,7 @@ impl Pipeline {
             clock,
             entropy,
             observer: Observer::default(),
-            running: Mutex::default(),
+            running: Running::default(),
         }
     }
 
@@ -132,13 +121,11 @@ impl Pipeline {
             kept.push(item);
         }
         self.observer.begin_batch(kept.len());
-        self.running.lock().reconcile_at.get_or_insert(now.plus(RECONCILE_EVERY));
+        let beginning = self.running.begin(kept.iter().map(|item| item.id).collect(), now);
         let answers = match self.service.begin(begins, now).await {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::warn!(%error, messages = kept.len(), "begin failed, will try again");
-                // It may have happened: rows at 30 that nobody runs are to be found soon.
-                self.running.lock().reconcile_at = Some(now);
                 let again = now.plus(BEGIN_AGAIN_AFTER);
                 report.again = kept.into_iter().map(|item| (again, item)).collect();
                 return report;
@@ -147,7 +134,7 @@ impl Pipeline {
         let may_send = self.service.may_send(self.clock.now());
         if !may_send {
             tracing::warn!(messages = kept.len(), "the lease ended while tasks were begun: none is sent");
-            self.running.lock().reconcile_at = Some(now);
+            self.running.unsure(now);
         }
         let (mut done, mut feedback) = (Vec::new(), Vec::new());
         for ((answer, item), token) in answers.into_iter().zip(kept).zip(tokens) {
@@ -164,7 +151,6 @@ impl Pipeline {
                         report.dropped.push(item.config);
                         continue;
                     };
-                    self.running.lock().attempts.insert(task.id, task.attempt);
                     let context = TaskContext { task, config, completion_token: token, now };
                     report.started.push(Started { context, ticket: item.ticket });
                 }
@@ -176,6 +162,10 @@ impl Pipeline {
                 }
             }
         }
+        beginning.answered(report.started.iter().map(|started| {
+            let task = &started.context.task;
+            (task.id, task.attempt)
+        }));
         self.settle(&done, feedback);
         report
     }
@@ -206,44 +196,25 @@ impl Pipeline {
             feedback.push(said);
         }
         let tickets: Vec<_> = batch.iter().map(|executed| executed.ticket).collect();
-        {
-            let mut running = self.running.lock();
-            for executed in batch {
-                running.attempts.remove(&executed.task.id);
-            }
+        for executed in batch {
+            self.running.closed((executed.task.id, executed.task.attempt));
         }
         self.settle(&tickets, feedback);
         Ok(())
     }
 
-    /// Gives back the attempts under our name that we do not run: begins whose answer was lost. Not to be
-    /// called beside [`Pipeline::begin`].
+    /// Gives back the attempts under our name that we do not run: begins whose answer was lost.
     pub async fn reconcile(&self, now: Timestamp) -> Result<usize, ServiceError> {
-        if self.running.lock().reconcile_at.is_none_or(|at| at > now) {
+        if !self.running.start_reconcile(now) {
             return Ok(0);
         }
-        let mut strangers = match self.service.executing().await {
-            Ok(rows) => rows,
-            Err(error) => {
-                self.running.lock().reconcile_at = Some(now.plus(BEGIN_AGAIN_AFTER));
-                return Err(error);
-            }
-        };
-        {
-            let mut running = self.running.lock();
-            strangers.retain(|(task, attempt)| running.attempts.get(task) != Some(attempt));
-            running.reconcile_at = None;
-        }
+        let rows = self.service.executing().await.inspect_err(|_| self.running.reconcile_again(now))?;
+        let strangers = self.running.strangers(rows, now);
         if strangers.is_empty() {
             return Ok(0);
         }
-        let rows = match self.service.give_back(strangers, now).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                self.running.lock().reconcile_at = Some(now.plus(BEGIN_AGAIN_AFTER));
-                return Err(error);
-            }
-        };
+        let rows = self.service.give_back(strangers, now).await;
+        let rows = rows.inspect_err(|_| self.running.reconcile_again(now))?;
         tracing::warn!(attempts = rows.len(), "gave back attempts that were begun and never run");
         self.feedback.report(rows.iter().map(|row| said_of(row, Some(row))).collect());
         Ok(rows.len())
@@ -251,7 +222,7 @@ impl Pipeline {
 
     /// When [`Pipeline::reconcile`] wants to be called.
     pub fn reconcile_at(&self) -> Option<Timestamp> {
-        self.running.lock().reconcile_at
+        self.running.reconcile_at()
     }
 
     /// Hands messages back that will not be begun: 10 → 0, so that nobody waits for them.

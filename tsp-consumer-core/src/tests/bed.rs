@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, TaskConfig};
 use tsp_core::outcome::Verdict;
 use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{NewTask, Origin, Status, Task};
-use tsp_core::transition::{Event, Refused, Rules, transition};
+use tsp_core::transition::{Completion, Event, Refused, Rules, transition};
 use tsp_core::work::{Begin, Begun, Finish, Finished};
 use tsp_core::{AppId, ConfigId, Entropy, ManualClock, Millis, Name, NodeId, TaskId, Timestamp};
 use tsp_queue::memory::MemoryQueue;
@@ -34,6 +34,24 @@ pub(super) enum Fault {
     After,
 }
 
+/// An answer that the test holds back.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HeldAnswer {
+    held: Arc<Notify>,
+    go: Arc<Notify>,
+}
+
+impl HeldAnswer {
+    /// It is done, and its caller waits.
+    pub(super) async fn is_held(&self) {
+        self.held.notified().await;
+    }
+
+    pub(super) fn let_go(&self) {
+        self.go.notify_one();
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     state: Mutex<State>,
@@ -47,6 +65,7 @@ struct State {
     calls: HashMap<&'static str, usize>,
     lease_over: bool,
     stands_still: bool,
+    held_begin: Option<HeldAnswer>,
 }
 
 impl Rows {
@@ -75,6 +94,28 @@ impl Rows {
     /// No begin is answered from now on.
     pub(super) fn stand_still(&self) {
         self.state.lock().stands_still = true;
+    }
+
+    /// The next begin is done and not answered.
+    pub(super) fn hold_begin(&self) -> HeldAnswer {
+        let held = HeldAnswer::default();
+        self.state.lock().held_begin = Some(held.clone());
+        held
+    }
+
+    /// The callee wants to be asked again at once, though its call may still run.
+    pub(super) fn complete_with_retry(&self, id: i64, now: Timestamp) {
+        let mut state = self.state.lock();
+        let task = TaskId::new(id);
+        let token = state.tasks[&task].token.expect("begun with a token");
+        let completion = Completion::Retry { after: Some(Millis::ZERO), message: None };
+        let rules = Rules { retry: &RetryPolicy::default(), unit: 0.0, deadline: None };
+        state.apply(task, &Event::Complete { token: &token, completion, rules }, now).expect("its token");
+    }
+
+    /// The row goes from 0 into the pipe.
+    fn claim(&self, id: i64, now: Timestamp) -> Task {
+        self.state.lock().apply(TaskId::new(id), &Event::Claim { epoch: 1 }, now).expect("at 0")
     }
 
     pub(super) fn drop_config(&self, id: i64) {
@@ -147,7 +188,13 @@ impl TaskService for Rows {
         if self.state.lock().stands_still {
             std::future::pending::<()>().await;
         }
-        self.call("begin", |state| batch.iter().map(|begin| state.begin(begin, now)).collect())
+        let begun = self.call("begin", |state| batch.iter().map(|begin| state.begin(begin, now)).collect());
+        let held = self.state.lock().held_begin.take();
+        if let Some(answer) = held {
+            answer.held.notify_one();
+            answer.go.notified().await;
+        }
+        begun
     }
 
     async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>, ServiceError> {
@@ -233,6 +280,12 @@ impl Bed {
         self.rows.state.lock().tasks.insert(task.id, task.clone());
         let row = with_row.then(|| Box::new(task.clone()));
         self.send(Message { id: task.id, version: task.version, row }).await;
+    }
+
+    /// The next attempt of a task that is at 0 again.
+    pub(super) async fn publish_again(&self, id: i64, now: Timestamp) {
+        let task = Box::new(self.rows.claim(id, now));
+        self.send(Message { id: task.id, version: task.version, row: Some(task) }).await;
     }
 
     pub(super) async fn send(&self, message: Message) {

@@ -2,4 +2,5 @@
 
 mod bed;
 mod pipeline;
+mod reconcile;
 mod worker;

@@ -13,11 +13,11 @@ async fn received(pipeline: &Pipeline) -> Vec<Item> {
     pipeline.receive(100).await.expect("no faults")
 }
 
-async fn begun(pipeline: &Pipeline) -> BeginReport {
+pub(super) async fn begun(pipeline: &Pipeline) -> BeginReport {
     pipeline.begin(received(pipeline).await, at(0)).await
 }
 
-fn executed(started: Started, verdict: Verdict) -> Executed {
+pub(super) fn executed(started: Started, verdict: Verdict) -> Executed {
     Executed { ended_at: at(0), task: started.context.task, ticket: started.ticket, verdict }
 }
 
@@ -136,7 +136,7 @@ async fn a_begin_that_fails_is_tried_again_and_one_without_an_answer_is_given_ba
     assert_eq!(bed.rows.status(1), Status::Executing, "though nobody knows");
 
     // Looked for at once; what is not known to run here is given back.
-    assert_eq!(pipeline.reconcile_at(), Some(again));
+    assert!(pipeline.reconcile_at().is_some_and(|at| at <= again));
     bed.rows.fail("executing", &[Fault::Before]);
     pipeline.reconcile(again).await.expect_err("the fault");
     assert!(pipeline.reconcile_at().is_some_and(|at| at > again), "not in a circle");
