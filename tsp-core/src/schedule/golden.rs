@@ -1,6 +1,6 @@
 //! What expressions mean, fixed row by row: every row of the cron reference, sections 5 and 6.
 //!
-//! A change here changes when users' tasks run. It is never made to let an update pass.
+//! A change here changes when users' tasks run.
 
 use super::{CronSpec, Dialect, Schedule, Trigger};
 use crate::time::Timestamp;
@@ -134,7 +134,7 @@ fn other_zones_change_their_clocks_elsewhere() {
         "2026-03-28T12:00:00+00:00",
         &["2026-03-29T00:00:00+00:00", "2026-03-30T00:00:00+01:00"],
     );
-    // A day that does not exist: croner gives up there, we go on behind it.
+    // A day that does not exist has no slots.
     check(
         "0 0 12 * * ?",
         "Pacific/Apia",
@@ -144,8 +144,32 @@ fn other_zones_change_their_clocks_elsewhere() {
     check("0 0 12 30 12 ?", "Pacific/Apia", "2011-02-01T00:00:00Z", &["2012-12-30T12:00:00+14:00"]);
 }
 
+#[test]
+fn a_fixed_time_is_found_on_the_calendar_before_it_becomes_an_instant() {
+    // The gap ends at midnight, so the first moment after it is on another day of week and of month.
+    let (nuuk, eve) = ("America/Nuuk", "2027-03-27T12:00:00-02:00");
+    check("0 30 23 ? * SAT", nuuk, eve, &["2027-03-28T00:00:00-01:00", "2027-04-03T23:30:00-01:00"]);
+    check("0 30 23 27 3 ?", nuuk, eve, &["2027-03-28T00:00:00-01:00", "2028-03-27T23:30:00-01:00"]);
+    // Seconds do not make a pattern of a fixed time: two of them meet behind the gap, and come once in a repeat.
+    let (york, eve) = ("America/New_York", "2026-03-07T12:00:00-05:00");
+    check(
+        "0,30 30 2 * * ?",
+        york,
+        eve,
+        &["2026-03-08T03:00:00-04:00", "2026-03-09T02:30:00-04:00", "2026-03-09T02:30:30-04:00"],
+    );
+    check(
+        "0,30 30 1 * * ?",
+        york,
+        "2026-11-01T00:00:00-04:00",
+        &["2026-11-01T01:30:00-04:00", "2026-11-01T01:30:30-04:00", "2026-11-02T01:30:00-05:00"],
+    );
+    // A pattern that only ever falls into gaps is known to end.
+    assert_eq!(schedule("0 15,45 2 ? 3 1#2", Dialect::Quartz, york).next_after(instant(eve)), None);
+}
+
 /// The table of section 6: expression and the fires after 2026-01-15 08:00 in Shanghai, to the minute.
-const SHANGHAI: [(&str, [&str; 3]); 27] = [
+const SHANGHAI: [(&str, [&str; 3]); 38] = [
     ("0 0 0 L * ?", ["2026-01-31T00:00", "2026-02-28T00:00", "2026-03-31T00:00"]),
     ("0 0 12 ? * 6L", ["2026-01-30T12:00", "2026-02-27T12:00", "2026-03-27T12:00"]),
     ("0 0 12 ? * FRIL", ["2026-01-30T12:00", "2026-02-27T12:00", "2026-03-27T12:00"]),
@@ -173,6 +197,17 @@ const SHANGHAI: [(&str, [&str; 3]); 27] = [
     ("@annually", ["2027-01-01T00:00", "2028-01-01T00:00", "2029-01-01T00:00"]),
     ("@hourly", ["2026-01-15T09:00", "2026-01-15T10:00", "2026-01-15T11:00"]),
     ("0 0 8 15 1 ?", ["2027-01-15T08:00", "2028-01-15T08:00", "2029-01-15T08:00"]),
+    ("0 0 0 ? * FRI-MON", ["2026-01-16T00:00", "2026-01-17T00:00", "2026-01-18T00:00"]),
+    ("0 0 22-2/2 * * ?", ["2026-01-15T22:00", "2026-01-16T00:00", "2026-01-16T02:00"]),
+    ("0 55-5/5 9 * * ?", ["2026-01-15T09:00", "2026-01-15T09:05", "2026-01-15T09:55"]),
+    ("0 0 0 1 NOV-FEB ?", ["2026-02-01T00:00", "2026-11-01T00:00", "2026-12-01T00:00"]),
+    ("0 0 12 L-3 * ?", ["2026-01-28T12:00", "2026-02-25T12:00", "2026-03-28T12:00"]),
+    ("0 0 12 L-3W * ?", ["2026-01-28T12:00", "2026-02-25T12:00", "2026-03-27T12:00"]),
+    ("0 0 12 L-28 2 ?", ["2028-02-01T12:00", "2032-02-01T12:00", "2036-02-01T12:00"]),
+    ("0 0 12 L,LW * ?", ["2026-01-30T12:00", "2026-01-31T12:00", "2026-02-27T12:00"]),
+    ("0 0 0 ? * L", ["2026-01-17T00:00", "2026-01-24T00:00", "2026-01-31T00:00"]),
+    ("0 0 0 1 1 ? */2", ["2028-01-01T00:00", "2030-01-01T00:00", "2032-01-01T00:00"]),
+    ("0 0 12 ? 2 SUN#5", ["2032-02-29T12:00", "2060-02-29T12:00", "2088-02-29T12:00"]),
 ];
 
 const SHANGHAI_FROM: &str = "2026-01-15T08:00:00+08:00";
@@ -197,7 +232,9 @@ fn a_year_ends_a_schedule() {
 
 #[test]
 fn what_never_fires_is_told_apart() {
-    for expr in ["0 0 0 30 2 ?", "0 0 0 31 4,6 ?", "0 0 12 1 1 ? 2020"] {
+    for expr in
+        ["0 0 0 30 2 ?", "0 0 0 31 4,6 ?", "0 0 12 1 1 ? 2020", "0 0 12 L-29 2 ?", "0 0 12 1 1 ? 2300"]
+    {
         for zone in ["UTC", "Asia/Shanghai", "America/New_York", "Pacific/Apia"] {
             assert_eq!(
                 schedule(expr, Dialect::Quartz, zone).next_after(instant(SHANGHAI_FROM)),

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::reference::Reading;
 use super::search::zoned;
 use super::{CronSpec, Misfire, MisfirePolicy, Schedule, Trigger};
 use crate::time::{Millis, Timestamp};
@@ -96,7 +97,8 @@ proptest! {
         prop_assert!(next > after);
         prop_assert_eq!(next.ms() % 1_000, 0);
         let local = zoned(spec.zone(), next).unwrap();
-        prop_assert!(spec.cron().is_time_matching(&local).unwrap() || is_after_gap(&spec, next), "{local}");
+        let reading = Reading::new(spec.expr(), spec.dialect());
+        prop_assert!(reading.matches(local.datetime()) || is_after_gap(&spec, next), "{local}");
     }
 
     #[test]
@@ -175,14 +177,15 @@ proptest! {
     #[test]
     fn every_second_that_matches_is_a_slot((spec, after) in spec_and_instant()) {
         let end = after.plus(Millis::from_hours(5));
-        let is_fixed = spec.cron().determine_job_type() == croner::JobType::FixedTime;
+        let reading = Reading::new(spec.expr(), spec.dialect());
+        let is_fixed = reading.is_fixed_time();
         let mut looked_up = Vec::new();
         let mut at = Timestamp::from_ms(after.ms().div_euclid(1_000) * 1_000).plus(SECOND);
         while at <= end {
             let local = zoned(spec.zone(), at).unwrap();
             // A fixed time of day does not run again in the second pass of a repeat.
             let first = spec.zone().to_ambiguous_timestamp(local.datetime()).earlier().unwrap();
-            if spec.cron().is_time_matching(&local).unwrap() && !(is_fixed && first != local.timestamp()) {
+            if reading.matches(local.datetime()) && !(is_fixed && first != local.timestamp()) {
                 looked_up.push(at);
             }
             at = at.plus(SECOND);
@@ -192,7 +195,7 @@ proptest! {
         while let Some(next) = spec.next_after(at) && next <= end {
             let local = zoned(spec.zone(), next).unwrap();
             // What was moved behind a gap matches no field, and is a law of its own.
-            if spec.cron().is_time_matching(&local).unwrap() {
+            if reading.matches(local.datetime()) {
                 walked.push(next);
             }
             at = next;

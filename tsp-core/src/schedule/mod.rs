@@ -3,10 +3,13 @@
 //!
 //! A *slot* is a scheduled instant; it becomes the `execute_at` of an occurrence. Everything here is pure:
 //! the caller brings the time, stores the cursor (the first slot not yet handled) and makes the
-//! occurrences that [`Schedule::plan`] names. The rules of the calendar are croner's behind our own checks;
-//! `golden.rs` fixes them, so that an update cannot change a user's schedule silently.
+//! occurrences that [`Schedule::plan`] names. An expression is read into the times it names on the calendar
+//! (`fields`, `calendar`, `days`), and those are mapped to instants of its zone (`search`). `golden.rs` fixes what
+//! expressions mean, and `quartz.rs` compares them with Quartz itself.
 
+mod calendar;
 mod cron;
+mod days;
 mod error;
 mod every;
 mod fields;
@@ -20,6 +23,10 @@ mod spec;
 mod golden;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod quartz;
+#[cfg(test)]
+mod reference;
 
 pub use cron::{CronSpec, Dialect, EXPR_CHARS_MAX};
 pub use error::ScheduleError;

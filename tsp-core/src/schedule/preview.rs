@@ -1,11 +1,10 @@
 //! The next fires, for a person to look at: with local time, and with words where the clock is changed.
 
-use croner::JobType;
 use jiff::Zoned;
 use jiff::civil::DateTime;
-use jiff::tz::{Offset, TimeZone, TimeZoneTransition};
+use jiff::tz::TimeZone;
 
-use super::search::zoned;
+use super::search::{Gap, zoned};
 use super::{CronSpec, Schedule, Trigger};
 use crate::time::Timestamp;
 
@@ -76,25 +75,10 @@ fn note(spec: &CronSpec, previous: Timestamp, at: Timestamp) -> Option<String> {
     })
 }
 
-/// A range of the wall clock that is left out when it is put forward: from `from`, inclusive, to `to`.
-struct Gap {
-    from: DateTime,
-    to: DateTime,
-    after: jiff::Timestamp,
-}
-
 impl Gap {
-    /// The gap of a change of the clock, if it goes forward.
-    fn of(change: &TimeZoneTransition<'_>, before: Offset) -> Option<Self> {
-        let (from, to) =
-            (before.to_datetime(change.timestamp()), change.offset().to_datetime(change.timestamp()));
-        (from < to).then_some(Self { from, to, after: change.timestamp() })
-    }
-
     /// What becomes of the slots that the expression has inside the gap.
     fn note(&self, spec: &CronSpec, to: &Zoned) -> Option<String> {
-        // On a civil date and time croner knows no zone, so it finds what would have been.
-        let slot = spec.cron().find_next_occurrence(&self.from, true).ok()?;
+        let slot = spec.calendar().next_from(self.from)?;
         if slot >= self.to {
             return None;
         }
@@ -105,7 +89,8 @@ impl Gap {
         } else {
             format!("the clock goes from {left} on {} to {right} on {}", self.from.date(), self.to.date())
         };
-        let is_moved = is_fixed_time(spec) && to.timestamp() == self.after;
+        let is_moved =
+            spec.calendar().is_fixed_time() && to.timestamp() == self.after && !self.leaves_out_day_of(slot);
         Some(if is_moved {
             format!("{time} does not exist on {day}, {change}: moved to the first moment after")
         } else {
@@ -122,19 +107,13 @@ fn repeated(spec: &CronSpec, to: &Zoned) -> Option<String> {
     }
     let (earlier, later) = (twice.earlier().ok()?, twice.later().ok()?);
     let (day, time) = (to.date(), clock(to.datetime()));
-    if is_fixed_time(spec) {
+    if spec.calendar().is_fixed_time() {
         Some(format!("{time} comes twice on {day}, the clock is put back: fires at the first only"))
     } else if to.timestamp() == later && earlier != later {
         Some(format!("{time} comes twice on {day}, the clock is put back: this is the second"))
     } else {
         None
     }
-}
-
-/// Whether the expression has one time of day, so that it fires exactly once on a day whose clock is
-/// changed (cron reference, section 5).
-fn is_fixed_time(spec: &CronSpec) -> bool {
-    spec.cron().determine_job_type() == JobType::FixedTime
 }
 
 /// `02:30`, with seconds where there are any.

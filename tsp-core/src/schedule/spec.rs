@@ -66,8 +66,8 @@ impl Schedule {
     /// The first slot strictly after `after`, within `start_at` and `end_at`.
     ///
     /// `None` when a schedule is saved means that it never fires, which is to be refused; `None` after a
-    /// slot means that it is completed (cron reference, section 7). Such an answer may cost tens of
-    /// milliseconds; any other costs microseconds.
+    /// slot means that it is completed (cron reference, section 7). Costs microseconds; a millisecond where
+    /// every slot of centuries lies in a gap of the clock.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let after = self.start_at.map_or(after, |start| after.max(just_before(start)));
         if self.end_at.is_some_and(|end| after >= end) {

@@ -85,7 +85,7 @@ pub(super) async fn preview_schedule(
     }
 }
 
-/// A search that finds nothing takes tens of milliseconds, so it runs beside the requests, a few at a time.
+/// A hundred searches may take a tenth of a second, so they run beside the requests, a few at a time.
 async fn preview(
     state: &WebState,
     schedule: Schedule,
@@ -102,11 +102,13 @@ async fn preview(
         fires
     });
     let fires = fires.await.map_err(|error| ApiError::internal(format!("a preview failed: {error}")))?;
+    let note =
+        fires.is_empty().then(|| format!("never fires after {from}; check its days, its year and `end_at`"));
     let items = fires
         .into_iter()
         .map(|fire| Fire { at: fire.at.into(), local: fire.local, note: fire.note })
         .collect();
-    Ok(axum::Json(Fires { items }))
+    Ok(axum::Json(Fires { items, note }))
 }
 
 #[cfg(test)]
@@ -150,6 +152,10 @@ mod tests {
         let body = json!({"schedule": schedule, "count": 1, "from": "2026-03-28T12:00:00+01:00"});
         let fires = preview(body).await.expect(200);
         assert!(fires["items"][0]["note"].as_str().unwrap().contains("does not exist"), "{fires}");
+        let never = json!({"type": "cron", "expr": "0 0 0 30 2 ?", "timezone": "Europe/Berlin"});
+        let fires = preview(json!({"schedule": never, "from": "2026-03-28T12:00:00Z"})).await.expect(200);
+        let note = "never fires after 2026-03-28T12:00:00.000Z; check its days, its year and `end_at`";
+        assert_eq!(fires, json!({"items": [], "note": note}));
         assert_eq!(preview(json!({"count": 0})).await.fields(), ["count", "schedule"]);
         let bad = json!({"schedule": {"type": "every", "interval": "1x", "zone": 1}, "count": 200});
         assert_eq!(preview(bad).await.fields(), ["count", "schedule.interval", "schedule.zone"]);
