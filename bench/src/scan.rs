@@ -98,7 +98,8 @@ impl Table {
         let name = format!("scan, {rows} rows");
         let [meta, database] = ["meta", "shard"].map(|name| server.create_database(name));
         let options = MySqlOptions::new(server.url(&meta), server.url(&database), 1, [7; 32]);
-        MySqlStore::migrate(&options).await?;
+        let now = Timestamp::from_ms(wall_us() / 1_000);
+        MySqlStore::migrate(&options, now).await?;
         let start = instant();
         // Without these two checks an empty table is filled index by index, each of them sorted first.
         let fill = insert(1, rows, "1 + seq % 100", &future_due());

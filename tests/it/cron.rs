@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tsp_core::{Millis, Timestamp};
 
 use crate::harness::ledger::check_slots;
-use crate::harness::{APP, Arrival, Gate, Reply, Scene, now, past, time};
+use crate::harness::{APP, Arrival, Gate, Reply, Scene, now, past, seldom, time};
 
 fn every_second() -> Value {
     json!({ "type": "every", "interval": "1s" })
@@ -237,8 +237,7 @@ async fn overlap_queue_one_makes_up_for_one_slot() {
 #[tokio::test]
 async fn a_run_by_hand_answers_as_a_submit_and_leaves_the_schedule_alone() {
     let scene = Scene::new().await;
-    let hourly = json!({ "type": "every", "interval": "1h" });
-    scene.cron("nightly", &hourly, |config| config.set("payload", json!({ "by": "schedule" }))).await;
+    scene.cron("nightly", &seldom(), |config| config.set("payload", json!({ "by": "schedule" }))).await;
     let path = path_of("nightly");
     let before = scene.api.get(&path).await.expect(200)["next_fire_at"].clone();
     let run = scene.api.post(&format!("{path}/run"), &json!({ "payload": { "by": "hand" } })).await;

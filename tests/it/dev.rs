@@ -18,7 +18,8 @@ async fn accept_three_days_pass_in_order_each_callback_once() {
     let receiver = Receiver::start().await;
     let api = tsp.api().without_key();
     let hourly = json!({ "type": "cron", "expr": "0 0 * * * ?", "timezone": "UTC" });
-    api.config(APP, Config::cron("hourly", &receiver.url("/hourly"), &hourly)).await;
+    let config = api.config(APP, Config::cron("hourly", &receiver.url("/hourly"), &hourly)).await;
+    let first = time(config["next_fire_at"].as_str().expect("a schedule that fires"));
     api.config(APP, Config::delayed("later", &receiver.url("/later")).set("retry", backoff(3, "2h"))).await;
     receiver.script("/later", vec![Reply::ok(), Reply::status(500), Reply::ok()]);
     let mut due = Vec::new();
@@ -29,12 +30,14 @@ async fn accept_three_days_pass_in_order_each_callback_once() {
     let answer = advance(&api, "3d").await;
     let end = time(answer["now"].as_str().expect("the new time"));
     assert!(end.since(start) >= Millis::from_days(3), "{start} became {end}");
-    let arrivals = receiver.arrivals();
+    // The clock goes on meanwhile, perhaps into the next hour.
+    let mut arrivals = receiver.arrivals();
+    arrivals.retain(|one| one.execute_at() <= end);
     println!("3 days passed: {} callbacks, {answer}", arrivals.len());
 
-    let slots: Vec<_> = receiver.at("/hourly").iter().map(Arrival::execute_at).collect();
-    let hours: Vec<_> = whole_hours(start, start.plus(Millis::from_days(3)));
-    assert_eq!(slots, hours, "each hour once, in order");
+    let hourly = arrivals.iter().filter(|one| one.path == "/hourly");
+    let slots: Vec<_> = hourly.map(Arrival::execute_at).collect();
+    assert_eq!(slots, whole_hours(first, end), "each hour once, in order");
     let later: Vec<_> =
         receiver.at("/later").iter().map(|one| (one.task().to_owned(), one.attempt())).collect();
     let wanted = [(due[0].clone(), 1), (due[1].clone(), 1), (due[1].clone(), 2), (due[2].clone(), 1)];
@@ -48,11 +51,9 @@ async fn accept_three_days_pass_in_order_each_callback_once() {
     assert_eq!(api.task(&due[3]).await["state"], "scheduled");
 }
 
-/// The whole hours after `from`, up to `to`.
-fn whole_hours(from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
-    const HOUR: i64 = 3_600_000;
-    let first = from.ms() / HOUR + 1;
-    (first..=to.ms() / HOUR).map(|hour| Timestamp::from_ms(hour * HOUR)).collect()
+/// The whole hours from `first`, which is one, up to `to`.
+fn whole_hours(first: Timestamp, to: Timestamp) -> Vec<Timestamp> {
+    (first.ms()..=to.ms()).step_by(3_600_000).map(Timestamp::from_ms).collect()
 }
 
 #[tokio::test]

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::json;
 use tokio::task::JoinSet;
 use tsp_core::Millis;
 
 use crate::harness::figures::{metric, resident_kib};
-use crate::harness::{APP, Config, Scene, Task, Tsp, now, only_on, past, turn};
+use crate::harness::{APP, Config, Scene, Task, Tsp, now, only_on, past, seldom, turn};
 
 const CONFIGS: usize = 100_000;
 const CALLERS: usize = 32;
@@ -33,8 +32,7 @@ async fn accept_a_hundred_thousand_idle_configs_cost_a_few_statements_a_second()
                 let config = if number % 2 == 0 {
                     Config::delayed(&name, &url)
                 } else {
-                    let yearly = json!({ "type": "cron", "expr": "0 0 0 1 1 ?", "timezone": "UTC" });
-                    Config::cron(&name, &url, &yearly)
+                    Config::cron(&name, &url, &seldom())
                 };
                 let path = format!("/api/v1/apps/{APP}/configs");
                 let body = config.json().to_string().into_bytes();

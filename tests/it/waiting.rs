@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tsp_core::Millis;
 
-use crate::harness::{Answer, Gate, Reply, Scene, Task, backoff, time};
+use crate::harness::{APP, Answer, Gate, Reply, Scene, Task, backoff, time};
 
 async fn scene(deadline: &str) -> Scene {
     let scene = Scene::new().await;
@@ -79,6 +79,9 @@ async fn a_completion_may_be_quicker_than_its_own_202() {
 async fn a_deadline_that_passes_is_a_retry() {
     let scene = scene("700ms").await;
     let (id, old) = awaited(&scene).await;
+    // The next attempt waits for as long as the test may take.
+    let patience = json!({ "async": { "enabled": true, "deadline": "1h" } });
+    scene.api.patch(&format!("/apps/{APP}/configs/work"), &patience).await.expect(200);
     let second = scene.receiver.nth(2).await;
     assert_eq!((second.task(), second.attempt()), (id.as_str(), 2));
     let waited = second.at.since(scene.receiver.nth(1).await.at).ms();

@@ -67,7 +67,7 @@ impl Bed {
         let url = |hint: &str| server.url(&server.create_database(hint));
         let options = MySqlOptions::new(url("meta"), url("shards"), shards, [7; 32]);
         let started = Instant::now();
-        MySqlStore::migrate(&options).await?;
+        MySqlStore::migrate(&options, NOW).await?;
         println!("migrated in {:?}", started.elapsed());
         let store = MySqlStore::open(&options).await?;
         let node =

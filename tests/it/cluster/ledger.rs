@@ -18,7 +18,7 @@ use crate::harness::ledger::{
     Ledger, Load, Pace, check_arrivals, check_slots, decide, every_task_arrived, one_task_for_each_key,
 };
 use crate::harness::servers::{Databases, ServerPlan};
-use crate::harness::{APP, Arrival, Config, Dice, now, only_on, past, turn};
+use crate::harness::{APP, Arrival, Config, Dice, now, only_on, past, seldom, turn};
 use faults::{Deck, Fault, table};
 use tsp_core::{Millis, Timestamp};
 use waits::Waits;
@@ -83,8 +83,8 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     load.stop().await;
     every_task_arrived(&stage.receiver, &ledger, RECOVERY).await;
     // Not disabled: its last task would wait for the day on which it is enabled.
-    let yearly = json!({ "schedule": { "type": "cron", "expr": "0 0 0 1 1 ?", "timezone": "UTC" } });
-    stage.api.patch(&format!("/apps/{APP}/configs/tick"), &yearly).await.expect(200);
+    let seldom = json!({ "schedule": seldom() });
+    stage.api.patch(&format!("/apps/{APP}/configs/tick"), &seldom).await.expect(200);
     all_ended(&stage).await;
 
     let tasks = one_task_for_each_key(&stage.api, ledger.len()).await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tsp_core::{Millis, Timestamp};
 
-use super::now;
+use super::{in_days, now};
 
 /// A config; the defaults of the API are left to the API.
 #[derive(Clone, Debug)]
@@ -29,6 +29,11 @@ impl Config {
     pub(crate) fn json(self) -> Value {
         self.0
     }
+}
+
+/// A schedule that does not fire while a test runs, at whatever hour that is.
+pub(crate) fn seldom() -> Value {
+    json!({ "type": "every", "interval": "365d", "anchor": in_days(-100) })
 }
 
 /// Every attempt after the first waits `delay`.

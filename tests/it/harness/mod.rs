@@ -25,14 +25,14 @@ use std::time::Duration;
 
 pub(crate) use api::{Answer, Api, header};
 pub(crate) use dice::Dice;
-pub(crate) use documents::{Config, Task, backoff};
+pub(crate) use documents::{Config, Task, backoff, seldom};
 pub(crate) use process::BOOTSTRAP_KEY;
 pub(crate) use receiver::{Arrival, Gate, Receiver, Reply};
 pub(crate) use scene::{APP, Scene, id_of};
 pub(crate) use shape::only_on;
 pub(crate) use temp::TempDir;
 pub(crate) use tsp::Tsp;
-use tsp_core::{Clock, SystemClock, Timestamp};
+use tsp_core::{Clock, Millis, SystemClock, Timestamp};
 
 /// The longest that any single thing may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +40,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The time that the service goes by: the machine's, or that of a database on it.
 pub(crate) fn now() -> Timestamp {
     SystemClock::new().now()
+}
+
+/// A time of the API so many days from now.
+pub(crate) fn in_days(days: i64) -> String {
+    now().plus(Millis::from_days(days)).to_string()
 }
 
 /// Reads a time of the API.

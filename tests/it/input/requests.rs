@@ -3,14 +3,15 @@
 use serde_json::{Value, json};
 
 use super::{Case, Kind, cases, check, put};
-use crate::harness::{APP, Reply, Scene, Task};
+use crate::harness::{APP, Reply, Scene, Task, in_days};
 
 #[tokio::test]
 async fn every_field_of_a_submit() {
     let scene = Scene::new().await;
     scene.delayed("work", |config| config).await;
+    let execute_at = in_days(20).replace('Z', "+08:00");
     let valid = json!({
-        "config": "work", "key": "order-42", "execute_at": "2026-12-21T18:30:00+08:00", "payload": { "order": 42 },
+        "config": "work", "key": "order-42", "execute_at": execute_at, "payload": { "order": 42 },
         "on_duplicate_key": "add", "headers": { "X-Shop": "7" }, "expire_after": "1d",
         "retry": { "max_attempts": 3, "jitter": 0.2 },
     });
@@ -61,7 +62,7 @@ async fn every_field_of_the_other_requests() {
     let fields = [("name", Kind::Name), ("description", Kind::Text(10_000)), ("owner", Kind::Text(10_000))];
     check(&scene.api, reqwest::Method::POST, "/apps", cases(&app, &fields, &["name"])).await;
 
-    let key = json!({ "name": "valid", "scopes": ["read"], "expires_at": "2026-12-21T18:30:00Z" });
+    let key = json!({ "name": "valid", "scopes": ["read"], "expires_at": in_days(20) });
     let fields = [("name", Kind::Text(1_000)), ("scopes", Kind::List), ("expires_at", Kind::Time)];
     let mut all = cases(&key, &fields, &["name", "scopes"]);
     for scopes in [json!([]), json!(["everything"]), json!([1])] {

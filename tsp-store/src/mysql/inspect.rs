@@ -15,6 +15,7 @@ use super::migrate::{self, Applied, check_current};
 use super::moving::{self, link::Link};
 use super::open::check_version;
 use super::options::MySqlOptions;
+use super::text::database_now;
 use super::{carry, settle};
 
 /// How long one database may take.
@@ -85,21 +86,29 @@ pub struct NodeFacts {
     pub config_seq: i64,
 }
 
-const SERVER: &str = "-- doctor_server
+const SERVER: &str = concat!(
+    "-- doctor_server
 SELECT VERSION(), CAST(@@sql_mode AS CHAR), CAST(@@max_prepared_stmt_count AS SIGNED),
-    CAST(@@max_connections AS SIGNED), CAST(@@read_only AS SIGNED),
-    CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+    CAST(@@max_connections AS SIGNED), CAST(@@read_only AS SIGNED), ",
+    database_now!()
+);
 
 const STATUS: &str = "-- doctor_status
 SHOW GLOBAL STATUS WHERE Variable_name IN ('Prepared_stmt_count', 'Threads_connected')";
 
-const NODES: &str = "-- doctor_nodes
-SELECT id, name, roles, version, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - lease_until, clock_offset,
-    config_seq FROM node WHERE dead_at IS NULL ORDER BY id";
+const NODES: &str = concat!(
+    "-- doctor_nodes
+SELECT id, name, roles, version, ",
+    database_now!(),
+    " - lease_until, clock_offset, config_seq FROM node WHERE dead_at IS NULL ORDER BY id"
+);
 
-const LEASES: &str = "-- doctor_leases
-SELECT group_name, CAST(shard AS SIGNED), owner, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - lease_until
-FROM shard_lease ORDER BY group_name, shard";
+const LEASES: &str = concat!(
+    "-- doctor_leases
+SELECT group_name, CAST(shard AS SIGNED), owner, ",
+    database_now!(),
+    " - lease_until FROM shard_lease ORDER BY group_name, shard"
+);
 
 /// Looks at everything; what cannot be reached is said in its place.
 pub(super) async fn inspect(options: &MySqlOptions) -> ClusterView {

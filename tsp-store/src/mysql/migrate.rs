@@ -16,7 +16,7 @@ use super::moving;
 use super::options::MySqlOptions;
 use super::pool;
 use super::settle;
-use super::text::ddl;
+use super::text::{database_now, ddl};
 
 /// One step of a schema.
 #[derive(Debug, Clone, Copy)]
@@ -72,11 +72,21 @@ pub struct MigrateReport {
     pub placed: Vec<u16>,
 }
 
-pub(super) async fn migrate(options: &MySqlOptions) -> Result<MigrateReport> {
+/// What the meta database's clock says.
+pub(super) async fn time(options: &MySqlOptions) -> Result<Timestamp> {
+    options.check()?;
+    let mut conn = pool::address(&options.meta, "meta")?.connect().await?;
+    let now =
+        sqlx::query(concat!("-- clock\nSELECT ", database_now!())).fetch_one(&mut conn).await?.try_get(0)?;
+    conn.close().await?;
+    Ok(Timestamp::from_ms(now))
+}
+
+pub(super) async fn migrate(options: &MySqlOptions, now: Timestamp) -> Result<MigrateReport> {
     options.check()?;
     let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
     let mut report = MigrateReport::default();
-    let mut meta = Site::connect("meta", &options.meta).await?;
+    let mut meta = Site::connect("meta", &options.meta, now).await?;
     meta.lock().await?;
     meta.bring_up("meta", None, META, &mut report).await?;
     settle::settle_shards(&mut meta.conn, options.shards).await?;
@@ -86,7 +96,7 @@ pub(super) async fn migrate(options: &MySqlOptions) -> Result<MigrateReport> {
     for source in &options.sources {
         let shards = places.iter().zip(0..).filter(|(name, _)| **name == source.name);
         let shards: Vec<ShardId> = shards.filter_map(|(_, shard)| ShardId::new(shard)).collect();
-        let mut site = Site::connect(&source.name, &source.url).await?;
+        let mut site = Site::connect(&source.name, &source.url, now).await?;
         site.bring_up("source", None, SOURCE, &mut report).await?;
         for shard in shards {
             if let Some(to) = moves.get(&shard.get()) {
@@ -125,14 +135,10 @@ struct Site {
 }
 
 impl Site {
-    async fn connect(name: &str, url: &str) -> Result<Self> {
+    async fn connect(name: &str, url: &str, now: Timestamp) -> Result<Self> {
         let mut conn = pool::address(url, name)?.connect().await?;
-        let now: i64 = sqlx::query("-- clock\nSELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)")
-            .fetch_one(&mut conn)
-            .await?
-            .try_get(0)?;
         sqlx::raw_sql(TABLE).execute(&mut conn).await?;
-        Ok(Self { name: name.to_owned(), conn, now: Timestamp::from_ms(now) })
+        Ok(Self { name: name.to_owned(), conn, now })
     }
 
     /// Waits until nobody else migrates this cluster.

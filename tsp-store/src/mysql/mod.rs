@@ -103,13 +103,21 @@ impl MySqlStore {
         Ok(Self { core: Arc::new(open::open(options).await?) })
     }
 
-    /// Makes the schema of all databases, or brings it up to date. May be repeated, and run by several at
-    /// once.
+    /// What the meta database's clock says: the service's time, before a process follows it.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Unavailable`] when the meta database is away.
+    pub async fn time(options: &MySqlOptions) -> Result<tsp_core::Timestamp> {
+        migrate::time(options).await
+    }
+
+    /// Makes the schema of all databases, or brings it up to date; new tables have the days around `now`. May be
+    /// repeated, and run by several at once.
     ///
     /// # Errors
     /// As [`MySqlStore::open`]; every database must be there.
-    pub async fn migrate(options: &MySqlOptions) -> Result<MigrateReport> {
-        migrate::migrate(options).await
+    pub async fn migrate(options: &MySqlOptions, now: tsp_core::Timestamp) -> Result<MigrateReport> {
+        migrate::migrate(options, now).await
     }
 
     /// Carries an embedded store over to a cluster that `tsp migrate` has just made, and that nobody serves

@@ -24,8 +24,17 @@ pub(super) fn rows_max(width: usize) -> usize {
     LADDER.into_iter().rev().find(|step| step * width <= PLACEHOLDERS_MAX).unwrap_or(1)
 }
 
-/// The database's clock in UTC milliseconds: `{now}` in templates.
-const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+/// The database's clock in UTC milliseconds. `UNIX_TIMESTAMP` is 0 from 2038 on before MySQL 8.0.28, and takes
+/// the local time: where clocks go back, an hour of it comes twice.
+macro_rules! database_now {
+    () => {
+        "CAST(TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000 AS SIGNED)"
+    };
+}
+pub(super) use database_now;
+
+/// `{now}` in templates.
+const NOW: &str = database_now!();
 
 /// Splits `n` greedily from the top: 730 = 500 + 100 + 100 + 10 + 10 + 10.
 pub(super) fn ladder(n: usize) -> impl Iterator<Item = usize> {

@@ -9,6 +9,7 @@ use crate::sqlite::export::Cell;
 
 use super::super::moving::link::Link;
 use super::super::settle::setting;
+use super::super::text::database_now;
 
 const NAME: &str = "carry_over";
 
@@ -62,8 +63,12 @@ pub(in super::super) async fn refuse_half(conn: &mut MySqlConnection) -> Result<
 /// # Errors
 /// [`StoreError::Unusable`] when processes of the cluster run.
 pub(super) async fn refuse_running(meta: &mut Link) -> Result<()> {
-    let text = "-- nodes_alive\nSELECT CONCAT(name, ' (node ', id, ')') FROM node
-        WHERE dead_at IS NULL AND lease_until >= CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) ORDER BY id";
+    let text = concat!(
+        "-- nodes_alive\nSELECT CONCAT(name, ' (node ', id, ')') FROM node
+        WHERE dead_at IS NULL AND lease_until >= ",
+        database_now!(),
+        " ORDER BY id"
+    );
     let running = meta.texts(text.to_owned()).await?;
     if running.is_empty() {
         return Ok(());

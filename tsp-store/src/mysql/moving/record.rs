@@ -8,6 +8,7 @@ use tsp_core::ShardId;
 use crate::error::{Result, StoreError};
 
 use super::super::fault::exactly_one;
+use super::super::text::database_now;
 use super::link::Link;
 
 /// Longer than any lease: a process that has not renewed for so long, and that nobody has declared dead, is
@@ -109,11 +110,13 @@ async fn switch_in(meta: &mut Link, shard: ShardId, intent: &Intent) -> Result<I
             .execute(meta.raw())
             .await?;
     exactly_one(moved.rows_affected(), "place_move")?;
-    sqlx::query(
+    sqlx::query(concat!(
         "-- change_insert
-        INSERT INTO change_log (seq, kind, subject_id, version, at, actor, action, before_doc, after_doc)
-        VALUES (?, 'shard', ?, 0, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED), 'operator', 'move', ?, ?)",
-    )
+            INSERT INTO change_log (seq, kind, subject_id, version, at, actor, action, before_doc, after_doc)
+            VALUES (?, 'shard', ?, 0, ",
+        database_now!(),
+        ", 'operator', 'move', ?, ?)"
+    ))
     .bind(seq)
     .bind(number)
     .bind(&intent.from)
@@ -127,11 +130,13 @@ async fn switch_in(meta: &mut Link, shard: ShardId, intent: &Intent) -> Result<I
 
 /// The processes that do not know of a change yet.
 pub(super) async fn behind(meta: &mut Link, seq: i64) -> Result<Vec<String>> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "-- nodes_behind
-        SELECT CONCAT(name, ' (node ', id, ')') FROM node WHERE dead_at IS NULL AND config_seq < ?
-        AND lease_until > CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ? ORDER BY id",
-    )
+            SELECT CONCAT(name, ' (node ', id, ')') FROM node WHERE dead_at IS NULL AND config_seq < ?
+            AND lease_until > ",
+        database_now!(),
+        " - ? ORDER BY id"
+    ))
     .bind(seq)
     .bind(SILENT_MS)
     .fetch_all(meta.raw())

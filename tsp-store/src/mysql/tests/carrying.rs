@@ -238,7 +238,7 @@ async fn cluster() -> (MySqlOptions, String) {
     let (meta, main) = (server.create_database("meta"), server.create_database("main"));
     let options = MySqlOptions::new(server.url(&meta), server.url(&main), SHARDS, [5; 32]);
     let options = MySqlOptions { connections: 4, ..options };
-    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
     (options, meta)
 }
 

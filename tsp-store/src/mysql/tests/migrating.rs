@@ -1,9 +1,11 @@
 //! Making and opening a store.
 
-use sqlx::Connection as _;
-use tsp_core::Millis;
+use sqlx::{Connection as _, Row as _};
+use tsp_core::{Millis, Timestamp};
 
+use super::super::partitions::keep_ahead;
 use super::super::{MigrateReport, MySqlOptions, MySqlStore, SourceOptions};
+use super::bed::{NOW, shard};
 use super::site::{connect, sql};
 use crate::catalog::Catalog as _;
 
@@ -16,7 +18,7 @@ fn fresh() -> (MySqlOptions, [String; 2]) {
 }
 
 async fn refusal(options: &MySqlOptions) -> [String; 2] {
-    let migrate = MySqlStore::migrate(options).await.expect_err("it must not be migrated");
+    let migrate = MySqlStore::migrate(options, NOW).await.expect_err("it must not be migrated");
     let open = MySqlStore::open(options).await.expect_err("it must not be opened");
     [migrate.to_string(), open.to_string()]
 }
@@ -32,7 +34,7 @@ async fn two_may_migrate_at_once_and_again() {
     let (options, _) = fresh();
     let unmade = MySqlStore::open(&options).await.unwrap_err().to_string();
     assert!(unmade.contains("tsp migrate"), "{unmade}");
-    let (one, two) = tokio::join!(MySqlStore::migrate(&options), MySqlStore::migrate(&options));
+    let (one, two) = tokio::join!(MySqlStore::migrate(&options, NOW), MySqlStore::migrate(&options, NOW));
     let mut reports = [one.unwrap(), two.unwrap()];
     reports.sort_by_key(|report| report.applied.len());
     assert_eq!(reports[0], MigrateReport::default());
@@ -41,10 +43,38 @@ async fn two_may_migrate_at_once_and_again() {
         ["meta meta 1 init", "main source 1 init", "main shard_000 1 init", "main shard_001 1 init"]
     );
     assert_eq!(reports[1].placed, [0, 1]);
-    assert_eq!(MySqlStore::migrate(&options).await.unwrap(), MigrateReport::default());
+    assert_eq!(MySqlStore::migrate(&options, NOW).await.unwrap(), MigrateReport::default());
     let store = MySqlStore::open(&options).await.unwrap();
     assert_eq!(store.shards(), 2);
     store.close().await;
+}
+
+async fn days(database: &str) -> String {
+    let text = "SELECT GROUP_CONCAT(PARTITION_NAME ORDER BY PARTITION_ORDINAL_POSITION SEPARATOR ' ') \
+                FROM information_schema.PARTITIONS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'history_001'";
+    sql(&mut connect(database).await, text).await[0].get(0)
+}
+
+/// Whatever the database's clock says; also at the ends of years and months, and when 31 bits of seconds are over.
+#[tokio::test]
+async fn days_are_those_of_the_services_clock() {
+    for (now, made, ahead) in [
+        // 2026-12-31T23:58, 2027-02-28T12:00, 2028-02-29T23:59:59.999, 2038-01-19T03:14:08, 2100-02-28T23:58.
+        (1_798_761_480_000, "p20261230 p20261231 p20270101 p20270102 p20270103", "p20270104"),
+        (1_803_816_000_000, "p20270227 p20270228 p20270301 p20270302 p20270303", "p20270304"),
+        (1_835_481_599_999, "p20280228 p20280229 p20280301 p20280302 p20280303", "p20280304"),
+        (2_147_483_648_000, "p20380118 p20380119 p20380120 p20380121 p20380122", "p20380123"),
+        (4_107_542_280_000, "p21000227 p21000228 p21000301 p21000302 p21000303", "p21000304"),
+    ] {
+        let now = Timestamp::from_ms(now);
+        let (options, [_, source]) = fresh();
+        MySqlStore::migrate(&options, now).await.unwrap();
+        assert_eq!(days(&source).await, format!("{made} pmax"), "{now}");
+        let store = MySqlStore::open(&options).await.unwrap();
+        keep_ahead(&store.core.shard(shard(1)).unwrap(), now.plus(Millis::from_days(1))).await.unwrap();
+        assert_eq!(days(&source).await, format!("{made} {ahead} pmax"), "a day after {now}");
+        store.close().await;
+    }
 }
 
 /// One database may hold all.
@@ -52,14 +82,14 @@ async fn two_may_migrate_at_once_and_again() {
 async fn meta_and_shards_may_share_a_database() {
     let (options, _) = fresh();
     let options = MySqlOptions { meta: options.sources[0].url.clone(), ..options };
-    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
     MySqlStore::open(&options).await.unwrap();
 }
 
 #[tokio::test]
 async fn what_was_fixed_is_not_changed() {
     let (options, _) = fresh();
-    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
     let mut more = MySqlOptions { shards: 3, ..options.clone() };
     more.sources[0].shards = 0..=2;
     for refused in refusal(&more).await {
@@ -81,19 +111,19 @@ async fn each_shard_must_have_one_place() {
     let (options, _) = fresh();
     let mut gap = options.clone();
     gap.sources[0].shards = 1..=1;
-    let refused = MySqlStore::migrate(&gap).await.unwrap_err().to_string();
+    let refused = MySqlStore::migrate(&gap, NOW).await.unwrap_err().to_string();
     assert!(refused.contains("shard 0 has no data source"), "{refused}");
     let mut twice = options.clone();
     twice.sources.push(SourceOptions { name: "second".to_owned(), ..options.sources[0].clone() });
-    assert!(MySqlStore::migrate(&twice).await.is_err());
-    MySqlStore::migrate(&options).await.unwrap();
-    MySqlStore::migrate(&twice).await.expect("what is placed stays, whatever the options say now");
+    assert!(MySqlStore::migrate(&twice, NOW).await.is_err());
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    MySqlStore::migrate(&twice, NOW).await.expect("what is placed stays, whatever the options say now");
 }
 
 #[tokio::test]
 async fn a_newer_schema_and_one_of_another_build_are_refused() {
     let (options, [meta, source]) = fresh();
-    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
     let newer = "INSERT INTO schema_version VALUES ('shard_001', 2, 'later', 'x', 2, 0)";
     change(&source, newer).await;
     for refused in refusal(&options).await {
@@ -110,14 +140,14 @@ async fn a_newer_schema_and_one_of_another_build_are_refused() {
 #[tokio::test]
 async fn a_newer_schema_that_is_only_more_is_used() {
     let (options, [meta, source]) = fresh();
-    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
     let store = MySqlStore::open(&options).await.unwrap();
     for (database, part) in [(&meta, "meta"), (&source, "source"), (&source, "shard_001")] {
         let newer = |number| {
             format!("INSERT INTO schema_version VALUES ('{part}', {number}, 'later', 'x', {}, 0)", number - 1)
         };
         change(database, &newer(2)).await;
-        assert_eq!(MySqlStore::migrate(&options).await.unwrap(), MigrateReport::default());
+        assert_eq!(MySqlStore::migrate(&options, NOW).await.unwrap(), MigrateReport::default());
         MySqlStore::open(&options).await.unwrap().close().await;
         // Two releases ahead is too far: the second counts on the first.
         change(database, &newer(3)).await;
@@ -133,11 +163,12 @@ async fn a_newer_schema_that_is_only_more_is_used() {
 #[tokio::test]
 async fn a_missing_migration_is_said_at_open() {
     let (options, [_, source]) = fresh();
-    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
     change(&source, "DELETE FROM schema_version WHERE part = 'shard_000'").await;
     let refused = MySqlStore::open(&options).await.unwrap_err().to_string();
     assert!(refused.contains("tsp migrate"), "{refused}");
-    let report = MySqlStore::migrate(&options).await.expect("tables that are there already do not hinder");
+    let report =
+        MySqlStore::migrate(&options, NOW).await.expect("tables that are there already do not hinder");
     assert_eq!(report.applied, ["main shard_000 1 init"]);
     MySqlStore::open(&options).await.unwrap();
 }
@@ -145,7 +176,7 @@ async fn a_missing_migration_is_said_at_open() {
 #[tokio::test]
 async fn too_many_statements_for_the_server_are_refused() {
     let (options, _) = fresh();
-    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
     let refused = MySqlStore::open(&MySqlOptions { connections: 5_000, ..options }).await.unwrap_err();
     assert!(refused.to_string().contains("max_prepared_stmt_count"), "{refused}");
 }
@@ -154,10 +185,9 @@ async fn too_many_statements_for_the_server_are_refused() {
 #[tokio::test]
 async fn sessions_are_settled() {
     use super::super::session::query;
-    use sqlx::Row as _;
 
     let (options, _) = fresh();
-    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
     let store = MySqlStore::open(&options).await.unwrap();
     let text = "-- settings\nSELECT @@tx_isolation, CAST(@@innodb_lock_wait_timeout AS SIGNED), \
                 CAST(@@max_statement_time * 1000 AS SIGNED), CAST(@@idle_transaction_timeout AS SIGNED), @@time_zone";

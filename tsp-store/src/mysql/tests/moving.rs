@@ -33,7 +33,7 @@ async fn fresh() -> MySqlOptions {
     let sources = vec![source("one", 0), source("two", 1)];
     let options =
         MySqlOptions { connections: 6, sources, ..MySqlOptions::new(url("meta"), "", SHARDS, [5; 32]) };
-    MySqlStore::migrate(&options).await.unwrap();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
     options
 }
 
@@ -416,12 +416,12 @@ async fn a_shard_is_not_upgraded_on_its_way() {
     let options = fresh().await;
     let client = Client::new(&options).await;
     break_off(&client, &options, "one", |step| step == MoveStep::Renamed).await;
-    MySqlStore::migrate(&options).await.expect("there is nothing to be done");
+    MySqlStore::migrate(&options, NOW).await.expect("there is nothing to be done");
     let database = options.sources[1].url.rsplit('/').next().and_then(|end| end.split('?').next()).unwrap();
     let mut conn = connect(database).await;
     sql(&mut conn, "CREATE TABLE kept AS SELECT * FROM schema_version WHERE part = 'shard_001'").await;
     sql(&mut conn, "DELETE FROM schema_version WHERE part = 'shard_001'").await;
-    let refused = MySqlStore::migrate(&options).await.unwrap_err().to_string();
+    let refused = MySqlStore::migrate(&options, NOW).await.unwrap_err().to_string();
     assert!(refused.contains("shard 1 was being moved") && refused.contains("--to 'one'"), "{refused}");
     sql(&mut conn, "INSERT INTO schema_version SELECT * FROM kept").await;
     finish(&client, &options, "one").await;

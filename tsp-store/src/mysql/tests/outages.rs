@@ -13,7 +13,7 @@ use tsp_core::Millis;
 use super::super::db::ShardDb;
 use super::super::session::query;
 use super::super::{MySqlOptions, MySqlStore, SourceOptions};
-use super::bed::{Process, id, name, shard};
+use super::bed::{NOW, Process, id, name, shard};
 use super::site::{connect, sql};
 use crate::RunStore as _;
 use crate::StoreError;
@@ -62,7 +62,7 @@ impl Hurt {
             acquire_timeout: Millis::from_secs(3),
             ..MySqlOptions::new(database(shared, "meta"), String::new(), 4, [7; 32])
         };
-        MySqlStore::migrate(&options).await.expect("migrate");
+        MySqlStore::migrate(&options, NOW).await.expect("migrate");
         Self { own, options }
     }
 

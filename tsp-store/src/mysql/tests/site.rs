@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use tsp_core::Millis;
 
 use super::super::{MySqlOptions, MySqlStore, SourceOptions};
+use super::bed::NOW;
 
 pub(in super::super) const SHARDS: u16 = 4;
 
@@ -108,7 +109,7 @@ impl Site {
         let database = |hint: &str| server.create_database(hint);
         let (meta, sources) = (database("meta"), [database("one"), database("two")]);
         let mut site = Self { meta, sources, days: String::new() };
-        MySqlStore::migrate(&site.options()).await.expect("new databases can be migrated");
+        MySqlStore::migrate(&site.options(), NOW).await.expect("new databases can be migrated");
         site.days = site.read_days().await;
         site
     }

@@ -19,7 +19,9 @@ pub(crate) async fn open_store(settings: &Settings) -> Result<MySqlStore> {
 
 /// Makes the tables, or brings them up to this binary's; says what was done.
 pub(crate) async fn migrate(settings: &Settings) -> Result<String> {
-    let report = MySqlStore::migrate(&options(settings)?).await.map_err(|error| store_failure(&error))?;
+    let options = options(settings)?;
+    let now = MySqlStore::time(&options).await.map_err(|error| store_failure(&error))?;
+    let report = MySqlStore::migrate(&options, now).await.map_err(|error| store_failure(&error))?;
     let mut text = String::new();
     for migration in report.applied {
         let _ = writeln!(text, "applied {migration}");
