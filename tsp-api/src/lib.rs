@@ -9,6 +9,7 @@ pub mod config;
 pub mod duration;
 pub mod headers;
 pub mod id;
+pub mod json;
 pub mod key;
 pub mod list;
 mod patch;
