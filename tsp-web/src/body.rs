@@ -10,10 +10,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokio::time::{Duration, timeout};
-use tsp_api::{ErrorCode, Errors};
+use tsp_api::{ErrorCode, Errors, json};
 use utoipa::ToSchema;
 
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Finish};
 use crate::shape;
 use crate::state::WebState;
 
@@ -74,6 +74,7 @@ impl<T: DeserializeOwned + ToSchema> FromRequest<Arc<WebState>> for OptionalJson
 
 impl<T: DeserializeOwned + ToSchema> Json<T> {
     pub fn parse(raw: Bytes) -> ApiResult<Self> {
+        refuse_doubles(&raw)?;
         // A derived reader would also take the fields' values in an array.
         if !raw.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&raw).is_ok() {
             return Err(ApiError::new(ErrorCode::InvalidField, "the body must be an object"));
@@ -83,13 +84,12 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
         if read.is_ok() && !raw.contains(&b'[') {
             return read.map(|value| Self { value, errors: Errors::new(), raw });
         }
-        let Ok(mut tree) = serde_json::from_slice::<Value>(&raw) else {
+        let Some(mut tree) = str::from_utf8(&raw).ok().and_then(|text| json::tree(text).ok()) else {
             return read.map(|value| Self { value, errors: Errors::new(), raw });
         };
         let errors = shape::prune::<T>(&mut tree);
         if errors.is_empty() {
-            // If it could not be read: a field given twice, which a tree cannot show; or a number that no
-            // field can hold.
+            // If it could not be read: a number or half a character that no field can hold.
             return read.map(|value| Self { value, errors, raw });
         }
         if let Ok(value) = read_tree(&tree) {
@@ -115,6 +115,26 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
         if self.errors.is_empty() { Ok(self.value) } else { Err(self.errors.into()) }
     }
 }
+
+/// Members that stand twice: what they say depends on who reads them, so that nothing is read at all.
+pub(crate) fn refuse_doubles(raw: &[u8]) -> ApiResult<()> {
+    let mut errors = Errors::new();
+    // What is no JSON is told by its reader.
+    add_doubles("", str::from_utf8(raw).unwrap_or_default(), &mut errors);
+    errors.finish()
+}
+
+/// As [`refuse_doubles`], of a value that stands at `place` in a body.
+pub(crate) fn add_doubles(place: &str, text: &str, errors: &mut Errors) {
+    for field in json::duplicates_below(place, text, DOUBLES_NAMED_MAX).unwrap_or_default() {
+        errors.add(field, DOUBLE);
+    }
+}
+
+/// What is said of a member that stands twice.
+pub(crate) const DOUBLE: &str = "is there twice; leave one of them out";
+/// So many are named.
+const DOUBLES_NAMED_MAX: usize = 10;
 
 /// Through text, because raw values cannot be read from a tree.
 fn read_tree<T: DeserializeOwned>(tree: &Value) -> serde_json::Result<T> {
@@ -194,6 +214,45 @@ mod tests {
         assert_eq!(parse(r#"{"inner": [[1]]}"#).errors.code(), Some(ErrorCode::InvalidField));
     }
 
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Carrier {
+        #[schema(value_type = Option<serde_json::Value>)]
+        payload: Option<Box<serde_json::value::RawValue>>,
+        #[serde(default)]
+        inner: Option<Inner>,
+    }
+
+    #[test]
+    fn what_no_tree_can_hold_is_looked_at_all_the_same() {
+        let deep = "[".repeat(500) + &"]".repeat(500);
+        for payload in ["1e400", "\"\\ud800\"", &deep] {
+            let parse = |inner: &str| {
+                let body = format!("{{\"payload\":{payload},\"inner\":{inner}}}");
+                Json::<Carrier>::parse(body.into()).unwrap()
+            };
+            let good = parse("{\"numbers\":[1]}");
+            assert_eq!(good.errors.code(), None);
+            assert_eq!(good.value.payload.unwrap().get(), payload);
+            assert_eq!(good.value.inner.unwrap().numbers, [1]);
+            // A derived reader takes an array for an object.
+            let bad = parse("[[1]]").errors.into_fields();
+            assert_eq!(bad.iter().map(|error| error.field.as_str()).collect::<Vec<_>>(), ["inner"]);
+        }
+    }
+
+    #[test]
+    fn members_that_stand_twice_are_named_wherever_they_are() {
+        let fields = |body: &'static str| {
+            let error = Json::<Carrier>::parse(Bytes::from_static(body.as_bytes())).unwrap_err();
+            let problem = error.problem("");
+            problem.errors.into_iter().map(|error| error.field).collect::<Vec<_>>()
+        };
+        assert_eq!(fields("{\"payload\":[{\"a\":1,\"\\u0061\":2}]}"), ["payload[0].a"]);
+        assert_eq!(fields("{\"inner\":{},\"inner\":{},\"payload\":{\"\":1,\"\":1}}"), ["payload.", "inner"]);
+        assert_eq!(fields("{\"more\":{\"a\":1,\"a\":1e400}}"), ["more.a"]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn half_a_body_is_not_waited_for_forever() {
         use futures::StreamExt as _;
@@ -215,7 +274,7 @@ mod tests {
     fn tells_bad_json_from_bad_fields() {
         assert_eq!(code("{"), Some(ErrorCode::InvalidJson));
         assert_eq!(code(""), Some(ErrorCode::InvalidJson));
-        assert_eq!(code("{\"name\":\"a\",\"name\":\"b\"}"), Some(ErrorCode::InvalidJson));
+        assert_eq!(code("{\"name\":\"a\",\"name\":\"b\"}"), Some(ErrorCode::InvalidField));
         assert_eq!(code("{\"name\": 1}"), Some(ErrorCode::InvalidField));
         assert_eq!(code("[]"), Some(ErrorCode::InvalidField));
         assert_eq!(code("{\"x\": 1}"), Some(ErrorCode::UnknownField));

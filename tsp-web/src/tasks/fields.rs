@@ -10,6 +10,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 use tsp_api::{ErrorCode, Errors};
 
+use crate::body;
+
 /// So many unknown fields are named; a body of nothing else must not make a long answer.
 const UNKNOWN_NAMED_MAX: usize = 10;
 /// So much of an unknown name is repeated.
@@ -66,7 +68,7 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
                 Named::Known(at) => {
                     let value: &'de RawValue = map.next_value()?;
                     if std::mem::replace(&mut seen[at], true) {
-                        self.errors.add(format!("{}{}", self.place, self.names[at]), "is there twice");
+                        self.errors.add(format!("{}{}", self.place, self.names[at]), body::DOUBLE);
                     }
                     values[at] = Some(value).filter(|value| value.get() != "null");
                 }

@@ -1,34 +1,56 @@
 //! RFC 7396 merges on the text of documents, so that payloads keep their bytes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
-use tsp_api::ErrorCode;
+use tsp_api::{ErrorCode, json};
 
+use crate::body::refuse_doubles;
 use crate::error::{ApiError, ApiResult};
 
-type Fields = BTreeMap<String, Box<RawValue>>;
+/// By what the names mean, with the names and values as they were written.
+type Fields<'a> = BTreeMap<Cow<'a, [u8]>, (&'a str, Cow<'a, str>)>;
 
 /// Fields that tell apart the forms of an object.
-const TAGS: [&str; 2] = ["type", "policy"];
+const TAGS: [&[u8]; 2] = [b"type", b"policy"];
 /// Fields of one form of an object only. They go when a patch changes the form, so that a patch need not
 /// name what it does away with.
-const OF_ONE_FORM: [&str; 10] =
-    ["expr", "dialect", "timezone", "interval", "anchor", "initial", "factor", "max", "delays", "n"];
+const OF_ONE_FORM: [&[u8]; 10] = [
+    b"expr",
+    b"dialect",
+    b"timezone",
+    b"interval",
+    b"anchor",
+    b"initial",
+    b"factor",
+    b"max",
+    b"delays",
+    b"n",
+];
+/// Each level of a patch is worked out from the text of the one around it.
+const LEVELS_MAX: usize = 64;
 
 /// `target` with `patch` merged over it; both are the texts of objects.
-pub(crate) fn patched(target: &str, patch: &RawValue) -> String {
-    merge(Some(target), patch.get())
+pub(crate) fn patched(target: &str, patch: &str) -> String {
+    merge(Some(target), patch)
 }
 
 /// A patch, if the body is one: an object.
-pub(crate) fn read_patch(body: &[u8]) -> ApiResult<&RawValue> {
-    let patch: &RawValue = serde_json::from_slice(body)
-        .map_err(|error| ApiError::new(ErrorCode::InvalidJson, error.to_string()))?;
-    if fields(patch.get()).is_none() {
+pub(crate) fn read_patch(body: &[u8]) -> ApiResult<&str> {
+    let invalid = |error: String| ApiError::new(ErrorCode::InvalidJson, error);
+    let text = str::from_utf8(body).map_err(|error| invalid(error.to_string()))?;
+    let levels = json::depth(text).map_err(|error| invalid(error.to_string()))?;
+    if !text.trim_start().starts_with('{') {
         return Err(ApiError::new(ErrorCode::InvalidField, "the body must be an object"));
     }
-    Ok(patch)
+    refuse_doubles(body)?;
+    if levels > LEVELS_MAX {
+        let detail = format!(
+            "the patch is nested {levels} levels deep, at most {LEVELS_MAX} are merged; replace the config with PUT"
+        );
+        return Err(ApiError::new(ErrorCode::InvalidField, detail));
+    }
+    Ok(text.trim())
 }
 
 /// RFC 7396, and a change of `type` or `policy` drops what belonged to the form before.
@@ -36,27 +58,31 @@ pub(crate) fn merge(target: Option<&str>, patch: &str) -> String {
     let Some(patch) = fields(patch) else { return patch.to_owned() };
     let mut merged = target.and_then(fields).unwrap_or_default();
     let changes_form = TAGS.iter().any(|&tag| match (merged.get(tag), patch.get(tag)) {
-        (Some(old), Some(new)) => old.get() != new.get(),
+        (Some((_, old)), Some((_, new))) => old != new,
         _ => false,
     });
     if changes_form {
-        merged.retain(|name, _| !OF_ONE_FORM.contains(&name.as_str()));
+        merged.retain(|name, _| !OF_ONE_FORM.contains(&&**name));
     }
-    for (name, value) in patch {
-        if value.get() == "null" {
+    for (name, (written, value)) in patch {
+        if value == "null" {
             merged.remove(&name);
             continue;
         }
-        let text = merge(merged.get(&name).map(|old| old.get()), value.get());
-        if let Ok(value) = RawValue::from_string(text) {
-            merged.insert(name, value);
-        }
+        let old = merged.get(&name).map(|(_, old)| &**old);
+        let value = merge(old, &value);
+        merged.insert(name, (written, Cow::Owned(value)));
     }
-    serde_json::to_string(&merged).unwrap_or_default()
+    let members: Vec<String> = merged.values().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", members.join(","))
 }
 
-fn fields(text: &str) -> Option<Fields> {
-    serde_json::from_str(text).ok()
+fn fields(text: &str) -> Option<Fields<'_>> {
+    let members = json::members(text).ok().flatten()?;
+    let pairs = members.into_iter();
+    Some(
+        pairs.map(|member| (member.name.bytes(), (member.name.raw(), Cow::Borrowed(member.value)))).collect(),
+    )
 }
 
 #[cfg(test)]
@@ -91,5 +117,21 @@ mod tests {
             r#"{"type":"every","interval":"5s"}"#,
         );
         assert_eq!(every, r#"{"interval":"5s","overlap":"skip","type":"every"}"#);
+    }
+
+    #[test]
+    fn names_and_values_that_no_parser_holds_are_merged_too() {
+        let target = r#"{"payload":{"\ud800":1,"a":1}}"#;
+        let patch = r#"{"payload":{"\uD800":null,"\u0061":1e400,"b":"\ud800"}}"#;
+        assert_eq!(merge(Some(target), patch), r#"{"payload":{"\u0061":1e400,"b":"\ud800"}}"#);
+    }
+
+    #[test]
+    fn a_patch_is_not_nested_for_ever() {
+        let nested = |levels: usize| "{\"a\":".repeat(levels) + "1" + &"}".repeat(levels);
+        let body = nested(LEVELS_MAX);
+        assert_eq!(patched("{}", read_patch(body.as_bytes()).unwrap()), body);
+        let refused = read_patch(nested(100_000).as_bytes()).unwrap_err();
+        assert!(refused.detail().contains("PUT"), "{refused:?}");
     }
 }

@@ -14,7 +14,7 @@ use tsp_core::duration::parse_duration;
 use tsp_core::headers::{check_user_header, check_user_header_limits};
 use tsp_core::{Millis, Name, TaskKey, Timestamp};
 
-use crate::body::Json;
+use crate::body::{Json, add_doubles};
 use crate::error::{ApiError, ApiResult};
 use crate::tasks::fields;
 
@@ -143,6 +143,7 @@ fn read_duplicate(value: Option<&RawValue>, errors: &mut Errors) -> Option<OnDup
 fn read_headers(value: Option<&RawValue>, errors: &mut Errors) -> BTreeMap<String, String> {
     let mut headers = BTreeMap::new();
     let Some(value) = value else { return headers };
+    add_doubles("headers", value.get(), errors);
     let Ok(given) = serde_json::from_str::<BTreeMap<String, &RawValue>>(value.get()) else {
         errors.add("headers", "must be an object of header names and texts");
         return headers;

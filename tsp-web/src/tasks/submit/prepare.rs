@@ -15,6 +15,7 @@ use tsp_store::catalog::{App, Scope};
 use tsp_store::tasks::Submit;
 
 use crate::auth::Caller;
+use crate::body::add_doubles;
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::lookup::{self, no_app, no_config};
 use crate::state::WebState;
@@ -121,6 +122,11 @@ impl Common<'_> {
             }
             _ => None,
         };
+        if let Some(payload) = draft.payload
+            && payload.get().len() <= self.state.settings.payload_bytes_max
+        {
+            add_doubles("payload", payload.get(), &mut draft.errors);
+        }
         std::mem::take(&mut draft.errors).finish()?;
         let config = match (config, &draft.config) {
             (Some(config), _) => config,
