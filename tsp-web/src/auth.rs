@@ -1,6 +1,7 @@
 //! Who calls, and what they may do (API.md section 1, scopes).
 
 mod cache;
+mod grant;
 mod loopback;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tsp_store::tasks::Actor;
 
 pub(crate) use cache::KeyCache;
 use cache::KnownKey;
+pub(crate) use grant::Grant;
 
 use crate::edge::RequestContext;
 use crate::error::{ApiError, ApiResult};
@@ -117,14 +119,30 @@ impl Caller {
         Err(ApiError::new(ErrorCode::Forbidden, format!("the key needs the scope {}", needed.join(" or "))))
     }
 
-    /// Takes `count` more from the key's rate limit, for calls that count several times: a batch of n
-    /// charges n - 1, because one is charged already.
-    pub fn charge(&self, count: u32) -> ApiResult<()> {
+    /// Takes `count` from the key's rate limit, all or nothing.
+    fn charge(&self, count: u32) -> ApiResult<()> {
         let Who::Key(known) = &self.who else { return Ok(()) };
-        let Some(bucket) = known.bucket.as_ref().filter(|_| count > 0) else { return Ok(()) };
+        let Some(bucket) = &known.bucket else { return Ok(()) };
         let (state, taken) = bucket.take(count, tokio::time::Instant::now());
         self.context.note_rate(state);
         taken.map_err(rate_limited)
+    }
+}
+
+/// A [`Caller`] that has not been charged yet, for calls that count as often as their body says: what such a
+/// call costs is taken at once, so that a refusal costs nothing and its `Retry-After` holds for all of it.
+#[derive(Debug)]
+pub struct Unpaid(Caller);
+
+impl Unpaid {
+    pub fn caller(&self) -> &Caller {
+        &self.0
+    }
+
+    /// 429 unless the key's rate limit has room for `count` calls.
+    pub fn pay(self, count: usize) -> ApiResult<Caller> {
+        self.0.charge(u32::try_from(count).unwrap_or(u32::MAX))?;
+        Ok(self.0)
     }
 }
 
@@ -149,13 +167,21 @@ impl FromRequestParts<Arc<WebState>> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<WebState>) -> Result<Self, ApiError> {
+        Unpaid::from_request_parts(parts, state).await?.pay(1)
+    }
+}
+
+impl FromRequestParts<Arc<WebState>> for Unpaid {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<WebState>) -> Result<Self, ApiError> {
         let context = RequestContext::from_request_parts(parts, state).await?;
         let Some(key) = bearer(parts)? else {
             if state.dev.is_none() {
                 return Err(unauthenticated("an API key is needed: `Authorization: Bearer <key>`"));
             }
             loopback::check(parts)?;
-            return Ok(Self { who: Who::Dev, context });
+            return Ok(Self(Caller { who: Who::Dev, context }));
         };
         let hash: [u8; 32] = Sha256::digest(key).into();
         let who = if state.keys.is_bootstrap(&hash) {
@@ -168,9 +194,7 @@ impl FromRequestParts<Arc<WebState>> for Caller {
             }
             Who::Key(known)
         };
-        let caller = Self { who, context };
-        caller.charge(1)?;
-        Ok(caller)
+        Ok(Self(Caller { who, context }))
     }
 }
 

@@ -102,6 +102,7 @@ fn ascii(text: String) -> HeaderValue {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
     use tsp_core::Millis;
 
     use super::*;
@@ -129,5 +130,27 @@ mod tests {
         assert_eq!(bucket.take(100, start).1, Ok(()));
         assert_eq!(bucket.take(1, start).1, Err(Exhausted { retry_after_s: 10 }));
         assert_eq!(bucket.take(1, start + Duration::from_millis(9_200)).1, Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn waiting_as_told_is_enough_and_a_refusal_costs_nothing(
+            count in 1..1_000_u32,
+            per_ms in 1..86_400_000_i64,
+            calls in prop::collection::vec((1..2_000_u32, 0..5_000_u64), 1..12),
+        ) {
+            let limit = RateLimit { count, per: Millis::from_ms(per_ms) };
+            let mut now = Instant::now();
+            let bucket = Bucket::new(limit, now);
+            for (wanted, pause_ms) in calls {
+                now += Duration::from_millis(pause_ms);
+                let before = bucket.level.lock().tokens;
+                if let Err(refused) = bucket.take(wanted, now).1 {
+                    prop_assert!(bucket.level.lock().tokens >= before);
+                    now += Duration::from_secs(refused.retry_after_s);
+                    prop_assert_eq!(bucket.take(wanted, now).1, Ok(()));
+                }
+            }
+        }
     }
 }

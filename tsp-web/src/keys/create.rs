@@ -12,10 +12,10 @@ use tsp_core::{AppId, Entropy, Millis, Timestamp};
 use tsp_store::catalog::{NewKey, RateLimit, Scope};
 
 use super::{read_scope, shown};
-use crate::auth::Caller;
+use crate::auth::{Caller, Grant};
 use crate::body::Json;
 use crate::configs::text;
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 use crate::lookup;
 use crate::path::Path;
 use crate::state::WebState;
@@ -33,7 +33,10 @@ const RATE_PER_MAX: Millis = Millis::from_days(1);
     post, path = "/apps/{app}/keys", tag = "keys",
     params(("app" = String, Path)),
     request_body = wire::NewKey,
-    responses((status = 201, description = "Created.", body = wire::CreatedKey))
+    responses(
+        (status = 201, description = "Created.", body = wire::CreatedKey),
+        (status = 403, description = "The credentials do not allow this, or the new key could do more than they do, for longer, or more often."),
+    )
 )]
 pub(super) async fn create_key(
     State(state): State<Arc<WebState>>,
@@ -48,10 +51,11 @@ pub(super) async fn create_key(
     if !errors.is_empty() {
         return Err(errors.into());
     }
-    if let Some(scope) = wanted.scopes.iter().find(|&&scope| !caller.grants(scope)) {
-        let detail = format!("the scope `{}` cannot be granted by a key that lacks it", scope.as_str());
-        return Err(ApiError::new(ErrorCode::Forbidden, detail));
-    }
+    caller.require_grantable(Grant {
+        scopes: &wanted.scopes,
+        expires_at: wanted.expires_at,
+        rate_limit: wanted.rate_limit,
+    })?;
     let secret = Secret::new(state.entropy.as_ref());
     let key = state.store.create_key(wanted.with(&secret, app.id), &caller.actor(), now).await?;
     Ok(created(secret, shown(key)))
@@ -230,6 +234,42 @@ mod tests {
             let code = answer.json()["code"].as_str().map(str::to_owned);
             assert_eq!((answer.status.as_u16(), code.as_deref()), expected, "{app} {scopes}");
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_grants_more_than_they_have() {
+        let server = Server::start().await;
+        server.app("trade").await;
+        let path = "/api/v1/apps/trade/keys";
+        let limit = json!({"count": 100, "per": "1m"});
+        let body = json!({"name": "ops", "scopes": ["admin"], "expires_at": "2026-12-01T00:00:00Z", "rate_limit": limit});
+        let made = server.post(path, body).await.expect(201);
+        let key = made["key"].as_str().unwrap();
+        let post = async |scope: &str, expires_at: Value, rate_limit: Value| {
+            let body =
+                json!({"name": "x", "scopes": [scope], "expires_at": expires_at, "rate_limit": rate_limit});
+            server.call_as(key, Method::POST, path, body).await
+        };
+        for (expires_at, rate_limit, field) in [
+            (Value::Null, limit.clone(), "expires_at"),
+            (json!("2026-12-01T00:00:00.001Z"), limit.clone(), "expires_at"),
+            (json!("2026-12-01T00:00:00Z"), Value::Null, "rate_limit"),
+            (json!("2026-12-01T00:00:00Z"), json!({"count": 101, "per": "1d"}), "rate_limit"),
+            (json!("2026-12-01T00:00:00Z"), json!({"count": 100, "per": "59s"}), "rate_limit"),
+        ] {
+            let refused = post("read", expires_at, rate_limit).await;
+            assert_eq!(
+                (refused.refused(), refused.fields()),
+                ((403, "forbidden".into()), vec![field.to_owned()])
+            );
+        }
+        let within = post("admin", json!("2026-11-30T00:00:00Z"), json!({"count": 1, "per": "1s"})).await;
+        // And so on: what was granted is the bound of what comes next.
+        let inner = within.expect(201)["key"].as_str().unwrap().to_owned();
+        let body = json!({"name": "y", "scopes": ["read"], "expires_at": "2026-12-01T00:00:00Z", "rate_limit": limit});
+        assert_eq!(server.call_as(&inner, Method::POST, path, body).await.fields(), ["expires_at"]);
+        // Who has no bounds grants none.
+        server.post(path, json!({"name": "z", "scopes": ["admin"]})).await.expect(201);
     }
 
     #[tokio::test(start_paused = true)]

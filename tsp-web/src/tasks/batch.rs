@@ -17,7 +17,7 @@ use tsp_store::StoreError;
 use tsp_store::idempotency::{Keep, Kept, StoredAnswer};
 use tsp_store::tasks::{Submit, Submitted};
 
-use crate::auth::Caller;
+use crate::auth::{Caller, Unpaid};
 use crate::body;
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::idempotency::{Claim, IdempotencyKey, mismatch};
@@ -43,20 +43,28 @@ const ALONE_AT_ONCE: usize = 128;
 )]
 pub(crate) async fn submit_batch(
     State(state): State<Arc<WebState>>,
-    caller: Caller,
+    unpaid: Unpaid,
     Path(app): Path<String>,
     key: IdempotencyKey,
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
     request: Request,
 ) -> ApiResult {
-    body::require_json(request.headers())?;
-    let body = body::read_all(request.into_body(), BATCH_BYTES_MAX).await?;
-    let door = Door::find(&state, &caller, &app).await?;
-    let elements = read_envelope(&body).map_err(|error| door.hide(error))?;
-    caller.charge(u32::try_from(elements.len() - 1).unwrap_or(u32::MAX))?;
+    let arrived = async {
+        body::require_json(request.headers())?;
+        let body = body::read_all(request.into_body(), BATCH_BYTES_MAX).await?;
+        ApiResult::Ok((Door::find(&state, unpaid.caller(), &app).await?, body))
+    };
+    let arrived = arrived.await;
+    let envelope = arrived
+        .as_ref()
+        .map_err(ApiError::clone)
+        .and_then(|(door, body)| Ok((door, read_envelope(body).map_err(|error| door.hide(error))?)));
+    // A call that is wrong as a whole counts once.
+    let caller = unpaid.pay(envelope.as_ref().map_or(1, |(_, elements)| elements.len()))?;
+    let (door, elements) = envelope?;
 
     let now = state.now();
-    let common = Common { state: &state, door: &door, trace: &trace, now };
+    let common = Common { state: &state, door, trace: &trace, now };
     let mut batch = Batch::new(elements.len());
     for (index, element) in elements.into_iter().enumerate() {
         let added = batch.add(&common, &caller, &key.element(index), element).await;
@@ -386,6 +394,38 @@ mod tests {
         let third = send("{\"config\":\"open\",\"key\":\"k\"},{\"config\":\"open\"}").await.json();
         assert_eq!(third["results"][0]["error"]["code"], "idempotency_mismatch");
         assert_eq!(third["results"][1], second["results"][1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_beyond_the_limit_passes_when_the_bucket_is_full_and_a_refusal_costs_nothing() {
+        let server = Server::start().await;
+        server.app("trade").await;
+        server.call(Method::PUT, "/api/v1/apps/trade/configs/c", delayed("c")).await.expect(201);
+        let body = json!({"name": "x", "scopes": ["submit"], "rate_limit": {"count": 5, "per": "1s"}});
+        let made = server.post("/api/v1/apps/trade/keys", body).await.expect(201);
+        let send = async |count: usize| {
+            let body = json!({"tasks": vec![json!({"config": "c", "delay": "1h"}); count]});
+            let key = made["key"].as_str().unwrap();
+            server.call_as(key, Method::POST, "/api/v1/apps/trade/tasks/batch", body).await
+        };
+        let wait = async |seconds: &str| {
+            tokio::time::advance(std::time::Duration::from_secs(seconds.parse().unwrap())).await;
+        };
+        for count in [1, 3, 5, 6, 1_000] {
+            wait("1000").await;
+            let first = send(6).await;
+            assert_eq!((first.status.as_u16(), first.header("ratelimit")), (200, "\"key\";r=0;t=2"));
+            let refused = send(count).await;
+            assert_eq!(refused.refused(), (429, "rate_limited".to_owned()), "{count}");
+            assert_eq!(send(0).await.refused().0, 429);
+            wait(refused.header("retry-after")).await;
+            assert_eq!(send(count).await.status, 200, "{count}: {}", refused.header("retry-after"));
+        }
+        // A call that is wrong as a whole counts once.
+        wait("1000").await;
+        assert_eq!(send(0).await.refused().0, 400);
+        assert_eq!(send(5).await.refused().0, 429);
+        assert_eq!(send(4).await.status, 200);
     }
 
     #[tokio::test]
