@@ -166,8 +166,11 @@ pub(super) fn progress(
             let most = rules.deadline.unwrap_or(extend);
             task.due_at = task.due_at.max(now.plus(extend.min(most)));
         }
-        task.extra_mut().progress =
-            Some(Progress { percent: report.percent, message: report.message.clone(), at: now });
+        // A report that only asks for time says nothing about how far it is.
+        if report.percent.is_some() || report.message.is_some() {
+            task.extra_mut().progress =
+                Some(Progress { percent: report.percent, message: report.message.clone(), at: now });
+        }
     }))
 }
 

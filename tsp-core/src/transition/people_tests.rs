@@ -195,6 +195,18 @@ fn progress_is_shown_and_extends_the_deadline_but_never_shortens_it() {
 }
 
 #[test]
+fn a_report_that_only_asks_for_time_keeps_what_was_reported() {
+    let policy = policy();
+    let event = |report| Event::Progress { token: &TOKEN, report, rules: rules(&policy) };
+    let half = ProgressReport { percent: Some(40), message: Some("half way".to_owned()), extend: None };
+    let shown = go(&awaiting(), &event(half), after(60)).task;
+    let extend = ProgressReport { extend: Some(DEADLINE), ..ProgressReport::default() };
+    let extended = go(&shown, &event(extend), after(90)).task;
+    assert_eq!(extended.due_at, after(90).plus(DEADLINE));
+    assert_eq!(extended.extra, shown.extra);
+}
+
+#[test]
 fn cancel_ends_what_does_not_run_and_closes_what_is_awaited() {
     for task in [scheduled(), queued(), paused(), awaiting()] {
         let change = go(&task, &Event::Cancel, after(3));
