@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 pub use limits::{Adaptive, Join, Limits, Notify, SubmitRate};
 pub use policy::{AsyncCalls, Backoff, Retry, Timeout};
-pub use target::{HttpTarget, Method, Target};
+pub use target::{HttpTarget, Method, TARGETS_PLANNED, Target};
 
 use crate::duration::Length;
 use crate::schedule::Schedule;
@@ -62,7 +62,8 @@ pub struct Config {
     pub priority: Option<u8>,
     /// Not supported yet: only `default` is taken.
     pub queue: Option<String>,
-    /// Not supported yet: only `default` is taken.
+    /// Which fetchers schedule it: those whose `fetcher.groups` has this name. At most 45 characters.
+    #[schema(max_length = 45, pattern = "^[a-z0-9]([a-z0-9._-]{0,43}[a-z0-9])?$")]
     pub group: Option<String>,
     /// Over how many storage shards its tasks spread; 0 is all.
     #[schema(minimum = 0, maximum = 512)]

@@ -6,6 +6,8 @@ mod barrier_tests;
 mod closed;
 mod create;
 mod delete;
+#[cfg(test)]
+mod dry_run_tests;
 mod fires;
 mod get;
 mod hold;
@@ -15,6 +17,7 @@ mod precondition;
 mod replace;
 mod run;
 mod save;
+mod turns;
 mod wire;
 
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use utoipa_axum::routes;
 
 use crate::state::WebState;
 
+pub(crate) use turns::Turns;
 pub(crate) use wire::text;
 
 pub(crate) fn routes() -> OpenApiRouter<Arc<WebState>> {

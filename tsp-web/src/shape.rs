@@ -2,6 +2,7 @@
 //! shows. Runs only after the strict reader has refused the body, so it may be slow.
 
 use serde_json::{Map, Value};
+use tsp_api::config::TARGETS_PLANNED;
 use tsp_api::duration::Length;
 use tsp_api::{ErrorCode, Errors, Time};
 use utoipa::ToSchema;
@@ -43,7 +44,13 @@ impl Walk {
         if let (Some((field, text)), Value::Object(fields)) = (tag(&schema), &*value)
             && fields.get(field).and_then(Value::as_str) != Some(text)
         {
-            self.errors.add(joined(path, field), format!("must be `{text}`"));
+            let given = fields.get(field).and_then(Value::as_str);
+            if text == "http" && given.is_some_and(|given| TARGETS_PLANNED.contains(&given)) {
+                let message = format!("is not supported yet, only `{text}` is");
+                self.errors.add_as(ErrorCode::NotSupported, joined(path, field), message);
+            } else {
+                self.errors.add(joined(path, field), format!("must be `{text}`"));
+            }
             return false;
         }
         match value {

@@ -11,6 +11,7 @@ use tsp_core::{Clock, Entropy, Timestamp};
 use tsp_store::{IdSource, Store};
 
 use crate::auth::KeyCache;
+use crate::configs::Turns;
 use crate::edge::RequestIds;
 use crate::error::{ApiError, ApiResult};
 use crate::idempotency::InFlight;
@@ -83,6 +84,8 @@ pub struct WebState {
     pub topology: Arc<dyn Topology>,
     pub(crate) keys: KeyCache,
     pub(crate) in_flight: InFlight,
+    /// Changes of a config, one after the other.
+    pub(crate) turns: Turns,
     pub(crate) request_ids: RequestIds,
     /// How many previews of schedules may run at once.
     pub(crate) previews: Arc<Semaphore>,
@@ -111,6 +114,7 @@ impl WebState {
             topology: parts.topology,
             keys,
             in_flight: InFlight::default(),
+            turns: Turns::default(),
             request_ids,
             previews: Arc::new(Semaphore::new(PREVIEWS_MAX)),
             inbox: Inbox::default(),

@@ -18,6 +18,9 @@ pub enum Target {
     Custom(BTreeMap<String, Value>),
 }
 
+/// The types of targets that are described and not built yet.
+pub const TARGETS_PLANNED: [&str; 3] = ["grpc", "dubbo", "custom"];
+
 /// An HTTP request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -6,16 +6,18 @@ use axum::extract::State;
 use http::StatusCode;
 use tsp_api::ErrorCode;
 use tsp_api::config as wire;
-use tsp_store::catalog::{ConfigSaved, Expected, SaveConfig, Scope};
+use tsp_core::{AppId, Name, Timestamp};
+use tsp_store::catalog::{App, ConfigSaved, Expected, SaveConfig, Scope};
 
-use super::save::{created, location, reader};
-use super::wire::{Source, config_document, read_config};
+use super::save::{created, location, new_config, read_dry_run, reader};
+use super::wire::{Source, config_document, read_config, read_document};
 use crate::auth::Caller;
-use crate::body::Json;
+use crate::body::RawJson;
 use crate::error::{ApiError, ApiResult};
 use crate::idempotency::{IdempotencyKey, stored, unwrap_kept};
 use crate::lookup;
 use crate::path::Path;
+use crate::query::Query;
 use crate::state::WebState;
 
 /// Create a config
@@ -23,6 +25,8 @@ use crate::state::WebState;
     post, path = "/apps/{app}/configs", tag = "configs",
     params(
         ("app" = String, Path),
+        ("dry_run" = Option<bool>, Query, description = "Checks and answers as ever, and changes nothing: no version, no line in the audit log, nothing kept under an idempotency key."),
+        ("assume_app" = Option<bool>, Query, description = "With `dry_run`, by who may make apps: as if the app existed."),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the call safe to repeat."),
     ),
     request_body = wire::NewConfig,
@@ -38,15 +42,31 @@ pub(super) async fn create_config(
     caller: Caller,
     Path(app): Path<String>,
     key: IdempotencyKey,
-    body: Json<wire::Config>,
+    mut query: Query,
+    RawJson(body): RawJson,
 ) -> ApiResult {
-    let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
-    let claim = key.claim(&state.in_flight, &caller, &body.raw)?;
+    let dry_run = read_dry_run(&mut query);
+    let assume_app = query.bool("assume_app").unwrap_or(false) && dry_run;
     let now = state.now();
+    let app = match lookup::app(&state, &caller, &app, &[Scope::Manage]).await {
+        Err(unknown) if assume_app && unknown.code() == ErrorCode::NotFound => {
+            assumed(&caller, &app, now).ok_or(unknown)?
+        }
+        found => found?,
+    };
+    query.finish()?;
+    let body = read_document(body)?;
+    let claim = if dry_run { None } else { key.claim(&state.in_flight, &caller, &body.raw)? };
     let mut errors = body.errors;
     let spec = read_config(reader(&state, now), body.value, None, Source::New, &mut errors);
     let spec = spec.filter(|_| errors.is_empty()).ok_or_else(|| ApiError::from(errors))?;
     let name = spec.name.clone();
+    if dry_run {
+        return match lookup::config_named(&state, &app, name.as_str()).await? {
+            Some(_) => Err(already_exists(app.name.as_str(), name.as_str())),
+            None => Ok(created(&new_config(&app, spec, now), now)),
+        };
+    }
 
     let keep = claim.as_ref().map(|claim| {
         claim.keep(now, move |saved: &ConfigSaved| match saved {
@@ -67,6 +87,14 @@ pub(super) async fn create_config(
         Ok(ConfigSaved::NotFound) => Err(lookup::no_app(app.name.as_str())),
         Ok(_) => Err(already_exists(app.name.as_str(), name.as_str())),
     }
+}
+
+/// An app that the caller may make, as if it were there.
+fn assumed(caller: &Caller, name: &str, now: Timestamp) -> Option<Arc<App>> {
+    let name = Name::new(name).ok().filter(|_| caller.is_global_admin())?;
+    let id = AppId::default();
+    let (description, owner) = (String::new(), String::new());
+    Some(Arc::new(App { id, name, description, owner, created_at: now, updated_at: now }))
 }
 
 fn already_exists(app: &str, name: &str) -> ApiError {
@@ -292,6 +320,12 @@ mod tests {
                 vec!["target.type"],
             ),
             ("target", json!({"type": "custom"}), vec!["target.type"]),
+            (
+                "target",
+                json!({"type": "dubbo", "addresses": ["dubbo://a:20880"], "interface": "i", "method": "m",
+                    "parameter_types": ["java.lang.String"]}),
+                vec!["target.type"],
+            ),
         ] {
             let refused = refused(&server, |c| c[field] = value.clone()).await;
             let named: Vec<String> = named.into_iter().map(str::to_owned).collect();

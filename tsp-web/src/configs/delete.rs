@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::IntoResponse;
 use http::StatusCode;
 use tokio::time::{Duration, Instant};
 use tsp_api::ErrorCode;
@@ -14,6 +15,7 @@ use tsp_store::tasks::Actor;
 use super::barrier;
 use super::closed::{Closed, has_open};
 use super::precondition::Precondition;
+use super::save::read_dry_run;
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::lookup;
@@ -37,6 +39,7 @@ const POLL: Duration = Duration::from_millis(50);
     params(
         ("app" = String, Path), ("config" = String, Path),
         ("cancel_open" = Option<bool>, Query),
+        ("dry_run" = Option<bool>, Query, description = "Checks and answers as ever, and changes nothing: no version, no line in the audit log, nothing kept under an idempotency key."),
         ("If-Match" = Option<String>, Header, description = "The `ETag` of the version that is deleted."),
     ),
     responses(
@@ -55,8 +58,13 @@ pub(super) async fn delete_config(
 ) -> ApiResult {
     let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Manage]).await?;
     let cancel_open = query.bool("cancel_open").unwrap_or(false);
+    let dry_run = read_dry_run(&mut query);
     query.finish()?;
     precondition.check(Some(&found))?;
+    if dry_run {
+        check_none_open(&state, &found, cancel_open).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let id = found.id;
     let pinned = precondition.is_given();
     let deletion = Deletion { state: state.clone(), by: caller.actor(), config: found, cancel_open, pinned };
@@ -67,18 +75,27 @@ pub(super) async fn delete_config(
         }
         Deleted::NotFound => Err(lookup::no_config(&app, &config)),
         Deleted::VersionMismatch => Err(Precondition::failed()),
-        Deleted::InUse(open) => Err(has_open_tasks(open, cancel_open)),
+        Deleted::InUse(open) => {
+            let detail = format!("{open} tasks are open; wait for them, or delete with `cancel_open=true`");
+            Err(ApiError::new(ErrorCode::HasOpenTasks, detail))
+        }
     }
 }
 
-fn has_open_tasks(open: usize, cancel_open: bool) -> ApiError {
-    let detail = if cancel_open {
-        format!(
-            "{open} tasks are executing and end with their attempt; the config is disabled, delete it again then"
-        )
-    } else {
-        format!("{open} tasks are open; wait for them, or delete with `cancel_open=true`")
-    };
+async fn check_none_open(state: &WebState, found: &TaskConfig, cancel_open: bool) -> ApiResult<()> {
+    if !cancel_open && has_open(state, found).await? {
+        let detail = "tasks are open; wait for them, or delete with `cancel_open=true`";
+        return Err(ApiError::new(ErrorCode::HasOpenTasks, detail));
+    }
+    Ok(())
+}
+
+/// What was done stays done, so the refusal tells it.
+fn still_executing(open: usize, cancelled: usize) -> ApiError {
+    let detail = format!(
+        "the config is disabled now and {cancelled} tasks are cancelled, but {open} are executing and end with \
+        their attempt; delete the config again then"
+    );
     ApiError::new(ErrorCode::HasOpenTasks, detail)
 }
 
@@ -112,12 +129,7 @@ impl Deletion {
 
     /// While no node takes submits: another one could save a task between the count and the deletion.
     async fn closed(&self) -> ApiResult<Deleted> {
-        if !self.cancel_open && has_open(&self.state, &self.config).await? {
-            return Err(ApiError::new(
-                ErrorCode::HasOpenTasks,
-                "tasks are open; wait for them, or delete with `cancel_open=true`",
-            ));
-        }
+        check_none_open(&self.state, &self.config, self.cancel_open).await?;
         let closed = Closed::close(&self.state, &self.by, &self.config).await?;
         if self.pinned && !closed.follows(&self.config) {
             closed.reopen(&self.state, &self.by).await;
@@ -146,11 +158,15 @@ impl Deletion {
     async fn cancel_and_attempt(&self) -> ApiResult<Deleted> {
         let (store, by, id) = (&self.state.store, &self.by, self.config.id);
         let start = Instant::now();
+        let mut count = 0;
         loop {
             let cancelled = store.cancel_open(id, CANCEL_CHUNK, by, self.state.now()).await?;
+            count += cancelled.cancelled;
             if cancelled.left == 0 || cancelled.cancelled == 0 {
                 match self.attempt(Expected::Any).await? {
-                    Deleted::InUse(open) if start.elapsed() >= PATIENCE => return Ok(Deleted::InUse(open)),
+                    Deleted::InUse(open) if start.elapsed() >= PATIENCE => {
+                        return Err(still_executing(open, count));
+                    }
                     Deleted::InUse(_) => tokio::time::sleep(POLL).await,
                     deleted => return Ok(deleted),
                 }

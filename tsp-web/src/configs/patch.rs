@@ -8,13 +8,14 @@ use tsp_api::config as wire;
 use tsp_store::catalog::Scope;
 
 use super::precondition::Precondition;
-use super::save::Change;
-use super::wire::{Source, config_json, patched, read_patch};
+use super::save::{Change, read_dry_run};
+use super::wire::{Source, config_json, patched, read_document, read_patch};
 use crate::auth::Caller;
-use crate::body::{Json, RawJson};
+use crate::body::RawJson;
 use crate::error::{ApiError, ApiResult};
 use crate::lookup;
 use crate::path::Path;
+use crate::query::Query;
 use crate::state::WebState;
 
 /// Change parts of a config
@@ -24,6 +25,7 @@ use crate::state::WebState;
     patch, path = "/apps/{app}/configs/{config}", tag = "configs",
     params(
         ("app" = String, Path), ("config" = String, Path),
+        ("dry_run" = Option<bool>, Query, description = "Checks and answers as ever, and changes nothing: no version, no line in the audit log, nothing kept under an idempotency key."),
         ("If-Match" = Option<String>, Header, description = "The `ETag` of the version that is changed."),
     ),
     request_body = wire::ConfigPatch,
@@ -39,18 +41,21 @@ pub(super) async fn patch_config(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path((app, config)): Path<(String, String)>,
+    mut query: Query,
     precondition: Precondition,
     RawJson(body): RawJson,
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
+    let dry_run = read_dry_run(&mut query);
+    query.finish()?;
     let patch = read_patch(&body)?;
-    let change = Change { state: &state, caller: &caller, app: &app, name: &config, precondition };
+    let change = Change { state: &state, caller: &caller, app: &app, name: &config, precondition, dry_run };
     change
         .save(
             |found| {
                 let found = found.ok_or_else(|| lookup::no_config(app.name.as_str(), &config))?;
                 let saved = config_json(found).map_err(ApiError::internal)?;
-                let merged = Json::<wire::Config>::parse(patched(&saved, patch).into())?;
+                let merged = read_document(patched(&saved, patch).into())?;
                 Ok((merged.value, merged.errors))
             },
             |found| found.map_or(Source::New, Source::Patching),
@@ -140,8 +145,11 @@ mod tests {
             ["priority", "retry.x"]
         );
         assert_eq!(patch(&server, json!({"target": null})).await.fields(), ["target"]);
+        let read_only =
+            json!({"paused": {"x": []}, "version": "x", "updated_at": 7, "app": {}, "priority": 3});
+        assert_eq!(patch(&server, read_only).await.expect(200)["priority"], 3);
         assert_eq!(patch(&server, json!([1])).await.refused(), (400, "invalid_field".into()));
-        assert_eq!(patch(&server, json!({})).await.expect(200)["version"], 2);
+        assert_eq!(patch(&server, json!({})).await.expect(200)["version"], 3);
     }
 
     #[tokio::test]

@@ -8,13 +8,14 @@ use tsp_api::config as wire;
 use tsp_store::catalog::Scope;
 
 use super::precondition::Precondition;
-use super::save::Change;
-use super::wire::Source;
+use super::save::{Change, read_dry_run};
+use super::wire::{Source, read_document};
 use crate::auth::Caller;
-use crate::body::Json;
+use crate::body::RawJson;
 use crate::error::ApiResult;
 use crate::lookup;
 use crate::path::Path;
+use crate::query::Query;
 use crate::state::WebState;
 
 /// Create or replace a config
@@ -24,6 +25,7 @@ use crate::state::WebState;
     put, path = "/apps/{app}/configs/{config}", tag = "configs",
     params(
         ("app" = String, Path), ("config" = String, Path),
+        ("dry_run" = Option<bool>, Query, description = "Checks and answers as ever, and changes nothing: no version, no line in the audit log, nothing kept under an idempotency key."),
         ("If-Match" = Option<String>, Header, description = "The `ETag` of the version that is replaced."),
     ),
     request_body = wire::ReplacedConfig,
@@ -41,11 +43,15 @@ pub(super) async fn replace_config(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path((app, config)): Path<(String, String)>,
+    mut query: Query,
     precondition: Precondition,
-    body: Json<wire::Config>,
+    RawJson(body): RawJson,
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
-    let change = Change { state: &state, caller: &caller, app: &app, name: &config, precondition };
+    let dry_run = read_dry_run(&mut query);
+    query.finish()?;
+    let body = read_document(body)?;
+    let change = Change { state: &state, caller: &caller, app: &app, name: &config, precondition, dry_run };
     change
         .save(
             |_| Ok((body.value.clone(), body.errors.clone())),

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use tokio::time::Duration;
 use tsp_api::config as wire;
 use tsp_api::{ErrorCode, Errors};
 use tsp_core::config::{ConfigSpec, TaskConfig};
-use tsp_core::{AppId, Timestamp};
+use tsp_core::{AppId, ConfigId, Timestamp};
 use tsp_store::catalog::{App, ConfigSaved, Expected, SaveConfig};
 use tsp_store::idempotency::Kept;
 use tsp_store::tasks::Actor;
@@ -19,10 +20,13 @@ use super::wire::{Reader, Source, config_document, etag, read_config};
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::lookup;
+use crate::query::Query;
 use crate::state::WebState;
 
-/// How often a change without `If-Match` is worked out anew because somebody else was quicker.
-const TRIES: usize = 5;
+/// How often a change without `If-Match` is worked out anew because another node was quicker.
+const TRIES: u32 = 20;
+/// The longest pause before the first of them; it grows from one to the next.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A document for an existing config, or for a new one where the call may create it.
 pub(super) struct Change<'a> {
@@ -32,6 +36,8 @@ pub(super) struct Change<'a> {
     /// The config's name as the path has it.
     pub(super) name: &'a str,
     pub(super) precondition: Precondition,
+    /// Nothing is changed.
+    pub(super) dry_run: bool,
 }
 
 impl Change<'_> {
@@ -41,7 +47,8 @@ impl Change<'_> {
         document: impl Fn(Option<&TaskConfig>) -> ApiResult<(wire::Config, Errors)> + Send + Sync,
         source: impl for<'c> Fn(Option<&'c TaskConfig>) -> Source<'c> + Send + Sync,
     ) -> ApiResult {
-        for _ in 0..TRIES {
+        for tried in 0..TRIES {
+            let turn = self.state.turns.take(self.app.id, self.name).await;
             let now = self.state.now();
             let found = lookup::config_named(self.state, self.app, self.name).await?;
             self.precondition.check(found.as_deref())?;
@@ -50,11 +57,22 @@ impl Change<'_> {
             let source = source(found.as_deref());
             let spec = read_config(reader(self.state, now), doc, Some(self.name), source, &mut errors);
             let spec = spec.filter(|_| errors.is_empty()).ok_or_else(|| ApiError::from(errors))?;
+            if self.dry_run {
+                return self.would_be(found.as_deref(), spec, now).await;
+            }
             let reach = found.as_deref().is_some_and(|found| concerns_all(&found.spec, &spec));
             let saved = match found {
-                Some(found) if found.spec.span != spec.span => self.save_span(found, spec).await?,
-                Some(found) => self.save_as(spec, Expected::Version(found.version)).await?,
-                None => self.save_as(spec, Expected::Absent).await?,
+                Some(found) if found.spec.span != spec.span => {
+                    // It waits for other nodes, and nobody has to wait for it.
+                    drop(turn);
+                    self.save_span(found, spec).await?
+                }
+                found => {
+                    let expected = found.map_or(Expected::Absent, |found| Expected::Version(found.version));
+                    let saved = self.save_as(spec, expected).await?;
+                    drop(turn);
+                    saved
+                }
             };
             match saved {
                 ConfigSaved::Created(config) => {
@@ -72,10 +90,29 @@ impl Change<'_> {
                 {
                     return Err(Precondition::failed());
                 }
-                ConfigSaved::AlreadyExists | ConfigSaved::VersionMismatch { .. } | ConfigSaved::NotFound => {}
+                ConfigSaved::AlreadyExists | ConfigSaved::VersionMismatch { .. } | ConfigSaved::NotFound => {
+                    // Not all at the same moment again, and upon what the other node has made of it.
+                    tokio::time::sleep(PAUSE.mul_f64(f64::from(tried) * self.state.entropy.unit())).await;
+                    self.state.store.refresh().await?;
+                }
             }
         }
         Err(ApiError::unavailable("the config is being changed by others all the time; try again", 1))
+    }
+
+    /// What a change would be answered with.
+    async fn would_be(
+        &self,
+        found: Option<&TaskConfig>,
+        spec: ConfigSpec,
+        now: Timestamp,
+    ) -> ApiResult<Response> {
+        let Some(found) = found else { return Ok(created(&new_config(self.app, spec, now), now)) };
+        if found.spec.span != spec.span {
+            check_none_open(self.state, found).await?;
+        }
+        let version = found.version + 1;
+        Ok(shown(&TaskConfig { spec, version, updated_at: now, ..found.clone() }, now))
     }
 
     async fn save_as(&self, spec: ConfigSpec, expected: Expected) -> ApiResult<ConfigSaved> {
@@ -150,6 +187,25 @@ pub(super) fn reader(state: &WebState, now: Timestamp) -> Reader<'_> {
         payload_bytes_max: state.settings.payload_bytes_max,
         shards: state.store.shards(),
         now,
+    }
+}
+
+/// `?dry_run=true`: whether a call only says what it would do.
+pub(super) fn read_dry_run(query: &mut Query) -> bool {
+    query.bool("dry_run").unwrap_or(false)
+}
+
+/// A config as it would be made; it has no id, which nobody sees.
+pub(super) fn new_config(app: &App, spec: ConfigSpec, now: Timestamp) -> TaskConfig {
+    TaskConfig {
+        id: ConfigId::default(),
+        app_id: app.id,
+        app: app.name.clone(),
+        spec,
+        paused: None,
+        version: 1,
+        created_at: now,
+        updated_at: now,
     }
 }
 

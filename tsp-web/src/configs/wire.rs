@@ -3,6 +3,7 @@
 //! Reading names every wrong field; what is absent gets the default of API.md section 2. Writing shows
 //! every field, so that what was read can be sent back.
 
+mod document;
 mod merge;
 mod policy;
 mod read;
@@ -12,6 +13,7 @@ mod target;
 mod unsupported;
 mod write;
 
+pub(super) use document::read_document;
 pub(super) use merge::{patched, read_patch};
 pub(crate) use read::text;
 pub(super) use read::{Reader, Source, read_config};
