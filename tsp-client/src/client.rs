@@ -55,7 +55,9 @@ impl Client {
         Request::new(self.inner.clone(), method, url)
     }
 
-    /// [`Client::request`] with JSON in and out; an empty answer is null.
+    /// [`Client::request`] with JSON in and out; an empty answer is null. A payload among it must fit a
+    /// [`Value`], which changes long numbers and cannot hold all that the service keeps: for configs there are
+    /// [`Client::get_config`] and [`Client::put_config`].
     ///
     /// # Errors
     /// As all calls: [`Error`].

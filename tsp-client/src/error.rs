@@ -78,16 +78,14 @@ impl Error {
     }
 }
 
-/// The detail, and each bad field with what is wrong with it.
+/// Each bad field with what is wrong with it; the detail, which tells the first of them, where there are none.
 fn problem_text(problem: &Problem) -> String {
-    let mut text = problem.detail.clone();
-    for error in &problem.errors {
-        text.push_str("; ");
-        text.push_str(&error.field);
-        text.push(' ');
-        text.push_str(&error.message);
+    if problem.errors.is_empty() {
+        return problem.detail.clone();
     }
-    text
+    let each: Vec<String> =
+        problem.errors.iter().map(|error| format!("`{}` {}", error.field, error.message)).collect();
+    each.join("; ")
 }
 
 /// A reqwest error says what it was doing; why it failed is in its sources.

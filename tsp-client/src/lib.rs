@@ -36,7 +36,7 @@ pub use error::{Error, Refusal, Result};
 pub use list::{ListTasks, Pages};
 pub use request::{Answer, Request};
 pub use subject::Subject;
-pub use tsp_api::config::{Backoff, Retry};
+pub use tsp_api::config::{Backoff, Config, Retry};
 pub use tsp_api::problem::Problem;
 pub use tsp_api::task::change::{CancelAnswer, CancelOutcome, CompleteBody, CompletionResult, ProgressBody};
 pub use tsp_api::task::submit::{
