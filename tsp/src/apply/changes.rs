@@ -16,6 +16,11 @@ pub(crate) enum Change {
         from: Value,
         to: Value,
     },
+    /// The texts; `None` is no payload.
+    Payload {
+        from: Option<String>,
+        to: Option<String>,
+    },
     /// Sent whenever it is given.
     WriteOnly {
         path: &'static str,
@@ -26,6 +31,10 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Field { path, from, to } => write!(f, "{path}: {from} -> {to}"),
+            Self::Payload { from, to } => {
+                let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "null".to_owned());
+                write!(f, "payload: {} -> {}", shown(from), shown(to))
+            }
             Self::WriteOnly { path } => write!(f, "{path}: (write-only, always sent)"),
         }
     }

@@ -3,12 +3,19 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tsp_api::json;
 use tsp_core::Name;
 
+use super::payload::Payload;
+use super::plan::Current;
+use super::yaml::{self, Node};
 use crate::failure::{Failure, Result};
+
+pub(super) const PAYLOAD: &str = "payload";
+/// The payload as a text of JSON, which is taken to the byte.
+pub(super) const PAYLOAD_JSON: &str = "payload_json";
 
 /// What the server tells of a config and nobody can set; an export leaves it out.
 pub(super) const READ_ONLY: [&str; 7] = [
@@ -21,22 +28,18 @@ pub(super) const READ_ONLY: [&str; 7] = [
     "version",
 ];
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Syntax {
-    #[default]
-    Yaml,
-    Json,
-}
-
 /// One config as it should be.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Document {
     pub(crate) app: String,
     pub(crate) name: String,
-    /// As the API takes it: without `app` and what is read-only.
+    /// As the API takes it: without `app`, what is read-only, and the payload.
     pub(crate) body: Map<String, Value>,
+    pub(crate) payload: Option<Payload>,
     /// Where it stands, for messages.
     pub(crate) source: String,
+    /// Of an export: what the server has and the document has not.
+    pub(crate) left_out: Vec<String>,
 }
 
 /// All documents of all files; `-` is standard input, a folder stands for the files in it.
@@ -91,30 +94,106 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// JSON is YAML too, so there is one parser. A file holds documents, or lists of them.
-fn parse(file: &str, text: &str) -> Result<Vec<Document>> {
-    // YAML 1.2: `y`, `on` and `no` are words; only `true` and `false` are not.
-    let options = serde_saphyr::options! { strict_booleans: true };
-    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+/// A file holds documents, or lists of them. What is JSON is read as such: its payloads keep their text.
+pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Document>> {
+    let source = |at: usize| format!("`{file}` (document {})", at + 1);
+    if let Some(texts) = json_documents(text) {
+        return texts.into_iter().enumerate().map(|(at, text)| from_json(&source(at), text)).collect();
+    }
+    let nodes = yaml::read(text)
         .map_err(|error| Failure::usage(format!("`{file}` is neither YAML nor JSON: {error}")))?;
-    let flat = values.into_iter().flat_map(|value| match value {
-        Value::Array(items) => items,
-        Value::Null => Vec::new(),
-        other => vec![other],
-    });
-    flat.enumerate().map(|(at, value)| document(&format!("`{file}` (document {})", at + 1), value)).collect()
+    let nodes = nodes.into_iter().filter(|node| !node.is_null()).flat_map(Node::flat);
+    nodes.enumerate().map(|(at, node)| from_yaml(&source(at), text, node)).collect()
 }
 
-fn document(source: &str, value: Value) -> Result<Document> {
-    let Value::Object(mut body) = value else {
-        return Err(Failure::usage(format!(
-            "{source} is no config: it must hold `app`, `name`, `kind` and `target`"
-        )));
-    };
-    let app = name_in(source, &body, "app")?;
-    let name = name_in(source, &body, "name")?;
-    body.retain(|field, _| field != "app" && !READ_ONLY.contains(&field.as_str()));
-    Ok(Document { app, name, body, source: source.to_owned() })
+/// The texts of the documents; `None` when it is no JSON.
+fn json_documents(text: &str) -> Option<Vec<&str>> {
+    let mut documents = Vec::new();
+    for document in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
+        let document = document.ok()?.get();
+        if document.starts_with('[') {
+            let items: Vec<&RawValue> = serde_json::from_str(document).ok()?;
+            documents.extend(items.into_iter().map(RawValue::get));
+        } else if document != "null" {
+            documents.push(document);
+        }
+    }
+    Some(documents)
+}
+
+fn from_json(source: &str, text: &str) -> Result<Document> {
+    let unreadable = |why: String| Failure::usage(format!("{source} cannot be read: {why}"));
+    if let Some(place) = json::duplicates(text, 1).unwrap_or_default().pop() {
+        return Err(unreadable(format!("`{place}` is there twice")));
+    }
+    let members = json::members(text).ok().flatten().ok_or_else(|| no_config(source))?;
+    let mut read = Read::default();
+    for member in members {
+        let name = member.name.shown();
+        if name == PAYLOAD {
+            read.payload.push(Payload::exact(member.value));
+            continue;
+        }
+        let value = serde_json::from_str(member.value);
+        let value = value.map_err(|error| unreadable(format!("`{name}`: {error}")))?;
+        read.body.insert(name, value);
+    }
+    read.finish(source)
+}
+
+fn from_yaml(source: &str, text: &str, node: Node) -> Result<Document> {
+    let mut read = Read::default();
+    for (name, node) in node.fields().ok_or_else(|| no_config(source))? {
+        if name == PAYLOAD {
+            read.payload.push(Payload::meant(&node.to_json(text)));
+        } else {
+            read.body.insert(name, node.into_value());
+        }
+    }
+    read.finish(source)
+}
+
+/// A document on its way.
+#[derive(Default)]
+struct Read {
+    body: Map<String, Value>,
+    payload: Vec<serde_json::Result<Option<Payload>>>,
+}
+
+impl Read {
+    fn finish(mut self, source: &str) -> Result<Document> {
+        match self.body.remove(PAYLOAD_JSON) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) => self.payload.push(Payload::exact(text.trim())),
+            Some(_) => {
+                return Err(Failure::usage(format!("`{PAYLOAD_JSON}` in {source} must be a text of JSON")));
+            }
+        }
+        if self.payload.len() > 1 {
+            return Err(Failure::usage(format!(
+                "{source} has `{PAYLOAD}` and `{PAYLOAD_JSON}`; leave one of them out"
+            )));
+        }
+        let payload = self.payload.pop().transpose();
+        let payload = payload
+            .map_err(|error| Failure::usage(format!("the payload in {source} is no good: {error}")))?;
+        let mut body = self.body;
+        let app = name_in(source, &body, "app")?;
+        let name = name_in(source, &body, "name")?;
+        body.retain(|field, _| field != "app" && !READ_ONLY.contains(&field.as_str()));
+        Ok(Document {
+            app,
+            name,
+            body,
+            payload: payload.flatten(),
+            source: source.to_owned(),
+            left_out: Vec::new(),
+        })
+    }
+}
+
+fn no_config(source: &str) -> Failure {
+    Failure::usage(format!("{source} is no config: it must hold `app`, `name`, `kind` and `target`"))
 }
 
 fn name_in(source: &str, body: &Map<String, Value>, field: &str) -> Result<String> {
@@ -128,62 +207,46 @@ fn name_in(source: &str, body: &Map<String, Value>, field: &str) -> Result<Strin
 }
 
 /// A config of the server as a document: without what nobody can set and what is not set.
-pub(crate) fn exported(app: &str, body: &Map<String, Value>) -> Document {
-    let kept = body.iter().filter(|(field, value)| {
+pub(crate) fn exported(app: &str, current: &Current) -> Document {
+    let kept = current.body.iter().filter(|(field, value)| {
         field.as_str() != "app" && !READ_ONLY.contains(&field.as_str()) && !value.is_null()
     });
     let mut body: Map<String, Value> = kept.map(|(field, value)| (field.clone(), value.clone())).collect();
-    // Where null is the default of a field, absent is shorter. A payload's nulls are its own.
-    for (_, value) in body.iter_mut().filter(|(field, _)| *field != "payload") {
-        drop_nulls(value);
-    }
+    // Where null is the default of a field, absent is shorter.
+    body.values_mut().for_each(drop_nulls);
     let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Document { app: app.to_owned(), name, body, source: "the server".to_owned() }
+    Document {
+        app: app.to_owned(),
+        name,
+        body,
+        payload: current.payload.clone(),
+        source: "the server".to_owned(),
+        left_out: left_out(&current.body),
+    }
+}
+
+/// What cannot be read back, and what a person holds.
+fn left_out(body: &Map<String, Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    let secrets = body.get("signing_secret_count").and_then(Value::as_u64).unwrap_or(0);
+    if secrets > 0 {
+        found.push(format!("signing_secrets ({secrets})"));
+    }
+    let names = body.get("secret_header_names").and_then(Value::as_array).into_iter().flatten();
+    let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+    if !names.is_empty() {
+        found.push(format!("target.secret_headers ({})", names.join(", ")));
+    }
+    if body.get("paused").is_some_and(|paused| !paused.is_null()) {
+        found.push("paused".to_owned());
+    }
+    found
 }
 
 pub(super) fn drop_nulls(value: &mut Value) {
     if let Value::Object(fields) = value {
         fields.retain(|_, value| !value.is_null());
         fields.values_mut().for_each(drop_nulls);
-    }
-}
-
-/// What a reader looks for first.
-const HEAD: [&str; 6] = ["name", "kind", "description", "owner", "target", "schedule"];
-
-impl Serialize for Document {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let head = HEAD.iter().filter_map(|field| self.body.get_key_value(*field));
-        let rest = self.body.iter().filter(|(field, _)| !HEAD.contains(&field.as_str()));
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("app", &self.app)?;
-        for (field, value) in head.chain(rest) {
-            map.serialize_entry(field, value)?;
-        }
-        map.end()
-    }
-}
-
-/// Documents as a file that [`read_files`] reads again.
-pub(crate) fn write(documents: &[Document], syntax: Syntax) -> Result<String> {
-    let unwritable = |error: String| Failure::failed(format!("cannot write the configs: {error}"));
-    match syntax {
-        Syntax::Json => {
-            let text =
-                serde_json::to_string_pretty(documents).map_err(|error| unwritable(error.to_string()))?;
-            Ok(text + "\n")
-        }
-        Syntax::Yaml => {
-            let mut text = String::new();
-            for document in documents {
-                let body =
-                    serde_saphyr::to_string(document).map_err(|error| unwritable(error.to_string()))?;
-                text.push_str("---\n");
-                text.push_str(body.trim_start_matches("---\n").trim_end());
-                text.push('\n');
-            }
-            Ok(text)
-        }
     }
 }
 
@@ -223,23 +286,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
-        let config = json!({
-            "name": "close-order", "kind": "cron", "version": 4, "priority": 2, "enabled": true, "payload": null,
-            "labels": { "yes": "no", "on": "1e3", "empty": "", "colon": "a: b", "lines": "a\nb\n" },
-            "schedule": { "type": "cron", "expr": "0 0 2 * * ?", "timezone": "Asia/Shanghai" },
-            "retry": { "jitter": 0.1, "backoff": { "factor": 2.0 } },
-        });
-        let document = exported("trade", config.as_object().unwrap());
-        assert!(!document.body.contains_key("payload") && !document.body.contains_key("version"));
-        for syntax in [Syntax::Yaml, Syntax::Json] {
-            let text = write(&[document.clone(), document.clone()], syntax).unwrap();
-            let read = parse("x", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-            assert_eq!(read.len(), 2, "{text}");
-            assert_eq!((&read[0].app, &read[0].body), (&document.app, &document.body), "{text}");
-            let first_lines: String = text.lines().take(4).collect();
-            assert!(first_lines.contains("trade") && first_lines.contains("close-order"), "{text}");
+    fn a_payload_in_yaml_keeps_its_digits() {
+        let text = "app: a\nname: c\npayload: {order: 130775545883395173123456789, price: 1.10}\n";
+        let payload = parse("a.yaml", text).unwrap().remove(0).payload.unwrap();
+        assert_eq!(payload.text(), "{\"order\":130775545883395173123456789,\"price\":1.10}");
+        for (wrong, why) in [
+            ("payload: 1\npayload_json: '2'", "leave one of them out"),
+            ("payload_json: '{'", "payload"),
+            ("payload_json: {a: 1}", "text of JSON"),
+            ("payload_json: '{\"a\":1,\"a\":2}'", "`a` is there twice"),
+        ] {
+            let said = parse("a.yaml", &format!("app: a\nname: c\n{wrong}\n")).unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
         }
+        assert_eq!(parse("a.yaml", "app: a\nname: c\npayload: null\n").unwrap()[0].payload, None);
     }
 
     #[test]

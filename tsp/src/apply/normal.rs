@@ -33,12 +33,9 @@ fn filled(body: &Map<String, Value>) -> serde_json::Result<Map<String, Value>> {
         *max = Some(Length(BACKOFF_MAX.max(initial.0)));
     }
     let mut shown: Value = serde_json::from_str(&serde_json::to_string(&config)?)?;
-    let payload = shown.as_object_mut().and_then(|shown| shown.remove("payload"));
     drop_nulls(&mut shown);
     fill(&mut shown, &defaults());
-    let Value::Object(mut shown) = shown else { return Ok(Map::new()) };
-    // A null deep in a payload is the caller's own.
-    shown.extend(payload.map(|payload| ("payload".to_owned(), payload)));
+    let Value::Object(shown) = shown else { return Ok(Map::new()) };
     Ok(shown)
 }
 
@@ -148,12 +145,11 @@ mod tests {
             "name": "a", "kind": "cron", "target": { "type": "http", "url": "http://a/", "method": "GET" },
             "schedule": { "type": "cron", "expr": "0 0 2 * * ?", "timezone": "UTC", "end_at": "2030-01-01T08:00:00+08:00" },
             "retry": { "backoff": { "type": "list", "delays": ["60s", "90m"] } },
-            "timeout": { "total": "1s" }, "payload": { "keep": null }, "owner": null,
+            "timeout": { "total": "1s" }, "owner": null,
         });
         let full = normalised(&body);
         assert_eq!(full["retry"]["backoff"], json!({ "type": "list", "delays": ["1m", "1h30m"] }));
         assert_eq!(full["timeout"], json!({ "connect": "1s", "total": "1s" }));
-        assert_eq!(full["payload"], json!({ "keep": null }));
         assert_eq!(full["owner"], "");
         assert_eq!(
             full["schedule"],

@@ -7,13 +7,15 @@ use serde_json::{Map, Value};
 
 use super::changes::{Change, changes};
 use super::document::{Document, READ_ONLY};
+use super::payload::Payload;
 
 /// A config as the server has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Current {
     pub(crate) version: i64,
-    /// The API's document.
+    /// The API's document, without the payload.
     pub(crate) body: Map<String, Value>,
+    pub(crate) payload: Option<Payload>,
 }
 
 /// By app and name.
@@ -53,7 +55,8 @@ impl Plan {
             steps.push(match current.get(&key) {
                 None => Step::Create { document },
                 Some(there) => {
-                    let changes = changes(&settable(&there.body), &normal(&document), &document.body);
+                    let mut changes = changes(&settable(&there.body), &normal(&document), &document.body);
+                    changes.extend(payload_change(there.payload.as_ref(), document.payload.as_ref()));
                     if changes.is_empty() {
                         Step::Unchanged { app: key.0, name: key.1 }
                     } else {
@@ -76,6 +79,12 @@ impl Plan {
     /// Nothing has to be done.
     pub(crate) fn is_empty(&self) -> bool {
         self.steps.iter().all(|step| matches!(step, Step::Unchanged { .. }))
+    }
+
+    /// Whether the app of a new config is new as well.
+    pub(crate) fn makes_app_of(&self, step: &Step) -> bool {
+        let Step::Create { document } = step else { return false };
+        self.steps.iter().any(|step| matches!(step, Step::CreateApp { app } if *app == document.app))
     }
 
     pub(crate) fn render(&self) -> String {
@@ -118,6 +127,14 @@ impl Step {
         format!("{:<12} {}", self.word(), self.subject())
     }
 
+    /// Where the document stands.
+    pub(crate) fn source(&self) -> Option<&str> {
+        match self {
+            Self::Create { document } | Self::Update { document, .. } => Some(&document.source),
+            Self::CreateApp { .. } | Self::Unchanged { .. } | Self::Delete { .. } => None,
+        }
+    }
+
     fn subject(&self) -> String {
         match self {
             Self::CreateApp { app } => app.clone(),
@@ -127,6 +144,15 @@ impl Step {
             Self::Unchanged { app, name } | Self::Delete { app, name, .. } => format!("{app}/{name}"),
         }
     }
+}
+
+fn payload_change(current: Option<&Payload>, wanted: Option<&Payload>) -> Option<Change> {
+    let same = match (current, wanted) {
+        (Some(current), Some(wanted)) => wanted.is(current),
+        (current, wanted) => current.is_none() && wanted.is_none(),
+    };
+    let text = |payload: Option<&Payload>| payload.map(|payload| payload.text().to_owned());
+    (!same).then(|| Change::Payload { from: text(current), to: text(wanted) })
 }
 
 fn settable(body: &Map<String, Value>) -> Map<String, Value> {
@@ -146,7 +172,9 @@ mod tests {
             app: app.to_owned(),
             name: name.to_owned(),
             body: body.as_object().unwrap().clone(),
+            payload: None,
             source: "test".to_owned(),
+            left_out: Vec::new(),
         }
     }
 
@@ -157,7 +185,7 @@ mod tests {
                 json!({ "app": app, "name": name, "priority": priority, "version": 3, "paused": null });
             (
                 (app.to_owned(), name.to_owned()),
-                Current { version: 3, body: body.as_object().unwrap().clone() },
+                Current { version: 3, body: body.as_object().unwrap().clone(), payload: None },
             )
         });
         let apps = ["trade".to_owned(), "other".to_owned()].into();
@@ -192,5 +220,25 @@ mod tests {
         let plan = plan(vec![document("trade", "a", 2)], false);
         assert!(plan.is_empty());
         assert!(!plan.render().contains("delete       "));
+    }
+
+    #[test]
+    fn payloads_are_compared_as_they_were_given() {
+        let change = |current: Option<&str>, wanted: Option<Payload>| {
+            let current = current.map(|text| Payload::exact(text).unwrap().unwrap());
+            payload_change(current.as_ref(), wanted.as_ref()).map(|change| change.to_string())
+        };
+        let exact = |text: &str| Payload::exact(text).unwrap();
+        let meant = |text: &str| Payload::meant(text).unwrap();
+        assert_eq!(change(None, None), None);
+        assert_eq!(change(Some("{\"b\": 1, \"a\":2}"), meant("{\"a\":2,\"b\":1}")), None);
+        assert_eq!(change(Some("[1 ]"), exact("[1 ]")), None);
+        assert_eq!(change(Some("[1 ]"), exact("[1]")).unwrap(), "payload: [1 ] -> [1]");
+        assert_eq!(
+            change(Some("130775545883395173123456789"), meant("130775545883395173123456780")).unwrap(),
+            "payload: 130775545883395173123456789 -> 130775545883395173123456780"
+        );
+        assert_eq!(change(Some("1e400"), None).unwrap(), "payload: 1e400 -> null");
+        assert_eq!(change(None, exact("1")).unwrap(), "payload: null -> 1");
     }
 }

@@ -1,11 +1,15 @@
 //! The server's side of `tsp config`: what is there, and making it so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use http::{HeaderName, Method};
-use serde_json::{Map, Value, json};
-use tsp_client::{Client, Error};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, json};
+use tsp_api::json;
+use tsp_client::{Client, Error, Request};
 
+use super::payload::Payload;
 use super::plan::{Configs, Current, Plan, Step};
 use crate::failure::{Failure, Result};
 
@@ -26,7 +30,7 @@ impl Remote {
         let mut remote = Self::default();
         for app in apps {
             match list(client, &format!("/apps/{app}/configs")).await {
-                Ok(bodies) => remote.add(app, bodies)?,
+                Ok(configs) => remote.add(app, &configs)?,
                 Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -36,27 +40,62 @@ impl Remote {
 
     /// Of all apps that the key may read.
     pub(crate) async fn all(client: &Client) -> Result<Self> {
-        let apps = list(client, "/apps").await?;
-        let names = apps.iter().filter_map(|app| app.get("name").and_then(Value::as_str));
-        Self::of(client, &names.map(str::to_owned).collect()).await
+        let mut names = BTreeSet::new();
+        for app in list(client, "/apps").await? {
+            let app: Named = serde_json::from_str(app.get()).map_err(|error| unreadable(&error))?;
+            names.insert(app.name);
+        }
+        Self::of(client, &names).await
     }
 
-    fn add(&mut self, app: &str, bodies: Vec<Map<String, Value>>) -> Result {
+    fn add(&mut self, app: &str, configs: &[Box<RawValue>]) -> Result {
         self.apps.insert(app.to_owned());
-        for body in bodies {
-            let name = body.get("name").and_then(Value::as_str).map(str::to_owned);
-            let version = body.get("version").and_then(Value::as_i64);
-            let (Some(name), Some(version)) = (name, version) else {
-                return Err(Failure::failed("the server sent a config without `name` or `version`"));
-            };
-            self.configs.insert((app.to_owned(), name), Current { version, body });
+        for config in configs {
+            let (name, current) = current(config).map_err(|error| unreadable(&error))?;
+            self.configs.insert((app.to_owned(), name), current);
         }
         Ok(())
     }
 }
 
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// The payload stays text; all else is known to fit a tree.
+fn current(config: &RawValue) -> serde_json::Result<(String, Current)> {
+    #[derive(Deserialize)]
+    struct Config {
+        name: String,
+        version: i64,
+        #[serde(default)]
+        payload: Option<Payload>,
+    }
+    let Config { name, version, payload } = serde_json::from_str(config.get())?;
+    let mut body = Map::new();
+    for member in json::members(config.get()).ok().flatten().unwrap_or_default() {
+        let field = member.name.shown();
+        if field != "payload" {
+            body.insert(field, serde_json::from_str(member.value)?);
+        }
+    }
+    Ok((name, Current { version, body, payload }))
+}
+
+fn unreadable(error: &serde_json::Error) -> Failure {
+    Failure::failed(format!("the server sent what cannot be read: {error}"))
+}
+
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Box<RawValue>>,
+    #[serde(default)]
+    next_cursor: Option<String>,
+}
+
 /// Every item of a list, page by page.
-async fn list(client: &Client, path: &str) -> Result<Vec<Map<String, Value>>, Error> {
+async fn list(client: &Client, path: &str) -> Result<Vec<Box<RawValue>>, Error> {
     let mut items = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
@@ -64,14 +103,45 @@ async fn list(client: &Client, path: &str) -> Result<Vec<Map<String, Value>>, Er
         if let Some(cursor) = &cursor {
             request = request.query("cursor", cursor);
         }
-        let page: BTreeMap<String, Value> = request.send().await?.json()?;
-        let found = page.get("items").and_then(Value::as_array).into_iter().flatten();
-        items.extend(found.filter_map(Value::as_object).cloned());
-        match page.get("next_cursor").and_then(Value::as_str) {
-            Some(next) => cursor = Some(next.to_owned()),
+        let page: Page = request.send().await?.json()?;
+        items.extend(page.items);
+        match page.next_cursor {
+            Some(next) => cursor = Some(next),
             None => return Ok(items),
         }
     }
+}
+
+/// Asks the server whether it would take all of the plan; nothing is changed. What it would refuse is told
+/// together, each with its place.
+pub(crate) async fn check(client: &Client, plan: &Plan) -> Result {
+    let mut refused = Vec::new();
+    for step in &plan.steps {
+        let Some(request) = request(client, step) else { continue };
+        let request = request.query("dry_run", "true");
+        let request = if plan.makes_app_of(step) { request.query("assume_app", "true") } else { request };
+        match request.send().await {
+            Ok(_) => {}
+            Err(error) if is_about_the_document(&error) => {
+                let place = step.source().map(|source| format!(" in {source}")).unwrap_or_default();
+                refused.push(format!("{}{place}: {error}", step.title()));
+            }
+            Err(error) => return Err(Failure::from(error).within(&step.title())),
+        }
+    }
+    match refused.as_slice() {
+        [] => Ok(()),
+        [only] => Err(Failure::refused(only)),
+        all => {
+            Err(Failure::refused(format!("the server refuses {} changes\n  {}", all.len(), all.join("\n  "))))
+        }
+    }
+    .map_err(|failure: Failure| failure.advise("nothing was changed; mend this and apply again"))
+}
+
+/// And not about the key, the connection or the server.
+fn is_about_the_document(error: &Error) -> bool {
+    error.status().is_some_and(|status| matches!(status.as_u16(), 400 | 404 | 409 | 412 | 413))
 }
 
 /// Does what the plan says, in its order; what was done before a failure stays done.
@@ -89,20 +159,30 @@ pub(crate) async fn carry_out(client: &Client, plan: &Plan) -> Result {
 
 async fn carry_out_step(client: &Client, step: &Step) -> Result<(), Error> {
     let request = match step {
-        Step::Unchanged { .. } => return Ok(()),
-        Step::CreateApp { app } => client.request(Method::POST, "/apps").json(&json!({ "name": app })),
+        Step::CreateApp { app } => Some(client.request(Method::POST, "/apps").json(&json!({ "name": app }))),
+        _ => request(client, step),
+    };
+    match request {
+        Some(request) => request.send().await.map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// The call that changes a config.
+fn request(client: &Client, step: &Step) -> Option<Request> {
+    Some(match step {
+        Step::Unchanged { .. } | Step::CreateApp { .. } => return None,
         Step::Create { document } => {
-            client.request(Method::POST, &format!("/apps/{}/configs", document.app)).json(&document.body)
+            client.request(Method::POST, &format!("/apps/{}/configs", document.app)).json(&document.sent())
         }
         Step::Update { document, version, .. } => client
             .request(Method::PUT, &format!("/apps/{}/configs/{}", document.app, document.name))
             .header(IF_MATCH, &etag(*version))
-            .json(&document.body),
+            .json(&document.sent()),
         Step::Delete { app, name, version } => client
             .request(Method::DELETE, &format!("/apps/{app}/configs/{name}"))
             .header(IF_MATCH, &etag(*version)),
-    };
-    request.send().await.map(|_| ())
+    })
 }
 
 /// The plan holds for the version it was made from and no other.
@@ -114,6 +194,10 @@ fn etag(version: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+
     use super::*;
     use crate::apply::{Syntax, exported, normal, read_files, write};
     use crate::failure::Kind;
@@ -169,7 +253,7 @@ retry: {backoff: {type: exponential, initial: 10m}}
 
         let remote = Remote::all(&client).await.unwrap();
         let documents: Vec<_> =
-            remote.configs.iter().map(|((app, _), current)| exported(app, &current.body)).collect();
+            remote.configs.iter().map(|((app, _), current)| exported(app, current)).collect();
         for syntax in [Syntax::Yaml, Syntax::Json] {
             let text = write(&documents, syntax).unwrap();
             let exported = plan(&client, &text, true).await;
@@ -205,17 +289,111 @@ retry: {backoff: {type: exponential, initial: 10m}}
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_the_server_refuses_is_told_with_its_fields() {
+    async fn what_the_server_would_refuse_is_told_before_anything_is_changed() {
         let server = TestServer::start().await;
         let client = server.client();
-        let text = "app: trade\nname: bad\nkind: delayed\ntarget: {type: http, url: 'ftp://x'}\nretries: 3";
-        let refused = carry_out(&client, &plan(&client, text, false).await).await.unwrap_err();
+        let text = "app: trade\nname: a\nkind: delayed\ntarget: {type: http, url: 'http://127.0.0.1:9999/'}\n---\n\
+            app: trade\nname: bad\nkind: delayed\ntarget: {type: http, url: 'ftp://x'}\nretries: 3\n---\n\
+            app: trade\nname: night\nkind: cron\ntarget: {type: http, url: 'http://127.0.0.1:9999/'}\n\
+            schedule: {type: cron, expr: '61 * * * * ?', timezone: UTC}\n";
+        let wrong = plan(&client, text, false).await;
+        let refused = check(&client, &wrong).await.unwrap_err();
         assert_eq!(refused.kind, Kind::Refused);
         let said = refused.to_string();
-        assert!(
-            said.contains("create trade/bad") && said.contains("retries") && said.contains("target.url"),
-            "{said}"
-        );
+        for part in [
+            "2 changes",
+            "create trade/bad in",
+            "(document 2)",
+            "`retries` does not exist",
+            "`target.url`",
+            "create trade/night in",
+            "(document 3)",
+            "`schedule.expr`",
+            "nothing was changed",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert_eq!(said.matches("retries").count(), 1, "{said}");
+        assert!(Remote::of(&client, &["trade".to_owned()].into()).await.unwrap().apps.is_empty());
+        // Each change by itself is told alike.
+        let refused = carry_out(&client, &wrong).await.unwrap_err().to_string();
+        assert!(refused.contains("create trade/bad: "), "{refused}");
+
+        let good = plan(&client, FILE, false).await;
+        check(&client, &good).await.unwrap();
+        let names = |remote: Remote| remote.configs.into_keys().map(|(_, name)| name).collect::<Vec<_>>();
+        assert_eq!(names(Remote::all(&client).await.unwrap()), ["a"]);
+        server.stop().await;
+    }
+
+    /// Payloads of all kinds, the same in each run.
+    fn some_payloads(count: usize) -> Vec<String> {
+        let text = "\"(\\PC|\\\\u[0-9a-f]{4}|\\\\n){0,6}\""
+            .prop_filter("is json", |text| serde_json::from_str::<&RawValue>(text).is_ok());
+        let number = "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,4})?";
+        let list = (text.clone(), number, "[ \t\n]{0,2}", text)
+            .prop_map(|(a, b, blank, c)| format!("[{a},{blank}{b},{{{c}:{blank}[{b}]}}]"));
+        let mut runner = TestRunner::deterministic();
+        (0..count).map(|_| list.new_tree(&mut runner).unwrap().current()).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_no_parser_holds_is_exported_and_applied_to_the_byte() {
+        let server = TestServer::start().await;
+        let client = server.client();
+        let deep = "[".repeat(130) + &"]".repeat(130);
+        let known = [
+            "1e400",
+            "\"\\ud800\"",
+            &deep,
+            "130775545883395173123456789",
+            "{ \"n\" :\t1.10 }",
+            "{\"a\":null}",
+        ];
+        let payloads: Vec<String> = known.into_iter().map(str::to_owned).chain(some_payloads(40)).collect();
+        let configs: Vec<String> = payloads
+            .iter()
+            .enumerate()
+            .map(|(at, payload)| {
+                format!(
+                    "{{\"app\":\"trade\",\"name\":\"c{at:02}\",\"kind\":\"delayed\",\"payload\":{payload},\
+                     \"target\":{{\"type\":\"http\",\"url\":\"http://127.0.0.1:9999/\"}}}}"
+                )
+            })
+            .collect();
+        let file = format!("[{}]", configs.join(","));
+        let first = plan(&client, &file, true).await;
+        check(&client, &first).await.unwrap();
+        carry_out(&client, &first).await.unwrap();
+        let texts = async || {
+            let remote = Remote::all(&client).await.unwrap();
+            let payload =
+                |current: &Current| current.payload.as_ref().map(|payload| payload.text().to_owned());
+            remote.configs.values().map(payload).collect::<Vec<_>>()
+        };
+        let wanted: Vec<_> = payloads.iter().cloned().map(Some).collect();
+        assert_eq!(texts().await, wanted);
+        for (at, payload) in payloads.iter().enumerate() {
+            let config = client.get_config("trade", &format!("c{at:02}")).await.unwrap();
+            assert_eq!(config.payload.as_deref().map(RawValue::get), Some(payload.as_str()));
+            client.put_config("trade", &config).await.unwrap();
+        }
+        assert_eq!(texts().await, wanted);
+        let remote = Remote::all(&client).await.unwrap();
+        let documents: Vec<_> =
+            remote.configs.iter().map(|((app, _), current)| exported(app, current)).collect();
+        for syntax in [Syntax::Yaml, Syntax::Json] {
+            let text = write(&documents, syntax).unwrap();
+            let again = plan(&client, &text, true).await;
+            assert!(again.is_empty(), "{}\n{text}", again.render());
+            // And so they are sent.
+            let bare = text.replace("http://127.0.0.1:9999/", "http://127.0.0.1:9998/");
+            let moved = plan(&client, &bare, true).await;
+            assert!(!moved.is_empty());
+            carry_out(&client, &moved).await.unwrap();
+            assert_eq!(texts().await, wanted);
+            carry_out(&client, &plan(&client, &text, true).await).await.unwrap();
+        }
         server.stop().await;
     }
 }

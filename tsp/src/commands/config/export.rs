@@ -4,9 +4,10 @@ use crate::apply::{Remote, Syntax, exported, write};
 use crate::commands::connection::Connection;
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
-use crate::output::print;
+use crate::output::{Format, print};
 
-/// Print the server's configs as documents for `tsp config apply`; secrets are not among them
+/// Print the server's configs as documents for `tsp config apply`, and tell what those leave out: secrets, and
+/// whether a config is paused
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  tsp config export > configs.yaml\n  tsp config export --app trade --syntax json"
@@ -15,6 +16,7 @@ pub(super) struct Args {
     /// Only this app; may be repeated
     #[arg(long, value_name = "APP")]
     app: Vec<String>,
+    /// `-o json` is as good as `--syntax json`
     #[arg(long, value_enum, default_value_t)]
     syntax: Syntax,
     #[command(flatten)]
@@ -34,7 +36,11 @@ impl Args {
             }
         })?;
         let documents: Vec<_> =
-            remote.configs.iter().map(|((app, _), current)| exported(app, &current.body)).collect();
-        print(&write(&documents, self.syntax)?)
+            remote.configs.iter().map(|((app, _), current)| exported(app, current)).collect();
+        for document in documents.iter().filter(|document| !document.left_out.is_empty()) {
+            eprintln!("left out of `{}/{}`: {}", document.app, document.name, document.left_out.join(", "));
+        }
+        let syntax = if self.connection.output == Format::Json { Syntax::Json } else { self.syntax };
+        print(&write(&documents, syntax)?)
     }
 }
