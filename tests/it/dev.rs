@@ -56,6 +56,31 @@ fn whole_hours(first: Timestamp, to: Timestamp) -> Vec<Timestamp> {
     (first.ms()..=to.ms()).step_by(3_600_000).map(Timestamp::from_ms).collect()
 }
 
+/// `max_age` (two days by default) is for failing, not for waiting.
+#[tokio::test]
+async fn days_of_waiting_use_up_no_age() {
+    only_on!(Embedded, "`tsp dev` is one process");
+    let tsp = Tsp::dev().await;
+    let receiver = Receiver::start().await;
+    let api = tsp.api().without_key();
+    let config = |name: &str| Config::delayed(name, &receiver.url(&format!("/{name}")));
+    let asynchronous = json!({ "enabled": true, "deadline": "3d" });
+    api.config(APP, config("held")).await;
+    api.config(APP, config("awaited").set("async", asynchronous)).await;
+    receiver.script("/held", vec![Reply::status(503), Reply::ok()]);
+    receiver.script("/awaited", vec![Reply::status(202), Reply::status(503), Reply::ok()]);
+    let held = id_of(&api.submit(APP, Task::of("held").delay("1h")).await);
+    let awaited = id_of(&api.submit(APP, Task::of("awaited")).await);
+    api.post("/apps/demo/configs/held/pause", &json!({})).await.expect(200);
+    advance(&api, "4d").await;
+    api.post("/apps/demo/configs/held/resume", &json!({})).await.expect(200);
+    advance(&api, "1h").await;
+    for (id, attempt) in [(held, 2), (awaited, 3)] {
+        let task = api.task(&id).await;
+        assert_eq!((&task["result"], &task["attempt"]), (&json!("succeeded"), &json!(attempt)), "{task}");
+    }
+}
+
 #[tokio::test]
 async fn it_has_an_app_a_config_and_an_inbox() {
     only_on!(Embedded, "`tsp dev` is one process");

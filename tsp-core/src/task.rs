@@ -161,8 +161,9 @@ pub struct Task {
     pub version: i64,
     pub execute_at: Timestamp,
     pub due_at: Timestamp,
-    /// Where `max_age` counts from: the first due time since submit, reset, postpone or replay.
-    pub first_due_at: Timestamp,
+    /// Where `max_age` counts from: the begin of the first attempt since submit, reset, postpone or replay,
+    /// later by every wait that was not the retry policy's own (`transition/age.rs`). Stored as `first_due_at`.
+    pub age_from: Timestamp,
     pub created_at: Timestamp,
     /// Begin of the latest attempt.
     pub started_at: Option<Timestamp>,
@@ -276,7 +277,7 @@ impl Task {
             version: 1,
             execute_at: new.execute_at,
             due_at,
-            first_due_at: due_at,
+            age_from: due_at,
             created_at: now,
             started_at: None,
             begun_due_at: None,

@@ -7,8 +7,8 @@ use crate::task::{AttemptRecord, EndResult, LastOutcome, Progress, Status, Task,
 use crate::time::{Millis, Timestamp};
 
 use super::{
-    BEGIN_WAITS_UP_TO, Change, Completion, LOSSES_MAX, Note, ProgressReport, Refused, Rules, changed, end,
-    expire, renew, schedule,
+    BEGIN_WAITS_UP_TO, Change, Completion, LOSSES_MAX, Note, ProgressReport, Refused, Rules, age, changed,
+    end, expire, renew, schedule,
 };
 
 /// A snooze into the past asks again after this, or it would call in a loop.
@@ -83,6 +83,7 @@ pub(super) fn finish(
     match rules.deadline {
         // A reset makes the move at once, and the token void; so does a cancel, by ending it.
         Some(deadline) if accepted && task.next_run().is_none() => Ok(changed(task, |task| {
+            age::leave_out_waits(task, false, now);
             task.status = Status::Awaiting;
             task.due_at = now.plus(deadline);
             task.last_outcome = Some(last(task.attempt, OutcomeKind::Accepted, verdict, now));
@@ -230,6 +231,7 @@ fn close(task: &Task, closing: &Closing, rules: &Rules<'_>, now: Timestamp) -> C
     let closed =
         AttemptRecord { http_status: closing.http_status, excerpt: closing.excerpt.clone(), ..record };
     let mut change = changed(task, |task| {
+        age::leave_out_waits(task, matches!(closing.step, Step::Lost), now);
         task.last_outcome = Some(last_of(&closed));
         task.node = None;
         if matches!(closing.step, Step::Lost) {
@@ -263,6 +265,7 @@ fn follow(task: &mut Task, step: &Step, rules: &Rules<'_>, now: Timestamp) {
         Step::Retry(delay) => retry(task, *delay, rules, now),
         Step::Snooze(until) => {
             let due_at = if *until > now { *until } else { now.plus(SNOOZE_MIN) };
+            age::leave_out(task, due_at.since(now));
             schedule(task, due_at);
         }
         Step::Lost if task.losses >= LOSSES_MAX => end(task, EndResult::Failed, now),
@@ -282,12 +285,14 @@ fn retry(task: &mut Task, delay: RetryDelay, rules: &Rules<'_>, now: Timestamp) 
             with_jitter(clamp_retry_after(after, backoff), 0.1, rules.unit)
         }
     };
-    let due_at = now.plus(delay);
-    let too_old = policy.max_age.is_some_and(|age| due_at > task.first_due_at.plus(age));
+    // What the callee asked for beyond our own back-off is its wait, not the policy's.
+    let next_age = now.since(task.age_from).saturating_add(delay.min(backoff));
+    let too_old = policy.max_age.is_some_and(|most| next_age > most);
     if task.charged >= policy.max_attempts || too_old {
         end(task, EndResult::Failed, now);
     } else {
-        schedule(task, due_at);
+        age::leave_out(task, delay.saturating_sub(backoff));
+        schedule(task, now.plus(delay));
     }
 }
 

@@ -147,7 +147,7 @@ pub(super) fn token_of(attempt: u32) -> TokenHash {
     token
 }
 
-fn play(setting: Setting, steps: Vec<Step>) -> History {
+pub(super) fn play(setting: Setting, steps: Vec<Step>) -> History {
     let mut task = Task { expire_after: setting.expire_after, ..scheduled() };
     let mut now = NOW;
     let mut moments = Vec::new();

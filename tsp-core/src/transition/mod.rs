@@ -4,6 +4,9 @@
 //! `version` fences messages, owners and people: a store compares it when it saves. A finish is
 //! fenced by `(status 30, attempt, node)` instead, because a cancel or reset may have come since begin.
 
+mod age;
+#[cfg(test)]
+mod age_tests;
 mod attempt;
 #[cfg(test)]
 mod fixtures;
@@ -205,7 +208,7 @@ fn schedule(task: &mut Task, due_at: Timestamp) {
 fn renew(task: &mut Task, execute_at: Timestamp, now: Timestamp) {
     let due_at = execute_at.max(now);
     task.execute_at = execute_at;
-    task.first_due_at = due_at;
+    task.age_from = due_at;
     schedule(task, due_at);
 }
 

@@ -7,7 +7,7 @@ use crate::task::{Action, EndResult, NextRun, Status, Task};
 use crate::time::Timestamp;
 
 use super::attempt::close_awaited;
-use super::{Change, Note, Refused, changed, end, expire, renew, schedule};
+use super::{Change, Note, Refused, age, changed, end, expire, renew, schedule};
 
 pub(super) fn pause(task: &Task) -> Result<Change, Refused> {
     match task.status {
@@ -21,7 +21,10 @@ pub(super) fn pause(task: &Task) -> Result<Change, Refused> {
 pub(super) fn resume(task: &Task, now: Timestamp) -> Result<Change, Refused> {
     match task.status {
         Status::Paused if task.is_expired(now) => Ok(expire(task, now)),
-        Status::Paused => Ok(changed(task, |task| schedule(task, task.due_at.max(now)))),
+        Status::Paused => Ok(changed(task, |task| {
+            age::leave_out(task, now.since(task.due_at));
+            schedule(task, task.due_at.max(now));
+        })),
         status => Err(refuse(status, Action::Resume)),
     }
 }
@@ -117,15 +120,16 @@ pub(super) fn replay(task: &Task, now: Timestamp) -> Result<Change, Refused> {
         task.losses = 0;
         // It was promised anew: an expiry that has passed must not end it at once.
         task.expire_after = None;
-        task.first_due_at = now;
-        due_now(task, now);
+        task.execute_at = task.execute_at.min(now);
+        task.age_from = now;
+        schedule(task, now);
     }))
 }
 
 /// A person's "now" is a new promise, so no callback comes before `execute_at`.
 fn due_now(task: &mut Task, now: Timestamp) {
     task.execute_at = task.execute_at.min(now);
-    task.first_due_at = task.first_due_at.min(now);
+    age::due_now(task, now);
     schedule(task, now);
 }
 

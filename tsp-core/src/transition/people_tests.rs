@@ -25,10 +25,10 @@ fn run_makes_it_due_now_and_has_nothing_to_do_when_queued() {
     for task in [later, held] {
         let run = go(&task, &Event::Run, after(10)).task;
         assert_eq!((run.status, run.due_at), (Status::Scheduled, after(10)));
-        assert_eq!((run.execute_at, run.first_due_at), (after(10), after(10)), "it was promised for now");
+        assert_eq!((run.execute_at, run.age_from), (after(10), after(10)), "it was promised for now");
     }
     let late = go(&scheduled(), &Event::Run, after(10)).task;
-    assert_eq!((late.execute_at, late.first_due_at), (NOW, NOW), "an old promise stays as old as it is");
+    assert_eq!((late.execute_at, late.age_from), (NOW, after(10)), "the wait until now was nobody's failure");
     assert_eq!(refused(&queued(), &Event::Run, NOW), Refused::Unchanged);
 }
 
@@ -51,7 +51,7 @@ fn postpone_moves_the_time_and_keeps_the_counters() {
         let task = Task { attempt: 2, charged: 2, ..task };
         for to in [after(500), after(-500)] {
             let moved = go(&task, &Event::Postpone { execute_at: to }, NOW).task;
-            assert_eq!((moved.execute_at, moved.due_at, moved.first_due_at), (to, to.max(NOW), to.max(NOW)));
+            assert_eq!((moved.execute_at, moved.due_at, moved.age_from), (to, to.max(NOW), to.max(NOW)));
             assert_eq!((moved.attempt, moved.charged), (2, 2));
             let stays = if task.status == Status::Paused { Status::Paused } else { Status::Scheduled };
             assert_eq!(moved.status, stays);
@@ -268,7 +268,7 @@ fn pause_resume_postpone_and_run_are_refused_where_an_attempt_is_open() {
 fn replay_opens_an_ended_task_with_its_id_and_its_attempt_numbers() {
     let lasting = Task { charged: 3, losses: 9, ..expiring(ended()) };
     let task = go(&lasting, &Event::Replay, after(100)).task;
-    assert_eq!((task.status, task.due_at, task.first_due_at), (Status::Scheduled, after(100), after(100)));
+    assert_eq!((task.status, task.due_at, task.age_from), (Status::Scheduled, after(100), after(100)));
     assert_eq!((task.attempt, task.charged, task.losses), (1, 0, 0));
     assert_eq!((task.result, task.ended_at, task.token), (None, None, None));
     let claimed = go(&task, &Event::Claim { epoch: 1 }, after(100)).task;

@@ -21,7 +21,7 @@ fn a_submit_is_scheduled_and_a_past_time_is_due_now() {
         },
         NOW,
     );
-    assert_eq!((late.execute_at, late.due_at, late.first_due_at), (after(-60), NOW, NOW));
+    assert_eq!((late.execute_at, late.due_at, late.age_from), (after(-60), NOW, NOW));
 }
 
 #[test]

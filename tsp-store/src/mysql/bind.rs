@@ -131,16 +131,13 @@ impl Values {
     /// What may change while a task is open, in the order of `TASK_UPDATE`.
     pub(super) fn update(&mut self, task: &Task) {
         self.put(task.status.code()).put(task.version);
-        self.put(task.due_at.ms()).put(task.execute_at.ms()).put(task.first_due_at.ms());
+        self.put(task.due_at.ms()).put(task.execute_at.ms()).put(task.age_from.ms());
         self.counters(task).put(task.node.map(NodeId::get)).put(i8::from(task.cancel_requested));
         self.begun(task).put(task.expire_after.map(Millis::ms)).rest(task);
     }
 
     fn times(&mut self, task: &Task) -> &mut Self {
-        self.put(task.due_at.ms())
-            .put(task.execute_at.ms())
-            .put(task.first_due_at.ms())
-            .put(task.created_at.ms())
+        self.put(task.due_at.ms()).put(task.execute_at.ms()).put(task.age_from.ms()).put(task.created_at.ms())
     }
 
     fn counters(&mut self, task: &Task) -> &mut Self {

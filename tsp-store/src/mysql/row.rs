@@ -59,7 +59,7 @@ impl<'r> Fields<'r> {
 
     fn key(&self, at: usize) -> Result<Option<TaskKey>> {
         let Some(text) = self.get::<Option<&str>>(at, "task_key")? else { return Ok(None) };
-        TaskKey::new(text).map(Some).map_err(|error| self.place.corrupt("task_key", error.to_string()))
+        TaskKey::of_stored(text).map(Some).map_err(|error| self.place.corrupt("task_key", error.to_string()))
     }
 
     fn token(&self, at: usize) -> Result<Option<TokenHash>> {
@@ -101,7 +101,7 @@ pub(super) fn read_task(row: &MySqlRow) -> Result<Task> {
         version: fields.get(3, "version")?,
         due_at: fields.time(4, "due_at")?,
         execute_at: fields.time(5, "execute_at")?,
-        first_due_at: fields.time(6, "first_due_at")?,
+        age_from: fields.time(6, "first_due_at")?,
         created_at: fields.time(7, "created_at")?,
         attempt: fields.number(8, "attempt")?,
         charged: fields.number(9, "charged")?,

@@ -96,7 +96,7 @@ fn listed_row(version: i64, task: &Task) -> Result<Option<Value>> {
         task.version,
         task.due_at.ms(),
         task.execute_at.ms(),
-        task.first_due_at.ms(),
+        task.age_from.ms(),
         task.attempt,
         task.charged,
         task.losses,

@@ -52,7 +52,7 @@ pub(super) fn read_task(row: &Row<'_>) -> Result<Task> {
         version: row.get(3)?,
         due_at: time(4)?,
         execute_at: time(5)?,
-        first_due_at: time(6)?,
+        age_from: time(6)?,
         created_at: time(7)?,
         attempt: place.number("attempt", row.get(8)?)?,
         charged: place.number("charged", row.get(9)?)?,
@@ -91,7 +91,7 @@ fn key(row: &Row<'_>, place: Place) -> Result<Option<TaskKey>> {
     match row.get_ref(18)? {
         ValueRef::Text(text) => {
             let text = str::from_utf8(text).map_err(|error| place.corrupt("key", error.to_string()))?;
-            TaskKey::new(text).map(Some).map_err(|error| place.corrupt("key", error.to_string()))
+            TaskKey::of_stored(text).map(Some).map_err(|error| place.corrupt("key", error.to_string()))
         }
         _ => Ok(None),
     }
