@@ -1,6 +1,7 @@
 //! The client itself: where the service is, who calls, how patiently.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,6 +144,10 @@ impl ClientBuilder {
             // A redirect would carry the key to an address nobody chose.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("tsp-client/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(&base) {
+            // The environment's proxy is on another machine: it would be shown the key, and call itself.
+            http = http.no_proxy();
+        }
         if base.scheme() == "https" {
             // The platform's certificates are used, which need a provider for the process. If the
             // process has one already, that one stays.
@@ -176,6 +181,14 @@ fn base_url(text: &str) -> Result<Url> {
     Ok(url)
 }
 
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.');
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
 fn authorization(key: &str) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
         .map_err(|_| Error::Usage("the api key may hold only printable ascii characters".to_owned()))?;
@@ -195,6 +208,22 @@ fn no_tls() -> Result<rustls::ClientConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machine_is_known_by_all_its_names() {
+        for (text, loopback) in [
+            ("http://127.8.0.1:1", true),
+            ("http://[::1]", true),
+            ("http://[::ffff:127.0.0.1]", true),
+            ("http://localhost:8080", true),
+            ("http://LOCALHOST./", true),
+            ("http://tsp.localhost", true),
+            ("http://10.0.0.1", false),
+            ("http://localhost.example.com", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(text).unwrap()), loopback, "{text}");
+        }
+    }
 
     #[test]
     fn an_address_is_checked_when_the_client_is_built() {

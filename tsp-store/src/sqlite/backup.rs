@@ -14,6 +14,7 @@ use crate::error::{Result, StoreError};
 use super::SqliteStore;
 use super::command::Command;
 use super::lock::beside;
+use super::private;
 use super::row::all;
 
 impl SqliteStore {
@@ -78,9 +79,12 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 
 fn fill(from: &Path, draft: &Path) -> Result<()> {
     let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let unwritable = |error: &dyn std::fmt::Display| {
+        StoreError::Unusable(format!("`{}` cannot be written: {error}", draft.display()))
+    };
     let _ = fs::remove_file(draft);
-    let mut target = Connection::open(draft)
-        .map_err(|error| StoreError::Unusable(format!("`{}` cannot be written: {error}", draft.display())))?;
+    private::ensure(draft).map_err(|error| unwritable(&error))?;
+    let mut target = Connection::open(draft).map_err(|error| unwritable(&error))?;
     // One step is one snapshot: in several, each write of others would start the copy anew.
     let backup = Backup::new(&source, &mut target)?;
     backup.run_to_completion(i32::MAX, Duration::ZERO, None)?;

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::error::{Result, StoreError};
 
 use super::options::{Place, SqliteOptions};
+use super::private;
 
 /// Marks a database as one of ours ("TSP1"), so that another program's file is refused.
 const APPLICATION_ID: i64 = 0x5453_5031;
@@ -24,7 +25,8 @@ pub(super) fn write_connection(options: &SqliteOptions) -> Result<Connection> {
         Place::Memory => Connection::open_in_memory()?,
         Place::File(path) => {
             check_parent(path)?;
-            let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+            private::ensure(path).map_err(|error| unwritable(path, &error))?;
+            let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE;
             Connection::open_with_flags(path, flags).map_err(|error| explain(path, &error))?
         }
     };
@@ -95,6 +97,13 @@ fn check_parent(path: &Path) -> Result<()> {
     )))
 }
 
+fn unwritable(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unusable(format!(
+        "`{}` cannot be opened for writing ({error}): the file and its directory must be writable by this user",
+        path.display()
+    ))
+}
+
 fn explain(path: &Path, error: &rusqlite::Error) -> StoreError {
     let shown = path.display();
     match error.sqlite_error_code() {
@@ -102,10 +111,7 @@ fn explain(path: &Path, error: &rusqlite::Error) -> StoreError {
             StoreError::Unusable(format!("`{shown}` is not a SQLite database: choose another file"))
         }
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            StoreError::Unusable(format!(
-                "`{shown}` cannot be opened for writing ({error}): the file and its directory must be \
-                 writable by this user"
-            ))
+            unwritable(path, error)
         }
         _ => StoreError::Unusable(format!("`{shown}` cannot be opened: {error}")),
     }

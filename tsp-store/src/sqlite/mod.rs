@@ -3,7 +3,7 @@
 //! * `writer`: group commit. `reader`: snapshots. `hot`: the writes of the fast path.
 //! * `tasks`, `submit`, `run`, `claim`, `rescue`, `fire`, `prune`, `audit`, `search`, `apps`, `keys`,
 //!   `configs`: the verbs of the traits.
-//! * `connect`, `migrate`, `secret`, `lock`, `backup`, `export`: the file itself.
+//! * `connect`, `migrate`, `private`, `secret`, `lock`, `backup`, `export`: the file itself.
 //!
 //! What a row costs is measured by `examples/speed.rs`.
 
@@ -24,6 +24,7 @@ mod load;
 mod lock;
 mod migrate;
 mod options;
+mod private;
 mod prune;
 mod queue;
 mod reader;
@@ -93,6 +94,9 @@ impl SqliteStore {
             Place::File(path) => Some(path.clone()),
             Place::Memory => None,
         };
+        for path in path.iter().flat_map(|path| private::open_to_others(path)) {
+            tracing::warn!(file = %path.display(), "others can read this file: `chmod 600` it");
+        }
         let readers = path.as_ref().map(|path| Readers::start(path, options, shared.clone())).transpose()?;
         let writer = Writer::start(conn, shared.clone())?;
         Ok(Arc::new(Self { readers, writer, shared, path }))

@@ -1,6 +1,6 @@
 //! The key that seals secrets at rest.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use super::fault::{exactly_one, one_or_none};
 use super::lock::beside;
 use super::migrate::in_transaction;
 use super::options::{Place, SqliteOptions};
+use super::private;
 
 /// Sealed and kept in the settings, so that a wrong key is found at start and not at the first callback.
 const PROBE: &str = "tsp";
@@ -108,22 +109,13 @@ fn unusable(path: &Path, why: &str) -> StoreError {
 /// All of the file or none of it, and never over another one.
 fn write_new(path: &Path, key: &[u8; 32]) -> std::io::Result<()> {
     let draft = beside(path, &format!("{}.new", std::process::id()));
-    let written = private(&draft).and_then(|mut file| {
+    let written = private::create(&draft).and_then(|mut file| {
         writeln!(file, "{}", hex::encode(key))?;
         file.sync_all()
     });
     let linked = written.and_then(|()| fs::hard_link(&draft, path));
     let _ = fs::remove_file(&draft);
     linked
-}
-
-/// A new file that only this user can read.
-fn private(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn fresh_key() -> Result<[u8; 32]> {

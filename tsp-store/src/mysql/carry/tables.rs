@@ -211,8 +211,8 @@ impl Carried {
         match key {
             Some(Cell::Null) => Ok(Cell::Null),
             Some(Cell::Text(key)) => {
-                let key =
-                    TaskKey::new(key).map_err(|why| self.odd(&format!("has the key `{key}`: {why}")))?;
+                let key = TaskKey::of_stored(key)
+                    .map_err(|why| self.odd(&format!("has the key `{key}`: {why}")))?;
                 Ok(Cell::Blob(key_hash(&key).to_vec()))
             }
             other => Err(self.odd(&format!("has {other:?} for its key"))),

@@ -5,7 +5,7 @@ use std::fs;
 use rusqlite::Connection;
 
 use super::super::configs::CHANGES_KEPT;
-use super::super::{Place, ServeLock};
+use super::super::{Place, ServeLock, private};
 use super::*;
 use crate::error::StoreError;
 use crate::tasks::TaskStore as _;
@@ -30,6 +30,27 @@ async fn everything_is_there_after_a_restart() {
     assert_eq!(again.book().seq(), 1);
     let task = again.task_by_key(config.id, &TaskKey::new("k").unwrap()).await.unwrap();
     assert_eq!(task, Some(new_task(1, config.id, Some("k"))));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn every_file_is_for_this_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    make_config(&store, "a").await;
+    store.backup(&dir.path().join("copy.db")).await.unwrap();
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path()).collect();
+    for wanted in ["tsp.db", "tsp.db-wal", "tsp.db-shm", "tsp.db.key", "copy.db"] {
+        let path = dir.path().join(wanted);
+        assert!(files.contains(&path), "{files:?}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{wanted}");
+    }
+    let database = dir.path().join("tsp.db");
+    assert!(private::open_to_others(&database).is_empty());
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(private::open_to_others(&database), [database], "it is named at the next start");
 }
 
 #[tokio::test]
