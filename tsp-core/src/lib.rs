@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod retry;
 pub mod schedule;
 pub mod task;
+pub mod text;
 pub mod time;
 pub mod transition;
 pub mod work;

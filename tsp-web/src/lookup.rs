@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tsp_core::Name;
 use tsp_core::config::{TaskConfig, Visibility};
+use tsp_core::text::is_printable;
 use tsp_store::catalog::{App, Scope};
 
 use crate::auth::Caller;
@@ -72,7 +73,7 @@ pub fn no_config(app: &str, name: &str) -> ApiError {
 
 /// What a caller sent, kept short and printable for an answer.
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
+    text.chars().filter(|c| is_printable(*c)).take(64).collect()
 }
 
 #[cfg(test)]

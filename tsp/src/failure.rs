@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::output::visible;
+
 pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 /// The exit codes that scripts rely on (API.md section 6).
@@ -67,9 +69,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        // A server's words may quote what a caller or receiver wrote.
+        write!(f, "error: {}", visible(&self.message))?;
         match &self.advice {
-            Some(advice) => write!(f, "\nhelp: {advice}"),
+            Some(advice) => write!(f, "\nhelp: {}", visible(advice)),
             None => Ok(()),
         }
     }

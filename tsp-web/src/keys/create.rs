@@ -8,13 +8,13 @@ use http::{HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 use tsp_api::key::{self as wire, KEY_NAME_CHARS_MAX, RATE_COUNT_MAX};
 use tsp_api::{ErrorCode, Errors};
+use tsp_core::text::is_printable;
 use tsp_core::{AppId, Entropy, Millis, Timestamp};
 use tsp_store::catalog::{NewKey, RateLimit, Scope};
 
 use super::{read_scope, shown};
 use crate::auth::{Caller, Grant};
 use crate::body::Json;
-use crate::configs::text;
 use crate::error::ApiResult;
 use crate::lookup;
 use crate::path::Path;
@@ -108,9 +108,15 @@ fn read(body: wire::NewKey, now: Timestamp, errors: &mut Errors) -> Wanted {
     match &body.name {
         None => errors.missing("name"),
         Some(name) if name.trim().is_empty() => errors.add("name", "must not be empty"),
+        Some(name) if name.chars().count() > KEY_NAME_CHARS_MAX => {
+            errors.add("name", format!("must be at most {KEY_NAME_CHARS_MAX} characters"));
+        }
+        Some(name) if !name.chars().all(is_printable) => {
+            errors.add("name", "may hold only characters that can be seen, in one line");
+        }
         Some(_) => {}
     }
-    let name = text(body.name, KEY_NAME_CHARS_MAX, "name", errors);
+    let name = body.name.unwrap_or_default();
     let mut scopes: Vec<Scope> = body.scopes.iter().flatten().copied().map(read_scope).collect();
     scopes.sort();
     scopes.dedup();

@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use super::Cli;
 use crate::failure::Result;
-use crate::output::print;
+use crate::output::print_document;
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
@@ -20,6 +20,6 @@ impl Args {
     pub(super) fn run(self) -> Result {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "tsp", &mut script);
-        print(&String::from_utf8_lossy(&script))
+        print_document(&String::from_utf8_lossy(&script))
     }
 }

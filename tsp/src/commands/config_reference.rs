@@ -1,7 +1,7 @@
 //! `tsp config-reference`
 
 use crate::failure::Result;
-use crate::output::print;
+use crate::output::print_document;
 use crate::settings::reference;
 
 /// Print every setting with its default, as Markdown
@@ -12,6 +12,6 @@ pub(super) struct Args {}
 impl Args {
     #[expect(clippy::unused_self, reason = "all commands are run alike")]
     pub(super) fn run(self) -> Result {
-        print(&reference::markdown())
+        print_document(&reference::markdown())
     }
 }

@@ -1,7 +1,7 @@
 //! `tsp openapi`
 
 use crate::failure::Result;
-use crate::output::print;
+use crate::output::print_document;
 
 /// Print the OpenAPI document of the API, as `docs/openapi.json` keeps it
 #[derive(Debug, clap::Args)]
@@ -11,6 +11,6 @@ pub(super) struct Args {}
 impl Args {
     #[expect(clippy::unused_self, reason = "all commands are run alike")]
     pub(super) fn run(self) -> Result {
-        print(&format!("{:#}\n", tsp_web::openapi_document()))
+        print_document(&format!("{:#}\n", tsp_web::openapi_document()))
     }
 }

@@ -2,8 +2,9 @@
 
 mod table;
 mod tasks;
+mod visible;
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -11,6 +12,9 @@ use serde::Serialize;
 use crate::failure::{Failure, Result};
 pub(crate) use table::Table;
 pub(crate) use tasks::{attempt_table, task_list, task_sheet};
+pub(crate) use visible::{visible, visible_line};
+
+use visible::visible_json;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -26,7 +30,7 @@ impl Format {
     pub(crate) fn print<T: Serialize>(self, value: &T, table: impl FnOnce(&T) -> String) -> Result {
         match self {
             Self::Table => print(&table(value)),
-            Self::Json => print(&json(value)?),
+            Self::Json => write(&visible_json(&json(value)?)),
         }
     }
 }
@@ -36,8 +40,18 @@ fn json(value: &impl Serialize) -> Result<String> {
     text.map(|text| text + "\n").map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))
 }
 
-/// Writes to standard output. Not `print!`, which panics when the reader (`head`) goes away.
+/// Text for people, on standard output.
 pub(crate) fn print(text: &str) -> Result {
+    write(&visible(text))
+}
+
+/// A document or script for another program, byte for byte; a terminal gets it as text for people.
+pub(crate) fn print_document(text: &str) -> Result {
+    if std::io::stdout().is_terminal() { print(text) } else { write(text) }
+}
+
+/// Not `print!`, which panics when the reader (`head`) goes away.
+fn write(text: &str) -> Result {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

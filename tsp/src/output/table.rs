@@ -1,5 +1,7 @@
 //! Columns of text.
 
+use super::visible_line;
+
 /// Rows under a head; each column as wide as its widest cell.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -13,7 +15,7 @@ impl Table {
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         // A line feed in a cell would break the table.
-        self.rows.push(cells.into_iter().map(|cell| cell.replace(['\n', '\r', '\t'], " ")).collect());
+        self.rows.push(cells.into_iter().map(|cell| visible_line(&cell).into_owned()).collect());
     }
 
     pub(crate) fn render(&self) -> String {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tsp_client::{Attempt, Task};
 
-use super::Table;
+use super::{Table, visible_line};
 
 const EXCERPT_CHARS: usize = 60;
 
@@ -50,7 +50,7 @@ pub(crate) fn task_sheet(task: &Task) -> String {
     ];
     let mut sheet = String::new();
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(sheet, "{name:<13} {value}");
+        let _ = writeln!(sheet, "{name:<13} {}", visible_line(value));
     }
     sheet
 }

@@ -12,6 +12,7 @@ use tsp_core::config::{
 };
 use tsp_core::egress::EgressPolicy;
 use tsp_core::schedule::Schedule;
+use tsp_core::text::is_printable;
 use tsp_core::{Millis, Name, Timestamp};
 
 use super::policy::{length, read_async, read_retry, read_timeout};
@@ -212,7 +213,7 @@ fn read_labels(given: BTreeMap<String, Option<String>>, errors: &mut Errors) -> 
 }
 
 fn is_label(text: &str, min: usize, max: usize) -> bool {
-    (min..=max).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+    (min..=max).contains(&text.chars().count()) && text.chars().all(is_printable)
 }
 
 fn read_payload(raw: &str, reader: Reader<'_>, errors: &mut Errors) -> Bytes {

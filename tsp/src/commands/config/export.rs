@@ -4,7 +4,7 @@ use crate::apply::{Remote, Syntax, exported, write};
 use crate::commands::connection::Connection;
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
-use crate::output::{Format, print};
+use crate::output::{Format, print_document};
 
 /// Print the server's configs as documents for `tsp config apply`, and tell what those leave out: secrets, and
 /// whether a config is paused
@@ -41,6 +41,6 @@ impl Args {
             eprintln!("left out of `{}/{}`: {}", document.app, document.name, document.left_out.join(", "));
         }
         let syntax = if self.connection.output == Format::Json { Syntax::Json } else { self.syntax };
-        print(&write(&documents, syntax)?)
+        print_document(&write(&documents, syntax)?)
     }
 }
