@@ -4,8 +4,11 @@
 //! and [`http`] is everything behind one callback: egress guard, client, signature, outcome.
 
 mod callback;
+mod dns;
 pub mod http;
+mod race;
 mod service;
 
 pub use callback::CallbackHandler;
+pub use dns::SystemLookup;
 pub use service::DirectTaskService;

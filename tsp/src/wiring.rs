@@ -61,7 +61,11 @@ pub(crate) fn serve(settings: &Settings, clock: ServerClock, prepare: Option<Pre
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(Box::pin(run(settings, clock, prepare, listener, metrics)))
+    let outcome = runtime.block_on(Box::pin(run(settings, clock, prepare, listener, metrics)));
+    // What runs still has nothing to lose. The look-up of a database's or nsqd's name may block its thread for
+    // seconds; dropping the runtime would wait for it.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// One life after another: a process that is no node of its cluster any more begins anew as another one.

@@ -1,8 +1,10 @@
 //! `GET /apps/{app}/configs/{config}/fires` and `POST /schedules/preview`.
 
 use std::sync::Arc;
+use std::thread;
 
 use axum::extract::State;
+use tokio::sync::oneshot;
 use tsp_api::ErrorCode;
 use tsp_api::schedule::{Fire, Fires, PreviewSchedule};
 use tsp_core::Timestamp;
@@ -85,23 +87,27 @@ pub(super) async fn preview_schedule(
     }
 }
 
-/// A hundred searches may take a tenth of a second, so they run beside the requests, a few at a time.
+/// A hundred searches may take a tenth of a second, so they run on threads of their own, a few at a time: not on
+/// those of the runtime, which others may hold for seconds.
 async fn preview(
     state: &WebState,
     schedule: Schedule,
     from: Timestamp,
     count: usize,
 ) -> ApiResult<axum::Json<Fires>> {
-    let permit = state.previews.clone().try_acquire_owned().map_err(|_| {
+    let busy = || {
         ApiError::new(ErrorCode::RateLimited, "too many previews at once; try again in a moment")
             .with_retry_after(1)
-    })?;
-    let fires = tokio::task::spawn_blocking(move || {
-        let fires = schedule.preview(from, count);
+    };
+    let permit = state.previews.clone().try_acquire_owned().map_err(|_| busy())?;
+    let (answer, fires) = oneshot::channel();
+    let work = move || {
+        // Nobody listens when the caller has gone.
+        drop(answer.send(schedule.preview(from, count)));
         drop(permit);
-        fires
-    });
-    let fires = fires.await.map_err(|error| ApiError::internal(format!("a preview failed: {error}")))?;
+    };
+    thread::Builder::new().name("preview".to_owned()).spawn(work).map_err(|_| busy())?;
+    let fires = fires.await.map_err(|_| ApiError::internal("a preview failed"))?;
     let note =
         fires.is_empty().then(|| format!("never fires after {from}; check its days, its year and `end_at`"));
     let items = fires
@@ -142,6 +148,32 @@ mod tests {
             ["count", "from"]
         );
         assert_eq!(server.get(&format!("{configs}/d/fires")).await.refused(), (409, "wrong_kind".into()));
+    }
+
+    #[test]
+    fn a_preview_waits_for_no_thread_that_others_hold() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+        runtime.unwrap().block_on(async {
+            let server = Server::start().await;
+            let (held, holds) = std::sync::mpsc::channel::<()>();
+            let other = tokio::task::spawn_blocking(move || holds.recv().is_err());
+            let body = json!({"schedule": {"type": "every", "interval": "1h"}, "count": 1});
+            server.post("/api/v1/schedules/preview", body).await.expect(200);
+            drop(held);
+            other.await.unwrap();
+        });
+    }
+
+    #[tokio::test]
+    async fn too_many_previews_are_refused() {
+        let server = Server::start().await;
+        let body = json!({"schedule": {"type": "every", "interval": "1h"}, "count": 1});
+        let all = server.state.previews.clone().acquire_many_owned(4).await.unwrap();
+        let answer = server.post("/api/v1/schedules/preview", body.clone()).await;
+        assert_eq!(answer.refused(), (429, "rate_limited".into()));
+        drop(all);
+        server.post("/api/v1/schedules/preview", body).await.expect(200);
     }
 
     #[tokio::test]

@@ -20,7 +20,8 @@ use super::connection::Connection;
 use super::connector::{ConnectError, Connector, Origin};
 use super::failure::CallError;
 use super::pool::Pool;
-use super::resolver::{Lookup, SystemLookup};
+use super::resolver::Lookup;
+use crate::dns::SystemLookup;
 
 /// An egress profile.
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ impl Default for ClientSettings {
             policy: EgressPolicy::default(),
             user_agent: concat!("tsp/", env!("CARGO_PKG_VERSION")).to_owned(),
             extra_roots: Vec::new(),
-            lookup: Arc::new(SystemLookup),
+            lookup: Arc::new(SystemLookup::default()),
         }
     }
 }
@@ -144,6 +145,11 @@ impl Client {
         let left = limit.saturating_sub(started.elapsed());
         let stream = self.connector.connect(&pool.origin, left).await.map_err(CallError::Connect)?;
         Connection::open(stream).await.map_err(|error| CallError::Broken { error, status: None })
+    }
+
+    /// From now on no look-up is waited for.
+    pub(super) fn stopping(&self) {
+        self.connector.stopping();
     }
 
     /// Closes what has been idle for too long, and forgets pools that nobody uses.

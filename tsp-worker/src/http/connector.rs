@@ -2,20 +2,21 @@
 //! checked here again, because no resolver is ever asked about them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tsp_core::egress::{CheckedUrl, EgressDenied, EgressPolicy};
+use tsp_core::ids::AppId;
 use url::Host;
 
 use super::client::ClientSettings;
+use super::dial::Dialer;
 use super::resolver::{LookupError, Resolver};
 use super::stream::Stream;
 
@@ -44,23 +45,25 @@ impl From<LookupError> for ConnectError {
     }
 }
 
-/// Scheme, host and port: what connections are shared by.
+/// What connections are shared by. Apps share none, so that one cannot use up what another needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Origin {
+    pub(super) app: AppId,
     pub(super) tls: bool,
     pub(super) host: Host<String>,
     pub(super) port: u16,
 }
 
-impl From<&CheckedUrl> for Origin {
-    fn from(url: &CheckedUrl) -> Self {
-        Self { tls: url.is_https(), host: url.host().clone(), port: url.port() }
+impl Origin {
+    pub(super) fn new(app: AppId, url: &CheckedUrl) -> Self {
+        Self { app, tls: url.is_https(), host: url.host().clone(), port: url.port() }
     }
 }
 
 pub(super) struct Connector {
     policy: Arc<EgressPolicy>,
     resolver: Resolver,
+    dialer: Dialer,
     tls: TlsConnector,
 }
 
@@ -80,6 +83,7 @@ impl Connector {
         Ok(Self {
             resolver: Resolver::new(Arc::clone(&policy), Arc::clone(&settings.lookup)),
             policy,
+            dialer: Dialer::default(),
             tls: TlsConnector::from(Arc::new(tls)),
         })
     }
@@ -90,15 +94,21 @@ impl Connector {
         timeout_at(deadline, self.open(origin, deadline)).await.unwrap_or(Err(ConnectError::Timeout))
     }
 
+    /// From now on no look-up is waited for.
+    pub(super) fn stopping(&self) {
+        self.resolver.stopping();
+    }
+
     async fn open(&self, origin: &Origin, deadline: Instant) -> Result<Stream, ConnectError> {
-        let stream = match &origin.host {
-            Host::Ipv4(address) => self.connect_literal((*address).into(), origin.port, deadline).await?,
-            Host::Ipv6(address) => self.connect_literal((*address).into(), origin.port, deadline).await?,
+        let addresses = match &origin.host {
+            Host::Ipv4(address) => self.literal((*address).into())?,
+            Host::Ipv6(address) => self.literal((*address).into())?,
             Host::Domain(name) => {
-                let addresses = self.resolver.resolve(name, Instant::now()).await?;
-                connect_first(&addresses, origin.port, deadline).await?
+                let answer = timeout_at(deadline, self.resolver.resolve(origin.app, name)).await;
+                answer.unwrap_or(Err(LookupError::Timeout))?
             }
         };
+        let stream = self.dialer.dial(&addresses, origin.port).await.map_err(ConnectError::Refused)?;
         // Headers and body go out in one write each; waiting for more would only delay them.
         stream.set_nodelay(true).map_err(ConnectError::Refused)?;
         if !origin.tls {
@@ -109,35 +119,10 @@ impl Connector {
         Ok(Stream::Tls(Box::new(stream)))
     }
 
-    async fn connect_literal(
-        &self,
-        address: IpAddr,
-        port: u16,
-        deadline: Instant,
-    ) -> Result<TcpStream, ConnectError> {
+    fn literal(&self, address: IpAddr) -> Result<Arc<[IpAddr]>, ConnectError> {
         self.policy.check_address(address).map_err(ConnectError::Denied)?;
-        connect_first(&[address], port, deadline).await
+        Ok([address].into())
     }
-}
-
-/// Tries the addresses in order. Each gets an equal part of the time that is left, so that one that
-/// does not answer does not use up the others' chance.
-async fn connect_first(
-    addresses: &[IpAddr],
-    port: u16,
-    deadline: Instant,
-) -> Result<TcpStream, ConnectError> {
-    let mut last = ConnectError::Timeout;
-    for (tried, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
-        match timeout(share, TcpStream::connect(SocketAddr::new(*address, port))).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = ConnectError::Refused(error),
-            Err(_) => last = ConnectError::Timeout,
-        }
-    }
-    Err(last)
 }
 
 fn server_name(host: &Host<String>) -> Result<ServerName<'static>, ConnectError> {
@@ -159,7 +144,7 @@ mod tests {
     async fn a_refused_literal_is_refused_here_too() {
         let connector = Connector::new(Arc::default(), &ClientSettings::default()).unwrap();
         for host in [Host::Ipv4([127, 0, 0, 1].into()), Host::Ipv6("::ffff:10.0.0.1".parse().unwrap())] {
-            let origin = Origin { tls: false, host, port: 80 };
+            let origin = Origin { app: AppId::new(1), tls: false, host, port: 80 };
             let answer = connector.connect(&origin, Duration::from_secs(1)).await;
             assert!(matches!(answer, Err(ConnectError::Denied(_))), "{answer:?}");
         }

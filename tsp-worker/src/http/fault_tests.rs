@@ -1,8 +1,6 @@
 //! How the handler fares against servers and addresses that behave badly (docs/reference/http-callbacks.md
 //! section 14).
 
-use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ use tsp_core::time::Millis;
 
 use super::fault_server::{FaultServer, OK, Peer};
 use super::fixtures::{NOW, Seeded, config, edit_target, task};
-use super::{Call, ClientSettings, HttpHandler, Lookup};
+use super::{Call, ClientSettings, Found, HttpHandler, Lookup, LookupError};
 
 const SHORT: Millis = Millis::from_ms(200);
 const BACKOFF: Outcome = Outcome::Retry(RetryDelay::Backoff);
@@ -85,6 +83,11 @@ async fn redirects_are_not_followed() {
     }
 }
 
+fn found(addresses: &[&str]) -> Found {
+    let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+    Found { addresses, ttl: Duration::from_mins(1) }
+}
+
 #[tokio::test]
 async fn refused_addresses_are_never_connected_to() {
     #[derive(Debug)]
@@ -92,8 +95,8 @@ async fn refused_addresses_are_never_connected_to() {
 
     #[async_trait]
     impl Lookup for Everything {
-        async fn addresses(&self, _name: &str) -> io::Result<Vec<IpAddr>> {
-            Ok(vec!["1.1.1.1".parse().unwrap(), "127.0.0.1".parse().unwrap()])
+        async fn addresses(&self, _name: &str) -> Result<Found, LookupError> {
+            Ok(found(&["1.1.1.1", "127.0.0.1"]))
         }
     }
 
@@ -116,10 +119,10 @@ async fn names_lead_to_their_checked_addresses() {
 
     #[async_trait]
     impl Lookup for Loopback {
-        async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        async fn addresses(&self, name: &str) -> Result<Found, LookupError> {
             match name {
-                "orders.test" => Ok(vec!["127.0.0.1".parse().unwrap()]),
-                _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+                "orders.test" => Ok(found(&["127.0.0.1"])),
+                _ => Err(LookupError::NotFound),
             }
         }
     }

@@ -140,6 +140,11 @@ impl HttpHandler {
         self.client.send(&target.pool, request, target.timeouts).await
     }
 
+    /// The process is about to stop: names that are not found soon are not waited for.
+    pub fn stopping(&self) {
+        self.client.stopping();
+    }
+
     /// Closes connections that have been idle for too long. To be called every few seconds.
     pub fn close_idle(&self, now: Instant) {
         self.client.close_idle(now);

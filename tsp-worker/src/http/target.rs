@@ -94,7 +94,7 @@ impl PreparedTarget {
         }
         Ok(Self {
             uri: url.path_and_query().parse().map_err(|_| TargetError::Denied(EgressDenied::Malformed))?,
-            pool: client.pool(Origin::from(&url)),
+            pool: client.pool(Origin::new(config.app_id, &url)),
             timeouts: config.spec.timeout,
             sends_body: !matches!(method, Method::GET | Method::HEAD),
             method,

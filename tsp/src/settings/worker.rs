@@ -1,6 +1,6 @@
 //! `[worker]` and `[worker.http]`
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +13,7 @@ pub(crate) struct WorkerSettings {
     pub(crate) concurrency: usize,
     pub(crate) shutdown_grace: Duration,
     pub(crate) allow_networks: Vec<IpNet>,
+    pub(crate) name_servers: Vec<SocketAddr>,
 }
 
 impl WorkerSettings {
@@ -22,8 +23,15 @@ impl WorkerSettings {
             concurrency: usize::try_from(concurrency).unwrap_or(1),
             shutdown_grace: reader.duration("worker.shutdown_grace", Millis::ZERO..=Millis::from_hours(1)),
             allow_networks: reader.list("worker.http.allow_networks", parse_network),
+            name_servers: reader.list("worker.http.name_servers", parse_name_server),
         }
     }
+}
+
+/// An address, with a port or without.
+fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    let server = text.parse().or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53)));
+    server.map_err(|_| format!("`{text}` is no address; for example `10.0.0.2` or `10.0.0.2:5353`"))
 }
 
 /// A network, or one address.

@@ -12,7 +12,7 @@ use tsp_consumer_core::{Pipeline, TaskContext, TaskHandler, Worker, WorkerOption
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::Verdict;
 use tsp_worker::http::{ClientSettings, HttpHandler};
-use tsp_worker::{CallbackHandler, DirectTaskService};
+use tsp_worker::{CallbackHandler, DirectTaskService, SystemLookup};
 
 use super::clock::ServerClock;
 use super::parts::{Line, Parts};
@@ -30,12 +30,14 @@ const SHARE_PER_CONFIG: usize = 4;
 pub(super) struct RunningWorker {
     pipeline: Running,
     tracker: TaskTracker,
+    http: Arc<HttpHandler>,
 }
 
 pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<RunningWorker> {
     let client = ClientSettings {
         policy: EgressPolicy::new(settings.worker.allow_networks.clone()),
         user_agent: concat!("tsp/", env!("CARGO_PKG_VERSION")).to_owned(),
+        lookup: Arc::new(SystemLookup::new(settings.worker.name_servers.clone())),
         ..ClientSettings::default()
     };
     let http = HttpHandler::new(&client, parts.entropy.clone())
@@ -66,15 +68,15 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
     let mut workers: Vec<Worker> = pipelines.map(|pipeline| first.beside(pipeline)).collect();
     workers.push(first);
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-    let idle = stop.clone();
+    let (idle, client) = (stop.clone(), http.clone());
     tracker.spawn(async move {
         while idle.run_until_cancelled(tokio::time::sleep(CLOSE_IDLE_EVERY)).await.is_some() {
-            http.close_idle(tokio::time::Instant::now());
+            client.close_idle(tokio::time::Instant::now());
         }
     });
     let all = join_all(workers.into_iter().map(|worker| worker.run(stop.clone())));
     let pipeline = Running::new(&tracker, stop, async { drop(all.await) });
-    Ok(RunningWorker { pipeline, tracker })
+    Ok(RunningWorker { pipeline, tracker, http })
 }
 
 fn pipeline(parts: &Parts, line: &Line) -> Pipeline {
@@ -111,6 +113,7 @@ impl RunningWorker {
 
     /// Lets running callbacks end, up to their grace, and hands the rest back.
     pub(super) async fn stop(self) {
+        self.http.stopping();
         self.pipeline.stop().await;
         self.tracker.close();
         self.tracker.wait().await;
