@@ -144,9 +144,9 @@ impl Table {
         let rows = read()? - before - (before - asked);
         ensure!(!claimed.deposed, "the lease is not ours");
         ensure!(
-            claimed.tasks.len() == usize::try_from(DUE)?,
+            claimed.bare.len() == usize::try_from(DUE)?,
             "{} of {DUE} due rows were claimed",
-            claimed.tasks.len()
+            claimed.bare.len()
         );
         let tasks = f64::from(u32::try_from(DUE)?);
         Ok(Measured { us: took.as_secs_f64() * 1e6 / tasks, rows: rows / tasks })

@@ -18,7 +18,8 @@ use tsp_store::idempotency::{Keep, Kept};
 use tsp_store::memory::MemoryStore;
 use tsp_store::run::RunStore;
 use tsp_store::schedule::{
-    Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, Ownership, Partition, ScheduleStore, Want,
+    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
+    ScheduleStore, Want,
 };
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
@@ -232,8 +233,8 @@ impl ScheduleStore for Broken {
         self.inner.claim(owner, wants, now).await
     }
 
-    async fn in_flight(&self) -> Result<Vec<InFlight>> {
-        self.inner.in_flight().await
+    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
+        self.inner.in_flight(after, limit).await
     }
 
     async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {

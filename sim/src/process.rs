@@ -21,8 +21,15 @@ use crate::world::Plan;
 /// Rows in one begin or finish; small, so that batches meet.
 const BATCH: usize = 8;
 /// So little room that every bound is met.
-const NARROW: WindowLimits =
-    WindowLimits { in_pipe_per_config: 8, claimed_per_config: 16, backlog_per_config: 8, claimed: 64 };
+const NARROW: WindowLimits = WindowLimits {
+    in_pipe_per_config: 8,
+    claimed_per_config: 16,
+    backlog_per_config: 8,
+    claimed: 64,
+    // Some rows travel with their message and some do not.
+    bytes_per_config: 4_096,
+    bytes: 12_288,
+};
 
 /// The outside of a process: what survives it.
 #[derive(Clone)]
@@ -89,6 +96,7 @@ impl Process {
             ids: ids.clone(),
             entropy: entropy.clone(),
             owner,
+            totals: Arc::default(),
         };
         let window = if plan.healthy { WindowLimits::default() } else { NARROW };
         let lanes = if plan.healthy { Lanes::new(1_000, 1_000) } else { Lanes::new(8, 4) };

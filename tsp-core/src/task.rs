@@ -213,6 +213,17 @@ pub struct TaskExtra {
     pub excerpt: Option<Box<str>>,
 }
 
+impl TaskExtra {
+    fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let next = self.next.as_ref().and_then(|next| next.payload.as_ref());
+        size_of::<Self>()
+            + headers
+            + next.map_or(0, Bytes::len)
+            + self.excerpt.as_ref().map_or(0, |it| it.len())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastOutcome {
     pub attempt: u32,
@@ -308,6 +319,13 @@ impl Task {
     /// Its `expire_after` has passed before a first attempt.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.attempt == 0 && self.expire_after.is_some_and(|after| self.execute_at.plus(after) <= now)
+    }
+
+    /// About what it takes up in memory.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.payload.as_ref().map_or(0, Bytes::len)
+            + self.extra.as_deref().map_or(0, TaskExtra::bytes)
     }
 
     pub fn next_run(&self) -> Option<&NextRun> {

@@ -12,8 +12,9 @@ use tsp_core::{ConfigId, Millis, Timestamp};
 use tsp_store::schedule::{Cursor, Fire, Fired, SlotTask};
 use tsp_store::{Result, StoreError};
 
-use crate::fetcher::Fetcher;
+use crate::fetcher::{Fetcher, rank_of};
 use crate::heads::Heads;
+use crate::turns::Rank;
 
 /// Schedules handled in one turn; the rest goes in the next, which follows at once.
 const FIRES_PER_TURN: usize = 500;
@@ -62,7 +63,15 @@ impl Fetcher {
 
     /// Some of the due ones, and some of those that were asked for: neither keeps the other waiting.
     fn schedules_to_handle(&mut self, now: Timestamp) -> BTreeSet<ConfigId> {
-        let mut configs: BTreeSet<_> = self.fire_order.due_by(now).take(FIRES_PER_TURN / 2).collect();
+        let book = self.parts.book.clone();
+        let rank = |id| book.config(id).map_or_else(Rank::default, |config| rank_of(&config));
+        self.fire_order.ripen(now, rank);
+        let due: Vec<_> =
+            std::iter::from_fn(|| self.fire_order.next_due()).take(FIRES_PER_TURN / 2).collect();
+        for (config, rank) in &due {
+            self.fire_order.wait_again(*config, *rank);
+        }
+        let mut configs: BTreeSet<_> = due.into_iter().map(|(config, _)| config).collect();
         while configs.len() < FIRES_PER_TURN
             && let Some(config) = self.recompute.pop_first()
         {

@@ -1,8 +1,10 @@
 //! One turn of the fetcher: news, schedules, deadlines, claims, publishing, and now and then a resync.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use tsp_core::config::TaskConfig;
 use tsp_core::{ConfigId, Entropy, Millis, Name, TaskId, Timestamp};
 use tsp_queue::{Inbox, Message, Publisher, Received, Turn};
 use tsp_store::schedule::{Cursor, Owner, Partition, Want};
@@ -11,16 +13,17 @@ use tsp_store::{ConfigBook, IdSource, Result, ScheduleStore, StoreError};
 use crate::heads::Heads;
 use crate::held::HeldConfigs;
 use crate::parked::Parked;
+use crate::rescue::Scan;
 use crate::turns::Rank;
-use crate::window::{Published, Window, WindowLimits};
+use crate::window::{Claim, Published, Window, WindowLimits, WindowTotals};
 
 /// Configs claimed from in one transaction; the rest goes in the next turn, which follows at once.
 const CONFIGS_PER_CLAIM: usize = 256;
-/// About so many rows in one claim, shared by its configs, because begins and finishes wait behind it in
-/// the store. A config alone gets `ROWS_PER_CONFIG_MAX`, and among many still `ROWS_PER_CONFIG_MIN`.
+/// About so many rows in one claim, because begins and finishes wait behind it in the store. Its configs get
+/// `ROWS_PER_TURN` in turns, each at least once and none more than `ROWS_PER_CONFIG_MAX`.
 const ROWS_PER_CLAIM: usize = 4_096;
 const ROWS_PER_CONFIG_MAX: usize = 512;
-const ROWS_PER_CONFIG_MIN: usize = 64;
+const ROWS_PER_TURN: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct FetcherOptions {
@@ -66,6 +69,8 @@ pub struct Parts {
     pub ids: IdSource,
     pub entropy: Arc<dyn Entropy>,
     pub owner: Owner,
+    /// Of all fetchers of the process.
+    pub totals: Arc<WindowTotals>,
 }
 
 /// What a turn did, and when the next is due.
@@ -108,6 +113,8 @@ pub struct Fetcher {
     /// When parts of the pipe were lost, oldest first, as far as it was not made good.
     pub(crate) losses: Vec<Timestamp>,
     pub(crate) resync_at: Timestamp,
+    /// A look at what is in flight that is not at its end.
+    pub(crate) scan: Option<Scan>,
     /// The book's state that the cursors were last compared with.
     pub(crate) book_seq: i64,
     last_publish: Timestamp,
@@ -130,7 +137,7 @@ impl Fetcher {
     /// Knows nothing yet: its first step reads it all.
     pub fn new(parts: Parts, options: FetcherOptions) -> Self {
         Self {
-            window: Window::new(options.window),
+            window: Window::new(options.window, parts.totals.clone()),
             partition: parts.store.partition(),
             parts,
             options,
@@ -147,6 +154,7 @@ impl Fetcher {
             repeats: HashMap::new(),
             losses: Vec::new(),
             resync_at: Timestamp::ZERO,
+            scan: None,
             book_seq: -1,
             last_publish: Timestamp::ZERO,
             deposed: false,
@@ -184,7 +192,7 @@ impl Fetcher {
             self.pipe_lost(now);
         }
         self.take_in(received, now);
-        let rescued = if now >= self.resync_at { self.resync(now).await? } else { 0 };
+        let rescued = if now >= self.resync_at { self.resync(now).await? } else { self.rescue(now).await? };
         self.unpark(now);
         let fired = self.fire_schedules(now).await?;
         self.end_waits(now).await?;
@@ -238,7 +246,10 @@ impl Fetcher {
         }
         match self.parts.book.config(id) {
             Some(config) if !self.partition.holds(&config) => self.forget_config(id, now),
-            Some(config) if config.runnable() => self.unblock(id, now),
+            Some(config) if config.runnable() => {
+                self.heads.rank(id, rank_of(&config));
+                self.unblock(id, now);
+            }
             // Its rows wait; the change that lets them go says so.
             Some(_) => self.heads.block(id),
             None => self.forget_config(id, now),
@@ -303,41 +314,73 @@ impl Fetcher {
         for (config, head) in claimed.heads {
             self.heads.set(config, head);
         }
-        let count = claimed.tasks.len();
-        for task in claimed.tasks {
-            let rank = ranks.get(&task.config).copied().unwrap_or_default();
-            self.window.add(task, rank);
+        let count = claimed.tasks.len() + claimed.bare.len();
+        let whole = claimed.tasks.into_iter().map(Claim::whole);
+        for claim in whole.chain(claimed.bare.into_iter().map(Claim::bare)) {
+            let rank = ranks.get(&claim.row.config).copied().unwrap_or_default();
+            self.window.add(claim, rank);
         }
         Ok(count)
     }
 
-    /// What to claim, higher priorities first; a config that cannot be claimed from leaves the order.
+    /// What to claim, turn by turn (see [`crate::turns::Turns`]); a config that cannot be claimed from leaves
+    /// the order.
     fn wants(&mut self, now: Timestamp) -> (Vec<Want>, HashMap<ConfigId, Rank>) {
-        let soon = now.plus(self.half_lookahead());
         let due_by = now.plus(self.options.lookahead);
-        let (mut wants, mut ranks, mut planned) = (Vec::new(), HashMap::new(), 0);
-        let due: Vec<_> = self.heads.due_by(soon).take(CONFIGS_PER_CLAIM).collect();
-        let share = ROWS_PER_CLAIM / due.len().max(1);
-        let share = share.clamp(ROWS_PER_CONFIG_MIN, ROWS_PER_CONFIG_MAX);
-        for id in due {
-            let Some(config) = self.parts.book.config(id) else {
+        let book = self.parts.book.clone();
+        let rank = |id| book.config(id).map_or_else(Rank::default, |config| rank_of(&config));
+        self.heads.ripen(now.plus(self.half_lookahead()), rank);
+        let (mut wants, mut ranks, mut places) = (Vec::<Want>::new(), HashMap::new(), HashMap::new());
+        let (mut planned, mut served) = (0, Vec::new());
+        while wants.len() < CONFIGS_PER_CLAIM
+            && let Some((id, rank)) = self.heads.next_due()
+        {
+            let place = match places.entry(id) {
+                Entry::Occupied(place) => *place.get(),
+                Entry::Vacant(place) => {
+                    if !self.may_claim(id, planned) {
+                        continue;
+                    }
+                    ranks.insert(id, rank);
+                    wants.push(Want { config: id, due_by, limit: 0 });
+                    *place.insert(wants.len() - 1)
+                }
+            };
+            let limit = &mut wants[place].limit;
+            let most = self.window.room_for(id, planned - *limit).min(ROWS_PER_CONFIG_MAX);
+            let more = most.saturating_sub(*limit).min(ROWS_PER_TURN);
+            let enough = planned >= ROWS_PER_CLAIM && *limit > 0;
+            if more == 0 || enough {
+                served.push((id, rank));
+                continue;
+            }
+            *limit += more;
+            planned += more;
+            self.heads.wait_again(id, rank);
+        }
+        for (id, rank) in served {
+            self.heads.wait_again(id, rank);
+        }
+        (wants, ranks)
+    }
+
+    fn may_claim(&mut self, id: ConfigId, planned: usize) -> bool {
+        match self.parts.book.config(id) {
+            None => {
                 self.heads.set(id, None);
                 self.unknown.insert(id);
-                continue;
-            };
-            let limit = self.window.room_for(id, planned).min(share);
-            if !config.runnable() {
-                self.heads.block(id);
-            } else if limit == 0 {
-                self.starve(id);
-            } else {
-                planned += limit;
-                ranks.insert(id, Rank { priority: config.spec.priority, app: config.app_id });
-                wants.push(Want { config: id, due_by, limit });
+                false
             }
+            Some(config) if !config.runnable() => {
+                self.heads.block(id);
+                false
+            }
+            Some(_) if self.window.room_for(id, planned) == 0 => {
+                self.starve(id);
+                false
+            }
+            Some(_) => true,
         }
-        wants.sort_by_key(|want| std::cmp::Reverse(ranks[&want.config].priority));
-        (wants, ranks)
     }
 
     async fn publish(&mut self, now: Timestamp) -> usize {
@@ -346,36 +389,37 @@ impl Fetcher {
         }
         self.window.ripen(now);
         let queue = &self.parts.queue;
-        let tasks = self.window.take(self.parts.publisher.room(queue));
-        if tasks.is_empty() {
+        let claims = self.window.take(self.parts.publisher.room(queue));
+        if claims.is_empty() {
             return 0;
         }
         self.last_publish = now;
-        let marks: Vec<_> = tasks.iter().map(|task| (task.id, task.config, task.version)).collect();
-        let messages = tasks
+        let marks: Vec<_> = claims.iter().map(|claim| (claim.row, claim.bytes())).collect();
+        let messages = claims
             .into_iter()
-            .map(|task| Message { id: task.id, version: task.version, row: Some(task) })
+            .map(|Claim { row, task }| Message { id: row.id, version: row.version, row: task })
             .collect();
         let results = self.parts.publisher.publish(queue, messages).await;
         let (mut published, mut refused) = (0, Vec::new());
-        for (result, (id, config, version)) in results.into_iter().zip(&marks) {
+        for (result, (row, bytes)) in results.into_iter().zip(&marks) {
             match result {
                 Ok(()) => {
-                    self.window.published(*id, Published { config: *config, version: *version, at: now });
+                    let (config, version) = (row.config, row.version);
+                    self.window.published(row.id, Published { config, version, at: now, bytes: *bytes });
                     published += 1;
                 }
                 Err((message, error)) => {
-                    tracing::debug!(task = %id, %config, %error, "not published");
-                    refused.extend(message.row);
+                    tracing::debug!(task = %row.id, config = %row.config, %error, "not published");
+                    refused.push(Claim { row: *row, task: message.row });
                 }
             }
         }
-        for row in refused.into_iter().rev() {
-            self.window.put_back(row);
+        for claim in refused.into_iter().rev() {
+            self.window.put_back(claim);
         }
         if !self.starved.is_empty() {
-            for (_, config, _) in marks {
-                self.feed(config, now);
+            for (row, _) in marks {
+                self.feed(row.config, now);
             }
         }
         published
@@ -402,10 +446,15 @@ impl Fetcher {
         let head = self.heads.first().map(|head| head.minus(half));
         let next =
             [Some(self.resync_at), publish, head, self.next_fire(), self.next_deadline, self.parked.first()];
-        let next = next.into_iter().flatten().min().unwrap_or(self.resync_at).max(now);
+        let go_on = self.scan.as_ref().map(|_| now);
+        let next = next.into_iter().flatten().chain(go_on).min().unwrap_or(self.resync_at).max(now);
         let wants_room = self.window.has_backlog() || !self.starved.is_empty() || !self.waiting.is_empty();
         (next, Turn { news_before: next.plus(half), wants_room })
     }
+}
+
+pub(crate) fn rank_of(config: &TaskConfig) -> Rank {
+    Rank { priority: config.spec.priority, app: config.app_id }
 }
 
 /// A store error that the next turn may not meet again.

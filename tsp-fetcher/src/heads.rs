@@ -4,12 +4,18 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tsp_core::{ConfigId, Timestamp};
 
-/// Heads in order of time. A blocked config keeps its head and is left out of the order, so that work
-/// that cannot be done does not wake anybody.
+use crate::turns::{Rank, Turns};
+
+/// Heads in order of time, and those whose time has come in fair order (see [`Turns`]). A blocked config keeps
+/// its head and is left out of both, so that work that cannot be done does not wake anybody.
 #[derive(Debug, Default)]
 pub struct Heads {
     by_config: HashMap<ConfigId, Known>,
+    /// Neither blocked nor among `due`.
     order: BTreeSet<(Timestamp, ConfigId)>,
+    due: Turns,
+    /// Up to when heads have joined `due`.
+    ripe: Option<Timestamp>,
     blocked: HashSet<ConfigId>,
     /// Rises with each [`Heads::replace`].
     round: u64,
@@ -30,20 +36,27 @@ impl Heads {
         }
     }
 
-    /// The earliest is this; `None`: nothing is open at 0.
+    /// The earliest is this; `None`: nothing is open at 0. Whose turn was near keeps its place.
     pub fn set(&mut self, config: ConfigId, head: Option<Timestamp>) {
         if let Some(old) = self.by_config.remove(&config) {
             self.order.remove(&(old.due_at, config));
         }
-        if let Some(due_at) = head {
-            self.by_config.insert(config, Known { due_at, round: self.round });
-            if !self.blocked.contains(&config) {
-                self.order.insert((due_at, config));
-            }
+        let Some(due_at) = head else { return self.due.remove(config) };
+        self.by_config.insert(config, Known { due_at, round: self.round });
+        if self.blocked.contains(&config) {
+            return;
         }
+        if self.due.contains(config) {
+            if self.ripe.is_some_and(|ripe| due_at <= ripe) {
+                return;
+            }
+            self.due.remove(config);
+        }
+        self.order.insert((due_at, config));
     }
 
     pub fn block(&mut self, config: ConfigId) {
+        self.due.remove(config);
         if self.blocked.insert(config)
             && let Some(known) = self.by_config.get(&config)
         {
@@ -64,14 +77,41 @@ impl Heads {
         self.blocked.iter().copied().collect()
     }
 
-    /// The earliest head of a config that is not blocked.
+    /// The earliest head of a config that is not blocked; of those whose turn it is, some time that has come.
     pub fn first(&self) -> Option<Timestamp> {
+        if !self.due.is_empty() {
+            return self.ripe;
+        }
         self.order.first().map(|(due_at, _)| *due_at)
     }
 
-    /// Configs that are not blocked with a head at `by` or before, earliest first.
-    pub fn due_by(&self, by: Timestamp) -> impl Iterator<Item = ConfigId> + '_ {
-        self.order.iter().take_while(move |(due_at, _)| *due_at <= by).map(|(_, config)| *config)
+    /// Heads at `by` or before join those whose turn it is, the earliest first.
+    pub fn ripen(&mut self, by: Timestamp, rank: impl Fn(ConfigId) -> Rank) {
+        self.ripe = self.ripe.max(Some(by));
+        while let Some((due_at, config)) = self.order.first().copied().filter(|(due_at, _)| *due_at <= by) {
+            self.order.remove(&(due_at, config));
+            self.due.push(config, rank(config));
+        }
+    }
+
+    /// Takes out the config whose turn it is. What becomes of it is to be said by [`Heads::wait_again`], or by
+    /// [`Heads::set`] or [`Heads::block`].
+    pub fn next_due(&mut self) -> Option<(ConfigId, Rank)> {
+        self.due.pop()
+    }
+
+    /// Its turn is over, and it takes another one after the others.
+    pub fn wait_again(&mut self, config: ConfigId, rank: Rank) {
+        if self.by_config.contains_key(&config) && !self.blocked.contains(&config) {
+            self.due.push(config, rank);
+        }
+    }
+
+    /// It has another rank now.
+    pub fn rank(&mut self, config: ConfigId, rank: Rank) {
+        if self.due.contains(config) {
+            self.due.push(config, rank);
+        }
     }
 
     /// What the database says now: heads it does not name are gone. Costs little where nothing is new.
@@ -83,11 +123,12 @@ impl Heads {
                 _ => self.set(config, Some(due_at)),
             }
         }
-        let (round, order) = (self.round, &mut self.order);
+        let (round, order, due) = (self.round, &mut self.order, &mut self.due);
         self.by_config.retain(|config, known| {
             let named = known.round == round;
             if !named {
                 order.remove(&(known.due_at, *config));
+                due.remove(*config);
             }
             named
         });
@@ -102,8 +143,14 @@ mod tests {
         Timestamp::from_ms(ms)
     }
 
-    fn due(heads: &Heads, by: i64) -> Vec<ConfigId> {
-        heads.due_by(at(by)).collect()
+    /// Those that are due by then, in their order, and leaves them so.
+    fn due(heads: &mut Heads, by: i64) -> Vec<ConfigId> {
+        heads.ripen(at(by), |_| Rank::default());
+        let due: Vec<_> = std::iter::from_fn(|| heads.next_due()).collect();
+        for (config, rank) in &due {
+            heads.wait_again(*config, *rank);
+        }
+        due.into_iter().map(|(config, _)| config).collect()
     }
 
     #[test]
@@ -113,30 +160,57 @@ mod tests {
         heads.lower(a, at(10));
         heads.lower(a, at(20));
         heads.lower(b, at(15));
-        assert_eq!(due(&heads, 15), [a, b]);
+        assert_eq!(heads.first(), Some(at(10)));
         heads.block(a);
-        assert_eq!((heads.first(), due(&heads, 99)), (Some(at(15)), vec![b]));
+        assert_eq!(heads.first(), Some(at(15)));
         heads.lower(a, at(5));
         assert_eq!(heads.first(), Some(at(15)));
         heads.unblock(a);
         assert_eq!(heads.first(), Some(at(5)));
+        assert_eq!(due(&mut heads, 15), [a, b]);
+        heads.block(a);
+        assert_eq!(due(&mut heads, 15), [b]);
+        heads.unblock(a);
+        assert_eq!(due(&mut heads, 15), [b, a]);
+    }
+
+    #[test]
+    fn news_of_what_is_due_does_not_cost_its_turn() {
+        let [a, b] = [1, 2].map(ConfigId::new);
+        let mut heads = Heads::default();
+        heads.set(a, Some(at(10)));
+        heads.set(b, Some(at(11)));
+        assert_eq!(due(&mut heads, 20), [a, b]);
+        heads.lower(a, at(5));
+        heads.set(a, Some(at(20)));
+        assert_eq!(due(&mut heads, 20), [a, b], "though its head was moved");
+        heads.set(a, Some(at(21)));
+        assert_eq!(due(&mut heads, 20), [b], "beyond what is due it waits for its time");
+        assert_eq!(due(&mut heads, 21), [b, a]);
+        heads.set(b, None);
+        heads.set(a, None);
+        assert_eq!(heads.first(), None);
     }
 
     #[test]
     fn a_replacement_keeps_moves_adds_and_drops() {
         let [kept, moved, gone, new, blocked] = [1, 2, 3, 4, 5].map(ConfigId::new);
-        let mut heads = Heads::default();
-        heads.block(blocked);
-        for config in [kept, moved, gone, blocked] {
-            heads.set(config, Some(at(10)));
+        for ripe in [false, true] {
+            let mut heads = Heads::default();
+            heads.block(blocked);
+            for config in [kept, moved, gone, blocked] {
+                heads.set(config, Some(at(10)));
+            }
+            if ripe {
+                due(&mut heads, 10);
+            }
+            heads.replace([(kept, at(10)), (moved, at(70)), (new, at(8)), (blocked, at(1))]);
+            let expected = if ripe { [kept, new, moved] } else { [new, kept, moved] };
+            assert_eq!(due(&mut heads, 99), expected);
+            heads.unblock(blocked);
+            assert_eq!(due(&mut heads, 99).last(), Some(&blocked), "a blocked one keeps its head");
+            heads.replace([]);
+            assert_eq!(heads.first(), None);
         }
-        for _ in 0..2 {
-            heads.replace([(kept, at(10)), (moved, at(7)), (new, at(8)), (blocked, at(1))]);
-            assert_eq!(due(&heads, 99), [moved, new, kept]);
-        }
-        heads.unblock(blocked);
-        assert_eq!(heads.first(), Some(at(1)), "a blocked one keeps its head");
-        heads.replace([]);
-        assert_eq!(heads.first(), None);
     }
 }

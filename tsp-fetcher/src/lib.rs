@@ -26,4 +26,4 @@ pub use held::HeldConfigs;
 pub use janitor::Janitor;
 pub use run::run;
 pub use turns::Rank;
-pub use window::{Window, WindowLimits};
+pub use window::{Claim, Window, WindowLimits, WindowTotals};

@@ -5,22 +5,38 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use tsp_core::task::{Status, Task};
 use tsp_core::{Millis, NodeId, TaskId, Timestamp};
 use tsp_store::Result;
-use tsp_store::schedule::InFlight;
+use tsp_store::schedule::{FlightMark, InFlight};
 
 use crate::fetcher::Fetcher;
 use crate::window::Published;
 
-/// Waits ended in one call.
+/// Waits ended in one call, and calls in one turn; the rest goes in the next turn, which follows at once.
 const WAITS_PER_CALL: usize = 500;
+const CALLS_PER_TURN: usize = 4;
+/// Rows in flight read in one call.
+const ROWS_PER_PAGE: usize = 2_000;
+/// Rows given back in one transaction, and about so many in one turn, so that after a crash nobody waits long
+/// behind them.
+const GIVEN_BACK_PER_CALL: usize = 500;
+const GIVEN_BACK_PER_TURN: usize = 2_000;
 /// When a wait whose time is over could not be ended.
 const WAIT_AGAIN_AFTER: Millis = Millis::from_secs(1);
 /// How long the auditor is told of configs that were held.
 const HELD_REMEMBERED: Millis = Millis::from_mins(1);
 
+/// A walk over what is in flight, as long as it takes.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    after: Option<FlightMark>,
+    /// What was in the pipe when it began, as far as it was not met since.
+    unmet: HashMap<TaskId, Published>,
+}
+
 impl Fetcher {
     /// Compares memory with the rows, and takes the rows' word. Returns how many rows were rescued.
     pub(crate) async fn resync(&mut self, now: Timestamp) -> Result<usize> {
         // A resync that fails is tried again in the next turn.
+        self.scan.get_or_insert_with(|| Scan { after: None, unmet: self.window.in_pipe().collect() });
         let rescued = self.rescue(now).await?;
         let heads = self.parts.store.heads().await?;
         self.unknown.clear();
@@ -58,7 +74,10 @@ impl Fetcher {
 
     /// Ends the wait of tasks at 45 whose callee did not complete in time.
     pub(crate) async fn end_waits(&mut self, now: Timestamp) -> Result<()> {
-        while self.next_deadline.is_some_and(|deadline| deadline <= now) {
+        for _ in 0..CALLS_PER_TURN {
+            if self.next_deadline.is_none_or(|deadline| deadline > now) {
+                break;
+            }
             let unit = self.parts.entropy.unit();
             let ended = self.parts.store.end_waits(self.parts.owner, WAITS_PER_CALL, unit, now).await?;
             self.learn(&ended);
@@ -80,26 +99,64 @@ impl Fetcher {
         Ok(())
     }
 
-    async fn rescue(&mut self, now: Timestamp) -> Result<usize> {
-        let in_flight = self.parts.store.in_flight().await?;
+    /// Goes on with the walk over what is in flight, if there is one. Returns how many rows were rescued.
+    pub(crate) async fn rescue(&mut self, now: Timestamp) -> Result<usize> {
+        let Some(mut scan) = self.scan.take() else { return Ok(0) };
+        let walked = self.walk(&mut scan, now).await;
+        match &walked {
+            Ok((_, true)) => self.forget_closed(scan.unmet),
+            Ok((_, false)) => self.scan = Some(scan),
+            // From its beginning.
+            Err(_) => self.look_again(),
+        }
+        let (rescued, _) = walked?;
+        if rescued > 0 {
+            tracing::info!(rescued, "rows given back to the schedule");
+        }
+        Ok(rescued)
+    }
+
+    /// How many rows were rescued, and whether this was the end of the walk.
+    async fn walk(&mut self, scan: &mut Scan, now: Timestamp) -> Result<(usize, bool)> {
         let held: HashSet<(TaskId, i64)> = self.window.rows().collect();
-        let pipe: HashMap<TaskId, Published> = self.window.in_pipe().collect();
-        let (mut rearm, mut running) = (Vec::new(), Vec::new());
-        for row in &in_flight {
-            match row.status {
-                Status::Queued if self.is_forgotten(row, &held, &pipe, now) => {
-                    rearm.push((row.id, row.version));
+        let mut rescued = 0;
+        while rescued < GIVEN_BACK_PER_TURN {
+            let page = self.parts.store.in_flight(scan.after, ROWS_PER_PAGE).await?;
+            let (mut rearm, mut running) = (Vec::new(), Vec::new());
+            for row in &page.rows {
+                scan.unmet.remove(&row.id);
+                match row.status {
+                    Status::Queued if self.is_forgotten(row, &held, now) => rearm.push((row.id, row.version)),
+                    Status::Executing => running.extend(row.node.map(|node| (row.id, node))),
+                    _ => {}
                 }
-                Status::Executing => running.extend(row.node.map(|node| (row.id, node))),
-                _ => {}
+            }
+            let lose = self.of_dead_nodes(running).await?;
+            let asked = !rearm.is_empty() || !lose.is_empty();
+            let given_back = self.give_back(&rearm, &lose, now).await?;
+            if asked && given_back == 0 {
+                self.ask_whether_deposed(now).await?;
+            }
+            rescued += given_back;
+            scan.after = page.next;
+            if page.next.is_none() || self.deposed {
+                return Ok((rescued, true));
             }
         }
-        let lose = self.of_dead_nodes(running).await?;
-        let asked = rearm.len() + lose.len();
-        let mut rescued = 0;
-        if !rearm.is_empty() {
-            let rows = self.parts.store.rearm(self.parts.owner, rearm, now).await?;
-            rescued += rows.len();
+        Ok((rescued, false))
+    }
+
+    async fn give_back(
+        &mut self,
+        rearm: &[(TaskId, i64)],
+        lose: &[(TaskId, NodeId)],
+        now: Timestamp,
+    ) -> Result<usize> {
+        let (store, owner) = (self.parts.store.clone(), self.parts.owner);
+        let mut given_back = 0;
+        for chunk in rearm.chunks(GIVEN_BACK_PER_CALL) {
+            let rows = store.rearm(owner, chunk.to_vec(), now).await?;
+            given_back += rows.len();
             for row in &rows {
                 if self.window.closed(row.id) {
                     *self.repeats.entry(row.id).or_default() += 1;
@@ -107,38 +164,25 @@ impl Fetcher {
             }
             self.learn(&rows);
         }
-        if !lose.is_empty() {
-            let rows = self.parts.store.lose(self.parts.owner, lose, now).await?;
-            rescued += rows.len();
+        for chunk in lose.chunks(GIVEN_BACK_PER_CALL) {
+            let rows = store.lose(owner, chunk.to_vec(), now).await?;
+            given_back += rows.len();
             self.learn(&rows);
         }
-        if rescued == 0 && asked > 0 {
-            self.ask_whether_deposed(now).await?;
-        }
-        if rescued > 0 {
-            tracing::info!(rescued, "rows given back to the schedule");
-        }
-        self.forget_closed(&in_flight, &pipe);
-        Ok(rescued)
+        Ok(given_back)
     }
 
     /// A row at 10 that nobody will begin: of an epoch that is over, of ours and not in memory, or so
     /// long in the pipe that its message must be lost.
-    fn is_forgotten(
-        &self,
-        row: &InFlight,
-        held: &HashSet<(TaskId, i64)>,
-        pipe: &HashMap<TaskId, Published>,
-        now: Timestamp,
-    ) -> bool {
+    fn is_forgotten(&self, row: &InFlight, held: &HashSet<(TaskId, i64)>, now: Timestamp) -> bool {
         if row.epoch != self.parts.owner.epoch {
             return true;
         }
-        match pipe.get(&row.id).filter(|published| published.version == row.version) {
+        match self.window.message(row.id).filter(|published| published.version == row.version) {
             Some(published) => {
                 let repeats = self.repeats.get(&row.id).copied().unwrap_or_default().min(6);
                 let patience = self.options.pipe_timeout.saturating_mul(1 << repeats);
-                published.at.plus(patience) <= now || self.is_lost(published, now)
+                published.at.plus(patience) <= now || self.is_lost(&published, now)
             }
             None => !held.contains(&(row.id, row.version)),
         }
@@ -156,9 +200,9 @@ impl Fetcher {
     }
 
     /// Feedback may be lost: what is in flight no more takes up no room.
-    fn forget_closed(&mut self, in_flight: &[InFlight], pipe: &HashMap<TaskId, Published>) {
-        let open: HashSet<TaskId> = in_flight.iter().map(|row| row.id).collect();
-        let mut gone: Vec<TaskId> = pipe.keys().copied().filter(|id| !open.contains(id)).collect();
+    fn forget_closed(&mut self, unmet: HashMap<TaskId, Published>) {
+        let as_then = |(id, published): &(TaskId, Published)| self.window.message(*id) == Some(*published);
+        let mut gone: Vec<TaskId> = unmet.into_iter().filter(as_then).map(|(id, _)| id).collect();
         // In a fixed order, so that one seed gives one history.
         gone.sort_unstable();
         for id in gone {

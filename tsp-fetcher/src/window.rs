@@ -4,14 +4,19 @@
 //! whose receiver is slow holds its own rows here and nobody else's.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId, Timestamp};
+use tsp_store::schedule::BareRow;
 
 use crate::turns::{Rank, Turns};
 
 /// How many rows of one config go in one turn before the next config's.
 const QUANTUM: usize = 64;
+/// What each config may hold however many others hold rows, too.
+const ROWS_AT_LEAST: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 pub struct WindowLimits {
@@ -21,25 +26,109 @@ pub struct WindowLimits {
     pub claimed_per_config: usize,
     /// Due and not published, of one config, above which nothing more of it is claimed.
     pub backlog_per_config: usize,
-    /// Claimed and not published, of all configs; above it each may still hold `QUANTUM`.
+    /// Claimed and not published, of all configs of the process; above it each may still hold a few.
     pub claimed: usize,
+    /// What the rows of one config carry, from their claim until they are dealt with. Beyond it they are kept
+    /// without, and whoever begins them reads them again.
+    pub bytes_per_config: usize,
+    /// The same of all configs of the process.
+    pub bytes: usize,
 }
 
 impl Default for WindowLimits {
     fn default() -> Self {
-        Self { in_pipe_per_config: 512, claimed_per_config: 8_192, backlog_per_config: 256, claimed: 65_536 }
+        Self {
+            in_pipe_per_config: 512,
+            claimed_per_config: 8_192,
+            backlog_per_config: 256,
+            claimed: 65_536,
+            bytes_per_config: 16 << 20,
+            bytes: 64 << 20,
+        }
+    }
+}
+
+/// What the windows of a process hold together.
+#[derive(Debug, Default)]
+pub struct WindowTotals {
+    /// Claimed and not published.
+    rows: AtomicUsize,
+    /// Of rows that are kept whole.
+    bytes: AtomicUsize,
+}
+
+impl WindowTotals {
+    pub fn rows(&self) -> usize {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// What one window adds to them, until it is gone.
+#[derive(Debug, Default)]
+struct Share {
+    rows: usize,
+    bytes: usize,
+    of: Arc<WindowTotals>,
+}
+
+impl Share {
+    fn add(&mut self, rows: usize, bytes: usize) {
+        self.rows += rows;
+        self.bytes += bytes;
+        self.of.rows.fetch_add(rows, Ordering::Relaxed);
+        self.of.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&mut self, rows: usize, bytes: usize) {
+        self.rows -= rows;
+        self.bytes -= bytes;
+        self.of.rows.fetch_sub(rows, Ordering::Relaxed);
+        self.of.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.take(self.rows, self.bytes);
+    }
+}
+
+/// A claimed row.
+#[derive(Debug)]
+pub struct Claim {
+    pub row: BareRow,
+    /// With all it carries, if there is room for that.
+    pub task: Option<Box<Task>>,
+}
+
+impl Claim {
+    pub fn whole(task: Box<Task>) -> Self {
+        Self { row: BareRow::from(&*task), task: Some(task) }
+    }
+
+    pub const fn bare(row: BareRow) -> Self {
+        Self { row, task: None }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.task.as_ref().map_or(0, |task| task.bytes())
     }
 }
 
 #[derive(Debug, Default)]
 pub struct Window {
     limits: WindowLimits,
-    waiting: BTreeMap<(Timestamp, TaskId), Box<Task>>,
+    waiting: BTreeMap<(Timestamp, TaskId), Claim>,
     lanes: HashMap<ConfigId, Lane>,
     /// Configs with due rows and room in the pipe.
     turns: Turns,
     published: HashMap<TaskId, Published>,
-    claimed: usize,
+    /// The rows in `waiting` and `ready`, and what these and the published ones carry.
+    share: Share,
     /// Configs whose due rows stay here.
     parked: HashSet<ConfigId>,
 }
@@ -50,9 +139,10 @@ struct Lane {
     /// Rows in `waiting`.
     waiting: usize,
     /// Due rows, oldest first.
-    ready: VecDeque<Box<Task>>,
+    ready: VecDeque<Claim>,
     in_pipe: usize,
-    in_turns: bool,
+    /// Of its rows here and in the pipe.
+    bytes: usize,
 }
 
 /// A message in the pipe or at a worker.
@@ -61,11 +151,13 @@ pub struct Published {
     pub config: ConfigId,
     pub version: i64,
     pub at: Timestamp,
+    /// What it carries.
+    pub bytes: usize,
 }
 
 impl Window {
-    pub fn new(limits: WindowLimits) -> Self {
-        Self { limits, ..Self::default() }
+    pub fn new(limits: WindowLimits, totals: Arc<WindowTotals>) -> Self {
+        Self { limits, share: Share { of: totals, ..Share::default() }, ..Self::default() }
     }
 
     /// How many rows of `config` may be claimed now, when `planned` rows of others will be as well.
@@ -76,24 +168,36 @@ impl Window {
             return 0;
         }
         let own = self.limits.claimed_per_config.saturating_sub(rows);
-        let in_all = self.limits.claimed.saturating_sub(self.claimed + planned);
-        own.min(in_all.max(QUANTUM.saturating_sub(rows)))
+        let in_all = self.limits.claimed.saturating_sub(self.share.of.rows() + planned);
+        own.min(in_all.max(ROWS_AT_LEAST.saturating_sub(rows)))
     }
 
-    pub fn add(&mut self, task: Box<Task>, rank: Rank) {
-        let config = task.config;
+    pub fn add(&mut self, mut claim: Claim, rank: Rank) {
+        let config = claim.row.config;
         let lane = self.lanes.entry(config).or_default();
         lane.rank = rank;
-        // A row that was taken elsewhere and claimed again for the same time replaces its old copy.
-        if self.waiting.insert((task.due_at, task.id), task).is_none() {
-            lane.waiting += 1;
-            self.claimed += 1;
+        let bytes = claim.bytes();
+        if lane.bytes + bytes > self.limits.bytes_per_config
+            || self.share.of.bytes() + bytes > self.limits.bytes
+        {
+            claim.task = None;
         }
+        let bytes = claim.bytes();
+        // A row that was taken elsewhere and claimed again for the same time replaces its old copy.
+        let replaced = self.waiting.insert((claim.row.due_at, claim.row.id), claim);
+        if replaced.is_none() {
+            lane.waiting += 1;
+            self.share.add(1, 0);
+        }
+        lane.bytes += bytes;
+        self.share.add(0, bytes);
+        self.drop_bytes(config, replaced.map_or(0, |replaced| replaced.bytes()));
     }
 
     /// Due rows of `config` stay here until [`Window::unpark`].
     pub fn park(&mut self, config: ConfigId) {
         self.parked.insert(config);
+        self.turns.remove(config);
     }
 
     pub fn unpark(&mut self, config: ConfigId) {
@@ -113,7 +217,7 @@ impl Window {
 
     /// Whether any due row is held back.
     pub fn has_backlog(&self) -> bool {
-        self.claimed > self.waiting.len()
+        self.share.rows > self.waiting.len()
     }
 
     /// Moves rows whose time has come behind the others of their config.
@@ -122,30 +226,26 @@ impl Window {
             if entry.key().0 > now {
                 break;
             }
-            let task = entry.remove();
-            let config = task.config;
+            let claim = entry.remove();
+            let config = claim.row.config;
             if let Some(lane) = self.lanes.get_mut(&config) {
                 lane.waiting -= 1;
-                lane.ready.push_back(task);
+                lane.ready.push_back(claim);
             }
             self.enter_turns(config);
         }
     }
 
     /// The next rows to publish, at most `room`, in fair order (see [`Turns`]).
-    pub fn take(&mut self, room: usize) -> Vec<Box<Task>> {
+    pub fn take(&mut self, room: usize) -> Vec<Claim> {
         let mut taken = Vec::new();
         while taken.len() < room {
-            let Some(config) = self.turns.pop() else { break };
+            let Some((config, _)) = self.turns.pop() else { break };
             let Some(lane) = self.lanes.get_mut(&config) else { continue };
-            lane.in_turns = false;
-            if self.parked.contains(&config) {
-                continue;
-            }
             let free = self.limits.in_pipe_per_config.saturating_sub(lane.in_pipe);
             let count = free.min(QUANTUM).min(room - taken.len()).min(lane.ready.len());
             taken.extend(lane.ready.drain(..count));
-            self.claimed -= count;
+            self.share.take(count, 0);
             // Counted at once, so that the next turn of this config sees it.
             lane.in_pipe += count;
             self.enter_turns(config);
@@ -157,25 +257,31 @@ impl Window {
     pub fn published(&mut self, task: TaskId, published: Published) {
         // A task published again replaces its old message, which counts no more.
         if let Some(old) = self.published.insert(task, published) {
-            self.leave_pipe(old.config);
+            self.leave_pipe(old.config, old.bytes);
         }
     }
 
     /// What [`Window::take`] gave did not fit. Several come back last first.
-    pub fn put_back(&mut self, task: Box<Task>) {
-        let config = task.config;
-        self.lanes.entry(config).or_default().ready.push_front(task);
-        self.claimed += 1;
-        self.leave_pipe(config);
+    pub fn put_back(&mut self, claim: Claim) {
+        let config = claim.row.config;
+        self.lanes.entry(config).or_default().ready.push_front(claim);
+        self.share.add(1, 0);
+        // It carries what it carried.
+        self.leave_pipe(config, 0);
         self.enter_turns(config);
     }
 
     /// A message was dealt with. Says whether it was ours.
     pub fn closed(&mut self, task: TaskId) -> bool {
         let Some(published) = self.published.remove(&task) else { return false };
-        self.leave_pipe(published.config);
+        self.leave_pipe(published.config, published.bytes);
         self.enter_turns(published.config);
         true
+    }
+
+    /// What is known of a task in the pipe.
+    pub fn message(&self, task: TaskId) -> Option<Published> {
+        self.published.get(&task).copied()
     }
 
     pub fn in_pipe(&self) -> impl Iterator<Item = (TaskId, Published)> + '_ {
@@ -185,10 +291,18 @@ impl Window {
     /// Ids and versions of the rows in the window.
     pub fn rows(&self) -> impl Iterator<Item = (TaskId, i64)> + '_ {
         let ready = self.lanes.values().flat_map(|lane| lane.ready.iter());
-        self.waiting.values().chain(ready).map(|row| (row.id, row.version))
+        self.waiting.values().chain(ready).map(|claim| (claim.row.id, claim.row.version))
     }
 
-    fn leave_pipe(&mut self, config: ConfigId) {
+    fn drop_bytes(&mut self, config: ConfigId, bytes: usize) {
+        if let Some(lane) = self.lanes.get_mut(&config) {
+            lane.bytes -= bytes;
+        }
+        self.share.take(0, bytes);
+    }
+
+    fn leave_pipe(&mut self, config: ConfigId, bytes: usize) {
+        self.drop_bytes(config, bytes);
         if let Some(lane) = self.lanes.get_mut(&config) {
             lane.in_pipe = lane.in_pipe.saturating_sub(1);
             if lane.in_pipe == 0 && lane.waiting == 0 && lane.ready.is_empty() {
@@ -198,10 +312,9 @@ impl Window {
     }
 
     fn enter_turns(&mut self, config: ConfigId) {
-        let Some(lane) = self.lanes.get_mut(&config) else { return };
+        let Some(lane) = self.lanes.get(&config) else { return };
         let has_room = lane.in_pipe < self.limits.in_pipe_per_config;
-        if !lane.ready.is_empty() && has_room && !lane.in_turns && !self.parked.contains(&config) {
-            lane.in_turns = true;
+        if !lane.ready.is_empty() && has_room && !self.parked.contains(&config) {
             self.turns.push(config, lane.rank);
         }
     }
@@ -216,32 +329,37 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_ms(1_000);
 
-    fn task(config: i64, id: i64, due_ms: i64) -> Box<Task> {
+    fn task(config: i64, id: i64, due_ms: i64) -> Claim {
+        carrying(config, id, due_ms, 0)
+    }
+
+    fn carrying(config: i64, id: i64, due_ms: i64, bytes: usize) -> Claim {
         let new = NewTask {
             id: TaskId::new(id),
             config: ConfigId::new(config),
             key: None,
             execute_at: Timestamp::from_ms(due_ms),
-            payload: None,
+            payload: Some(vec![b' '; bytes].into()),
             expire_after: None,
             origin: Origin::Submit,
             extra: None,
         };
-        Box::new(Task::new(new, Timestamp::ZERO))
+        Claim::whole(Box::new(Task::new(new, Timestamp::ZERO)))
     }
 
     fn rank(priority: u8) -> Rank {
         Rank { priority, app: AppId::new(1) }
     }
 
-    fn ids(tasks: &[Box<Task>]) -> Vec<i64> {
-        tasks.iter().map(|task| task.id.get()).collect()
+    fn ids(claims: &[Claim]) -> Vec<i64> {
+        claims.iter().map(|claim| claim.row.id.get()).collect()
     }
 
     fn publish(window: &mut Window, room: usize) -> Vec<i64> {
         let taken = window.take(room);
-        for task in &taken {
-            window.published(task.id, Published { config: task.config, version: task.version, at: NOW });
+        for claim in &taken {
+            let BareRow { id, config, version, .. } = claim.row;
+            window.published(id, Published { config, version, at: NOW, bytes: claim.bytes() });
         }
         ids(&taken)
     }
@@ -249,7 +367,7 @@ mod tests {
     #[test]
     fn gives_what_is_due_in_order_and_within_the_cap() {
         let limits = WindowLimits { in_pipe_per_config: 2, ..WindowLimits::default() };
-        let mut window = Window::new(limits);
+        let mut window = Window::new(limits, Arc::default());
         for (id, due) in [(3, 900), (1, 800), (2, 950), (4, 2_000)] {
             window.add(task(1, id, due), rank(2));
         }
@@ -263,7 +381,7 @@ mod tests {
 
     #[test]
     fn higher_priorities_first_and_configs_take_turns() {
-        let mut window = Window::new(WindowLimits::default());
+        let mut window = Window::new(WindowLimits::default(), Arc::default());
         for n in 0..100 {
             window.add(task(1, n, 500), rank(2));
         }
@@ -278,7 +396,7 @@ mod tests {
     #[test]
     fn a_backlog_stops_claims_and_what_does_not_fit_comes_back() {
         let limits = WindowLimits { backlog_per_config: 2, ..WindowLimits::default() };
-        let mut window = Window::new(limits);
+        let mut window = Window::new(limits, Arc::default());
         let config = ConfigId::new(1);
         window.add(task(1, 1, 500), rank(2));
         window.add(task(1, 2, 500), rank(2));
@@ -294,19 +412,19 @@ mod tests {
 
     #[test]
     fn what_comes_back_keeps_its_rank() {
-        let mut window = Window::new(WindowLimits::default());
+        let mut window = Window::new(WindowLimits::default(), Arc::default());
         window.add(task(1, 1, 500), rank(4));
         window.add(task(2, 2, 500), rank(2));
         window.ripen(NOW);
         let first = window.take(1).pop().unwrap();
-        assert_eq!(first.id, TaskId::new(1));
+        assert_eq!(first.row.id, TaskId::new(1));
         window.put_back(first);
         assert_eq!(publish(&mut window, 10), [1, 2]);
     }
 
     #[test]
     fn a_row_claimed_again_counts_once() {
-        let mut window = Window::new(WindowLimits::default());
+        let mut window = Window::new(WindowLimits::default(), Arc::default());
         window.add(task(1, 1, 500), rank(2));
         window.add(task(1, 1, 500), rank(2));
         window.ripen(NOW);
@@ -317,25 +435,64 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_of_all_counts_what_is_planned_and_leaves_each_a_quantum() {
+    fn the_bound_of_all_counts_what_is_planned_and_leaves_each_a_few() {
         let limits = WindowLimits { claimed: 100, claimed_per_config: 80, ..WindowLimits::default() };
-        let mut window = Window::new(limits);
+        let totals = Arc::new(WindowTotals::default());
+        let mut window = Window::new(limits, totals.clone());
         let (busy, other) = (ConfigId::new(1), ConfigId::new(2));
         assert_eq!(window.room_for(busy, 0), 80);
         assert_eq!(window.room_for(other, 30), 70);
-        assert_eq!(window.room_for(other, 80), QUANTUM, "each may hold a quantum");
+        assert_eq!(window.room_for(other, 90), ROWS_AT_LEAST, "each may hold a few");
         for id in 0..100 {
             window.add(task(1, id, 2_000), rank(2));
         }
         assert_eq!(window.room_for(busy, 0), 0);
-        assert_eq!(window.room_for(other, 0), QUANTUM);
+        assert_eq!(window.room_for(other, 0), ROWS_AT_LEAST);
         window.add(task(2, 200, 2_000), rank(2));
-        assert_eq!(window.room_for(other, 0), QUANTUM - 1);
+        assert_eq!(window.room_for(other, 0), ROWS_AT_LEAST - 1);
+
+        let neighbour = Window::new(limits, totals.clone());
+        assert_eq!(neighbour.room_for(other, 0), ROWS_AT_LEAST, "the bound is that of the process");
+        drop(window);
+        assert_eq!((totals.rows(), totals.bytes()), (0, 0));
+        assert_eq!(neighbour.room_for(other, 0), 80);
+    }
+
+    #[test]
+    fn rows_beyond_the_bytes_are_kept_without_what_they_carry() {
+        let one = carrying(1, 1, 500, 10_000).bytes();
+        let limits = WindowLimits { bytes_per_config: 3 * one, bytes: 4 * one, ..WindowLimits::default() };
+        let totals = Arc::new(WindowTotals::default());
+        let mut window = Window::new(limits, totals.clone());
+        for id in 0..5 {
+            window.add(carrying(1, id, 500, 10_000), rank(2));
+            window.add(carrying(2, 10 + id, 500, 10_000), rank(2));
+        }
+        assert_eq!(totals.bytes(), 4 * one);
+        window.add(carrying(1, 0, 500, 10_000), rank(2));
+        window.ripen(NOW);
+        assert_eq!(totals.bytes(), 3 * one, "a row claimed again counts once");
+        let mut taken = window.take(100);
+        assert_eq!(taken.len(), 10, "all of them go out");
+        assert_eq!(taken.iter().filter(|claim| claim.task.is_some()).count(), 3);
+        window.put_back(taken.pop().unwrap());
+        for claim in &taken {
+            let BareRow { id, config, version, .. } = claim.row;
+            window.published(id, Published { config, version, at: NOW, bytes: claim.bytes() });
+        }
+        assert_eq!(publish(&mut window, 10).len(), 1);
+        assert_eq!(totals.bytes(), 3 * one, "what is in the pipe counts until it is dealt with");
+        for id in (0..5).chain(10..15) {
+            assert!(window.closed(TaskId::new(id)));
+        }
+        assert_eq!((totals.rows(), totals.bytes()), (0, 0));
+        window.add(carrying(1, 1, 500, 10_000), rank(2));
+        assert_eq!(totals.bytes(), one);
     }
 
     #[test]
     fn a_parked_config_keeps_its_rows_and_only_its_own() {
-        let mut window = Window::new(WindowLimits::default());
+        let mut window = Window::new(WindowLimits::default(), Arc::default());
         window.add(task(1, 1, 500), rank(2));
         window.add(task(2, 2, 500), rank(2));
         window.ripen(NOW);

@@ -21,7 +21,7 @@ use tsp_store::cluster::{LeaseStore as _, NewNode, NodeLease};
 use tsp_store::idempotency::Kept;
 use tsp_store::mysql::{MySqlOptions, MySqlRunner, MySqlScheduler, MySqlStore};
 use tsp_store::run::{Begin, Begun, Finish};
-use tsp_store::schedule::{Owner, Want};
+use tsp_store::schedule::{BareRow, Owner, Want};
 use tsp_store::tasks::{Actor, Submit};
 use tsp_store::{Catalog as _, RunStore as _, ScheduleStore as _, TaskStore as _};
 
@@ -106,7 +106,7 @@ impl Bed {
             let limit = self.batch / self.pairs.len();
             for (of, owner) in &self.pairs {
                 let want = Want { config: self.config, due_by: NOW, limit };
-                claimed.extend(clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.tasks);
+                claimed.extend(clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.bare);
             }
             if claimed.is_empty() {
                 return Err("nothing was claimed".into());
@@ -131,7 +131,7 @@ impl Bed {
             let task = new_task(&mut ids, ShardId::default(), self.config, &format!("one-{number}"))?;
             clocks[0].measure(self.store.submit(vec![submit(task)], NOW)).await?;
             let want = Want { config: self.config, due_by: NOW, limit: 1 };
-            let claimed = clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.tasks;
+            let claimed = clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.bare;
             let begun = clocks[2].measure(self.runner.begin(self.node, messages(claimed), NOW)).await?;
             let finishes = finishes(begun, true)?;
             clocks[3].measure(self.runner.finish(self.node, finishes, NOW)).await?;
@@ -149,7 +149,7 @@ impl Bed {
         let (of, _) = &self.pairs[0];
         for _ in 0..ROUNDS {
             let heads = clock.measure(of.heads()).await?;
-            let in_flight = clock.measure(of.in_flight()).await?;
+            let in_flight = clock.measure(of.in_flight(None, 1_000)).await?.rows;
             let deadline = clock.measure(of.next_deadline()).await?;
             if !heads.is_empty() || !in_flight.is_empty() || deadline.is_some() {
                 return Err("all tasks were run".into());
@@ -197,8 +197,8 @@ fn submit(task: Task) -> Submit {
     Submit { task: Box::new(task), on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
 }
 
-fn messages(rows: impl IntoIterator<Item = Box<Task>>) -> Vec<Begin> {
-    let message = |row: Box<Task>| Begin { id: row.id, version: row.version, row: Some(row), token: None };
+fn messages(rows: impl IntoIterator<Item = BareRow>) -> Vec<Begin> {
+    let message = |row: BareRow| Begin { id: row.id, version: row.version, row: None, token: None };
     rows.into_iter().map(message).collect()
 }
 

@@ -59,8 +59,9 @@ pub trait ScheduleStore: Send + Sync {
     /// 0 → 10 for what is wanted, in one transaction that checks the owner's epoch first.
     async fn claim(&self, owner: Owner, wants: Vec<Want>, now: Timestamp) -> Result<Claimed>;
 
-    /// Everything at 10 and 30: only what is in flight.
-    async fn in_flight(&self) -> Result<Vec<InFlight>>;
+    /// What is at 10 and 30, a page of at most `limit` rows after the one before. What is in flight from the
+    /// first page to the last is in one of them.
+    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage>;
 
     /// 10 → 0 for these (id, version), checked for the owner's epoch. The rows that changed.
     async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>>;
@@ -119,6 +120,9 @@ pub struct Want {
 pub struct Claimed {
     /// Claimed rows, by want, then due time and id.
     pub tasks: Vec<Box<Task>>,
+    /// Claimed rows that come without what they carry: all of them where the queue is outside of this process
+    /// and workers load them, else those beyond a bound of bytes.
+    pub bare: Vec<BareRow>,
     /// Rows that ended instead: their expiry had passed.
     pub expired: Vec<Box<Task>>,
     /// The earliest due time left at 0, for each config of the wants.
@@ -127,11 +131,48 @@ pub struct Claimed {
     pub deposed: bool,
 }
 
+/// Enough of a claimed row to publish it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BareRow {
+    pub id: TaskId,
+    pub config: ConfigId,
+    pub version: i64,
+    pub due_at: Timestamp,
+}
+
+impl From<&Task> for BareRow {
+    fn from(task: &Task) -> Self {
+        Self { id: task.id, config: task.config, version: task.version, due_at: task.due_at }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InFlightPage {
+    pub rows: Vec<InFlight>,
+    /// `None`: this was the last page.
+    pub next: Option<FlightMark>,
+}
+
+/// The last row of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlightMark {
+    pub status: Status,
+    pub due_at: Timestamp,
+    pub id: TaskId,
+}
+
+impl From<&InFlight> for FlightMark {
+    fn from(row: &InFlight) -> Self {
+        Self { status: row.status, due_at: row.due_at, id: row.id }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InFlight {
     pub id: TaskId,
     pub config: ConfigId,
     pub status: Status,
+    pub due_at: Timestamp,
     pub version: i64,
     pub epoch: i64,
     pub node: Option<NodeId>,

@@ -90,11 +90,7 @@ impl Bed {
         let node = done(store.register_node("bed", T0)).expect("register");
         let owner = done(store.take_shards(node, T0)).expect("take shards");
         let ids = lease_ids(&store, 1);
-        let new = NewApp { name: name("trade"), description: String::new(), owner: String::new() };
-        let app = match done(store.create_app(new, None, &Actor::system(), T0)) {
-            Ok(Kept::Fresh(AppSaved::Saved(app))) => app.id,
-            other => panic!("a new app must be saved: {other:?}"),
-        };
+        let app = new_app(&store, "trade");
         let queue_name = name("default");
         let queue = Arc::new(MemoryQueue::new([queue_name.clone()], queue_capacity));
         let worker = queue.subscribe(&queue_name).expect("just made");
@@ -140,6 +136,11 @@ impl Bed {
     }
 
     // --- configs ---
+
+    /// Configs made from now on are of a new app.
+    pub(super) fn next_app(&mut self, app: &str) {
+        self.app = new_app(&self.store, app);
+    }
 
     pub(super) fn delayed(&self, config: &str) -> ConfigId {
         self.config(config, None, |_| {})
@@ -354,6 +355,14 @@ impl Bed {
     }
 }
 
+fn new_app(store: &MemoryStore, app: &str) -> AppId {
+    let new = NewApp { name: name(app), description: String::new(), owner: String::new() };
+    match done(store.create_app(new, None, &Actor::system(), T0)) {
+        Ok(Kept::Fresh(AppSaved::Saved(app))) => app.id,
+        other => panic!("a new app must be saved: {other:?}"),
+    }
+}
+
 /// For as long as any test goes.
 fn lease_ids(store: &MemoryStore, slot: u8) -> IdSource {
     let ids = done(IdSource::lease(store, slot, T0)).expect("lease ids");
@@ -379,6 +388,7 @@ fn fetcher(
         ids,
         entropy: Arc::new(Still),
         owner,
+        totals: Arc::default(),
     };
     Fetcher::new(parts, options)
 }

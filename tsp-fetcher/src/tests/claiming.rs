@@ -182,8 +182,13 @@ fn a_full_queue_waits_for_room_and_keeps_the_order() {
 
 #[test]
 fn the_bound_per_config_holds_its_own_rows_only() {
-    let window =
-        WindowLimits { in_pipe_per_config: 2, claimed_per_config: 4, backlog_per_config: 3, claimed: 100 };
+    let window = WindowLimits {
+        in_pipe_per_config: 2,
+        claimed_per_config: 4,
+        backlog_per_config: 3,
+        claimed: 100,
+        ..WindowLimits::default()
+    };
     let mut bed = Bed::with(FetcherOptions { window, ..FetcherOptions::default() }, 4_096);
     let (slow, quick) = (bed.delayed("slow"), bed.delayed("quick"));
     let ids = bed.submit_many(slow, &[at(0); 20]);
@@ -219,7 +224,7 @@ fn the_bound_of_all_holds_while_many_claim_at_once() {
         count += bed.submit_many(config, &[at(0); 500]).len();
     }
     let claimed = bed.settle().claimed;
-    assert!(claimed <= 200 + 3 * 64, "{claimed} rows of {count} in memory");
+    assert!(claimed <= 200 + 3 * 16, "{claimed} rows of {count} in memory");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bed;
 mod claiming;
 mod failing;
+mod fairness;
 mod holding;
 mod idle;
 mod misfires;

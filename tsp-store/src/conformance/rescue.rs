@@ -36,7 +36,7 @@ pub(super) async fn rearm_gives_back_what_is_claimed(bed: &Bed) {
 pub(super) async fn in_flight_lists_what_is_claimed_or_runs(bed: &Bed) {
     let config = bed.config("close-order").await;
     bed.one_in_each_state(&config).await;
-    let mut rows = bed.store.in_flight().await.expect("in_flight");
+    let mut rows = bed.store.in_flight(None, 1_000).await.expect("in_flight").rows;
     rows.sort_by_key(|row| row.status);
     assert_eq!(rows.len(), 2, "one at 10 and one at 30: {rows:?}");
     assert_eq!((rows[0].status, rows[0].epoch, rows[0].node), (Status::Queued, bed.owner.epoch, None));
@@ -136,12 +136,12 @@ pub(super) async fn a_new_owner_finds_the_rows_of_the_old(bed: &Bed) {
     let begun = bed.executing(&config).await;
     let node = bed.store.register_node("next", T0).await.expect("register_node");
     let owner = bed.store.take_shards(node, T0).await.expect("take_shards");
-    let rows = bed.store.in_flight().await.expect("in_flight");
+    let rows = bed.store.in_flight(None, 1_000).await.expect("in_flight").rows;
     let foreign: Vec<_> =
         rows.iter().filter(|row| row.status == Status::Queued && row.epoch != owner.epoch).collect();
     assert_eq!(foreign.iter().map(|row| row.id).collect::<Vec<_>>(), [queued.id]);
     let rows = vec![(queued.id, queued.version)];
     assert_eq!(bed.store.rearm(owner, rows, at(1)).await.expect("rearm").len(), 1);
     assert_eq!(bed.store.lose(owner, vec![(begun.id, bed.node)], at(1)).await.expect("lose").len(), 1);
-    assert!(bed.store.in_flight().await.expect("in_flight").is_empty());
+    assert!(bed.store.in_flight(None, 1_000).await.expect("in_flight").rows.is_empty());
 }

@@ -101,7 +101,7 @@ pub(super) async fn an_empty_store_has_nothing(bed: &Bed) {
     assert_eq!(bed.store.task_by_key(config.id, key).await.expect("task_by_key"), None);
     assert!(bed.store.attempts(task.id).await.expect("attempts").is_empty());
     assert!(bed.store.heads().await.expect("heads").is_empty());
-    assert!(bed.store.in_flight().await.expect("in_flight").is_empty());
+    assert!(bed.store.in_flight(None, 1_000).await.expect("in_flight").rows.is_empty());
     assert!(bed.store.cursors().await.expect("cursors").is_empty());
     assert_eq!(bed.store.next_due().await.expect("next_due"), None);
     assert_eq!(bed.store.next_deadline().await.expect("next_deadline"), None);

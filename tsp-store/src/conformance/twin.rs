@@ -289,7 +289,7 @@ impl<'a> Side<'a> {
                 let _ = writeln!(words, "key {text}: {:?}", task.and_then(|task| self.number(task.id)));
             }
         }
-        let in_flight = store.in_flight().await.expect("in_flight").len();
+        let in_flight = store.in_flight(None, 1_000).await.expect("in_flight").rows.len();
         let running = store.executing(self.bed.node).await.expect("executing").len();
         let audit = store.audit(now).await.expect("audit");
         let next = (store.next_due().await, store.next_deadline().await);

@@ -1,6 +1,7 @@
 //! The task tables and their indexes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use tsp_core::task::{AttemptRecord, Status, Task};
 use tsp_core::transition::Change;
@@ -92,8 +93,10 @@ impl Rows {
         self.waits.iter().filter_map(|(_, id)| self.open.get(id))
     }
 
-    pub(super) fn in_flight(&self) -> impl Iterator<Item = &Task> {
-        self.in_flight.iter().filter_map(|id| self.open.get(id))
+    /// By id, from the one after `after` on.
+    pub(super) fn in_flight(&self, after: Option<TaskId>) -> impl Iterator<Item = &Task> {
+        let from = after.map_or(Unbounded, Excluded);
+        self.in_flight.range((from, Unbounded)).filter_map(|id| self.open.get(id))
     }
 
     /// A new task.

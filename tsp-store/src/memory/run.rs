@@ -31,7 +31,7 @@ impl RunStore for MemoryStore {
     async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
         self.read("executing", |state| {
             let here = |task: &&Task| task.status == Status::Executing && task.node == Some(node);
-            state.rows.in_flight().filter(here).map(|task| (task.id, task.attempt)).collect()
+            state.rows.in_flight(None).filter(here).map(|task| (task.id, task.attempt)).collect()
         })
     }
 

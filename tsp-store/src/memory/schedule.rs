@@ -12,7 +12,8 @@ use super::state::State;
 use crate::catalog::{AUDIT_KEPT, AuditEntry};
 use crate::error::Result;
 use crate::schedule::{
-    Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, Ownership, Partition, ScheduleStore, Want,
+    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlight, InFlightPage, Owner, Ownership,
+    Partition, ScheduleStore, Want,
 };
 
 /// A row at 0 this long after its due time makes the auditor ask why.
@@ -59,8 +60,13 @@ impl ScheduleStore for MemoryStore {
         self.write("claim", |state| Ok(state.claim(owner, &wants, now)))
     }
 
-    async fn in_flight(&self) -> Result<Vec<InFlight>> {
-        self.read("in_flight", |state| state.rows.in_flight().map(in_flight).collect())
+    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
+        self.read("in_flight", |state| {
+            let mut left = state.rows.in_flight(after.map(|mark| mark.id)).map(in_flight);
+            let rows: Vec<InFlight> = left.by_ref().take(limit).collect();
+            let next = left.next().and_then(|_| rows.last().map(FlightMark::from));
+            InFlightPage { rows, next }
+        })
     }
 
     async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
@@ -132,6 +138,7 @@ fn in_flight(task: &Task) -> InFlight {
         id: task.id,
         config: task.config,
         status: task.status,
+        due_at: task.due_at,
         version: task.version,
         epoch: task.epoch,
         node: task.node,

@@ -9,22 +9,23 @@ use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::schedule::{Claimed, Head, InFlight, Owner, Want};
+use crate::schedule::{BareRow, Claimed, FlightMark, Head, InFlight, InFlightPage, Owner, Want};
 
 use super::bind::Values;
 use super::core::Core;
 use super::fault::{exactly, exactly_one};
-use super::hot::{ROWS_MAX, save_ended};
-use super::row::{open_columns, read_task};
+use super::hot::{ROWS_MAX, lock_tasks, save_ended};
+use super::row::{bare_columns, read_task};
 use super::run::sorted_ids;
 use super::scheduler::MySqlScheduler;
 use super::session::query;
 use super::text::padded;
 use super::tx::Tx;
 
+/// Workers load what they begin, so nothing that a row carries is read here.
 pub(super) const CLAIM_SELECT: &str = concat!(
     "-- claim_select\nSELECT ",
-    open_columns!(),
+    bare_columns!(),
     " FROM task_{shard} FORCE INDEX (claim)
 WHERE config_id = ? AND status = 0 AND due_at <= ? ORDER BY due_at, id LIMIT ? FOR UPDATE"
 );
@@ -44,13 +45,10 @@ SELECT due_at FROM task_{shard} FORCE INDEX (claim) WHERE config_id = ? AND stat
 pub(super) const HEADS: &str = "-- heads
 SELECT config_id, MIN(due_at) FROM task_{shard} FORCE INDEX (claim) WHERE status = 0 GROUP BY config_id";
 
-/// Two ranges of one index: `status IN (10, 30)` may be taken for a reason to read the whole table.
+/// One status at a time: `status IN (10, 30)` may be taken for a reason to read the whole table.
 pub(super) const IN_FLIGHT: &str = "-- in_flight
-SELECT id, config_id, status, version, epoch, node, attempt FROM task_{shard} FORCE INDEX (state)
-WHERE status = 10
-UNION ALL
-SELECT id, config_id, status, version, epoch, node, attempt FROM task_{shard} FORCE INDEX (state)
-WHERE status = 30";
+SELECT id, config_id, status, due_at, version, epoch, node, attempt FROM task_{shard} FORCE INDEX (state)
+WHERE status = ? AND due_at >= ? AND (due_at > ? OR id > ?) ORDER BY due_at, id LIMIT ?";
 
 /// The shared lock makes a takeover wait for this transaction.
 const LEASE_CHECK: &str = "-- lease_check
@@ -122,17 +120,15 @@ async fn claim_want(
     let mut taken = Vec::new();
     let mut ends = Vec::new();
     for row in due_rows(tx, of, want).await? {
-        let Ok(change) = transition(&row, &Event::Claim { epoch }, now) else {
-            return Err(StoreError::Internal(format!("task {} at 0 refused a claim", row.id)));
-        };
+        let change = claim_of(&row, epoch, now)?;
         if is_plain(&change) {
-            taken.push(Box::new(change.task));
+            taken.push(change.task);
         } else {
-            ends.push(change);
+            ends.push(row.id);
         }
     }
     let shard = of.shard()?;
-    for chunk in sorted_ids(taken.iter().map(|task| &**task)).chunks(ROWS_MAX) {
+    for chunk in sorted_ids(&taken).chunks(ROWS_MAX) {
         let (n, ids) = padded(chunk);
         let mut values = Values::default();
         values.put(epoch);
@@ -142,11 +138,19 @@ async fn claim_want(
         let marked = values.ask(&shard.sql_list(CLAIM_MARK, n))?.execute(tx.conn()).await?;
         exactly(chunk.len(), marked, "claim_mark")?;
     }
-    claimed.tasks.append(&mut taken);
+    claimed.bare.extend(taken.iter().map(BareRow::from));
     if !ends.is_empty() {
-        claimed.expired.extend(save_ended(tx, &shard, ends).await?);
+        // They take along what they carry.
+        let whole = lock_tasks(tx, &shard, &ends).await?;
+        let changes = whole.iter().map(|row| claim_of(row, epoch, now)).collect::<Result<_>>()?;
+        claimed.expired.extend(save_ended(tx, &shard, changes).await?);
     }
     Ok(())
+}
+
+fn claim_of(row: &Task, epoch: i64, now: Timestamp) -> Result<Change> {
+    transition(row, &Event::Claim { epoch }, now)
+        .map_err(|_| StoreError::Internal(format!("task {} at 0 refused a claim", row.id)))
 }
 
 /// Whether a change is just what [`CLAIM_MARK`] saves.
@@ -190,31 +194,61 @@ pub(super) async fn heads(of: &MySqlScheduler) -> Result<Vec<Head>> {
     of.firsts("heads", HEADS).await
 }
 
-pub(super) async fn in_flight(of: &MySqlScheduler) -> Result<Vec<InFlight>> {
+/// Those at 10 by due time and id, then those at 30.
+pub(super) async fn in_flight(
+    of: &MySqlScheduler,
+    after: Option<FlightMark>,
+    limit: usize,
+) -> Result<InFlightPage> {
     let shard = &of.shard()?;
-    let rows = shard
-        .read("in_flight", move |tx| {
-            Box::pin(async move { query(&shard.sql(IN_FLIGHT)).fetch_all(tx.conn()).await })
-        })
-        .await?;
-    let mut found = super::row::all_good(&rows, read_in_flight)?;
-    found.retain(|row| of.is_mine(row.config));
-    Ok(found)
+    let first =
+        |status| FlightMark { status, due_at: Timestamp::from_ms(i64::MIN), id: TaskId::new(i64::MIN) };
+    let mut mark = after.unwrap_or(first(Status::Queued));
+    let mut page = InFlightPage::default();
+    let mut left = limit;
+    loop {
+        let rows = shard
+            .read("in_flight", move |tx| {
+                Box::pin(async move {
+                    let find = query(&shard.sql(IN_FLIGHT))
+                        .bind(mark.status.code())
+                        .bind(mark.due_at.ms())
+                        .bind(mark.due_at.ms())
+                        .bind(mark.id.get())
+                        .bind(i64::try_from(left).unwrap_or(i64::MAX));
+                    find.fetch_all(tx.conn()).await
+                })
+            })
+            .await?;
+        let found = super::row::all_good(&rows, read_in_flight)?;
+        page.rows.extend(found.into_iter().filter(|row| of.is_mine(row.config)));
+        left = left.saturating_sub(rows.len());
+        if let Some(last) = rows.last().filter(|_| left == 0) {
+            let (due_at, id) = (Timestamp::from_ms(last.try_get(3)?), TaskId::new(last.try_get(0)?));
+            page.next = Some(FlightMark { due_at, id, ..mark });
+            return Ok(page);
+        }
+        if mark.status == Status::Executing {
+            return Ok(page);
+        }
+        mark = first(Status::Executing);
+    }
 }
 
 fn read_in_flight(row: &MySqlRow) -> Result<InFlight> {
     let id: i64 = row.try_get(0)?;
     let corrupt = |column, why| StoreError::Corrupt { table: "task", column, id, why };
     let status: i64 = row.try_get(2)?;
-    let attempt: i64 = row.try_get(6)?;
+    let attempt: i64 = row.try_get(7)?;
     Ok(InFlight {
         id: TaskId::new(id),
         config: ConfigId::new(row.try_get(1)?),
         status: Status::from_code(status)
             .ok_or_else(|| corrupt("status", format!("{status} is not known")))?,
-        version: row.try_get(3)?,
-        epoch: row.try_get(4)?,
-        node: row.try_get::<Option<i64>, _>(5)?.map(NodeId::new),
+        due_at: Timestamp::from_ms(row.try_get(3)?),
+        version: row.try_get(4)?,
+        epoch: row.try_get(5)?,
+        node: row.try_get::<Option<i64>, _>(6)?.map(NodeId::new),
         attempt: u32::try_from(attempt)
             .map_err(|_| corrupt("attempt", format!("{attempt} is out of range")))?,
     })

@@ -22,6 +22,17 @@ macro_rules! open_columns {
     };
 }
 
+/// The same without what a row carries: an `extra` comes only if it is no JSON, for whoever reads it to say so.
+macro_rules! bare_columns {
+    () => {
+        "id, config_id, status, version, due_at, execute_at, first_due_at, created_at, attempt, charged, \
+         losses, epoch, node, cancel_requested, origin, sharding_id, sharding_count, parent_id, task_key, \
+         key_slot, started_at, begun_due_at, expire_after, token, last_attempt, last_kind, last_reason, \
+         last_status, last_at, IF(JSON_VALID(extra), NULL, extra) AS extra, NULL AS payload, \
+         NULL AS result, NULL AS ended_at"
+    };
+}
+
 /// The same for an ended one.
 macro_rules! ended_columns {
     () => {
@@ -32,7 +43,7 @@ macro_rules! ended_columns {
     };
 }
 
-pub(super) use {ended_columns, open_columns};
+pub(super) use {bare_columns, ended_columns, open_columns};
 
 /// A row and where it stands: what cannot be decoded is reported by its column.
 struct Fields<'r> {

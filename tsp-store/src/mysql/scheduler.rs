@@ -13,7 +13,8 @@ use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 use crate::cluster::Pair;
 use crate::error::Result;
 use crate::schedule::{
-    Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, Partition, ScheduleStore, Want,
+    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Partition, ScheduleStore,
+    Want,
 };
 
 use super::core::Core;
@@ -92,8 +93,8 @@ impl ScheduleStore for MySqlScheduler {
         claim::claim(self, owner, &wants, now).await
     }
 
-    async fn in_flight(&self) -> Result<Vec<InFlight>> {
-        claim::in_flight(self).await
+    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
+        claim::in_flight(self, after, limit).await
     }
 
     async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {

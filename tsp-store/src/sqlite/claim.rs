@@ -8,12 +8,15 @@ use tsp_core::transition::{Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::schedule::{Claimed, Head, InFlight, Owner, Want};
+use crate::schedule::{BareRow, Claimed, FlightMark, Head, InFlight, InFlightPage, Owner, Want};
 
 use super::fault::exactly_one;
 use super::hot::is_plain;
-use super::row::{all, first, open_columns, read_task};
+use super::row::{all, first, open_columns, read_bare, read_task};
 use super::tx::Tx;
+
+/// What the rows of one claim carry at most; the others come bare.
+const BYTES_PER_CLAIM: usize = 4 << 20;
 
 pub(super) const CLAIM_SELECT: &str = concat!(
     "-- claim_select\nSELECT ",
@@ -28,7 +31,8 @@ pub(super) const HEAD_NEXT: &str = "-- head_next
 SELECT config_id, due_at FROM task WHERE status = 0 AND config_id > ?1 ORDER BY config_id, due_at LIMIT 1";
 
 pub(super) const IN_FLIGHT: &str = "-- in_flight
-SELECT id, config_id, status, version, epoch, node, attempt FROM task WHERE status BETWEEN 10 AND 30";
+SELECT id, config_id, status, due_at, version, epoch, node, attempt FROM task
+WHERE status BETWEEN 10 AND 30 AND status = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
 
 const CLAIM_QUARANTINE: &str = "-- claim_quarantine
 UPDATE task SET status = 40, version = version + 1 WHERE id = ?1 AND status = 0";
@@ -101,9 +105,10 @@ pub(super) fn claim(tx: &mut Tx<'_>, owner: Owner, wants: &[Want], now: Timestam
         claimed.deposed = true;
         return Ok(claimed);
     }
+    let mut bytes = BYTES_PER_CLAIM;
     for want in wants {
-        for row in due_rows(tx, *want)? {
-            claim_row(tx, &row, owner.epoch, now, &mut claimed)?;
+        for row in due_rows(tx, *want, &mut bytes)? {
+            claim_row(tx, row, owner.epoch, now, &mut claimed)?;
         }
     }
     let configs: BTreeSet<ConfigId> = wants.iter().map(|want| want.config).collect();
@@ -113,31 +118,50 @@ pub(super) fn claim(tx: &mut Tx<'_>, owner: Owner, wants: &[Want], now: Timestam
     Ok(claimed)
 }
 
-fn claim_row(tx: &mut Tx<'_>, row: &Task, epoch: i64, now: Timestamp, claimed: &mut Claimed) -> Result<()> {
-    let Ok(change) = transition(row, &Event::Claim { epoch }, now) else {
-        return Err(StoreError::Internal(format!("task {} at 0 refused a claim", row.id)));
-    };
+/// A row as it was read for a claim.
+struct Due {
+    task: Task,
+    /// Without its payload.
+    bare: bool,
+}
+
+fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mut Claimed) -> Result<()> {
+    let Due { task: row, bare } = due;
+    let refused = |row: &Task| StoreError::Internal(format!("task {} at 0 refused a claim", row.id));
+    let change = transition(&row, &Event::Claim { epoch }, now).map_err(|_| refused(&row))?;
     if is_plain(&change, Status::Queued) {
         if tx.hot.save_claimed(row.version, &change.task)? {
-            claimed.tasks.push(Box::new(change.task));
+            if bare {
+                claimed.bare.push(BareRow::from(&change.task));
+            } else {
+                claimed.tasks.push(Box::new(change.task));
+            }
         }
-    } else if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
-        claimed.expired.push(task);
+        return Ok(());
     }
+    // It ends, and takes its payload along.
+    let whole = if bare { tx.hot.open_task(row.id)? } else { Some(row) };
+    let Some(row) = whole else { return Ok(()) };
+    let change = transition(&row, &Event::Claim { epoch }, now).map_err(|_| refused(&row))?;
+    claimed.expired.extend(tx.hot.save(row.version, change, &mut tx.sums)?);
     Ok(())
 }
 
-/// The rows of a want. One that cannot be read is put aside, at 40: left at 0 it would stand at the head
-/// of its config for ever.
-fn due_rows(tx: &Tx<'_>, want: Want) -> Result<Vec<Task>> {
+/// The rows of a want, whole as long as they fit into `bytes`. One that cannot be read is put aside, at 40:
+/// left at 0 it would stand at the head of its config for ever.
+fn due_rows(tx: &Tx<'_>, want: Want, bytes: &mut usize) -> Result<Vec<Due>> {
     let limit = i64::try_from(want.limit).unwrap_or(i64::MAX);
     let mut statement = tx.conn.prepare_cached(CLAIM_SELECT)?;
     let mut rows = statement.query(params![want.config.get(), want.due_by.ms(), limit])?;
     let mut due = Vec::with_capacity(want.limit.min(512));
     let mut bad = Vec::new();
     while let Some(row) = rows.next()? {
-        match read_task(row) {
-            Ok(task) => due.push(task),
+        let bare = *bytes == 0;
+        match if bare { read_bare(row) } else { read_task(row) } {
+            Ok(task) => {
+                *bytes = bytes.saturating_sub(task.bytes());
+                due.push(Due { task, bare });
+            }
             Err(error @ StoreError::Corrupt { .. }) => {
                 tracing::error!(%error, "a row is put aside: it is paused until somebody repairs it");
                 bad.push(row.get::<_, i64>(0)?);
@@ -175,9 +199,24 @@ pub(super) fn heads(conn: &Connection) -> Result<Vec<Head>> {
     }
 }
 
-pub(super) fn in_flight(conn: &Connection) -> Result<Vec<InFlight>> {
+/// Those at 10 by id, then those at 30.
+pub(super) fn in_flight(conn: &Connection, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
     let mut statement = conn.prepare_cached(IN_FLIGHT)?;
-    all(statement.query([])?, read_in_flight)
+    let (mut status, mut id) = after.map_or((Status::Queued, i64::MIN), |mark| (mark.status, mark.id.get()));
+    let mut page = InFlightPage::default();
+    loop {
+        let left = limit.saturating_sub(page.rows.len());
+        let left = i64::try_from(left).unwrap_or(i64::MAX);
+        page.rows.extend(all(statement.query(params![status.code(), id, left])?, read_in_flight)?);
+        if page.rows.len() >= limit {
+            page.next = page.rows.last().map(FlightMark::from);
+            return Ok(page);
+        }
+        if status == Status::Executing {
+            return Ok(page);
+        }
+        (status, id) = (Status::Executing, i64::MIN);
+    }
 }
 
 fn read_in_flight(row: &Row<'_>) -> Result<InFlight> {
@@ -193,10 +232,11 @@ fn read_in_flight(row: &Row<'_>) -> Result<InFlight> {
         id: TaskId::new(id),
         config: ConfigId::new(row.get(1)?),
         status,
-        version: row.get(3)?,
-        epoch: row.get(4)?,
-        node: row.get::<_, Option<i64>>(5)?.map(NodeId::new),
-        attempt: row.get(6)?,
+        due_at: Timestamp::from_ms(row.get(3)?),
+        version: row.get(4)?,
+        epoch: row.get(5)?,
+        node: row.get::<_, Option<i64>>(6)?.map(NodeId::new),
+        attempt: row.get(7)?,
     })
 }
 

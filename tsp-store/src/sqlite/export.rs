@@ -7,8 +7,8 @@ use ring::digest::{SHA256, digest};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params_from_iter};
 use serde::{Deserialize, Serialize};
+use tsp_core::Timestamp;
 use tsp_core::task::Status;
-use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::codec::Sealer;
 use crate::error::{Result, StoreError};
@@ -101,21 +101,22 @@ impl SqliteStore {
     pub(crate) async fn give_all_back(&self, now: Timestamp) -> Result<()> {
         let node = self.register_node("export", now).await?;
         let owner = self.take_shards(node, now).await?;
-        let rows = self.in_flight().await?;
-        let (queued, begun): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| row.status == Status::Queued);
-        let queued: Vec<(TaskId, i64)> = queued.into_iter().map(|row| (row.id, row.version)).collect();
-        for rows in queued.chunks(GIVE_BACK) {
-            self.rearm(owner, rows.to_vec(), now).await?;
-        }
-        let begun: Vec<(TaskId, NodeId)> =
-            begun.into_iter().filter_map(|row| row.node.map(|node| (row.id, node))).collect();
-        for rows in begun.chunks(GIVE_BACK) {
-            self.lose(owner, rows.to_vec(), now).await?;
-        }
-        match self.in_flight().await?.len() {
-            0 => Ok(()),
-            left => Err(StoreError::Internal(format!("{left} tasks could not be given back"))),
+        loop {
+            // What is given back is in flight no more, so each page is the first.
+            let page = self.in_flight(None, GIVE_BACK).await?.rows;
+            let found = page.len();
+            let (queued, begun): (Vec<_>, Vec<_>) =
+                page.into_iter().partition(|row| row.status == Status::Queued);
+            let queued = queued.into_iter().map(|row| (row.id, row.version)).collect();
+            let begun = begun.into_iter().filter_map(|row| row.node.map(|node| (row.id, node))).collect();
+            let given =
+                self.rearm(owner, queued, now).await?.len() + self.lose(owner, begun, now).await?.len();
+            if found == 0 {
+                return Ok(());
+            }
+            if given == 0 {
+                return Err(StoreError::Internal(format!("{found} tasks could not be given back")));
+            }
         }
     }
 

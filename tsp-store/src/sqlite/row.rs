@@ -36,6 +36,15 @@ pub(super) use {ended_columns, open_columns};
 
 /// Reads the columns of [`open_columns`] or [`ended_columns`] from the first on.
 pub(super) fn read_task(row: &Row<'_>) -> Result<Task> {
+    let payload = match row.get_ref(30)? {
+        ValueRef::Blob(payload) => Some(Bytes::copy_from_slice(payload)),
+        _ => None,
+    };
+    Ok(Task { payload, ..read_bare(row)? })
+}
+
+/// The same without the payload, which is not even read from the disk.
+pub(super) fn read_bare(row: &Row<'_>) -> Result<Task> {
     let status: i64 = row.get(2)?;
     let ended = status == i64::from(Status::Ended.code());
     let place = Place { table: if ended { "history" } else { "task" }, id: row.get(0)? };
@@ -78,10 +87,7 @@ pub(super) fn read_task(row: &Row<'_>) -> Result<Task> {
             }
             _ => None,
         },
-        payload: match row.get_ref(30)? {
-            ValueRef::Blob(payload) => Some(Bytes::copy_from_slice(payload)),
-            _ => None,
-        },
+        payload: None,
         result: result.map(|code| place.known("result", code, EndResult::from_code(code))).transpose()?,
         ended_at: maybe_time(32)?,
     })

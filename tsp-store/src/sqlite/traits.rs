@@ -16,7 +16,8 @@ use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
 use crate::run::{Begin, Begun, Finish, Finished, RunStore};
 use crate::schedule::{
-    Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, Ownership, Partition, ScheduleStore, Want,
+    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
+    ScheduleStore, Want,
 };
 use crate::search::{Page, Scope, TaskQuery};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
@@ -136,8 +137,8 @@ impl ScheduleStore for SqliteStore {
         self.write(Command::Claim, rows, move |tx| claim::claim(tx, owner, &wants, now)).await
     }
 
-    async fn in_flight(&self) -> Result<Vec<InFlight>> {
-        self.read(Command::InFlight, claim::in_flight).await
+    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
+        self.read(Command::InFlight, move |conn| claim::in_flight(conn, after, limit)).await
     }
 
     async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {

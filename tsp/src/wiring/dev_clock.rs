@@ -13,8 +13,9 @@ use tsp_core::task::Status;
 use tsp_core::{Clock, ConfigId, Millis, Timestamp, VirtualClock};
 use tsp_queue::Inbox;
 use tsp_store::id_source::RENEW_AHEAD;
+use tsp_store::schedule::InFlight;
 use tsp_store::sqlite::SqliteStore;
-use tsp_store::{Catalog, IdSource, Result, ScheduleStore, TaskStore};
+use tsp_store::{Catalog, IdSource, Result, ScheduleStore};
 use tsp_web::DevHooks;
 use tsp_web::ports::Advanced;
 
@@ -23,6 +24,8 @@ use super::parts::Parts;
 
 /// How often the rows are looked at while something runs. This and what follows is real time.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Rows in flight read in one call.
+const ROWS_PER_PAGE: usize = 1_000;
 const QUIET_LOOKS: u32 = 2;
 /// When nothing has been in flight for this long, what is still due is held back on purpose (a receiver
 /// asked the config to wait).
@@ -126,25 +129,30 @@ impl DevClock {
 
     /// Whether something runs, or is on its way to a worker. What was taken ahead of its time is not.
     async fn in_flight(&self, now: Timestamp) -> Result<bool> {
-        for row in self.store.in_flight().await? {
-            if row.status == Status::Executing {
-                return Ok(true);
+        let runs = |row: &InFlight| row.status == Status::Executing || row.due_at <= now;
+        let mut after = None;
+        loop {
+            let page = self.store.in_flight(after, ROWS_PER_PAGE).await?;
+            let found = page.rows.iter().any(runs);
+            if found || page.next.is_none() {
+                return Ok(found);
             }
-            if self.store.task(row.id).await?.is_some_and(|task| task.is_open() && task.due_at <= now) {
-                return Ok(true);
-            }
+            after = page.next;
         }
-        Ok(false)
     }
 
     async fn next_after(&self, now: Timestamp) -> Result<Option<Timestamp>> {
         let mut next = self.earliest(|at| at > now).await?;
-        for row in self.store.in_flight().await? {
-            let due_at =
-                self.store.task(row.id).await?.map(|task| task.due_at).filter(|due_at| *due_at > now);
-            next = next.into_iter().chain(due_at).min();
+        let mut after = None;
+        loop {
+            let page = self.store.in_flight(after, ROWS_PER_PAGE).await?;
+            let later = page.rows.iter().map(|row| row.due_at).filter(|due_at| *due_at > now);
+            next = next.into_iter().chain(later).min();
+            if page.next.is_none() {
+                return Ok(next);
+            }
+            after = page.next;
         }
-        Ok(next)
     }
 
     /// The earliest of what comes by itself, among the points in time that `wanted` picks. Configs that

@@ -47,6 +47,7 @@ pub(super) fn start_fetcher(
             ids: parts.ids.clone().unwrap_or_else(IdSource::none),
             entropy: parts.entropy.clone(),
             owner: embedded.owner,
+            totals: Arc::default(),
         },
         options,
     );

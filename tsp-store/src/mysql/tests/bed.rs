@@ -11,8 +11,8 @@ use super::site::{Databases, connect, sql};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::cluster::{LeaseStore as _, NewNode, NodeLease, Pair, PairRow};
 use crate::idempotency::Kept;
-use crate::run::Begin;
-use crate::schedule::{Owner, ScheduleStore as _, Want};
+use crate::run::{Begin, RunStore as _};
+use crate::schedule::{Claimed, Owner, ScheduleStore as _, Want};
 use crate::tasks::{Actor, Submit, TaskStore as _};
 
 pub(super) const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
@@ -132,11 +132,18 @@ impl Process {
         sql(&mut conn, &format!("UPDATE shard_lease SET lease_until = 0 WHERE shard = {number}")).await;
     }
 
+    /// What was claimed, as a worker loads it.
+    pub(super) async fn load(&self, claimed: &Claimed) -> Vec<Box<Task>> {
+        let ids: Vec<TaskId> = claimed.bare.iter().map(|row| row.id).collect();
+        let runner = self.store.runner(Arc::new(NodeLease::for_ever()));
+        runner.load(&ids).await.expect("load").into_iter().flatten().collect()
+    }
+
     /// Claims what is due on a shard.
     pub(super) async fn claim(&self, owner: Owner, config: &TaskConfig, shard: u16) -> Vec<Box<Task>> {
         let want = Want { config: config.id, due_by: NOW, limit: 1_000 };
         let claimed = self.scheduler("default", shard).claim(owner, vec![want], NOW).await.expect("claim");
         assert!(!claimed.deposed);
-        claimed.tasks
+        self.load(&claimed).await
     }
 }

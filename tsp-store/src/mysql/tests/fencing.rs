@@ -58,7 +58,7 @@ async fn who_was_deposed_does_nothing() {
     assert_eq!(first.store.task(waiting).await.unwrap().unwrap().status, Status::Scheduled);
 
     let of = second.scheduler("default", shard);
-    assert_eq!(of.claim(next, vec![want], NOW).await.unwrap().tasks.len(), 1);
+    assert_eq!(of.claim(next, vec![want], NOW).await.unwrap().bare.len(), 1);
     assert_eq!(of.rearm(next, vec![(task, queued.version)], NOW).await.unwrap().len(), 1);
     assert!(matches!(of.fire(next, fire, NOW).await.unwrap(), Fired::Moved { .. }));
 }

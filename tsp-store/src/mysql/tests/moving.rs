@@ -11,14 +11,14 @@ use tsp_core::task::{EndResult, NewTask, Origin, Status, Task};
 use tsp_core::{NodeId, TaskId, TaskKey, Verdict};
 
 use super::super::{MoveStep, MySqlOptions, MySqlStore, SourceOptions};
-use super::bed::{HOUR, NOW, id, message, name, shard, spec};
+use super::bed::{HOUR, NOW, id, name, shard, spec};
 use super::site::{connect, sql};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::cluster::{Beat, LeaseStore as _, NewNode, NodeLease, Pair, Renewal};
 use crate::error::StoreError;
 use crate::idempotency::Kept;
-use crate::run::{Begun, Finish, RunStore as _};
-use crate::schedule::{Owner, ScheduleStore as _, Want};
+use crate::run::{Begin, Begun, Finish, RunStore as _};
+use crate::schedule::{BareRow, Owner, ScheduleStore as _, Want};
 use crate::tasks::{Actor, Submit, TaskStore as _};
 
 const SHARDS: u16 = 2;
@@ -112,13 +112,14 @@ impl Client {
         self.follow().await;
         let Some(owner) = self.owner().await else { return 0 };
         let scheduler = self.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
-        let in_flight = scheduler.in_flight().await.unwrap_or_default();
-        let queued = in_flight.iter().filter(|row| row.status == Status::Queued);
+        let in_flight = scheduler.in_flight(None, 1_000).await.unwrap_or_default();
+        let queued = in_flight.rows.iter().filter(|row| row.status == Status::Queued);
         let _ = scheduler.rearm(owner, queued.map(|row| (row.id, row.version)).collect(), NOW).await;
         let want = Want { config: self.config.id, due_by: NOW, limit: 40 };
         let claimed = scheduler.claim(owner, vec![want], NOW).await.unwrap_or_default();
         let runner = self.store.runner(Arc::new(NodeLease::for_ever()));
-        let batch: Vec<_> = claimed.tasks.iter().map(|task| message(task)).collect();
+        let bare = |row: &BareRow| Begin { id: row.id, version: row.version, row: None, token: None };
+        let batch: Vec<_> = claimed.bare.iter().map(bare).collect();
         for begun in runner.begin(self.node, batch, NOW).await.unwrap_or_default() {
             if let Begun::Run(row) = begun {
                 let verdict = Verdict::done();
@@ -203,7 +204,7 @@ async fn work_all(client: &Client, progress: &Progress) {
         if progress.moves.load(Ordering::Relaxed) == OVER
             && open.is_empty()
             && scheduler.heads().await.is_ok_and(|heads| heads.is_empty())
-            && scheduler.in_flight().await.is_ok_and(|rows| rows.is_empty())
+            && scheduler.in_flight(None, 1).await.is_ok_and(|page| page.rows.is_empty())
         {
             return;
         }

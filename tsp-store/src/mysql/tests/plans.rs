@@ -73,7 +73,7 @@ const GOLDEN: [Golden; 31] = [
     (HEAD_OF, 0, "task_000 ref claim: Using index"),
     (HEADS, 0, "task_000 range claim: Using index for group-by"),
     (DEADLINES, 0, "task_000 range claim: Using index for group-by"),
-    (IN_FLIGHT, 0, "task_000 ref state: | task_000 ref state:"),
+    (IN_FLIGHT, 0, "task_000 range state: Using index condition"),
     (WAITS_OVER, 0, "task_000 range claim: Using index condition"),
     (TASKS_BEGIN, 2, "task_000 range PRIMARY:"),
     (TASKS_BEGUN, 1, "task_000 range PRIMARY:"),

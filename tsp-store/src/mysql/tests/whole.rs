@@ -25,7 +25,8 @@ use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
 use crate::run::{Begin, Begun, Finish, Finished, RunStore};
 use crate::schedule::{
-    Audit, Claimed, Cursor, Fire, Fired, Head, InFlight, Owner, Ownership, Partition, ScheduleStore, Want,
+    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
+    ScheduleStore, Want,
 };
 use crate::search::{Page, TaskQuery};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
@@ -158,7 +159,8 @@ impl ScheduleStore for Whole {
             for (of, limit) in self.schedulers.iter().zip(self.shares(*want).await) {
                 let claimed = of.claim(owner, vec![Want { limit, ..*want }], now).await?;
                 all.deposed |= claimed.deposed;
-                tasks.extend(claimed.tasks);
+                let ids: Vec<TaskId> = claimed.bare.iter().map(|row| row.id).collect();
+                tasks.extend(self.runner.load(&ids).await?.into_iter().flatten());
                 all.expired.extend(claimed.expired);
             }
             sort_by_due(&mut tasks);
@@ -180,8 +182,21 @@ impl ScheduleStore for Whole {
         Ok(all)
     }
 
-    async fn in_flight(&self) -> Result<Vec<InFlight>> {
-        Ok(try_join_all(self.schedulers.iter().map(ScheduleStore::in_flight)).await?.concat())
+    /// Shard after shard; a page is of one.
+    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
+        let (first, mut after) =
+            after.map_or((0, None), |mark| (usize::from(mark.id.shard().get()), Some(mark)));
+        for (number, of) in self.schedulers.iter().enumerate().skip(first) {
+            let page = of.in_flight(after.take(), limit).await?;
+            let is_last = number + 1 == self.schedulers.len();
+            if page.rows.is_empty() && page.next.is_none() && !is_last {
+                continue;
+            }
+            // The last row of a shard leads to the next one.
+            let next = page.next.or_else(|| page.rows.last().filter(|_| !is_last).map(FlightMark::from));
+            return Ok(InFlightPage { next, ..page });
+        }
+        Ok(InFlightPage::default())
     }
 
     async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {

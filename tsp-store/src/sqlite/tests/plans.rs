@@ -59,7 +59,7 @@ fn hot_queries_use_their_index_and_never_sort() {
             (HISTORY_OLD, "SEARCH history USING COVERING INDEX history_ended (config_id=? AND ended_at<?)"),
             (NEXT_DEADLINE, "SCAN task USING COVERING INDEX task_awaiting"),
             (WAITS_OVER, "SEARCH task USING INDEX task_awaiting (due_at<?)"),
-            (IN_FLIGHT, "SEARCH task USING INDEX task_busy (status>? AND status<?)"),
+            (IN_FLIGHT, "SEARCH task USING INDEX task_busy (status=? AND rowid>?)"),
             (submit::CANONICAL, "SEARCH task USING INDEX task_key (config_id=? AND key=? AND key_slot=?)"),
             (tasks::LATEST_OF_KEY, "SEARCH history USING INDEX history_key (config_id=? AND key=?)"),
             (hot::TASK_OPEN, "SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"),

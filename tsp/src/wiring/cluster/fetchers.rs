@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::{Clock, Entropy, Millis, Name};
 use tsp_fetcher::pairs::{PairHost, PairKeeper};
-use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Janitor, WindowLimits};
+use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Janitor, WindowLimits, WindowTotals};
 use tsp_queue::nsq::NsqPublisher;
 use tsp_queue::{Inbox, Switchboard};
 use tsp_store::cluster::Pair;
@@ -42,6 +42,7 @@ pub(super) struct Fetchers {
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
     options: FetcherOptions,
+    totals: Arc<WindowTotals>,
     figures: Arc<Figures>,
     runtime: Handle,
     running: Mutex<HashMap<Pair, RunningPair>>,
@@ -81,6 +82,7 @@ impl Fetchers {
             entropy: parts.entropy.clone(),
             clock: parts.clock(),
             options,
+            totals: Arc::default(),
             figures: cluster.membership.figures.clone(),
             runtime: Handle::current(),
             running: Mutex::default(),
@@ -116,6 +118,7 @@ impl PairHost for Fetchers {
             ids: self.ids.clone(),
             entropy: self.entropy.clone(),
             owner,
+            totals: self.totals.clone(),
         };
         let fetcher = Fetcher::new(parts, self.options.clone());
         let auditor =
