@@ -16,6 +16,7 @@ use tsp_store::catalog::{
 };
 use tsp_store::idempotency::{Keep, Kept};
 use tsp_store::memory::MemoryStore;
+use tsp_store::parks::{Park, ParkNews};
 use tsp_store::run::RunStore;
 use tsp_store::schedule::{
     Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
@@ -271,6 +272,14 @@ impl ScheduleStore for Broken {
         self.inner.next_deadline().await
     }
 
+    async fn parks(&self, anew: bool, now: Timestamp) -> Result<Vec<Park>> {
+        self.inner.parks(anew, now).await
+    }
+
+    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
+        self.inner.save_parks(news).await
+    }
+
     async fn cursors(&self) -> Result<Vec<Cursor>> {
         self.inner.cursors().await
     }
@@ -387,6 +396,14 @@ impl Catalog for Broken {
         now: Timestamp,
     ) -> Result<Deleted> {
         self.inner.delete_config(id, expected, by, now).await
+    }
+
+    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+        self.inner.parked(id, now).await
+    }
+
+    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
+        self.inner.unpark(id, now).await
     }
 
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {

@@ -105,6 +105,10 @@ pub struct Config {
     /// Who holds it; null when nobody does.
     #[schema(read_only)]
     pub paused: Option<Paused>,
+    /// The wait that its receiver asked for by `Retry-After`; null when there is none, absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Parked>, read_only)]
+    pub parked: Option<Option<Parked>>,
     /// When its schedule fires next; null while it is held, disabled or has none.
     #[schema(read_only)]
     pub next_fire_at: Option<Time>,
@@ -217,6 +221,15 @@ pub struct Paused {
     pub at: Time,
     #[serde(default)]
     pub note: Option<String>,
+}
+
+/// Nothing of a config begins before `until`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parked {
+    pub until: Time,
+    /// The id of the task whose callback was answered so.
+    pub by: String,
 }
 
 /// Why a config is held.

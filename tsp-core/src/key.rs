@@ -86,10 +86,22 @@ pub fn keyless_shard(config: ConfigId, salt: u64, span: u16, shards: u16) -> Sha
     spread(config, salt, span, shards)
 }
 
-fn spread(config: ConfigId, hash: u64, span: u16, shards: u16) -> ShardId {
-    let span = if span == 0 { shards } else { span.min(shards) };
+/// The shards that may hold tasks of a config (0 = all of them), the one of its schedule first.
+pub fn span_shards(config: ConfigId, span: u16, shards: u16) -> impl Iterator<Item = ShardId> {
     let first = config_shard(config, shards).get();
-    let offset = pick(hash, span).get();
+    (0..width(span, shards)).map(move |offset| nth(first, offset, shards))
+}
+
+fn spread(config: ConfigId, hash: u64, span: u16, shards: u16) -> ShardId {
+    let offset = pick(hash, width(span, shards)).get();
+    nth(config_shard(config, shards).get(), offset, shards)
+}
+
+fn width(span: u16, shards: u16) -> u16 {
+    if span == 0 { shards } else { span.min(shards) }
+}
+
+fn nth(first: u16, offset: u16, shards: u16) -> ShardId {
     ShardId::new((first + offset) % shards.max(1)).unwrap_or_default()
 }
 

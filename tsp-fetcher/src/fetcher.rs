@@ -14,8 +14,9 @@ use crate::heads::Heads;
 use crate::held::HeldConfigs;
 use crate::parked::Parked;
 use crate::rescue::Scan;
+use crate::totals::WindowTotals;
 use crate::turns::Rank;
-use crate::window::{Claim, Published, Window, WindowLimits, WindowTotals};
+use crate::window::{Claim, Published, Window, WindowLimits};
 
 /// Configs claimed from in one transaction; the rest goes in the next turn, which follows at once.
 const CONFIGS_PER_CLAIM: usize = 256;
@@ -94,9 +95,11 @@ pub struct Fetcher {
     pub(crate) heads: Heads,
     pub(crate) window: Window,
     /// Configs that wait for a `Retry-After`.
-    parked: Parked,
+    pub(crate) parked: Parked,
+    /// Whether what former owners knew of them was read.
+    pub(crate) parks_read: bool,
     /// Configs left out of the heads' order for want of room in the window.
-    starved: HashSet<ConfigId>,
+    pub(crate) starved: HashSet<ConfigId>,
     /// Configs that were hinted at and that the book does not have: deleted, or not yet followed.
     pub(crate) unknown: HashSet<ConfigId>,
     pub(crate) held: HeldConfigs,
@@ -143,6 +146,7 @@ impl Fetcher {
             options,
             heads: Heads::default(),
             parked: Parked::default(),
+            parks_read: false,
             starved: HashSet::new(),
             unknown: HashSet::new(),
             held: HeldConfigs::default(),
@@ -194,6 +198,7 @@ impl Fetcher {
         self.take_in(received, now);
         let rescued = if now >= self.resync_at { self.resync(now).await? } else { self.rescue(now).await? };
         self.unpark(now);
+        self.save_parks(now).await;
         let fired = self.fire_schedules(now).await?;
         self.end_waits(now).await?;
         let claimed = self.claim(now).await?;
@@ -209,6 +214,12 @@ impl Fetcher {
         for config in received.changed {
             self.config_changed(config, now);
         }
+        for (config, at) in received.unparked {
+            self.end_wait(config, at, now);
+        }
+        for (config, (task, length)) in received.parks {
+            self.park(config, task, length, now);
+        }
         for said in received.feedback {
             if self.window.closed(said.task) {
                 self.repeats.remove(&said.task);
@@ -220,85 +231,12 @@ impl Fetcher {
                 self.next_deadline = Some(self.next_deadline.map_or(deadline, |known| known.min(deadline)));
             }
             if let Some(length) = said.park {
-                self.park(said.config, now.plus(length));
+                self.park(said.config, said.task, length, now);
             }
             let may_have_ended = said.due_again.is_none() && said.awaits_until.is_none();
             if may_have_ended && self.waiting.contains(&said.config) {
                 self.recompute.insert(said.config);
             }
-        }
-    }
-
-    /// Hints may be lost: configs that were let go since they were blocked come back.
-    pub(crate) fn recheck_blocked(&mut self, now: Timestamp) {
-        for config in self.heads.blocked() {
-            self.feed(config, now);
-            self.unblock(config, now);
-        }
-    }
-
-    fn config_changed(&mut self, id: ConfigId, now: Timestamp) {
-        if self.parts.book.config(id).is_none() {
-            self.unknown.insert(id);
-        } else if self.unknown.remove(&id) {
-            // Hints of its tasks came before it, and were passed over.
-            self.look_again();
-        }
-        match self.parts.book.config(id) {
-            Some(config) if !self.partition.holds(&config) => self.forget_config(id, now),
-            Some(config) if config.runnable() => {
-                self.heads.rank(id, rank_of(&config));
-                self.unblock(id, now);
-            }
-            // Its rows wait; the change that lets them go says so.
-            Some(_) => self.heads.block(id),
-            None => self.forget_config(id, now),
-        }
-        self.recompute.insert(id);
-    }
-
-    fn forget_config(&mut self, id: ConfigId, now: Timestamp) {
-        self.heads.set(id, None);
-        self.starved.remove(&id);
-        self.unblock(id, now);
-    }
-
-    fn park(&mut self, config: ConfigId, until: Timestamp) {
-        self.parked.park(config, until);
-        self.heads.block(config);
-        self.window.park(config);
-        self.held.hold(config);
-    }
-
-    fn unpark(&mut self, now: Timestamp) {
-        while let Some(config) = self.parked.pop_over(now) {
-            self.window.unpark(config);
-            self.unblock(config, now);
-        }
-    }
-
-    /// No more of it fits into the window.
-    fn starve(&mut self, config: ConfigId) {
-        self.heads.block(config);
-        self.starved.insert(config);
-        self.held.hold(config);
-    }
-
-    /// A config that was left out for want of room comes back when it has it.
-    fn feed(&mut self, config: ConfigId, now: Timestamp) {
-        if self.starved.contains(&config) && self.window.room_for(config, 0) > 0 {
-            self.starved.remove(&config);
-            self.unblock(config, now);
-        }
-    }
-
-    /// Lets a config go, unless there is another reason to hold it.
-    fn unblock(&mut self, id: ConfigId, now: Timestamp) {
-        if self.starved.contains(&id) || self.parked.contains(id) {
-            return;
-        }
-        if self.parts.book.config(id).is_none_or(|config| config.runnable()) && self.heads.unblock(id) {
-            self.held.let_go(id, now);
         }
     }
 

@@ -64,6 +64,11 @@ impl Heads {
         }
     }
 
+    /// Whether anything of it is open at 0.
+    pub fn knows(&self, config: ConfigId) -> bool {
+        self.by_config.contains_key(&config)
+    }
+
     /// Says whether it was blocked.
     pub fn unblock(&mut self, config: ConfigId) -> bool {
         let was_blocked = self.blocked.remove(&config);

@@ -9,6 +9,7 @@ mod cron;
 mod fetcher;
 mod heads;
 mod held;
+mod holding;
 mod janitor;
 pub mod pairs;
 mod parked;
@@ -16,6 +17,7 @@ mod rescue;
 mod run;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod turns;
 mod window;
 
@@ -25,5 +27,6 @@ pub use heads::Heads;
 pub use held::HeldConfigs;
 pub use janitor::Janitor;
 pub use run::run;
+pub use totals::WindowTotals;
 pub use turns::Rank;
-pub use window::{Claim, Window, WindowLimits, WindowTotals};
+pub use window::{Claim, Window, WindowLimits};

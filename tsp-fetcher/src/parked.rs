@@ -1,61 +1,294 @@
 //! Configs whose receiver asked everybody to wait.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use tsp_core::{ConfigId, Timestamp};
+use metrics::{Gauge, gauge};
+use tsp_core::{ConfigId, Millis, Timestamp};
+use tsp_store::parks::{Park, ParkNews};
+
+/// What is known of a config is written at most this often.
+const SAVE_EVERY: Millis = Millis::from_secs(1);
 
 /// Each config with the latest time it was asked to wait until.
 #[derive(Debug, Default)]
 pub(crate) struct Parked {
-    until: HashMap<ConfigId, Timestamp>,
+    waits: HashMap<ConfigId, Wait>,
     order: BTreeSet<(Timestamp, ConfigId)>,
+    /// What the store is to be told, and when.
+    saves: BTreeSet<(Timestamp, ConfigId)>,
+    /// Waits that were ended here and are to be ended in the store, too.
+    ended: BTreeMap<ConfigId, End>,
+    count: Count,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    /// The longest, and the last that was asked for: it may outlive an end of the longest.
+    park: Park,
+    last: Park,
+    /// The store has it, or had it.
+    stored: bool,
+    saved_at: Option<Timestamp>,
+    /// Its place in `saves`.
+    save_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct End {
+    at: Timestamp,
+    save_at: Timestamp,
+}
+
+/// Parked configs of the process: each counts at the fetcher of each of its shards.
+#[derive(Debug)]
+struct Count {
+    gauge: Gauge,
+    own: u32,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self { gauge: gauge!("tsp_configs_parked"), own: 0 }
+    }
+}
+
+impl Count {
+    fn set(&mut self, own: usize) {
+        let own = u32::try_from(own).unwrap_or(u32::MAX);
+        self.gauge.increment(f64::from(own) - f64::from(self.own));
+        self.own = own;
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 impl Parked {
-    pub(crate) fn park(&mut self, config: ConfigId, until: Timestamp) {
-        let known = self.until.get(&config).copied();
-        if known.is_none_or(|known| known < until) {
-            self.order.remove(&(known.unwrap_or_default(), config));
-            self.order.insert((until, config));
-            self.until.insert(config, until);
+    /// To be saved, too, unless a longer wait is known.
+    pub(crate) fn park(&mut self, park: Park, now: Timestamp) {
+        if self.put(park, false) {
+            self.save_soon(park.config, now);
         }
     }
 
     pub(crate) fn contains(&self, config: ConfigId) -> bool {
-        self.until.contains_key(&config)
+        self.waits.contains_key(&config)
     }
 
+    /// The next point at which something is to be done.
     pub(crate) fn first(&self) -> Option<Timestamp> {
-        self.order.first().map(|(until, _)| *until)
+        let over = self.order.first().map(|(until, _)| *until);
+        let save = self.saves.first().map(|(at, _)| *at);
+        let end = self.ended.values().map(|end| end.save_at).min();
+        [over, save, end].into_iter().flatten().min()
     }
 
     /// Takes out one whose time is over.
     pub(crate) fn pop_over(&mut self, now: Timestamp) -> Option<ConfigId> {
-        let (until, config) = self.order.first().copied().filter(|(until, _)| *until <= now)?;
-        self.order.remove(&(until, config));
-        self.until.remove(&config);
+        let (_, config) = self.order.first().copied().filter(|(until, _)| *until <= now)?;
+        self.remove(config);
         Some(config)
+    }
+
+    /// A person has ended what was asked for until `at`. Says whether the config is free by that.
+    pub(crate) fn end(&mut self, config: ConfigId, at: Timestamp) -> bool {
+        let wait = self.waits.get(&config).copied().filter(|wait| wait.park.since <= at);
+        let Some(Wait { last, .. }) = wait else { return false };
+        self.remove(config);
+        self.ended.insert(config, End { at, save_at: at });
+        if last.since > at {
+            self.park(last, last.since);
+        }
+        !self.contains(config)
+    }
+
+    /// Compares with what the store has now. Returns those that are new here, and those that others have ended.
+    pub(crate) fn compare(&mut self, stored: Vec<Park>) -> (Vec<ConfigId>, Vec<ConfigId>) {
+        let named: BTreeSet<ConfigId> = stored.iter().map(|park| park.config).collect();
+        let mut new = Vec::new();
+        for park in stored {
+            if self.ended.contains_key(&park.config) {
+                continue;
+            }
+            if !self.contains(park.config) {
+                new.push(park.config);
+            }
+            self.put(park, true);
+        }
+        let is_over = |(config, wait): &(&ConfigId, &Wait)| {
+            wait.stored && wait.save_at.is_none() && !named.contains(config)
+        };
+        let mut ended: Vec<ConfigId> = self.waits.iter().filter(is_over).map(|(config, _)| *config).collect();
+        // In a fixed order, so that one seed gives one history.
+        ended.sort_unstable();
+        for config in &ended {
+            self.remove(*config);
+        }
+        (new, ended)
+    }
+
+    /// What is to be saved now.
+    pub(crate) fn news(&self, now: Timestamp) -> Vec<ParkNews> {
+        let ended = self.ended.iter().filter(|(_, end)| end.save_at <= now);
+        let ended = ended.map(|(config, end)| ParkNews::Ended { config: *config, at: end.at });
+        let due = self.saves.iter().take_while(|(at, _)| *at <= now);
+        let asked = due.filter_map(|(_, config)| Some(ParkNews::Asked(self.waits.get(config)?.park)));
+        ended.chain(asked).collect()
+    }
+
+    /// What [`Parked::news`] gave is saved, or is to be tried again.
+    pub(crate) fn saved(&mut self, news: &[ParkNews], done: bool, now: Timestamp) {
+        for one in news {
+            match one {
+                ParkNews::Ended { config, .. } if done => {
+                    self.ended.remove(config);
+                }
+                ParkNews::Ended { config, at } => {
+                    self.ended.insert(*config, End { at: *at, save_at: now.plus(SAVE_EVERY) });
+                }
+                ParkNews::Asked(Park { config, .. }) => {
+                    let Some(wait) = self.waits.get_mut(config) else { continue };
+                    if let Some(at) = wait.save_at.take() {
+                        self.saves.remove(&(at, *config));
+                    }
+                    wait.stored |= done;
+                    wait.saved_at = Some(now);
+                    if !done {
+                        self.save_soon(*config, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says whether it is longer than what was known.
+    fn put(&mut self, park: Park, stored: bool) -> bool {
+        let config = park.config;
+        let known = self.waits.get(&config).copied();
+        let longer = known.is_none_or(|known| known.park.until < park.until);
+        if longer {
+            if let Some(known) = known {
+                self.order.remove(&(known.park.until, config));
+            }
+            self.order.insert((park.until, config));
+        }
+        let new = Wait { park, last: park, stored: false, saved_at: None, save_at: None };
+        let wait = self.waits.entry(config).or_insert(new);
+        if wait.last.since < park.since {
+            wait.last = park;
+        }
+        if longer {
+            wait.park = park;
+        }
+        wait.stored |= stored;
+        self.count.set(self.waits.len());
+        longer
+    }
+
+    fn save_soon(&mut self, config: ConfigId, now: Timestamp) {
+        let Some(wait) = self.waits.get_mut(&config).filter(|wait| wait.save_at.is_none()) else { return };
+        let at = wait.saved_at.map_or(now, |saved_at| now.max(saved_at.plus(SAVE_EVERY)));
+        wait.save_at = Some(at);
+        self.saves.insert((at, config));
+    }
+
+    fn remove(&mut self, config: ConfigId) {
+        let Some(wait) = self.waits.remove(&config) else { return };
+        self.order.remove(&(wait.park.until, config));
+        if let Some(at) = wait.save_at {
+            self.saves.remove(&(at, config));
+        }
+        self.count.set(self.waits.len());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tsp_core::TaskId;
+
     use super::*;
+
+    const A: ConfigId = ConfigId::new(1);
+    const B: ConfigId = ConfigId::new(2);
+
+    const fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    fn park(config: ConfigId, since: i64, until: i64) -> Park {
+        Park { config, since: at(since), until: at(until), by: TaskId::new(7) }
+    }
+
+    /// What is saved in a turn at `now`.
+    fn save(parked: &mut Parked, now: i64, done: bool) -> Vec<ParkNews> {
+        let news = parked.news(at(now));
+        parked.saved(&news, done, at(now));
+        news
+    }
 
     #[test]
     fn the_longest_wait_counts() {
-        let at = Timestamp::from_ms;
-        let (a, b) = (ConfigId::new(1), ConfigId::new(2));
         let mut parked = Parked::default();
-        parked.park(a, at(30));
-        parked.park(b, at(20));
-        parked.park(a, at(10));
-        parked.park(b, at(40));
+        parked.park(park(A, 0, 30), at(0));
+        parked.park(park(B, 0, 20), at(0));
+        parked.park(park(A, 0, 10), at(0));
+        parked.park(park(B, 0, 40), at(0));
+        assert_eq!(save(&mut parked, 0, true).len(), 2);
         assert_eq!(parked.first(), Some(at(30)));
         assert_eq!(parked.pop_over(at(29)), None);
-        assert_eq!(parked.pop_over(at(40)), Some(a));
-        assert!(!parked.contains(a) && parked.contains(b));
-        assert_eq!(parked.pop_over(at(40)), Some(b));
+        assert_eq!(parked.pop_over(at(40)), Some(A));
+        assert!(!parked.contains(A) && parked.contains(B));
+        assert_eq!(parked.pop_over(at(40)), Some(B));
         assert_eq!((parked.pop_over(at(40)), parked.first()), (None, None));
+    }
+
+    #[test]
+    fn it_is_saved_at_once_and_then_once_a_second() {
+        let mut parked = Parked::default();
+        parked.park(park(A, 0, 90_000), at(0));
+        assert_eq!(parked.first(), Some(at(0)));
+        assert_eq!(save(&mut parked, 0, true), [ParkNews::Asked(park(A, 0, 90_000))]);
+        parked.park(park(A, 1, 80_000), at(1));
+        assert_eq!(parked.first(), Some(at(90_000)), "nothing is new");
+        for since in 1..500 {
+            parked.park(park(A, since, 90_000 + since), at(since));
+            assert!(save(&mut parked, since, true).is_empty());
+        }
+        assert_eq!(parked.first(), Some(at(1_000)));
+        assert_eq!(save(&mut parked, 1_000, false), [ParkNews::Asked(park(A, 499, 90_499))]);
+        assert_eq!(parked.first(), Some(at(2_000)), "what failed is tried again");
+        assert_eq!(save(&mut parked, 2_000, true).len(), 1);
+        assert_eq!(parked.first(), Some(at(90_499)));
+    }
+
+    #[test]
+    fn an_end_counts_for_what_was_asked_for_before_it() {
+        let mut parked = Parked::default();
+        parked.park(park(A, 5, 90), at(5));
+        assert!(!parked.end(A, at(4)) && !parked.end(B, at(9)));
+        assert!(parked.end(A, at(5)));
+        assert!(!parked.contains(A));
+        assert_eq!(parked.compare(vec![park(A, 5, 90)]), (vec![], vec![]), "not saved yet");
+        let end = [ParkNews::Ended { config: A, at: at(5) }];
+        assert_eq!(save(&mut parked, 6, false), end);
+        assert_eq!(parked.first(), Some(at(1_006)));
+        assert_eq!(save(&mut parked, 1_006, true), end);
+        assert_eq!(parked.first(), None);
+    }
+
+    #[test]
+    fn what_the_store_has_is_taken_over_and_what_it_has_no_more_is_over() {
+        let mut parked = Parked::default();
+        assert_eq!(parked.compare(vec![park(A, 0, 90)]), (vec![A], vec![]));
+        assert_eq!(parked.first(), Some(at(90)), "and it need not be told");
+        parked.park(park(B, 1, 80), at(1));
+        assert_eq!(parked.compare(vec![park(A, 0, 90)]), (vec![], vec![]), "B is on its way");
+        save(&mut parked, 1, true);
+        assert_eq!(parked.compare(vec![park(B, 1, 95)]), (vec![], vec![A]));
+        assert_eq!(parked.first(), Some(at(95)), "the longer one");
+        assert_eq!(parked.compare(Vec::new()), (vec![], vec![B]));
     }
 }

@@ -38,6 +38,7 @@ impl Fetcher {
         // A resync that fails is tried again in the next turn.
         self.scan.get_or_insert_with(|| Scan { after: None, unmet: self.window.in_pipe().collect() });
         let rescued = self.rescue(now).await?;
+        self.read_parks(now).await?;
         let heads = self.parts.store.heads().await?;
         self.unknown.clear();
         self.heads.replace(heads.into_iter().map(|head| (head.config, head.due_at)));

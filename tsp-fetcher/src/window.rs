@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId, Timestamp};
 use tsp_store::schedule::BareRow;
 
+use crate::totals::{Share, WindowTotals};
 use crate::turns::{Rank, Turns};
 
 /// How many rows of one config go in one turn before the next config's.
@@ -45,55 +45,6 @@ impl Default for WindowLimits {
             bytes_per_config: 16 << 20,
             bytes: 64 << 20,
         }
-    }
-}
-
-/// What the windows of a process hold together.
-#[derive(Debug, Default)]
-pub struct WindowTotals {
-    /// Claimed and not published.
-    rows: AtomicUsize,
-    /// Of rows that are kept whole.
-    bytes: AtomicUsize,
-}
-
-impl WindowTotals {
-    pub fn rows(&self) -> usize {
-        self.rows.load(Ordering::Relaxed)
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-}
-
-/// What one window adds to them, until it is gone.
-#[derive(Debug, Default)]
-struct Share {
-    rows: usize,
-    bytes: usize,
-    of: Arc<WindowTotals>,
-}
-
-impl Share {
-    fn add(&mut self, rows: usize, bytes: usize) {
-        self.rows += rows;
-        self.bytes += bytes;
-        self.of.rows.fetch_add(rows, Ordering::Relaxed);
-        self.of.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn take(&mut self, rows: usize, bytes: usize) {
-        self.rows -= rows;
-        self.bytes -= bytes;
-        self.of.rows.fetch_sub(rows, Ordering::Relaxed);
-        self.of.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.take(self.rows, self.bytes);
     }
 }
 
@@ -157,7 +108,7 @@ pub struct Published {
 
 impl Window {
     pub fn new(limits: WindowLimits, totals: Arc<WindowTotals>) -> Self {
-        Self { limits, share: Share { of: totals, ..Share::default() }, ..Self::default() }
+        Self { limits, share: Share::of(totals), ..Self::default() }
     }
 
     /// How many rows of `config` may be claimed now, when `planned` rows of others will be as well.
@@ -168,7 +119,7 @@ impl Window {
             return 0;
         }
         let own = self.limits.claimed_per_config.saturating_sub(rows);
-        let in_all = self.limits.claimed.saturating_sub(self.share.of.rows() + planned);
+        let in_all = self.limits.claimed.saturating_sub(self.share.of_all().rows() + planned);
         own.min(in_all.max(ROWS_AT_LEAST.saturating_sub(rows)))
     }
 
@@ -178,7 +129,7 @@ impl Window {
         lane.rank = rank;
         let bytes = claim.bytes();
         if lane.bytes + bytes > self.limits.bytes_per_config
-            || self.share.of.bytes() + bytes > self.limits.bytes
+            || self.share.of_all().bytes() + bytes > self.limits.bytes
         {
             claim.task = None;
         }
@@ -217,7 +168,7 @@ impl Window {
 
     /// Whether any due row is held back.
     pub fn has_backlog(&self) -> bool {
-        self.share.rows > self.waiting.len()
+        self.share.rows() > self.waiting.len()
     }
 
     /// Moves rows whose time has come behind the others of their config.

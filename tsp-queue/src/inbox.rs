@@ -35,6 +35,11 @@ pub struct Received {
     /// Configs that were made, changed, held, let go or deleted.
     pub changed: HashSet<ConfigId>,
     pub feedback: Vec<Feedback>,
+    /// Configs whose receiver asked for a wait, with the longest one and the task that it was asked by: of
+    /// tasks that are others' to schedule.
+    pub parks: HashMap<ConfigId, (TaskId, Millis)>,
+    /// Configs whose wait was ended by a person, and when.
+    pub unparked: HashMap<ConfigId, Timestamp>,
     /// Something happened that only the rows tell, such as the death of a worker.
     pub look_again: bool,
     /// A part of the pipe was lost with what it held.
@@ -91,6 +96,24 @@ impl Inbox {
     pub fn changed(&self, config: ConfigId) {
         let mut state = self.state.lock();
         state.received.changed.insert(config);
+        self.wake(state);
+    }
+
+    /// Another fetcher's task was answered so that all of `config` is to wait.
+    pub fn parked(&self, config: ConfigId, task: TaskId, length: Millis) {
+        let mut state = self.state.lock();
+        let known = state.received.parks.entry(config).or_insert((task, length));
+        if known.1 < length {
+            *known = (task, length);
+        }
+        self.wake(state);
+    }
+
+    /// Hint: what receivers of `config` asked for until `at` is over.
+    pub fn unparked(&self, config: ConfigId, at: Timestamp) {
+        let mut state = self.state.lock();
+        let known = state.received.unparked.entry(config).or_insert(at);
+        *known = at.max(*known);
         self.wake(state);
     }
 

@@ -47,10 +47,21 @@ impl Switchboard {
         self.each(|inbox| inbox.changed(config));
     }
 
-    /// What workers say of tasks of a group.
+    /// Hint: what receivers of `config` asked for until `at` is over. Goes to all, as a change does.
+    pub fn unparked(&self, config: ConfigId, at: Timestamp) {
+        self.each(|inbox| inbox.unparked(config, at));
+    }
+
+    /// What workers say of tasks of a group. That all of a config is to wait goes to the other fetchers of the
+    /// group as well, since its tasks may be on several shards.
     pub fn feedback(&self, group: &Name, batch: impl IntoIterator<Item = Feedback>) {
         let mut shards: HashMap<ShardId, Vec<Feedback>> = HashMap::new();
         for said in batch {
+            if let Some(length) = said.park {
+                for inbox in self.others(group, said.task.shard()) {
+                    inbox.parked(said.config, said.task, length);
+                }
+            }
             shards.entry(said.task.shard()).or_default().push(said);
         }
         for (shard, batch) in shards {
@@ -83,6 +94,12 @@ impl Switchboard {
         self.groups.read().get(group)?.get(&shard).cloned()
     }
 
+    fn others(&self, group: &Name, shard: ShardId) -> Vec<Arc<Inbox>> {
+        let groups = self.groups.read();
+        let inboxes = groups.get(group).into_iter().flatten();
+        inboxes.filter(|(other, _)| **other != shard).map(|(_, inbox)| inbox.clone()).collect()
+    }
+
     fn each(&self, tell: impl Fn(&Inbox)) {
         // Outside of the lock, since an inbox wakes a thread.
         let inboxes: Vec<_> = self.groups.read().values().flat_map(HashMap::values).cloned().collect();
@@ -94,7 +111,7 @@ impl Switchboard {
 
 #[cfg(test)]
 mod tests {
-    use tsp_core::TaskId;
+    use tsp_core::{Millis, TaskId};
 
     use super::*;
 
@@ -143,6 +160,25 @@ mod tests {
         board.feedback(&group("a"), batch);
         let counts = inboxes.map(|inbox| inbox.drain().feedback.len());
         assert_eq!(counts, [1, 2, 0]);
+    }
+
+    #[test]
+    fn a_wait_of_a_config_goes_to_all_of_its_group_and_its_end_to_all() {
+        let (board, inboxes) = board();
+        let long = Millis::from_secs(9);
+        let said = |shard, length| Feedback { park: Some(length), ..feedback(shard) };
+        board.feedback(
+            &group("a"),
+            [said(1, Millis::from_secs(2)), said(1, long), said(2, Millis::from_secs(3))],
+        );
+        board.unparked(CONFIG, NOW);
+        board.unparked(CONFIG, Timestamp::ZERO);
+        let [first, second, elsewhere] = inboxes.map(|inbox| inbox.drain());
+        assert_eq!(first.parks[&CONFIG], (feedback(1).task, long), "the longest");
+        assert_eq!((first.feedback.len(), second.feedback.len()), (0, 2));
+        assert_eq!(second.parks[&CONFIG].1, Millis::from_secs(3), "of a shard that nobody here owns");
+        assert!(elsewhere.parks.is_empty());
+        assert!([first, second, elsewhere].iter().all(|received| received.unparked[&CONFIG] == NOW));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, Timestamp};
 use crate::book::ConfigBook;
 use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
+use crate::parks::Park;
 use crate::tasks::Actor;
 
 #[async_trait]
@@ -58,6 +59,12 @@ pub trait Catalog: Send + Sync {
         by: &Actor,
         now: Timestamp,
     ) -> Result<Deleted>;
+
+    /// The wait that the receiver of a config has asked for, if it is not over.
+    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>>;
+    /// Ends such a wait on every shard that may hold tasks of the config. The owners are to be told, or find out
+    /// at their next look.
+    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()>;
 
     /// Raises the id slot's `used_until` to at least `until`; returns where the last holder left it
     /// (see [`tsp_core::ids::IdGenerator::new`]).

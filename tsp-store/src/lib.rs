@@ -16,6 +16,7 @@ pub mod id_source;
 pub mod idempotency;
 pub mod memory;
 pub mod mysql;
+pub mod parks;
 pub mod run;
 pub mod schedule;
 pub mod search;

@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use tsp_core::config::TaskConfig;
-use tsp_core::key::config_shard;
+use tsp_core::key::{config_shard, span_shards};
 use tsp_core::schedule::Overlap;
 use tsp_core::task::{Status, Task};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::cluster::Pair;
 use crate::error::Result;
+use crate::parks::{Park, ParkNews};
 
 /// The only owner of an embedded store; in a cluster nodes and leases are [`crate::cluster::LeaseStore`]'s.
 #[async_trait]
@@ -33,6 +34,17 @@ impl Partition {
         match self {
             Self::Whole => true,
             Self::Pair(pair) => pair.group == config.spec.group,
+        }
+    }
+
+    /// Whether its tasks may be in this partition, as its span is now.
+    pub fn covers(&self, config: &TaskConfig, shards: u16) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Pair(pair) => {
+                self.holds(config)
+                    && span_shards(config.id, config.spec.span, shards).any(|shard| shard == pair.shard)
+            }
         }
     }
 
@@ -74,6 +86,14 @@ pub trait ScheduleStore: Send + Sync {
 
     /// The earliest deadline at 45.
     async fn next_deadline(&self) -> Result<Option<Timestamp>>;
+
+    /// The configs that are parked here and whose time is not over. `anew`: also what is kept elsewhere of
+    /// configs whose tasks are on more shards, as far as these can be asked: it may not have come here while
+    /// nobody owned this partition.
+    async fn parks(&self, anew: bool, now: Timestamp) -> Result<Vec<Park>>;
+
+    /// Keeps what was learned, in one transaction. Not fenced: it is true whoever says it.
+    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()>;
 
     /// All cursors of schedules.
     async fn cursors(&self) -> Result<Vec<Cursor>>;

@@ -22,6 +22,7 @@ mod keys;
 pub mod lookup;
 mod observe;
 mod openapi;
+mod parking;
 pub mod path;
 pub mod ports;
 pub mod query;

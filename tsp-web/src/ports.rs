@@ -11,6 +11,9 @@ pub trait WakeHints: Send + Sync + std::fmt::Debug {
 
     /// The config was made, changed, held, let go or deleted.
     fn config_changed(&self, config: ConfigId);
+
+    /// The wait that the config's receiver asked for until `at` was ended.
+    fn unparked(&self, config: ConfigId, at: Timestamp);
 }
 
 /// Whether this process may take traffic.

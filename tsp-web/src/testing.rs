@@ -44,13 +44,20 @@ impl Entropy for Counting {
 }
 
 #[derive(Debug, Default)]
-struct Hints(Mutex<Vec<ConfigId>>);
+struct Hints {
+    changed: Mutex<Vec<ConfigId>>,
+    unparked: Mutex<Vec<ConfigId>>,
+}
 
 impl WakeHints for Hints {
     fn wake(&self, _config: ConfigId, _shard: ShardId, _due_at: Timestamp) {}
 
     fn config_changed(&self, config: ConfigId) {
-        self.0.lock().push(config);
+        self.changed.lock().push(config);
+    }
+
+    fn unparked(&self, config: ConfigId, _at: Timestamp) {
+        self.unparked.lock().push(config);
     }
 }
 
@@ -235,7 +242,12 @@ impl Server {
 
     /// How many changes of configs the fetcher was told since the last call.
     pub(crate) fn told(&self) -> usize {
-        std::mem::take(&mut *self.hints.0.lock()).len()
+        std::mem::take(&mut *self.hints.changed.lock()).len()
+    }
+
+    /// The configs whose wait was ended, since the last time.
+    pub(crate) fn unparked(&self) -> Vec<ConfigId> {
+        std::mem::take(&mut *self.hints.unparked.lock())
     }
 
     pub(crate) fn is_missing(&self, what: &[&str]) {

@@ -10,7 +10,9 @@ use super::bed::{Bed, at, done, every, every_with};
 #[test]
 fn every_single_fault_is_made_good() {
     for fault in [Fault::Before, Fault::After] {
-        for call in ["in_flight", "heads", "next_deadline", "cursors", "claim", "fire", "rearm", "lose"] {
+        for call in
+            ["in_flight", "parks", "heads", "next_deadline", "cursors", "claim", "fire", "rearm", "lose"]
+        {
             let mut bed = Bed::new();
             let config = bed.delayed("one");
             let cron = bed.config("cron", Some(every_with(10, Overlap::Allow)), |_| {});

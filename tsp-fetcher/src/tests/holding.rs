@@ -99,6 +99,125 @@ fn the_longest_wait_counts_and_an_edit_does_not_end_it() {
 }
 
 #[test]
+fn whoever_ends_a_wait_lets_the_rows_go_with_its_hint_or_without() {
+    for hint in [true, false] {
+        let mut bed = Bed::new();
+        let config = bed.delayed("limited");
+        let (first, claimed) = (bed.submit(config, at(0)), bed.submit(config, at(400)));
+        bed.settle();
+        let running = bed.begin_all();
+        bed.finish(&running[0], retry_after(3_600));
+        bed.go_to(at(1_000));
+        assert!(bed.taken().is_empty());
+        let park = done(bed.store.parked(config, bed.now)).unwrap().expect("it is kept where all can see it");
+        assert_eq!((park.until, park.by), (at(3_600_000), first));
+        done(bed.store.unpark(config, bed.now)).unwrap();
+        if hint {
+            bed.inbox.unparked(config, bed.now);
+            bed.settle();
+        } else {
+            bed.go_to(at(4_999));
+            assert!(bed.taken().is_empty(), "nobody has told");
+            bed.go_to(at(5_000));
+        }
+        let mut taken = bed.work();
+        bed.go_to(bed.now.plus(ms(10)));
+        taken.extend(bed.work());
+        taken.sort_unstable();
+        assert_eq!(taken, [first, claimed], "hint: {hint}");
+        bed.go_to(at(20_000));
+        assert_eq!(done(bed.store.parked(config, bed.now)).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_wait_that_is_asked_for_after_an_end_counts() {
+    let mut bed = Bed::new();
+    let config = bed.delayed("limited");
+    let ids = bed.submit_many(config, &[at(0), at(0)]);
+    bed.inbox.due(config, at(0));
+    bed.settle();
+    let running = bed.begin_all();
+    bed.finish(&running[0], retry_after(60));
+    bed.go_to(at(1_000));
+    done(bed.store.unpark(config, bed.now)).unwrap();
+    // Its hint comes late, after the second answer.
+    bed.now = at(1_500);
+    bed.finish(&running[1], retry_after(20));
+    bed.settle();
+    bed.inbox.unparked(config, at(1_000));
+    bed.go_to(at(21_499));
+    assert!(bed.taken().is_empty());
+    bed.go_to(at(21_500));
+    let mut taken = bed.work();
+    taken.sort_unstable();
+    assert_eq!(taken, ids);
+}
+
+#[test]
+fn a_wait_outlives_its_fetcher() {
+    for by_others in [true, false] {
+        let mut bed = Bed::new();
+        let config = bed.delayed("limited");
+        let id = bed.submit(config, at(0));
+        bed.settle();
+        let running = bed.begin_all();
+        bed.finish(&running[0], retry_after(60));
+        bed.settle();
+        bed.restart();
+        bed.go_to(at(30_000));
+        assert!(bed.taken().is_empty() && bed.fetcher.held().was_held(config, bed.now));
+        if by_others {
+            done(bed.store.unpark(config, bed.now)).unwrap();
+            bed.inbox.unparked(config, bed.now);
+            bed.settle();
+        } else {
+            bed.go_to(at(59_999));
+            assert!(bed.taken().is_empty());
+            bed.go_to(at(60_000));
+        }
+        assert_eq!(bed.work(), [id]);
+    }
+}
+
+#[test]
+fn the_answer_to_a_task_of_another_shard_parks_as_well() {
+    let mut bed = Bed::new();
+    let config = bed.delayed("limited");
+    bed.settle();
+    let id = bed.submit(config, at(1_000));
+    bed.inbox.parked(config, tsp_core::TaskId::new(7), ms(60_000));
+    bed.go_to(at(59_999));
+    assert!(bed.taken().is_empty());
+    assert_eq!(done(bed.store.parked(config, bed.now)).unwrap().map(|park| park.until), Some(at(60_000)));
+    bed.go_to(at(60_000));
+    assert_eq!(bed.work(), [id]);
+}
+
+/// A store that does not take it holds up nothing, and is told again.
+#[test]
+fn a_wait_that_could_not_be_saved_is_saved_later() {
+    let mut bed = Bed::new();
+    let config = bed.delayed("limited");
+    let id = bed.submit(config, at(0));
+    bed.settle();
+    let running = bed.begin_all();
+    bed.fail("save_parks", &[tsp_store::memory::Fault::Before; 3]);
+    bed.finish(&running[0], retry_after(60));
+    let other = bed.delayed("other");
+    let free = bed.submit(other, at(0));
+    bed.go_to(at(10));
+    assert_eq!(bed.work(), [free]);
+    let parked = |bed: &Bed| done(bed.store.parked(config, bed.now)).unwrap().is_some();
+    bed.go_to(at(2_999));
+    assert!(!parked(&bed));
+    bed.go_to(at(3_000));
+    assert!(parked(&bed) && bed.taken().is_empty());
+    bed.go_to(at(60_000));
+    assert_eq!(bed.work(), [id]);
+}
+
+#[test]
 fn a_config_paused_while_parked_stays_paused() {
     let mut bed = Bed::new();
     let config = bed.delayed("limited");

@@ -28,8 +28,8 @@ pub(crate) trait Gather: Default + Send + 'static {
 /// Hints, one of each kind.
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
-    /// The earliest due time; for a changed config nothing of meaning.
-    earliest: HashMap<Subject, Timestamp>,
+    /// The earliest due time and the latest end of a wait; for a changed config nothing of meaning.
+    times: HashMap<Subject, Timestamp>,
     /// Each of them once.
     order: VecDeque<Subject>,
 }
@@ -38,29 +38,32 @@ pub(crate) struct Hints {
 enum Subject {
     Due(ConfigId, ShardId),
     Changed(ConfigId),
+    Unparked(ConfigId),
 }
 
 impl Gather for Hints {
     type Item = Hint;
 
     fn add(&mut self, hint: Hint, most: usize) -> bool {
-        let (subject, due_at) = match hint {
+        let (subject, time) = match hint {
             Hint::Due { config, shard, due_at } => (Subject::Due(config, shard), due_at),
             Hint::Changed(config) => (Subject::Changed(config), Timestamp::ZERO),
+            Hint::Unparked { config, at } => (Subject::Unparked(config), at),
         };
-        match self.earliest.entry(subject) {
+        match self.times.entry(subject) {
             Entry::Occupied(mut known) => {
-                let earliest = due_at.min(*known.get());
-                known.insert(earliest);
+                let latest = matches!(subject, Subject::Unparked(_));
+                let both = [time, *known.get()];
+                known.insert(if latest { both[0].max(both[1]) } else { both[0].min(both[1]) });
             }
             Entry::Vacant(unknown) => {
-                unknown.insert(due_at);
+                unknown.insert(time);
                 self.order.push_back(subject);
             }
         }
         let full = self.order.len() > most;
         if full && let Some(oldest) = self.order.pop_front() {
-            self.earliest.remove(&oldest);
+            self.times.remove(&oldest);
         }
         full
     }
@@ -70,12 +73,13 @@ impl Gather for Hints {
     }
 
     fn into_messages(self) -> Vec<Bytes> {
-        let Self { earliest, order } = self;
+        let Self { times, order } = self;
         text::pack(order.into_iter().filter_map(|subject| {
-            let due_at = *earliest.get(&subject)?;
+            let time = *times.get(&subject)?;
             Some(match subject {
-                Subject::Due(config, shard) => Hint::Due { config, shard, due_at },
+                Subject::Due(config, shard) => Hint::Due { config, shard, due_at: time },
                 Subject::Changed(config) => Hint::Changed(config),
+                Subject::Unparked(config) => Hint::Unparked { config, at: time },
             })
         }))
     }
@@ -135,6 +139,13 @@ mod tests {
         let (messages, dropped) = sent::<Hints>(hints.into_iter().chain([again]), 3);
         assert_eq!(messages, ["due 1 0 10\ndue 1 1 20\nchanged 1\n"]);
         assert_eq!(dropped, 0);
+    }
+
+    #[test]
+    fn the_latest_end_of_a_wait_is_sent() {
+        let unparked = |ms| Hint::Unparked { config: ConfigId::new(1), at: Timestamp::from_ms(ms) };
+        let (messages, _) = sent::<Hints>([unparked(5), unparked(7), unparked(6)], 3);
+        assert_eq!(messages, ["unparked 1 7\n"]);
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn route(board: &Switchboard, group: &Name, hints: Vec<Hint>) {
         match hint {
             Hint::Due { config, shard, due_at } => board.due(group, config, shard, due_at),
             Hint::Changed(config) => board.changed(config),
+            Hint::Unparked { config, at } => board.unparked(config, at),
         }
     }
 }

@@ -50,6 +50,11 @@ impl NsqHints {
     pub fn changed(&self, group: &Name, config: ConfigId) {
         self.sender.add(group, [Hint::Changed(config)]);
     }
+
+    /// What receivers of `config` asked for until `at` is over.
+    pub fn unparked(&self, group: &Name, config: ConfigId, at: Timestamp) {
+        self.sender.add(group, [Hint::Unparked { config, at }]);
+    }
 }
 
 impl NsqFeedback {

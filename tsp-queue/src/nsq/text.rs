@@ -22,7 +22,7 @@ const NONE: &str = "-";
 pub(crate) struct BadText(&'static str);
 
 const TASK: BadText = BadText("task version");
-const HINT: BadText = BadText("due config shard ms` or `changed config");
+const HINT: BadText = BadText("due config shard ms`, `changed config` or `unparked config ms");
 const FEEDBACK: BadText = BadText("task config due_again awaits_until park");
 
 /// What a fetcher is told by those who change rows.
@@ -30,6 +30,7 @@ const FEEDBACK: BadText = BadText("task config due_again awaits_until park");
 pub(crate) enum Hint {
     Due { config: ConfigId, shard: ShardId, due_at: Timestamp },
     Changed(ConfigId),
+    Unparked { config: ConfigId, at: Timestamp },
 }
 
 /// The body of a message of a queue.
@@ -59,6 +60,7 @@ impl Line for Hint {
                 write!(text, "due {config} {} {}", shard.get(), due_at.ms())
             }
             Self::Changed(config) => write!(text, "changed {config}"),
+            Self::Unparked { config, at } => write!(text, "unparked {config} {}", at.ms()),
         };
     }
 
@@ -71,6 +73,10 @@ impl Line for Hint {
                 due_at: words.next().and_then(number).map(Timestamp::from_ms).ok_or(HINT)?,
             },
             Some("changed") => Self::Changed(words.next().and_then(number).map(ConfigId::new).ok_or(HINT)?),
+            Some("unparked") => Self::Unparked {
+                config: words.next().and_then(number).map(ConfigId::new).ok_or(HINT)?,
+                at: words.next().and_then(number).map(Timestamp::from_ms).ok_or(HINT)?,
+            },
             _ => return Err(HINT),
         };
         if words.next().is_none() { Ok(hint) } else { Err(HINT) }
@@ -178,7 +184,11 @@ mod tests {
                     due_at: Timestamp::from_ms(ms),
                 }
             });
-        prop_oneof![due, any::<i64>().prop_map(|config| Hint::Changed(ConfigId::new(config)))]
+        let unparked = (any::<i64>(), any::<i64>()).prop_map(|(config, ms)| Hint::Unparked {
+            config: ConfigId::new(config),
+            at: Timestamp::from_ms(ms),
+        });
+        prop_oneof![due, unparked, any::<i64>().prop_map(|config| Hint::Changed(ConfigId::new(config)))]
     }
 
     fn feedback() -> impl Strategy<Value = Feedback> {
@@ -226,7 +236,7 @@ mod tests {
 
         /// Whatever is read is written as it was: there is one form only.
         #[test]
-        fn noise_is_refused_or_in_form(line in "(due|changed|[0-9]{1,3}|-)( (-|-?[0-9]{1,20}|x)){0,5}") {
+        fn noise_is_refused_or_in_form(line in "(due|changed|unparked|[0-9]{1,3}|-)( (-|-?[0-9]{1,20}|x)){0,5}") {
             let mut text = String::new();
             if let Ok(hint) = Hint::read(&line) {
                 hint.write(&mut text);
@@ -257,7 +267,9 @@ mod tests {
             awaits_until: Some(due_at),
             park: Some(Millis::from_secs(1)),
         };
-        assert_eq!(pack([due, Hint::Changed(ConfigId::new(6))])[0], "due 5 3 1700000000000\nchanged 6\n");
+        let unparked = Hint::Unparked { config: ConfigId::new(7), at: due_at };
+        let hints = pack([due, Hint::Changed(ConfigId::new(6)), unparked]);
+        assert_eq!(hints[0], "due 5 3 1700000000000\nchanged 6\nunparked 7 1700000000000\n");
         assert_eq!(pack([said])[0], "42 5 - 1700000000000 1000\n");
     }
 

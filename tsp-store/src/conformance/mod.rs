@@ -26,6 +26,7 @@ mod fire;
 mod idempotency;
 mod nodes;
 mod overlap;
+mod parks;
 mod people;
 mod prune;
 mod replay;
@@ -303,6 +304,12 @@ macro_rules! conformance_tests {
             the_waiting_one_goes_before_a_new_slot
             a_run_by_hand_counts_as_open
             configs_do_not_overlap_each_other
+        }
+        parks {
+            the_longest_wait_counts
+            an_end_counts_for_what_was_asked_for_before_it
+            they_outlive_their_owner
+            what_is_over_for_long_is_forgotten
         }
         prune {
             ended_tasks_go_after_their_retention

@@ -15,6 +15,7 @@ use crate::catalog::{
 };
 use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
+use crate::parks::{Park, ParkNews};
 use crate::schedule::Cursor;
 use crate::tasks::Actor;
 
@@ -103,6 +104,19 @@ impl Catalog for MemoryStore {
         now: Timestamp,
     ) -> Result<Deleted> {
         self.write("delete_config", |state| Ok(state.delete_config(id, expected, by, now)))
+    }
+
+    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+        self.read("parked", |state| {
+            state.parks.get(&id).map(|(park, _)| *park).filter(|park| park.until > now)
+        })
+    }
+
+    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
+        self.write("unpark", |state| {
+            state.save_park(ParkNews::Ended { config: id, at: now });
+            Ok(())
+        })
     }
 
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {

@@ -11,6 +11,7 @@ use super::MemoryStore;
 use super::state::State;
 use crate::catalog::{AUDIT_KEPT, AuditEntry};
 use crate::error::Result;
+use crate::parks::{self, Park, ParkNews};
 use crate::schedule::{
     Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlight, InFlightPage, Owner, Ownership,
     Partition, ScheduleStore, Want,
@@ -107,6 +108,21 @@ impl ScheduleStore for MemoryStore {
         self.read("next_deadline", |state| state.rows.waiting().next().map(|task| task.due_at))
     }
 
+    async fn parks(&self, _anew: bool, now: Timestamp) -> Result<Vec<Park>> {
+        self.read("parks", |state| {
+            state.parks.values().map(|(park, _)| *park).filter(|park| park.until > now).collect()
+        })
+    }
+
+    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
+        self.write("save_parks", |state| {
+            for one in news {
+                state.save_park(one);
+            }
+            Ok(())
+        })
+    }
+
     async fn cursors(&self) -> Result<Vec<Cursor>> {
         self.read("cursors", |state| state.cursors.values().cloned().collect())
     }
@@ -166,6 +182,23 @@ impl State {
         claimed
     }
 
+    pub(super) fn save_park(&mut self, news: ParkNews) {
+        match news {
+            ParkNews::Asked(park) => {
+                let (known, ended_at) = self.parks.entry(park.config).or_insert((park, Timestamp::ZERO));
+                if park.since > *ended_at && park.until > known.until {
+                    *known = park;
+                }
+            }
+            ParkNews::Ended { config, at } => {
+                if let Some((known, ended_at)) = self.parks.get_mut(&config).filter(|known| known.1 < at) {
+                    known.until = Timestamp::ZERO;
+                    *ended_at = at;
+                }
+            }
+        }
+    }
+
     fn prune(&mut self, limit: usize, now: Timestamp) -> usize {
         let over = |task: &&Task| {
             // What a deleted config left behind has nobody who wants it kept.
@@ -199,7 +232,15 @@ impl State {
         let old = |entry: &&AuditEntry| entry.at.plus(AUDIT_KEPT) <= now;
         let old = self.audit_log.iter().take(left).take_while(old).count();
         self.audit_log.drain(..old);
-        tasks.len() + expired.len() + below.len() + old
+        left -= old;
+
+        let line = now.minus(parks::KEPT);
+        let over = self.parks.iter().filter(|(_, (park, ended_at))| park.until < line && *ended_at < line);
+        let over: Vec<ConfigId> = over.take(left).map(|(config, _)| *config).collect();
+        for config in &over {
+            self.parks.remove(config);
+        }
+        tasks.len() + expired.len() + below.len() + old + over.len()
     }
 
     fn audit(&self, now: Timestamp) -> Audit {

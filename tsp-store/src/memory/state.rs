@@ -14,6 +14,7 @@ use super::rows::Rows;
 use crate::book::ConfigBook;
 use crate::catalog::{ApiKey, AuditEntry};
 use crate::idempotency::{Keep, Kept, StoredAnswer};
+use crate::parks::Park;
 use crate::schedule::{Cursor, Owner};
 use crate::tasks::Actor;
 
@@ -26,6 +27,8 @@ pub(super) struct State {
     pub(super) answers: BTreeMap<[u8; 32], KeptAnswer>,
     pub(super) cursors: BTreeMap<ConfigId, Cursor>,
     pub(super) occurrences: BTreeMap<(ConfigId, Timestamp), Occurrence>,
+    /// With the time of the last end.
+    pub(super) parks: BTreeMap<ConfigId, (Park, Timestamp)>,
     pub(super) nodes: Vec<NodeRow>,
     /// Of the last taking of the shards.
     pub(super) owner: Option<Owner>,
@@ -60,6 +63,7 @@ impl State {
             answers: BTreeMap::new(),
             cursors: BTreeMap::new(),
             occurrences: BTreeMap::new(),
+            parks: BTreeMap::new(),
             nodes: Vec::new(),
             owner: None,
             keys: BTreeMap::new(),

@@ -13,13 +13,14 @@ use crate::catalog::{
 };
 use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
+use crate::parks::Park;
 use crate::tasks::Actor;
 
 use super::change::change;
 use super::configs::Deed;
 use super::kept_meta::Keeping;
 use super::session::query;
-use super::{MySqlStore, apps, audit_log, configs, id_slots, keys, refresh};
+use super::{MySqlStore, apps, audit_log, configs, id_slots, keys, parks, refresh};
 
 const BEHIND: &str = "-- nodes_behind\nSELECT COUNT(*) FROM node WHERE dead_at IS NULL AND config_seq < ?";
 
@@ -141,6 +142,14 @@ impl Catalog for MySqlStore {
             configs::delete_cursor(core, id).await;
         }
         Ok(deleted)
+    }
+
+    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+        parks::parked(&self.core, id, now).await
+    }
+
+    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
+        parks::unpark(&self.core, id, now).await
     }
 
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {

@@ -43,6 +43,7 @@ mod moving;
 mod nodes;
 mod open;
 mod options;
+mod parks;
 mod partitions;
 mod pool;
 mod prune;

@@ -6,6 +6,7 @@ use sqlx::Row as _;
 use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
 
 use crate::error::Result;
+use crate::parks;
 use crate::schedule::Cursor;
 
 use super::bind::Values;
@@ -53,6 +54,9 @@ SELECT config_id, MIN(execute_at) FROM occurrence_{shard} GROUP BY config_id";
 
 pub(super) const OCCURRENCE_OLD: &str = "-- prune_occurrence
 DELETE FROM occurrence_{shard} WHERE config_id = ? AND execute_at < ? ORDER BY execute_at LIMIT ?";
+
+pub(super) const PARKS_OLD: &str = "-- prune_parks
+DELETE FROM config_state_{shard} WHERE parked_until < ? AND unparked_at < ? ORDER BY parked_until LIMIT ?";
 
 const CURSOR_DROP: &str = "-- prune_cursor\nDELETE FROM cursor_{shard} WHERE config_id = ?";
 
@@ -112,6 +116,9 @@ pub(super) async fn prune(of: &MySqlScheduler, limit: usize, now: Timestamp) -> 
     }
     if pruned < limit {
         pruned += prune_schedules(of, on, limit - pruned, now).await?;
+    }
+    if pruned < limit {
+        pruned += prune_parks(on, now.minus(parks::KEPT), limit - pruned).await?;
     }
     if pruned < limit && on.shard == ShardId::default() {
         pruned += meta_prune::prune_meta(&of.core, limit - pruned, now).await?;
@@ -246,6 +253,19 @@ async fn delete_old(
                 }
                 values.put(line.ms()).put(sql_limit(limit));
                 values.ask(&on.sql(template))?.execute(tx.conn()).await
+            })
+        })
+        .await?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+}
+
+async fn prune_parks(on: &ShardDb, line: Timestamp, limit: usize) -> Result<usize> {
+    let deleted = on
+        .transact("prune", move |tx| {
+            Box::pin(async move {
+                let mut values = Values::default();
+                values.put(line.ms()).put(line.ms()).put(sql_limit(limit));
+                values.ask(&on.sql(PARKS_OLD))?.execute(tx.conn()).await
             })
         })
         .await?;

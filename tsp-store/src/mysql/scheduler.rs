@@ -12,6 +12,7 @@ use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::cluster::Pair;
 use crate::error::Result;
+use crate::parks::{Park, ParkNews};
 use crate::schedule::{
     Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Partition, ScheduleStore,
     Want,
@@ -21,7 +22,7 @@ use super::core::Core;
 use super::db::ShardDb;
 use super::prune::Walk;
 use super::session::query;
-use super::{audit, claim, fire, prune, rescue};
+use super::{audit, claim, fire, parks, prune, rescue};
 
 /// A [`ScheduleStore`] for the configs of one group on one shard. Cheap to make; what it remembers is only
 /// how far the clearing away of old attempts is.
@@ -111,6 +112,14 @@ impl ScheduleStore for MySqlScheduler {
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>> {
         rescue::next_deadline(self).await
+    }
+
+    async fn parks(&self, anew: bool, now: Timestamp) -> Result<Vec<Park>> {
+        parks::parks(self, anew, now).await
+    }
+
+    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
+        parks::save(self, &news).await
     }
 
     async fn cursors(&self) -> Result<Vec<Cursor>> {

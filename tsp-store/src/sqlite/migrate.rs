@@ -9,8 +9,10 @@ use crate::error::{Result, StoreError};
 use super::fault::exactly_one;
 
 /// Every migration by number, oldest first.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "init", include_str!("../../../migrations/sqlite/0001_init.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "init", include_str!("../../../migrations/sqlite/0001_init.sql")),
+    (2, "config_state", include_str!("../../../migrations/sqlite/0002_config_state.sql")),
+];
 
 const TABLE: &str = "-- migration_table
 CREATE TABLE IF NOT EXISTS schema_migration (

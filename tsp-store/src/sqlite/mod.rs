@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite file, one writer thread, a few readers beside it.
 //!
 //! * `writer`: group commit. `reader`: snapshots. `hot`: the writes of the fast path.
-//! * `tasks`, `submit`, `run`, `claim`, `rescue`, `fire`, `prune`, `audit`, `search`, `apps`, `keys`,
+//! * `tasks`, `submit`, `run`, `claim`, `rescue`, `parks`, `fire`, `prune`, `audit`, `search`, `apps`, `keys`,
 //!   `configs`: the verbs of the traits.
 //! * `connect`, `migrate`, `private`, `secret`, `lock`, `backup`, `export`: the file itself.
 //!
@@ -24,6 +24,7 @@ mod load;
 mod lock;
 mod migrate;
 mod options;
+mod parks;
 mod private;
 mod prune;
 mod queue;
@@ -46,6 +47,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tsp_core::Timestamp;
 
@@ -66,6 +68,8 @@ pub struct SqliteStore {
     readers: Option<Readers>,
     writer: Writer,
     shared: Arc<Shared>,
+    /// How far the clearing away is.
+    pruned_to: Mutex<prune::Walk>,
     path: Option<PathBuf>,
 }
 
@@ -99,7 +103,7 @@ impl SqliteStore {
         }
         let readers = path.as_ref().map(|path| Readers::start(path, options, shared.clone())).transpose()?;
         let writer = Writer::start(conn, shared.clone())?;
-        Ok(Arc::new(Self { readers, writer, shared, path }))
+        Ok(Arc::new(Self { readers, writer, shared, pruned_to: Mutex::default(), path }))
     }
 
     /// Lets running commands end, folds the log into the file and closes it. Later calls are

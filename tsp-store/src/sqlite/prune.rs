@@ -1,10 +1,12 @@
-//! Dropping what nobody needs any more, in bounded steps.
+//! Dropping what nobody needs any more: a reader finds it, and the writer drops it by its keys.
 
 use rusqlite::{Connection, params};
 use tsp_core::{ConfigId, Millis, Timestamp};
 
+use crate::book::ConfigBook;
 use crate::catalog::AUDIT_KEPT;
-use crate::error::{Result, StoreError};
+use crate::error::Result;
+use crate::parks;
 
 use super::row::{all, first};
 use super::tx::Tx;
@@ -19,100 +21,172 @@ pub(super) const HISTORY_NEXT: &str = "-- prune_config_next
 SELECT config_id, ended_at FROM history WHERE config_id > ?1 ORDER BY config_id, ended_at LIMIT 1";
 
 pub(super) const HISTORY_OLD: &str = "-- prune_history_find
-SELECT id FROM history WHERE config_id = ?1 AND ended_at <= ?2 ORDER BY ended_at LIMIT ?3";
+SELECT id, ended_at FROM history WHERE config_id = ?1 AND ended_at <= ?2 ORDER BY ended_at LIMIT ?3";
 
-const IDEMPOTENCY_OLD: &str = "-- prune_idempotency
-DELETE FROM idempotency WHERE hash IN (SELECT hash FROM idempotency WHERE expires_at <= ?1 LIMIT ?2)";
+/// A task that was replayed since it was found stays.
+const HISTORY_DROP: &str = "-- prune_history\nDELETE FROM history WHERE id = ?1 AND ended_at = ?2";
+
+const ATTEMPTS_DROP: &str = "-- prune_attempts\nDELETE FROM attempt WHERE task_id = ?1";
+
+const ANSWERS_OLD: &str = "-- prune_idempotency_find
+SELECT hash, expires_at FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2";
+
+const ANSWERS_DROP: &str = "-- prune_idempotency
+DELETE FROM idempotency WHERE hash = ?1 AND expires_at = ?2";
 
 const OCCURRENCE_NEXT: &str = "-- prune_occurrence_next
 SELECT config_id FROM occurrence WHERE config_id > ?1 ORDER BY config_id LIMIT 1";
 
-const OCCURRENCE_OLD: &str = "-- prune_occurrence
-DELETE FROM occurrence WHERE (config_id, execute_at, origin) IN (
-    SELECT config_id, execute_at, origin FROM occurrence
-    WHERE config_id = ?1 AND execute_at < ?2 LIMIT ?3)";
+const OCCURRENCE_OLD: &str = "-- prune_occurrence_find
+SELECT execute_at, origin FROM occurrence WHERE config_id = ?1 AND execute_at < ?2 ORDER BY execute_at LIMIT ?3";
+
+const OCCURRENCE_DROP: &str = "-- prune_occurrence
+DELETE FROM occurrence WHERE config_id = ?1 AND execute_at = ?2 AND origin = ?3";
+
+const PARKS_OLD: &str = "-- prune_parks_find
+SELECT config_id FROM config_state WHERE parked_until < ?1 AND unparked_at < ?1 LIMIT ?2";
+
+const PARKS_DROP: &str = "-- prune_parks
+DELETE FROM config_state WHERE config_id = ?1 AND parked_until < ?2 AND unparked_at < ?2";
 
 /// Ids rise with time, so both logs are looked at from their old end, as far as they are old.
 const AUDIT_OLDEST: &str = "-- prune_audit_find
 SELECT id, at FROM audit WHERE id > 0 ORDER BY id LIMIT ?1";
 
-const AUDIT_OLD: &str = "-- prune_audit
-DELETE FROM audit WHERE id <= ?1";
+const AUDIT_DROP: &str = "-- prune_audit\nDELETE FROM audit WHERE id = ?1";
 
 const NODE_OLDEST: &str = "-- prune_node_find
 SELECT id, dead_at FROM node WHERE id > 0 ORDER BY id LIMIT ?1";
 
-const NODE_OLD: &str = "-- prune_node
-DELETE FROM node WHERE id <= ?1";
+const NODE_DROP: &str = "-- prune_node\nDELETE FROM node WHERE id = ?1";
 
-/// Drops at most `limit` rows; returns how many.
-pub(super) fn prune(tx: &mut Tx<'_>, limit: usize, now: Timestamp) -> Result<usize> {
-    let mut pruned = 0;
-    pruned += prune_history(tx, limit, now)?;
-    pruned += prune_idempotency(tx.conn, limit - pruned, now)?;
-    pruned += prune_occurrences(tx.conn, limit - pruned, now)?;
-    let logs = [(AUDIT_OLDEST, AUDIT_OLD, AUDIT_KEPT), (NODE_OLDEST, NODE_OLD, NODES_KEPT)];
-    for (oldest, old, kept) in logs {
-        pruned += prune_log(tx.conn, oldest, old, limit - pruned, now.minus(kept))?;
+/// A row that was found by a reader, and what it must still be for the writer to drop it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Victim {
+    Ended { id: i64, ended_at: i64 },
+    Answer { hash: [u8; 32], expires_at: i64 },
+    Occurrence { config: i64, execute_at: i64, origin: i64 },
+    Park { config: i64, line: i64 },
+    AuditLine(i64),
+    Node(i64),
+}
+
+/// Up to which config the tables were looked through. So a call goes on where the one before had enough.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walk {
+    history: i64,
+    occurrences: i64,
+}
+
+impl Walk {
+    const START: Self = Self { history: i64::MIN, occurrences: i64::MIN };
+
+    fn is_at_start(self) -> bool {
+        self.history == i64::MIN && self.occurrences == i64::MIN
     }
-    Ok(pruned)
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
+/// What a look found, and how far it came.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) victims: Vec<Victim>,
+    pub(super) walk: Walk,
+}
+
+/// Looks for at most `limit` rows, by a reader: with many configs that takes a while, and nothing waits for it.
+pub(super) fn find(
+    conn: &Connection,
+    book: &ConfigBook,
+    walk: Walk,
+    limit: usize,
+    now: Timestamp,
+) -> Result<Found> {
+    let mut found = Found { victims: Vec::new(), walk };
+    look(conn, book, &mut found, limit, now)?;
+    if found.victims.is_empty() && !walk.is_at_start() {
+        // It ends where nothing is left from the beginning on.
+        found.walk = Walk::START;
+        look(conn, book, &mut found, limit, now)?;
+    }
+    Ok(found)
+}
+
+fn look(conn: &Connection, book: &ConfigBook, found: &mut Found, limit: usize, now: Timestamp) -> Result<()> {
+    let Found { victims, walk } = found;
+    walk.history = find_history(conn, book, walk.history, victims, limit, now)?;
+    walk.occurrences = find_occurrences(conn, walk.occurrences, victims, limit, now)?;
+    let left = |victims: &Vec<Victim>| sql_limit(limit - victims.len());
+    let answers = all(conn.prepare_cached(ANSWERS_OLD)?.query([now.ms(), left(victims)])?, |row| {
+        Ok(Victim::Answer { hash: row.get(0)?, expires_at: row.get(1)? })
+    })?;
+    victims.extend(answers);
+    let line = now.minus(parks::KEPT).ms();
+    let parks = all(conn.prepare_cached(PARKS_OLD)?.query([line, left(victims)])?, |row| {
+        Ok(Victim::Park { config: row.get(0)?, line })
+    })?;
+    victims.extend(parks);
+    let audit = find_old(conn, AUDIT_OLDEST, limit - victims.len(), now.minus(AUDIT_KEPT))?;
+    victims.extend(audit.into_iter().map(Victim::AuditLine));
+    let nodes = find_old(conn, NODE_OLDEST, limit - victims.len(), now.minus(NODES_KEPT))?;
+    victims.extend(nodes.into_iter().map(Victim::Node));
+    Ok(())
 }
 
 fn sql_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// Config after config, each by its own retention, one seek for each that has rows.
-fn prune_history(tx: &mut Tx<'_>, limit: usize, now: Timestamp) -> Result<usize> {
-    let mut pruned = 0;
-    let mut after = i64::MIN;
-    while pruned < limit {
-        let next = first(tx.conn.prepare_cached(HISTORY_NEXT)?.query([after])?, |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-        })?;
-        let Some((config, oldest)) = next else { break };
-        after = config;
+/// Config after config, each by its own retention, one seek for each that has rows. Returns where to go on.
+fn find_history(
+    conn: &Connection,
+    book: &ConfigBook,
+    after: i64,
+    victims: &mut Vec<Victim>,
+    limit: usize,
+    now: Timestamp,
+) -> Result<i64> {
+    let (mut after, mut next_config) = (after, conn.prepare_cached(HISTORY_NEXT)?);
+    while victims.len() < limit {
+        let next =
+            first(next_config.query([after])?, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        let Some((config, oldest)) = next else { return Ok(i64::MIN) };
         // What a deleted config left behind has nobody who wants it kept.
-        let retention = tx.config(ConfigId::new(config)).map_or(Millis::ZERO, |config| config.spec.retention);
-        let line = now.minus(retention);
-        if oldest <= line.ms() {
-            pruned += prune_config(tx, config, line, limit - pruned)?;
+        let retention =
+            book.config(ConfigId::new(config)).map_or(Millis::ZERO, |config| config.spec.retention);
+        let line = now.minus(retention).ms();
+        if oldest <= line {
+            let left = sql_limit(limit - victims.len());
+            let old = all(conn.prepare_cached(HISTORY_OLD)?.query([config, line, left])?, |row| {
+                Ok(Victim::Ended { id: row.get(0)?, ended_at: row.get(1)? })
+            })?;
+            victims.extend(old);
+            if victims.len() >= limit {
+                break;
+            }
         }
+        after = config;
     }
-    Ok(pruned)
-}
-
-fn prune_config(tx: &mut Tx<'_>, config: i64, line: Timestamp, limit: usize) -> Result<usize> {
-    let ids: Vec<i64> = all(
-        tx.conn.prepare_cached(HISTORY_OLD)?.query(params![config, line.ms(), sql_limit(limit)])?,
-        |row| Ok(row.get(0)?),
-    )?;
-    let mut history = tx.conn.prepare_cached("-- prune_history\nDELETE FROM history WHERE id = ?")?;
-    let mut attempts = tx.conn.prepare_cached("-- prune_attempts\nDELETE FROM attempt WHERE task_id = ?")?;
-    for id in &ids {
-        // Any number of attempts, none for a task that succeeded at the first try.
-        attempts.execute([id])?;
-        if history.execute([id])? != 1 {
-            return Err(StoreError::Internal(format!("`prune_history` did not find task {id}")));
-        }
-    }
-    tx.sums.dropped += sql_limit(ids.len());
-    Ok(ids.len())
-}
-
-fn prune_idempotency(conn: &Connection, limit: usize, now: Timestamp) -> Result<usize> {
-    Ok(conn.prepare_cached(IDEMPOTENCY_OLD)?.execute([now.ms(), sql_limit(limit)])?)
+    Ok(after)
 }
 
 /// Only below the cursor, or a slot could be made twice; those of a config that is gone, all.
-fn prune_occurrences(conn: &Connection, limit: usize, now: Timestamp) -> Result<usize> {
-    let mut pruned = 0;
-    let mut after = i64::MIN;
-    while pruned < limit {
-        let next: Option<i64> =
-            first(conn.prepare_cached(OCCURRENCE_NEXT)?.query([after])?, |row| Ok(row.get(0)?))?;
-        let Some(config) = next else { break };
-        after = config;
+fn find_occurrences(
+    conn: &Connection,
+    after: i64,
+    victims: &mut Vec<Victim>,
+    limit: usize,
+    now: Timestamp,
+) -> Result<i64> {
+    let (mut after, mut next_config) = (after, conn.prepare_cached(OCCURRENCE_NEXT)?);
+    while victims.len() < limit {
+        let next: Option<i64> = first(next_config.query([after])?, |row| Ok(row.get(0)?))?;
+        let Some(config) = next else { return Ok(i64::MIN) };
         let cursor: Option<Option<i64>> = first(
             conn.prepare_cached("-- prune_cursor\nSELECT next_fire_at FROM cursor WHERE config_id = ?")?
                 .query([config])?,
@@ -125,30 +199,74 @@ fn prune_occurrences(conn: &Connection, limit: usize, now: Timestamp) -> Result<
                 below.minus(OCCURRENCES_KEPT).ms()
             }
         };
-        pruned +=
-            conn.prepare_cached(OCCURRENCE_OLD)?.execute(params![config, line, sql_limit(limit - pruned)])?;
+        let left = sql_limit(limit - victims.len());
+        let old = all(conn.prepare_cached(OCCURRENCE_OLD)?.query([config, line, left])?, |row| {
+            Ok(Victim::Occurrence { config, execute_at: row.get(0)?, origin: row.get(1)? })
+        })?;
+        victims.extend(old);
+        if victims.len() >= limit {
+            break;
+        }
+        after = config;
     }
-    Ok(pruned)
+    Ok(after)
 }
 
 /// From the old end of a table to the first row that is not older than `line`, or has no end.
-fn prune_log(conn: &Connection, oldest: &str, old: &str, limit: usize, line: Timestamp) -> Result<usize> {
+fn find_old(conn: &Connection, oldest: &str, limit: usize, line: Timestamp) -> Result<Vec<i64>> {
     let mut statement = conn.prepare_cached(oldest)?;
     let mut rows = statement.query([sql_limit(limit)])?;
-    let mut last = None;
+    let mut old = Vec::new();
     while let Some(row) = rows.next()? {
         if row.get::<_, Option<i64>>(1)?.is_none_or(|at| at > line.ms()) {
             break;
         }
-        last = Some(row.get::<_, i64>(0)?);
+        old.push(row.get(0)?);
     }
-    Ok(last.map_or(Ok(0), |last| conn.prepare_cached(old)?.execute([last]))?)
+    Ok(old)
+}
+
+/// Drops rows by their keys, and nothing else.
+pub(super) fn drop_victims(tx: &mut Tx<'_>, victims: &[Victim]) -> Result<()> {
+    for victim in victims {
+        match *victim {
+            Victim::Ended { id, ended_at } => {
+                if tx.conn.prepare_cached(HISTORY_DROP)?.execute([id, ended_at])? == 1 {
+                    // Any number of attempts, none for a task that succeeded at the first try.
+                    tx.conn.prepare_cached(ATTEMPTS_DROP)?.execute([id])?;
+                    tx.sums.dropped += 1;
+                }
+                continue;
+            }
+            Victim::Answer { hash, expires_at } => {
+                tx.conn.prepare_cached(ANSWERS_DROP)?.execute(params![hash, expires_at])?
+            }
+            Victim::Occurrence { config, execute_at, origin } => {
+                tx.conn.prepare_cached(OCCURRENCE_DROP)?.execute([config, execute_at, origin])?
+            }
+            Victim::Park { config, line } => tx.conn.prepare_cached(PARKS_DROP)?.execute([config, line])?,
+            Victim::AuditLine(id) => tx.conn.prepare_cached(AUDIT_DROP)?.execute([id])?,
+            Victim::Node(id) => tx.conn.prepare_cached(NODE_DROP)?.execute([id])?,
+        };
+    }
+    Ok(())
 }
 
 /// For the golden plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 7] =
-    [IDEMPOTENCY_OLD, OCCURRENCE_NEXT, OCCURRENCE_OLD, AUDIT_OLDEST, AUDIT_OLD, NODE_OLDEST, NODE_OLD];
+pub(super) const STATEMENTS: [&str; 11] = [
+    HISTORY_DROP,
+    ATTEMPTS_DROP,
+    ANSWERS_OLD,
+    ANSWERS_DROP,
+    OCCURRENCE_NEXT,
+    OCCURRENCE_OLD,
+    OCCURRENCE_DROP,
+    PARKS_DROP,
+    AUDIT_OLDEST,
+    AUDIT_DROP,
+    NODE_OLDEST,
+];
 
 #[cfg(test)]
 mod tests {
@@ -166,11 +284,7 @@ mod tests {
             conn.execute("INSERT INTO node (name, started_at, dead_at) VALUES ('n', 0, ?)", [dead_at])
                 .unwrap();
         }
-        let left = || conn.query_row("SELECT min(id) FROM node", [], |row| row.get::<_, i64>(0)).unwrap();
-        let prune = |limit| prune_log(&conn, NODE_OLDEST, NODE_OLD, limit, line).unwrap();
-        assert_eq!((prune(0), left()), (0, 1));
-        assert_eq!((prune(1), left()), (1, 2));
-        assert_eq!((prune(9), left()), (1, 3));
-        assert_eq!((prune(9), left()), (0, 3));
+        let old = |limit| find_old(&conn, NODE_OLDEST, limit, line).unwrap();
+        assert_eq!((old(0), old(1), old(9)), (vec![], vec![1], vec![1, 2]));
     }
 }

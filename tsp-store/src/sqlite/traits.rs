@@ -14,6 +14,7 @@ use crate::catalog::{
 };
 use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
+use crate::parks::{Park, ParkNews};
 use crate::run::{Begin, Begun, Finish, Finished, RunStore};
 use crate::schedule::{
     Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
@@ -25,8 +26,11 @@ use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskSt
 use super::command::Command;
 use super::kept::keeping;
 use super::{
-    SqliteStore, apps, audit, claim, configs, fire, keys, prune, rescue, run, search, submit, tasks,
+    SqliteStore, apps, audit, claim, configs, fire, keys, parks, prune, rescue, run, search, submit, tasks,
 };
+
+/// Rows dropped in one transaction: others wait behind it.
+const PRUNED_PER_COMMAND: usize = 200;
 
 #[async_trait]
 impl TaskStore for SqliteStore {
@@ -157,6 +161,14 @@ impl ScheduleStore for SqliteStore {
         self.read(Command::NextDeadline, rescue::next_deadline).await
     }
 
+    async fn parks(&self, _anew: bool, now: Timestamp) -> Result<Vec<Park>> {
+        self.read(Command::Parks, move |conn| parks::parks(conn, now)).await
+    }
+
+    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
+        self.write(Command::SavePark, news.len(), move |tx| parks::save(tx, &news)).await
+    }
+
     async fn cursors(&self) -> Result<Vec<Cursor>> {
         self.read(Command::Cursors, fire::cursors).await
     }
@@ -167,7 +179,15 @@ impl ScheduleStore for SqliteStore {
     }
 
     async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize> {
-        self.write(Command::Prune, limit, move |tx| prune::prune(tx, limit, now)).await
+        let (book, walk) = (self.shared.book.clone(), *self.pruned_to.lock());
+        let found =
+            self.read(Command::PruneFind, move |conn| prune::find(conn, &book, walk, limit, now)).await?;
+        *self.pruned_to.lock() = found.walk;
+        for victims in found.victims.chunks(PRUNED_PER_COMMAND) {
+            let victims = victims.to_vec();
+            self.write(Command::Prune, victims.len(), move |tx| prune::drop_victims(tx, &victims)).await?;
+        }
+        Ok(found.victims.len())
     }
 
     async fn audit(&self, now: Timestamp) -> Result<Audit> {
@@ -261,6 +281,17 @@ impl Catalog for SqliteStore {
         let by = by.clone();
         self.write(Command::DeleteConfig, 1, move |tx| configs::delete_config(tx, id, expected, &by, now))
             .await
+    }
+
+    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+        self.read(Command::Parks, move |conn| parks::parked(conn, id, now)).await
+    }
+
+    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
+        if self.parked(id, now).await?.is_none() {
+            return Ok(());
+        }
+        self.save_parks(vec![ParkNews::Ended { config: id, at: now }]).await
     }
 
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {

@@ -9,8 +9,8 @@ use tsp_api::config as wire;
 use tsp_core::{AppId, Name, Timestamp};
 use tsp_store::catalog::{App, ConfigSaved, Expected, SaveConfig, Scope};
 
-use super::save::{created, location, new_config, read_dry_run, reader};
-use super::wire::{Source, config_document, read_config, read_document};
+use super::save::{created, location, new_config, new_document, read_dry_run, reader};
+use super::wire::{Source, read_config, read_document};
 use crate::auth::Caller;
 use crate::body::RawJson;
 use crate::error::{ApiError, ApiResult};
@@ -71,7 +71,7 @@ pub(super) async fn create_config(
     let keep = claim.as_ref().map(|claim| {
         claim.keep(now, move |saved: &ConfigSaved| match saved {
             ConfigSaved::Created(config) => {
-                Some(stored(StatusCode::CREATED, &config_document(config, now), Some(location(config))))
+                Some(stored(StatusCode::CREATED, &new_document(config, now), Some(location(config))))
             }
             _ => None,
         })
@@ -139,7 +139,7 @@ mod tests {
                 "on_duplicate_key": "ignore", "expire_after": null, "retention": "7d", "visibility": "app",
                 "notify": [], "enabled": true,
                 "app": "trade", "version": 1, "created_at": "2026-11-21T10:30:00.000Z",
-                "updated_at": "2026-11-21T10:30:00.000Z", "paused": null, "next_fire_at": null,
+                "updated_at": "2026-11-21T10:30:00.000Z", "paused": null, "parked": null, "next_fire_at": null,
                 "signing_secret_count": 0, "secret_header_names": [],
             })
         );

@@ -37,7 +37,7 @@ pub(super) async fn get_config(
         return Ok(shown_to_others(&app, &config));
     }
     match lookup::config(&state, &caller, &app, &config, &[Scope::Read]).await {
-        Ok((_, config)) => Ok(shown(&config, state.now())),
+        Ok((_, config)) => Ok(shown(&state, &config, state.now()).await),
         // Others may have made it just now, which that look-up has found out.
         Err(error) => public().map(|(app, config)| shown_to_others(&app, &config)).ok_or(error),
     }

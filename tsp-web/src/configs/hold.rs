@@ -16,6 +16,7 @@ use crate::auth::Caller;
 use crate::body::OptionalJson;
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::lookup;
+use crate::parking;
 use crate::path::Path;
 use crate::state::WebState;
 
@@ -115,10 +116,15 @@ async fn hold(
     let (_, found) = lookup::config(state, caller, &app, &config, &[Scope::Manage]).await?;
     let hold = hold(read_note(body)?);
     let now = state.now();
+    let lets_go = matches!(hold, Hold::Resume | Hold::Enable);
     match state.store.hold_config(found.id, hold, &caller.actor(), now).await? {
         ConfigSaved::Updated(config) | ConfigSaved::Created(config) => {
             state.hints.config_changed(config.id);
-            Ok(barrier::everywhere(state).await.answer(shown(&config, now)))
+            if lets_go {
+                parking::unpark(state, config.id).await;
+            }
+            let done = shown(state, &config, now).await;
+            Ok(barrier::everywhere(state).await.answer(done))
         }
         ConfigSaved::NotFound => Err(lookup::no_config(&app, &config)),
         other => Err(ApiError::internal(format!("unexpected answer to a hold: {other:?}"))),

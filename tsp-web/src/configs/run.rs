@@ -12,6 +12,7 @@ use crate::body::OptionalJson;
 use crate::error::{ApiResult, Finish};
 use crate::idempotency::IdempotencyKey;
 use crate::lookup;
+use crate::parking;
 use crate::path::Path;
 use crate::state::WebState;
 use crate::tasks::{TraceParent, submit};
@@ -43,7 +44,10 @@ pub(super) async fn run_config(
     let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Submit]).await?;
     body.errors.finish()?;
     let payload = body.value.payload.as_deref();
-    submit::run_config(&state, &caller, found, payload, &key, &trace, &body.raw).await
+    let id = found.id;
+    let answer = submit::run_config(&state, &caller, found, payload, &key, &trace, &body.raw).await?;
+    parking::unpark(&state, id).await;
+    Ok(answer)
 }
 
 #[cfg(test)]

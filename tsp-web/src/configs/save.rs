@@ -20,6 +20,7 @@ use super::wire::{Reader, Source, config_document, etag, read_config};
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::lookup;
+use crate::parking;
 use crate::query::Query;
 use crate::state::WebState;
 
@@ -60,6 +61,7 @@ impl Change<'_> {
             if self.dry_run {
                 return self.would_be(found.as_deref(), spec, now).await;
             }
+            let unparks = found.as_deref().is_some_and(|found| ends_a_wait(&found.spec, &spec));
             let reach = found.as_deref().is_some_and(|found| concerns_all(&found.spec, &spec));
             let saved = match found {
                 Some(found) if found.spec.span != spec.span => {
@@ -81,7 +83,10 @@ impl Change<'_> {
                 }
                 ConfigSaved::Updated(config) => {
                     self.state.hints.config_changed(config.id);
-                    let done = shown(&config, now);
+                    if unparks {
+                        parking::unpark(self.state, config.id).await;
+                    }
+                    let done = shown(self.state, &config, now).await;
                     return Ok(if reach { barrier::everywhere(self.state).await.answer(done) } else { done });
                 }
                 ConfigSaved::KindChanged => return Err(immutable("kind")),
@@ -112,7 +117,8 @@ impl Change<'_> {
             check_none_open(self.state, found).await?;
         }
         let version = found.version + 1;
-        Ok(shown(&TaskConfig { spec, version, updated_at: now, ..found.clone() }, now))
+        let config = TaskConfig { spec, version, updated_at: now, ..found.clone() };
+        Ok(shown(self.state, &config, now).await)
     }
 
     async fn save_as(&self, spec: ConfigSpec, expected: Expected) -> ApiResult<ConfigSaved> {
@@ -124,6 +130,11 @@ impl Change<'_> {
         let (state, by) = (self.state.clone(), self.caller.actor());
         self.state.to_the_end(async move { save_span(&state, &found, spec, &by).await }).await
     }
+}
+
+/// Whether a change ends the wait that the receiver asked for: it is another one, or somebody wants it to go on.
+fn ends_a_wait(old: &ConfigSpec, new: &ConfigSpec) -> bool {
+    old.target != new.target || (new.enabled && !old.enabled)
 }
 
 /// Whether a change is answered only when every node has applied it.
@@ -210,15 +221,25 @@ pub(super) fn new_config(app: &App, spec: ConfigSpec, now: Timestamp) -> TaskCon
 }
 
 /// 200 with the config and its `ETag`.
-pub(super) fn shown(config: &TaskConfig, now: Timestamp) -> Response {
-    let mut response = axum::Json(config_document(config, now)).into_response();
+pub(super) async fn shown(state: &WebState, config: &TaskConfig, now: Timestamp) -> Response {
+    let parked = parking::parked(state, config.id, now).await;
+    answer(config, wire::Config { parked, ..config_document(config, now) })
+}
+
+/// A config that was made just now.
+pub(super) fn new_document(config: &TaskConfig, now: Timestamp) -> wire::Config {
+    wire::Config { parked: Some(None), ..config_document(config, now) }
+}
+
+fn answer(config: &TaskConfig, document: wire::Config) -> Response {
+    let mut response = axum::Json(document).into_response();
     response.headers_mut().insert(header::ETAG, etag(config));
     response
 }
 
 /// 201 with the config, its `ETag` and `Location`.
 pub(super) fn created(config: &TaskConfig, now: Timestamp) -> Response {
-    let mut response = shown(config, now);
+    let mut response = answer(config, new_document(config, now));
     *response.status_mut() = StatusCode::CREATED;
     if let Ok(location) = HeaderValue::try_from(location(config)) {
         response.headers_mut().insert(header::LOCATION, location);

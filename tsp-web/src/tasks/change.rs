@@ -12,6 +12,7 @@ use tsp_store::tasks::{Actor, Changed, Subject, Wish};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
+use crate::parking;
 use crate::state::WebState;
 
 use super::subject::{self, KeyPath};
@@ -92,8 +93,12 @@ pub(super) async fn apply(
     };
     let config_of =
         |task: &Task| config.clone().or_else(|| state.store.book().config(task.config)).ok_or_else(missing);
+    let run = wish == Wish::Run;
     match state.store.change(subject, wish, by, state.now()).await.map_err(ApiError::from)? {
         Changed::Done { task, note } => {
+            if run {
+                parking::unpark(state, task.config).await;
+            }
             if task.status == Status::Scheduled {
                 state.hints.wake(task.config, task.id.shard(), task.due_at);
             }
@@ -101,6 +106,9 @@ pub(super) async fn apply(
         }
         // Asked twice, answered alike.
         Changed::Refused { task, why: Refused::Unchanged } => {
+            if run {
+                parking::unpark(state, task.config).await;
+            }
             Ok(Done { config: config_of(&task)?, task: *task, note: Note::None })
         }
         Changed::Refused { task, why } => Err(NotDone::Refused { config: config_of(&task)?, task, why }),

@@ -55,6 +55,8 @@ impl WakeHints for Hints {
     }
 
     fn config_changed(&self, _config: ConfigId) {}
+
+    fn unparked(&self, _config: ConfigId, _at: Timestamp) {}
 }
 
 #[derive(Debug)]

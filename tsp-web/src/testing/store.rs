@@ -16,9 +16,10 @@ use tsp_store::catalog::{
 };
 use tsp_store::idempotency::{Keep, Kept};
 use tsp_store::memory::MemoryStore;
+use tsp_store::parks::{Park, ParkNews};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, Wish};
-use tsp_store::{Catalog, ConfigBook, Result, StoreError, TaskStore};
+use tsp_store::{Catalog, ConfigBook, Result, ScheduleStore as _, StoreError, TaskStore};
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -84,6 +85,11 @@ impl Cluster {
             self.book().remove_config(config.id, self.book().seq());
             self.elsewhere.lock().push(Elsewhere::Config(config));
         }
+    }
+
+    /// The receiver of a config asked for a wait.
+    pub(crate) async fn park(&self, park: Park) {
+        self.inner.save_parks(vec![ParkNews::Asked(park)]).await.expect("never faulty");
     }
 
     pub(crate) fn refreshed(&self) -> usize {
@@ -230,6 +236,14 @@ impl Catalog for Cluster {
         now: Timestamp,
     ) -> Result<Deleted> {
         self.inner.delete_config(id, expected, by, now).await
+    }
+
+    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+        self.inner.parked(id, now).await
+    }
+
+    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
+        self.inner.unpark(id, now).await
     }
 
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {

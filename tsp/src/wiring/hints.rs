@@ -19,6 +19,10 @@ impl WakeHints for InboxHints {
     fn config_changed(&self, config: ConfigId) {
         self.0.changed(config);
     }
+
+    fn unparked(&self, config: ConfigId, at: Timestamp) {
+        self.0.unparked(config, at);
+    }
 }
 
 const STARTING: u8 = 0;

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 use tsp_core::config::TaskConfig;
-use tsp_core::key::config_shard;
-use tsp_core::{Clock, Millis, Name, Timestamp};
+use tsp_core::key::span_shards;
+use tsp_core::{Clock, Millis, Name, ShardId, Timestamp};
 use tsp_queue::memory::MemoryQueue;
 use tsp_store::schedule::Owner;
 use tsp_store::sqlite::SqliteStore;
@@ -130,9 +130,7 @@ fn groups(configs: &[Arc<TaskConfig>]) -> BTreeSet<Name> {
 
 /// The shards that may hold tasks of a config: on which of them the late one is, its head does not tell.
 fn homes(config: &TaskConfig, shards: u16) -> impl Iterator<Item = u16> {
-    let span = if config.spec.span == 0 { shards } else { config.spec.span.min(shards) };
-    let first = config_shard(config.id, shards).get();
-    (0..span).map(move |offset| (first + offset) % shards.max(1))
+    span_shards(config.id, config.spec.span, shards).map(ShardId::get)
 }
 
 fn count(messages: usize) -> i64 {

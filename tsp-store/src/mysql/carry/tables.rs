@@ -90,7 +90,7 @@ const fn same(
 }
 
 /// In this order, so that whatever is there has what it belongs to.
-pub(super) const TABLES: [Carried; 11] = [
+pub(super) const TABLES: [Carried; 12] = [
     same("app", "id, name, description, owner, created_at, updated_at", &["id"], Home::Meta),
     Carried {
         extra: Extra::Secrets,
@@ -111,6 +111,12 @@ pub(super) const TABLES: [Carried; 11] = [
     same(
         "cursor",
         "config_id, next_fire_at, version, config_version, waiting, missed",
+        &["config_id"],
+        Home::Config,
+    ),
+    same(
+        "config_state",
+        "config_id, parked_since, parked_until, parked_by, unparked_at",
         &["config_id"],
         Home::Config,
     ),

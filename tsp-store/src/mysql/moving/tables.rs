@@ -15,7 +15,7 @@ pub(super) struct Table {
     pub(super) walk: &'static [&'static str],
 }
 
-pub(super) const TABLES: [Table; 7] = [
+pub(super) const TABLES: [Table; 8] = [
     Table { name: "task", walk: &["id"] },
     Table { name: "history", walk: &["id"] },
     Table { name: "attempt", walk: &["task_id"] },
@@ -23,6 +23,7 @@ pub(super) const TABLES: [Table; 7] = [
     Table { name: "occurrence", walk: &["config_id", "execute_at"] },
     Table { name: "idempotency", walk: &["hash"] },
     Table { name: "balance", walk: &["node"] },
+    Table { name: "config_state", walk: &["config_id"] },
 ];
 
 /// What a table is called. Under its own name a shard's tables are in one database at most, so whoever goes

@@ -134,7 +134,7 @@ async fn a_takeover_waits_for_a_claim_that_has_begun() {
 
     let claimed = claim.join_all().await.remove(0).unwrap();
     assert!(!claimed.deposed, "it was the owner when it began");
-    assert_eq!(claimed.tasks.len(), 1);
+    assert_eq!(claimed.bare.len(), 1);
     let next = take.join_all().await.remove(0).unwrap().expect("the lease was over and nobody renewed it");
     assert!(next.epoch > owner.epoch);
     let stored = first.store.task(task).await.unwrap().unwrap();

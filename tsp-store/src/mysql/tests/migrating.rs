@@ -40,7 +40,14 @@ async fn two_may_migrate_at_once_and_again() {
     assert_eq!(reports[0], MigrateReport::default());
     assert_eq!(
         reports[1].applied,
-        ["meta meta 1 init", "main source 1 init", "main shard_000 1 init", "main shard_001 1 init"]
+        [
+            "meta meta 1 init",
+            "main source 1 init",
+            "main shard_000 1 init",
+            "main shard_000 2 config_state",
+            "main shard_001 1 init",
+            "main shard_001 2 config_state"
+        ]
     );
     assert_eq!(reports[1].placed, [0, 1]);
     assert_eq!(MySqlStore::migrate(&options, NOW).await.unwrap(), MigrateReport::default());
@@ -124,12 +131,12 @@ async fn each_shard_must_have_one_place() {
 async fn a_newer_schema_and_one_of_another_build_are_refused() {
     let (options, [meta, source]) = fresh();
     MySqlStore::migrate(&options, NOW).await.unwrap();
-    let newer = "INSERT INTO schema_version VALUES ('shard_001', 2, 'later', 'x', 2, 0)";
+    let newer = "INSERT INTO schema_version VALUES ('shard_001', 3, 'later', 'x', 3, 0)";
     change(&source, newer).await;
     for refused in refusal(&options).await {
-        assert!(refused.contains("schema 2 of `shard_001`") && refused.contains("up to 1"), "{refused}");
+        assert!(refused.contains("schema 3 of `shard_001`") && refused.contains("up to 2"), "{refused}");
     }
-    change(&source, "DELETE FROM schema_version WHERE number = 2").await;
+    change(&source, "DELETE FROM schema_version WHERE number = 3").await;
     change(&meta, "UPDATE schema_version SET checksum = 'x'").await;
     for refused in refusal(&options).await {
         assert!(refused.contains("another build"), "{refused}");
@@ -142,19 +149,23 @@ async fn a_newer_schema_that_is_only_more_is_used() {
     let (options, [meta, source]) = fresh();
     MySqlStore::migrate(&options, NOW).await.unwrap();
     let store = MySqlStore::open(&options).await.unwrap();
-    for (database, part) in [(&meta, "meta"), (&source, "source"), (&source, "shard_001")] {
+    for (database, part, known) in [(&meta, "meta", 1), (&source, "source", 1), (&source, "shard_001", 2)] {
         let newer = |number| {
             format!("INSERT INTO schema_version VALUES ('{part}', {number}, 'later', 'x', {}, 0)", number - 1)
         };
-        change(database, &newer(2)).await;
+        change(database, &newer(known + 1)).await;
         assert_eq!(MySqlStore::migrate(&options, NOW).await.unwrap(), MigrateReport::default());
         MySqlStore::open(&options).await.unwrap().close().await;
         // Two releases ahead is too far: the second counts on the first.
-        change(database, &newer(3)).await;
+        change(database, &newer(known + 2)).await;
         for refused in refusal(&options).await {
-            assert!(refused.contains("schema 3") && refused.contains("newer binary"), "{refused}");
+            assert!(
+                refused.contains(&format!("schema {}", known + 2)) && refused.contains("newer binary"),
+                "{refused}"
+            );
         }
-        change(database, "DELETE FROM schema_version WHERE number = 3").await;
+        let last = format!("DELETE FROM schema_version WHERE part = '{part}' AND number = {}", known + 2);
+        change(database, &last).await;
     }
     store.follow().await.unwrap();
     store.close().await;
@@ -169,7 +180,7 @@ async fn a_missing_migration_is_said_at_open() {
     assert!(refused.contains("tsp migrate"), "{refused}");
     let report =
         MySqlStore::migrate(&options, NOW).await.expect("tables that are there already do not hinder");
-    assert_eq!(report.applied, ["main shard_000 1 init"]);
+    assert_eq!(report.applied, ["main shard_000 1 init", "main shard_000 2 config_state"]);
     MySqlStore::open(&options).await.unwrap();
 }
 

@@ -9,6 +9,7 @@ mod leases;
 mod migrating;
 mod moving;
 mod outages;
+mod parks;
 mod plans;
 mod pruning;
 mod site;

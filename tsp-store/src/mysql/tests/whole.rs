@@ -23,6 +23,7 @@ use crate::cluster::{LeaseStore, NewNode, NodeLease, Pair};
 use crate::conformance::Made;
 use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
+use crate::parks::{Park, ParkNews};
 use crate::run::{Begin, Begun, Finish, Finished, RunStore};
 use crate::schedule::{
     Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
@@ -182,21 +183,20 @@ impl ScheduleStore for Whole {
         Ok(all)
     }
 
-    /// Shard after shard; a page is of one.
+    /// Shard after shard. The last row of a page leads to what is left of its shard.
     async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
         let (first, mut after) =
             after.map_or((0, None), |mark| (usize::from(mark.id.shard().get()), Some(mark)));
-        for (number, of) in self.schedulers.iter().enumerate().skip(first) {
-            let page = of.in_flight(after.take(), limit).await?;
-            let is_last = number + 1 == self.schedulers.len();
-            if page.rows.is_empty() && page.next.is_none() && !is_last {
-                continue;
+        let mut page = InFlightPage::default();
+        for of in self.schedulers.iter().skip(first) {
+            let part = of.in_flight(after.take(), limit - page.rows.len()).await?;
+            page.rows.extend(part.rows);
+            if page.rows.len() >= limit {
+                page.next = page.rows.last().map(FlightMark::from);
+                break;
             }
-            // The last row of a shard leads to the next one.
-            let next = page.next.or_else(|| page.rows.last().filter(|_| !is_last).map(FlightMark::from));
-            return Ok(InFlightPage { next, ..page });
         }
-        Ok(InFlightPage::default())
+        Ok(page)
     }
 
     async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
@@ -226,6 +226,18 @@ impl ScheduleStore for Whole {
     async fn next_deadline(&self) -> Result<Option<Timestamp>> {
         let all = try_join_all(self.schedulers.iter().map(ScheduleStore::next_deadline)).await?;
         Ok(all.into_iter().flatten().min())
+    }
+
+    async fn parks(&self, _: bool, now: Timestamp) -> Result<Vec<Park>> {
+        Ok(try_join_all(self.schedulers.iter().map(|of| of.parks(false, now))).await?.concat())
+    }
+
+    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
+        for one in news {
+            let (ParkNews::Asked(Park { config, .. }) | ParkNews::Ended { config, .. }) = one;
+            self.of(config_shard(config, SHARDS)).save_parks(vec![one]).await?;
+        }
+        Ok(())
     }
 
     async fn cursors(&self) -> Result<Vec<Cursor>> {
@@ -400,6 +412,14 @@ impl Catalog for Whole {
         now: Timestamp,
     ) -> Result<Deleted> {
         self.store.delete_config(id, expected, by, now).await
+    }
+
+    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+        self.store.parked(id, now).await
+    }
+
+    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
+        self.store.unpark(id, now).await
     }
 
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {

@@ -12,7 +12,7 @@ use crate::tasks::{Changed, Subject, Submitted, TaskStore as _, Wish};
 use crate::{Result, ScheduleStore as _};
 
 /// Holds the writer until the sender is used, so that what is sent meanwhile becomes one group.
-fn hold(store: &Arc<SqliteStore>) -> (oneshot::Sender<()>, impl Future<Output = Result<()>>) {
+pub(super) fn hold(store: &Arc<SqliteStore>) -> (oneshot::Sender<()>, impl Future<Output = Result<()>>) {
     let (go, wait) = oneshot::channel();
     let store = store.clone();
     let held = async move {

@@ -3,6 +3,7 @@
 mod files;
 mod groups;
 mod plans;
+mod pruning;
 mod search;
 
 use std::collections::BTreeMap;

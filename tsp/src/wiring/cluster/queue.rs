@@ -107,4 +107,8 @@ impl WakeHints for GroupHints {
     fn config_changed(&self, config: ConfigId) {
         self.hints.changed(&(self.group_of)(config), config);
     }
+
+    fn unparked(&self, config: ConfigId, at: Timestamp) {
+        self.hints.unparked(&(self.group_of)(config), config, at);
+    }
 }

@@ -1,0 +1,160 @@
+//! Configs whose receiver asked for a wait.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
+use tsp_core::config::TaskConfig;
+use tsp_core::key::{config_shard, span_shards};
+use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
+
+use crate::error::Result;
+use crate::parks::{Park, ParkNews};
+use crate::schedule::ScheduleStore as _;
+
+use super::core::{Core, all_of};
+use super::db::ShardDb;
+use super::scheduler::MySqlScheduler;
+use super::session::query;
+use super::tx::Tx;
+
+pub(super) const PARKS: &str = "-- parks
+SELECT config_id, parked_since, parked_until, parked_by FROM config_state_{shard} FORCE INDEX (parked)
+WHERE parked_until > ?";
+
+const PARKED: &str = "-- parked
+SELECT config_id, parked_since, parked_until, parked_by FROM config_state_{shard}
+WHERE config_id = ? AND parked_until > ?";
+
+/// In this order: each column is compared as it was.
+const PARK: &str = "-- park
+INSERT INTO config_state_{shard} (config_id, parked_since, parked_until, parked_by, unparked_at)
+VALUES (?, ?, ?, ?, 0)
+ON DUPLICATE KEY UPDATE
+    parked_since = IF(? > unparked_at AND ? > parked_until, ?, parked_since),
+    parked_by = IF(? > unparked_at AND ? > parked_until, ?, parked_by),
+    parked_until = IF(? > unparked_at AND ? > parked_until, ?, parked_until)";
+
+const UNPARK: &str = "-- unpark
+UPDATE config_state_{shard} SET parked_until = 0, unparked_at = ? WHERE config_id = ? AND unparked_at < ?";
+
+pub(super) async fn parks(of: &MySqlScheduler, anew: bool, now: Timestamp) -> Result<Vec<Park>> {
+    let mut parks = parks_on(&of.shard()?, now).await?;
+    parks.retain(|park| of.is_mine(park.config));
+    if anew {
+        let others = others(of);
+        let found = others.iter().map(|shard| async move {
+            match of.core.shard(*shard) {
+                Ok(on) => parks_on(&on, now).await,
+                Err(error) => Err(error),
+            }
+        });
+        for (shard, found) in others.iter().zip(join_all(found).await) {
+            match found {
+                Ok(found) => parks.extend(found.into_iter().filter(|park| covers(of, park))),
+                Err(error) => {
+                    tracing::warn!(%error, shard = shard.get(), "cannot see which configs are parked");
+                }
+            }
+        }
+    }
+    Ok(parks)
+}
+
+fn covers(of: &MySqlScheduler, park: &Park) -> bool {
+    let config = of.core.config(park.config);
+    config.is_some_and(|config| of.partition().covers(&config, of.core.shards))
+}
+
+/// For each config that has tasks here and elsewhere, one of the other shards.
+fn others(of: &MySqlScheduler) -> BTreeSet<ShardId> {
+    let own = of.pair.shard;
+    let other = |config: &TaskConfig| {
+        let mut shards = span_shards(config.id, config.spec.span, of.core.shards);
+        if shards.any(|shard| shard == own) {
+            span_shards(config.id, config.spec.span, of.core.shards).find(|shard| *shard != own)
+        } else {
+            None
+        }
+    };
+    let configs = of.core.book.all_configs();
+    configs.iter().filter(|config| of.is_mine(config.id)).filter_map(|config| other(config)).collect()
+}
+
+async fn parks_on(on: &ShardDb, now: Timestamp) -> Result<Vec<Park>> {
+    let rows = on
+        .read("parks", move |tx| {
+            Box::pin(async move { query(&on.sql(PARKS)).bind(now.ms()).fetch_all(tx.conn()).await })
+        })
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+pub(super) async fn save(of: &MySqlScheduler, news: &[ParkNews]) -> Result<()> {
+    save_on(&of.shard()?, news).await
+}
+
+async fn save_on(on: &ShardDb, news: &[ParkNews]) -> Result<()> {
+    on.transact("save_parks", move |tx| {
+        Box::pin(async move {
+            for one in news {
+                save_one(tx, on, one).await?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// It need not change anything: a longer wait may be known, or a later end.
+async fn save_one(tx: &mut Tx<'_>, on: &ShardDb, news: &ParkNews) -> Result<()> {
+    match news {
+        ParkNews::Asked(Park { config, since, until, by }) => {
+            let mut statement =
+                query(&on.sql(PARK)).bind(config.get()).bind(since.ms()).bind(until.ms()).bind(by.get());
+            for value in [since.ms(), by.get(), until.ms()] {
+                statement = statement.bind(since.ms()).bind(until.ms()).bind(value);
+            }
+            statement.execute(tx.conn()).await?;
+        }
+        ParkNews::Ended { config, at } => {
+            query(&on.sql(UNPARK)).bind(at.ms()).bind(config.get()).bind(at.ms()).execute(tx.conn()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// As the shard of its schedule has it: all others have the same, or will soon.
+pub(super) async fn parked(core: &Core, config: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+    let on = &core.shard(config_shard(config, core.shards))?;
+    let row = on
+        .read("parked", move |tx| {
+            Box::pin(async move {
+                query(&on.sql(PARKED)).bind(config.get()).bind(now.ms()).fetch_optional(tx.conn()).await
+            })
+        })
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Everywhere, also when one of them fails.
+pub(super) async fn unpark(core: &Core, config: ConfigId, now: Timestamp) -> Result<()> {
+    if parked(core, config, now).await?.is_none() {
+        return Ok(());
+    }
+    let span = core.config(config).map_or(1, |config| config.spec.span);
+    let news = &[ParkNews::Ended { config, at: now }];
+    let shards = span_shards(config, span, core.shards);
+    all_of(shards.map(|shard| async move { save_on(&core.shard(shard)?, news).await })).await?;
+    Ok(())
+}
+
+fn read(row: &MySqlRow) -> Result<Park> {
+    Ok(Park {
+        config: ConfigId::new(row.try_get(0)?),
+        since: Timestamp::from_ms(row.try_get(1)?),
+        until: Timestamp::from_ms(row.try_get(2)?),
+        by: TaskId::new(row.try_get(3)?),
+    })
+}

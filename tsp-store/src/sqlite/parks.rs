@@ -1,0 +1,62 @@
+//! Configs whose receiver asked for a wait.
+
+use rusqlite::{Connection, Row, params};
+use tsp_core::{ConfigId, TaskId, Timestamp};
+
+use crate::error::Result;
+use crate::parks::{Park, ParkNews};
+
+use super::row::{all, first};
+use super::tx::Tx;
+
+pub(super) const PARKS: &str = "-- parks
+SELECT config_id, parked_since, parked_until, parked_by FROM config_state WHERE parked_until > ?1";
+
+pub(super) const PARKED: &str = "-- parked
+SELECT config_id, parked_since, parked_until, parked_by FROM config_state
+WHERE config_id = ?1 AND parked_until > ?2";
+
+const PARK: &str = "-- park
+INSERT INTO config_state (config_id, parked_since, parked_until, parked_by, unparked_at)
+VALUES (?1, ?2, ?3, ?4, 0)
+ON CONFLICT (config_id) DO UPDATE SET parked_since = excluded.parked_since,
+    parked_until = excluded.parked_until, parked_by = excluded.parked_by
+WHERE excluded.parked_since > unparked_at AND excluded.parked_until > parked_until";
+
+const UNPARK: &str = "-- unpark
+UPDATE config_state SET parked_until = 0, unparked_at = ?2 WHERE config_id = ?1 AND unparked_at < ?2";
+
+pub(super) fn parks(conn: &Connection, now: Timestamp) -> Result<Vec<Park>> {
+    all(conn.prepare_cached(PARKS)?.query([now.ms()])?, read)
+}
+
+pub(super) fn parked(conn: &Connection, config: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+    first(conn.prepare_cached(PARKED)?.query([config.get(), now.ms()])?, read)
+}
+
+pub(super) fn save(tx: &Tx<'_>, news: &[ParkNews]) -> Result<()> {
+    for one in news {
+        // Neither need change anything: a longer wait is known, or a later end.
+        match one {
+            ParkNews::Asked(park) => tx.conn.prepare_cached(PARK)?.execute(params![
+                park.config.get(),
+                park.since.ms(),
+                park.until.ms(),
+                park.by.get(),
+            ])?,
+            ParkNews::Ended { config, at } => {
+                tx.conn.prepare_cached(UNPARK)?.execute([config.get(), at.ms()])?
+            }
+        };
+    }
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<Park> {
+    Ok(Park {
+        config: ConfigId::new(row.get(0)?),
+        since: Timestamp::from_ms(row.get(1)?),
+        until: Timestamp::from_ms(row.get(2)?),
+        by: TaskId::new(row.get(3)?),
+    })
+}
