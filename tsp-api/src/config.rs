@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 pub use limits::{Adaptive, Join, Limits, Notify, SubmitRate};
 pub use policy::{AsyncCalls, Backoff, Retry, Timeout};
-pub use target::{HttpTarget, Method, TARGETS_PLANNED, Target};
+pub use target::{HttpTarget, HttpTls, Method, TARGETS_PLANNED, TLS_PEM_BYTES_MAX, Target};
 
 use crate::duration::Length;
 use crate::schedule::Schedule;

@@ -126,6 +126,18 @@ pub struct HttpTarget {
     pub headers: BTreeMap<String, String>,
     /// Write-only: never shown, exported or logged.
     pub secret_headers: BTreeMap<String, Secret>,
+    pub tls: Option<TargetTls>,
+}
+
+/// Certificates of a target's own, all in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TargetTls {
+    /// The authorities that its certificate may come from, in place of the public ones.
+    pub ca: Option<String>,
+    /// What the service shows of itself: its certificate and those that lead to an authority.
+    pub cert: Option<String>,
+    /// The private key of `cert`. Write-only.
+    pub key: Option<Secret>,
 }
 
 impl HttpTarget {
@@ -136,6 +148,7 @@ impl HttpTarget {
             url: url.to_owned(),
             headers: BTreeMap::new(),
             secret_headers: BTreeMap::new(),
+            tls: None,
         }
     }
 }

@@ -21,7 +21,7 @@ pub const BACKOFF_FACTOR_MAX: f64 = 10.0;
 /// Most status codes a policy may list.
 pub const NON_RETRYABLE_STATUS_MAX: usize = 100;
 
-/// Jitter on a delay the callee asked for, so that a thousand tasks told "120" do not come back in one
+/// The most jitter on a delay the callee asked for, so that a thousand tasks told "120" do not come back in one
 /// second (http-callbacks, section 8).
 pub const RETRY_AFTER_JITTER: f64 = 0.1;
 

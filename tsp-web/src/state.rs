@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use tsp_core::config::Secret;
+use tsp_core::config::{Secret, TargetTls};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::{Clock, Entropy, Timestamp};
 use tsp_store::{IdSource, Store};
@@ -27,6 +27,7 @@ pub struct WebParts {
     pub ids: IdSource,
     pub hints: Arc<dyn WakeHints>,
     pub egress: EgressPolicy,
+    pub check_tls: TlsCheck,
     pub settings: WebSettings,
     /// Renders `/metrics`; `None` where no recorder is installed.
     pub metrics: Option<PrometheusHandle>,
@@ -41,6 +42,9 @@ impl std::fmt::Debug for WebParts {
         f.debug_struct("WebParts").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
+
+/// Says what is wrong with the certificates of a target: the field below `target.tls`, and a message.
+pub type TlsCheck = fn(&TargetTls) -> Result<(), (&'static str, String)>;
 
 /// More previews than this at once are refused (DESIGN.md section 12).
 const PREVIEWS_MAX: usize = 4;
@@ -77,6 +81,7 @@ pub struct WebState {
     pub ids: IdSource,
     pub hints: Arc<dyn WakeHints>,
     pub egress: EgressPolicy,
+    pub check_tls: TlsCheck,
     pub settings: WebSettings,
     pub metrics: Option<PrometheusHandle>,
     pub dev: Option<Arc<dyn DevHooks>>,
@@ -107,6 +112,7 @@ impl WebState {
             ids: parts.ids,
             hints: parts.hints,
             egress: parts.egress,
+            check_tls: parts.check_tls,
             settings: parts.settings,
             metrics: parts.metrics,
             dev: parts.dev,

@@ -22,6 +22,7 @@ use tsp_core::{Clock, ConfigId, Entropy, ManualClock, Millis, ShardId, Timestamp
 use tsp_store::catalog::{NewKey, Scope};
 use tsp_store::tasks::Actor;
 use tsp_store::{Catalog as _, IdSource};
+use tsp_worker::http::check_tls;
 
 use crate::ports::{Advanced, DevHooks, Readiness, WakeHints};
 use crate::{WebParts, WebSettings, WebState};
@@ -158,6 +159,7 @@ impl Server {
             ids: IdSource::lease(store.as_ref(), 0, clock.now()).await.unwrap(),
             hints: hints.clone(),
             egress: EgressPolicy::default(),
+            check_tls: |tls| check_tls(tls).map_err(|problem| (problem.field, problem.message)),
             settings: WebSettings {
                 payload_bytes_max: 1_000,
                 bootstrap_key: Some(Secret::new(BOOTSTRAP)),

@@ -32,7 +32,25 @@ pub struct HttpTarget {
     /// Never shown; left out of a PUT they stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_headers: Option<BTreeMap<String, Option<String>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<HttpTls>,
 }
+
+/// Certificates of a target's own, in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpTls {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<String>,
+    /// Never shown; left out of a PUT it stays with its `cert`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// The longest of each, in bytes.
+pub const TLS_PEM_BYTES_MAX: usize = 32 * 1024;
 
 /// The methods of callbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -92,9 +110,26 @@ impl PartialSchema for Target {
             .property("method", Method::schema())
             .property("headers", headers())
             .property("secret_headers", headers().write_only(true))
+            .property("tls", tls_schema())
             .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)))
             .into()
     }
+}
+
+fn tls_schema() -> ObjectBuilder {
+    let pem = |text: &str| {
+        ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .max_length(Some(TLS_PEM_BYTES_MAX))
+            .description(Some(text))
+    };
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .description(Some("For an `https` URL. All in PEM."))
+        .property("ca", pem("The authorities of the target's certificate, in place of the public ones."))
+        .property("cert", pem("The client certificate, with those that lead to its authority."))
+        .property("key", pem("The private key of `cert`.").write_only(true))
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)))
 }
 
 impl ToSchema for Target {}

@@ -2,7 +2,7 @@
 
 use crate::ids::NodeId;
 use crate::outcome::{Outcome, OutcomeKind, Reason, RetryDelay, Verdict};
-use crate::retry::{clamp_retry_after, with_jitter};
+use crate::retry::{RETRY_AFTER_JITTER, clamp_retry_after, with_jitter};
 use crate::task::{AttemptRecord, EndResult, LastOutcome, Progress, Status, Task, TokenHash};
 use crate::time::{Millis, Timestamp};
 
@@ -282,7 +282,8 @@ fn retry(task: &mut Task, delay: RetryDelay, rules: &Rules<'_>, now: Timestamp) 
         RetryDelay::Exactly(after) => after,
         RetryDelay::RetryAfter(after) => {
             // A thousand tasks told "120" must not come back in one second.
-            with_jitter(clamp_retry_after(after, backoff), 0.1, rules.unit)
+            let jitter = policy.jitter.min(RETRY_AFTER_JITTER);
+            with_jitter(clamp_retry_after(after, backoff), jitter, rules.unit)
         }
     };
     // What the callee asked for beyond our own back-off is its wait, not the policy's.

@@ -135,15 +135,21 @@ fn outcome_retry_waits_for_its_delay_until_the_attempts_are_used_up() {
 
 #[test]
 fn a_callees_delay_is_taken_as_it_is_and_a_retry_after_is_clamped() {
-    let due = |delay| {
+    let due_with = |jitter, delay| {
         let verdict = Verdict::new(Outcome::Retry(delay), "asked");
-        go(&executing(), &finish(&verdict, &policy()), NOW).task.due_at
+        go(&executing(), &finish(&verdict, &RetryPolicy { jitter, ..policy() }), NOW).task.due_at
     };
+    let due = |delay| due_with(0.0, delay);
     assert_eq!(due(RetryDelay::Exactly(secs(1))), after(1));
     assert_eq!(due(RetryDelay::Exactly(Millis::from_days(1))), NOW.plus(Millis::from_days(1)));
-    // Not below our own minute and not above an hour; half of a tenth on top as jitter.
-    assert_eq!(due(RetryDelay::RetryAfter(secs(1))), after(63));
-    assert_eq!(due(RetryDelay::RetryAfter(Millis::from_days(1))), after(3_780));
+    // Not below our own minute and not above an hour; no jitter is none.
+    assert_eq!(due(RetryDelay::RetryAfter(secs(1))), after(60));
+    assert_eq!(due(RetryDelay::RetryAfter(secs(90))), after(90));
+    assert_eq!(due(RetryDelay::RetryAfter(Millis::from_days(1))), after(3_600));
+    // The policy's own on top (here half of it), a tenth at most.
+    assert_eq!(due_with(0.05, RetryDelay::RetryAfter(secs(1_000))), after(1_025));
+    assert_eq!(due_with(1.0, RetryDelay::RetryAfter(secs(1_000))), after(1_050));
+    assert_eq!(due_with(1.0, RetryDelay::Exactly(secs(1_000))), after(1_000));
 }
 
 #[test]

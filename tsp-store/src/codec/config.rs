@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, Secret, Target, Timeouts, Visibility,
+    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, Secret, Target, TargetTls, Timeouts,
+    Visibility,
 };
 use tsp_core::{Millis, Name};
 
@@ -80,7 +81,19 @@ enum TargetDoc {
         headers: BTreeMap<String, String>,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         secret_headers: BTreeMap<String, String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<TlsDoc>,
     },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TlsDoc {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cert: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -181,14 +194,26 @@ fn target_doc(target: &Target, secrets: Secrets<'_>) -> CodecResult<TargetDoc> {
         url: http.url.clone(),
         headers: http.headers.clone(),
         secret_headers,
+        tls: http.tls.as_ref().map(|tls| tls_doc(tls, secrets)).transpose()?,
     })
 }
 
+fn tls_doc(tls: &TargetTls, secrets: Secrets<'_>) -> CodecResult<TlsDoc> {
+    let key = tls.key.as_ref().map(|key| secrets.write(key)).transpose()?;
+    Ok(TlsDoc { ca: tls.ca.clone(), cert: tls.cert.clone(), key })
+}
+
 fn read_target(doc: TargetDoc, sealer: &Sealer) -> CodecResult<Target> {
-    let TargetDoc::Http { method, url, headers, secret_headers } = doc;
+    let TargetDoc::Http { method, url, headers, secret_headers, tls } = doc;
     let secret_headers = secret_headers
         .into_iter()
         .map(|(name, sealed)| Ok((name, Secret::new(&sealer.open(&sealed)?))))
         .collect::<CodecResult<_>>()?;
-    Ok(Target::Http(Arc::new(HttpTarget { method, url, headers, secret_headers })))
+    let tls = tls.map(|doc| read_tls(doc, sealer)).transpose()?;
+    Ok(Target::Http(Arc::new(HttpTarget { method, url, headers, secret_headers, tls })))
+}
+
+fn read_tls(doc: TlsDoc, sealer: &Sealer) -> CodecResult<TargetTls> {
+    let key = doc.key.map(|sealed| sealer.open(&sealed)).transpose()?;
+    Ok(TargetTls { ca: doc.ca, cert: doc.cert, key: key.as_deref().map(Secret::new) })
 }

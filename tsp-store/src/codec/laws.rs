@@ -8,7 +8,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use tsp_core::config::{
-    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, Secret, Target, Timeouts, Visibility,
+    AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey, Secret, Target, TargetTls, Timeouts,
+    Visibility,
 };
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{CronSpec, Every, Misfire, MisfirePolicy, Overlap, Schedule, Trigger};
@@ -107,9 +108,16 @@ fn secret() -> impl Strategy<Value = Secret> {
 
 fn target() -> impl Strategy<Value = Target> {
     let secrets = btree_map(any::<String>(), secret(), 0..3);
-    (any::<String>(), any::<String>(), texts(), secrets).prop_map(|(method, url, headers, secret_headers)| {
-        Target::Http(Arc::new(HttpTarget { method, url, headers, secret_headers }))
-    })
+    (any::<String>(), any::<String>(), texts(), secrets, option::of(tls())).prop_map(
+        |(method, url, headers, secret_headers, tls)| {
+            Target::Http(Arc::new(HttpTarget { method, url, headers, secret_headers, tls }))
+        },
+    )
+}
+
+fn tls() -> impl Strategy<Value = TargetTls> {
+    (option::of(any::<String>()), option::of(any::<String>()), option::of(secret()))
+        .prop_map(|(ca, cert, key)| TargetTls { ca, cert, key })
 }
 
 prop_compose! {
@@ -155,7 +163,8 @@ proptest! {
         let hidden = config_to_json(&spec, Secrets::Hide).unwrap();
         let secrets = hidden.matches("\"***\"").count();
         let Target::Http(http) = &spec.target;
-        prop_assert!(secrets >= spec.signing_secrets.len() + http.secret_headers.len());
+        let key = usize::from(http.tls.as_ref().is_some_and(|tls| tls.key.is_some()));
+        prop_assert!(secrets >= spec.signing_secrets.len() + http.secret_headers.len() + key);
     }
 
     #[test]

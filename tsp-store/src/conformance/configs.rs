@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tsp_core::config::{HttpTarget, Kind, Secret, Target, Visibility};
+use tsp_core::config::{HttpTarget, Kind, Secret, Target, TargetTls, Visibility};
 use tsp_core::retry::Backoff;
 use tsp_core::schedule::{CronSpec, Misfire, MisfirePolicy, Overlap, Schedule, Trigger};
 use tsp_core::{AppId, ConfigId, Millis, Timestamp};
@@ -44,6 +44,11 @@ pub(super) async fn every_field_is_kept(bed: &Bed) {
         url: "https://例え.jp/x?y=1".to_owned(),
         headers: BTreeMap::from([("A".to_owned(), "ü".to_owned())]),
         secret_headers: BTreeMap::from([("Authorization".to_owned(), Secret::new("Bearer 1"))]),
+        tls: Some(TargetTls {
+            ca: Some("a certificate".to_owned()),
+            cert: Some("another".to_owned()),
+            key: Some(Secret::new("a private key")),
+        }),
     }));
     full.retry.backoff =
         Backoff::Exponential { initial: Millis::from_ms(1), factor: 1.5, max: Millis::from_days(1) };

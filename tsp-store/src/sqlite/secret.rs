@@ -25,7 +25,8 @@ DELETE FROM settings WHERE name = 'secret_probe'";
 /// Whether any config has a secret, which only the key it was sealed with opens.
 const ANY_SECRET: &str = "-- secret_any
 SELECT EXISTS (SELECT 1 FROM config WHERE json_extract(document, '$.signing_secrets[0]') IS NOT NULL
-    OR json_extract(document, '$.target.secret_headers') IS NOT NULL)";
+    OR json_extract(document, '$.target.secret_headers') IS NOT NULL
+    OR json_extract(document, '$.target.tls.key') IS NOT NULL)";
 
 /// The sealer of a store: under the key given, else under the one in `<database>.key`.
 pub(super) fn sealer(conn: &Connection, options: &SqliteOptions) -> Result<Sealer> {

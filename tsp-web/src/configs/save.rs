@@ -195,6 +195,7 @@ async fn check_none_open(state: &WebState, found: &TaskConfig) -> ApiResult<()> 
 pub(super) fn reader(state: &WebState, now: Timestamp) -> Reader<'_> {
     Reader {
         egress: &state.egress,
+        check_tls: state.check_tls,
         payload_bytes_max: state.settings.payload_bytes_max,
         shards: state.store.shards(),
         now,

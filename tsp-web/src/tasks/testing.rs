@@ -28,6 +28,7 @@ use tsp_store::schedule::Ownership as _;
 use tsp_store::schedule::Want;
 use tsp_store::tasks::Actor;
 use tsp_store::{Catalog as _, IdSource, RunStore as _, ScheduleStore as _};
+use tsp_worker::http::check_tls;
 
 use crate::ports::{Readiness, WakeHints};
 use crate::{WebParts, WebSettings, WebState};
@@ -117,6 +118,7 @@ impl Service {
             ids,
             hints: hints.clone(),
             egress: EgressPolicy::default(),
+            check_tls: |tls| check_tls(tls).map_err(|problem| (problem.field, problem.message)),
             settings,
             metrics: None,
             dev: None,

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, timeout};
-use tsp_core::config::Timeouts;
+use tsp_core::config::{TargetTls, Timeouts};
 use tsp_core::egress::EgressPolicy;
 
 use super::connection::Connection;
@@ -21,6 +21,7 @@ use super::connector::{ConnectError, Connector, Origin};
 use super::failure::CallError;
 use super::pool::Pool;
 use super::resolver::Lookup;
+use super::tls::{Security, TlsProblem};
 use crate::dns::SystemLookup;
 
 /// An egress profile.
@@ -145,6 +146,10 @@ impl Client {
         let left = limit.saturating_sub(started.elapsed());
         let stream = self.connector.connect(&pool.origin, left).await.map_err(CallError::Connect)?;
         Connection::open(stream).await.map_err(|error| CallError::Broken { error, status: None })
+    }
+
+    pub(super) fn security(&self, own: Option<&TargetTls>) -> Result<Security, TlsProblem> {
+        self.connector.security(own)
     }
 
     /// From now on no look-up is waited for.

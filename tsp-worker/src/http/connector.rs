@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
+use tsp_core::config::TargetTls;
 use tsp_core::egress::{CheckedUrl, EgressDenied, EgressPolicy};
 use tsp_core::ids::AppId;
 use url::Host;
@@ -19,6 +18,7 @@ use super::client::ClientSettings;
 use super::dial::Dialer;
 use super::resolver::{LookupError, Resolver};
 use super::stream::Stream;
+use super::tls::{Security, Tls, TlsProblem};
 
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, Error)]
@@ -49,14 +49,15 @@ impl From<LookupError> for ConnectError {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Origin {
     pub(super) app: AppId,
-    pub(super) tls: bool,
+    /// `None` for plain HTTP.
+    pub(super) tls: Option<Security>,
     pub(super) host: Host<String>,
     pub(super) port: u16,
 }
 
 impl Origin {
-    pub(super) fn new(app: AppId, url: &CheckedUrl) -> Self {
-        Self { app, tls: url.is_https(), host: url.host().clone(), port: url.port() }
+    pub(super) fn new(app: AppId, url: &CheckedUrl, tls: Option<Security>) -> Self {
+        Self { app, tls, host: url.host().clone(), port: url.port() }
     }
 }
 
@@ -64,27 +65,17 @@ pub(super) struct Connector {
     policy: Arc<EgressPolicy>,
     resolver: Resolver,
     dialer: Dialer,
-    tls: TlsConnector,
+    tls: Tls,
 }
 
 impl Connector {
     /// Fails when the TLS versions do not fit the crypto provider.
     pub(super) fn new(policy: Arc<EgressPolicy>, settings: &ClientSettings) -> Result<Self, rustls::Error> {
-        let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
-        for root in &settings.extra_roots {
-            roots.add(root.clone())?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             resolver: Resolver::new(Arc::clone(&policy), Arc::clone(&settings.lookup)),
             policy,
             dialer: Dialer::default(),
-            tls: TlsConnector::from(Arc::new(tls)),
+            tls: Tls::new(&settings.extra_roots)?,
         })
     }
 
@@ -92,6 +83,11 @@ impl Connector {
     pub(super) async fn connect(&self, origin: &Origin, limit: Duration) -> Result<Stream, ConnectError> {
         let deadline = Instant::now() + limit;
         timeout_at(deadline, self.open(origin, deadline)).await.unwrap_or(Err(ConnectError::Timeout))
+    }
+
+    /// What a target with these certificates of its own is protected with.
+    pub(super) fn security(&self, own: Option<&TargetTls>) -> Result<Security, TlsProblem> {
+        self.tls.security(own)
     }
 
     /// From now on no look-up is waited for.
@@ -111,11 +107,9 @@ impl Connector {
         let stream = self.dialer.dial(&addresses, origin.port).await.map_err(ConnectError::Refused)?;
         // Headers and body go out in one write each; waiting for more would only delay them.
         stream.set_nodelay(true).map_err(ConnectError::Refused)?;
-        if !origin.tls {
-            return Ok(Stream::Plain(stream));
-        }
+        let Some(tls) = &origin.tls else { return Ok(Stream::Plain(stream)) };
         let name = server_name(&origin.host)?;
-        let stream = self.tls.connect(name, stream).await.map_err(ConnectError::Tls)?;
+        let stream = tls.connector().connect(name, stream).await.map_err(ConnectError::Tls)?;
         Ok(Stream::Tls(Box::new(stream)))
     }
 
@@ -144,7 +138,7 @@ mod tests {
     async fn a_refused_literal_is_refused_here_too() {
         let connector = Connector::new(Arc::default(), &ClientSettings::default()).unwrap();
         for host in [Host::Ipv4([127, 0, 0, 1].into()), Host::Ipv6("::ffff:10.0.0.1".parse().unwrap())] {
-            let origin = Origin { app: AppId::new(1), tls: false, host, port: 80 };
+            let origin = Origin { app: AppId::new(1), tls: None, host, port: 80 };
             let answer = connector.connect(&origin, Duration::from_secs(1)).await;
             assert!(matches!(answer, Err(ConnectError::Denied(_))), "{answer:?}");
         }

@@ -8,6 +8,7 @@ use thiserror::Error;
 use tsp_core::outcome::Verdict;
 
 use super::connector::ConnectError;
+use super::tls;
 
 /// Why an exchange brought no complete answer.
 #[derive(Debug, Error)]
@@ -26,11 +27,16 @@ pub enum CallError {
 impl CallError {
     /// The reason code of the attempt.
     pub fn reason(&self) -> &'static str {
+        if let Self::Broken { error, .. } = self
+            && let Some(reason) = tls::refused_later(error)
+        {
+            return reason;
+        }
         match self {
             Self::Connect(ConnectError::Denied(_)) => "egress_denied",
             Self::Connect(ConnectError::Lookup(_)) => "dns",
             Self::Connect(ConnectError::Refused(_)) => "connect_refused",
-            Self::Connect(ConnectError::Tls(_)) => "tls_error",
+            Self::Connect(ConnectError::Tls(error)) => tls::reason(error),
             Self::Connect(ConnectError::Timeout) => "connect_timeout",
             Self::Timeout { .. } => "timeout",
             Self::Broken { error, .. } if is_malformed(error) => "malformed_response",

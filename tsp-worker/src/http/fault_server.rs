@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -114,15 +115,39 @@ impl Peer {
         self,
         certificate: &[u8],
     ) -> Option<Peer<tokio_rustls::server::TlsStream<TcpStream>>> {
+        self.accept(certificate, None).await
+    }
+
+    /// Wants a certificate of the other side, too, from this authority.
+    pub(super) async fn accept_mutual_tls(
+        self,
+        certificate: &[u8],
+        authority: &[u8],
+    ) -> Option<Peer<tokio_rustls::server::TlsStream<TcpStream>>> {
+        self.accept(certificate, Some(authority)).await
+    }
+
+    async fn accept(
+        self,
+        certificate: &[u8],
+        authority: Option<&[u8]>,
+    ) -> Option<Peer<tokio_rustls::server::TlsStream<TcpStream>>> {
         let chain = vec![CertificateDer::from_pem_slice(certificate).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(include_bytes!("testdata/server.key")).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
             .unwrap();
+        let config = match authority {
+            None => config.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                config.with_client_cert_verifier(verifier.unwrap())
+            }
+        };
+        let config = config.with_single_cert(chain, key).unwrap();
         let stream = TlsAcceptor::from(Arc::new(config)).accept(self.stream).await.ok()?;
         Some(Peer { stream, number: self.number, seen: self.seen })
     }

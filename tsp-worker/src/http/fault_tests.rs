@@ -18,20 +18,20 @@ use super::fixtures::{NOW, Seeded, config, edit_target, task};
 use super::{Call, ClientSettings, Found, HttpHandler, Lookup, LookupError};
 
 const SHORT: Millis = Millis::from_ms(200);
-const BACKOFF: Outcome = Outcome::Retry(RetryDelay::Backoff);
+pub(super) const BACKOFF: Outcome = Outcome::Retry(RetryDelay::Backoff);
 
-fn loopback() -> ClientSettings {
+pub(super) fn loopback() -> ClientSettings {
     ClientSettings {
         policy: EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
         ..ClientSettings::default()
     }
 }
 
-fn handler(settings: &ClientSettings) -> HttpHandler {
+pub(super) fn handler(settings: &ClientSettings) -> HttpHandler {
     HttpHandler::new(settings, Arc::new(Seeded)).unwrap()
 }
 
-async fn call(handler: &HttpHandler, config: &TaskConfig) -> Verdict {
+pub(super) async fn call(handler: &HttpHandler, config: &TaskConfig) -> Verdict {
     let task = task();
     handler.call(&Call { task: &task, config, completion_token: None, now: NOW }).await
 }
@@ -52,7 +52,7 @@ fn briefly(mut config: TaskConfig) -> TaskConfig {
 }
 
 #[track_caller]
-fn assert_verdict(verdict: &Verdict, outcome: Outcome, reason: &str, status: Option<u16>) {
+pub(super) fn assert_verdict(verdict: &Verdict, outcome: Outcome, reason: &str, status: Option<u16>) {
     let seen = (verdict.outcome, &*verdict.reason, verdict.http_status);
     assert_eq!(seen, (outcome, reason, status));
 }
@@ -83,7 +83,7 @@ async fn redirects_are_not_followed() {
     }
 }
 
-fn found(addresses: &[&str]) -> Found {
+pub(super) fn found(addresses: &[&str]) -> Found {
     let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
     Found { addresses, ttl: Duration::from_mins(1) }
 }
@@ -366,12 +366,12 @@ async fn idle_connections_are_closed_in_time() {
     server.closed.recv().await.unwrap();
 }
 
-fn with_test_authority() -> HttpHandler {
+pub(super) fn with_test_authority() -> HttpHandler {
     let root = CertificateDer::from_pem_slice(include_bytes!("testdata/ca.pem")).unwrap();
     handler(&ClientSettings { extra_roots: vec![root], ..loopback() })
 }
 
-async fn serve_tls(peer: Peer, certificate: &'static [u8]) {
+pub(super) async fn serve_tls(peer: Peer, certificate: &'static [u8]) {
     if let Some(mut peer) = peer.accept_tls(certificate).await {
         while peer.read_request().await {
             peer.write(OK).await;
@@ -389,7 +389,12 @@ async fn tls_with_a_trusted_certificate() {
     }
     assert_eq!(server.connections(), 1);
     // Nobody else trusts it.
-    assert_verdict(&call(&self::handler(&loopback()), &config).await, BACKOFF, "tls_error", None);
+    assert_verdict(
+        &call(&self::handler(&loopback()), &config).await,
+        BACKOFF,
+        "tls_error: unknown issuer",
+        None,
+    );
 }
 
 #[tokio::test]
@@ -402,9 +407,13 @@ async fn tls_that_fails() {
     })
     .await;
     let closes = FaultServer::start(|_| async {}).await;
-    for server in [expired, plain, closes] {
+    for (server, reason) in [
+        (expired, "tls_error: certificate expired"),
+        (plain, "tls_error: the peer does not speak TLS"),
+        (closes, "tls_error: broken off during the handshake"),
+    ] {
         let config = config(&server.url().replace("http:", "https:"));
-        assert_verdict(&call(&with_test_authority(), &config).await, BACKOFF, "tls_error", None);
+        assert_verdict(&call(&with_test_authority(), &config).await, BACKOFF, reason, None);
     }
 }
 

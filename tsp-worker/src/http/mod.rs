@@ -16,6 +16,7 @@ mod retry_after;
 mod sign;
 mod stream;
 mod target;
+mod tls;
 mod traceparent;
 mod tsp_result;
 
@@ -25,6 +26,8 @@ mod fault_server;
 mod fault_tests;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod tls_tests;
 
 pub use self::answer::judge;
 pub use self::client::{Answer, ClientSettings};
@@ -33,3 +36,4 @@ pub use self::failure::CallError;
 pub use self::handler::{Call, HttpHandler, SetupError};
 pub use self::resolver::{Found, Lookup, LookupError};
 pub use self::target::{PreparedTarget, TargetError};
+pub use self::tls::{TlsProblem, check_tls, read_ca_file};

@@ -17,6 +17,7 @@ use super::connector::Origin;
 use super::pool::Pool;
 use super::request::names;
 use super::sign::{BadSecret, Signer};
+use super::tls::TlsProblem;
 
 /// A target that cannot be called however often it is tried. The API refuses all of these when a config
 /// is saved; the egress policy may have changed since.
@@ -32,6 +33,8 @@ pub enum TargetError {
     Secret,
     #[error("the completion token is no header value")]
     Token,
+    #[error("`tls.{}` {}", .0.field, .0.message)]
+    Tls(TlsProblem),
 }
 
 impl From<BadSecret> for TargetError {
@@ -40,12 +43,18 @@ impl From<BadSecret> for TargetError {
     }
 }
 
+impl From<TlsProblem> for TargetError {
+    fn from(problem: TlsProblem) -> Self {
+        Self::Tls(problem)
+    }
+}
+
 impl TargetError {
     /// Final: nothing was sent, and nothing will be better next time.
     pub fn verdict(&self) -> Verdict {
         Verdict::fail(match self {
             Self::Denied(_) => "egress_denied",
-            Self::Method(_) | Self::Secret => "invalid_target",
+            Self::Method(_) | Self::Secret | Self::Tls(_) => "invalid_target",
             Self::Header { .. } | Self::Token => "invalid_header",
         })
     }
@@ -75,6 +84,7 @@ impl PreparedTarget {
     ) -> Result<Self, TargetError> {
         let Target::Http(target) = &config.spec.target;
         let url = policy.check_url(&target.url)?;
+        let security = url.is_https().then(|| client.security(target.tls.as_ref())).transpose()?;
         let method = method(&target.method)?;
         let malformed = |_| TargetError::Denied(EgressDenied::Malformed);
         let mut headers = HeaderMap::with_capacity(target.headers.len() + target.secret_headers.len() + 4);
@@ -94,7 +104,7 @@ impl PreparedTarget {
         }
         Ok(Self {
             uri: url.path_and_query().parse().map_err(|_| TargetError::Denied(EgressDenied::Malformed))?,
-            pool: client.pool(Origin::new(config.app_id, &url)),
+            pool: client.pool(Origin::new(config.app_id, &url, security)),
             timeouts: config.spec.timeout,
             sends_body: !matches!(method, Method::GET | Method::HEAD),
             method,

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 /// Fields that are given and never read back, so that nobody can tell whether they differ.
-const WRITE_ONLY: [&str; 2] = ["signing_secrets", "target.secret_headers"];
+const WRITE_ONLY: [&str; 3] = ["signing_secrets", "target.secret_headers", "target.tls.key"];
 
 /// One field that will change.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,8 +49,9 @@ pub(super) fn changes(
     let mut found = Vec::new();
     compare("", current, wanted, &mut found);
     for path in WRITE_ONLY {
-        let (outer, inner) = path.split_once('.').unwrap_or((path, ""));
-        let value = given.get(outer).map(|value| if inner.is_empty() { value } else { &value[inner] });
+        let mut steps = path.split('.');
+        let first = steps.next().and_then(|step| given.get(step));
+        let value = steps.fold(first, |value, step| value?.get(step));
         if value.is_some_and(|value| !value.is_null()) {
             found.push(Change::WriteOnly { path });
         }
@@ -70,10 +71,18 @@ fn compare(prefix: &str, current: &Map<String, Value>, wanted: &Map<String, Valu
         let to = wanted.get(field).unwrap_or(&Value::Null);
         match (from, to) {
             (Value::Object(from), Value::Object(to)) => compare(&path, from, to, found),
+            // Field by field, so that what is write-only in it is not shown.
+            (Value::Null, Value::Object(to)) if has_write_only(&path) => {
+                compare(&path, &Map::new(), to, found);
+            }
             _ if same(from, to) => {}
             _ => found.push(Change::Field { path, from: from.clone(), to: to.clone() }),
         }
     }
+}
+
+fn has_write_only(path: &str) -> bool {
+    WRITE_ONLY.iter().any(|only| only.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// `2` and `2.0` are one number.
@@ -93,6 +102,15 @@ mod tests {
     fn said(current: &Value, wanted: &Value) -> Vec<String> {
         let (current, wanted) = (current.as_object().unwrap(), wanted.as_object().unwrap());
         changes(current, wanted, wanted).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_private_key_is_sent_and_never_shown() {
+        let wanted = json!({ "target": { "tls": { "cert": "a", "key": "hidden" } } });
+        let sent = "target.tls.key: (write-only, always sent)";
+        let new = said(&json!({ "target": {} }), &wanted);
+        assert_eq!(new, ["target.tls.cert: null -> \"a\"", sent]);
+        assert_eq!(said(&json!({ "target": { "tls": { "cert": "a" } } }), &wanted), [sent]);
     }
 
     #[test]

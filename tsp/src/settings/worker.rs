@@ -1,6 +1,7 @@
 //! `[worker]` and `[worker.http]`
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,6 +15,7 @@ pub(crate) struct WorkerSettings {
     pub(crate) shutdown_grace: Duration,
     pub(crate) allow_networks: Vec<IpNet>,
     pub(crate) name_servers: Vec<SocketAddr>,
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 impl WorkerSettings {
@@ -24,6 +26,9 @@ impl WorkerSettings {
             shutdown_grace: reader.duration("worker.shutdown_grace", Millis::ZERO..=Millis::from_hours(1)),
             allow_networks: reader.list("worker.http.allow_networks", parse_network),
             name_servers: reader.list("worker.http.name_servers", parse_name_server),
+            ca_file: Some(reader.text("worker.http.ca_file"))
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
         }
     }
 }

@@ -11,6 +11,7 @@ use tsp_core::config::Secret;
 use tsp_core::egress::EgressPolicy;
 use tsp_store::IdSource;
 use tsp_web::{DevHooks, Topology, WebParts, WebSettings, WebState};
+use tsp_worker::http::check_tls;
 
 use super::clock::ServerClock;
 use super::dev_clock::DevClock;
@@ -48,6 +49,7 @@ pub(super) fn start_web(
         ids: parts.ids.clone().unwrap_or_else(IdSource::none),
         hints: parts.hints.clone(),
         egress: EgressPolicy::new(settings.worker.allow_networks.clone()),
+        check_tls: |tls| check_tls(tls).map_err(|problem| (problem.field, problem.message)),
         settings: web_settings(settings),
         metrics: Some(metrics.handle()),
         dev: dev_hooks(parts),

@@ -1,17 +1,19 @@
 //! The worker: HTTP callbacks on the pipeline.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_consumer_core::{Pipeline, TaskContext, TaskHandler, Worker, WorkerOptions};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::Verdict;
-use tsp_worker::http::{ClientSettings, HttpHandler};
+use tsp_worker::http::{ClientSettings, HttpHandler, read_ca_file};
 use tsp_worker::{CallbackHandler, DirectTaskService, SystemLookup};
 
 use super::clock::ServerClock;
@@ -37,8 +39,8 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
     let client = ClientSettings {
         policy: EgressPolicy::new(settings.worker.allow_networks.clone()),
         user_agent: concat!("tsp/", env!("CARGO_PKG_VERSION")).to_owned(),
+        extra_roots: extra_roots(settings.worker.ca_file.as_deref())?,
         lookup: Arc::new(SystemLookup::new(settings.worker.name_servers.clone())),
-        ..ClientSettings::default()
     };
     let http = HttpHandler::new(&client, parts.entropy.clone())
         .map_err(|error| Failure::failed(format!("cannot make the HTTP client: {error}")))?;
@@ -77,6 +79,15 @@ pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<Running
     let all = join_all(workers.into_iter().map(|worker| worker.run(stop.clone())));
     let pipeline = Running::new(&tracker, stop, async { drop(all.await) });
     Ok(RunningWorker { pipeline, tracker, http })
+}
+
+/// The authorities of `worker.http.ca_file`.
+fn extra_roots(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>> {
+    let Some(path) = file else { return Ok(Vec::new()) };
+    let failure =
+        |why: String| Failure::failed(format!("`worker.http.ca_file` = `{}` {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| failure(format!("cannot be read: {error}")))?;
+    read_ca_file(&pem).map_err(failure)
 }
 
 fn pipeline(parts: &Parts, line: &Line) -> Pipeline {

@@ -71,6 +71,7 @@ impl Old {
             url: "http://receiver.internal/".to_owned(),
             headers: BTreeMap::new(),
             secret_headers: BTreeMap::from([("authorization".to_owned(), Secret::new("Bearer hush"))]),
+            tls: None,
         }));
         let asynchronous = AsyncPolicy { enabled: true, deadline: Millis::from_mins(15) };
         let secrets = vec![Secret::new("whsec_aHVzaA==")];

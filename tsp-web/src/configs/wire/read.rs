@@ -20,6 +20,7 @@ use super::schedule::{check_fires, read_schedule};
 use super::secrets::read_signing_secrets;
 use super::target::read_target;
 use super::unsupported;
+use crate::state::TlsCheck;
 
 const RETENTION_MAX: Millis = Millis::from_days(3_650);
 const EXPIRE_MAX: Millis = Millis::from_days(3_650);
@@ -39,6 +40,7 @@ pub(crate) enum Source<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
     pub(crate) egress: &'a EgressPolicy,
+    pub(crate) check_tls: TlsCheck,
     pub(crate) payload_bytes_max: usize,
     pub(crate) shards: u16,
     pub(crate) now: Timestamp,
@@ -58,7 +60,7 @@ pub(crate) fn read_config(
     let schedule = read_schedule_of(doc.schedule, kind, reader.now, source, errors);
     let kept = source.kept_secrets();
     let target = if let Some(target) = doc.target {
-        read_target(target, &kept.headers, reader.egress, errors)
+        read_target(target, &kept.headers, kept.key.as_ref(), reader.egress, reader.check_tls, errors)
     } else {
         errors.missing("target");
         None
@@ -107,6 +109,7 @@ pub(crate) fn read_config(
 #[derive(Default)]
 struct Kept {
     headers: BTreeMap<String, Secret>,
+    key: Option<Secret>,
     signing: Vec<Secret>,
 }
 
@@ -114,7 +117,11 @@ impl Source<'_> {
     fn kept_secrets(self) -> Kept {
         let Self::Replacing(config) = self else { return Kept::default() };
         let Target::Http(http) = &config.spec.target;
-        Kept { headers: http.secret_headers.clone(), signing: config.spec.signing_secrets.clone() }
+        Kept {
+            headers: http.secret_headers.clone(),
+            key: http.tls.as_ref().and_then(|tls| tls.key.clone()),
+            signing: config.spec.signing_secrets.clone(),
+        }
     }
 
     fn saved_schedule(&self) -> Option<&Schedule> {
