@@ -135,28 +135,13 @@ impl Fetcher {
     }
 
     fn remember(&mut self, cursor: Cursor) {
-        self.fire_order.set(cursor.config, self.handled_at(&cursor));
+        self.fire_order.set(cursor.config, cursor.next_fire_at);
         if cursor.waiting.is_some() {
             self.waiting.insert(cursor.config);
         } else {
             self.waiting.remove(&cursor.config);
         }
         self.cursors.insert(cursor.config, cursor);
-    }
-
-    /// A slot is handled ahead of its time only where overlap does not matter: whether the previous
-    /// occurrence is open can be asked at the slot's time only.
-    fn handled_at(&self, cursor: &Cursor) -> Option<Timestamp> {
-        let next = cursor.next_fire_at?;
-        Some(next.minus(self.lookahead_of(cursor.config)))
-    }
-
-    fn lookahead_of(&self, config: ConfigId) -> Millis {
-        let config = self.parts.book.config(config);
-        let ahead = config
-            .and_then(|config| config.spec.schedule.as_ref().map(|schedule| schedule.overlap))
-            .is_some_and(|overlap| overlap == Overlap::Allow);
-        if ahead { self.options.lookahead } else { Millis::ZERO }
     }
 
     /// What is to be done about a schedule, if anything: the first slot after an edit, slots that are due,
@@ -186,11 +171,10 @@ impl Fetcher {
 
     fn planned(&mut self, config: &Arc<TaskConfig>, cursor: &Cursor, now: Timestamp) -> Result<Option<Fire>> {
         let waiting = self.waiting_task(config, cursor, now)?;
-        let lookahead = self.lookahead_of(config.id);
-        let due = cursor.next_fire_at.filter(|next| next.minus(lookahead) <= now);
+        let due = cursor.next_fire_at.filter(|next| *next <= now);
         let plan = config.spec.schedule.as_ref().zip(due);
-        let Some(plan) = plan.map(|(schedule, next)| schedule.plan(next, now, lookahead)) else {
-            self.fire_order.set(config.id, self.handled_at(cursor));
+        let Some(plan) = plan.map(|(schedule, next)| schedule.plan(next, now)) else {
+            self.fire_order.set(config.id, cursor.next_fire_at);
             let fire = Fire { waiting, ..moved(config, Some(cursor), cursor.next_fire_at) };
             return Ok(Some(fire).filter(|fire| fire.waiting.is_some()));
         };

@@ -12,10 +12,6 @@ pub const FIRE_ALL_MAX: u32 = 10_000;
 /// million. Beyond it the newest are searched from the other end, and the count becomes a lower bound.
 const COUNTED_MAX: u64 = 2_000;
 
-/// Most slots made ahead of their time in one plan: the look-ahead is a second or so, a virtual clock's may
-/// be anything.
-const AHEAD_MAX: usize = 1_000;
-
 /// What to do with slots whose time has passed unhandled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Misfire {
@@ -74,10 +70,11 @@ struct Due {
 impl Schedule {
     /// What to do at `now` about a cursor that stands at `cursor_next`.
     ///
-    /// M is the slots from the cursor up to now, to which the misfire policy applies. Slots after now, up
-    /// to `now + lookahead`, are on time and all become occurrences. A cursor that is no slot of this
-    /// schedule (the rules of its zone have changed since) is not fired: the search starts from it.
-    pub fn plan(&self, cursor_next: Timestamp, now: Timestamp, lookahead: Millis) -> FirePlan {
+    /// M is the slots from the cursor up to now, to which the misfire policy applies. No slot is made before
+    /// its time: until then its config may be held or changed and whoever would make it may stop, and what is
+    /// made already could not obey that. A cursor that is no slot of this schedule (the rules of its zone have
+    /// changed since) is not fired: the search starts from it.
+    pub fn plan(&self, cursor_next: Timestamp, now: Timestamp) -> FirePlan {
         let keep = match self.misfire.policy {
             MisfirePolicy::FireOnce | MisfirePolicy::Skip => 1,
             MisfirePolicy::FireAll { max } => usize::try_from(max.min(FIRE_ALL_MAX)).unwrap_or(usize::MAX),
@@ -90,17 +87,7 @@ impl Schedule {
         }
         let made = u64::try_from(slots.len()).unwrap_or(u64::MAX);
 
-        let horizon = now.plus(lookahead.max(Millis::ZERO));
-        let mut next = if cursor_next > now { self.next_from(cursor_next) } else { self.next_after(now) };
-        let mut ahead = 0;
-        while let Some(at) = next
-            && at <= horizon
-            && ahead < AHEAD_MAX
-        {
-            slots.push(Slot { at, late: false });
-            ahead += 1;
-            next = self.next_after(at);
-        }
+        let next = if cursor_next > now { self.next_from(cursor_next) } else { self.next_after(now) };
         FirePlan {
             slots,
             missed: due.count.saturating_sub(made),
@@ -196,15 +183,10 @@ mod tests {
     fn in_health_every_policy_makes_the_one_slot() {
         for policy in [MisfirePolicy::FireOnce, MisfirePolicy::Skip, MisfirePolicy::FireAll { max: 3 }] {
             for schedule in hourly(policy) {
-                for early in [Millis::ZERO, Millis::from_ms(400)] {
-                    let plan = schedule.plan(hours(1), hours(1).minus(early), SECOND);
-                    assert_eq!(slots(&plan), [(1, false)]);
-                    assert_eq!(
-                        (plan.missed, plan.missed_is_exact, plan.next_fire_at),
-                        (0, true, Some(hours(2)))
-                    );
-                }
-                let plan = schedule.plan(hours(1), hours(1).minus(Millis::from_secs(2)), SECOND);
+                let plan = schedule.plan(hours(1), hours(1));
+                assert_eq!(slots(&plan), [(1, false)]);
+                assert_eq!((plan.missed, plan.missed_is_exact, plan.next_fire_at), (0, true, Some(hours(2))));
+                let plan = schedule.plan(hours(1), hours(1).minus(Millis::from_ms(1)));
                 assert_eq!((plan.slots.len(), plan.missed, plan.next_fire_at), (0, 0, Some(hours(1))));
             }
         }
@@ -225,7 +207,7 @@ mod tests {
             ),
         ] {
             for schedule in hourly(policy) {
-                let plan = schedule.plan(hours(1), now, SECOND);
+                let plan = schedule.plan(hours(1), now);
                 assert_eq!(
                     (slots(&plan), plan.missed, plan.next_fire_at),
                     (made.clone(), missed, Some(hours(6)))
@@ -239,36 +221,33 @@ mod tests {
         let daily = |policy| cron("0 0 0 * * ?", policy);
         let in_time = DAY.plus(HOUR);
         let too_late = in_time.plus(Millis::from_ms(1));
-        assert_eq!(slots(&daily(MisfirePolicy::Skip).plan(DAY, in_time, SECOND)), [(0, false)]);
-        let plan = daily(MisfirePolicy::Skip).plan(DAY, too_late, SECOND);
+        assert_eq!(slots(&daily(MisfirePolicy::Skip).plan(DAY, in_time)), [(0, false)]);
+        let plan = daily(MisfirePolicy::Skip).plan(DAY, too_late);
         assert_eq!((slots(&plan), plan.missed, plan.next_fire_at), (vec![], 1, Some(hours(24))));
-        assert_eq!(slots(&daily(MisfirePolicy::FireOnce).plan(DAY, too_late, SECOND)), [(0, true)]);
+        assert_eq!(slots(&daily(MisfirePolicy::FireOnce).plan(DAY, too_late)), [(0, true)]);
         // Many slots inside the grace: still only the newest.
         for policy in [MisfirePolicy::FireOnce, MisfirePolicy::Skip] {
-            let plan = cron("0 0/10 * * * ?", policy).plan(DAY, DAY.plus(Millis::from_mins(35)), SECOND);
+            let plan = cron("0 0/10 * * * ?", policy).plan(DAY, DAY.plus(Millis::from_mins(35)));
             assert_eq!((plan.slots.len(), plan.missed), (1, 3));
         }
     }
 
     #[test]
-    fn slots_ahead_are_ordinary_under_every_policy() {
+    fn nothing_is_made_before_its_time() {
         for policy in [MisfirePolicy::FireOnce, MisfirePolicy::Skip, MisfirePolicy::FireAll { max: 1 }] {
-            let plan = cron("* * * * * ?", policy).plan(DAY, DAY.plus(SECOND), Millis::from_secs(2));
+            let plan = cron("* * * * * ?", policy).plan(DAY, DAY.plus(SECOND));
             let ms: Vec<i64> = plan.slots.iter().map(|slot| slot.at.since(DAY).ms()).collect();
-            assert_eq!((ms, plan.missed), (vec![1_000, 2_000, 3_000], 1));
-            assert_eq!(plan.next_fire_at, Some(DAY.plus(Millis::from_secs(4))));
+            assert_eq!((ms, plan.missed), (vec![1_000], 1));
+            assert_eq!(plan.next_fire_at, Some(DAY.plus(Millis::from_secs(2))));
         }
-        let plan = cron("* * * * * ?", MisfirePolicy::FireOnce).plan(DAY, DAY, Millis::from_days(1));
-        assert_eq!(plan.slots.len(), 1 + AHEAD_MAX);
-        assert_eq!(plan.next_fire_at, Some(plan.slots[AHEAD_MAX].at.plus(SECOND)));
     }
 
     #[test]
     fn a_year_behind_is_bounded_work() {
         let now = DAY.plus(Millis::from_days(365));
         for (policy, made) in [(MisfirePolicy::FireOnce, 1), (MisfirePolicy::FireAll { max: 100 }, 100)] {
-            let by_cron = cron("*/5 * * * * ?", policy).plan(DAY, now, SECOND);
-            let by_every = every(Millis::from_secs(5), policy).plan(DAY, now, SECOND);
+            let by_cron = cron("*/5 * * * * ?", policy).plan(DAY, now);
+            let by_every = every(Millis::from_secs(5), policy).plan(DAY, now);
             assert_eq!(by_cron.slots, by_every.slots);
             assert_eq!(by_cron.slots.len(), made);
             assert_eq!(by_cron.slots[made - 1].at, now);
@@ -283,9 +262,9 @@ mod tests {
     fn bounds_and_ends_hold_in_a_plan() {
         for schedule in hourly(MisfirePolicy::FireAll { max: 100 }) {
             let schedule = Schedule { start_at: Some(hours(2)), end_at: Some(hours(4)), ..schedule };
-            let plan = schedule.plan(DAY, hours(9), SECOND);
+            let plan = schedule.plan(DAY, hours(9));
             assert_eq!((slots(&plan).len(), plan.missed, plan.next_fire_at), (3, 0, None));
-            let plan = schedule.plan(DAY, hours(1), SECOND);
+            let plan = schedule.plan(DAY, hours(1));
             assert_eq!((plan.slots.len(), plan.next_fire_at), (0, Some(hours(2))));
         }
     }
@@ -294,10 +273,10 @@ mod tests {
     fn a_cursor_that_is_no_slot_is_not_fired() {
         let off = DAY.plus(Millis::from_mins(17));
         for schedule in hourly(MisfirePolicy::FireAll { max: 5 }) {
-            let plan = schedule.plan(off, off.plus(Millis::from_mins(5)), SECOND);
+            let plan = schedule.plan(off, off.plus(Millis::from_mins(5)));
             assert_eq!((plan.slots.len(), plan.missed, plan.next_fire_at), (0, 0, Some(hours(1))));
             // Nor are slots before the cursor, which have been handled.
-            let plan = schedule.plan(hours(3), off, Millis::from_hours(2));
+            let plan = schedule.plan(hours(3), off);
             assert_eq!((plan.slots.len(), plan.missed, plan.next_fire_at), (0, 0, Some(hours(3))));
         }
         assert_eq!(Schedule::new(hourly(MisfirePolicy::Skip)[1].trigger.clone()).overlap, Overlap::Skip);

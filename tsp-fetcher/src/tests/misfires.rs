@@ -67,6 +67,28 @@ fn skip_makes_the_newest_only_within_the_grace() {
     assert_eq!(bed.made(config), [60_000]);
 }
 
+/// A node that stops or freezes just before a slot and is back seven seconds after it.
+#[test]
+fn a_stop_just_before_a_slot_obeys_the_policy_after_it() {
+    for (policy, made) in [(MisfirePolicy::Skip, vec![]), (MisfirePolicy::FireOnce, vec![10_000])] {
+        for is_frozen in [true, false] {
+            let mut bed = Bed::new();
+            let misfire = Misfire { policy, grace: Millis::from_ms(100) };
+            let schedule = Schedule { misfire, overlap: Overlap::Allow, ..every(10) };
+            let config = bed.config("cron", Some(schedule), |_| {});
+            bed.go_to(at(9_300));
+            bed.now = at(17_200);
+            if !is_frozen {
+                bed.restart();
+            }
+            bed.settle();
+            assert_eq!(bed.work().len(), made.len());
+            assert_eq!(bed.made(config), made, "{policy:?}, frozen: {is_frozen}");
+            assert!(late(&bed).iter().all(|late| *late));
+        }
+    }
+}
+
 #[test]
 fn a_slot_at_this_very_moment_is_not_missed() {
     let misfire = Misfire { policy: MisfirePolicy::Skip, grace: Millis::ZERO };

@@ -1,7 +1,7 @@
 //! When schedules fire, and when they do not.
 
+use tsp_core::Timestamp;
 use tsp_core::schedule::{Overlap, Schedule};
-use tsp_core::{Millis, Timestamp};
 use tsp_store::catalog::Hold;
 use tsp_store::schedule::ScheduleStore;
 
@@ -42,15 +42,11 @@ fn a_config_whose_hint_was_lost_fires_by_the_resync() {
 }
 
 #[test]
-fn overlap_allow_is_made_ahead_and_goes_at_its_time() {
+fn overlap_allow_fires_beside_what_is_open_and_not_before_its_time() {
     let mut bed = Bed::new();
     let config = bed.config("cron", Some(every_with(10, Overlap::Allow)), |_| {});
-    bed.go_to(at(8_999));
-    assert!(bed.made(config).is_empty());
-    bed.go_to(at(9_000));
-    assert_eq!(bed.made(config), [10_000], "the look-ahead before its time");
     bed.go_to(at(9_999));
-    assert!(bed.taken().is_empty());
+    assert!(bed.made(config).is_empty(), "until then it may be held, changed or missed");
     bed.go_to(at(10_000));
     assert_eq!(bed.take().len(), 1);
     bed.go_to(at(20_000));
@@ -61,9 +57,8 @@ fn overlap_allow_is_made_ahead_and_goes_at_its_time() {
 fn an_edit_fires_nothing_of_the_past_and_nothing_twice() {
     let mut bed = Bed::new();
     let config = bed.config("cron", Some(every_with(10, Overlap::Allow)), |_| {});
-    bed.go_to(at(9_500));
+    bed.go_to(at(10_000));
     assert_eq!(bed.made(config), [10_000]);
-    // The slot at 10 s is made already; the new version names it again.
     bed.edit(config, |spec| spec.priority = 3);
     bed.go_to(at(12_000));
     bed.work();
@@ -73,6 +68,35 @@ fn an_edit_fires_nothing_of_the_past_and_nothing_twice() {
     assert_eq!(bed.made(config), [10_000], "neither 3, 6 and 9 nor 12");
     bed.go_to(at(15_000));
     assert_eq!(bed.made(config), [10_000, 15_000]);
+}
+
+#[test]
+fn what_stops_just_before_a_slot_never_fires_it_late() {
+    let stops: [fn(&mut Bed, tsp_core::ConfigId); 3] = [
+        |bed, config| bed.pause(config),
+        |bed, config| bed.hold(config, Hold::Disable),
+        |bed, config| bed.edit(config, |spec| spec.schedule = Some(every_with(50_000, Overlap::Allow))),
+    ];
+    for (stop, overlap) in stops
+        .iter()
+        .flat_map(|stop| [Overlap::Allow, Overlap::Skip, Overlap::QueueOne].map(|overlap| (stop, overlap)))
+    {
+        let mut bed = Bed::new();
+        let config = bed.config("cron", Some(every_with(7_200, overlap)), |_| {});
+        bed.go_to(at(7_199_300));
+        stop(&mut bed, config);
+        bed.inbox.changed(config);
+        bed.go_to(at(36_000_000 - 1));
+        bed.hold(config, Hold::Resume);
+        bed.hold(config, Hold::Enable);
+        bed.edit(config, |spec| spec.schedule = Some(every_with(7_200, overlap)));
+        bed.settle();
+        bed.work();
+        let made = bed.made(config);
+        assert!(!made.contains(&7_200_000), "{overlap:?}: {made:?}");
+        bed.go_to(at(36_000_000));
+        assert_eq!(bed.made(config).last(), Some(&36_000_000));
+    }
 }
 
 #[test]
@@ -221,16 +245,4 @@ fn an_edit_while_nobody_looks_counts_from_the_edit() {
     assert_eq!(bed.made(config), [90_000], "the newest of 70, 80 and 90");
     let cursors = done(bed.store.cursors()).unwrap();
     assert_eq!(cursors[0].missed, 2);
-}
-
-#[test]
-fn a_longer_lookahead_makes_more_slots_ahead() {
-    let options =
-        crate::FetcherOptions { lookahead: Millis::from_secs(4), ..crate::FetcherOptions::default() };
-    let mut bed = Bed::with(options, 4_096);
-    let config = bed.config("cron", Some(every_with(1, Overlap::Allow)), |_| {});
-    bed.settle();
-    assert_eq!(bed.made(config), [1_000, 2_000, 3_000, 4_000]);
-    bed.go_to(at(1_000));
-    assert_eq!(bed.take().len(), 1);
 }
