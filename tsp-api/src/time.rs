@@ -12,8 +12,8 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
 /// 0001-01-01T00:00:00Z.
 const MIN_MS: i64 = -62_135_596_800_000;
-/// 9999-12-30T22:00:00Z, from where on some offset of the world has five-digit years.
-const MAX_MS: i64 = 253_402_207_200_000;
+/// 9999-12-31T23:59:59.999Z.
+const MAX_MS: i64 = 253_402_300_799_999;
 
 const SHAPE: &str = "must be a time with an offset, such as `2026-11-21T18:30:00+08:00`";
 
@@ -154,6 +154,9 @@ mod tests {
             ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00.000Z"),
             ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z"),
             ("1969-12-31T23:59:59.001Z", "1969-12-31T23:59:59.001Z"),
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+            ("9999-12-31T23:59:59+14:00", "9999-12-31T09:59:59.000Z"),
         ] {
             assert_eq!(parse_time(text).map(|at| at.to_string()), Ok(utc.to_owned()), "{text}");
         }
@@ -178,7 +181,7 @@ mod tests {
         for text in ["2026-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T24:00:00Z"] {
             assert_eq!(parse_time(text), Err(TimeError::NoSuchTime), "{text}");
         }
-        for text in ["0000-01-01T00:00:00Z", "9999-12-31T00:00:00Z"] {
+        for text in ["0000-01-01T00:00:00Z", "9999-12-31T23:59:60Z", "9999-12-31T23:59:59-00:01"] {
             assert_eq!(parse_time(text), Err(TimeError::Range), "{text}");
         }
     }

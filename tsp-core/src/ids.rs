@@ -16,6 +16,8 @@ const SHARD_BITS: u32 = 9;
 const SLOT_BITS: u32 = 6;
 const SEQUENCE_BITS: u32 = 7;
 const TIME_SHIFT: u32 = SHARD_BITS + SLOT_BITS + SEQUENCE_BITS;
+/// The first millisecond after 2024 that does not fit into 41 bits, in September 2093.
+const TIME_END: i64 = 1 << 41;
 const SEQUENCE_MAX: i64 = (1 << SEQUENCE_BITS) - 1;
 
 macro_rules! id_type {
@@ -107,11 +109,19 @@ impl TaskId {
         ShardId(shard)
     }
 
-    /// The lowest id that can be made at `at`, so that a range of time is a range of ids.
+    /// The lowest id that can be made at `at`, so that a range of time is a range of ids. After the last time
+    /// of ids it is above all of them.
     pub const fn first_at(at: Timestamp) -> Self {
-        let ms = at.ms() - ID_EPOCH_MS;
-        if ms <= 0 { Self(0) } else { Self(ms << TIME_SHIFT) }
+        match since_epoch(at) {
+            ..=0 => Self(0),
+            TIME_END.. => Self(i64::MAX),
+            ms => Self(ms << TIME_SHIFT),
+        }
     }
+}
+
+const fn since_epoch(at: Timestamp) -> i64 {
+    at.ms().saturating_sub(ID_EPOCH_MS)
 }
 
 /// The generator has used up the time its slot may use; the slot must be renewed first.
@@ -136,19 +146,19 @@ impl IdGenerator {
     pub fn new(slot: u8, start: Timestamp, used_until: Timestamp) -> Self {
         Self {
             slot: i64::from(slot) & ((1 << SLOT_BITS) - 1),
-            at_ms: (start.ms() - ID_EPOCH_MS).max(1),
+            at_ms: since_epoch(start).max(1),
             sequence: 0,
-            used_until_ms: used_until.ms() - ID_EPOCH_MS,
+            used_until_ms: since_epoch(used_until),
         }
     }
 
     /// Raised with each renewal of the slot, never lowered.
     pub fn extend(&mut self, used_until: Timestamp) {
-        self.used_until_ms = self.used_until_ms.max(used_until.ms() - ID_EPOCH_MS);
+        self.used_until_ms = self.used_until_ms.max(since_epoch(used_until));
     }
 
     pub fn next(&mut self, shard: ShardId, now: Timestamp) -> Result<TaskId, SlotUsedUp> {
-        let now_ms = now.ms() - ID_EPOCH_MS;
+        let now_ms = since_epoch(now);
         if now_ms > self.at_ms {
             self.at_ms = now_ms;
             self.sequence = 0;
@@ -156,7 +166,7 @@ impl IdGenerator {
             self.at_ms += 1;
             self.sequence = 0;
         }
-        if self.at_ms >= self.used_until_ms {
+        if self.at_ms >= self.used_until_ms.min(TIME_END) {
             return Err(SlotUsedUp);
         }
         let sequence = self.sequence;
@@ -211,6 +221,34 @@ mod tests {
         assert_eq!(made, 3 * 128);
         ids.extend(NOW.plus(Millis::from_ms(4)));
         assert!(ids.next(shard, NOW).is_ok());
+    }
+
+    /// Ids have 41 bits of time; a query may name any.
+    #[test]
+    fn the_ends_of_time_are_the_ends_of_ids() {
+        let last = Timestamp::from_ms(ID_EPOCH_MS + TIME_END - 1);
+        let mut ids = IdGenerator::new(63, last, Timestamp::MAX);
+        let id = ids.next(ShardId::new(511).unwrap(), last).unwrap();
+        assert_eq!(id.made_at(), last);
+        let mut before = TaskId::first_at(Timestamp::from_ms(i64::MIN));
+        for ms in [0, ID_EPOCH_MS, ID_EPOCH_MS + 1, NOW.ms(), last.ms()] {
+            let first = TaskId::first_at(Timestamp::from_ms(ms));
+            assert!(first >= before && first <= id, "{ms}");
+            before = first;
+        }
+        // 2094, 2162, 2200, the year 9999, and whatever else.
+        for ms in [
+            last.ms() + 1,
+            3_913_056_000_000,
+            6_059_000_000_000,
+            7_258_118_400_000,
+            253_402_300_799_000,
+            i64::MAX,
+        ] {
+            assert!(TaskId::first_at(Timestamp::from_ms(ms)) > id, "{ms}");
+        }
+        assert_eq!(ids.next(ShardId::default(), last.plus(Millis::from_ms(1))), Err(SlotUsedUp));
+        assert_eq!(ids.next(ShardId::default(), Timestamp::MAX), Err(SlotUsedUp));
     }
 
     #[test]

@@ -40,8 +40,13 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with milliseconds (API.md section 1).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(at) => write!(f, "{at:.3}"),
+        if let Ok(at) = jiff::Timestamp::from_millisecond(self.0) {
+            return write!(f, "{at:.3}");
+        }
+        // Instants end where some offset of the world has five-digit years; the calendar itself goes on.
+        let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+        match epoch.checked_add(jiff::SignedDuration::from_millis(self.0)) {
+            Ok(at) => write!(f, "{at:.3}Z"),
             Err(_) => write!(f, "{}ms", self.0),
         }
     }
@@ -111,6 +116,8 @@ mod tests {
     fn shows_rfc_3339_with_milliseconds() {
         assert_eq!(Timestamp::from_ms(1_795_257_000_000).to_string(), "2026-11-21T10:30:00.000Z");
         assert_eq!(Timestamp::from_ms(7).to_string(), "1970-01-01T00:00:00.007Z");
+        assert_eq!(Timestamp::from_ms(253_402_207_200_999).to_string(), "9999-12-30T22:00:00.999Z");
+        assert_eq!(Timestamp::from_ms(253_402_300_799_999).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod moment;
+mod system;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -9,33 +10,11 @@ use crate::time::{Millis, Timestamp};
 
 pub use cluster::{ClusterClock, Measurement, ROUND_TRIP_TRUSTED};
 pub use moment::{ManualTime, Moment, Monotonic, ProcessTime};
+pub use system::SystemClock;
 
 /// The service's time. It never goes back (DESIGN.md section 2, promise 2).
 pub trait Clock: Send + Sync + std::fmt::Debug {
     fn now(&self) -> Timestamp;
-}
-
-/// The machine's clock, held still while the machine's time is behind what was already seen.
-#[derive(Debug, Default)]
-pub struct SystemClock {
-    highest_ms: AtomicI64,
-}
-
-impl SystemClock {
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
-        let wall = std::time::SystemTime::now();
-        let ms = wall
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        Timestamp::from_ms(self.highest_ms.fetch_max(ms, Ordering::Relaxed).max(ms))
-    }
 }
 
 /// Real time plus an offset that only grows: the clock of `tsp dev`.

@@ -149,6 +149,12 @@ fn filters(scope: Scope) -> Vec<TaskQuery> {
         TaskQuery { key: Some(key("order-9")), created_to: Some(at(60)), ..results(&[EndResult::Cancelled]) },
     ];
     queries.extend(Status::ALL.map(|status| statuses(&[status])));
+    // 2094 and 2162 lie beyond the time that ids can carry, and so does the last second of the calendar.
+    for far in [3_913_056_000_000, 6_059_000_000_000, 253_402_300_799_000].map(Timestamp::from_ms) {
+        queries.push(TaskQuery { created_from: Some(at(-30)), created_to: Some(far), ..base() });
+        queries.push(TaskQuery { created_from: Some(far), ..base() });
+        queries.push(TaskQuery { due_to: Some(far), ..base() });
+    }
     queries
 }
 

@@ -233,6 +233,12 @@ mod tests {
         assert_eq!(found("result=failed").await, Vec::<usize>::new());
         assert_eq!(found("due_from=2026-11-21T20:00:00+08:00&due_to=2026-11-21T13:00:00Z").await, [3]);
         assert_eq!(found("created_from=2026-11-21T10:30:40Z&created_to=2026-11-21T10:31:20Z").await, [2, 3]);
+        let until = "created_from=2026-11-21T10:30:40Z&created_to=";
+        let near = found(&format!("{until}2090-01-01T00:00:00Z")).await;
+        for year in [2094, 2162, 2200, 9998] {
+            assert_eq!(found(&format!("{until}{year}-12-31T23:59:59Z")).await, near, "{year}");
+        }
+        assert_eq!(found(&format!("{until}9999-12-31T23:59:59Z")).await, near);
         assert_eq!(found("parent_id=1").await, Vec::<usize>::new());
     }
 
