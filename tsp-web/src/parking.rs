@@ -15,6 +15,10 @@ pub(crate) async fn unpark(state: &WebState, config: ConfigId) {
     state.hints.unparked(config, now);
 }
 
+pub(crate) async fn may_be_parked(state: &WebState, config: ConfigId, now: Timestamp) -> bool {
+    !matches!(state.store.parked(config, now).await, Ok(None))
+}
+
 /// For an answer about one config. `None` when its shard cannot be asked.
 pub(crate) async fn parked(
     state: &WebState,
@@ -110,6 +114,22 @@ mod tests {
         put["parked"] = json!({"until": "2026-11-21T11:30:00.000Z", "by": "42"});
         server.call(Method::PUT, CONFIG, put).await.expect(200);
         is_over(&server, config, "a header more").await;
+    }
+
+    /// A node that goes by the old target would call that, and could be asked to wait again.
+    #[tokio::test]
+    async fn it_ends_when_all_nodes_know_the_new_target() {
+        let (server, config) = parked().await;
+        server.store.set_applied(0);
+        let url = json!({"target": {"url": "http://orders.internal/other"}});
+        let change = server.call(Method::PATCH, CONFIG, url);
+        let behind = async {
+            server.store.asked().await;
+            assert_eq!(server.unparked(), []);
+            server.store.catch_up();
+        };
+        tokio::join!(change, behind).0.expect(200);
+        is_over(&server, config, "applied by all").await;
     }
 
     #[tokio::test]

@@ -83,11 +83,18 @@ impl Change<'_> {
                 }
                 ConfigSaved::Updated(config) => {
                     self.state.hints.config_changed(config.id);
+                    // A worker that knows only the old target would call that, and could be asked to wait again.
+                    let waits = unparks && parking::may_be_parked(self.state, config.id, now).await;
+                    let reached =
+                        if reach || waits { Some(barrier::everywhere(self.state).await) } else { None };
                     if unparks {
                         parking::unpark(self.state, config.id).await;
                     }
                     let done = shown(self.state, &config, now).await;
-                    return Ok(if reach { barrier::everywhere(self.state).await.answer(done) } else { done });
+                    return Ok(match reached {
+                        Some(reached) if reach => reached.answer(done),
+                        _ => done,
+                    });
                 }
                 ConfigSaved::KindChanged => return Err(immutable("kind")),
                 ConfigSaved::AlreadyExists | ConfigSaved::VersionMismatch { .. } | ConfigSaved::NotFound
