@@ -208,7 +208,9 @@ pub enum OnDuplicateKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Visibility {
+    /// Only keys that may manage configs know of it and its tasks.
     Private,
+    /// All keys of the app do.
     App,
     /// Others see name, kind, description and owner, and may submit.
     Public,

@@ -235,6 +235,19 @@ impl PartialSchema for TaskOrder {
 
 impl ToSchema for TaskOrder {}
 
+/// The name of a config in a search; only a schema.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigName;
+
+impl PartialSchema for ConfigName {
+    fn schema() -> RefOr<Schema> {
+        let pattern = "^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$";
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).into()
+    }
+}
+
+impl ToSchema for ConfigName {}
+
 /// A page of a search.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TaskPage {

@@ -10,6 +10,7 @@ use crate::request::Request;
 /// What to search for. Empty fields do not filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListTasks {
+    /// A name; more with commas.
     pub config: Option<String>,
     pub key: Option<String>,
     pub states: Vec<TaskState>,

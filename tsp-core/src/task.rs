@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::ids::{ConfigId, NodeId, TaskId};
+use crate::ids::{AppId, ConfigId, NodeId, TaskId};
 use crate::key::TaskKey;
 use crate::outcome::{OutcomeKind, Reason};
 use crate::retry::RetryPolicy;
@@ -206,6 +206,8 @@ pub struct TaskExtra {
     /// The config's policy with this task's overrides merged over it at submit.
     pub retry: Option<RetryPolicy>,
     pub traceparent: Option<String>,
+    /// Which app submitted it, where that is not the config's own.
+    pub submitter: Option<AppId>,
     /// A reset that waits for the running attempt to end.
     pub next: Option<NextRun>,
     pub progress: Option<Progress>,

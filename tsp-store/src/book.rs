@@ -12,6 +12,7 @@ use tsp_core::config::TaskConfig;
 use tsp_core::{AppId, ConfigId, Name};
 
 use crate::catalog::App;
+use crate::search::Scope;
 
 /// A consistent, shared view of all apps and configs.
 #[derive(Debug, Default)]
@@ -87,6 +88,20 @@ impl ConfigBook {
             after.map_or(std::ops::Bound::Included((app, least)), |name| Excluded((app, name.clone())));
         let named = inner.names.range((from, Unbounded)).take_while(|((id, _), _)| *id == app);
         named.take(limit).filter_map(|(_, id)| inner.configs.get(id).cloned()).collect()
+    }
+
+    /// The configs of a search, in rising order.
+    pub(crate) fn in_scope(&self, scope: &Scope) -> Vec<ConfigId> {
+        let mut ids = match scope {
+            Scope::Config(id) => vec![*id],
+            Scope::Configs(ids) => ids.clone(),
+            Scope::App(app) => {
+                self.configs_of(*app, None, usize::MAX).iter().map(|config| config.id).collect()
+            }
+        };
+        ids.sort_unstable();
+        ids.dedup();
+        ids
     }
 
     pub fn config_count(&self) -> usize {

@@ -26,10 +26,12 @@ pub struct TaskQuery {
     pub limit: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     App(AppId),
     Config(ConfigId),
+    /// In any order.
+    Configs(Vec<ConfigId>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -37,8 +37,14 @@ pub async fn config(
     scopes: &[Scope],
 ) -> ApiResult<(Arc<App>, Arc<TaskConfig>)> {
     let app = app(state, caller, app_name, scopes).await?;
-    let config = config_named(state, &app, name).await?.ok_or_else(|| no_config(app_name, name))?;
-    Ok((app, config))
+    let config = config_named(state, &app, name).await?.filter(|config| is_open_to(caller, config));
+    Ok((app, config.ok_or_else(|| no_config(app_name, name))?))
+}
+
+/// Whether a caller who sees the config's app sees the config too: a private one is known to those who manage
+/// configs, and to nobody else.
+pub(crate) fn is_open_to(caller: &Caller, config: &TaskConfig) -> bool {
+    config.spec.visibility != Visibility::Private || caller.grants(Scope::Manage)
 }
 
 /// What is no name names no config.

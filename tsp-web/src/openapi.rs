@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tsp_api::Problem;
 use tsp_api::problem::PROBLEM_JSON;
-use tsp_api::task::TaskOrder;
+use tsp_api::task::{ConfigName, TaskOrder};
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -31,6 +31,7 @@ pub(crate) fn base() -> OpenApi {
     add_schema::<Problem>(&mut components);
     // Only parameters name it, and those are not collected.
     add_schema::<TaskOrder>(&mut components);
+    add_schema::<ConfigName>(&mut components);
     OpenApiBuilder::new().info(info).components(Some(components)).build()
 }
 

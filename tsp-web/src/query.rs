@@ -77,6 +77,11 @@ impl Query {
         }
     }
 
+    /// Whether a parameter was given at all.
+    pub fn given(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
     /// A comma list, each element read by `read`; absent is empty.
     pub fn list<T, E: ToString>(
         &mut self,

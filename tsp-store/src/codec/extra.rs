@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tsp_core::Timestamp;
 use tsp_core::task::{NextRun, Progress, TaskExtra};
+use tsp_core::{AppId, Timestamp};
 
 use super::retry::RetryDoc;
 use super::{CodecResult, payload_text};
@@ -19,6 +19,8 @@ struct ExtraDoc {
     retry: Option<RetryDoc>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    submitter: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<NextDoc>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +62,7 @@ pub(crate) fn extra_to_json(extra: &TaskExtra) -> CodecResult<Option<String>> {
         headers: extra.headers.clone(),
         retry: extra.retry.as_ref().map(RetryDoc::from),
         traceparent: extra.traceparent.clone(),
+        submitter: extra.submitter.map(AppId::get),
         next,
         progress: extra.progress.as_ref().map(|progress| ProgressDoc {
             percent: progress.percent,
@@ -77,6 +80,7 @@ pub(crate) fn extra_from_json(text: &str) -> CodecResult<TaskExtra> {
         headers: doc.headers,
         retry: doc.retry.map(Into::into),
         traceparent: doc.traceparent,
+        submitter: doc.submitter.map(AppId::new),
         next: doc.next.map(|next| NextRun {
             execute_at: Timestamp::from_ms(next.execute_at),
             payload: next.payload.map(Bytes::from),

@@ -14,7 +14,7 @@ use tsp_core::config::{
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{CronSpec, Every, Misfire, MisfirePolicy, Overlap, Schedule, Trigger};
 use tsp_core::task::{NextRun, Progress, TaskExtra};
-use tsp_core::{Millis, Name, Timestamp};
+use tsp_core::{AppId, Millis, Name, Timestamp};
 
 use super::*;
 
@@ -86,11 +86,13 @@ fn extra() -> impl Strategy<Value = TaskExtra> {
         .prop_map(|(percent, message, at)| Progress { percent, message, at });
     let text = option::of(any::<String>());
     let excerpt = option::of(any::<String>().prop_map(String::into_boxed_str));
-    (texts(), option::of(retry()), text, option::of(next), option::of(progress), excerpt).prop_map(
-        |(headers, retry, traceparent, next, progress, excerpt)| TaskExtra {
+    let submitter = option::of(any::<i64>().prop_map(AppId::new));
+    (texts(), option::of(retry()), text, option::of(next), option::of(progress), excerpt, submitter).prop_map(
+        |(headers, retry, traceparent, next, progress, excerpt, submitter)| TaskExtra {
             headers,
             retry,
             traceparent,
+            submitter,
             next,
             progress,
             excerpt,

@@ -94,9 +94,10 @@ fn expected(rows: &[Task], configs: &[tsp_core::ConfigId], query: &TaskQuery) ->
         from.is_none_or(|from| at >= from) && to.is_none_or(|to| at < to)
     };
     let fits = |task: &&Task| {
-        let scope = match query.scope {
+        let scope = match &query.scope {
             Scope::App(_) => true,
-            Scope::Config(config) => task.config == config,
+            Scope::Config(config) => task.config == *config,
+            Scope::Configs(configs) => configs.contains(&task.config),
         };
         let order = match query.order {
             Order::EndedDesc => !task.is_open(),
@@ -124,8 +125,8 @@ fn expected(rows: &[Task], configs: &[tsp_core::ConfigId], query: &TaskQuery) ->
 }
 
 /// One filter after the other.
-fn filters(scope: Scope) -> Vec<TaskQuery> {
-    let base = || query(scope);
+fn filters(scope: &Scope) -> Vec<TaskQuery> {
+    let base = || query(scope.clone());
     let statuses = |statuses: &[Status]| TaskQuery { statuses: statuses.to_vec(), ..base() };
     let results = |results: &[EndResult]| TaskQuery { results: results.to_vec(), ..base() };
     let mut queries = vec![
@@ -163,8 +164,9 @@ pub(super) async fn every_filter_in_every_order_and_page_size(bed: &Bed) {
     let rows = furnish(bed).await;
     let configs: BTreeSet<_> = rows.iter().map(|task| task.config).collect();
     let configs: Vec<_> = configs.into_iter().collect();
-    for scope in [Scope::App(bed.app), Scope::Config(configs[0]), Scope::Config(configs[1])] {
-        for base in filters(scope) {
+    let both = Scope::Configs(vec![configs[1], configs[0], configs[1]]);
+    for scope in [Scope::App(bed.app), Scope::Config(configs[0]), Scope::Config(configs[1]), both] {
+        for base in filters(&scope) {
             for order in ORDERS {
                 for limit in [1, 3, 500] {
                     let query = TaskQuery { order, limit, ..base.clone() };
@@ -217,7 +219,7 @@ pub(super) async fn a_rare_row_among_many_is_found(bed: &Bed) {
             (Order::IdAsc, [rare.id, last.id]),
             (Order::DueAsc, [rare.id, last.id]),
         ] {
-            let query = TaskQuery { due_to: Some(at(8)), order, ..query(scope) };
+            let query = TaskQuery { due_to: Some(at(8)), order, ..query(scope.clone()) };
             let found = all_pages(bed, query).await;
             assert_eq!(found.iter().map(|task| task.id).collect::<Vec<_>>(), wanted, "{order:?}");
         }

@@ -12,7 +12,7 @@ impl State {
     pub(super) fn search(&self, query: &TaskQuery) -> Page {
         let open = self.rows.all_open().filter(|_| query.order != Order::EndedDesc);
         let ended = self.rows.all_ended().filter(|_| query.order != Order::DueAsc);
-        let in_scope = open.chain(ended).filter(|task| self.in_scope(task, query.scope));
+        let in_scope = open.chain(ended).filter(|task| self.in_scope(task, &query.scope));
         let mut rows: Vec<(Bookmark, &Task)> = in_scope
             .map(|task| (bookmark(task, query.order), task))
             .filter(|row| is_after(row.0, query))
@@ -38,10 +38,11 @@ impl State {
         page
     }
 
-    fn in_scope(&self, task: &Task, scope: Scope) -> bool {
+    fn in_scope(&self, task: &Task, scope: &Scope) -> bool {
         match scope {
-            Scope::Config(config) => task.config == config,
-            Scope::App(app) => self.book.config(task.config).is_some_and(|config| config.app_id == app),
+            Scope::Config(config) => task.config == *config,
+            Scope::Configs(configs) => configs.contains(&task.config),
+            Scope::App(app) => self.book.config(task.config).is_some_and(|config| config.app_id == *app),
         }
     }
 }

@@ -6,7 +6,7 @@ use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use crate::error::Result;
 use crate::idempotency::Kept;
-use crate::search::{Page, Scope, TaskQuery};
+use crate::search::{Page, TaskQuery};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 
 use super::{MySqlStore, cancel, group, search, tasks};
@@ -40,13 +40,7 @@ impl TaskStore for MySqlStore {
     }
 
     async fn search(&self, query: TaskQuery) -> Result<Page> {
-        let configs = match query.scope {
-            Scope::Config(id) => vec![id],
-            Scope::App(app) => {
-                let configs = self.core.book.configs_of(app, None, usize::MAX);
-                configs.iter().map(|config| config.id).collect()
-            }
-        };
+        let configs = self.core.book.in_scope(&query.scope);
         search::search(&self.core, &query, &configs).await
     }
 

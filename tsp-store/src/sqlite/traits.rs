@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tsp_core::config::TaskConfig;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
 
@@ -20,7 +19,7 @@ use crate::schedule::{
     Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
     ScheduleStore, Want,
 };
-use crate::search::{Page, Scope, TaskQuery};
+use crate::search::{Page, TaskQuery};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 
 use super::command::Command;
@@ -65,14 +64,7 @@ impl TaskStore for SqliteStore {
     }
 
     async fn search(&self, query: TaskQuery) -> Result<Page> {
-        let configs: Vec<Arc<TaskConfig>> = match query.scope {
-            Scope::Config(_) => Vec::new(),
-            Scope::App(app) => self.shared.book.configs_of(app, None, usize::MAX),
-        };
-        let ids = match query.scope {
-            Scope::Config(id) => vec![id],
-            Scope::App(_) => configs.iter().map(|config| config.id).collect(),
-        };
+        let ids = self.shared.book.in_scope(&query.scope);
         self.read(Command::Search, move |conn| search::search(conn, &query, &ids)).await
     }
 

@@ -61,7 +61,7 @@ pub(super) async fn list_configs(
             }
             looked_at += 1;
             after = Some(config.spec.name.clone());
-            if filter.accepts(&config) {
+            if filter.accepts(&config) && lookup::is_open_to(&caller, &config) {
                 items.push(config_document(&config, now));
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use http::StatusCode;
 use tsp_api::task::Task;
 use tsp_store::catalog::Scope;
 use tsp_store::tasks::Subject;
@@ -18,6 +19,8 @@ use super::view;
 const SCOPES: [Scope; 2] = [Scope::Read, Scope::Submit];
 
 /// One task, open or ended.
+///
+/// Also one that the caller's app has submitted to a public config of another app, without its payload.
 #[utoipa::path(
     get, path = "/tasks/{id}", tag = "tasks", operation_id = "get_task",
     params(("id" = String, Path, description = "The task's id.")),
@@ -28,8 +31,8 @@ pub(crate) async fn by_id(
     caller: Caller,
     Path(id): Path<String>,
 ) -> ApiResult {
-    let (task, config) = subject::find(&state, &caller, &id, &SCOPES).await?;
-    view::answer(&task, &config)
+    let (task, config, foreign) = subject::find_to_read(&state, &caller, &id, &SCOPES).await?;
+    view::json(StatusCode::OK, &view::shown(&task, &config, !foreign))
 }
 
 /// The open task of a business key, else the latest that ended.

@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Serialize;
 use tsp_api::task::json::TaskJson;
-use tsp_api::task::{StatusNumber, TaskOrder, TaskPage, TaskResult, TaskState};
+use tsp_api::task::{ConfigName, StatusNumber, TaskOrder, TaskPage, TaskResult, TaskState};
 use tsp_core::config::TaskConfig;
 use tsp_core::task::{EndResult, Status, Task};
 use tsp_core::{ConfigId, Name, TaskId, TaskKey};
@@ -37,7 +37,7 @@ struct Document<'a> {
     get, path = "/apps/{app}/tasks", tag = "tasks", operation_id = "list_tasks",
     params(
         ("app" = String, Path, description = "The app."),
-        ("config" = Option<String>, Query, description = "The name of a config.", pattern = "^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"),
+        ("config" = Option<Vec<ConfigName>>, Query, explode = false, description = "The name of a config; more with commas. One that does not exist has no tasks."),
         ("key" = Option<String>, Query, description = "The business key.", min_length = 1, max_length = 200),
         ("state" = Option<Vec<TaskState>>, Query, explode = false, description = "One or more, with commas."),
         ("status" = Option<Vec<StatusNumber>>, Query, explode = false, description = "State codes, with commas: 0, 10, 30, 40, 45, 50."),
@@ -62,7 +62,7 @@ pub(crate) async fn search(
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[catalog::Scope::Read]).await?;
     let payload = read_include(&mut query);
-    let asked = read_query(&state, &app, &mut query).await?;
+    let asked = read_query(&state, &caller, &app, &mut query).await?;
     let page = match asked {
         Some(asked) => state.store.search(asked).await?,
         None => Page::default(),
@@ -95,8 +95,13 @@ impl Configs {
 }
 
 /// `None` when no task can fit.
-async fn read_query(state: &WebState, app: &App, query: &mut Query) -> ApiResult<Option<TaskQuery>> {
-    let config = query.read("config", Name::new);
+async fn read_query(
+    state: &WebState,
+    caller: &Caller,
+    app: &App,
+    query: &mut Query,
+) -> ApiResult<Option<TaskQuery>> {
+    let configs = query.given("config").then(|| query.list("config", Name::new));
     let key = query.read("key", TaskKey::new);
     let statuses = read_statuses(query);
     let results = query.list("result", |word| {
@@ -111,14 +116,7 @@ async fn read_query(state: &WebState, app: &App, query: &mut Query) -> ApiResult
     let after = query.cursor()?.as_deref().map(read_bookmark).transpose()?;
     query.finish()?;
 
-    let scope = match config {
-        None => Scope::App(app.id),
-        // A config that does not exist has no tasks.
-        Some(name) => match lookup::find(state, || state.store.book().find_config(app.id, &name)).await? {
-            Some(config) => Scope::Config(config.id),
-            None => return Ok(None),
-        },
-    };
+    let Some(scope) = read_scope(state, caller, app, configs).await? else { return Ok(None) };
     let Some(statuses) = statuses else { return Ok(None) };
     Ok(Some(TaskQuery {
         scope,
@@ -134,6 +132,37 @@ async fn read_query(state: &WebState, app: &App, query: &mut Query) -> ApiResult
         after,
         limit,
     }))
+}
+
+/// The configs that are searched, as far as the caller may know of them. `None`: there are none.
+async fn read_scope(
+    state: &WebState,
+    caller: &Caller,
+    app: &App,
+    names: Option<Vec<Name>>,
+) -> ApiResult<Option<Scope>> {
+    let Some(names) = names else {
+        let configs = state.store.book().configs_of(app.id, None, usize::MAX);
+        if configs.iter().all(|config| lookup::is_open_to(caller, config)) {
+            return Ok(Some(Scope::App(app.id)));
+        }
+        let open = configs.iter().filter(|config| lookup::is_open_to(caller, config));
+        return Ok(scope_of(open.map(|config| config.id).collect()));
+    };
+    let mut found = Vec::new();
+    for name in names {
+        let config = lookup::find(state, || state.store.book().find_config(app.id, &name)).await?;
+        found.extend(config.filter(|config| lookup::is_open_to(caller, config)).map(|config| config.id));
+    }
+    Ok(scope_of(found))
+}
+
+fn scope_of(configs: Vec<ConfigId>) -> Option<Scope> {
+    match configs.as_slice() {
+        [] => None,
+        [only] => Some(Scope::Config(*only)),
+        _ => Some(Scope::Configs(configs)),
+    }
 }
 
 /// `state` and `status` are two forms of one filter; both given, both must fit. `None`: nothing can.
@@ -224,6 +253,10 @@ mod tests {
         assert_eq!(found("").await, [0, 1, 2, 3, 4]);
         assert_eq!(found("config=open").await, [4]);
         assert_eq!(found("config=nope").await, Vec::<usize>::new());
+        assert_eq!(found("config=open,close-order").await, [0, 1, 2, 3, 4]);
+        assert_eq!(found("config=nope,open").await, [4]);
+        assert_eq!(found("config=nope,neither").await, Vec::<usize>::new());
+        assert_eq!(found("config=open,close-order&state=ended,scheduled&key=k4").await, [4]);
         assert_eq!(found("key=k2").await, [2]);
         assert_eq!(found("state=ended,executing").await, [0, 1]);
         assert_eq!(found("status=0").await, [2, 3, 4]);
@@ -280,6 +313,9 @@ mod tests {
             "include=all",
             "limit=0",
             "config=A",
+            "config=",
+            "config=open,",
+            "config=open,A",
             "what=1",
         ] {
             let answer = service.get(&format!("/apps/trade/tasks?{wrong}")).await;

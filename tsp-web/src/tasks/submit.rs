@@ -95,7 +95,7 @@ pub(crate) async fn run_config(
         payload: payload.map(Bytes::copy_from_slice),
         expire_after: None,
         origin: Origin::Run,
-        extra: extra(std::collections::BTreeMap::new(), None, trace),
+        extra: extra(std::collections::BTreeMap::new(), None, trace, None),
         on_duplicate: config.spec.on_duplicate_key,
     };
     let submit = made.submit(state, &config, now)?;

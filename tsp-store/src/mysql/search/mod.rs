@@ -40,7 +40,7 @@ const LOAD_ENDED: &str = concat!(
 pub(super) async fn search(core: &Core, query: &TaskQuery, configs: &[ConfigId]) -> Result<Page> {
     let open = match query.scope {
         Scope::Config(config) => shards_of(core, config)?,
-        Scope::App(_) => core.all_shards(),
+        Scope::App(_) | Scope::Configs(_) => core.all_shards(),
     };
     let scope = configs.iter().copied().collect();
     let search = Search { query, configs, scope, open, ended: core.all_shards() };

@@ -88,14 +88,14 @@ async fn all_ids(store: &dyn WholeStore, mut query: TaskQuery) -> Vec<TaskId> {
     panic!("the pages never end: {query:?}");
 }
 
-fn query() -> impl Strategy<Value = (Option<usize>, TaskQuery)> {
+fn query() -> impl Strategy<Value = (Option<Vec<usize>>, TaskQuery)> {
     let span = || proptest::option::of((0i64..110).prop_map(|ms| NOW.plus(Millis::from_ms(ms))));
     let created = || proptest::option::of((0i64..500).prop_map(|mins| NOW.plus(Millis::from_mins(mins))));
     let order = prop::sample::select(vec![Order::IdDesc, Order::IdAsc, Order::EndedDesc, Order::DueAsc]);
     let statuses = prop::sample::subsequence(Status::ALL.to_vec(), 0..4);
     let results = prop::sample::subsequence(EndResult::ALL.to_vec(), 0..2);
     let key = proptest::option::weighted(0.2, 0..10);
-    let scope = proptest::option::of(0usize..3);
+    let scope = proptest::option::of(prop::collection::vec(0usize..3, 1..4));
     let times = (span(), span(), created(), created());
     (scope, key, statuses, results, times, order, 1usize..40).prop_map(
         |(scope, key, statuses, results, times, order, limit)| {
@@ -128,7 +128,11 @@ fn finds_what_a_plain_look_at_every_row_finds() {
     let config = ProptestConfig { cases: 400, ..ProptestConfig::default() };
     proptest!(config, |((scope, query) in query())| {
         let within = |app: AppId, configs: &[ConfigId]| {
-            let scope = scope.map_or(Scope::App(app), |number| Scope::Config(configs[number]));
+            let scope = match scope.as_deref() {
+                None => Scope::App(app),
+                Some([number]) => Scope::Config(configs[*number]),
+                Some(numbers) => Scope::Configs(numbers.iter().map(|&number| configs[number]).collect()),
+            };
             TaskQuery { scope, ..query.clone() }
         };
         let wanted = runtime.block_on(all_ids(&plain, within(plain_app, &plain_configs)));

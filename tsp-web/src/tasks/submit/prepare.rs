@@ -10,7 +10,7 @@ use tsp_core::config::{Kind, OnDuplicateKey, TaskConfig, Visibility};
 use tsp_core::key::{key_shard, keyless_shard};
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::task::{NewTask, Origin, Task, TaskExtra};
-use tsp_core::{Millis, Name, ShardId, TaskId, TaskKey, Timestamp};
+use tsp_core::{AppId, Millis, Name, ShardId, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{App, Scope};
 use tsp_store::tasks::Submit;
 
@@ -36,6 +36,10 @@ pub(crate) struct Door {
     /// The caller's key belongs to another app: only public configs are open, and no payload is shown
     /// (API.md section 2).
     foreign: bool,
+    /// The caller manages configs, so that private ones are open.
+    manages: bool,
+    /// The app of the caller's key.
+    caller: Option<AppId>,
 }
 
 impl Door {
@@ -43,14 +47,13 @@ impl Door {
     pub(crate) async fn find(state: &WebState, caller: &Caller, name: &str) -> ApiResult<Self> {
         let found = lookup::find(state, || state.store.book().app(name)).await?;
         let app = found.ok_or_else(|| no_app(name))?;
-        if caller.sees(app.id) {
+        let foreign = !caller.sees(app.id);
+        if !foreign {
             caller.require(Scope::Submit, &app)?;
-            Ok(Self { app, foreign: false })
-        } else if caller.grants(Scope::Submit) {
-            Ok(Self { app, foreign: true })
-        } else {
-            Err(no_app(name))
+        } else if !caller.grants(Scope::Submit) {
+            return Err(no_app(name));
         }
+        Ok(Self { app, foreign, manages: caller.grants(Scope::Manage), caller: caller.app() })
     }
 
     /// Whether the caller belongs to another app.
@@ -61,7 +64,11 @@ impl Door {
     /// The config, if this caller may know of it.
     fn config(&self, state: &WebState, name: &Name) -> Option<Arc<TaskConfig>> {
         let config = state.store.book().find_config(self.app.id, name)?;
-        let open = !self.foreign || config.spec.visibility == Visibility::Public;
+        let open = match config.spec.visibility {
+            Visibility::Public => true,
+            Visibility::App => !self.foreign,
+            Visibility::Private => !self.foreign && self.manages,
+        };
         open.then_some(config)
     }
 
@@ -140,7 +147,8 @@ impl Common<'_> {
             ));
         }
         let payload = draft.payload.map(|payload| self.checked(payload.get())).transpose()?.map(take);
-        let extra = extra(draft.headers, retry, self.trace);
+        let submitter = self.door.caller.filter(|_| self.door.foreign);
+        let extra = extra(draft.headers, retry, self.trace, submitter);
         let made = Made {
             key: draft.key,
             execute_at: draft.execute_at,
@@ -226,12 +234,13 @@ pub(crate) fn extra(
     headers: std::collections::BTreeMap<String, String>,
     retry: Option<RetryPolicy>,
     trace: &TraceParent,
+    submitter: Option<AppId>,
 ) -> Option<Box<TaskExtra>> {
-    if headers.is_empty() && retry.is_none() && trace.get().is_none() {
+    if headers.is_empty() && retry.is_none() && trace.get().is_none() && submitter.is_none() {
         return None;
     }
     let traceparent = trace.get().map(str::to_owned);
-    Some(Box::new(TaskExtra { headers, retry, traceparent, ..TaskExtra::default() }))
+    Some(Box::new(TaskExtra { headers, retry, traceparent, submitter, ..TaskExtra::default() }))
 }
 
 /// The config's policy with the given fields over it.

@@ -169,6 +169,19 @@ async fn others_submit_only_to_public_configs_and_see_no_payload() {
     let public = send(foreign.clone(), "{\"config\":\"gift\",\"key\":\"k\"}").await;
     assert_eq!(public.status, 201, "{:?}", public.body);
     assert!(public.json()["task"].get("payload").is_none());
+    // Its own task it may look at, and nobody else's.
+    let own = format!("/tasks/{}", public.json()["task"]["id"].as_str().unwrap());
+    let look = |key: &str, path: &str| service.send(request(Method::GET, path, key, &[], ""));
+    let seen = look(&foreign, &own).await;
+    assert_eq!(
+        (seen.status.as_u16(), &seen.json()["key"], seen.json().get("payload")),
+        (200, &"k".into(), None)
+    );
+    let theirs = service.submit("{\"config\":\"gift\",\"delay\":\"1h\"}").await;
+    assert_eq!(look(&foreign, &format!("/tasks/{theirs}")).await.refused().0, 404);
+    let cancel = request(Method::POST, &format!("{own}/cancel"), &foreign, &[], "");
+    assert_eq!(service.send(cancel).await.refused().0, 404);
+    assert_eq!(look(&foreign, &format!("{own}/attempts")).await.refused().0, 404);
     let private = send(foreign.clone(), "{\"config\":\"close-order\"}").await;
     let missing = service.post("/apps/nope/tasks", "{\"config\":\"close-order\"}").await;
     assert_eq!(private.refused(), (404, "not_found".to_owned()));
@@ -177,6 +190,35 @@ async fn others_submit_only_to_public_configs_and_see_no_payload() {
         assert_eq!(send(foreign.clone(), body).await.refused(), (404, "not_found".to_owned()), "{body}");
     }
     assert_eq!(send(reader, "{\"config\":\"close-order\"}").await.refused(), (403, "forbidden".to_owned()));
+}
+
+#[tokio::test]
+async fn a_private_config_is_known_to_those_who_manage_it() {
+    let mut service = Service::start().await;
+    let trade = service.trade;
+    service.add_config(trade, "inner", |spec| spec.visibility = Visibility::Private).await;
+    let task = service.submit("{\"config\":\"inner\",\"key\":\"k\",\"delay\":\"1h\"}").await;
+    let open = service.submit("{\"config\":\"open\",\"delay\":\"1h\"}").await;
+    let by_id = format!("/tasks/{task}");
+    for (scopes, status) in [(vec![Scope::Manage], 200), (vec![Scope::Read, Scope::Submit], 404)] {
+        let key = service.key(Some(service.trade), &scopes).await;
+        let get = |path: &str| service.send(request(Method::GET, path, &key, &[], ""));
+        for path in [by_id.as_str(), "/apps/trade/configs/inner", "/apps/trade/configs/inner/keys/k"] {
+            assert_eq!(get(path).await.status.as_u16(), status, "{path}");
+        }
+        let knows = status == 200;
+        let found = async |path: &str| get(path).await.json()["items"].as_array().unwrap().len();
+        assert_eq!(found("/apps/trade/tasks").await, 1 + usize::from(knows));
+        assert_eq!(found("/apps/trade/tasks?config=inner").await, usize::from(knows));
+        assert_eq!(found("/apps/trade/tasks?config=inner,open").await, 1 + usize::from(knows));
+        assert_eq!(found("/apps/trade/configs").await, 4 + usize::from(knows));
+        let submit = |body: &'static str| service.send(request(Method::POST, PATH, &key, &[], body));
+        let body = "{\"config\":\"inner\",\"key\":\"k\"}";
+        assert_eq!(submit(body).await.status.as_u16(), status);
+        let act = request(Method::POST, &format!("{by_id}/postpone"), &key, &[], "{\"delay\":\"2h\"}");
+        assert_eq!(service.send(act).await.status.as_u16(), status);
+        assert_eq!(get(&format!("/tasks/{open}")).await.status, 200);
+    }
 }
 
 #[tokio::test]

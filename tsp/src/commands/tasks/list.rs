@@ -19,6 +19,7 @@ const PAGE_MAX: u16 = 500;
 pub(in crate::commands) struct Args {
     /// The app
     app: String,
+    /// A config; several with commas
     #[arg(long)]
     config: Option<String>,
     /// The business key
