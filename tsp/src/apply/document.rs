@@ -238,6 +238,10 @@ fn left_out(body: &Map<String, Value>) -> Vec<String> {
     if !names.is_empty() {
         found.push(format!("target.secret_headers ({})", names.join(", ")));
     }
+    // Where there is a certificate there is a key.
+    if body.get("target").is_some_and(|target| target["tls"]["cert"].is_string()) {
+        found.push("target.tls.key".to_owned());
+    }
     if body.get("paused").is_some_and(|paused| !paused.is_null()) {
         found.push("paused".to_owned());
     }

@@ -174,10 +174,11 @@ mod tests {
     fn an_export_says_what_it_leaves_out() {
         let config = json!({
             "name": "c", "signing_secret_count": 2, "secret_header_names": ["X-A", "X-B"],
+            "target": { "type": "http", "tls": { "cert": "a" } },
             "paused": { "by": "ann", "at": "2026-11-21T10:30:00.000Z", "note": null },
         });
         let text = write(&[exported("a", &current(&config, None))], Syntax::Yaml).unwrap();
-        let head = "---\n# left out: signing_secrets (2)\n# left out: target.secret_headers (X-A, X-B)\n# left out: paused\n";
+        let head = "---\n# left out: signing_secrets (2)\n# left out: target.secret_headers (X-A, X-B)\n# left out: target.tls.key\n# left out: paused\n";
         assert!(text.starts_with(head), "{text}");
         assert_eq!(parse("x", &text).unwrap().len(), 1);
     }
