@@ -50,15 +50,23 @@ pub(super) const IN_FLIGHT: &str = "-- in_flight
 SELECT id, config_id, status, due_at, version, epoch, node, attempt FROM task_{shard} FORCE INDEX (state)
 WHERE status = ? AND due_at >= ? AND (due_at > ? OR id > ?) ORDER BY due_at, id LIMIT ?";
 
-/// The shared lock makes a takeover wait for this transaction.
+/// A takeover raises this number first, so it waits for whoever has this lock. The lease itself is not locked:
+/// a renewal never waits for a claim.
+const FENCE: &str = "-- lease_fence\nSELECT epoch FROM shard_epoch WHERE shard = ? LOCK IN SHARE MODE";
+
+/// By a statement of its own, which sees what was committed before the fence was had.
 const LEASE_CHECK: &str = "-- lease_check
 SELECT epoch FROM shard_lease
-WHERE group_name = ? AND shard = ? AND owner = ? AND epoch = ? AND lease_until >= {now} LOCK IN SHARE MODE";
+WHERE group_name = ? AND shard = ? AND owner = ? AND epoch = ? AND lease_until >= {now}";
 
 const NODES_ALIVE: &str = "-- nodes_alive\nSELECT id FROM node WHERE dead_at IS NULL";
 
 /// First in each transaction of the owner: whether it still is the owner.
 pub(super) async fn owns(tx: &mut Tx<'_>, of: &MySqlScheduler, owner: Owner) -> Result<bool> {
+    let fence = query(&tx.conn().db().sql(FENCE)).bind(of.pair.shard.get());
+    if fence.fetch_optional(tx.conn()).await?.is_none() {
+        return Ok(false);
+    }
     let check = query(&tx.conn().db().sql(LEASE_CHECK))
         .bind(of.pair.group.as_str())
         .bind(of.pair.shard.get())

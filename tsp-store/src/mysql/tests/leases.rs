@@ -1,13 +1,21 @@
 //! Leases of nodes, pairs and id slots.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::future::join_all;
+use sqlx::Row as _;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tsp_core::config::ConfigSpec;
 use tsp_core::{Millis, NodeId};
 
-use super::bed::{HOUR, NOW, Process, name};
+use super::super::MySqlScheduler;
+use super::bed::{HOUR, NOW, Process, name, spec};
+use super::site::{connect, sql};
 use crate::catalog::Catalog as _;
 use crate::cluster::{Beat, LeaseStore as _, NewNode, NodeRow, Renewal};
+use crate::schedule::{ScheduleStore as _, Want};
 
 /// A lease that is over as soon as it is taken.
 const OVER: Millis = Millis::from_ms(-1);
@@ -203,4 +211,48 @@ async fn a_change_is_applied_by_all_when_the_last_living_node_says_so() {
     two.store.renew(two.node, HOUR, applied(0)).await.unwrap();
     two.store.leave(two.node).await.unwrap();
     assert!(one.store.applied_by_all(seq).await.unwrap(), "the dead do not count");
+}
+
+/// Eight groups share a shard, and each of them claims slowly: a row that it wants is held by somebody.
+#[tokio::test]
+async fn a_renewal_does_not_wait_for_slow_claims() {
+    let one = Process::first().await;
+    let app = one.app().await;
+    let groups: Vec<_> = (0..8).map(|n| format!("group-{n}")).collect();
+    let mut wants = Vec::new();
+    for (group, number) in groups.iter().zip(1..) {
+        let spec = ConfigSpec { group: name(group), ..spec(group) };
+        let config = one.config(app, spec).await;
+        one.submit(&config, 0, number).await;
+        let want = Want { config: config.id, due_by: NOW, limit: 10 };
+        wants.push((one.scheduler(group, 0), one.take(group, 0, HOUR).await, want));
+    }
+    let owners: BTreeSet<i64> = wants.iter().map(|(_, owner, _)| owner.epoch).collect();
+    let mut holder = connect(one.databases.source_of(0)).await;
+    sql(&mut holder, "BEGIN").await;
+    sql(&mut holder, "SELECT id FROM task_000 FOR UPDATE").await;
+    let claim =
+        |(of, owner, want): (MySqlScheduler, _, _)| async move { of.claim(owner, vec![want], NOW).await };
+    let claims: JoinSet<_> = wants.into_iter().map(claim).collect();
+    let waiting = format!(
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = '{}' AND INFO LIKE '-- claim_select%'",
+        one.databases.source_of(0)
+    );
+    let mut looker = connect(one.databases.meta()).await;
+    let end = Instant::now() + Duration::from_secs(4);
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    while sql(&mut looker, &waiting).await[0].get::<i64, _>(0) < 8 {
+        assert!(Instant::now() < end, "eight claims must stand open");
+        look.tick().await;
+    }
+    let began = Instant::now();
+    let renewed = one.store.renew_pairs(one.node, HOUR).await.unwrap();
+    println!("renewing beside eight open claims took {:?}", began.elapsed());
+    assert_eq!(renewed.failed, []);
+    let held: BTreeSet<i64> = renewed.held.iter().map(|(_, owner)| owner.epoch).collect();
+    assert_eq!(held, owners);
+    sql(&mut holder, "COMMIT").await;
+    for claimed in claims.join_all().await {
+        assert_eq!(claimed.unwrap().tasks.len(), 1, "each was the owner all the time");
+    }
 }
