@@ -37,7 +37,7 @@ impl Fetcher {
         let owner = self.parts.owner;
         let configs: Vec<_> = fires.iter().map(|fire| fire.config).collect();
         let answers = join_all(fires.into_iter().map(|fire| self.parts.store.fire(owner, fire, now))).await;
-        let (mut made, mut stale) = (0, false);
+        let (mut made, mut stale) = (0, Vec::new());
         for (config, answer) in configs.into_iter().zip(answers) {
             match answer {
                 Ok(Fired::Moved { cursor, made: tasks, skipped }) => {
@@ -50,13 +50,13 @@ impl Fetcher {
                     }
                     self.remember(cursor);
                 }
-                Ok(Fired::Stale) => stale = true,
+                Ok(Fired::Stale) => stale.push(config),
                 Ok(Fired::Deposed) => self.deposed = true,
                 Err(error) => self.fire_failed(config, &error, now),
             }
         }
-        if stale {
-            self.load_cursors().await?;
+        if !stale.is_empty() {
+            self.read_again(&stale).await?;
         }
         Ok(made)
     }
@@ -117,13 +117,30 @@ impl Fetcher {
         self.fire_order = Heads::default();
         self.waiting.clear();
         for cursor in cursors {
-            let config = self.parts.book.config(cursor.config);
-            if config.is_some_and(|config| cursor.config_version < config.version) {
-                self.recompute.insert(cursor.config);
-            }
-            self.remember(cursor);
+            self.compare(cursor);
         }
         Ok(())
+    }
+
+    /// Reads these cursors alone: somebody else has moved them, or their config is another one.
+    async fn read_again(&mut self, configs: &[ConfigId]) -> Result<()> {
+        let cursors = self.parts.store.cursors_of(configs).await?;
+        for config in configs {
+            self.forget(*config);
+        }
+        for cursor in cursors {
+            self.compare(cursor);
+        }
+        Ok(())
+    }
+
+    /// Remembers a cursor as it was read, and marks it if it is to be computed again.
+    fn compare(&mut self, cursor: Cursor) {
+        let config = self.parts.book.config(cursor.config);
+        if config.is_some_and(|config| cursor.config_version < config.version) {
+            self.recompute.insert(cursor.config);
+        }
+        self.remember(cursor);
     }
 
     /// When a schedule is to be handled next.
@@ -164,7 +181,7 @@ impl Fetcher {
         }
         match cursor {
             Some(cursor) if cursor.config_version == config.version => self.planned(&config, &cursor, now),
-            // A cursor we have not seen: guess its first version; a wrong guess makes us read them all.
+            // A cursor we have not seen: guess its first version; a wrong guess makes us read it.
             cursor => Ok(Some(moved(&config, cursor.as_ref(), next_after_edit(&config)))),
         }
     }

@@ -3,7 +3,7 @@
 use tsp_core::Timestamp;
 use tsp_core::schedule::{Overlap, Schedule};
 use tsp_store::catalog::Hold;
-use tsp_store::schedule::ScheduleStore;
+use tsp_store::schedule::{Fire, Fired, ScheduleStore};
 
 use super::bed::{Bed, TICK, at, done, every, every_with};
 
@@ -245,4 +245,35 @@ fn an_edit_while_nobody_looks_counts_from_the_edit() {
     assert_eq!(bed.made(config), [90_000], "the newest of 70, 80 and 90");
     let cursors = done(bed.store.cursors()).unwrap();
     assert_eq!(cursors[0].missed, 2);
+}
+
+/// Others are left alone, however many there are.
+#[test]
+fn a_stale_answer_reads_its_own_cursor_alone() {
+    let mut bed = Bed::new();
+    let config = bed.config("cron", Some(every(10)), |_| {});
+    for n in 0..100 {
+        bed.config(&format!("other-{n}"), Some(every(3_600)), |_| {});
+    }
+    bed.settle();
+    let cursor = done(bed.store.cursors_of(&[config])).expect("cursors_of").remove(0);
+    let moved = Fire {
+        config,
+        cursor_version: cursor.version,
+        config_version: cursor.config_version,
+        overlap: Overlap::Skip,
+        slots: Vec::new(),
+        waiting: None,
+        missed: 0,
+        next_fire_at: Some(at(20_000)),
+    };
+    let moved = done(bed.store.fire(bed.owner, moved, bed.now)).expect("fire");
+    assert!(matches!(moved, Fired::Moved { .. }), "{moved:?}");
+    bed.calls();
+    bed.go_to(at(10_000));
+    let calls = bed.calls();
+    assert_eq!((calls.get("cursors_of"), calls.get("cursors")), (Some(&1), None), "{calls:?}");
+    assert!(bed.made(config).is_empty(), "that slot was handled");
+    bed.go_to(at(20_000));
+    assert_eq!(bed.made(config), [20_000]);
 }
