@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tsp_core::config::TaskConfig;
-use tsp_core::task::{AttemptRecord, Origin, Status, Task};
+use tsp_core::key::config_shard;
+use tsp_core::task::{AttemptRecord, NewTask, Origin, Status, Task};
 use tsp_core::transition::{Completion, Note};
 use tsp_core::work::{Begin, Begun, Finish, Finished};
 use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
@@ -59,6 +60,8 @@ pub enum Bug {
     FinishForgetsTheTask,
     /// The end of a wait also ends an attempt whose call still runs.
     DeadlineEndsWhatRuns,
+    /// What had read a config is committed after the config's deletion was answered.
+    WorkOutlivesDelete,
 }
 
 /// A store without one of its rules.
@@ -81,6 +84,25 @@ impl Broken {
 
     fn row(&self, id: TaskId) -> Option<Task> {
         self.inner.dump().task(id).cloned()
+    }
+
+    /// A submit that nobody else makes.
+    fn late(&self, config: ConfigId, now: Timestamp) -> Submit {
+        let shard = i64::from(config_shard(config, self.inner.shards()).get());
+        let new = NewTask {
+            // The last sequence number of a millisecond: nobody makes so many ids.
+            id: TaskId::new(TaskId::first_at(now).get() | (shard << 13) | 0x7f),
+            config,
+            key: None,
+            execute_at: now,
+            payload: None,
+            expire_after: None,
+            origin: Origin::Submit,
+            extra: None,
+        };
+        let task = Box::new(Task::new(new, now));
+        let on_duplicate = tsp_core::config::OnDuplicateKey::Add;
+        Submit { task, on_duplicate, own_payload: true, keep: None }
     }
 
     /// The owner that the store would accept.
@@ -284,6 +306,10 @@ impl ScheduleStore for Broken {
         self.inner.cursors().await
     }
 
+    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+        self.inner.cursors_of(configs).await
+    }
+
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
         let fired = self.inner.fire(owner, fire, now).await?;
         if let (true, Fired::Moved { made, .. }) = (self.has(Bug::SlotsTwice), &fired) {
@@ -395,7 +421,18 @@ impl Catalog for Broken {
         by: &Actor,
         now: Timestamp,
     ) -> Result<Deleted> {
-        self.inner.delete_config(id, expected, by, now).await
+        let config = self.book().config(id);
+        let deleted = self.inner.delete_config(id, expected, by, now).await?;
+        if let (true, Deleted::Deleted, Some(config)) = (self.has(Bug::WorkOutlivesDelete), &deleted, config)
+        {
+            let book = self.book();
+            book.put_config(config, book.seq());
+            let submit = self.late(id, now);
+            // It may fail as any other.
+            let _ = self.inner.submit(vec![submit], now).await;
+            book.remove_config(id, book.seq());
+        }
+        Ok(deleted)
     }
 
     async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {

@@ -65,6 +65,7 @@ fn every_known_bug_is_caught() {
         (Bug::AnyToken, "a wrong token completed"),
         (Bug::FinishForgetsTheTask, "an attempt that runs is lost only with its process"),
         (Bug::DeadlineEndsWhatRuns, "one call of a task on the wire at a time"),
+        (Bug::WorkOutlivesDelete, "does not come to rest"),
     ];
     for (bug, promise) in bugs {
         let mut said = Vec::new();

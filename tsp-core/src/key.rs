@@ -86,6 +86,14 @@ pub fn keyless_shard(config: ConfigId, salt: u64, span: u16, shards: u16) -> Sha
     spread(config, salt, span, shards)
 }
 
+/// Whether `shard` is the home of this key, or may hold tasks without one.
+pub fn is_home(config: ConfigId, key: Option<&TaskKey>, span: u16, shards: u16, shard: ShardId) -> bool {
+    match key {
+        Some(key) => key_shard(config, key.as_str(), span, shards) == shard,
+        None => span_shards(config, span, shards).any(|home| home == shard),
+    }
+}
+
 /// The shards that may hold tasks of a config (0 = all of them), the one of its schedule first.
 pub fn span_shards(config: ConfigId, span: u16, shards: u16) -> impl Iterator<Item = ShardId> {
     let first = config_shard(config, shards).get();
@@ -150,6 +158,20 @@ mod tests {
             prop_assert!(shard < shards);
             let width = if span == 0 { shards } else { span.min(shards) };
             prop_assert!((shard + shards - first) % shards < width);
+        }
+
+        #[test]
+        fn tasks_are_at_home_where_they_are_made(config in 1i64..10_000, salt: u64, span in 0u16..20, shards in 1u16..100) {
+            let config = ConfigId::new(config);
+            let key = TaskKey::new(&format!("key-{salt}")).unwrap();
+            let keyless = keyless_shard(config, salt, span, shards);
+            prop_assert!(is_home(config, None, span, shards, keyless));
+            let homes = (0..shards).filter_map(ShardId::new);
+            let homes: Vec<_> = homes.filter(|shard| is_home(config, Some(&key), span, shards, *shard)).collect();
+            prop_assert_eq!(homes, [key_shard(config, key.as_str(), span, shards)]);
+            let wide = (0..=shards).filter_map(ShardId::new);
+            let wide = wide.filter(|shard| is_home(config, None, span, shards, *shard)).count();
+            prop_assert_eq!(wide, usize::from(if span == 0 { shards } else { span.min(shards) }));
         }
     }
 }

@@ -12,8 +12,9 @@ use std::error::Error;
 use bytes::Bytes;
 use tokio::time::Instant;
 use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey};
+use tsp_core::key::config_shard;
 use tsp_core::task::{NewTask, Origin, Task};
-use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, ShardId, TaskKey, Timestamp, Verdict};
+use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, TaskKey, Timestamp, Verdict};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
 use tsp_store::idempotency::Kept;
 use tsp_store::run::{Begin, Begun, Finish};
@@ -88,7 +89,7 @@ fn spec() -> Result<ConfigSpec, Failure> {
 fn new_task(ids: &mut IdGenerator, config: ConfigId, number: usize) -> Result<Task, Failure> {
     let key = TaskKey::new(&format!("order-{number}"))?;
     let new = NewTask {
-        id: ids.next(ShardId::default(), NOW)?,
+        id: ids.next(config_shard(config, SqliteOptions::memory().shards), NOW)?,
         config,
         key: Some(key),
         execute_at: NOW,

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use peers::{MariaDb, MariaDbOptions};
 use tokio::time::Instant;
 use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey};
+use tsp_core::key::key_shard;
 use tsp_core::task::{NewTask, Origin, Task};
-use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, ShardId, TaskKey, Timestamp, Verdict};
+use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, TaskKey, Timestamp, Verdict};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
 use tsp_store::cluster::{LeaseStore as _, NewNode, NodeLease};
 use tsp_store::idempotency::Kept;
@@ -92,9 +93,8 @@ impl Bed {
         while left > 0 {
             let mut batch = Vec::new();
             for _ in 0..left.min(1_000) {
-                let shard = ShardId::new(u16::try_from(number % usize::from(shards))?).unwrap_or_default();
                 let key = format!("{round}-{number}");
-                batch.push(submit(new_task(&mut ids, shard, self.config, &key)?));
+                batch.push(submit(new_task(&mut ids, shards, self.config, &key)?));
                 number += 1;
             }
             left -= batch.len();
@@ -126,9 +126,9 @@ impl Bed {
     async fn singles(&self, tasks: usize) -> Result<(), Failure> {
         let mut ids = IdGenerator::new(9, NOW, NOW.plus(Millis::from_days(1)));
         let mut clocks = ["one insert", "one claim", "one begin", "one finish"].map(Clock::new);
-        let (of, owner) = &self.pairs[0];
         for number in 0..tasks {
-            let task = new_task(&mut ids, ShardId::default(), self.config, &format!("one-{number}"))?;
+            let task = new_task(&mut ids, self.store.shards(), self.config, &format!("one-{number}"))?;
+            let (of, owner) = &self.pairs[usize::from(task.id.shard().get())];
             clocks[0].measure(self.store.submit(vec![submit(task)], NOW)).await?;
             let want = Want { config: self.config, due_by: NOW, limit: 1 };
             let claimed = clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.bare;
@@ -179,9 +179,9 @@ fn spec() -> Result<ConfigSpec, Failure> {
     Ok(ConfigSpec { span: 0, ..spec })
 }
 
-fn new_task(ids: &mut IdGenerator, shard: ShardId, config: ConfigId, key: &str) -> Result<Task, Failure> {
+fn new_task(ids: &mut IdGenerator, shards: u16, config: ConfigId, key: &str) -> Result<Task, Failure> {
     let new = NewTask {
-        id: ids.next(shard, NOW)?,
+        id: ids.next(key_shard(config, key, 0, shards), NOW)?,
         config,
         key: Some(TaskKey::new(key)?),
         execute_at: NOW,

@@ -2,16 +2,19 @@
 //!
 //! A back end applies a change to its book right after the commit and before it answers, so within one
 //! process nothing begins under an older config than one that was answered (DESIGN.md section 6,
-//! config barrier).
+//! config barrier). What was begun before stands on a [`Footing`], and a node says that it has applied a
+//! change only when nothing stands on less: [`ConfigBook::settled`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 use tsp_core::config::TaskConfig;
 use tsp_core::{AppId, ConfigId, Name};
 
 use crate::catalog::App;
+use crate::footing::{Footing, Ground};
 use crate::search::Scope;
 
 /// A consistent, shared view of all apps and configs.
@@ -23,6 +26,8 @@ pub struct ConfigBook {
 #[derive(Debug, Default)]
 struct Inner {
     seq: i64,
+    newest: i64,
+    ground: Ground,
     apps: BTreeMap<Name, Arc<App>>,
     app_names: HashMap<AppId, Name>,
     configs: HashMap<ConfigId, Arc<TaskConfig>>,
@@ -41,15 +46,41 @@ impl Inner {
 }
 
 impl ConfigBook {
-    /// The number of the last change applied.
+    /// The number up to which every change is applied.
     pub fn seq(&self) -> i64 {
         self.inner.read().seq
     }
 
-    /// Every change up to number `seq` is applied, whether or not it was one of a config.
+    /// The highest number of all changes that were put into the book, perhaps before those that came earlier.
+    pub fn newest(&self) -> i64 {
+        let inner = self.inner.read();
+        inner.newest.max(inner.seq)
+    }
+
+    /// Every change up to number `seq` is applied, whether or not it was one of a config. Nothing else raises
+    /// the number: a change may be put into the book before those that came earlier.
     pub fn reach(&self, seq: i64) {
         let mut inner = self.inner.write();
-        inner.seq = inner.seq.max(seq);
+        if seq > inner.seq {
+            inner.seq = seq;
+            inner.ground.rise(seq);
+        }
+    }
+
+    /// Taken before a config is read, and kept until what was decided by it has ended in the store.
+    pub fn footing(&self) -> Footing {
+        self.inner.read().ground.footing()
+    }
+
+    /// The number that a node may say it has applied: that of the book, or the least that any work in flight
+    /// stands on.
+    pub fn settled(&self) -> i64 {
+        self.inner.read().ground.settled()
+    }
+
+    /// Told each time when the last work that stood on an older number has ended. For one who waits.
+    pub fn settling(&self) -> Arc<Notify> {
+        self.inner.read().ground.settling().clone()
     }
 
     pub fn app(&self, name: &str) -> Option<Arc<App>> {
@@ -134,9 +165,10 @@ impl ConfigBook {
         }
     }
 
+    /// By change number `seq`; those before it may still be missing.
     pub fn put_config(&self, config: Arc<TaskConfig>, seq: i64) {
         let mut inner = self.inner.write();
-        inner.seq = inner.seq.max(seq);
+        inner.newest = inner.newest.max(seq);
         inner.forget_change(config.id);
         inner.changes.insert((seq, config.id));
         inner.changed.insert(config.id, seq);
@@ -144,9 +176,10 @@ impl ConfigBook {
         inner.configs.insert(config.id, config);
     }
 
+    /// As [`ConfigBook::put_config`].
     pub fn remove_config(&self, id: ConfigId, seq: i64) {
         let mut inner = self.inner.write();
-        inner.seq = inner.seq.max(seq);
+        inner.newest = inner.newest.max(seq);
         inner.forget_change(id);
         if let Some(config) = inner.configs.remove(&id) {
             inner.names.remove(&(config.app_id, config.spec.name.clone()));

@@ -215,6 +215,8 @@ pub enum ConfigSaved {
     },
     /// `kind` never changes.
     KindChanged,
+    /// `span` changes only while the config has no open task; it has so many.
+    InUse(usize),
     NotFound,
 }
 

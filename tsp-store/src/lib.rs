@@ -24,11 +24,13 @@ pub mod sqlite;
 pub mod tasks;
 
 mod codec;
+mod footing;
 mod rules;
 
 pub use book::ConfigBook;
 pub use catalog::Catalog;
 pub use error::{Result, StoreError};
+pub use footing::Footing;
 pub use id_source::IdSource;
 pub use run::RunStore;
 pub use schedule::{Ownership, ScheduleStore};

@@ -2,12 +2,13 @@
 //! words for this, because it is what they are compared with.
 
 use tsp_core::config::TaskConfig;
+use tsp_core::key::is_home;
 use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{AttemptRecord, EndResult, Task};
 use tsp_core::transition::{Change, Event, Refused, Rules, transition};
 use tsp_core::{NodeId, Timestamp};
 
-use crate::tasks::Wish;
+use crate::tasks::{Submitted, Wish};
 
 /// Calls `decide` with what the row's config contributes.
 pub(crate) fn with_rules<T>(
@@ -23,6 +24,18 @@ pub(crate) fn with_rules<T>(
         }
         // A config with open tasks is not deleted; if one is gone all the same, its tasks still end.
         None => decide(Rules { retry: &RetryPolicy::default(), unit, deadline: None }),
+    }
+}
+
+/// Why its config, as it stands, takes no such new task.
+pub(crate) fn refused(task: &Task, config: Option<&TaskConfig>, shards: u16) -> Option<Submitted> {
+    match config {
+        None => Some(Submitted::ConfigGone),
+        Some(config) if !config.spec.enabled => Some(Submitted::ConfigDisabled),
+        Some(config) => {
+            let home = is_home(task.config, task.key.as_ref(), config.spec.span, shards, task.id.shard());
+            (!home).then_some(Submitted::NotAtHome)
+        }
     }
 }
 

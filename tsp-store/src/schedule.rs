@@ -98,6 +98,9 @@ pub trait ScheduleStore: Send + Sync {
     /// All cursors of schedules.
     async fn cursors(&self) -> Result<Vec<Cursor>>;
 
+    /// The cursors of these configs, in any order; those that have none are left out.
+    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>>;
+
     /// One step of one schedule: occurrences with their tasks, and the cursor moved, in one transaction
     /// that checks the epoch and compares the cursor's version and the config's version.
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired>;

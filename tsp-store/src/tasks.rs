@@ -64,6 +64,9 @@ pub enum Submitted {
     ConfigDisabled,
     /// Refused: the config was deleted.
     ConfigGone,
+    /// Refused: the config's span was changed since the task's id was made, which names a shard that is not
+    /// the home of its key any more.
+    NotAtHome,
 }
 
 /// Which task is meant.
@@ -112,6 +115,8 @@ pub enum Changed {
     KeyInUse {
         holder: TaskId,
     },
+    /// A replay while the config is disabled: it takes no tasks.
+    ConfigDisabled,
     NotFound,
 }
 

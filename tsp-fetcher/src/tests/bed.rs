@@ -7,12 +7,13 @@ use std::sync::Arc;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tsp_core::config::{ConfigSpec, HttpTarget, Kind, OnDuplicateKey, TaskConfig};
+use tsp_core::key::config_shard;
 use tsp_core::outcome::Verdict;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::work::{Begin, Begun, Finish, Finished};
-use tsp_core::{AppId, ConfigId, Entropy, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
+use tsp_core::{AppId, ConfigId, Entropy, Millis, Name, NodeId, TaskId, Timestamp};
 use tsp_queue::memory::{MemoryQueue, MemorySubscriber};
 use tsp_queue::{Delivery, Feedback, FeedbackSink, Inbox, Subscriber};
 use tsp_store::catalog::{AppSaved, Catalog, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
@@ -199,7 +200,8 @@ impl Bed {
 
     pub(super) fn submit_many(&self, config: ConfigId, due: &[Timestamp]) -> Vec<TaskId> {
         let batch = due.iter().map(|due_at| {
-            let id = self.ids.next(ShardId::default(), self.now).expect("an id");
+            let shard = config_shard(config, self.store.shards());
+            let id = self.ids.next(shard, self.now).expect("an id");
             let new = NewTask {
                 id,
                 config,

@@ -69,7 +69,7 @@ pub struct NewNode {
 /// What a node says with each renewal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Beat {
-    /// The last config change it has applied.
+    /// The last config change that all its work in flight has seen: [`crate::ConfigBook::settled`].
     pub config_seq: i64,
     /// By how much its machine's clock differs from the meta database's.
     pub clock_offset: Millis,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tsp_core::config::{HttpTarget, Kind, Secret, Target, TargetTls, Visibility};
+use tsp_core::config::{ConfigSpec, HttpTarget, Kind, Secret, Target, TargetTls, Visibility};
 use tsp_core::retry::Backoff;
 use tsp_core::schedule::{CronSpec, Misfire, MisfirePolicy, Overlap, Schedule, Trigger};
 use tsp_core::{AppId, ConfigId, Millis, Timestamp};
@@ -201,4 +201,15 @@ pub(super) async fn config_deeds_are_in_the_audit_log(bed: &Bed) {
         brief,
         [("config.delete", subject, at(2)), ("config.pause", subject, at(1)), ("config.create", subject, T0)]
     );
+}
+
+/// The homes of its tasks' keys depend on it.
+pub(super) async fn a_span_changes_only_without_open_tasks(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let wide = || ConfigSpec { span: config.spec.span + 1, ..config.spec.clone() };
+    let task = bed.scheduled(&config).await;
+    assert_eq!(bed.save_config(wide(), Expected::Any, T0).await, ConfigSaved::InUse(1));
+    assert_eq!(bed.store.book().config(config.id), Some(config.clone()), "nothing was changed");
+    bed.changed(task.id, Wish::Cancel, T0).await;
+    assert!(matches!(bed.save_config(wide(), Expected::Any, T0).await, ConfigSaved::Updated(_)));
 }

@@ -157,6 +157,7 @@ macro_rules! conformance_tests {
             every_field_is_kept
             a_save_is_made_only_of_the_expected_version
             a_kind_never_changes
+            a_span_changes_only_without_open_tasks
             an_unknown_app_or_config_is_not_found
             holding_and_letting_go_are_changes
             a_config_with_open_tasks_is_not_deleted
@@ -178,6 +179,7 @@ macro_rules! conformance_tests {
             a_paused_config_takes_tasks_and_a_disabled_one_none
             an_empty_store_has_nothing
             the_same_id_again_is_the_same_task
+            a_task_is_made_at_home_alone
         }
         duplicates {
             ignore_returns_the_open_task
@@ -277,6 +279,7 @@ macro_rules! conformance_tests {
             a_key_in_use_refuses_a_replay
             an_added_task_is_replayed_beside
             a_task_away_from_home_is_replayed_beside
+            a_disabled_config_takes_no_replay
             a_task_of_a_deleted_config_stays_ended
         }
         search {

@@ -1,11 +1,12 @@
 //! Replay: an ended task again, with its id, its history and its key.
 
-use tsp_core::config::OnDuplicateKey;
+use tsp_core::config::{ConfigSpec, OnDuplicateKey};
+use tsp_core::key::key_shard;
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{EndResult, Status};
 
-use super::bed::{Bed, T0, at, by};
-use crate::catalog::Expected;
+use super::bed::{Bed, T0, at, by, spec};
+use crate::catalog::{ConfigSaved, Expected, Hold};
 use crate::schedule::Head;
 use crate::tasks::{Changed, Submitted, Wish};
 
@@ -69,17 +70,33 @@ pub(super) async fn an_added_task_is_replayed_beside(bed: &Bed) {
 
 /// A task whose shard is no longer its key's home is replayed beside (DESIGN.md section 5.4).
 pub(super) async fn a_task_away_from_home_is_replayed_beside(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    let mut new = bed.new_task(&config, Some("order-42"), T0);
-    let away = (new.id.shard().get() + 1) % bed.store.shards();
-    new.id = bed.id(tsp_core::ShardId::new(away).expect("below the number of shards"));
-    let task = bed.create(new).await;
+    let narrow = ConfigSpec { span: 1, ..spec("close-order") };
+    let config = bed.config_of(narrow).await;
+    let home = |key: &str, span| key_shard(config.id, key, span, bed.store.shards());
+    let key = (0..1_000).map(|n| format!("order-{n}")).find(|key| home(key, 1) != home(key, 0));
+    let key = key.expect("keys are spread");
+    let task = bed.create(bed.new_task(&config, Some(&key), T0)).await;
     bed.changed(task.id, Wish::Cancel, T0).await;
+    let wide = ConfigSpec { span: 0, ..spec("close-order") };
+    let ConfigSaved::Updated(config) = bed.save_config(wide, Expected::Any, T0).await else {
+        panic!("nothing is open")
+    };
     let open = bed.changed(task.id, Wish::Replay, at(1)).await;
     assert_eq!(open.key_slot, open.id.get(), "it is not canonical");
     bed.check_stored(&open).await;
-    let fresh = bed.create(bed.new_task(&config, Some("order-42"), T0)).await;
+    let fresh = bed.create(bed.new_task(&config, Some(&key), T0)).await;
     assert_eq!(fresh.key_slot, 0, "the key is free");
+}
+
+/// A disabled config takes no tasks, new ones or old ones.
+pub(super) async fn a_disabled_config_takes_no_replay(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let ended = bed.ended(&config).await;
+    bed.hold(config.id, Hold::Disable).await;
+    assert_eq!(bed.change(ended.id, Wish::Replay, at(1)).await, Changed::ConfigDisabled);
+    bed.check_stored(&ended).await;
+    bed.hold(config.id, Hold::Enable).await;
+    bed.changed(ended.id, Wish::Replay, at(1)).await;
 }
 
 /// A task of a config that is gone opens no more.

@@ -1,9 +1,11 @@
 //! Submit: what is answered is stored, and seen by everyone at once.
 
-use tsp_core::config::OnDuplicateKey;
+use tsp_core::ShardId;
+use tsp_core::config::{ConfigSpec, OnDuplicateKey};
+use tsp_core::key::config_shard;
 use tsp_core::task::Status;
 
-use super::bed::{Bed, T0, assert_same, at};
+use super::bed::{Bed, T0, assert_same, at, spec};
 use crate::catalog::{Expected, Hold};
 use crate::idempotency::Kept;
 use crate::schedule::Head;
@@ -124,4 +126,21 @@ pub(super) async fn the_same_id_again_is_the_same_task(bed: &Bed) {
         }
     }
     assert_eq!(bed.store.audit(T0).await.expect("audit").accepted, 2, "a repeat makes no task");
+}
+
+/// Its id was made before the config's span was changed.
+pub(super) async fn a_task_is_made_at_home_alone(bed: &Bed) {
+    let config = bed.config_of(ConfigSpec { span: 1, ..spec("close-order") }).await;
+    let shards = bed.store.shards();
+    let away = (config_shard(config.id, shards).get() + 1) % shards;
+    let away = ShardId::new(away).expect("below the number of shards");
+    for key in [None, Some("order-42")] {
+        for policy in [OnDuplicateKey::Ignore, OnDuplicateKey::Reset, OnDuplicateKey::Add] {
+            let mut task = bed.new_task(&config, key, T0);
+            task.id = bed.id(away);
+            assert_eq!(bed.submit(task, policy).await, Submitted::NotAtHome);
+        }
+        bed.create(bed.new_task(&config, key, T0)).await;
+    }
+    bed.check_sums().await;
 }

@@ -236,6 +236,7 @@ impl<'a> Side<'a> {
             Changed::Done { task, note } => self.answer(&format!("done {note:?}"), &[*task]),
             Changed::Refused { task, why } => self.answer(&format!("refused {why:?}"), &[*task]),
             Changed::KeyInUse { holder } => self.answer(&format!("held by {:?}", self.number(holder)), &[]),
+            Changed::ConfigDisabled => self.answer("disabled", &[]),
             Changed::NotFound => self.answer("not found", &[]),
         }
     }

@@ -218,6 +218,9 @@ impl State {
                 ConfigSaved::VersionMismatch { version: old.version }
             }
             (Some(old), _) if old.spec.kind != spec.kind => ConfigSaved::KindChanged,
+            (Some(old), _) if old.spec.span != spec.span && self.rows.open_of(old.id).next().is_some() => {
+                ConfigSaved::InUse(self.rows.open_of(old.id).count())
+            }
             (Some(old), _) => {
                 let saved = self.replace_config(TaskConfig { spec, ..TaskConfig::clone(&old) }, now);
                 self.note(by, now, "config.update", config_subject(&saved), "");
@@ -239,6 +242,7 @@ impl State {
         });
         let seq = self.next_seq();
         self.book.put_config(config.clone(), seq);
+        self.book.reach(seq);
         self.tend_cursor(&config);
         self.note(by, now, "config.create", config_subject(&config), "");
         ConfigSaved::Created(config)
@@ -251,6 +255,7 @@ impl State {
         let config = Arc::new(config);
         let seq = self.next_seq();
         self.book.put_config(config.clone(), seq);
+        self.book.reach(seq);
         self.tend_cursor(&config);
         config
     }
@@ -315,6 +320,7 @@ impl State {
         self.occurrences.retain(|(config, _), _| *config != id);
         let seq = self.next_seq();
         self.book.remove_config(id, seq);
+        self.book.reach(seq);
         self.note(by, now, "config.delete", config_subject(&config), "");
         Deleted::Deleted
     }

@@ -127,6 +127,12 @@ impl ScheduleStore for MemoryStore {
         self.read("cursors", |state| state.cursors.values().cloned().collect())
     }
 
+    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+        self.read("cursors_of", |state| {
+            configs.iter().filter_map(|config| state.cursors.get(config)).cloned().collect()
+        })
+    }
+
     async fn fire(&self, owner: Owner, fire: Fire, _now: Timestamp) -> Result<Fired> {
         self.write("fire", |state| Ok(state.fire(owner, fire)))
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tsp_core::config::OnDuplicateKey;
-use tsp_core::key::key_shard;
+use tsp_core::key::{key_shard, keyless_shard};
 use tsp_core::task::{AttemptRecord, Status, Task};
 use tsp_core::transition::{Event, Note, transition};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
@@ -89,7 +89,11 @@ impl State {
         match self.book.config(task.config) {
             None => return Submitted::ConfigGone,
             Some(config) if !config.spec.enabled => return Submitted::ConfigDisabled,
-            Some(_) => {}
+            Some(config) => {
+                if !self.is_home(&task, config.spec.span) {
+                    return Submitted::NotAtHome;
+                }
+            }
         }
         if let Some(row) = self.rows.any(task.id) {
             return Submitted::Created(Box::new(row.clone()));
@@ -166,9 +170,21 @@ impl State {
         Changed::Done { task, note }
     }
 
+    fn is_home(&self, task: &Task, span: u16) -> bool {
+        let shard = task.id.shard();
+        match &task.key {
+            Some(key) => key_shard(task.config, key.as_str(), span, self.shards) == shard,
+            None if span == 0 => true,
+            None => (0..u64::from(span)).any(|n| keyless_shard(task.config, n, span, self.shards) == shard),
+        }
+    }
+
     /// Finds the key slot of a task that opens again, or why it cannot.
     fn place_replay(&self, task: &mut Task) -> Option<Changed> {
         let Some(config) = self.book.config(task.config) else { return Some(Changed::NotFound) };
+        if !config.spec.enabled {
+            return Some(Changed::ConfigDisabled);
+        }
         let key = task.key.as_ref().filter(|_| task.key_slot == 0)?;
         if key_shard(task.config, key.as_str(), config.spec.span, self.shards) != task.id.shard() {
             // Its shard is no longer the key's home (DESIGN.md section 5.4).

@@ -4,15 +4,16 @@
 //! statement compares versions and the end of the node's lease, and says how many rows it took. Only when
 //! some are missing are they looked at.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::future::join_all;
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Change, Event, Refused, transition};
-use tsp_core::{Millis, NodeId, TaskId, Timestamp};
+use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
 
 use crate::cluster::NodeLease;
 use crate::error::{Result, StoreError};
+use crate::footing::Footing;
 use crate::run::{Begin, Begun};
 
 use super::bind::Values;
@@ -115,6 +116,8 @@ async fn begin_on(
     part: Vec<Placed<Begin>>,
     by: Beginner,
 ) -> Result<Vec<(usize, Begun)>> {
+    // Until the last of it is answered.
+    let footing = core.own.book.footing();
     let mut answers = Vec::with_capacity(part.len());
     let mut plain = Vec::with_capacity(part.len());
     let mut other = Vec::new();
@@ -128,10 +131,11 @@ async fn begin_on(
     plain.sort_unstable_by_key(|(_, task)| task.id);
     while !plain.is_empty() {
         let rest = plain.split_off(plain.len().min(ROWS_MAX));
-        answers.extend(begin_plain(&shard, std::mem::replace(&mut plain, rest), by).await?);
+        let rows = std::mem::replace(&mut plain, rest);
+        answers.extend(begin_plain(core, &shard, rows, by, &footing).await?);
     }
     if !other.is_empty() {
-        answers.extend(begin_others(&shard, &other, by).await?);
+        answers.extend(begin_others(core, &shard, &other, by).await?);
     }
     Ok(answers)
 }
@@ -182,7 +186,7 @@ async fn with_rows(
 
 fn plan(core: &Core, row: Option<Box<Task>>, message: &Begin, by: Beginner) -> Plan {
     let Some(row) = row else { return Plan::Answer(Begun::Drop(None)) };
-    let runnable = core.config(row.config).is_some_and(|config| config.runnable());
+    let runnable = runnable(core, row.config);
     let event = Event::Begin { version: message.version, node: by.node, runnable, token: message.token };
     match transition(&row, &event, by.now) {
         Ok(change) if is_plain(&change) => Plan::Plain(Box::new(change.task)),
@@ -203,15 +207,25 @@ fn is_plain(change: &Change) -> bool {
 
 /// At most [`ROWS_MAX`] rows, by rising id.
 async fn begin_plain(
+    core: &Core,
     shard: &ShardDb,
     rows: Vec<(usize, Box<Task>)>,
     by: Beginner,
+    footing: &Footing,
 ) -> Result<Vec<(usize, Begun)>> {
-    let ids: Vec<i64> = rows.iter().map(|(_, task)| task.id.get()).collect();
     let mut conn = shard.conn().await?;
+    conn.stand_on(footing.clone());
+    // Others may have come first for the connection: what was held meanwhile is decided anew.
+    let (rows, held): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(_, task)| runnable(core, task.config));
+    let held = held.into_iter().map(|(place, _)| (place, Begun::Wait(by.now)));
+    if rows.is_empty() {
+        return Ok(held.collect());
+    }
+    let ids: Vec<i64> = rows.iter().map(|(_, task)| task.id.get()).collect();
     let begun = update(&mut conn, shard, &rows, by).await?;
     if usize::try_from(begun) == Ok(rows.len()) {
-        return Ok(rows.into_iter().map(|(place, task)| (place, Begun::Run(task))).collect());
+        let begun = rows.into_iter().map(|(place, task)| (place, Begun::Run(task)));
+        return Ok(begun.chain(held).collect());
     }
     let (n, padded) = padded(&ids);
     let look = Values::of_ids(padded).ask(&shard.sql_list(TASKS_BEGUN, n))?;
@@ -220,7 +234,13 @@ async fn begin_plain(
         let seen = Seen::read(&row)?;
         stored.insert(seen.id, seen);
     }
-    sort_out(rows, &stored, begun, by)
+    let mut answers = sort_out(rows, &stored, begun, by)?;
+    answers.extend(held);
+    Ok(answers)
+}
+
+fn runnable(core: &Core, config: ConfigId) -> bool {
+    core.config(config).is_some_and(|config| config.runnable())
 }
 
 /// One statement that is its own commit: a deadlock comes again, a lost answer is not known.
@@ -312,6 +332,7 @@ fn sort_out(
 
 /// Rows with a token or with parts that most have not, and those that are given back or end instead.
 async fn begin_others(
+    core: &Core,
     shard: &ShardDb,
     rows: &[(usize, i64, Box<Change>)],
     by: Beginner,
@@ -326,11 +347,22 @@ async fn begin_others(
                 if !lease_holds(tx, shard, by.until).await? {
                     return Err(lease_over());
                 }
-                let fresh = |row: &&(usize, i64, Box<Change>)| versions.get(&row.2.task.id) == Some(&row.1);
-                let changes = rows.iter().filter(fresh).map(|(_, _, change)| Change::clone(change)).collect();
+                // It was decided before the transaction: what was held meanwhile is decided anew.
+                let mut held = HashSet::new();
+                let mut changes = Vec::with_capacity(rows.len());
+                for (_, version, change) in rows {
+                    let task = &change.task;
+                    let config = tx.config(core, task.config);
+                    if task.status == Status::Executing && !config.is_some_and(|config| config.runnable()) {
+                        held.insert(task.id);
+                    } else if versions.get(&task.id) == Some(version) {
+                        changes.push(Change::clone(change));
+                    }
+                }
                 let mut saved = by_id(save_all(tx, shard, changes).await?.into_iter().map(|task| *task));
                 let answer = |id| match saved.remove(&id) {
                     Some(task) if task.status == Status::Executing => Begun::Run(Box::new(task)),
+                    None if held.contains(&id) => Begun::Wait(by.now),
                     saved => Begun::Drop(saved.map(Box::new)),
                 };
                 let ids = rows.iter().map(|(_, _, change)| change.task.id);

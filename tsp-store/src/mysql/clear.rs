@@ -109,7 +109,7 @@ async fn drop_empty_attempts(
 
 /// The sums of processes that are gone, and of days that were dropped, join those of this process.
 async fn fold(of: &MySqlScheduler, on: &ShardDb, known: &[Day]) -> Result<()> {
-    let own = of.core.node.load(std::sync::atomic::Ordering::Relaxed);
+    let own = of.core.own.node.load(std::sync::atomic::Ordering::Relaxed);
     let rows = on
         .read("balance_nodes", move |tx| {
             Box::pin(async move { query(&on.sql(BALANCE_NODES)).fetch_all(tx.conn()).await })

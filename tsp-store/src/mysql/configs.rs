@@ -75,6 +75,12 @@ pub(super) async fn save_config(
     if before.spec.kind != spec.kind {
         return Ok((ConfigSaved::KindChanged, None));
     }
+    if before.spec.span != spec.span {
+        let open = open_count(core, before.id).await?;
+        if open > 0 {
+            return Ok((ConfigSaved::InUse(open), None));
+        }
+    }
     let after = TaskConfig {
         spec: spec.clone(),
         version: before.version + 1,

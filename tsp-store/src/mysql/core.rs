@@ -1,7 +1,6 @@
 //! What all parts of a store share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 
 use futures::future::join_all;
 use parking_lot::RwLock;
@@ -14,6 +13,7 @@ use crate::error::{Result, StoreError};
 
 use super::db::{Db, ShardDb};
 use super::group::Submits;
+use super::own::Own;
 use super::refresh::Looks;
 use super::settle;
 
@@ -37,8 +37,7 @@ pub(super) struct Core {
     sources: Vec<Source>,
     /// Each shard where it is, by its number.
     places: RwLock<Arc<Vec<ShardDb>>>,
-    /// This process's node; 0 before it has joined.
-    pub(super) node: Arc<AtomicI64>,
+    pub(super) own: Arc<Own>,
     /// Submits that wait for a transaction.
     pub(super) submits: Submits,
     /// The last change of the log that the book has.
@@ -53,19 +52,19 @@ impl Core {
         sealer: Sealer,
         sources: Vec<Source>,
         places: Vec<ShardDb>,
-        node: Arc<AtomicI64>,
+        own: Arc<Own>,
     ) -> Self {
         Self {
             meta,
             meta_leases,
-            book: Arc::default(),
+            book: own.book.clone(),
             sealer,
             // At most 512, checked when the options were read.
             shards: u16::try_from(places.len()).unwrap_or(u16::MAX),
             sources,
             submits: Submits::new(places.len()),
             places: RwLock::new(Arc::new(places)),
-            node,
+            own,
             followed: tokio::sync::Mutex::new(0),
             looks: Looks::default(),
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -18,6 +18,7 @@ use crate::error::{Result, StoreError};
 
 use super::fault::Fault;
 use super::gate::{Entry, Gate};
+use super::own::Own;
 use super::pool::{self, PoolSettings};
 use super::session::{Session, query};
 use super::text::{Sql, Texts};
@@ -212,6 +213,7 @@ impl Db {
         let mut round = 0;
         let done = loop {
             let mut tx = Tx::new(self.begin().await?);
+            let mut outdated = false;
             let done = match around.begun(&mut tx).await {
                 Ok(()) => work(&mut tx).await,
                 Err(error) => Err(error),
@@ -221,7 +223,7 @@ impl Db {
                     tx.conn().rollback().await;
                     break Ok(value);
                 }
-                Ok(value) => around.finish(&mut tx).await.map(|()| value),
+                Ok(value) => around.finish(&mut tx, &mut outdated).await.map(|()| value),
                 Err(error) => Err(error),
             };
             if done.is_ok() {
@@ -232,7 +234,8 @@ impl Db {
                 break done;
             }
             let known = !matches!(done, Err(StoreError::Unknown(_)));
-            let again = known && tx.conn().fault() == Some(Fault::Again) && round < AGAIN_MAX;
+            let passing = outdated || tx.conn().fault() == Some(Fault::Again);
+            let again = known && passing && round < AGAIN_MAX;
             tx.conn().rollback().await;
             drop(tx);
             self.inner.failed.increment(1);
@@ -296,16 +299,26 @@ struct Around<'a> {
 
 impl Around<'_> {
     async fn begun(self, tx: &mut Tx<'_>) -> Result<()> {
+        if let Some(shard) = self.shard {
+            tx.conn().stand_on(shard.own.book.footing());
+        }
         if let Some(lock) = self.lock {
             query(lock).fetch_one(tx.conn()).await?;
         }
         Ok(())
     }
 
-    /// The sums, and the commit.
-    async fn finish(self, tx: &mut Tx<'_>) -> Result<()> {
+    /// The sums, a last look at what the work went by, and the commit. `outdated`: that is not so any more.
+    async fn finish(self, tx: &mut Tx<'_>, outdated: &mut bool) -> Result<()> {
         if let Some(shard) = self.shard {
-            tx.write_sums(shard, shard.node.load(Ordering::Relaxed)).await?;
+            tx.write_sums(shard, shard.own.node.load(Ordering::Relaxed)).await?;
+            if !tx.by.is_empty() {
+                shard.own.may_commit()?;
+            }
+            if !tx.by.iter().all(|seen| shard.own.still(*seen)) {
+                *outdated = true;
+                return Err(StoreError::Unavailable("the config is changed again and again".to_owned()));
+            }
         }
         tx.conn().commit().await
     }
@@ -317,8 +330,7 @@ pub(super) struct ShardDb {
     pub(super) shard: ShardId,
     pub(super) db: Db,
     texts: Arc<Texts>,
-    /// This process's node, for the auditor's sums; 0 before it has joined.
-    node: Arc<AtomicI64>,
+    own: Arc<Own>,
     ended: Arc<[Counter; EndResult::ALL.len()]>,
 }
 
@@ -329,9 +341,9 @@ impl fmt::Debug for ShardDb {
 }
 
 impl ShardDb {
-    pub(super) fn new(shard: ShardId, db: Db, node: Arc<AtomicI64>) -> Self {
+    pub(super) fn new(shard: ShardId, db: Db, own: Arc<Own>) -> Self {
         let ended = EndResult::ALL.map(|end| counter!("tsp_tasks_ended_total", "result" => end.as_str()));
-        Self { shard, db, texts: Arc::new(Texts::new(Some(shard))), node, ended: Arc::new(ended) }
+        Self { shard, db, texts: Arc::new(Texts::new(Some(shard))), own, ended: Arc::new(ended) }
     }
 
     /// The text for this shard: `{shard}` becomes `007`, `{now}` the database's clock.
@@ -364,7 +376,8 @@ impl ShardDb {
         self.db.read(name, work).await
     }
 
-    /// As [`Db::transact`], and the transaction's last statement adds its sums to the shard's.
+    /// As [`Db::transact`]. The transaction stands on the book as it is when it begins, its last statement
+    /// adds its sums to the shard's, and it is committed only if the configs that it went by still stand.
     pub(super) async fn transact<'e, T: Send>(
         &self,
         name: &'static str,

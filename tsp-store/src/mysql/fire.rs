@@ -9,16 +9,22 @@ use tsp_core::{ConfigId, TaskId, Timestamp};
 use crate::error::{Result, StoreError};
 use crate::schedule::{Cursor, Fire, Fired, Owner, SlotTask};
 
+use super::bind::Values;
 use super::claim::owns;
 use super::db::ShardDb;
 use super::fault::exactly_one;
-use super::hot::insert_task;
+use super::hot::{ROWS_MAX, insert_task};
 use super::scheduler::MySqlScheduler;
 use super::session::query;
+use super::text::padded;
 use super::tx::Tx;
 
 pub(super) const CURSOR_ALL: &str = "-- cursor_all
 SELECT config_id, next_fire_at, version, config_version, waiting, missed FROM cursor_{shard} ORDER BY config_id";
+
+pub(super) const CURSORS_OF: &str = "-- cursors_of
+SELECT config_id, next_fire_at, version, config_version, waiting, missed FROM cursor_{shard}
+WHERE config_id IN ({list})";
 
 const CURSOR_LOCK: &str = "-- cursor_lock
 SELECT config_id, next_fire_at, version, config_version, waiting, missed FROM cursor_{shard}
@@ -81,6 +87,26 @@ pub(super) async fn cursors(of: &MySqlScheduler) -> Result<Vec<Cursor>> {
     Ok(cursors)
 }
 
+pub(super) async fn cursors_of(of: &MySqlScheduler, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+    let ids: Vec<i64> = configs.iter().map(|config| config.get()).collect();
+    let (ids, shard) = (&ids, &of.shard()?);
+    shard
+        .read("cursors_of", move |tx| {
+            Box::pin(async move {
+                let mut cursors = Vec::with_capacity(ids.len());
+                for chunk in ids.chunks(ROWS_MAX) {
+                    let (n, chunk) = padded(chunk);
+                    let look = Values::of_ids(chunk).ask(&shard.sql_list(CURSORS_OF, n))?;
+                    for row in look.fetch_all(tx.conn()).await? {
+                        cursors.push(read_cursor(&row)?);
+                    }
+                }
+                Ok(cursors)
+            })
+        })
+        .await
+}
+
 pub(super) fn read_cursor(row: &MySqlRow) -> Result<Cursor> {
     Ok(Cursor {
         config: ConfigId::new(row.try_get(0)?),
@@ -113,7 +139,7 @@ async fn fire_on(
     fire: &Fire,
     now: Timestamp,
 ) -> Result<Fired> {
-    if !may_fire(of, fire) {
+    if !may_fire(tx, of, fire) {
         return Ok(Fired::Stale);
     }
     let mut cursor = lock_cursor(tx, on, fire.config).await?;
@@ -145,8 +171,8 @@ async fn fire_on(
 }
 
 /// The step was computed from the config as it stands, which has a schedule here and may fire.
-fn may_fire(of: &MySqlScheduler, fire: &Fire) -> bool {
-    of.core.config(fire.config).is_some_and(|config| {
+fn may_fire(tx: &mut Tx<'_>, of: &MySqlScheduler, fire: &Fire) -> bool {
+    tx.config(&of.core, fire.config).is_some_and(|config| {
         let runs = config.spec.schedule.is_some() && config.runnable() && of.schedules(&config);
         runs && config.version == fire.config_version
     })

@@ -279,7 +279,10 @@ async fn in_three(core: &Arc<Core>, at: usize, mut item: Item) -> Step {
     };
     match kept::reserve(core, keep.key, item.task.id, item.now).await {
         Ok(Found::New) => {}
-        Ok(Found::Begun(id)) => item.task.id = id,
+        Ok(Found::Begun(id)) => {
+            item.task.id = id;
+            item.promised = true;
+        }
         Ok(Found::Kept(answer)) => return Step::Done(at, answer),
         Err(error) => return Step::Failed(error),
     }

@@ -26,7 +26,7 @@ const SLOTS: i64 = 64;
 /// Raises `used_until`; a slot of another node is refused, so that a process that was declared dead makes no
 /// more ids than it had been granted.
 pub(super) async fn renew_id_slot(core: &Core, slot: u8, until: Timestamp) -> Result<Timestamp> {
-    let own = core.node.load(Ordering::Relaxed);
+    let own = core.own.node.load(Ordering::Relaxed);
     let meta = &core.meta_leases;
     meta.transact("renew_id_slot", |tx| {
         Box::pin(async move {

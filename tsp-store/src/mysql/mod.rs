@@ -43,6 +43,7 @@ mod moving;
 mod nodes;
 mod open;
 mod options;
+mod own;
 mod parks;
 mod partitions;
 mod pool;

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use sqlx::Row as _;
 use sqlx::mysql::MySqlRow;
+use tokio::time::Instant;
 use tsp_core::{Millis, NodeId, Timestamp};
 
 use crate::cluster::{Beat, NewNode, NodeRow, Renewal};
@@ -11,6 +12,7 @@ use crate::error::Result;
 
 use super::core::Core;
 use super::fault::one_or_none;
+use super::follow::follow;
 use super::session::query;
 
 /// How long a dead node is still shown.
@@ -40,7 +42,23 @@ const BURY: &str = "-- node_bury
 UPDATE node SET dead_at = {now} WHERE id = ? AND renewals = ? AND dead_at IS NULL AND lease_until < {now}";
 const DEAD: &str = "-- node_dead\nSELECT dead_at FROM node WHERE id = ?";
 
+/// Until a process has joined, nobody waits for it: so what was changed since it read its book it reads once it
+/// has, before it begins anything.
 pub(super) async fn join(core: &Core, node: &NewNode, lease: Millis) -> Result<NodeId> {
+    let sent = Instant::now();
+    let id = insert(core, node, lease).await?;
+    core.own.node.store(id.get(), Ordering::Relaxed);
+    core.own.renewed(sent, lease);
+    if let Err(error) = follow(core).await {
+        if let Err(error) = leave(core, id).await {
+            tracing::debug!(%error, node = %id, "could not leave after a failed join");
+        }
+        return Err(error);
+    }
+    Ok(id)
+}
+
+async fn insert(core: &Core, node: &NewNode, lease: Millis) -> Result<NodeId> {
     let meta = &core.meta_leases;
     let id = meta
         .transact("join", |tx| {
@@ -51,19 +69,19 @@ pub(super) async fn join(core: &Core, node: &NewNode, lease: Millis) -> Result<N
                     .bind(&node.version)
                     .bind(&node.address)
                     .bind(lease.ms())
-                    .bind(core.book.seq())
+                    .bind(core.book.settled())
                     .insert(tx.conn())
                     .await
             })
         })
         .await?;
-    core.node.store(id, Ordering::Relaxed);
     Ok(NodeId::new(id))
 }
 
 pub(super) async fn renew(core: &Core, node: NodeId, lease: Millis, beat: &Beat) -> Result<Renewal> {
     let meta = &core.meta_leases;
-    meta.read("renew", |tx| {
+    let sent = Instant::now();
+    let renewal = meta.read("renew", |tx| {
         Box::pin(async move {
             let renewed = query(&meta.sql(RENEW))
                 .bind(lease.ms())
@@ -80,11 +98,21 @@ pub(super) async fn renew(core: &Core, node: NodeId, lease: Millis, beat: &Beat)
             let row = query(&meta.sql(CLOCK)).fetch_one(tx.conn()).await?;
             Ok(Renewal::Alive { clock: Timestamp::from_ms(row.try_get(0)?), config_seq: row.try_get(1)? })
         })
-    })
-    .await
+    });
+    let renewal = renewal.await?;
+    if core.own.node.load(Ordering::Relaxed) == node.get() {
+        match renewal {
+            Renewal::Alive { .. } => core.own.renewed(sent, lease),
+            Renewal::Dead => core.own.ended(),
+        }
+    }
+    Ok(renewal)
 }
 
 pub(super) async fn leave(core: &Core, node: NodeId) -> Result<()> {
+    if core.own.node.load(Ordering::Relaxed) == node.get() {
+        core.own.ended();
+    }
     let meta = &core.meta_leases;
     meta.transact("leave", |tx| {
         Box::pin(async move {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 
 use futures::future::join_all;
 use sqlx::Row as _;
@@ -15,6 +14,7 @@ use super::core::{Core, Source};
 use super::db::{Db, ShardDb};
 use super::migrate::{self, Applied, Migration, check_current};
 use super::options::MySqlOptions;
+use super::own::Own;
 use super::pool::{self, PoolSettings};
 use super::session::query;
 use super::{carry, follow, settle};
@@ -62,9 +62,9 @@ pub(super) async fn open(options: &MySqlOptions) -> Result<Core> {
         }
     }
     budget.check(options)?;
-    let node = Arc::new(AtomicI64::new(0));
-    let held = shard_dbs(&places, &sources, &node)?;
-    let core = Core::new((meta.db, meta.leases), sealer, sources, held, node);
+    let own = Arc::<Own>::default();
+    let held = shard_dbs(&places, &sources, &own)?;
+    let core = Core::new((meta.db, meta.leases), sealer, sources, held, own);
     follow::load(&core).await?;
     Ok(core)
 }
@@ -79,13 +79,13 @@ fn pair_of_pools(name: &str, url: &str, options: &MySqlOptions, texts: usize) ->
     })
 }
 
-fn shard_dbs(places: &[String], sources: &[Source], node: &Arc<AtomicI64>) -> Result<Vec<ShardDb>> {
+fn shard_dbs(places: &[String], sources: &[Source], own: &Arc<Own>) -> Result<Vec<ShardDb>> {
     let held = places.iter().zip(0..).map(|(place, number)| {
         let source = sources.iter().find(|source| source.db.name() == place);
         let (Some(shard), Some(source)) = (ShardId::new(number), source) else {
             return Err(StoreError::Internal(format!("shard {number} has no place")));
         };
-        Ok(ShardDb::new(shard, source.db.clone(), node.clone()))
+        Ok(ShardDb::new(shard, source.db.clone(), own.clone()))
     });
     held.collect()
 }

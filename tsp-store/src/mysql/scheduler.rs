@@ -126,6 +126,10 @@ impl ScheduleStore for MySqlScheduler {
         fire::cursors(self).await
     }
 
+    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+        fire::cursors_of(self, configs).await
+    }
+
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
         fire::fire(self, owner, &fire, now).await
     }

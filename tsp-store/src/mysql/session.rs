@@ -9,6 +9,7 @@ use sqlx::{Encode, Type};
 use tokio::time::{Instant, error::Elapsed, timeout};
 
 use crate::error::{Result, StoreError};
+use crate::footing::Footing;
 
 use super::db::Db;
 use super::fault::{Fault, fault};
@@ -31,12 +32,28 @@ pub(super) struct Session {
     waiting: bool,
     /// A transaction is open.
     open: bool,
+    /// Its commit was sent.
+    committing: bool,
     fault: Option<Fault>,
+    footing: Option<Footing>,
 }
 
 impl Session {
     pub(super) fn new(conn: PoolConnection<MySql>, db: Db) -> Self {
-        Self { conn: Some(conn), db, waiting: false, open: false, fault: None }
+        Self {
+            conn: Some(conn),
+            db,
+            waiting: false,
+            open: false,
+            committing: false,
+            fault: None,
+            footing: None,
+        }
+    }
+
+    /// What it is about to write was decided by this, which is kept until it has ended.
+    pub(super) fn stand_on(&mut self, footing: Footing) {
+        self.footing = Some(footing);
     }
 
     /// What the last failed statement said.
@@ -65,6 +82,7 @@ impl Session {
     /// # Errors
     /// [`StoreError::Unknown`] when the answer was lost: what was done may stand.
     pub(super) async fn commit(&mut self) -> Result<()> {
+        self.committing = true;
         let done = self.raw_statement("-- commit\nCOMMIT").await;
         match done {
             Ok(()) => {
@@ -138,6 +156,15 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // Without a commit the server takes a transaction back. But a commit that it was sent, or a statement
+        // that is its own, it may still be doing.
+        let unanswered = self.waiting || self.fault == Some(Fault::Broken);
+        if unanswered
+            && (self.committing || !self.open)
+            && let Some(footing) = self.footing.take()
+        {
+            footing.linger(PATIENCE);
+        }
         if let Some(conn) = self.conn.take()
             && (self.waiting || self.open || self.fault == Some(Fault::Broken))
         {

@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::sync::Mutex;
 use tsp_core::config::OnDuplicateKey;
+use tsp_core::key::is_home;
 use tsp_core::task::Task;
 use tsp_core::transition::{Event, Note, transition};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Result, StoreError};
 use crate::idempotency::Kept;
+use crate::rules;
 use crate::tasks::{Submit, Submitted};
 
 use super::bind::{Values, key_hash};
@@ -49,12 +51,15 @@ pub(super) struct Item {
     own_payload: bool,
     pub(super) keep: Option<Keeping>,
     pub(super) now: Timestamp,
+    /// Its id is promised already, so it is made on that shard even if that is not its key's home any more:
+    /// beside what holds the key there.
+    pub(super) promised: bool,
 }
 
 impl Item {
     pub(super) fn new(submit: Submit, now: Timestamp) -> Self {
         let Submit { task, on_duplicate, own_payload, keep } = submit;
-        Self { task, on_duplicate, own_payload, keep: keep.map(Keeping::new), now }
+        Self { task, on_duplicate, own_payload, keep: keep.map(Keeping::new), now, promised: false }
     }
 }
 
@@ -98,12 +103,13 @@ pub(super) async fn submit_group(core: &Core, on: &ShardDb, items: &Mutex<Vec<It
 async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) -> Result<Vec<Taken>> {
     let kept = items.iter().filter_map(|item| Some((item.keep.as_ref()?.key, item.now))).collect();
     let found = kept::find(tx, core, kept).await?;
-    let mut taken = known(core, items, found);
+    let mut taken = known(tx, core, items, found);
     let mut new: Vec<usize> = (0..items.len()).filter(|at| taken[*at].is_none()).collect();
     // In one order for all, so that groups with the same keys wait for each other and do not deadlock.
     new.sort_by_cached_key(|at| items[*at].task.key.as_ref().map(key_hash));
     for at in &new {
-        items[*at].task.key_slot = 0;
+        let item = &mut items[*at];
+        item.task.key_slot = if is_away(core, item) { item.task.id.get() } else { 0 };
     }
     let tasks: Vec<&Task> = new.iter().map(|at| &*items[*at].task).collect();
     let inserted = insert_tasks(tx, on, &tasks).await?;
@@ -129,7 +135,12 @@ async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) ->
 }
 
 /// What needs no task: kept answers and refusals.
-fn known(core: &Core, items: &[Item], mut found: HashMap<[u8; 32], Found>) -> Vec<Option<Taken>> {
+fn known(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    items: &[Item],
+    mut found: HashMap<[u8; 32], Found>,
+) -> Vec<Option<Taken>> {
     let mut seen = HashSet::new();
     let mut taken = Vec::with_capacity(items.len());
     for item in items {
@@ -143,19 +154,24 @@ fn known(core: &Core, items: &[Item], mut found: HashMap<[u8; 32], Found>) -> Ve
             }
         };
         if one.is_none() {
-            one = refused(core, item.task.config).map(|refused| Taken::Done(Kept::Fresh(refused)));
+            one = refused(tx, core, item).map(|refused| Taken::Done(Kept::Fresh(refused)));
         }
         taken.push(one);
     }
     taken
 }
 
-fn refused(core: &Core, config: ConfigId) -> Option<Submitted> {
-    match core.config(config) {
-        None => Some(Submitted::ConfigGone),
-        Some(config) if !config.spec.enabled => Some(Submitted::ConfigDisabled),
-        Some(_) => None,
-    }
+fn refused(tx: &mut Tx<'_>, core: &Core, item: &Item) -> Option<Submitted> {
+    let config = tx.config(core, item.task.config);
+    let refused = rules::refused(&item.task, config.as_deref(), core.shards);
+    refused.filter(|refused| !(item.promised && *refused == Submitted::NotAtHome))
+}
+
+/// It was promised, and its shard is not its key's home any more.
+fn is_away(core: &Core, item: &Item) -> bool {
+    let task = &item.task;
+    let home = |span| is_home(task.config, task.key.as_ref(), span, core.shards, task.id.shard());
+    item.promised && core.config(task.config).is_some_and(|config| !home(config.spec.span))
 }
 
 /// An id that has ended already was inserted all the same: its own end left the place free. Takes those back

@@ -1,11 +1,15 @@
 //! A transaction, and what it adds to the auditor's sums.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use tsp_core::ConfigId;
+use tsp_core::config::TaskConfig;
 use tsp_core::task::EndResult;
 
 use crate::error::Result;
 
+use super::core::Core;
 use super::db::ShardDb;
 use super::session::{Session, query};
 
@@ -33,6 +37,8 @@ pub(super) struct Tx<'e> {
     session: Session,
     /// Of the shard's rows; nothing on the meta database.
     pub(super) sums: Sums,
+    /// The configs that it goes by, each with its version; `None`: it was not there.
+    pub(super) by: Vec<(ConfigId, Option<i64>)>,
     undo: bool,
     work: PhantomData<&'e ()>,
 }
@@ -43,11 +49,22 @@ ON DUPLICATE KEY UPDATE accepted = accepted + ?, ended = ended + ?, dropped = dr
 
 impl Tx<'_> {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, sums: Sums::default(), undo: false, work: PhantomData }
+        Self { session, sums: Sums::default(), by: Vec::new(), undo: false, work: PhantomData }
     }
 
     pub(super) fn conn(&mut self) -> &mut Session {
         &mut self.session
+    }
+
+    /// A config that decides what may be written. Before the commit it is looked whether it still stands as it
+    /// did, and all of the work comes again if not.
+    pub(super) fn config(&mut self, core: &Core, id: ConfigId) -> Option<Arc<TaskConfig>> {
+        let config = core.config(id);
+        let seen = (id, config.as_ref().map(|config| config.version));
+        if !self.by.contains(&seen) {
+            self.by.push(seen);
+        }
+        config
     }
 
     /// Whatever the work answers, nothing of it is kept.

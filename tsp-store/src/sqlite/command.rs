@@ -54,6 +54,7 @@ commands! {
     Parks = "parks",
     SavePark = "save_park",
     Cursors = "cursors",
+    CursorsOf = "cursors_of",
     Fire = "fire",
     Prune = "prune",
     PruneFind = "prune_find",

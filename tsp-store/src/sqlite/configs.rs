@@ -75,6 +75,12 @@ pub(super) fn save_config(
     if before.spec.kind != spec.kind {
         return Ok(ConfigSaved::KindChanged);
     }
+    if before.spec.span != spec.span {
+        let open = open_count(tx.conn, id)?;
+        if open > 0 {
+            return Ok(ConfigSaved::InUse(open));
+        }
+    }
     let config =
         TaskConfig { spec, version: before.version + 1, updated_at: now, ..TaskConfig::clone(&before) };
     let config = update(tx, &before, config, by, "config.update", now)?;

@@ -39,6 +39,14 @@ pub(super) fn cursors(conn: &Connection) -> Result<Vec<Cursor>> {
     all(conn.prepare_cached(CURSOR_ALL)?.query([])?, read_cursor)
 }
 
+pub(super) fn cursors_of(conn: &Connection, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+    let mut cursors = Vec::with_capacity(configs.len());
+    for config in configs {
+        cursors.extend(first(conn.prepare_cached(CURSOR_OF)?.query([config.get()])?, read_cursor)?);
+    }
+    Ok(cursors)
+}
+
 fn read_cursor(row: &Row<'_>) -> Result<Cursor> {
     Ok(Cursor {
         config: ConfigId::new(row.get(0)?),

@@ -67,6 +67,7 @@ pub(super) fn fill_book(conn: &Connection, book: &ConfigBook, sealer: &Sealer) -
     for config in all(configs.query([])?, |row| read_config(row, book, sealer))? {
         book.put_config(Arc::new(config), seq);
     }
+    book.reach(seq);
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use tsp_core::{ConfigId, TaskKey, Timestamp};
 
 use crate::error::{Result, StoreError};
 use crate::idempotency::Kept;
+use crate::rules::refused;
 use crate::tasks::{Submit, Submitted};
 
 use super::kept::keeping;
@@ -27,10 +28,8 @@ pub(super) fn submit(tx: &mut Tx<'_>, batch: Vec<Submit>, now: Timestamp) -> Res
 fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Kept<Submitted>> {
     let Submit { mut task, on_duplicate, own_payload, keep } = submit;
     keeping(tx, keep, now, |tx| {
-        match tx.config(task.config) {
-            None => return Ok(Submitted::ConfigGone),
-            Some(config) if !config.spec.enabled => return Ok(Submitted::ConfigDisabled),
-            Some(_) => {}
+        if let Some(refused) = refused(&task, tx.config(task.config).as_deref(), tx.shared.shards) {
+            return Ok(refused);
         }
         if ended_before(tx.conn, &task)? {
             return again(tx, &task);

@@ -99,6 +99,9 @@ pub(super) fn change(
 fn reopen(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Task>, Changed>> {
     let mut task = change.task;
     let Some(config) = tx.config(task.config) else { return Ok(Err(Changed::NotFound)) };
+    if !config.spec.enabled {
+        return Ok(Err(Changed::ConfigDisabled));
+    }
     if let Some(key) = task.key.as_ref().filter(|_| task.key_slot == 0) {
         if key_shard(task.config, key.as_str(), config.spec.span, tx.shared.shards) != task.id.shard() {
             // Its shard is no longer the key's home (DESIGN.md section 5.4).

@@ -165,6 +165,11 @@ impl ScheduleStore for SqliteStore {
         self.read(Command::Cursors, fire::cursors).await
     }
 
+    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+        let configs = configs.to_vec();
+        self.read(Command::CursorsOf, move |conn| fire::cursors_of(conn, &configs)).await
+    }
+
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
         let rows = fire.slots.len() + 1;
         self.write(Command::Fire, rows, move |tx| fire::fire(tx, owner, fire, now)).await

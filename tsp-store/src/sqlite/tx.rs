@@ -134,8 +134,14 @@ impl<'c> Tx<'c> {
             match edit {
                 BookEdit::PutApp(app) => book.put_app(app),
                 BookEdit::RemoveApp(id) => book.remove_app(id),
-                BookEdit::PutConfig(config, seq) => book.put_config(config, seq),
-                BookEdit::RemoveConfig(id, seq) => book.remove_config(id, seq),
+                BookEdit::PutConfig(config, seq) => {
+                    book.put_config(config, seq);
+                    book.reach(seq);
+                }
+                BookEdit::RemoveConfig(id, seq) => {
+                    book.remove_config(id, seq);
+                    book.reach(seq);
+                }
             }
         }
     }

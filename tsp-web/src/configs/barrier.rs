@@ -41,10 +41,10 @@ pub(super) async fn is_immediate(state: &WebState) -> ApiResult<bool> {
     Ok(state.store.applied_by_all(i64::MAX).await?)
 }
 
-/// Waits until every living node has applied what this one has. The change is made by now, so whatever goes
-/// wrong here only means that its reach is not known.
+/// Waits until every living node has applied the newest change that this one knows of. It is made by now, so
+/// whatever goes wrong here only means that its reach is not known.
 pub(super) async fn everywhere(state: &WebState) -> Reach {
-    let seq = state.store.book().seq();
+    let seq = state.store.book().newest();
     let end = Instant::now() + PATIENCE;
     let reached = async {
         let mut pause = POLL_FIRST;

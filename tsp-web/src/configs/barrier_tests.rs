@@ -134,7 +134,9 @@ async fn a_span_stays_while_a_task_is_open() {
     server.post(&task("cancel"), Value::Null).await.expect(200);
     let replay = async {
         server.store.asked().await;
-        server.post(&task("replay"), Value::Null).await.expect(200);
+        let late = server.post(&task("replay"), Value::Null).await;
+        assert_eq!(late.refused(), (409, "config_disabled".to_owned()));
+        server.store.replay_unaware(id.as_str().unwrap().parse().unwrap(), NOW).await;
         server.store.catch_up();
     };
     let (answer, ()) = tokio::join!(patch(&server, json!({"span": 2})), replay);

@@ -97,6 +97,7 @@ impl Change<'_> {
                     });
                 }
                 ConfigSaved::KindChanged => return Err(immutable("kind")),
+                ConfigSaved::InUse(_) => return Err(span_in_use()),
                 ConfigSaved::AlreadyExists | ConfigSaved::VersionMismatch { .. } | ConfigSaved::NotFound
                     if self.precondition.is_given() =>
                 {
@@ -192,11 +193,12 @@ async fn save_span(
 }
 
 async fn check_none_open(state: &WebState, found: &TaskConfig) -> ApiResult<()> {
-    if has_open(state, found).await? {
-        let message = "changes only while the config has no open task";
-        return Err(ApiError::field(ErrorCode::HasOpenTasks, "span", message));
-    }
-    Ok(())
+    if has_open(state, found).await? { Err(span_in_use()) } else { Ok(()) }
+}
+
+fn span_in_use() -> ApiError {
+    let message = "changes only while the config has no open task";
+    ApiError::field(ErrorCode::HasOpenTasks, "span", message)
 }
 
 pub(super) fn reader(state: &WebState, now: Timestamp) -> Reader<'_> {

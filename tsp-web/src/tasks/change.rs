@@ -116,6 +116,10 @@ pub(super) async fn apply(
             let detail = format!("the open task `{holder}` holds the key; cancel it, or wait for its end");
             Err(ApiError::new(ErrorCode::KeyInUse, detail).into())
         }
+        Changed::ConfigDisabled => {
+            let detail = "the config is disabled and takes no tasks; enable it first";
+            Err(ApiError::new(ErrorCode::ConfigDisabled, detail).into())
+        }
         Changed::NotFound => Err(missing().into()),
     }
 }

@@ -69,6 +69,18 @@ impl Cluster {
         self.set_applied(self.book().seq());
     }
 
+    /// A replay by a node that does not know yet that the config is disabled.
+    pub(crate) async fn replay_unaware(&self, task: TaskId, now: Timestamp) {
+        let (book, config) = (self.book(), self.inner.task(task).await.ok().flatten().map(|row| row.config));
+        let known = config.and_then(|config| book.config(config)).expect("the task has a config");
+        let mut before = TaskConfig::clone(&known);
+        before.spec.enabled = true;
+        book.put_config(Arc::new(before), book.seq());
+        let done = self.inner.change(Subject::Id(task), Wish::Replay, &Actor::system(), now).await;
+        assert!(matches!(done, Ok(Changed::Done { .. })), "{done:?}");
+        book.put_config(known, book.seq());
+    }
+
     /// The app, with its configs, was made by another node, and this one has not heard of it.
     pub(crate) fn hide(&self, name: &str) {
         let book = self.book();

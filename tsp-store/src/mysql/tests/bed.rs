@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey, TaskConfig};
+use tsp_core::key::is_home;
 use tsp_core::task::{NewTask, Origin, Task};
-use tsp_core::{AppId, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
+use tsp_core::{AppId, ConfigId, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 
 use super::super::{MySqlRunner, MySqlScheduler, MySqlStore};
 use super::site::{Databases, connect, sql};
@@ -30,6 +31,13 @@ pub(super) fn spec(config: &str) -> ConfigSpec {
 /// An id on this shard; `number` makes it its own.
 pub(super) fn id(shard: u16, number: i64) -> TaskId {
     TaskId::new(TaskId::first_at(NOW).get() + (number << 22) + (i64::from(shard) << 13))
+}
+
+/// A key that is at home on this shard, of a config that spreads over all of so many; each text has its own.
+pub(super) fn key_at(config: ConfigId, number: u16, shards: u16, text: &str) -> TaskKey {
+    let keys = (0..1_000).filter_map(|n: u32| TaskKey::new(&format!("{text}-{n}")).ok());
+    let mut at_home = keys.filter(|key| is_home(config, Some(key), 0, shards, shard(number)));
+    at_home.next().expect("keys are spread")
 }
 
 pub(super) fn shard(number: u16) -> ShardId {

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use sqlx::Row as _;
+use tsp_core::Millis;
 use tsp_core::config::TaskConfig;
 
 use super::super::MySqlStore;
 use super::bed::{NOW, Process, name, spec};
 use super::site::{connect, sql};
 use crate::catalog::{AppEdit, Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use crate::cluster::{LeaseStore as _, NewNode};
 use crate::idempotency::Kept;
 use crate::tasks::Actor;
 
@@ -145,4 +147,50 @@ async fn a_change_of_a_kind_that_is_not_known_is_passed_over() {
     let seq = one.store.book().seq();
     assert_eq!(one.store.follow().await.unwrap(), seq);
     assert!(one.store.book().app_by_id(app).is_some());
+}
+
+/// The book has a change of its own at once, but says no number before it has read what came earlier.
+#[tokio::test]
+async fn a_number_is_not_reached_over_one_that_was_not_read() {
+    let one = Process::first().await;
+    let two = one.another().await;
+    let app = one.app().await;
+    let config = one.config(app, spec("orders")).await;
+    let seq = two.store.follow().await.unwrap();
+    // A change of the first one that the second one cannot read.
+    let hidden = one.config(app, spec("hidden")).await;
+    let mut meta = connect(one.databases.meta()).await;
+    let hide = |document: &str| {
+        format!(
+            "UPDATE config SET document = CONCAT('{document}', SUBSTRING(document, 2)) WHERE id = {}",
+            hidden.id
+        )
+    };
+    sql(&mut meta, &hide("!")).await;
+    let paused = two.store.hold_config(config.id, Hold::Pause { note: None }, &Actor::system(), NOW).await;
+    assert!(matches!(paused.unwrap(), ConfigSaved::Updated(_)));
+    let book = two.store.book();
+    assert!(book.config(config.id).unwrap().paused.is_some(), "its own change it has");
+    assert_eq!((book.seq(), book.settled(), book.newest()), (seq, seq, seq + 2));
+    assert!(book.changed_since(seq).len() == 1 && book.config(hidden.id).is_none());
+    sql(&mut meta, &hide("{")).await;
+    assert_eq!(two.store.follow().await.unwrap(), seq + 2);
+    assert_eq!((book.seq(), book.settled()), (seq + 2, seq + 2));
+    assert!(book.config(hidden.id).is_some() && book.config(config.id).unwrap().paused.is_some());
+}
+
+/// Nobody waits for a process that has not joined.
+#[tokio::test]
+async fn who_joins_has_what_was_changed_since_it_read_its_book() {
+    let one = Process::first().await;
+    let app = one.app().await;
+    let config = one.config(app, spec("orders")).await;
+    let store = one.databases.open().await;
+    let saved = one.store.hold_config(config.id, Hold::Disable, &Actor::system(), NOW).await.unwrap();
+    assert!(matches!(saved, ConfigSaved::Updated(_)));
+    assert!(store.book().config(config.id).unwrap().spec.enabled, "it has not looked since");
+    let node = NewNode { name: "n".to_owned(), roles: Vec::new(), version: "test".to_owned(), address: None };
+    store.join(node, Millis::from_hours(1)).await.unwrap();
+    assert!(!store.book().config(config.id).unwrap().spec.enabled);
+    assert_eq!(store.book().seq(), one.store.book().seq());
 }

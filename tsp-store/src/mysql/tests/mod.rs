@@ -1,5 +1,6 @@
 //! Tests of what only this back end has, on a real server. What every store means is in `conformance`.
 
+mod barrier;
 mod bed;
 mod carrying;
 mod common_subset;

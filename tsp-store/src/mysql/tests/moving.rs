@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tsp_core::config::{OnDuplicateKey, TaskConfig};
 use tsp_core::task::{EndResult, NewTask, Origin, Status, Task};
-use tsp_core::{NodeId, TaskId, TaskKey, Verdict};
+use tsp_core::{NodeId, TaskId, Verdict};
 
 use super::super::{MoveStep, MySqlOptions, MySqlStore, SourceOptions};
-use super::bed::{HOUR, NOW, id, name, shard, spec};
+use super::bed::{HOUR, NOW, id, key_at, name, shard, spec};
 use super::site::{connect, sql};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::cluster::{Beat, LeaseStore as _, NewNode, NodeLease, Pair, Renewal};
@@ -81,7 +81,7 @@ impl Client {
         let new = NewTask {
             id: id(MOVED, number),
             config: self.config.id,
-            key: key.map(|key| TaskKey::new(key).unwrap()),
+            key: key.map(|key| key_at(self.config.id, MOVED, self.store.shards(), key)),
             execute_at: NOW,
             payload: Some("{\"ä\": \"'\\\\\"}".into()),
             expire_after: None,

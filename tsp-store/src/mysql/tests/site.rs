@@ -143,9 +143,9 @@ impl Site {
         );
         let mut conn = connect(meta).await;
         let tables = sql(&mut conn, &list).await;
-        let deletes: Vec<String> =
-            tables.iter().map(|row| format!("DELETE FROM {}", row.get::<String, _>(0))).collect();
-        sql(&mut conn, &deletes.join("; ")).await;
+        let deletes = tables.iter().map(|row| format!("DELETE FROM {}", row.get::<String, _>(0)));
+        let epochs = [one, two].map(|source| format!("UPDATE {source}.shard_epoch SET epoch = 0"));
+        sql(&mut conn, &deletes.chain(epochs).collect::<Vec<_>>().join("; ")).await;
         conn.close().await.is_ok()
     }
 

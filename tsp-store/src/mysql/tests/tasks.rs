@@ -12,11 +12,12 @@ use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, OnDuplicateKey, Task
 use tsp_core::outcome::OutcomeKind;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::task::{LastOutcome, NewTask, Origin, Task};
-use tsp_core::{IdGenerator, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
+use tsp_core::{IdGenerator, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
 
 use super::super::kept::{self, Found, Keeping};
 use super::super::update::update_rows;
 use super::super::{MySqlStore, group};
+use super::bed::key_at;
 use super::site::{Databases, SHARDS, connect, sql};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::error::StoreError;
@@ -56,7 +57,7 @@ impl Bed {
         let new = NewTask {
             id: self.ids.lock().next(shard, NOW).expect("the slot never ends"),
             config: self.config.id,
-            key: key.map(|key| TaskKey::new(key).expect("a good key")),
+            key: key.map(|key| key_at(self.config.id, shard.get(), SHARDS, key)),
             execute_at: NOW,
             payload: Some(Bytes::from_static(br#"{"order": 42, "items": [1, 2, 3]}"#)),
             expire_after: None,
@@ -165,7 +166,8 @@ async fn what_comes_meanwhile_goes_with_the_next_transaction() {
     let held = bed.task(0, Some("held"));
     let mut other = connect(bed.databases.source_of(0)).await;
     // Somebody else holds the key, so the first transaction waits.
-    let (config, hash) = (bed.config.id, "UNHEX(LEFT(SHA2('held', 256), 32))");
+    let (config, key) = (bed.config.id, held.key.clone().expect("it has one"));
+    let hash = format!("UNHEX(LEFT(SHA2('{key}', 256), 32))");
     sql(&mut other, "BEGIN").await;
     sql(
         &mut other,
@@ -173,7 +175,7 @@ async fn what_comes_meanwhile_goes_with_the_next_transaction() {
             "INSERT INTO task_000 (id, config_id, status, version, due_at, execute_at, first_due_at, \
              created_at, attempt, charged, losses, epoch, cancel_requested, origin, sharding_id, \
              sharding_count, task_key, key_hash, key_slot) \
-             VALUES (1, {config}, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 'held', {hash}, 0)"
+             VALUES (1, {config}, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, '{key}', {hash}, 0)"
         ),
     )
     .await;

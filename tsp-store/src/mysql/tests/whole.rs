@@ -246,6 +246,10 @@ impl ScheduleStore for Whole {
         Ok(all)
     }
 
+    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+        Ok(try_join_all(self.schedulers.iter().map(|of| of.cursors_of(configs))).await?.concat())
+    }
+
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
         self.of(config_shard(fire.config, SHARDS)).fire(owner, fire, now).await
     }

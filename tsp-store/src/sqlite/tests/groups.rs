@@ -116,7 +116,7 @@ async fn a_full_disk_is_unavailable_and_works_again_once_there_is_space() {
     let failure = loop {
         id += 1;
         assert!(id < 10_000, "the disk never got full");
-        let batch = (0..100).map(|n| submit(new_task(id * 1_000 + n, config, None))).collect();
+        let batch = (0..100).map(|n| submit(new_task((id << 22) + n, config, None))).collect();
         if let Err(failure) = store.submit(batch, NOW).await {
             break failure;
         }
@@ -124,7 +124,7 @@ async fn a_full_disk_is_unavailable_and_works_again_once_there_is_space() {
     assert!(matches!(failure, StoreError::Unavailable(_)), "{failure:?}");
     // A whole group is answered alike.
     let many = (0..20).map(|n| {
-        let batch = (0..100).map(|m| submit(new_task(5_000_000 + n * 1_000 + m, config, None))).collect();
+        let batch = (0..100).map(|m| submit(new_task(((20_000 + n) << 22) + m, config, None))).collect();
         store.submit(batch, NOW)
     });
     for answer in join_all(many).await {
@@ -140,7 +140,7 @@ async fn a_full_disk_is_unavailable_and_works_again_once_there_is_space() {
         })
         .await
         .unwrap();
-    assert!(is_created(&create(&store, new_task(9_000_001, config, None)).await));
+    assert!(is_created(&create(&store, new_task(90_000 << 22, config, None)).await));
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
@@ -202,7 +202,7 @@ async fn the_sums_balance_at_every_moment() {
     let working = async {
         for id in 1..=200 {
             let lonely = create(&store, new_task(id, config, None));
-            let batch = (1..5).map(|n| submit(new_task(id * 1_000 + n, config, None))).collect();
+            let batch = (1..5).map(|n| submit(new_task((id << 22) + n, config, None))).collect();
             let (created, batched) = tokio::join!(lonely, store.submit(batch, NOW));
             assert!(is_created(&created));
             batched.unwrap();

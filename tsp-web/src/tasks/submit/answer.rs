@@ -61,6 +61,10 @@ impl Names {
                 let detail = "the config is disabled and takes no tasks; enable it first";
                 return Err(ApiError::new(ErrorCode::ConfigDisabled, detail));
             }
+            Submitted::NotAtHome => {
+                let detail = "the config's `span` was changed just now; send the task again";
+                return Err(ApiError::unavailable(detail, 1));
+            }
             Submitted::ConfigGone => {
                 return Err(crate::lookup::no_config(
                     self.config.app.as_str(),
@@ -108,6 +112,8 @@ pub(crate) fn wake(done: &Submitted) -> Option<(ShardId, Timestamp)> {
         Submitted::Created(task) | Submitted::Reset { task, .. } => {
             (task.status == Status::Scheduled).then_some((task.id.shard(), task.due_at))
         }
-        Submitted::Existing(_) | Submitted::ConfigDisabled | Submitted::ConfigGone => None,
+        Submitted::Existing(_) | Submitted::ConfigDisabled | Submitted::ConfigGone | Submitted::NotAtHome => {
+            None
+        }
     }
 }

@@ -60,7 +60,7 @@ impl Membership {
         let (said, book, cluster) = (figures.clone(), store.book().clone(), clock.clone());
         let machine = SystemClock::new();
         let beat = Arc::new(move || Beat {
-            config_seq: book.seq(),
+            config_seq: book.settled(),
             clock_offset: machine.now().since(cluster.now()),
             running: said.running.load(Ordering::Relaxed),
             pairs: said.pairs.load(Ordering::Relaxed),
@@ -125,7 +125,8 @@ async fn follow(
     applied: Arc<Notify>,
 ) -> std::convert::Infallible {
     let book = store.book().clone();
-    let mut told = book.seq();
+    let settling = book.settling();
+    let (mut told, mut settled) = (book.seq(), book.settled());
     loop {
         if let Err(error) = store.follow().await {
             tracing::debug!(%error, "could not look for config changes, will try again");
@@ -136,11 +137,18 @@ async fn follow(
                 switchboard.changed(config.id);
             }
             told = seq;
+        }
+        if book.settled() != settled {
+            settled = book.settled();
             // A barrier may wait for it.
             applied.notify_one();
         }
         // A look that is early costs one small statement.
-        let _ = tokio::time::timeout(FOLLOW_EVERY, news.notified()).await;
+        tokio::select! {
+            () = news.notified() => {}
+            () = settling.notified() => {}
+            () = tokio::time::sleep(FOLLOW_EVERY) => {}
+        }
     }
 }
 

@@ -1,0 +1,135 @@
+//! What work in flight was decided by: the number of the book when it read a config.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Held by work that reads configs, from before the first look until its transaction has ended. Cheap to
+/// clone; all clones count as one.
+#[derive(Debug, Clone)]
+pub struct Footing(Arc<Level>);
+
+/// All that stands on one number.
+#[derive(Debug)]
+struct Level {
+    seq: i64,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    settling: Arc<Notify>,
+    /// Of work whose end is not known, and until when it has surely ended.
+    lingering: Mutex<Vec<(Instant, Footing)>>,
+}
+
+impl Footing {
+    /// It is not known whether the work has ended: a statement was sent and not answered. It counts as in
+    /// flight for so long.
+    pub fn linger(self, length: Duration) {
+        let shared = self.0.shared.clone();
+        shared.lingering.lock().push((Instant::now() + length, self));
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        self.shared.settling.notify_one();
+    }
+}
+
+/// The levels of a book: the one it is at, and older ones that something still stands on.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    level: Arc<Level>,
+    older: VecDeque<(i64, Weak<Level>)>,
+}
+
+impl Default for Ground {
+    fn default() -> Self {
+        Self { level: Arc::new(Level { seq: 0, shared: Arc::default() }), older: VecDeque::new() }
+    }
+}
+
+impl Ground {
+    pub(crate) fn footing(&self) -> Footing {
+        Footing(self.level.clone())
+    }
+
+    /// From now on new work stands on `seq`.
+    pub(crate) fn rise(&mut self, seq: i64) {
+        self.older.retain(|(_, level)| level.strong_count() > 0);
+        self.older.push_back((self.level.seq, Arc::downgrade(&self.level)));
+        self.level = Arc::new(Level { seq, shared: self.level.shared.clone() });
+    }
+
+    pub(crate) fn settled(&self) -> i64 {
+        let now = Instant::now();
+        // Dropped when the lock is free.
+        let over: Vec<_> =
+            self.level.shared.lingering.lock().extract_if(.., |(until, _)| *until <= now).collect();
+        drop(over);
+        let least = self.older.iter().find(|(_, level)| level.strong_count() > 0);
+        least.map_or(self.level.seq, |(seq, _)| *seq)
+    }
+
+    pub(crate) fn settling(&self) -> &Arc<Notify> {
+        &self.level.shared.settling
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::ConfigBook;
+
+    #[test]
+    fn a_number_is_said_when_nothing_stands_on_less() {
+        let book = ConfigBook::default();
+        book.reach(5);
+        let first = book.footing();
+        assert_eq!(book.settled(), 5);
+        book.reach(7);
+        let second = book.footing();
+        book.reach(9);
+        book.reach(8);
+        let third = book.footing();
+        assert_eq!((book.seq(), book.settled()), (9, 5));
+        let clone = first.clone();
+        drop(second);
+        drop(first);
+        assert_eq!(book.settled(), 5, "a clone is as good");
+        drop(clone);
+        assert_eq!(book.settled(), 9);
+        drop(third);
+        assert_eq!(book.settled(), 9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_told_when_the_last_one_has_ended() {
+        let book = ConfigBook::default();
+        let footing = book.footing();
+        book.reach(1);
+        let told = book.settling();
+        let early = tokio::time::timeout(Duration::from_secs(1), told.notified()).await;
+        assert!(early.is_err(), "it has not ended");
+        drop(footing);
+        told.notified().await;
+        assert_eq!(book.settled(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_whose_end_is_not_known_counts_for_a_while() {
+        let book = ConfigBook::default();
+        book.footing().linger(Duration::from_secs(3));
+        book.reach(1);
+        tokio::time::advance(Duration::from_millis(2_999)).await;
+        assert_eq!(book.settled(), 0);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(book.settled(), 1);
+    }
+}
