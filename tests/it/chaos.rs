@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::ledger::{
-    Ledger, Load, Pace, check_arrivals, decide, every_task_arrived, one_task_for_each_key,
+    Ledger, Load, Pace, check_arrivals, decide, every_task_arrived, one_task_for_each_key, patience,
 };
-use crate::harness::{Dice, PATIENCE, Scene, backoff, now};
+use crate::harness::wire::{by_attempt, overlapping};
+use crate::harness::{Config, Dice, PATIENCE, Scene, backoff, now};
 
 /// Each submitter makes the next submit when the one before has been answered.
 fn pace(submitters: u64) -> Pace {
@@ -25,18 +26,21 @@ fn kills() -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_accepted_is_lost_early_or_twice_at_once() {
     let mut scene = Scene::new().await;
-    scene.delayed("work", |config| config.set("retry", backoff(50, "200ms"))).await;
+    let config = |config: Config| config.set("retry", backoff(50, "200ms")).set("timeout", patience());
+    scene.delayed("work", config).await;
     scene.receiver.on("/work", decide);
     let ledger = Ledger::default();
     let load = Load::start(std::slice::from_ref(&scene.api), pace(4), &ledger);
     let mut dice = Dice::fresh();
-    let kills = kills();
+    let (kills, mut killed_at) = (kills(), Vec::new());
     for kill in 1..=kills {
         // After so many more callbacks: the moment is random, and there is always work in hand.
         let further = usize::try_from(20 + dice.below(400)).unwrap();
         let seen = scene.receiver.count();
         scene.receiver.nth(seen + further).await;
+        let from = now();
         scene.tsp.kill9().await;
+        killed_at.push((from, now()));
         scene.tsp.restart().await;
         println!("kill {kill}: {} accepted, {} arrived", ledger.len(), scene.receiver.count());
     }
@@ -54,6 +58,20 @@ async fn nothing_accepted_is_lost_early_or_twice_at_once() {
     let late_sends = check_arrivals(&arrivals);
     assert!(late_sends <= kills * 128, "{late_sends} late sends");
     check_store(&scene);
+    let killed = |from, to| killed_at.iter().any(|(began, ended)| from <= *ended && *began <= to);
+    let overlapping = overlapping(&arrivals);
+    println!("{} calls of one task at a time with another", overlapping.len());
+    for [first, second] in overlapping {
+        assert!(
+            killed(first.at, second.at),
+            "two calls at once, and nobody was killed: {first:?}, {second:?}"
+        );
+    }
+    let (lost, sent) = (scene.tsp.lost(), by_attempt(&arrivals));
+    println!("{} attempts were lost", lost.len());
+    for lost in lost.iter().filter(|lost| lost.was_sent(&sent)) {
+        assert!(killed(lost.began_at, lost.closed_at), "a healthy attempt was declared lost: {lost:?}");
+    }
 }
 
 /// By the store's own record no attempt of a task begins before the one before it has ended.

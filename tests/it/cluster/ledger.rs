@@ -7,6 +7,7 @@
 mod faults;
 mod waits;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -16,8 +17,10 @@ use super::Stage;
 use crate::harness::cluster::{Cluster, Plan, Role};
 use crate::harness::ledger::{
     Ledger, Load, Pace, check_arrivals, check_slots, decide, every_task_arrived, one_task_for_each_key,
+    patience,
 };
 use crate::harness::servers::{Databases, ServerPlan};
+use crate::harness::wire::{LOST, Lost, by_attempt, overlapping};
 use crate::harness::{APP, Arrival, Config, Dice, now, only_on, past, seldom, turn};
 use faults::{Deck, Fault, table};
 use tsp_core::{Millis, Timestamp};
@@ -60,6 +63,11 @@ async fn stage() -> Stage {
     let servers = ServerPlan { databases: Databases::Own, nsqds: 2, lookupd: true };
     let plan = Plan { servers, webs: 2, fetchers: 2, workers: 2, ..Plan::default() };
     let stage = Stage::on(Cluster::start_alone(plan).await).await;
+    stage
+        .api
+        .patch(&format!("/apps/{APP}/configs/work"), &json!({ "timeout": patience() }))
+        .await
+        .expect(200);
     stage.receiver.on("/work", decide);
     let misfire = json!({ "policy": "fire_all", "max": 100, "grace": "1h" });
     let schedule = json!({ "type": "every", "interval": "1s", "misfire": misfire, "overlap": "allow" });
@@ -105,6 +113,7 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     println!("{} accepted, {} arrivals, {repeats} repeats, {slots} slots", tasks.len(), work.len());
     check_arrivals(&work);
     check_store(&stage);
+    check_wire(&stage, &work, &faults);
     waits.check(&faults, warm_at);
 }
 
@@ -172,4 +181,39 @@ fn check_store(stage: &Stage) {
         "attempts overlap in the store; task, attempt, start, end, reason, next attempt, its start, its \
          reason:\n{overlaps}"
     );
+}
+
+/// One call of a task at a time, and no attempt given up, unless its worker was hit.
+fn check_wire(stage: &Stage, work: &[Arrival], faults: &[Fault]) {
+    let servers = stage.cluster.servers();
+    let nodes = servers.rows_of_meta("SELECT id, name FROM node");
+    let names: HashMap<&str, &str> = nodes.lines().filter_map(|line| line.split_once('\t')).collect();
+    let hit = |node: &str, from, to| {
+        let name = names.get(node).unwrap_or_else(|| panic!("node {node} has no name:\n{nodes}"));
+        faults.iter().any(|fault| fault.hit(name, from, to))
+    };
+    let overlapping = overlapping(work);
+    for [first, second] in &overlapping {
+        let (task, attempt) = (first.task(), first.attempt());
+        let node = servers.rows_of_shards(&format!(
+            "SELECT node FROM attempt_{{shard}} WHERE task_id = {task} AND attempt = {attempt}"
+        ));
+        assert!(
+            hit(node.trim(), first.at, second.at),
+            "two calls at once, and no fault: {first:?}, {second:?}"
+        );
+    }
+    let (lost, sent) =
+        (Lost::parse(&servers.rows_of_shards(&LOST.replace("{shard}", "_{shard}"))), by_attempt(work));
+    let on_wire: Vec<_> = lost.iter().filter(|lost| lost.was_sent(&sent)).collect();
+    println!(
+        "{} calls beside another of their task, {} attempts lost, {} of them sent",
+        overlapping.len(),
+        lost.len(),
+        on_wire.len()
+    );
+    for lost in on_wire {
+        let of_hit = hit(&lost.node.to_string(), lost.began_at, lost.closed_at);
+        assert!(of_hit, "a healthy attempt was declared lost: {lost:?}");
+    }
 }

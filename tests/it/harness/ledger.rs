@@ -161,15 +161,23 @@ impl Submitter {
     }
 }
 
-/// Answers badly now and then, by the task and not by chance, so that every attempt gets its own.
+/// Answers badly now and then, and slowly one time in twenty: longer than it takes to find out what runs and what
+/// is lost. By the task and not by chance, so that every attempt gets its own.
 pub(crate) fn decide(arrival: &Arrival) -> Reply {
     let id: u64 = arrival.task().parse().unwrap_or(0);
-    match (id % 17, arrival.attempt()) {
+    let reply = match (id % 17, arrival.attempt()) {
         (0, 1) => Reply::status(500),
         (1, 1) => Reply::Drop,
         (2, 1) => Reply::ok().with("tsp-result", "retry; after=1"),
         _ => Reply::ok(),
-    }
+    };
+    let turn = id / 17 + u64::from(arrival.attempt());
+    if turn.is_multiple_of(20) { reply.slowly(Duration::from_secs(3 + turn / 20 % 10)) } else { reply }
+}
+
+/// A time-out that nothing which [`decide`] answers reaches.
+pub(crate) fn patience() -> Value {
+    json!({ "connect": "2s", "total": "20s" })
 }
 
 /// The longest that [`decide`] and a retry policy of 200 ms put the next attempt off.

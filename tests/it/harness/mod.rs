@@ -20,6 +20,7 @@ pub(crate) mod shape;
 pub(crate) mod temp;
 pub(crate) mod tsp;
 pub(crate) mod turn;
+pub(crate) mod wire;
 
 use std::time::Duration;
 

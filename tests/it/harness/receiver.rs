@@ -6,7 +6,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -33,6 +34,20 @@ pub(crate) struct Arrival {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    left: Leaving,
+}
+
+/// When a request left the receiver: with its answer, or because its caller was gone.
+#[derive(Clone, Debug, Default)]
+struct Leaving(Arc<OnceLock<Timestamp>>);
+
+/// Says so however the work on a request ends.
+struct Stay(Leaving);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let _ = self.0.0.set(now());
+    }
 }
 
 impl Arrival {
@@ -60,6 +75,11 @@ impl Arrival {
         time(self.header("tsp-execute-at"))
     }
 
+    /// When it was answered or cut off; `None` while it is here.
+    pub(crate) fn left_at(&self) -> Option<Timestamp> {
+        self.left.0.get().copied()
+    }
+
     /// Milliseconds after the promised time; negative is a broken promise.
     #[track_caller]
     pub(crate) fn lateness_ms(&self) -> i64 {
@@ -73,6 +93,8 @@ pub(crate) enum Reply {
     Status(u16, Vec<(&'static str, String)>),
     /// Waits for the gate, then does the other.
     After(Gate, Box<Reply>),
+    /// Takes so long for the other.
+    Slowly(Duration, Box<Reply>),
     /// Closes the connection without an answer.
     Drop,
     /// 200 with a body of so many bytes.
@@ -96,6 +118,10 @@ impl Reply {
             }
             other => other,
         }
+    }
+
+    pub(crate) fn slowly(self, lasts: Duration) -> Self {
+        Self::Slowly(lasts, Box::new(self))
     }
 
     pub(crate) fn after(self, gate: &Gate) -> Self {
@@ -271,7 +297,9 @@ async fn respond(request: Request<Incoming>, state: Arc<State>) -> io::Result<Re
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let path = head.uri.path().to_owned();
-    let arrival = Arrival { at, method: head.method.to_string(), path, headers: head.headers, body };
+    let left = Leaving::default();
+    let _stay = Stay(left.clone());
+    let arrival = Arrival { at, method: head.method.to_string(), path, headers: head.headers, body, left };
     let rule = state.rules.lock().get(&arrival.path).cloned();
     let reply = rule.map_or_else(Reply::ok, |decide| decide(&arrival));
     {
@@ -283,12 +311,21 @@ async fn respond(request: Request<Incoming>, state: Arc<State>) -> io::Result<Re
 }
 
 async fn play(mut reply: Reply) -> io::Result<Response<Body>> {
-    while let Reply::After(gate, then) = reply {
-        gate.passed().await;
-        reply = *then;
+    loop {
+        reply = match reply {
+            Reply::After(gate, then) => {
+                gate.passed().await;
+                *then
+            }
+            Reply::Slowly(lasts, then) => {
+                tokio::time::sleep(lasts).await;
+                *then
+            }
+            _ => break,
+        };
     }
     match reply {
-        Reply::After(..) => unreachable!("the loop above has taken them all"),
+        Reply::After(..) | Reply::Slowly(..) => unreachable!("the loop above has taken them all"),
         Reply::Drop => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
         Reply::Status(status, headers) => {
             let mut response = Response::builder().status(status);

@@ -236,6 +236,11 @@ impl Servers {
         rows
     }
 
+    /// The rows that `query` finds in the meta database, one in a line.
+    pub(crate) fn rows_of_meta(&self, query: &str) -> String {
+        self.meta.sql(query)
+    }
+
     /// Every row of every table, as text.
     pub(crate) fn dump(&self) -> Vec<u8> {
         let mut text = String::new();

@@ -10,6 +10,7 @@ use super::cluster::migrate;
 use super::process::Process;
 use super::servers::{Databases, ServerPlan, Servers};
 use super::shape::{Shape, shape};
+use super::wire::{LOST, Lost};
 use super::{Api, TempDir, turn};
 
 /// Settings for a service that is about to be started.
@@ -200,6 +201,20 @@ impl Tsp {
         }
     }
 
+    /// By the same record: the attempts whose process was taken for gone.
+    pub(crate) fn lost(&self) -> Vec<Lost> {
+        if let Some(servers) = &self.servers {
+            return Lost::parse(&servers.rows_of_shards(&LOST.replace("{shard}", "_{shard}")));
+        }
+        let database = self.open_file();
+        let mut query = database.prepare(&LOST.replace("{shard}", "")).expect("the table is there");
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(Lost::of([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]))
+        };
+        let rows = query.query_map([], row).expect("it is a query");
+        rows.collect::<Result<_, _>>().expect("its columns are numbers")
+    }
+
     /// How many open tasks a store holds whose service has been stopped.
     pub(crate) fn open_rows(&self) -> i64 {
         match &self.servers {
@@ -217,10 +232,12 @@ impl Tsp {
     }
 
     fn ask_file(&self, count: &str) -> i64 {
+        self.open_file().query_row(count, [], |row| row.get(0)).unwrap_or_else(|e| panic!("`{count}`: {e}"))
+    }
+
+    fn open_file(&self) -> rusqlite::Connection {
         assert!(!self.processes[0].is_up(), "stop the service before reading its file");
         let file = self.dir.join("tsp.db");
-        let database = rusqlite::Connection::open(&file);
-        let database = database.unwrap_or_else(|e| panic!("cannot open `{}`: {e}", file.display()));
-        database.query_row(count, [], |row| row.get(0)).unwrap_or_else(|e| panic!("`{count}`: {e}"))
+        rusqlite::Connection::open(&file).unwrap_or_else(|e| panic!("cannot open `{}`: {e}", file.display()))
     }
 }

@@ -149,6 +149,11 @@ impl Card {
 }
 
 impl Fault {
+    /// Whether this process was hit at some time between these.
+    pub(super) fn hit(&self, process: &str, from: Timestamp, to: Timestamp) -> bool {
+        self.name == process && self.from <= to && from <= self.to
+    }
+
     /// By when a callback must have come that this fault has held up.
     pub(super) fn forgiven_until(&self) -> Timestamp {
         match (self.card.subject, self.card.blow) {

@@ -36,7 +36,8 @@ impl Waits {
         let mut waits = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
             let task = arrival.task();
-            let since = match last.insert(task, arrival.at) {
+            let left_at = arrival.left_at().unwrap_or(arrival.at);
+            let since = match last.insert(task, left_at) {
                 Some(before) => before.plus(LONGEST_BACKOFF),
                 None => arrival.execute_at().max(made[task]),
             };
