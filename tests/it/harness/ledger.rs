@@ -171,8 +171,8 @@ pub(crate) fn decide(arrival: &Arrival) -> Reply {
         (2, 1) => Reply::ok().with("tsp-result", "retry; after=1"),
         _ => Reply::ok(),
     };
-    let turn = id / 17 + u64::from(arrival.attempt());
-    if turn.is_multiple_of(20) { reply.slowly(Duration::from_secs(3 + turn / 20 % 10)) } else { reply }
+    let turn = i64::try_from(id / 17).unwrap_or(0) + i64::from(arrival.attempt());
+    if turn % 20 == 0 { reply.slowly(Millis::from_secs(3 + turn / 20 % 10)) } else { reply }
 }
 
 /// A time-out that nothing which [`decide`] answers reaches.

@@ -7,7 +7,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -22,9 +21,9 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tsp_core::Timestamp;
+use tsp_core::{Millis, Timestamp};
 
-use super::{in_time, now, time};
+use super::{in_time, now, past, time};
 
 /// One request as it came in.
 #[derive(Clone, Debug)]
@@ -94,7 +93,7 @@ pub(crate) enum Reply {
     /// Waits for the gate, then does the other.
     After(Gate, Box<Reply>),
     /// Takes so long for the other.
-    Slowly(Duration, Box<Reply>),
+    Slowly(Millis, Box<Reply>),
     /// Closes the connection without an answer.
     Drop,
     /// 200 with a body of so many bytes.
@@ -120,7 +119,7 @@ impl Reply {
         }
     }
 
-    pub(crate) fn slowly(self, lasts: Duration) -> Self {
+    pub(crate) fn slowly(self, lasts: Millis) -> Self {
         Self::Slowly(lasts, Box::new(self))
     }
 
@@ -318,7 +317,7 @@ async fn play(mut reply: Reply) -> io::Result<Response<Body>> {
                 *then
             }
             Reply::Slowly(lasts, then) => {
-                tokio::time::sleep(lasts).await;
+                past(now().plus(lasts)).await;
                 *then
             }
             _ => break,
