@@ -18,6 +18,7 @@ mod idle;
 mod input;
 mod isolation;
 mod keys;
+mod names;
 mod parking;
 mod requests;
 mod retries;
