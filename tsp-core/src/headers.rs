@@ -6,7 +6,7 @@ pub const USER_HEADERS_MAX: usize = 32;
 /// The most bytes of names and values of one config or task together.
 pub const USER_HEADER_BYTES_MAX: usize = 8 * 1024;
 
-/// Hop-by-hop and framing headers, and those this service sets itself. Lower case.
+/// Hop-by-hop and framing headers, and those this service sets itself, as [`folded`].
 const REFUSED_NAMES: [&str; 14] = [
     "connection",
     "content-length",
@@ -30,11 +30,8 @@ pub fn check_user_header(name: &str, value: &str) -> Result<(), String> {
     if name.is_empty() || !name.bytes().all(is_token_byte) {
         return Err("is no header name".to_owned());
     }
-    let lower = name.to_ascii_lowercase();
-    if REFUSED_NAMES.contains(&lower.as_str())
-        || REFUSED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
-    {
-        return Err("is set by the service and may not be given".to_owned());
+    if is_reserved(name) {
+        return Err("is set by the service and may not be given; `_` counts as `-`".to_owned());
     }
     if !value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
         return Err("may hold only printable ASCII characters".to_owned());
@@ -43,6 +40,21 @@ pub fn check_user_header(name: &str, value: &str) -> Result<(), String> {
         return Err("may not begin or end with a blank".to_owned());
     }
     Ok(())
+}
+
+/// Whether a header of this name would be taken for one that the service sets.
+pub fn is_reserved(name: &str) -> bool {
+    let folded = folded(name);
+    REFUSED_NAMES.contains(&folded.as_str())
+        || REFUSED_PREFIXES.iter().any(|prefix| folded.starts_with(prefix))
+}
+
+/// As many receivers see a name: CGI and WSGI hand on `TSP_Attempt` and `TSP-Attempt` as one variable, and some
+/// servers do the same with every other sign.
+fn folded(name: &str) -> String {
+    name.chars()
+        .map(|sign| if sign.is_ascii_alphanumeric() { sign.to_ascii_lowercase() } else { '-' })
+        .collect()
 }
 
 /// Checks the number and size of all headers of one config or task, secret ones included.
@@ -69,9 +81,13 @@ mod tests {
 
     #[test]
     fn accepts_and_refuses() {
-        for (name, value) in
-            [("X-Shop", "7"), ("authorization", "Bearer a b"), ("Content-Type", "text/plain"), ("x", "")]
-        {
+        for (name, value) in [
+            ("X-Shop", "7"),
+            ("authorization", "Bearer a b"),
+            ("Content_Type", "text/plain"),
+            ("x", ""),
+            ("t_e", ""),
+        ] {
             assert_eq!(check_user_header(name, value), Ok(()), "{name}");
         }
         for name in [
@@ -87,6 +103,15 @@ mod tests {
             "Webhook-Id",
             "User-Agent",
             "traceparent",
+            "TSP_Task_Id",
+            "tsp_attempt",
+            "tsp.attempt",
+            "Idempotency_Key",
+            "idempotency.key",
+            "Content_Length",
+            "transfer_Encoding",
+            "webhook_signature",
+            "PROXY_AUTHORIZATION",
         ] {
             assert!(check_user_header(name, "v").is_err(), "{name}");
         }

@@ -12,7 +12,7 @@ use tsp_core::task::Task;
 
 use super::handler::Call;
 use super::sign::Signer;
-use super::target::{PreparedTarget, TargetError, user_header};
+use super::target::{PreparedTarget, TargetError, given, user_header};
 use super::traceparent;
 
 /// The names of the headers that this service sets.
@@ -54,7 +54,7 @@ pub(super) fn build(
     for (name, value) in &target.headers {
         headers.insert(name.clone(), value.clone());
     }
-    for (name, value) in own.into_iter().flatten() {
+    for (name, value) in own.into_iter().flat_map(given) {
         let (name, value) = user_header(name, value)?;
         headers.insert(name, value);
     }
@@ -250,7 +250,13 @@ mod tests {
         assert_eq!(of("content-type"), "text/plain");
         assert!(!format!("{:?}", request.headers()).contains("secret"));
 
-        task.extra_mut().headers.insert("tsp-attempt".to_owned(), "9".to_owned());
+        for name in ["tsp-attempt", "Idempotency_Key", "tsp.task.id"] {
+            task.extra_mut().headers.insert(name.to_owned(), "9".to_owned());
+        }
+        let request = built(&config, &task, None).unwrap();
+        assert!(request.headers().values().all(|value| value != "9"), "{request:?}");
+
+        task.extra_mut().headers.insert("x-d".to_owned(), "ü".to_owned());
         let refused = built(&config, &task, None).unwrap_err().verdict();
         assert_eq!((refused.outcome, &*refused.reason), (Outcome::Fail, "invalid_header"));
     }

@@ -1,5 +1,6 @@
 //! What of a request is the same for all tasks of a config, made once per version of the config.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use http::{Method, Uri};
 use thiserror::Error;
 use tsp_core::config::{Target, TaskConfig, Timeouts};
 use tsp_core::egress::{EgressDenied, EgressPolicy};
-use tsp_core::headers::check_user_header;
+use tsp_core::headers::{check_user_header, is_reserved};
 use tsp_core::outcome::Verdict;
 
 use super::client::Client;
@@ -93,11 +94,11 @@ impl PreparedTarget {
         let name_value = |name: &str| HeaderValue::from_str(name).map_err(malformed);
         headers.insert(names::APP, name_value(config.app.as_str())?);
         headers.insert(names::CONFIG, name_value(config.spec.name.as_str())?);
-        for (name, value) in &target.headers {
+        for (name, value) in given(&target.headers) {
             let (name, value) = user_header(name, value)?;
             headers.insert(name, value);
         }
-        for (name, value) in &target.secret_headers {
+        for (name, value) in given(&target.secret_headers) {
             let (name, mut value) = user_header(name, value.expose())?;
             value.set_sensitive(true);
             headers.insert(name, value);
@@ -121,6 +122,12 @@ fn method(text: &str) -> Result<Method, TargetError> {
         Ok(method) if !matches!(method, Method::CONNECT | Method::TRACE) => Ok(method),
         _ => Err(TargetError::Method(text.to_owned())),
     }
+}
+
+/// Headers of a config or a task. One that was saved before its name was reserved is left out: the receiver would
+/// take it for the service's own.
+pub(super) fn given<V>(headers: &BTreeMap<String, V>) -> impl Iterator<Item = (&String, &V)> {
+    headers.iter().filter(|(name, _)| !is_reserved(name))
 }
 
 /// A header of a config or a task.
