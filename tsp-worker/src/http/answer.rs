@@ -23,13 +23,21 @@ pub fn judge(answer: &Answer, task: &Task, config: &TaskConfig, now: Timestamp) 
         Steering::Absent => by_status(answer, task, config, now),
         Steering::Invalid => {
             metrics::counter!("tsp_answer_headers_ignored_total", "header" => "tsp-result").increment(1);
-            // The outcome is the status's; the attempt shows that the callee wanted another.
-            Verdict { reason: "invalid_tsp_result".into(), ..by_status(answer, task, config, now) }
+            unreadable(by_status(answer, task, config, now))
         }
     };
     verdict.http_status = Some(answer.status.as_u16());
     verdict.excerpt = excerpt(&answer.excerpt);
     verdict
+}
+
+/// The receiver wanted to say something and did not manage to: neither its success nor its failure is certain.
+fn unreadable(by_status: Verdict) -> Verdict {
+    let outcome = match by_status.outcome {
+        retry @ Outcome::Retry(_) => retry,
+        _ => Outcome::Retry(RetryDelay::Backoff),
+    };
+    Verdict { outcome, reason: "bad_result".into(), ..by_status }
 }
 
 fn by_status(answer: &Answer, task: &Task, config: &TaskConfig, now: Timestamp) -> Verdict {
@@ -143,8 +151,25 @@ mod tests {
         assert_eq!((verdict.outcome, &*verdict.reason), (Outcome::Done, "tsp_result"));
         let verdict = judged(200, &[("tsp-result", "retry; after=30")], &config);
         assert_eq!(verdict.outcome, Outcome::Retry(RetryDelay::Exactly(Millis::from_secs(30))));
-        let verdict = judged(200, &[("tsp-result", "maybe")], &config);
-        assert_eq!((verdict.outcome, &*verdict.reason), (Outcome::Done, "invalid_tsp_result"));
+    }
+
+    #[test]
+    fn what_the_callee_says_unreadably_is_a_retry() {
+        let mut config = config("http://example.com/");
+        config.spec.asynchronous.enabled = true;
+        config.spec.retry.non_retryable_status = [500].into_iter().collect();
+        for status in [200, 202, 302, 404, 410, 500] {
+            let verdict = judged(status, &[("tsp-result", "maybe")], &config);
+            let seen = (verdict.outcome, &*verdict.reason, verdict.http_status);
+            assert_eq!(seen, (Outcome::Retry(RetryDelay::Backoff), "bad_result", Some(status)));
+        }
+        let verdict = judged(503, &[("tsp-result", "done; x"), ("retry-after", "7")], &config);
+        let wait = Millis::from_secs(7);
+        assert_eq!(
+            (verdict.outcome, verdict.park),
+            (Outcome::Retry(RetryDelay::RetryAfter(wait)), Some(wait))
+        );
+        assert_eq!(verdict.reason, "bad_result");
     }
 
     #[test]

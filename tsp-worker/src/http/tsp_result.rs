@@ -15,7 +15,7 @@ const SNOOZE_MAX: Millis = Millis::from_days(10 * 366);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Steering {
     Absent,
-    /// Unknown words, unknown or missing parameters, or two lines: ignored and shown.
+    /// Unknown words, unknown or missing parameters, or two lines.
     Invalid,
     Decided(Outcome),
 }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_ignored() {
+    fn everything_else_is_unreadable() {
         for text in [
             "",
             "ok",
