@@ -90,7 +90,7 @@ async fn lane(handler: Arc<HttpHandler>, config: Arc<TaskConfig>, left: Arc<Atom
         task.attempt = 1;
         let call = Call { task: &task, config: &config, completion_token: None, now };
         let request = handler.request(&target, &call)?;
-        let answer = handler.send(&target, request).await?;
+        let answer = handler.send(&target, &call, request).await?;
         ensure!(answer.status.as_u16() == 200, "the receiver answered {}", answer.status);
     }
 }

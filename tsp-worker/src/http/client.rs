@@ -12,17 +12,24 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tsp_core::config::{TargetTls, Timeouts};
 use tsp_core::egress::EgressPolicy;
 
 use super::connection::Connection;
 use super::connector::{ConnectError, Connector, Origin};
 use super::failure::CallError;
-use super::pool::Pool;
+use super::keep_alive::idle_limit;
+use super::pool::{Pool, Pools};
 use super::resolver::Lookup;
+use super::stream::Stream;
 use super::tls::{Security, TlsProblem};
 use crate::dns::SystemLookup;
+
+/// Unless the settings say otherwise.
+const CONNECTIONS_MAX: usize = 8_192;
+/// So many idle connections are closed when there are no more descriptors.
+const SPARED_AT_ONCE: usize = 16;
 
 /// An egress profile.
 #[derive(Debug, Clone)]
@@ -33,6 +40,8 @@ pub struct ClientSettings {
     /// Certificate authorities trusted beside the public ones.
     pub extra_roots: Vec<CertificateDer<'static>>,
     pub lookup: Arc<dyn Lookup>,
+    /// Connections open at once, idle ones included.
+    pub connections_max: usize,
 }
 
 impl Default for ClientSettings {
@@ -42,6 +51,7 @@ impl Default for ClientSettings {
             user_agent: concat!("tsp/", env!("CARGO_PKG_VERSION")).to_owned(),
             extra_roots: Vec::new(),
             lookup: Arc::new(SystemLookup::default()),
+            connections_max: CONNECTIONS_MAX,
         }
     }
 }
@@ -57,13 +67,19 @@ pub struct Answer {
 
 pub(super) struct Client {
     connector: Connector,
+    all: Arc<Pools>,
     /// A pool lives as long as a prepared target that uses it.
     pools: Mutex<HashMap<Origin, Weak<Pool>>>,
 }
 
 impl Client {
     pub(super) fn new(policy: Arc<EgressPolicy>, settings: &ClientSettings) -> Result<Self, rustls::Error> {
-        Ok(Self { connector: Connector::new(policy, settings)?, pools: Mutex::default() })
+        describe_metrics();
+        Ok(Self {
+            connector: Connector::new(policy, settings)?,
+            all: Pools::new(settings.connections_max),
+            pools: Mutex::default(),
+        })
     }
 
     /// The pool of an origin, shared by all targets there.
@@ -72,20 +88,21 @@ impl Client {
         if let Some(pool) = pools.get(&origin).and_then(Weak::upgrade) {
             return pool;
         }
-        let pool = Arc::new(Pool::new(origin.clone()));
+        let pool = Arc::new(self.all.pool(origin.clone()));
         pools.insert(origin, Arc::downgrade(&pool));
         pool
     }
 
-    /// One exchange within both time-outs.
+    /// One exchange within both time-outs. `again` makes the same request anew.
     pub(super) async fn send(
         &self,
         pool: &Pool,
         request: Request<Full<Bytes>>,
+        again: impl Fn() -> Option<Request<Full<Bytes>>>,
         timeouts: Timeouts,
     ) -> Result<Answer, CallError> {
         let mut status = None;
-        let exchange = self.exchange(pool, request, timeouts.connect.to_std(), &mut status);
+        let exchange = self.exchange(pool, request, again, timeouts.connect.to_std(), &mut status);
         match timeout(timeouts.total.to_std(), exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Timeout { status }),
@@ -96,10 +113,11 @@ impl Client {
         &self,
         pool: &Pool,
         request: Request<Full<Bytes>>,
+        again: impl Fn() -> Option<Request<Full<Bytes>>>,
         connect_limit: Duration,
         status: &mut Option<StatusCode>,
     ) -> Result<Answer, CallError> {
-        let (mut connection, response) = self.first_answer(pool, request, connect_limit).await?;
+        let (mut connection, response) = self.first_answer(pool, request, again, connect_limit).await?;
         let (head, body) = response.into_parts();
         *status = Some(head.status);
         let body = connection
@@ -107,45 +125,72 @@ impl Client {
             .await
             .map_err(|error| CallError::Broken { error, status: Some(head.status) })?;
         if body.complete {
-            pool.put(connection).await;
+            pool.put(connection, idle_limit(&head.headers)).await;
         }
         Ok(Answer { status: head.status, headers: head.headers, excerpt: body.excerpt })
     }
 
-    /// Sends until a connection takes the request. Only an idle connection that turned out to be dead
-    /// before anything was written is replaced; whatever was written may have been executed.
+    /// Sends until an answer begins. A receiver may close an idle connection at the moment at which it is
+    /// used again: then the request goes out once more, on a new connection, with the same attempt number
+    /// and `Idempotency-Key`. What breaks on a new connection, or after the first byte of an answer, is
+    /// not repeated.
     async fn first_answer(
         &self,
         pool: &Pool,
         mut request: Request<Full<Bytes>>,
+        again: impl Fn() -> Option<Request<Full<Bytes>>>,
         connect_limit: Duration,
     ) -> Result<(Connection, Response<Incoming>), CallError> {
+        let mut fresh = false;
         loop {
-            let mut connection = match pool.take().await {
-                Some(connection) => connection,
-                None => self.open(pool, connect_limit).await?,
-            };
-            match connection.send(request).await {
+            let mut connection = self.connection(pool, connect_limit, fresh).await?;
+            let failure = match connection.send(request).await {
                 Ok(response) => return Ok((connection, response)),
-                Err(failure) => match failure.unsent {
-                    Some(unsent) if connection.reused => request = unsent,
-                    _ => return Err(CallError::Broken { error: failure.error, status: None }),
-                },
+                Err(failure) => failure,
+            };
+            // What was not written goes over any connection.
+            fresh = failure.unsent.is_none();
+            let repeated = match failure.unsent {
+                _ if !connection.reused => None,
+                None if !failure.heard => again(),
+                unsent => unsent,
+            };
+            match repeated {
+                Some(repeated) => request = repeated,
+                None => return Err(CallError::Broken { error: failure.error, status: None }),
             }
         }
     }
 
-    /// A new connection, once it is our turn to open one; or one that became idle meanwhile.
-    async fn open(&self, pool: &Pool, limit: Duration) -> Result<Connection, CallError> {
-        let started = Instant::now();
-        let turn = timeout(limit, pool.opening.acquire()).await;
-        let Ok(_turn) = turn else { return Err(CallError::Connect(ConnectError::Timeout)) };
-        if let Some(connection) = pool.take().await {
+    /// An idle connection; or a new one, once it is our turn to open one. `fresh`: only a new one.
+    async fn connection(&self, pool: &Pool, limit: Duration, fresh: bool) -> Result<Connection, CallError> {
+        if !fresh && let Some(connection) = pool.take().await {
             return Ok(connection);
         }
-        let left = limit.saturating_sub(started.elapsed());
-        let stream = self.connector.connect(&pool.origin, left).await.map_err(CallError::Connect)?;
-        Connection::open(stream).await.map_err(|error| CallError::Broken { error, status: None })
+        let until = Instant::now() + limit;
+        let turn = timeout_at(until, pool.opening.acquire()).await;
+        let Ok(_turn) = turn else { return Err(CallError::Connect(ConnectError::Timeout)) };
+        if !fresh && let Some(connection) = pool.take().await {
+            return Ok(connection);
+        }
+        let Some(room) = self.all.room(until).await else {
+            return Err(CallError::OutOfSockets(
+                "all connections that may be open at once are in use".to_owned(),
+            ));
+        };
+        let stream = self.connect(&pool.origin, until).await?;
+        Connection::open(stream, room).await.map_err(|error| CallError::Broken { error, status: None })
+    }
+
+    async fn connect(&self, origin: &Origin, until: Instant) -> Result<Stream, CallError> {
+        let connect = || self.connector.connect(origin, until.saturating_duration_since(Instant::now()));
+        match connect().await.map_err(CallError::from) {
+            // What others of this process hold was not foreseen; what is idle can be spared.
+            Err(CallError::OutOfSockets(_)) if self.all.close_oldest(SPARED_AT_ONCE) => {
+                connect().await.map_err(CallError::from)
+            }
+            connected => connected,
+        }
     }
 
     pub(super) fn security(&self, own: Option<&TargetTls>) -> Result<Security, TlsProblem> {
@@ -159,17 +204,24 @@ impl Client {
 
     /// Closes what has been idle for too long, and forgets pools that nobody uses.
     pub(super) fn close_idle(&self, now: Instant) {
-        let mut live = Vec::new();
-        self.pools.lock().retain(|_, pool| {
-            pool.upgrade().is_some_and(|pool| {
-                live.push(pool);
-                true
-            })
-        });
-        for pool in live {
-            pool.close_idle(now);
-        }
+        self.pools.lock().retain(|_, pool| pool.strong_count() > 0);
+        self.all.close_idle(now);
+        let (open, idle) = self.all.count();
+        metrics::gauge!("tsp_callback_connections", "state" => "busy").set(as_f64(open.saturating_sub(idle)));
+        metrics::gauge!("tsp_callback_connections", "state" => "idle").set(as_f64(idle));
     }
+}
+
+fn as_f64(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn describe_metrics() {
+    metrics::describe_gauge!("tsp_callback_connections", "open connections to receivers");
+    metrics::describe_counter!(
+        "tsp_descriptors_exhausted_total",
+        "how often there was no descriptor or port left for a connection"
+    );
 }
 
 impl fmt::Debug for Client {

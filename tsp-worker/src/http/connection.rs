@@ -1,8 +1,10 @@
 //! One HTTP/1.1 connection that is driven by whoever uses it. A task of its own per connection would
 //! cost a wake-up across tasks for every read and write; a connection that nobody uses needs none.
 
+use std::fmt;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,9 +13,11 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::future::{Future, poll_fn};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::stream::Stream;
+use super::watched::{Heard, Watched};
 
 /// At most this much of an answer's head is buffered; what is longer is malformed.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -22,15 +26,19 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// At most this much of it is kept.
 const EXCERPT_BYTES_MAX: usize = 4 * 1024;
 
-type Driver = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
+type Driver = http1::Connection<TokioIo<Watched>, Full<Bytes>>;
 
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once the connection has ended.
     driver: Option<Driver>,
+    heard: Heard,
     /// It has carried a request before, so the peer may have closed it in the meantime.
     pub(super) reused: bool,
-    pub(super) idle_since: Instant,
+    /// When it is idle for too long.
+    pub(super) expires_at: Instant,
+    /// Given back when it is closed.
+    _room: OwnedSemaphorePermit,
 }
 
 /// A request that brought no answer.
@@ -38,6 +46,8 @@ pub(super) struct SendFailure {
     pub(super) error: hyper::Error,
     /// The request, if nothing of it was written.
     pub(super) unsent: Option<Request<Full<Bytes>>>,
+    /// Whether an answer had begun.
+    pub(super) heard: bool,
 }
 
 /// What was read of a body.
@@ -49,14 +59,22 @@ pub(super) struct BodyStart {
 }
 
 impl Connection {
-    pub(super) async fn open(stream: Stream) -> Result<Self, hyper::Error> {
+    pub(super) async fn open(stream: Stream, room: OwnedSemaphorePermit) -> Result<Self, hyper::Error> {
         // The library's default of 100 headers is kept: setting it would allocate per answer.
+        let heard = Heard::default();
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES_MAX)
             .max_header_size(BUFFER_BYTES_MAX)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Watched::new(stream, heard.clone())))
             .await?;
-        Ok(Self { sender, driver: Some(driver), reused: false, idle_since: Instant::now() })
+        Ok(Self {
+            sender,
+            driver: Some(driver),
+            heard,
+            reused: false,
+            expires_at: Instant::now(),
+            _room: room,
+        })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -64,6 +82,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, SendFailure> {
+        self.heard.forget();
         let mut answer = pin!(self.sender.try_send_request(request));
         let driver = &mut self.driver;
         poll_fn(|cx| {
@@ -73,7 +92,7 @@ impl Connection {
         .await
         .map_err(|mut failure| {
             let unsent = failure.take_message();
-            SendFailure { error: failure.into_error(), unsent }
+            SendFailure { error: failure.into_error(), unsent, heard: self.heard.anything() }
         })
     }
 
@@ -104,10 +123,22 @@ impl Connection {
         Ok(BodyStart { excerpt, complete: true })
     }
 
+    /// From now on nobody uses it, for at most `limit`.
+    pub(super) fn rest(&mut self, limit: Duration) {
+        self.reused = true;
+        self.expires_at = Instant::now() + limit;
+    }
+
     /// Whether the connection can carry another request. Notices what the peer has done to an idle one.
     pub(super) fn poll_usable(&mut self, cx: &mut Context<'_>) -> bool {
         drive(&mut self.driver, cx);
         self.driver.is_some() && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(())))
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("reused", &self.reused).finish_non_exhaustive()
     }
 }
 

@@ -4,11 +4,18 @@ use std::error::Error as _;
 use std::io;
 
 use http::StatusCode;
+use rustix::io::Errno;
 use thiserror::Error;
-use tsp_core::outcome::Verdict;
+use tsp_core::outcome::{Outcome, Verdict};
+use tsp_core::retry::with_jitter;
+use tsp_core::time::{Millis, Timestamp};
 
 use super::connector::ConnectError;
+use super::resolver::LookupError;
 use super::tls;
+
+/// At least so long after it found no room a task is called again.
+const AGAIN_AFTER: Millis = Millis::from_secs(2);
 
 /// Why an exchange brought no complete answer.
 #[derive(Debug, Error)]
@@ -16,12 +23,34 @@ pub enum CallError {
     /// Nothing was sent.
     #[error(transparent)]
     Connect(ConnectError),
+    /// This process has no descriptor, or the machine no port, for another connection. Nothing was sent, and
+    /// it is no fault of the receiver or the task.
+    #[error("no room for another connection: {0}")]
+    OutOfSockets(String),
     /// The total time-out; the callee may have acted.
     #[error("no complete answer within the total time-out")]
     Timeout { status: Option<StatusCode> },
     /// The connection broke, or what came is no HTTP; the callee may have acted.
     #[error("the exchange broke off: {error}")]
     Broken { error: hyper::Error, status: Option<StatusCode> },
+}
+
+/// What this process or machine lacks, as connections and look-ups tell it.
+fn is_ours(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
+}
+
+impl From<ConnectError> for CallError {
+    fn from(error: ConnectError) -> Self {
+        match &error {
+            ConnectError::Refused(cause) if is_ours(cause) => Self::OutOfSockets(cause.to_string()),
+            ConnectError::Lookup(LookupError::Failed(cause)) if is_ours(cause) => {
+                Self::OutOfSockets(format!("the look-up failed: {cause}"))
+            }
+            _ => Self::Connect(error),
+        }
+    }
 }
 
 impl CallError {
@@ -38,15 +67,21 @@ impl CallError {
             Self::Connect(ConnectError::Refused(_)) => "connect_refused",
             Self::Connect(ConnectError::Tls(error)) => tls::reason(error),
             Self::Connect(ConnectError::Timeout) => "connect_timeout",
+            Self::OutOfSockets(_) => "out_of_sockets",
             Self::Timeout { .. } => "timeout",
             Self::Broken { error, .. } if is_malformed(error) => "malformed_response",
             Self::Broken { .. } => "connection_broken",
         }
     }
 
-    /// A refusal by policy is final; everything else may be better next time.
-    pub fn verdict(&self) -> Verdict {
+    /// A refusal by policy is final; everything else may be better next time. What is our own fault charges
+    /// nothing and comes again soon after `now`, spread by `unit` (`0.0..1.0`), or all would come at once.
+    pub fn verdict(&self, now: Timestamp, unit: f64) -> Verdict {
         let verdict = match self {
+            Self::OutOfSockets(_) => {
+                let until = now.plus(with_jitter(AGAIN_AFTER, 1.0, unit));
+                Verdict::new(Outcome::Snooze { until }, self.reason())
+            }
             Self::Connect(ConnectError::Denied(_)) => Verdict::fail(self.reason()),
             _ => Verdict::retry(self.reason()),
         };
@@ -63,4 +98,37 @@ impl CallError {
 fn is_malformed(error: &hyper::Error) -> bool {
     let below = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
     error.is_parse() || matches!(below, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+
+    #[test]
+    fn what_this_process_lacks_is_charged_to_nobody() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL] {
+            let connect = ConnectError::Refused(errno.into());
+            let look_up = ConnectError::Lookup(LookupError::Failed(Arc::new(errno.into())));
+            for error in [connect, look_up] {
+                let verdict = CallError::from(error).verdict(NOW, 0.5);
+                let until = NOW.plus(Millis::from_secs(3));
+                assert_eq!(
+                    (verdict.outcome, &*verdict.reason),
+                    (Outcome::Snooze { until }, "out_of_sockets")
+                );
+            }
+        }
+        for (error, reason) in [
+            (ConnectError::Refused(Errno::CONNREFUSED.into()), "connect_refused"),
+            (ConnectError::Refused(io::ErrorKind::TimedOut.into()), "connect_refused"),
+            (ConnectError::Lookup(LookupError::NotFound), "dns"),
+            (ConnectError::Timeout, "connect_timeout"),
+        ] {
+            assert_eq!(CallError::from(error).verdict(NOW, 0.5), Verdict::retry(reason));
+        }
+    }
 }

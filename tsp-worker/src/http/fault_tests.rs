@@ -314,20 +314,6 @@ async fn a_connection_closed_while_idle_is_silently_replaced() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_read_on_an_old_connection_is_not_repeated() {
-    let mut server = FaultServer::start(|mut peer| async move {
-        peer.read_request().await;
-        peer.write(OK).await;
-        peer.read_request().await;
-    })
-    .await;
-    let (handler, config) = (handler(&loopback()), config(&server.url()));
-    assert_verdict(&call(&handler, &config).await, Outcome::Done, "ok", Some(200));
-    assert_verdict(&call(&handler, &config).await, BACKOFF, "connection_broken", None);
-    assert_eq!((server.connections(), server.drain_requests()), (1, 2));
-}
-
-#[tokio::test]
 async fn connections_that_may_not_be_used_again() {
     for answer in [
         &b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"[..],

@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http::header::HeaderValue;
 use http_body_util::Full;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, error};
 use tsp_core::config::TaskConfig;
 use tsp_core::egress::EgressPolicy;
 use tsp_core::entropy::Entropy;
@@ -27,6 +28,7 @@ use super::target::{PreparedTarget, TargetError};
 
 /// The most configs whose targets are kept ready.
 const PREPARED_MAX: usize = 10_000;
+const ALARM_EVERY: Duration = Duration::from_secs(10);
 
 /// One begun attempt.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +67,8 @@ pub struct HttpHandler {
     entropy: Arc<dyn Entropy>,
     user_agent: HeaderValue,
     prepared: RwLock<HashMap<ConfigId, Prepared>>,
+    /// When the log was last told that there is no room for connections.
+    alarmed: Mutex<Option<Instant>>,
 }
 
 impl HttpHandler {
@@ -76,6 +80,7 @@ impl HttpHandler {
             entropy,
             user_agent: HeaderValue::from_str(&settings.user_agent).map_err(|_| SetupError::UserAgent)?,
             prepared: RwLock::default(),
+            alarmed: Mutex::default(),
         })
     }
 
@@ -91,12 +96,15 @@ impl HttpHandler {
                 return error.verdict();
             }
         };
-        match self.send(&target, request).await {
+        match self.send(&target, call, request).await {
             Ok(answer) => judge(&answer, call.task, call.config, call.now),
             Err(error) => {
                 let reason = error.reason();
                 debug!(task = call.task.id.get(), attempt = call.task.attempt, reason, %error, "callback failed");
-                error.verdict()
+                if let CallError::OutOfSockets(cause) = &error {
+                    self.alarm(cause);
+                }
+                error.verdict(call.now, self.entropy.unit())
             }
         }
     }
@@ -131,13 +139,26 @@ impl HttpHandler {
         request::build(target, call, &*self.entropy)
     }
 
-    /// One exchange within the target's time-outs.
+    /// One exchange within the target's time-outs. `request` is that of `call`.
     pub async fn send(
         &self,
         target: &PreparedTarget,
+        call: &Call<'_>,
         request: Request<Full<Bytes>>,
     ) -> Result<Answer, CallError> {
-        self.client.send(&target.pool, request, target.timeouts).await
+        let again = || self.request(target, call).ok();
+        self.client.send(&target.pool, request, again, target.timeouts).await
+    }
+
+    /// Once in a while, and counted each time.
+    fn alarm(&self, cause: &str) {
+        metrics::counter!("tsp_descriptors_exhausted_total", "side" => "callbacks").increment(1);
+        let now = Instant::now();
+        let mut alarmed = self.alarmed.lock();
+        if alarmed.is_none_or(|last| now.duration_since(last) >= ALARM_EVERY) {
+            *alarmed = Some(now);
+            error!(cause, "callbacks find no room for a connection and are put off; see `tsp doctor`");
+        }
     }
 
     /// The process is about to stop: names that are not found soon are not waited for.

@@ -9,6 +9,7 @@ mod dial;
 mod failure;
 mod gates;
 mod handler;
+mod keep_alive;
 mod pool;
 mod request;
 mod resolver;
@@ -19,6 +20,7 @@ mod target;
 mod tls;
 mod traceparent;
 mod tsp_result;
+mod watched;
 
 #[cfg(test)]
 mod fault_server;
@@ -26,6 +28,10 @@ mod fault_server;
 mod fault_tests;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod keep_alive_tests;
+#[cfg(test)]
+mod room_tests;
 #[cfg(test)]
 mod tls_tests;
 
