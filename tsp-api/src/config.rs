@@ -1,6 +1,7 @@
 //! Configs: how a family of tasks is called back (API.md section 2).
 
 mod limits;
+mod notice;
 mod policy;
 mod target;
 
@@ -12,6 +13,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 pub use limits::{Adaptive, Join, Limits, Notify, SubmitRate};
+pub use notice::{Notice, NoticeCode};
 pub use policy::{AsyncCalls, Backoff, Retry, Timeout};
 pub use target::{HttpTarget, HttpTls, Method, TARGETS_PLANNED, TLS_PEM_BYTES_MAX, Target};
 
@@ -118,6 +120,10 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only, nullable = false)]
     pub secret_header_names: Option<Vec<String>>,
+    /// What a change did beside what it was asked for; only in its answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(read_only, nullable = false)]
+    pub notice: Option<Notice>,
 }
 
 /// [`Config`] as a POST must send it, for the OpenAPI document.

@@ -2,7 +2,7 @@
 
 mod cache;
 mod grant;
-mod loopback;
+pub(crate) mod loopback;
 
 use std::sync::Arc;
 

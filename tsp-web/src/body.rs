@@ -1,28 +1,38 @@
 //! Bodies: JSON, read strictly, with every wrong field named.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
-use http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::{HeaderValue, header};
+use http_body_util::BodyExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout_at};
 use tsp_api::{ErrorCode, Errors, json};
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, ApiResult, Finish};
+use crate::room::Room;
 use crate::shape;
 use crate::state::WebState;
 
 /// Longer than the largest batch takes on a slow line.
 const WHOLE_WITHIN: Duration = Duration::from_mins(2);
+/// A body that stands still keeps its memory for no longer.
+const PART_WITHIN: Duration = Duration::from_secs(30);
 
-/// The whole body, declared as JSON and at most as long as [`crate::WebSettings::body_bytes_max`].
-#[derive(Debug, Clone)]
-pub struct RawJson(pub Bytes);
+/// A body of which nothing has been read yet. A handler reads it once it knows that the caller may send it, so
+/// that nobody fills the memory with what will be refused.
+#[derive(Debug)]
+pub struct Unread {
+    content_type: Option<HeaderValue>,
+    body: Body,
+    bytes_max: usize,
+    room: Room,
+}
 
 /// A JSON document. What has the wrong shape was left out of `value` and stands in `errors`, so that what
 /// the handler finds wrong with the rest is told in the same answer.
@@ -34,41 +44,58 @@ pub struct Json<T> {
     pub raw: Bytes,
 }
 
-/// As [`Json`], and an empty body, with or without a content type, is `{}`, as is `null`.
-#[derive(Debug)]
-pub struct OptionalJson<T>(pub Json<T>);
+impl FromRequest<Arc<WebState>> for Unread {
+    type Rejection = Infallible;
 
-impl FromRequest<Arc<WebState>> for RawJson {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &Arc<WebState>) -> Result<Self, ApiError> {
-        require_json(request.headers())?;
-        Ok(Self(read_all(request.into_body(), state.settings.body_bytes_max()).await?))
+    async fn from_request(request: Request, state: &Arc<WebState>) -> Result<Self, Infallible> {
+        let (mut parts, body) = request.into_parts();
+        Ok(Self {
+            content_type: parts.headers.remove(header::CONTENT_TYPE),
+            body,
+            bytes_max: state.settings.body_bytes_max(),
+            room: state.room.clone(),
+        })
     }
 }
 
-impl<T: DeserializeOwned + ToSchema> FromRequest<Arc<WebState>> for Json<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &Arc<WebState>) -> Result<Self, ApiError> {
-        let RawJson(raw) = RawJson::from_request(request, state).await?;
-        Self::parse(raw)
+impl Unread {
+    /// With another bound than [`crate::WebSettings::body_bytes_max`].
+    #[must_use]
+    pub fn at_most(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
     }
-}
 
-impl<T: DeserializeOwned + ToSchema> FromRequest<Arc<WebState>> for OptionalJson<T> {
-    type Rejection = ApiError;
+    /// The whole body, which must be declared as JSON.
+    pub async fn raw_json(self) -> ApiResult<Bytes> {
+        require_json(self.content_type.as_ref())?;
+        self.bytes().await
+    }
 
-    async fn from_request(request: Request, state: &Arc<WebState>) -> Result<Self, ApiError> {
-        let declared = request.headers().contains_key(header::CONTENT_TYPE);
+    pub async fn json<T: DeserializeOwned + ToSchema>(self) -> ApiResult<Json<T>> {
+        Json::parse(self.raw_json().await?)
+    }
+
+    /// As [`Self::json`], and an empty body, with or without a content type, is `{}`, as is `null`.
+    pub async fn optional_json<T: DeserializeOwned + ToSchema>(self) -> ApiResult<Json<T>> {
+        let declared = self.content_type.is_some();
         if declared {
-            require_json(request.headers())?;
+            require_json(self.content_type.as_ref())?;
         }
-        let raw = read_all(request.into_body(), state.settings.body_bytes_max()).await?;
+        let raw = self.bytes().await?;
         if raw.is_empty() || (declared && raw.trim_ascii() == b"null") {
-            return Json::parse(Bytes::from_static(b"{}")).map(Self);
+            return Json::parse(Bytes::from_static(b"{}"));
         }
-        if declared { Json::parse(raw).map(Self) } else { Err(not_json()) }
+        if declared { Json::parse(raw) } else { Err(not_json()) }
+    }
+
+    /// `wish`, if the optional document `T` that asks for it has nothing wrong with its shape.
+    pub async fn asks<T: DeserializeOwned + ToSchema, W>(self, wish: W) -> ApiResult<W> {
+        self.optional_json::<T>().await?.checked().map(|_| wish)
+    }
+
+    /// The whole body, whatever it is.
+    pub async fn bytes(self) -> ApiResult<Bytes> {
+        read_all(self.body, self.bytes_max, &self.room).await
     }
 }
 
@@ -103,11 +130,6 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
             Ok(value) => Ok(Self { value, errors, raw }),
             Err(_) => Err(errors.into()),
         }
-    }
-
-    /// `wish`, if nothing is wrong with the shape of the document that asks for it.
-    pub fn asks<W>(self, wish: W) -> ApiResult<W> {
-        self.checked().map(|_| wish)
     }
 
     /// The document, if nothing is wrong with its shape.
@@ -146,9 +168,8 @@ fn invalid_json(error: &serde_json::Error) -> ApiError {
 }
 
 /// 415 unless the content type is `application/json` or a dialect of it.
-pub fn require_json(headers: &HeaderMap) -> ApiResult<()> {
-    let declared =
-        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn require_json(content_type: Option<&HeaderValue>) -> ApiResult<()> {
+    let declared = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = declared.split(';').next().unwrap_or_default().trim();
     let (kind, subtype) = media_type.split_once('/').unwrap_or_default();
     let dialect = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
@@ -164,19 +185,43 @@ fn not_json() -> ApiError {
 }
 
 /// The whole body, or 413. A declared length is believed, so that nothing is read in vain.
-pub async fn read_all(body: Body, bytes_max: usize) -> ApiResult<Bytes> {
+async fn read_all(mut body: Body, bytes_max: usize, room: &Room) -> ApiResult<Bytes> {
     let too_large =
         || ApiError::new(ErrorCode::TooLarge, format!("the body may have at most {bytes_max} bytes"));
+    let incomplete = |why| ApiError::new(ErrorCode::InvalidJson, why);
     let declared = HttpBody::size_hint(&body).lower();
     if usize::try_from(declared).map_or(true, |length| length > bytes_max) {
         return Err(too_large());
     }
-    let incomplete = |why| ApiError::new(ErrorCode::InvalidJson, why);
-    match timeout(WHOLE_WITHIN, Limited::new(body, bytes_max).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(incomplete("the body ended before it was complete")),
-        Err(_) => Err(incomplete("the body was not complete within two minutes")),
+    let whole_until = Instant::now() + WHOLE_WITHIN;
+    let (mut whole, mut place) = (Vec::new(), room.enter());
+    loop {
+        let part_until = whole_until.min(Instant::now() + PART_WITHIN);
+        let frame = match timeout_at(part_until, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) => return Err(incomplete("the body ended before it was complete")),
+            Ok(None) => return Ok(place.fill(whole.into())),
+            Err(_) if Instant::now() >= whole_until => {
+                return Err(incomplete("the body was not complete within two minutes"));
+            }
+            Err(_) => return Err(incomplete("nothing more of the body came for 30 seconds")),
+        };
+        // Trailers are read over.
+        let Ok(part) = frame.into_data() else { continue };
+        let length = whole.len() + part.len();
+        if length > bytes_max {
+            return Err(too_large());
+        }
+        if whole.is_empty() && HttpBody::is_end_stream(&body) {
+            place.grow(length)?;
+            return Ok(place.fill(part));
+        }
+        if length > whole.capacity() {
+            let capacity = length.max(2 * whole.capacity()).min(bytes_max);
+            place.grow(capacity)?;
+            whole.reserve_exact(capacity - whole.len());
+        }
+        whole.extend_from_slice(&part);
     }
 }
 
@@ -256,11 +301,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn half_a_body_is_not_waited_for_forever() {
         use futures::StreamExt as _;
-        let half = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
-        let body = Body::from_stream(half.chain(futures::stream::pending()));
-        let error = read_all(body, 100).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::InvalidJson);
-        assert!(error.detail().contains("two minutes"), "{}", error.detail());
+        fn part() -> std::io::Result<Bytes> {
+            Ok(Bytes::from_static(b"{"))
+        }
+        let still = futures::stream::iter([part()]).chain(futures::stream::pending());
+        let ticks = tokio::time::interval(PART_WITHIN / 2);
+        let slow = futures::stream::unfold(ticks, async |mut ticks| {
+            ticks.tick().await;
+            Some((part(), ticks))
+        });
+        let room = Room::default();
+        for (body, says) in
+            [(Body::from_stream(still), "30 seconds"), (Body::from_stream(slow), "two minutes")]
+        {
+            let error = read_all(body, 100, &room).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidJson);
+            assert!(error.detail().contains(says), "{}", error.detail());
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_make_a_whole_up_to_the_bound() {
+        let parts = |count: usize| {
+            let part = |_| Ok::<_, std::io::Error>(Bytes::from_static(b"ab"));
+            Body::from_stream(futures::stream::iter((0..count).map(part)))
+        };
+        let room = Room::of(7, 0);
+        assert_eq!(read_all(parts(3), 6, &room).await.unwrap(), "ababab");
+        assert_eq!(read_all(Body::from("abc"), 3, &room).await.unwrap(), "abc");
+        assert_eq!(read_all(Body::empty(), 3, &room).await.unwrap(), "");
+        assert_eq!(read_all(parts(4), 7, &room).await.unwrap_err().code(), ErrorCode::TooLarge);
+        assert_eq!(read_all(Body::from("abcd"), 3, &room).await.unwrap_err().code(), ErrorCode::TooLarge);
+        assert_eq!(read_all(parts(4), 8, &room).await.unwrap_err().code(), ErrorCode::Unavailable);
     }
 
     fn code(body: &'static str) -> Option<ErrorCode> {
@@ -285,8 +357,7 @@ mod tests {
 
     #[test]
     fn only_json_is_read() {
-        let mut headers = HeaderMap::new();
-        assert!(require_json(&headers).is_err());
+        assert!(require_json(None).is_err());
         for (declared, good) in [
             ("application/json", true),
             ("Application/JSON; charset=utf-8", true),
@@ -294,8 +365,8 @@ mod tests {
             ("text/json", false),
             ("application/x-www-form-urlencoded", false),
         ] {
-            headers.insert(header::CONTENT_TYPE, declared.parse().unwrap());
-            assert_eq!(require_json(&headers).is_ok(), good, "{declared}");
+            let declared = HeaderValue::from_static(declared);
+            assert_eq!(require_json(Some(&declared)).is_ok(), good, "{declared:?}");
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod path;
 pub mod ports;
 pub mod query;
 pub mod rate;
+mod room;
 mod serve;
 mod service;
 pub mod shape;

@@ -3,6 +3,7 @@
 mod dev;
 mod docs;
 mod health;
+mod inbox;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use utoipa_axum::routes;
 
 use crate::state::WebState;
 
-pub(crate) use dev::Inbox;
+pub(crate) use inbox::Inbox;
 
 /// What is documented and stands outside `/api/v1`.
 pub(crate) fn routes() -> OpenApiRouter<Arc<WebState>> {

@@ -17,6 +17,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::idempotency::InFlight;
 use crate::observe::HttpMetrics;
 use crate::ports::{DevHooks, Readiness, Topology, WakeHints};
+use crate::room::Room;
 use crate::service::Inbox;
 
 /// What the wiring brings.
@@ -97,6 +98,8 @@ pub struct WebState {
     /// The receiver of a development server.
     pub(crate) inbox: Inbox,
     pub(crate) http: HttpMetrics,
+    /// For the bodies of all requests in flight.
+    pub(crate) room: Room,
     /// What is done to the end whether or not its caller still listens.
     pub(crate) to_the_end: TaskTracker,
 }
@@ -125,6 +128,7 @@ impl WebState {
             previews: Arc::new(Semaphore::new(PREVIEWS_MAX)),
             inbox: Inbox::default(),
             http: HttpMetrics::new(),
+            room: Room::default(),
             to_the_end: TaskTracker::new(),
         })
     }

@@ -12,7 +12,7 @@ use tsp_store::idempotency::StoredAnswer;
 
 use super::{read_description, read_owner, shown};
 use crate::auth::Caller;
-use crate::body::Json;
+use crate::body::Unread;
 use crate::error::{ApiError, ApiResult};
 use crate::idempotency::{IdempotencyKey, answer, stored, unwrap_kept};
 use crate::state::WebState;
@@ -32,9 +32,10 @@ pub(super) async fn create_app(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     key: IdempotencyKey,
-    body: Json<wire::NewApp>,
+    body: Unread,
 ) -> ApiResult {
     caller.require_global(Scope::Admin)?;
+    let body = body.json::<wire::NewApp>().await?;
     let claim = key.claim(&state.in_flight, &caller, &body.raw)?;
     let mut errors = body.errors;
     let name = if let Some(name) = &body.value.name {

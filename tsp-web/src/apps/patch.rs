@@ -9,7 +9,7 @@ use tsp_store::catalog::{AppEdit, AppSaved, Scope};
 
 use super::{read_description, read_owner, shown};
 use crate::auth::Caller;
-use crate::body::Json;
+use crate::body::Unread;
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::lookup;
 use crate::path::Path;
@@ -31,9 +31,10 @@ pub(super) async fn patch_app(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(name): Path<String>,
-    body: Json<wire::AppPatch>,
+    body: Unread,
 ) -> ApiResult<axum::Json<wire::App>> {
     let app = lookup::app(&state, &caller, &name, &[Scope::Admin]).await?;
+    let body = body.json::<wire::AppPatch>().await?;
     let mut errors = body.errors;
     let patch = body.value;
     let edit = AppEdit {

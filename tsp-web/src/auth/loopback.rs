@@ -10,7 +10,7 @@ use tsp_api::ErrorCode;
 use crate::error::{ApiError, ApiResult};
 
 /// 403 unless `Host`, and `Origin` if it was sent, name this machine.
-pub(super) fn check(parts: &Parts) -> ApiResult<()> {
+pub(crate) fn check(parts: &Parts) -> ApiResult<()> {
     // HTTP/2 has the host in the URI.
     let host = parts
         .headers

@@ -12,7 +12,7 @@ use tsp_store::catalog::{App, ConfigSaved, Expected, SaveConfig, Scope};
 use super::save::{created, location, new_config, new_document, read_dry_run, reader};
 use super::wire::{Source, read_config, read_document};
 use crate::auth::Caller;
-use crate::body::RawJson;
+use crate::body::Unread;
 use crate::error::{ApiError, ApiResult};
 use crate::idempotency::{IdempotencyKey, stored, unwrap_kept};
 use crate::lookup;
@@ -43,7 +43,7 @@ pub(super) async fn create_config(
     Path(app): Path<String>,
     key: IdempotencyKey,
     mut query: Query,
-    RawJson(body): RawJson,
+    body: Unread,
 ) -> ApiResult {
     let dry_run = read_dry_run(&mut query);
     let assume_app = query.bool("assume_app").unwrap_or(false) && dry_run;
@@ -55,7 +55,7 @@ pub(super) async fn create_config(
         found => found?,
     };
     query.finish()?;
-    let body = read_document(body)?;
+    let body = read_document(body.raw_json().await?)?;
     let claim = if dry_run { None } else { key.claim(&state.in_flight, &caller, &body.raw)? };
     let mut errors = body.errors;
     let spec = read_config(reader(&state, now), body.value, None, Source::New, &mut errors);

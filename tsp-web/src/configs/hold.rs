@@ -13,7 +13,7 @@ use super::barrier;
 use super::save::shown;
 use super::wire::text;
 use crate::auth::Caller;
-use crate::body::OptionalJson;
+use crate::body::Unread;
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::lookup;
 use crate::parking;
@@ -36,7 +36,7 @@ pub(super) async fn pause_config(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     path: Names,
-    body: OptionalJson<HoldNote>,
+    body: Unread,
 ) -> ApiResult {
     hold(&state, &caller, path, body, |note| Hold::Pause { note }).await
 }
@@ -55,7 +55,7 @@ pub(super) async fn resume_config(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     path: Names,
-    body: OptionalJson<HoldNote>,
+    body: Unread,
 ) -> ApiResult {
     hold(&state, &caller, path, body, |_| Hold::Resume).await
 }
@@ -74,7 +74,7 @@ pub(super) async fn enable_config(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     path: Names,
-    body: OptionalJson<HoldNote>,
+    body: Unread,
 ) -> ApiResult {
     hold(&state, &caller, path, body, |_| Hold::Enable).await
 }
@@ -93,12 +93,13 @@ pub(super) async fn disable_config(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     path: Names,
-    body: OptionalJson<HoldNote>,
+    body: Unread,
 ) -> ApiResult {
     hold(&state, &caller, path, body, |_| Hold::Disable).await
 }
 
-fn read_note(OptionalJson(body): OptionalJson<HoldNote>) -> ApiResult<Option<String>> {
+async fn read_note(body: Unread) -> ApiResult<Option<String>> {
+    let body = body.optional_json::<HoldNote>().await?;
     let mut errors: Errors = body.errors;
     let note = body.value.note.map(|note| text(Some(note), NOTE_CHARS_MAX, "note", &mut errors));
     errors.finish()?;
@@ -110,11 +111,11 @@ async fn hold(
     state: &WebState,
     caller: &Caller,
     Path((app, config)): Names,
-    body: OptionalJson<HoldNote>,
+    body: Unread,
     hold: impl FnOnce(Option<String>) -> Hold,
 ) -> ApiResult {
     let (_, found) = lookup::config(state, caller, &app, &config, &[Scope::Manage]).await?;
-    let hold = hold(read_note(body)?);
+    let hold = hold(read_note(body).await?);
     let now = state.now();
     let lets_go = matches!(hold, Hold::Resume | Hold::Enable);
     match state.store.hold_config(found.id, hold, &caller.actor(), now).await? {

@@ -8,10 +8,10 @@ use tsp_api::config as wire;
 use tsp_store::catalog::Scope;
 
 use super::precondition::Precondition;
-use super::save::{Change, read_dry_run};
-use super::wire::{Source, config_json, patched, read_document, read_patch};
+use super::save::{Change, Draft, read_dry_run};
+use super::wire::{Source, config_json, leave_unnamed_secrets_behind, patched, read_document, read_patch};
 use crate::auth::Caller;
-use crate::body::RawJson;
+use crate::body::{Json, Unread};
 use crate::error::{ApiError, ApiResult};
 use crate::lookup;
 use crate::path::Path;
@@ -43,11 +43,12 @@ pub(super) async fn patch_config(
     Path((app, config)): Path<(String, String)>,
     mut query: Query,
     precondition: Precondition,
-    RawJson(body): RawJson,
+    body: Unread,
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
     let dry_run = read_dry_run(&mut query);
     query.finish()?;
+    let body = body.raw_json().await?;
     let patch = read_patch(&body)?;
     let change = Change { state: &state, caller: &caller, app: &app, name: &config, precondition, dry_run };
     change
@@ -55,8 +56,9 @@ pub(super) async fn patch_config(
             |found| {
                 let found = found.ok_or_else(|| lookup::no_config(app.name.as_str(), &config))?;
                 let saved = config_json(found).map_err(ApiError::internal)?;
-                let merged = read_document(patched(&saved, patch).into())?;
-                Ok((merged.value, merged.errors))
+                let Json { value: mut doc, errors, .. } = read_document(patched(&saved, patch).into())?;
+                let left_behind = leave_unnamed_secrets_behind(&mut doc, patch, found);
+                Ok(Draft { doc, errors, left_behind })
             },
             |found| found.map_or(Source::New, Source::Patching),
         )
@@ -119,6 +121,33 @@ mod tests {
             .await
             .expect(200);
         assert_eq!((&gone["signing_secret_count"], &gone["secret_header_names"]), (&json!(0), &json!([])));
+    }
+
+    #[tokio::test]
+    async fn secret_headers_do_not_follow_to_another_origin_unless_they_are_named() {
+        let server = Server::start().await;
+        server.app("trade").await;
+        let mut config = delayed("c");
+        config["target"]["secret_headers"] = json!({"X-A": "1", "X-B": "2"});
+        server.call(Method::PUT, CONFIG, config.clone()).await.expect(201);
+        let path =
+            patch(&server, json!({"target": {"url": "http://orders.internal/other"}})).await.expect(200);
+        assert_eq!((path.get("notice"), &path["secret_header_names"]), (None, &json!(["X-A", "X-B"])));
+        let moved =
+            json!({"target": {"url": "http://evil.example/", "secret_headers": {"X-B": "9", "X-C": "3"}}});
+        let moved = patch(&server, moved).await.expect(200);
+        assert_eq!(moved["secret_header_names"], json!(["X-B", "X-C"]));
+        assert_eq!(
+            (&moved["notice"]["code"], &moved["notice"]["names"]),
+            (&json!("secret_headers_dropped"), &json!(["X-A"]))
+        );
+        for (secrets, notice) in [(json!(null), None), (json!({}), Some(json!(["X-A", "X-B"])))] {
+            server.call(Method::PUT, CONFIG, config.clone()).await.expect(200);
+            let body = json!({"target": {"url": "http://evil.example/", "secret_headers": secrets}});
+            let moved = patch(&server, body).await.expect(200);
+            assert_eq!(moved["secret_header_names"], json!([]));
+            assert_eq!(moved.get("notice").map(|notice| notice["names"].clone()), notice);
+        }
     }
 
     #[tokio::test]

@@ -8,10 +8,10 @@ use tsp_api::config as wire;
 use tsp_store::catalog::Scope;
 
 use super::precondition::Precondition;
-use super::save::{Change, read_dry_run};
-use super::wire::{Source, read_document};
+use super::save::{Change, Draft, read_dry_run};
+use super::wire::{Source, leave_secrets_behind, read_document};
 use crate::auth::Caller;
-use crate::body::RawJson;
+use crate::body::Unread;
 use crate::error::ApiResult;
 use crate::lookup;
 use crate::path::Path;
@@ -20,7 +20,8 @@ use crate::state::WebState;
 
 /// Create or replace a config
 ///
-/// What is absent gets its default. Write-only fields that are left out stay as they are.
+/// What is absent gets its default. Write-only fields that are left out stay as they are; only secret headers do not
+/// follow the URL to another origin: then the answer has a `notice`.
 #[utoipa::path(
     put, path = "/apps/{app}/configs/{config}", tag = "configs",
     params(
@@ -45,16 +46,20 @@ pub(super) async fn replace_config(
     Path((app, config)): Path<(String, String)>,
     mut query: Query,
     precondition: Precondition,
-    RawJson(body): RawJson,
+    body: Unread,
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
     let dry_run = read_dry_run(&mut query);
     query.finish()?;
-    let body = read_document(body)?;
+    let body = read_document(body.raw_json().await?)?;
     let change = Change { state: &state, caller: &caller, app: &app, name: &config, precondition, dry_run };
     change
         .save(
-            |_| Ok((body.value.clone(), body.errors.clone())),
+            |found| {
+                let (mut doc, errors) = (body.value.clone(), body.errors.clone());
+                let left_behind = leave_secrets_behind(&mut doc, found);
+                Ok(Draft { doc, errors, left_behind })
+            },
             |found| found.map_or(Source::New, Source::Replacing),
         )
         .await
@@ -133,6 +138,42 @@ mod tests {
         empty["signing_secrets"] = json!([]);
         let gone = server.call(Method::PUT, CONFIG, empty).await.expect(200);
         assert_eq!((&gone["signing_secret_count"], &gone["secret_header_names"]), (&json!(0), &json!([])));
+    }
+
+    #[tokio::test]
+    async fn secret_headers_do_not_follow_to_another_origin() {
+        let server = Server::start().await;
+        server.app("trade").await;
+        let mut body = delayed("c");
+        body["target"]["secret_headers"] = json!({"Authorization": "s", "X-Token": "t"});
+        body["signing_secrets"] = json!([format!("whsec_{}", "A".repeat(32))]);
+        server.call(Method::PUT, CONFIG, body.clone()).await.expect(201);
+        let to = |url: &str| {
+            let mut body = delayed("c");
+            body["target"]["url"] = url.into();
+            body
+        };
+        for same in ["http://orders.internal:80/other?x=1", "HTTP://ORDERS.internal/close"] {
+            let kept = server.call(Method::PUT, CONFIG, to(same)).await.expect(200);
+            assert_eq!(kept["secret_header_names"], json!(["Authorization", "X-Token"]), "{same}");
+            assert_eq!(kept.get("notice"), None);
+        }
+        for other in ["http://orders.internal:8081/", "https://orders.internal/", "http://evil.example/"] {
+            let moved = server.call(Method::PUT, CONFIG, to(other)).await.expect(200);
+            assert_eq!(moved["secret_header_names"], json!([]), "{other}");
+            assert_eq!(moved["signing_secret_count"], 1, "they are never sent");
+            assert_eq!(moved["notice"]["code"], "secret_headers_dropped");
+            assert_eq!(moved["notice"]["names"], json!(["Authorization", "X-Token"]));
+            let shown = server.get(CONFIG).await.expect(200);
+            assert_eq!((shown.get("notice"), &shown["secret_header_names"]), (None, &json!([])));
+            // What was shown can be sent back.
+            assert_eq!(server.call(Method::PUT, CONFIG, moved).await.expect(200).get("notice"), None);
+            let given = server.call(Method::PUT, CONFIG, body.clone()).await.expect(200);
+            assert_eq!(
+                (given.get("notice"), &given["secret_header_names"][0]),
+                (None, &json!("Authorization"))
+            );
+        }
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use tsp_api::task::submit::SubmitAnswer;
 use tsp_store::catalog::Scope;
 
 use crate::auth::Caller;
-use crate::body::OptionalJson;
+use crate::body::Unread;
 use crate::error::{ApiResult, Finish};
 use crate::idempotency::IdempotencyKey;
 use crate::lookup;
@@ -39,9 +39,10 @@ pub(super) async fn run_config(
     Path((app, config)): Path<(String, String)>,
     key: IdempotencyKey,
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
-    OptionalJson(body): OptionalJson<wire::RunConfig>,
+    body: Unread,
 ) -> ApiResult {
     let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Submit]).await?;
+    let body = body.optional_json::<wire::RunConfig>().await?;
     body.errors.finish()?;
     let payload = body.value.payload.as_deref();
     let id = found.id;

@@ -29,6 +29,14 @@ const TRIES: u32 = 20;
 /// The longest pause before the first of them; it grows from one to the next.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// What is to be saved.
+pub(super) struct Draft {
+    pub(super) doc: wire::Config,
+    pub(super) errors: Errors,
+    /// The secret headers that stay behind because the target moves to another origin.
+    pub(super) left_behind: Vec<String>,
+}
+
 /// A document for an existing config, or for a new one where the call may create it.
 pub(super) struct Change<'a> {
     pub(super) state: &'a Arc<WebState>,
@@ -45,7 +53,7 @@ impl Change<'_> {
     /// Saves what `document` makes of the config as it is; it is asked again when it has changed.
     pub(super) async fn save(
         &self,
-        document: impl Fn(Option<&TaskConfig>) -> ApiResult<(wire::Config, Errors)> + Send + Sync,
+        document: impl Fn(Option<&TaskConfig>) -> ApiResult<Draft> + Send + Sync,
         source: impl for<'c> Fn(Option<&'c TaskConfig>) -> Source<'c> + Send + Sync,
     ) -> ApiResult {
         for tried in 0..TRIES {
@@ -53,13 +61,13 @@ impl Change<'_> {
             let now = self.state.now();
             let found = lookup::config_named(self.state, self.app, self.name).await?;
             self.precondition.check(found.as_deref())?;
-            let (doc, mut errors) = document(found.as_deref())?;
+            let Draft { doc, mut errors, left_behind } = document(found.as_deref())?;
             check_immutable(&doc, self.name, found.as_deref())?;
             let source = source(found.as_deref());
             let spec = read_config(reader(self.state, now), doc, Some(self.name), source, &mut errors);
             let spec = spec.filter(|_| errors.is_empty()).ok_or_else(|| ApiError::from(errors))?;
             if self.dry_run {
-                return self.would_be(found.as_deref(), spec, now).await;
+                return self.would_be(found.as_deref(), spec, left_behind, now).await;
             }
             let unparks = found.as_deref().is_some_and(|found| ends_a_wait(&found.spec, &spec));
             let reach = found.as_deref().is_some_and(|found| concerns_all(&found.spec, &spec));
@@ -90,7 +98,7 @@ impl Change<'_> {
                     if unparks {
                         parking::unpark(self.state, config.id).await;
                     }
-                    let done = shown(self.state, &config, now).await;
+                    let done = changed(self.state, &config, left_behind, now).await;
                     return Ok(match reached {
                         Some(reached) if reach => reached.answer(done),
                         _ => done,
@@ -118,6 +126,7 @@ impl Change<'_> {
         &self,
         found: Option<&TaskConfig>,
         spec: ConfigSpec,
+        left_behind: Vec<String>,
         now: Timestamp,
     ) -> ApiResult<Response> {
         let Some(found) = found else { return Ok(created(&new_config(self.app, spec, now), now)) };
@@ -126,7 +135,7 @@ impl Change<'_> {
         }
         let version = found.version + 1;
         let config = TaskConfig { spec, version, updated_at: now, ..found.clone() };
-        Ok(shown(self.state, &config, now).await)
+        Ok(changed(self.state, &config, left_behind, now).await)
     }
 
     async fn save_as(&self, spec: ConfigSpec, expected: Expected) -> ApiResult<ConfigSaved> {
@@ -245,6 +254,18 @@ fn answer(config: &TaskConfig, document: wire::Config) -> Response {
     let mut response = axum::Json(document).into_response();
     response.headers_mut().insert(header::ETAG, etag(config));
     response
+}
+
+/// The same after a change, with what it did beside.
+async fn changed(
+    state: &WebState,
+    config: &TaskConfig,
+    left_behind: Vec<String>,
+    now: Timestamp,
+) -> Response {
+    let parked = parking::parked(state, config.id, now).await;
+    let notice = (!left_behind.is_empty()).then(|| wire::Notice::secret_headers_dropped(left_behind));
+    answer(config, wire::Config { parked, notice, ..config_document(config, now) })
 }
 
 /// 201 with the config, its `ETag` and `Location`.

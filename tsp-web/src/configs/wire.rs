@@ -5,6 +5,7 @@
 
 mod document;
 mod merge;
+mod origin;
 mod policy;
 mod read;
 mod schedule;
@@ -15,6 +16,7 @@ mod write;
 
 pub(super) use document::read_document;
 pub(super) use merge::{patched, read_patch};
+pub(super) use origin::{leave_secrets_behind, leave_unnamed_secrets_behind};
 pub(crate) use read::text;
 pub(super) use read::{Reader, Source, read_config};
 pub(super) use schedule::read_schedule;

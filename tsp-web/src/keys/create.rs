@@ -14,7 +14,7 @@ use tsp_store::catalog::{NewKey, RateLimit, Scope};
 
 use super::{read_scope, shown};
 use crate::auth::{Caller, Grant};
-use crate::body::Json;
+use crate::body::Unread;
 use crate::error::ApiResult;
 use crate::lookup;
 use crate::path::Path;
@@ -42,9 +42,10 @@ pub(super) async fn create_key(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(app): Path<String>,
-    body: Json<wire::NewKey>,
+    body: Unread,
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[Scope::Admin]).await?;
+    let body = body.json::<wire::NewKey>().await?;
     let now = state.now();
     let mut errors = body.errors;
     let wanted = read(body.value, now, &mut errors);

@@ -1,5 +1,7 @@
 //! The service as a whole: what holds for every path.
 
+use axum::body::Body;
+use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
@@ -114,6 +116,71 @@ async fn a_development_server_has_a_clock_and_an_inbox() {
         server.call_with(Method::GET, "/dev/inbox", &[("host", "x.example")], Value::Null).await.refused().0,
         403
     );
+}
+
+#[tokio::test]
+async fn no_page_in_a_browser_sees_or_plays_the_inbox_and_the_metrics() {
+    let server = Server::dev().await;
+    let send =
+        |method, path, headers: &'static [(&str, &str)]| server.call_with(method, path, headers, Value::Null);
+    for headers in [
+        &[("host", "rebound.example"), ("tsp-task-id", "7")][..],
+        &[("host", "localhost"), ("origin", "http://evil.example"), ("tsp-task-id", "7")],
+        &[("host", "localhost"), ("origin", "null"), ("tsp-task-id", "7")],
+    ] {
+        for (method, path) in [
+            (Method::POST, "/dev/inbox"),
+            (Method::GET, "/dev/inbox"),
+            (Method::PUT, "/dev/inbox/deeper"),
+            (Method::GET, "/metrics"),
+        ] {
+            let answer = send(method.clone(), path, headers).await;
+            assert_eq!(answer.refused(), (403, "forbidden".into()), "{method} {path} {headers:?}");
+        }
+    }
+    let shown = send(Method::GET, "/dev/inbox", &[("host", "localhost")]).await.expect(200);
+    assert_eq!(shown["items"], json!([]));
+    assert_eq!(send(Method::GET, "/metrics", &[("host", "localhost")]).await.refused().0, 404, "no recorder");
+}
+
+/// A body that is read although its sender may not send it fills the memory with what is then refused.
+#[tokio::test]
+async fn nothing_of_a_body_is_read_before_the_right_to_send_it_is_known() {
+    // Whoever has a valid key may ask for a preview; of a callee nothing is known but the token in its body.
+    const FOR_ANYBODY: [&str; 3] = ["preview_schedule", "complete_task", "report_progress"];
+    let server = Server::start().await;
+    server.app("trade").await;
+    server.post("/api/v1/apps/trade/configs", crate::testing::delayed("c")).await.expect(201);
+    let made =
+        server.post("/api/v1/apps/trade/tasks", json!({"config": "c", "key": "k", "delay": "1h"})).await;
+    let id = made.expect(201)["task"]["id"].as_str().unwrap().to_owned();
+    let reader = server.key("trade", &["read"]).await;
+    let mut operations = 0;
+    for (path, methods) in crate::openapi_document()["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let name = operation["operationId"].as_str().unwrap();
+            if operation.get("requestBody").is_none() || FOR_ANYBODY.contains(&name) {
+                continue;
+            }
+            let path = path.replace("{app}", "trade").replace("{config}", "c").replace("{key}", "k");
+            let path = path.replace("{id}", &id);
+            for key in ["no key of ours", &reader] {
+                let body = futures::stream::poll_fn(|_| -> std::task::Poll<Option<std::io::Result<Bytes>>> {
+                    panic!("it was read")
+                });
+                let request = Request::builder()
+                    .method(method.to_uppercase().as_str())
+                    .uri(&path)
+                    .header("authorization", format!("Bearer {key}"))
+                    .header("content-type", "application/json");
+                let answer = server.send(request.body(Body::from_stream(body)).unwrap()).await;
+                let status = if key == reader { 403 } else { 401 };
+                assert_eq!(answer.refused().0, status, "{method} {path}");
+            }
+            operations += 1;
+        }
+    }
+    assert!(operations > 20, "{operations}");
 }
 
 #[tokio::test]

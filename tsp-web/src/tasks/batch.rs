@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -18,7 +18,7 @@ use tsp_store::idempotency::{Keep, Kept, StoredAnswer};
 use tsp_store::tasks::{Submit, Submitted};
 
 use crate::auth::{Caller, Unpaid};
-use crate::body;
+use crate::body::Unread;
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::idempotency::{Claim, IdempotencyKey, mismatch};
 use crate::path::Path;
@@ -47,12 +47,12 @@ pub(crate) async fn submit_batch(
     Path(app): Path<String>,
     key: IdempotencyKey,
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
-    request: Request,
+    body: Unread,
 ) -> ApiResult {
     let arrived = async {
-        body::require_json(request.headers())?;
-        let body = body::read_all(request.into_body(), BATCH_BYTES_MAX).await?;
-        ApiResult::Ok((Door::find(&state, unpaid.caller(), &app).await?, body))
+        let door = Door::find(&state, unpaid.caller(), &app).await?;
+        let body = body.at_most(BATCH_BYTES_MAX).raw_json().await.map_err(|error| door.hide(error))?;
+        ApiResult::Ok((door, body))
     };
     let arrived = arrived.await;
     let envelope = arrived

@@ -12,7 +12,7 @@ use tsp_store::catalog::Scope;
 use tsp_store::tasks::Wish;
 
 use crate::auth::Caller;
-use crate::body::OptionalJson;
+use crate::body::Unread;
 use crate::error::ApiResult;
 use crate::path::Path;
 use crate::state::WebState;
@@ -42,9 +42,11 @@ pub(crate) async fn by_id(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(id): Path<String>,
-    OptionalJson(body): OptionalJson<NoFields>,
+    body: Unread,
 ) -> ApiResult {
-    answer(change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks(Wish::Cancel)).await)
+    answer(
+        change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks::<NoFields, _>(Wish::Cancel)).await,
+    )
 }
 
 /// Cancels the open task of a business key; `already_ended` shows the latest that ended.
@@ -65,9 +67,12 @@ pub(crate) async fn by_key(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(path): Path<KeyPath>,
-    OptionalJson(body): OptionalJson<NoFields>,
+    body: Unread,
 ) -> ApiResult {
-    answer(change::by_key(&state, &caller, &path, &[Scope::Submit], body.asks(Wish::Cancel)).await)
+    answer(
+        change::by_key(&state, &caller, &path, &[Scope::Submit], body.asks::<NoFields, _>(Wish::Cancel))
+            .await,
+    )
 }
 
 fn answer(done: Result<Done, NotDone>) -> ApiResult {

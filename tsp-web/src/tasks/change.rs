@@ -54,17 +54,17 @@ impl From<NotDone> for ApiError {
     }
 }
 
-/// Does `wish` to the task `id`, for a caller with any one of `scopes`. Who has none is not told what is
-/// wrong with the body that the wish was read from.
+/// Does `wish` to the task `id`, for a caller with any one of `scopes`. The body that says what is wished is
+/// read only for one who has.
 pub(super) async fn by_id(
     state: &WebState,
     caller: &Caller,
     id: &str,
     scopes: &[Scope],
-    wish: ApiResult<Wish>,
+    wish: impl Future<Output = ApiResult<Wish>> + Send,
 ) -> Result<Done, NotDone> {
     let (task, config) = subject::find(state, caller, id, scopes).await?;
-    apply(state, Subject::Id(task.id), Some(config), wish?, &caller.actor()).await
+    apply(state, Subject::Id(task.id), Some(config), wish.await?, &caller.actor()).await
 }
 
 /// Does `wish` to the open task of a key, else to the latest that ended; as [`by_id`].
@@ -73,10 +73,10 @@ pub(super) async fn by_key(
     caller: &Caller,
     path: &KeyPath,
     scopes: &[Scope],
-    wish: ApiResult<Wish>,
+    wish: impl Future<Output = ApiResult<Wish>> + Send,
 ) -> Result<Done, NotDone> {
     let (subject, config) = subject::by_key(state, caller, path, scopes).await?;
-    apply(state, subject, Some(config), wish?, &caller.actor()).await
+    apply(state, subject, Some(config), wish.await?, &caller.actor()).await
 }
 
 /// Does `wish` and tells the fetcher. Without `config` it is looked up from the row.

@@ -14,12 +14,15 @@ use tsp_core::transition::Completion;
 use tsp_core::{Millis, TaskId};
 use tsp_store::tasks::{Actor, Subject, Wish};
 
-use crate::body::Json;
+use crate::body::{Json, Unread};
 use crate::error::{ApiResult, Finish};
 use crate::path::Path;
 use crate::state::WebState;
 
 use super::{change, subject, view};
+
+/// Nobody knows who sends it before the token has been read.
+pub(super) const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// Completes an accepted callback. The same result again is answered alike.
 #[utoipa::path(
@@ -35,9 +38,9 @@ use super::{change, subject, view};
 pub(crate) async fn by_id(
     State(state): State<Arc<WebState>>,
     Path(id): Path<String>,
-    body: Json<CompleteBody>,
+    body: Unread,
 ) -> ApiResult {
-    let (token, completion) = read(body)?;
+    let (token, completion) = read(body.at_most(BODY_BYTES_MAX).json().await?)?;
     let wish = Wish::Complete { token, completion, unit: state.entropy.unit() };
     by_token(&state, &id, wish).await
 }

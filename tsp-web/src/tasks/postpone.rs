@@ -11,7 +11,7 @@ use tsp_store::catalog::Scope;
 use tsp_store::tasks::Wish;
 
 use crate::auth::Caller;
-use crate::body::Json;
+use crate::body::{Json, Unread};
 use crate::error::{ApiResult, Finish};
 use crate::path::Path;
 use crate::state::WebState;
@@ -34,9 +34,9 @@ pub(crate) async fn by_id(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(id): Path<String>,
-    body: Json<PostponeBody>,
+    body: Unread,
 ) -> ApiResult {
-    let wish = read(body, state.now()).map(|execute_at| Wish::Postpone { execute_at });
+    let wish = read(body, state.now());
     change::by_id(&state, &caller, &id, &[Scope::Submit], wish).await?.answer()
 }
 
@@ -59,14 +59,14 @@ pub(crate) async fn by_key(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(path): Path<KeyPath>,
-    body: Json<PostponeBody>,
+    body: Unread,
 ) -> ApiResult {
-    let wish = read(body, state.now()).map(|execute_at| Wish::Postpone { execute_at });
+    let wish = read(body, state.now());
     change::by_key(&state, &caller, &path, &[Scope::Submit], wish).await?.answer()
 }
 
-fn read(body: Json<PostponeBody>, now: Timestamp) -> ApiResult<Timestamp> {
-    let Json { value, mut errors, .. } = body;
+async fn read(body: Unread, now: Timestamp) -> ApiResult<Wish> {
+    let Json { value, mut errors, .. } = body.json::<PostponeBody>().await?;
     let nothing_wrong = errors.is_empty();
     let at = choose_time(value.execute_at.map(Cow::Owned), value.delay.map(Cow::Owned), now, &mut errors);
     if at.is_none() && nothing_wrong && errors.is_empty() {
@@ -74,5 +74,5 @@ fn read(body: Json<PostponeBody>, now: Timestamp) -> ApiResult<Timestamp> {
     }
     errors.finish()?;
     // Without an error there is a time.
-    Ok(at.unwrap_or(now))
+    Ok(Wish::Postpone { execute_at: at.unwrap_or(now) })
 }

@@ -9,12 +9,12 @@ use tsp_core::task::TokenHash;
 use tsp_core::transition::ProgressReport;
 use tsp_store::tasks::Wish;
 
-use crate::body::Json;
+use crate::body::{Json, Unread};
 use crate::error::{ApiResult, Finish};
 use crate::path::Path;
 use crate::state::WebState;
 
-use super::complete::{by_token, check_message, hash};
+use super::complete::{BODY_BYTES_MAX, by_token, check_message, hash};
 
 /// Reports progress of an accepted callback; `extend` moves its deadline.
 #[utoipa::path(
@@ -30,9 +30,9 @@ use super::complete::{by_token, check_message, hash};
 pub(crate) async fn by_id(
     State(state): State<Arc<WebState>>,
     Path(id): Path<String>,
-    body: Json<ProgressBody>,
+    body: Unread,
 ) -> ApiResult {
-    let (token, report) = read(body)?;
+    let (token, report) = read(body.at_most(BODY_BYTES_MAX).json().await?)?;
     by_token(&state, &id, Wish::Progress { token, report }).await
 }
 

@@ -9,7 +9,7 @@ use tsp_store::catalog::Scope;
 use tsp_store::tasks::Wish;
 
 use crate::auth::Caller;
-use crate::body::OptionalJson;
+use crate::body::Unread;
 use crate::error::ApiResult;
 use crate::path::Path;
 use crate::state::WebState;
@@ -30,7 +30,9 @@ pub(crate) async fn by_id(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(id): Path<String>,
-    OptionalJson(body): OptionalJson<NoFields>,
+    body: Unread,
 ) -> ApiResult {
-    change::by_id(&state, &caller, &id, &[Scope::Manage], body.asks(Wish::Replay)).await?.answer()
+    change::by_id(&state, &caller, &id, &[Scope::Manage], body.asks::<NoFields, _>(Wish::Replay))
+        .await?
+        .answer()
 }

@@ -9,7 +9,7 @@ use tsp_store::catalog::Scope;
 use tsp_store::tasks::Wish;
 
 use crate::auth::Caller;
-use crate::body::OptionalJson;
+use crate::body::Unread;
 use crate::error::ApiResult;
 use crate::path::Path;
 use crate::state::WebState;
@@ -31,9 +31,9 @@ pub(crate) async fn by_id(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(id): Path<String>,
-    OptionalJson(body): OptionalJson<NoFields>,
+    body: Unread,
 ) -> ApiResult {
-    change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks(Wish::Run)).await?.answer()
+    change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks::<NoFields, _>(Wish::Run)).await?.answer()
 }
 
 /// Makes a waiting task due now. By business key: the open task, else 409.
@@ -55,7 +55,9 @@ pub(crate) async fn by_key(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(path): Path<KeyPath>,
-    OptionalJson(body): OptionalJson<NoFields>,
+    body: Unread,
 ) -> ApiResult {
-    change::by_key(&state, &caller, &path, &[Scope::Submit], body.asks(Wish::Run)).await?.answer()
+    change::by_key(&state, &caller, &path, &[Scope::Submit], body.asks::<NoFields, _>(Wish::Run))
+        .await?
+        .answer()
 }

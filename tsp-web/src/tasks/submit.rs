@@ -18,7 +18,7 @@ use tsp_core::task::Origin;
 use tsp_store::tasks::Submit;
 
 use crate::auth::Caller;
-use crate::body::RawJson;
+use crate::body::Unread;
 use crate::error::{ApiError, ApiResult};
 use crate::idempotency::{IdempotencyKey, unwrap_kept};
 use crate::path::Path;
@@ -54,9 +54,10 @@ pub(crate) async fn submit(
     Path(app): Path<String>,
     key: IdempotencyKey,
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
-    RawJson(body): RawJson,
+    body: Unread,
 ) -> ApiResult {
     let door = Door::find(&state, &caller, &app).await?;
+    let body = body.raw_json().await.map_err(|error| door.hide(error))?;
     let now = state.now();
     let common = Common { state: &state, door: &door, trace: &trace, now };
     // The payload stays a piece of the body: nothing is copied.

@@ -24,6 +24,7 @@ pub(super) const READ_ONLY: [&str; 8] = [
     "parked",
     "paused",
     "secret_header_names",
+    "notice",
     "signing_secret_count",
     "updated_at",
     "version",
