@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tsp_core::{Millis, Timestamp};
 
-use crate::harness::{Api, Arrival, Config, Receiver, Reply, Task, Tsp, backoff, id_of, only_on, time};
+use crate::harness::{Api, Arrival, Config, Receiver, Reply, Task, Tsp, backoff, id_of, now, only_on, time};
 
 const APP: &str = "demo";
 
@@ -104,4 +104,18 @@ async fn only_loopback_names_are_let_in_without_a_key() {
     assert_eq!(get(&[header("host", "evil.example")]).await, 403, "a rebound name must not get in");
     assert_eq!(get(&[header("origin", "https://evil.example")]).await, 403);
     assert_eq!(get(&[header("origin", "http://127.0.0.1:3000")]).await, 200);
+}
+
+#[tokio::test]
+async fn it_stops_at_once_while_it_calls_itself() {
+    only_on!(Embedded, "`tsp dev` is one process");
+    let mut tsp = Tsp::dev().await;
+    let api = tsp.api().without_key();
+    let tasks: Vec<_> = (0..500).map(|_| Task::of("hello").json()).collect();
+    api.post(&format!("/apps/{APP}/tasks/batch"), &json!({ "tasks": tasks })).await.expect(200);
+    let asked = now();
+    assert!(tsp.stop().await.success());
+    let took = now().since(asked).ms();
+    // Less than the time-out of a callback that nobody answers.
+    assert!(took < 8_000, "{took} ms");
 }

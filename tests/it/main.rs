@@ -23,6 +23,7 @@ mod parking;
 mod requests;
 mod retries;
 mod signing;
+mod sockets;
 mod startup;
 mod tasks;
 mod waiting;

@@ -75,6 +75,17 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
     }
 }
 
+/// Among the extensions of a request that does not name one host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BadHost;
+
+impl BadHost {
+    fn refusal() -> ApiError {
+        let message = "must stand once in a request of HTTP/1.1, as `host` or `host:port`";
+        ApiError::field(ErrorCode::InvalidField, "Host", message)
+    }
+}
+
 /// The layer.
 pub(crate) async fn edge(State(state): State<Arc<WebState>>, mut request: Request, next: Next) -> Response {
     let start = Instant::now();
@@ -84,7 +95,13 @@ pub(crate) async fn edge(State(state): State<Arc<WebState>>, mut request: Reques
     request.extensions_mut().insert(context.clone());
 
     // A panic of one handler must not close the connection of others behind a proxy, and is a 500.
-    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    let answer = async {
+        match request.extensions().get::<BadHost>() {
+            Some(BadHost) => BadHost::refusal().into_response(),
+            None => next.run(request).await,
+        }
+    };
+    let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => ApiError::internal(panic_message(panic.as_ref())).into_response(),
     };

@@ -6,6 +6,7 @@
 mod clock;
 mod clock_watch;
 pub(crate) mod cluster;
+pub(crate) mod descriptors;
 mod dev_clock;
 mod embedded;
 mod entropy;
@@ -31,6 +32,7 @@ use std::net::{SocketAddr, TcpListener};
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 pub(crate) use clock::ServerClock;
+use descriptors::Descriptors;
 pub(crate) use entropy::OsEntropy;
 use parts::Parts;
 use server::{End, Server};
@@ -51,6 +53,7 @@ pub(crate) trait AsyncPrepare: Send {
 /// Runs a server until it is told to stop.
 pub(crate) fn serve(settings: &Settings, clock: ServerClock, prepare: Option<Prepare>) -> Result {
     let metrics = telemetry::install(&settings.log)?;
+    let descriptors = Descriptors::raise(settings);
     // The first one installed stays; everything that speaks TLS uses it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Taken first: it is what fails most often, and nothing has to be undone then.
@@ -61,7 +64,7 @@ pub(crate) fn serve(settings: &Settings, clock: ServerClock, prepare: Option<Pre
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
-    let outcome = runtime.block_on(Box::pin(run(settings, clock, prepare, listener, metrics)));
+    let outcome = runtime.block_on(Box::pin(run(settings, clock, prepare, listener, descriptors, metrics)));
     // What runs still has nothing to lose. The look-up of a database's or nsqd's name may block its thread for
     // seconds; dropping the runtime would wait for it.
     runtime.shutdown_background();
@@ -74,6 +77,7 @@ async fn run(
     clock: ServerClock,
     mut prepare: Option<Prepare>,
     listener: TcpListener,
+    descriptors: Descriptors,
     metrics: telemetry::Metrics,
 ) -> Result {
     let mut signals = Signals::listen()?;
@@ -81,7 +85,7 @@ async fn run(
     warn_without_keys(&parts, settings).await;
     loop {
         let own = listener.try_clone().map_err(|error| Failure::failed(format!("cannot listen: {error}")))?;
-        let mut server = Server::start(&parts, settings, own, &metrics)?;
+        let mut server = Server::start(&parts, settings, descriptors, own, &metrics)?;
         let prepared = match prepare.take() {
             Some(prepare) => prepare.prepare(server.address).await,
             None => Ok(()),
@@ -94,6 +98,8 @@ async fn run(
         if !matches!(why, Some(End::Lost)) {
             let last_signal = signals.exit_on_the_next();
             tracing::info!("stopping");
+            // Its twin is the server's: while one of them is open, callers are let in whom nobody answers.
+            drop(listener);
             server.stop().await;
             parts.close().await;
             last_signal.abort();

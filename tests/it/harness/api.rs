@@ -86,6 +86,10 @@ impl Api {
         self.base.set(url);
     }
 
+    pub(crate) fn base(&self) -> String {
+        self.base.get()
+    }
+
     /// The same service under another key.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }

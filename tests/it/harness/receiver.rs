@@ -171,7 +171,16 @@ impl fmt::Debug for Receiver {
 
 impl Receiver {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        Self::listening("127.0.0.1:0").await
+    }
+
+    /// It answers at every address of 127.0.0.0/8.
+    pub(crate) async fn on_all_of_loopback() -> Self {
+        Self::listening("0.0.0.0:0").await
+    }
+
+    async fn listening(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let state = Arc::new(State::default());
         let mut serving = JoinSet::new();
@@ -181,6 +190,11 @@ impl Receiver {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The same at another address of loopback.
+    pub(crate) fn url_at(&self, host: &str, path: &str) -> String {
+        format!("http://{host}:{}{path}", self.address.port())
     }
 
     /// From now on `decide` answers what comes to `path`.

@@ -31,6 +31,12 @@ pub(crate) struct Source {
 }
 
 impl ClusterStore {
+    /// The most connections of this process to its databases.
+    pub(crate) fn connections_of_a_process(&self) -> usize {
+        let each = usize::try_from(self.connections).unwrap_or(usize::MAX).saturating_add(2);
+        each.saturating_mul(self.sources.len() + 1)
+    }
+
     /// `None` for an embedded store.
     pub(super) fn read(reader: &mut Reader<'_>, shards: u16) -> Option<Self> {
         let meta = reader.parsed("store.meta.url", |text| match text {

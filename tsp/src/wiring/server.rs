@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cluster::RunningCluster;
+use super::descriptors::Descriptors;
 use super::fetcher::{RunningFetcher, start_fetcher};
 use super::parts::{Parts, Shape};
 use super::telemetry::Metrics;
@@ -40,6 +41,7 @@ impl Server {
     pub(super) fn start(
         parts: &Parts,
         settings: &Settings,
+        descriptors: Descriptors,
         listener: TcpListener,
         metrics: &Metrics,
     ) -> Result<Self> {
@@ -55,8 +57,9 @@ impl Server {
             }
             Shape::Cluster(cluster) => (None, Some(RunningCluster::start(parts, cluster, settings)?)),
         };
-        let worker = if settings.node.roles.worker { Some(start_worker(parts, settings)?) } else { None };
-        let web = start_web(parts, settings, listener, metrics)?;
+        let worker =
+            if settings.node.roles.worker { Some(start_worker(parts, settings, descriptors)?) } else { None };
+        let web = start_web(parts, settings, descriptors, listener, metrics)?;
         Ok(Self { address: web.address, web, fetcher, worker, cluster, background, stop_background })
     }
 

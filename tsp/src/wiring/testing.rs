@@ -6,6 +6,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tsp_client::Client;
 
 use super::clock::ServerClock;
+use super::descriptors::Descriptors;
 use super::parts::Parts;
 use super::server::Server;
 use super::telemetry::Metrics;
@@ -31,8 +32,10 @@ impl TestServer {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = super::listen(settings.web.listen).expect("a free port");
         let parts = Parts::open(&settings, ServerClock::virtual_()).await.expect("a store in memory");
+        let descriptors = Descriptors::of(1_024, &settings);
         let metrics = Metrics::of(PrometheusBuilder::new().build_recorder().handle());
-        let server = Server::start(&parts, &settings, listener, &metrics).expect("all roles start");
+        let server =
+            Server::start(&parts, &settings, descriptors, listener, &metrics).expect("all roles start");
         parts.readiness.set_ready();
         Self { address: server.address, parts, server }
     }

@@ -14,6 +14,7 @@ use tsp_web::{DevHooks, Topology, WebParts, WebSettings, WebState};
 use tsp_worker::http::check_tls;
 
 use super::clock::ServerClock;
+use super::descriptors::Descriptors;
 use super::dev_clock::DevClock;
 use super::parts::{Parts, Shape};
 use super::server::Running;
@@ -36,6 +37,7 @@ pub(super) struct RunningWeb {
 pub(super) fn start_web(
     parts: &Parts,
     settings: &Settings,
+    descriptors: Descriptors,
     listener: TcpListener,
     metrics: &Metrics,
 ) -> Result<RunningWeb> {
@@ -60,11 +62,8 @@ pub(super) fn start_web(
     let stopped = stop.clone();
     let router =
         if settings.node.roles.web { tsp_web::router(state) } else { tsp_web::service_router(state) };
-    let answering = Running::new(&TaskTracker::new(), stop, async move {
-        if let Err(error) = tsp_web::serve(listener, router, stopped).await {
-            tracing::error!(%error, "the API cannot answer any more");
-        }
-    });
+    let answering =
+        Running::new(&TaskTracker::new(), stop, tsp_web::serve(listener, router, descriptors.api, stopped));
     Ok(RunningWeb { address, answering })
 }
 

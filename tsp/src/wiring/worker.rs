@@ -17,6 +17,7 @@ use tsp_worker::http::{ClientSettings, HttpHandler, read_ca_file};
 use tsp_worker::{CallbackHandler, DirectTaskService, SystemLookup};
 
 use super::clock::ServerClock;
+use super::descriptors::Descriptors;
 use super::parts::{Line, Parts};
 use super::server::Running;
 use crate::failure::{Failure, Result};
@@ -35,17 +36,22 @@ pub(super) struct RunningWorker {
     http: Arc<HttpHandler>,
 }
 
-pub(super) fn start_worker(parts: &Parts, settings: &Settings) -> Result<RunningWorker> {
+pub(super) fn start_worker(
+    parts: &Parts,
+    settings: &Settings,
+    descriptors: Descriptors,
+) -> Result<RunningWorker> {
     let client = ClientSettings {
         policy: EgressPolicy::new(settings.worker.allow_networks.clone()),
         user_agent: concat!("tsp/", env!("CARGO_PKG_VERSION")).to_owned(),
         extra_roots: extra_roots(settings.worker.ca_file.as_deref())?,
         lookup: Arc::new(SystemLookup::new(settings.worker.name_servers.clone())),
+        connections_max: descriptors.receivers,
     };
     let http = HttpHandler::new(&client, parts.entropy.clone())
         .map_err(|error| Failure::failed(format!("cannot make the HTTP client: {error}")))?;
     let http = Arc::new(http);
-    let concurrency = settings.worker.concurrency;
+    let concurrency = descriptors.callbacks;
     let options = WorkerOptions {
         concurrency,
         per_config: (concurrency / SHARE_PER_CONFIG).max(1),

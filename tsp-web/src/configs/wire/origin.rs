@@ -20,7 +20,7 @@ pub(crate) fn leave_secrets_behind(doc: &mut wire::Config, found: Option<&TaskCo
 /// Of a document with a patch merged over it: the same for those that the patch does not name.
 pub(crate) fn leave_unnamed_secrets_behind(
     doc: &mut wire::Config,
-    patch: &RawValue,
+    patch: &str,
     found: &TaskConfig,
 ) -> Vec<String> {
     #[derive(serde::Deserialize)]
@@ -35,7 +35,7 @@ pub(crate) fn leave_unnamed_secrets_behind(
     }
     let Some((wire, saved)) = moved(doc, found) else { return Vec::new() };
     let Some(merged) = &mut wire.secret_headers else { return Vec::new() };
-    let named = serde_json::from_str::<Patch<'_>>(patch.get()).ok();
+    let named = serde_json::from_str::<Patch<'_>>(patch).ok();
     let named = named.and_then(|patch| patch.target?.secret_headers).unwrap_or_default();
     merged.retain(|name, _| named.contains_key(name));
     saved.secret_headers.keys().filter(|name| !named.contains_key(*name)).cloned().collect()

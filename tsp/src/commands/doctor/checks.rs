@@ -11,10 +11,13 @@ use tsp_store::sqlite::ServeLock;
 use super::Finding;
 use crate::settings::{Settings, StorePlace};
 use crate::wiring::beside;
+use crate::wiring::descriptors::{Descriptors, hard_limit};
 
 /// 2026-01-01; a machine that was never told the time stands in 1970.
 const CLOCK_FROM: Timestamp = Timestamp::from_ms(1_767_225_600_000);
 const CLOCK_TO: Timestamp = Timestamp::from_ms(4_102_444_800_000);
+/// Below this most calls would wait for a descriptor.
+const DESCRIPTORS_LEAST: usize = 256;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether a server runs on the database.
@@ -148,6 +151,27 @@ fn is_tsp(address: SocketAddr) -> bool {
     ask().is_ok_and(|answer| answer.starts_with("http/1.1 200") && answer.contains("x-request-id"))
 }
 
+/// What a server that is started from here may hold; one that a supervisor starts has limits of its own.
+pub(super) fn descriptors(settings: &Settings) -> Finding {
+    judge_descriptors(hard_limit(), settings)
+}
+
+fn judge_descriptors(limit: usize, settings: &Settings) -> Finding {
+    let Descriptors { api, callbacks, .. } = Descriptors::of(limit, settings);
+    let holds = format!("a process started from here may hold {limit} descriptors");
+    let to_do = "set `LimitNOFILE=65536` in the unit, `ulimits` in the compose file, or `ulimit -Hn 65536`";
+    if limit < DESCRIPTORS_LEAST {
+        Finding::bad(format!("{holds}, too few to serve"), to_do)
+    } else if callbacks < settings.worker.concurrency {
+        let wanted = settings.worker.concurrency;
+        let what =
+            format!("{holds}: {callbacks} callbacks at once, not {wanted}, and {api} connections to the API");
+        Finding::Note { what, to_do: to_do.to_owned() }
+    } else {
+        Finding::Good(holds)
+    }
+}
+
 pub(super) fn clock(settings: &Settings, now: Timestamp) -> Finding {
     if now < CLOCK_FROM || now > CLOCK_TO {
         return Finding::Bad {
@@ -178,6 +202,16 @@ mod tests {
         assert!(matches!(writable(dir.path()), Finding::Good(_)));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(matches!(writable(&dir.path().join("no")), Finding::Bad { .. }));
+    }
+
+    #[test]
+    fn too_few_descriptors_are_told() {
+        let settings = Settings::load(None, &crate::environment::Environment::default(), &[]).unwrap();
+        assert!(matches!(judge_descriptors(65_536, &settings), Finding::Good(_)));
+        assert!(matches!(judge_descriptors(usize::MAX, &settings), Finding::Good(_)));
+        let few = judge_descriptors(1_024, &settings);
+        assert!(matches!(&few, Finding::Note { what, .. } if what.contains("not 1024")), "{few:?}");
+        assert!(matches!(judge_descriptors(100, &settings), Finding::Bad { .. }));
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Args {
             findings.push(("port", vec![checks::port(&settings, &serving)]));
             findings.push(("database", database::check(&settings, now)));
         }
+        findings.push(("limits", vec![checks::descriptors(&settings)]));
         findings.push(("clock", vec![checks::clock(&settings, now)]));
         let mut bad = 0;
         let mut report = String::new();
