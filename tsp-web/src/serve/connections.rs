@@ -76,6 +76,8 @@ impl Connection {
     }
 
     pub(super) fn answered(&self) {
+        // Its answer is on its way: nobody is less still.
+        self.moved();
         self.go(&[Phase::Working, Phase::Receiving], Phase::Idle);
     }
 

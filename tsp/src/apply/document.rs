@@ -18,7 +18,7 @@ pub(super) const PAYLOAD: &str = "payload";
 pub(super) const PAYLOAD_JSON: &str = "payload_json";
 
 /// What the server tells of a config and nobody can set; an export leaves it out.
-pub(super) const READ_ONLY: [&str; 8] = [
+pub(super) const READ_ONLY: [&str; 9] = [
     "created_at",
     "next_fire_at",
     "parked",

@@ -6,8 +6,9 @@ use http::{HeaderName, Method};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, json};
+use tsp_api::config::Notice;
 use tsp_api::json;
-use tsp_client::{Client, Error, Request};
+use tsp_client::{Answer, Client, Error, Request};
 
 use super::payload::Payload;
 use super::plan::{Configs, Current, Plan, Step};
@@ -113,15 +114,15 @@ async fn list(client: &Client, path: &str) -> Result<Vec<Box<RawValue>>, Error> 
 }
 
 /// Asks the server whether it would take all of the plan; nothing is changed. What it would refuse is told
-/// together, each with its place.
-pub(crate) async fn check(client: &Client, plan: &Plan) -> Result {
-    let mut refused = Vec::new();
+/// together, each with its place. Returns what it would do beside what it is asked for.
+pub(crate) async fn check(client: &Client, plan: &Plan) -> Result<Vec<String>> {
+    let (mut refused, mut notices) = (Vec::new(), Vec::new());
     for step in &plan.steps {
         let Some(request) = request(client, step) else { continue };
         let request = request.query("dry_run", "true");
         let request = if plan.makes_app_of(step) { request.query("assume_app", "true") } else { request };
         match request.send().await {
-            Ok(_) => {}
+            Ok(answer) => notices.extend(notice(&answer).map(|notice| format!("{}: {notice}", step.title()))),
             Err(error) if is_about_the_document(&error) => {
                 let place = step.source().map(|source| format!(" in {source}")).unwrap_or_default();
                 refused.push(format!("{}{place}: {error}", step.title()));
@@ -130,13 +131,23 @@ pub(crate) async fn check(client: &Client, plan: &Plan) -> Result {
         }
     }
     match refused.as_slice() {
-        [] => Ok(()),
+        [] => Ok(notices),
         [only] => Err(Failure::refused(only)),
         all => {
             Err(Failure::refused(format!("the server refuses {} changes\n  {}", all.len(), all.join("\n  "))))
         }
     }
     .map_err(|failure: Failure| failure.advise("nothing was changed; mend this and apply again"))
+}
+
+/// What the server says of a change in its answer.
+fn notice(answer: &Answer) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Noticed {
+        notice: Option<Notice>,
+    }
+    let Notice { message, names, .. } = answer.json::<Noticed>().ok()?.notice?;
+    Some(format!("{message} ({})", names.join(", ")))
 }
 
 /// And not about the key, the connection or the server.
@@ -323,6 +334,20 @@ retry: {backoff: {type: exponential, initial: 10m}}
         check(&client, &good).await.unwrap();
         let names = |remote: Remote| remote.configs.into_keys().map(|(_, name)| name).collect::<Vec<_>>();
         assert_eq!(names(Remote::all(&client).await.unwrap()), ["a"]);
+        server.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_change_does_beside_is_told() {
+        let server = TestServer::start().await;
+        let client = server.client();
+        let text = "app: trade\nname: a\nkind: delayed\n\
+            target: {type: http, url: 'http://127.0.0.1:9999/', secret_headers: {X-A: s}}\n";
+        carry_out(&client, &plan(&client, text, false).await).await.unwrap();
+        let moved = text.replace("9999", "9998").replace(", secret_headers: {X-A: s}", "");
+        let notices = check(&client, &plan(&client, &moved, false).await).await.unwrap();
+        assert!(notices.len() == 1 && notices[0].starts_with("update trade/a: "), "{notices:?}");
+        assert!(notices[0].contains("secret headers") && notices[0].ends_with("(X-A)"), "{notices:?}");
         server.stop().await;
     }
 

@@ -38,7 +38,9 @@ impl Args {
             let remote = Remote::of(&client, &apps).await?;
             let plan = Plan::make(documents, &remote.apps, &remote.configs, self.prune, normal);
             print(&plan.render())?;
-            check(&client, &plan).await?;
+            for notice in check(&client, &plan).await? {
+                eprintln!("note: {notice}");
+            }
             if self.dry_run || plan.is_empty() {
                 return Ok(());
             }
