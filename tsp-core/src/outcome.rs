@@ -8,6 +8,24 @@ use crate::time::{Millis, Timestamp};
 /// A short machine word for why (`http_status`, `timeout`, `worker_lost`, …).
 pub type Reason = Cow<'static, str>;
 
+/// The most bytes of a reason that are kept. What a handler says may be longer; the rows hold 64 KiB.
+pub const REASON_BYTES_MAX: usize = 1_024;
+/// The most bytes of an answer, or of the message of a completion or of progress, that are kept.
+pub const EXCERPT_BYTES_MAX: usize = 16 * 1_024;
+
+/// At most `most` bytes of `text`, cut between two characters.
+pub fn capped(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+/// A reason as it is kept.
+pub(crate) fn kept_reason(reason: &Reason) -> Reason {
+    if reason.len() <= REASON_BYTES_MAX {
+        return reason.clone();
+    }
+    Cow::Owned(capped(reason, REASON_BYTES_MAX).to_owned())
+}
+
 /// What a handler answers. Nothing else can come out of an attempt that ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

@@ -1,7 +1,9 @@
 //! The life of an attempt: claim, begin, and the ways it is closed, each exactly once.
 
 use crate::ids::NodeId;
-use crate::outcome::{Outcome, OutcomeKind, Reason, RetryDelay, Verdict};
+use crate::outcome::{
+    EXCERPT_BYTES_MAX, Outcome, OutcomeKind, Reason, RetryDelay, Verdict, capped, kept_reason,
+};
 use crate::retry::{RETRY_AFTER_JITTER, clamp_retry_after, with_jitter};
 use crate::task::{AttemptRecord, EndResult, LastOutcome, Progress, Status, Task, TokenHash};
 use crate::time::{Millis, Timestamp};
@@ -79,7 +81,8 @@ pub(super) fn finish(
     if task.status != Status::Executing || task.attempt != attempt || task.node != Some(node) {
         return Err(Refused::AttemptClosed);
     }
-    let accepted = verdict.outcome == Outcome::Accepted;
+    // By the token of this attempt: the config may have become async, or ceased to be, while it ran.
+    let accepted = verdict.outcome == Outcome::Accepted && task.token.is_some();
     match rules.deadline {
         // A reset makes the move at once, and the token void; so does a cancel, by ending it.
         Some(deadline) if accepted && task.next_run().is_none() => Ok(changed(task, |task| {
@@ -162,15 +165,15 @@ pub(super) fn progress(
     if task.status != Status::Awaiting {
         return Err(Refused::AttemptClosed);
     }
+    let message = report.message.as_deref().map(|text| capped(text, EXCERPT_BYTES_MAX).to_owned());
     Ok(changed(task, |task| {
         if let Some(extend) = report.extend {
             let most = rules.deadline.unwrap_or(extend);
             task.due_at = task.due_at.max(now.plus(extend.min(most)));
         }
         // A report that only asks for time says nothing about how far it is.
-        if report.percent.is_some() || report.message.is_some() {
-            task.extra_mut().progress =
-                Some(Progress { percent: report.percent, message: report.message.clone(), at: now });
+        if report.percent.is_some() || message.is_some() {
+            task.extra_mut().progress = Some(Progress { percent: report.percent, message, at: now });
         }
     }))
 }
@@ -182,6 +185,10 @@ struct Closing {
     reason: Reason,
     http_status: Option<u16>,
     excerpt: Option<Box<str>>,
+}
+
+fn kept_text(text: &str) -> Box<str> {
+    capped(text, EXCERPT_BYTES_MAX).into()
 }
 
 enum Step {
@@ -206,7 +213,7 @@ impl Closing {
             step,
             reason: verdict.reason.clone(),
             http_status: verdict.http_status,
-            excerpt: verdict.excerpt.clone(),
+            excerpt: verdict.excerpt.as_deref().map(kept_text),
         }
     }
 
@@ -219,7 +226,7 @@ impl Closing {
             }
             Completion::Fail { message } => (OutcomeKind::Fail, Step::Fail, message),
         };
-        let excerpt = message.as_deref().map(Into::into);
+        let excerpt = message.as_deref().map(kept_text);
         Self { kind, step, reason: "completed".into(), http_status: None, excerpt }
     }
 }
@@ -298,7 +305,8 @@ fn retry(task: &mut Task, delay: RetryDelay, rules: &Rules<'_>, now: Timestamp) 
 }
 
 fn last(attempt: u32, kind: OutcomeKind, verdict: &Verdict, now: Timestamp) -> LastOutcome {
-    LastOutcome { attempt, kind, reason: verdict.reason.clone(), http_status: verdict.http_status, at: now }
+    let reason = kept_reason(&verdict.reason);
+    LastOutcome { attempt, kind, reason, http_status: verdict.http_status, at: now }
 }
 
 /// What the row keeps of a closed attempt.
@@ -322,7 +330,7 @@ pub(super) fn record(task: &Task, kind: OutcomeKind, reason: &Reason, now: Times
         due_at: task.begun_due_at.unwrap_or(task.due_at),
         node: task.node,
         kind,
-        reason: reason.clone(),
+        reason: kept_reason(reason),
         http_status: None,
         excerpt: None,
     }

@@ -100,7 +100,7 @@ pub struct Rules<'a> {
     pub retry: &'a RetryPolicy,
     /// A random number in `0.0..1.0`, for the jitter.
     pub unit: f64,
-    /// `Some` when the config is async: how long a 202 may take to complete.
+    /// How long a 202 may take to complete, of an attempt that was begun with a token.
     pub deadline: Option<Millis>,
 }
 

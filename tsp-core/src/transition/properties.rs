@@ -80,7 +80,7 @@ proptest! {
     fn a_cancel_that_came_too_late_makes_the_attempt_the_last(history in history()) {
         let mut flagged = false;
         for (moment, change) in history.changes() {
-            let done = closes(change).is_some() && told_done(&moment.step, &history.setting);
+            let done = closes(change).is_some() && told_done(moment, &history.setting);
             match &moment.step {
                 Step::Reset(_) => flagged = false,
                 _ if change.note == Note::TooLate => flagged = true,
@@ -246,12 +246,14 @@ proptest! {
 }
 
 /// Whether the step says that the attempt went well.
-fn told_done(step: &Step, setting: &Setting) -> bool {
-    match step {
+fn told_done(moment: &Moment, setting: &Setting) -> bool {
+    match &moment.step {
         Step::Finish { outcome: Outcome::Done, .. }
         | Step::Complete { completion: Completion::Done { .. }, .. } => true,
         // Nobody can complete it, so a 202 is an answer like any other 2xx.
-        Step::Finish { outcome: Outcome::Accepted, .. } => setting.deadline.is_none(),
+        Step::Finish { outcome: Outcome::Accepted, .. } => {
+            setting.deadline.is_none() || moment.before.token.is_none()
+        }
         _ => false,
     }
 }

@@ -184,6 +184,31 @@ fn outcome_accepted_waits_for_completion_and_keeps_the_attempt_open() {
     let event = Event::Finish { attempt: 1, node: NODE, verdict: &accepted, rules };
     let plain = go(&executing(), &event, NOW).task;
     assert_eq!(plain.result, Some(EndResult::Succeeded), "nobody could complete it");
+
+    let begun = Event::Begin { version: queued().version, node: NODE, runnable: true, token: None };
+    let without_token = go(&queued(), &begun, NOW).task;
+    let plain = go(&without_token, &finish(&accepted, &policy), NOW).task;
+    assert_eq!(plain.result, Some(EndResult::Succeeded), "the config became async while it ran");
+}
+
+#[test]
+fn no_text_is_kept_beyond_its_bound() {
+    let long = "\u{e9}\u{1d11e}".repeat(20_000);
+    let verdict = Verdict { excerpt: Some(long.as_str().into()), ..Verdict::fail(long.clone()) };
+    let change = go(&executing(), &finish(&verdict, &policy()), NOW);
+    let closed = change.closed.expect("it is closed");
+    let last = change.task.last_outcome.expect("an outcome");
+    assert_eq!((closed.reason.len(), last.reason.len()), (1_022, 1_022), "cut between two characters");
+    assert_eq!(closed.excerpt.map(|text| text.len()), Some(16_382));
+
+    let accepted = Verdict { outcome: Outcome::Accepted, ..verdict };
+    let awaiting = go(&executing(), &finish(&accepted, &policy()), NOW).task;
+    assert_eq!(awaiting.last_outcome.as_ref().map(|last| last.reason.len()), Some(1_022));
+
+    let (completion, policy) = (Completion::Fail { message: Some(long.clone()) }, policy());
+    let event = Event::Complete { token: &TOKEN, completion, rules: rules(&policy) };
+    let closed = go(&awaiting, &event, NOW).closed.expect("it is closed");
+    assert_eq!(closed.excerpt.map(|text| text.len()), Some(16_382));
 }
 
 #[test]
