@@ -18,7 +18,7 @@ use tsp_store::catalog::{
 use tsp_store::idempotency::{Keep, Kept};
 use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkNews};
-use tsp_store::run::RunStore;
+use tsp_store::run::{Each, RunStore};
 use tsp_store::schedule::{
     Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
     ScheduleStore, Want,
@@ -171,14 +171,14 @@ impl TaskStore for Broken {
 
 #[async_trait]
 impl RunStore for Broken {
-    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
         self.inner.load(ids).await
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
         let forgotten = std::mem::take(&mut *self.forgotten.lock());
-        if !forgotten.is_empty() {
-            self.inner.give_back(node, forgotten, now).await?;
+        if !forgotten.is_empty() && self.inner.give_back(node, forgotten.clone(), now).await.is_err() {
+            self.forgotten.lock().extend(forgotten);
         }
         if !self.has(Bug::BeginTakesAnyVersion) {
             return self.inner.begin(node, batch, now).await;
@@ -188,12 +188,12 @@ impl RunStore for Broken {
             let row = self.row(begin.id);
             let version = row.as_ref().map_or(begin.version, |row| row.version);
             let due_at = row.map_or(now, |row| row.due_at);
-            answers.extend(self.inner.begin(node, vec![Begin { version, ..begin }], now.max(due_at)).await?);
+            answers.extend(self.inner.begin(node, vec![Begin { version, ..begin }], now.max(due_at)).await);
         }
-        Ok(answers)
+        answers
     }
 
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
         if self.has(Bug::FinishForgetsTheTask) {
             let ids: Vec<TaskId> = batch.iter().map(|finish| finish.id).collect();
             let answers = self.inner.finish(node, batch, now).await;
@@ -216,8 +216,8 @@ impl RunStore for Broken {
         self.inner.release(batch, now).await
     }
 
-    async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
-        let rows = self.inner.executing(node).await?;
+    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+        let rows = self.inner.executing(node, bulkhead).await?;
         Ok(if self.has(Bug::NoReconcile) { Vec::new() } else { rows })
     }
 

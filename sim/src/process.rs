@@ -141,10 +141,8 @@ impl Process {
         let most = self.lanes.free().min(BATCH);
         let mut batch = Vec::new();
         self.intake.pick(&self.lanes, most, now, &mut batch);
-        if let Ok(items) = now_or_never(self.pipeline.receive(BATCH)) {
-            for item in items {
-                self.intake.offer(&self.lanes, most, item, &mut batch);
-            }
+        for item in now_or_never(self.pipeline.receive(BATCH)) {
+            self.intake.offer(&self.lanes, most, item, &mut batch);
         }
         if batch.is_empty() {
             return Vec::new();
@@ -181,30 +179,30 @@ impl Process {
     }
 
     /// A finish that comes again changes nothing.
-    fn finish_again(&self, batch: &[Executed], now: Timestamp) {
-        let finish = |executed: &Executed| Finish {
+    fn finish_again(&self, batch: Vec<Finish>, now: Timestamp) {
+        for answer in now_or_never(self.service.finish(batch, now)).into_iter().flatten() {
+            let late = answer == Finished::TooLate;
+            assert!(late, "broken promise: an attempt is closed exactly once: {answer:?}");
+        }
+    }
+
+    /// Saves what has run; what fails is kept and saved later.
+    pub(crate) fn finish(&mut self, now: Timestamp) {
+        let count = self.outcomes.len().min(BATCH);
+        let batch: Vec<Executed> = self.outcomes.drain(..count).collect();
+        let again = batch.iter().map(|executed| Finish {
             id: executed.task.id,
             attempt: executed.task.attempt,
             verdict: executed.verdict.clone(),
             ended_at: Some(executed.ended_at),
             unit: 0.0,
             row: None,
-        };
-        if let Ok(answers) = now_or_never(self.service.finish(batch.iter().map(finish).collect(), now)) {
-            let late = answers.iter().all(|answer| *answer == Finished::TooLate);
-            assert!(late, "broken promise: an attempt is closed exactly once: {answers:?}");
+        });
+        let again: Vec<Finish> = again.collect();
+        let failures = now_or_never(self.pipeline.finish(batch, now));
+        if failures.is_empty() && self.chance.hits(100) {
+            self.finish_again(again, now);
         }
-    }
-
-    /// Saves what has run; on an error it is kept and saved later.
-    pub(crate) fn finish(&mut self, now: Timestamp) {
-        let count = self.outcomes.len().min(BATCH);
-        let batch = &self.outcomes[..count];
-        if now_or_never(self.pipeline.finish(batch, now)).is_ok() {
-            let batch: Vec<Executed> = self.outcomes.drain(..count).collect();
-            if self.chance.hits(100) {
-                self.finish_again(&batch, now);
-            }
-        }
+        self.outcomes.extend(failures.into_iter().map(|failure| failure.executed));
     }
 }

@@ -17,6 +17,8 @@ pub struct Item {
     pub ticket: Ticket,
     /// The row as claimed, while it is with the message.
     pub row: Option<Box<Task>>,
+    /// Begins of it that failed.
+    pub tries: u32,
 }
 
 /// Messages wait here for a lane of their config, or for their time. A config without a free lane
@@ -27,11 +29,17 @@ pub struct Intake {
     /// Whose turn it is among the configs that wait.
     turns: VecDeque<ConfigId>,
     early: BTreeMap<(Timestamp, Ticket), Item>,
+    /// Those in `waiting`.
+    count: usize,
 }
 
 impl Intake {
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.early.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.count + self.early.len()
     }
 
     /// Ask for this one again at `at`.
@@ -66,6 +74,7 @@ impl Intake {
                 lanes.give_back(config);
                 continue;
             };
+            self.count -= 1;
             batch.extend(queue.pop_front());
             if queue.is_empty() {
                 self.waiting.remove(&config);
@@ -85,12 +94,14 @@ impl Intake {
         if first {
             self.turns.push_back(item.config);
         }
+        self.count += 1;
         self.waiting.entry(item.config).or_default().push_back(item);
     }
 
     /// Everything, for the way back at a graceful stop.
     pub fn drain(&mut self) -> Vec<Item> {
         self.turns.clear();
+        self.count = 0;
         let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
         let early = std::mem::take(&mut self.early).into_values();
         waiting.chain(early).collect()
@@ -105,7 +116,7 @@ mod tests {
 
     fn item(config: i64, ticket: u64) -> Item {
         let ticket = Ticket(ticket);
-        Item { id: TaskId::new(1), version: 1, config: ConfigId::new(config), ticket, row: None }
+        Item { id: TaskId::new(1), version: 1, config: ConfigId::new(config), ticket, row: None, tries: 0 }
     }
 
     fn tickets(batch: &[Item]) -> Vec<u64> {

@@ -74,6 +74,11 @@ impl Lanes {
         self.freed.send_replace(());
     }
 
+    /// Whoever waits for a lane looks again.
+    pub(crate) fn nudge(&self) {
+        self.freed.send_replace(());
+    }
+
     /// Changes when a lane is given back; each worker that shares the lanes has its own.
     pub fn freed(&self) -> watch::Receiver<()> {
         self.freed.subscribe()

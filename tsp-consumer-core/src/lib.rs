@@ -4,6 +4,9 @@
 //! writes; a [`TaskService`] begins and finishes for it. [`Pipeline`] holds the two batched steps, pure
 //! of time and tasks of the runtime, so that a simulation drives them; [`Worker`] runs them.
 
+mod begin;
+mod compartment;
+mod finish;
 mod handler;
 mod intake;
 mod lanes;
@@ -13,11 +16,12 @@ mod running;
 mod service;
 #[cfg(test)]
 mod tests;
+mod unsaved;
 mod worker;
 
 pub use handler::{TaskContext, TaskHandler};
 pub use intake::{Intake, Item};
 pub use lanes::Lanes;
-pub use pipeline::{BeginReport, Executed, Pipeline, Started};
-pub use service::{ServiceError, TaskService};
+pub use pipeline::{BeginReport, Executed, Loaded, NotSaved, Pipeline, Started};
+pub use service::{Each, ServiceError, TaskService};
 pub use worker::{Worker, WorkerOptions};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::RwLock;
 use tsp_core::config::TaskConfig;
 use tsp_core::outcome::{OutcomeKind, Verdict};
@@ -21,6 +21,10 @@ pub(crate) struct Observer {
     stage_finished: Histogram,
     begin_rows: Histogram,
     finish_rows: Histogram,
+    /// Outcomes that cannot be saved just now.
+    unsaved: Gauge,
+    /// Outcomes that were refused alone.
+    refused: Counter,
 }
 
 impl Default for Observer {
@@ -33,6 +37,8 @@ impl Default for Observer {
             stage_finished: histogram!("tsp_stage_seconds", "stage" => "sent_to_finished"),
             begin_rows: histogram!("tsp_batch_rows", "step" => "begin"),
             finish_rows: histogram!("tsp_batch_rows", "step" => "finish"),
+            unsaved: gauge!("tsp_outcomes_unsaved"),
+            refused: counter!("tsp_outcomes_refused_total"),
         }
     }
 }
@@ -70,6 +76,19 @@ impl Observer {
         if let (Some(start), Some(last)) = (row.started_at, &row.last_outcome) {
             self.stage_finished.record(seconds(last.at, start));
         }
+    }
+
+    /// There are `now` outcomes that cannot be saved, and there were `before`.
+    pub(crate) fn unsaved(&self, before: usize, now: usize) {
+        match now.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => self.unsaved.increment(rows_as_f64(more)),
+            None => self.unsaved.decrement(rows_as_f64(before - now)),
+        }
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.increment(1);
     }
 
     pub(crate) fn begin_batch(&self, rows: usize) {

@@ -1,13 +1,15 @@
 //! The two batched steps of a worker. They take `now` and start nothing, so a simulation drives them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use sha2::{Digest, Sha256};
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{Status, Task, TokenHash};
 use tsp_core::work::{Begin, Begun, Finish, Finished};
-use tsp_core::{Clock, Entropy, Millis, Timestamp};
-use tsp_queue::{Feedback, FeedbackSink, Message, Subscriber, Ticket};
+use tsp_core::{Clock, Entropy, Millis, TaskId, Timestamp};
+use tsp_queue::{Delivery, Feedback, FeedbackSink, Message, Subscriber, Ticket};
 
 use crate::handler::TaskContext;
 use crate::intake::Item;
@@ -15,8 +17,9 @@ use crate::observe::Observer;
 use crate::running::Running;
 use crate::service::{ServiceError, TaskService};
 
-/// How soon a begin without an answer is tried again.
+/// How soon a begin without an answer is tried again; doubled with each more.
 const BEGIN_AGAIN_AFTER: Millis = Millis::from_ms(200);
+const BEGIN_AGAIN_DOUBLED_MAX: u32 = 7;
 
 /// begin and finish, with acknowledgement and feedback behind them.
 #[derive(Debug)]
@@ -47,9 +50,26 @@ pub struct Executed {
     pub verdict: Verdict,
 }
 
+/// An outcome that could not be saved. Nothing was acknowledged: save it again.
+#[derive(Debug)]
+pub struct NotSaved {
+    pub executed: Executed,
+    pub error: ServiceError,
+}
+
+/// Messages whose rows were asked for.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub items: Vec<Item>,
+    /// Why some are not here. They were given back to the queue.
+    pub error: Option<ServiceError>,
+}
+
 /// What became of a batch of messages.
 #[derive(Debug, Default)]
 pub struct BeginReport {
+    /// Why some of those to be asked for again were not begun, if it was not for their time.
+    pub error: Option<ServiceError>,
     pub started: Vec<Started>,
     /// Not yet: ask again then. Their lanes are to be given back.
     pub again: Vec<(Timestamp, Item)>,
@@ -65,49 +85,96 @@ impl Pipeline {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self {
-            service,
-            subscriber,
-            feedback,
-            clock,
-            entropy,
-            observer: Observer::default(),
-            running: Running::default(),
-        }
+        let running = Running::new(service.bulkheads());
+        Self { service, subscriber, feedback, clock, entropy, observer: Observer::default(), running }
     }
 
-    /// Takes up to `most` messages and finds the config of each. A message whose row is gone is stale.
-    pub async fn receive(&self, most: usize) -> Result<Vec<Item>, ServiceError> {
-        let deliveries = self.subscriber.take(most);
-        let bare: Vec<_> = deliveries
-            .iter()
-            .filter(|delivery| delivery.message.row.is_none())
-            .map(|delivery| delivery.message.id)
-            .collect();
-        let mut loaded = if bare.is_empty() {
-            Vec::new().into_iter()
-        } else {
-            match self.service.load(&bare).await {
-                Ok(rows) => rows.into_iter(),
+    /// In how many parts the rows are that may stand still without the others.
+    pub fn bulkheads(&self) -> usize {
+        self.service.bulkheads()
+    }
+
+    /// The part of a task, below [`Pipeline::bulkheads`].
+    pub fn bulkhead(&self, task: TaskId) -> usize {
+        self.service.bulkhead(task)
+    }
+
+    /// Takes up to `most` messages: those that brought their rows, and those whose rows are to be loaded.
+    pub fn take(&self, most: usize) -> (Vec<Item>, Vec<Delivery>) {
+        let (with_row, bare): (Vec<_>, Vec<_>) =
+            self.subscriber.take(most).into_iter().partition(|delivery| delivery.message.row.is_some());
+        let known =
+            |Delivery { message, ticket }| self.known(message.id, message.version, ticket, message.row);
+        (with_row.into_iter().filter_map(known).collect(), bare)
+    }
+
+    /// Loads the rows of messages, and so finds the config of each. What cannot be loaded just now goes back to
+    /// the queue; a row that cannot be read at all is said, and its message comes again when its time is over.
+    pub async fn load(&self, bare: Vec<Delivery>) -> Loaded {
+        let ids: Vec<_> = bare.iter().map(|delivery| delivery.message.id).collect();
+        let rows = self.service.load(&ids).await;
+        let (mut loaded, mut back) = (Loaded::default(), Vec::new());
+        for (delivery, row) in bare.into_iter().zip(rows) {
+            match row {
+                Ok(row) => {
+                    let Message { id, version, .. } = delivery.message;
+                    loaded.items.extend(self.known(id, version, delivery.ticket, row));
+                }
+                Err(ServiceError::Refused(error)) => {
+                    tracing::error!(task = %delivery.message.id, error, "the row of a message cannot be read");
+                    self.subscriber.ack(&[delivery.ticket]);
+                }
                 Err(error) => {
-                    self.subscriber.requeue(deliveries);
-                    return Err(error);
+                    back.push(delivery);
+                    loaded.error = Some(error);
                 }
-            }
-        };
-        let mut items = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            let Message { id, version, row } = delivery.message;
-            let row = row.or_else(|| loaded.next().flatten());
-            match row.filter(|row| row.version == version && row.status == Status::Queued) {
-                Some(row) => {
-                    let (config, ticket) = (row.config, delivery.ticket);
-                    items.push(Item { id, version, config, ticket, row: Some(row) });
-                }
-                None => self.subscriber.ack(&[delivery.ticket]),
             }
         }
-        Ok(items)
+        if let Some(error) = &loaded.error {
+            tracing::warn!(%error, messages = back.len(), "could not load the rows of messages");
+            self.subscriber.requeue(back);
+        }
+        loaded
+    }
+
+    /// Takes up to `most` messages and loads what they did not bring.
+    pub async fn receive(&self, most: usize) -> Vec<Item> {
+        let (mut items, bare) = self.take(most);
+        items.extend(self.load_all(bare).await);
+        items
+    }
+
+    /// As [`Pipeline::load`], of any parts.
+    pub(crate) async fn load_all(&self, bare: Vec<Delivery>) -> Vec<Item> {
+        let parts = self.by_bulkhead(bare, |delivery| delivery.message.id).into_values();
+        let loaded = join_all(parts.map(|part| self.load(part))).await;
+        loaded.into_iter().flat_map(|loaded| loaded.items).collect()
+    }
+
+    /// Gives messages back to the queue as they came.
+    pub fn requeue(&self, bare: Vec<Delivery>, items: Vec<Item>) {
+        let messages = items.into_iter().map(|item| Delivery {
+            message: Message { id: item.id, version: item.version, row: item.row },
+            ticket: item.ticket,
+        });
+        self.subscriber.requeue(bare.into_iter().chain(messages).collect());
+    }
+
+    /// `None` for a message whose row is gone or another one by now: it is stale.
+    fn known(&self, id: TaskId, version: i64, ticket: Ticket, row: Option<Box<Task>>) -> Option<Item> {
+        let Some(row) = row.filter(|row| row.version == version && row.status == Status::Queued) else {
+            self.subscriber.ack(&[ticket]);
+            return None;
+        };
+        Some(Item { id, version, config: row.config, ticket, row: Some(row), tries: 0 })
+    }
+
+    fn by_bulkhead<T>(&self, batch: Vec<T>, id: impl Fn(&T) -> TaskId) -> BTreeMap<usize, Vec<T>> {
+        let mut parts = BTreeMap::<usize, Vec<T>>::new();
+        for item in batch {
+            parts.entry(self.bulkhead(id(&item))).or_default().push(item);
+        }
+        parts
     }
 
     /// Begins a batch. Each message of it holds a lane.
@@ -121,44 +188,39 @@ impl Pipeline {
             kept.push(item);
         }
         self.observer.begin_batch(kept.len());
-        let beginning = self.running.begin(kept.iter().map(|item| item.id).collect(), now);
-        let answers = match self.service.begin(begins, now).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                tracing::warn!(%error, messages = kept.len(), "begin failed, will try again");
-                let again = now.plus(BEGIN_AGAIN_AFTER);
-                report.again = kept.into_iter().map(|item| (again, item)).collect();
-                return report;
-            }
-        };
+        let tasks = kept.iter().map(|item| (self.bulkhead(item.id), item.id)).collect();
+        let beginning = self.running.begin(tasks, now);
+        let answers = self.service.begin(begins, now).await;
         let may_send = self.service.may_send(self.clock.now());
-        if !may_send {
-            tracing::warn!(messages = kept.len(), "the lease ended while tasks were begun: none is sent");
-            self.running.unsure(now);
-        }
-        let (mut done, mut feedback) = (Vec::new(), Vec::new());
-        for ((answer, item), token) in answers.into_iter().zip(kept).zip(tokens) {
+        let (mut done, mut feedback, mut not_sent) = (Vec::new(), Vec::new(), 0);
+        for ((answer, mut item), token) in answers.into_iter().zip(kept).zip(tokens) {
             match answer {
-                Begun::Run(_) if !may_send => {
-                    done.push(item.ticket);
-                    report.dropped.push(item.config);
-                }
-                Begun::Run(task) => {
-                    let Some(config) = self.service.config(task.config) else {
-                        // A config with open tasks is not deleted; the row is left to the rescuer.
-                        tracing::error!(task = %item.id, config = %item.config, "begun without config");
+                Ok(Begun::Run(task)) => {
+                    if let Some(config) = self.service.config(task.config).filter(|_| may_send) {
+                        let context = TaskContext { task, config, completion_token: token, now };
+                        report.started.push(Started { context, ticket: item.ticket });
+                    } else {
+                        // Nobody runs it: it is found under our name and given back.
+                        not_sent += 1;
+                        self.running.unsure(self.bulkhead(item.id), now);
                         done.push(item.ticket);
                         report.dropped.push(item.config);
-                        continue;
-                    };
-                    let context = TaskContext { task, config, completion_token: token, now };
-                    report.started.push(Started { context, ticket: item.ticket });
+                    }
                 }
-                Begun::Wait(at) => report.again.push((at, item)),
-                Begun::Drop(row) => {
+                Ok(Begun::Wait(at)) => report.again.push((at, item)),
+                Ok(Begun::Drop(row)) => {
                     done.push(item.ticket);
                     feedback.push(said(&item, row.as_deref(), None));
                     report.dropped.push(item.config);
+                }
+                Err(error) => {
+                    // It may have happened: rows at 30 that nobody runs are to be found soon.
+                    self.running.unsure(self.bulkhead(item.id), now);
+                    let pause =
+                        BEGIN_AGAIN_AFTER.saturating_mul(1 << item.tries.min(BEGIN_AGAIN_DOUBLED_MAX));
+                    item.tries += 1;
+                    report.again.push((now.plus(pause), item));
+                    report.error = Some(error);
                 }
             }
         }
@@ -166,12 +228,23 @@ impl Pipeline {
             let task = &started.context.task;
             (task.id, task.attempt)
         }));
+        if not_sent > 0 {
+            tracing::warn!(
+                not_sent,
+                may_send,
+                "tasks were begun and are not sent: the lease ended, or no config"
+            );
+        }
+        if let Some(error) = &report.error {
+            let task = report.again.first().map(|(_, item)| item.id.get());
+            tracing::warn!(%error, task, messages = report.again.len(), "begin failed, will try again");
+        }
         self.settle(&done, feedback);
         report
     }
 
-    /// Saves the outcomes. On an error nothing was acknowledged: call again with the same batch.
-    pub async fn finish(&self, batch: &[Executed], now: Timestamp) -> Result<(), ServiceError> {
+    /// Saves the outcomes. Those that are saved are acknowledged and announced; the others come back.
+    pub async fn finish(&self, batch: Vec<Executed>, now: Timestamp) -> Vec<NotSaved> {
         let finishes = batch.iter().map(|executed| Finish {
             id: executed.task.id,
             attempt: executed.task.attempt,
@@ -180,41 +253,65 @@ impl Pipeline {
             unit: self.entropy.unit(),
             row: Some(executed.task.clone()),
         });
-        let answers = self.service.finish(finishes.collect(), now).await?;
+        let answers = self.service.finish(finishes.collect(), now).await;
         self.observer.finish_batch(batch.len());
-        let mut feedback = Vec::with_capacity(batch.len());
-        for (executed, answer) in batch.iter().zip(&answers) {
+        let alone = batch.len() == 1;
+        let (mut failures, mut feedback, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
+        for (executed, answer) in batch.into_iter().zip(answers) {
             let row = match answer {
-                Finished::Saved(row) => {
-                    self.observer.finished(row, &executed.verdict);
-                    Some(&**row)
+                Ok(Finished::Saved(row)) => {
+                    self.observer.finished(&row, &executed.verdict);
+                    Some(row)
                 }
-                Finished::TooLate => None,
+                Ok(Finished::TooLate) => None,
+                Err(error) => {
+                    failures.push(NotSaved { executed, error });
+                    continue;
+                }
             };
-            let mut said = said_of(&executed.task, row);
+            let mut said = said_of(&executed.task, row.as_deref());
             said.park = executed.verdict.park;
             feedback.push(said);
-        }
-        let tickets: Vec<_> = batch.iter().map(|executed| executed.ticket).collect();
-        for executed in batch {
+            tickets.push(executed.ticket);
             self.running.closed((executed.task.id, executed.task.attempt));
         }
         self.settle(&tickets, feedback);
-        Ok(())
+        self.say(&failures, alone);
+        failures
+    }
+
+    fn say(&self, failures: &[NotSaved], alone: bool) {
+        let Some(NotSaved { executed, error }) = failures.first() else { return };
+        let outcomes = failures.len();
+        if !alone || matches!(error, ServiceError::Away(_)) {
+            tracing::warn!(%error, outcomes, "could not save outcomes, will try again");
+            return;
+        }
+        self.observer.refused();
+        let Executed { task, verdict, .. } = executed;
+        let (attempt, outcome, reason) = (task.attempt, &verdict.outcome, &*verdict.reason);
+        tracing::error!(task = %task.id, attempt, ?outcome, reason, %error, "an outcome is refused, will try again");
     }
 
     /// Gives back the attempts under our name that we do not run: begins whose answer was lost.
     pub async fn reconcile(&self, now: Timestamp) -> Result<usize, ServiceError> {
-        if !self.running.start_reconcile(now) {
+        let parts = (0..self.bulkheads()).map(|part| self.reconcile_part(part, now));
+        let given_back: Result<Vec<usize>, _> = join_all(parts).await.into_iter().collect();
+        Ok(given_back?.into_iter().sum())
+    }
+
+    /// The same for one part of the rows.
+    pub async fn reconcile_part(&self, bulkhead: usize, now: Timestamp) -> Result<usize, ServiceError> {
+        if !self.running.start_reconcile(bulkhead, now) {
             return Ok(0);
         }
-        let rows = self.service.executing().await.inspect_err(|_| self.running.reconcile_again(now))?;
-        let strangers = self.running.strangers(rows, now);
+        let again = |_: &ServiceError| self.running.reconcile_again(bulkhead, now);
+        let rows = self.service.executing(bulkhead).await.inspect_err(again)?;
+        let strangers = self.running.strangers(bulkhead, rows, now);
         if strangers.is_empty() {
             return Ok(0);
         }
-        let rows = self.service.give_back(strangers, now).await;
-        let rows = rows.inspect_err(|_| self.running.reconcile_again(now))?;
+        let rows = self.service.give_back(strangers, now).await.inspect_err(again)?;
         tracing::warn!(attempts = rows.len(), "gave back attempts that were begun and never run");
         self.feedback.report(rows.iter().map(|row| said_of(row, Some(row))).collect());
         Ok(rows.len())
@@ -222,11 +319,21 @@ impl Pipeline {
 
     /// When [`Pipeline::reconcile`] wants to be called.
     pub fn reconcile_at(&self) -> Option<Timestamp> {
+        self.running.reconcile_at().into_iter().flatten().min()
+    }
+
+    /// When [`Pipeline::reconcile_part`] wants to be called, by part.
+    pub(crate) fn reconcile_at_of_parts(&self) -> Vec<Option<Timestamp>> {
         self.running.reconcile_at()
     }
 
     /// Hands messages back that will not be begun: 10 → 0, so that nobody waits for them.
     pub async fn hand_back(&self, items: Vec<Item>, now: Timestamp) {
+        let parts = self.by_bulkhead(items, |item| item.id).into_values();
+        join_all(parts.map(|part| self.hand_back_part(part, now))).await;
+    }
+
+    async fn hand_back_part(&self, items: Vec<Item>, now: Timestamp) {
         let rows = items.iter().map(|item| (item.id, item.version)).collect();
         if let Err(error) = self.service.release(rows, now).await {
             tracing::warn!(%error, "could not hand messages back; the fetcher will find them");

@@ -15,33 +15,46 @@ const RECONCILE_AGAIN_AFTER: Millis = Millis::from_ms(200);
 /// For so long a begin without an answer may still happen: the server works on after we gave up.
 const UNSURE_FOR: Millis = Millis::from_secs(60);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Running {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     attempts: HashSet<(TaskId, u32)>,
     /// Tasks inside begins that are not answered, and in how many.
     beginning: HashMap<TaskId, usize>,
-    /// When to compare with the rows; `None` while nothing was begun since the last time.
-    reconcile_at: Option<Timestamp>,
+    /// For each part of the rows.
+    comparisons: Vec<Comparison>,
+}
+
+/// When to compare with the rows of a part.
+#[derive(Debug, Clone, Default)]
+struct Comparison {
+    /// `None` while nothing was begun since the last time.
+    at: Option<Timestamp>,
     unsure_until: Option<Timestamp>,
 }
 
-impl State {
-    fn reconcile_by(&mut self, at: Timestamp) {
-        self.reconcile_at = Some(self.reconcile_at.map_or(at, |known| known.min(at)));
+impl Comparison {
+    fn by(&mut self, at: Timestamp) {
+        self.at = Some(self.at.map_or(at, |known| known.min(at)));
     }
 }
 
 impl Running {
-    /// From now on these tasks are inside a begin.
-    pub(crate) fn begin(&self, tasks: Vec<TaskId>, now: Timestamp) -> Beginning<'_> {
+    pub(crate) fn new(bulkheads: usize) -> Self {
+        let comparisons = vec![Comparison::default(); bulkheads];
+        let state = State { attempts: HashSet::new(), beginning: HashMap::new(), comparisons };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// From now on these tasks are inside a begin; each with its part of the rows.
+    pub(crate) fn begin(&self, tasks: Vec<(usize, TaskId)>, now: Timestamp) -> Beginning<'_> {
         let mut state = self.state.lock();
-        state.reconcile_by(now.plus(RECONCILE_EVERY));
-        for task in &tasks {
+        for (part, task) in &tasks {
+            state.comparisons[*part].by(now.plus(RECONCILE_EVERY));
             *state.beginning.entry(*task).or_default() += 1;
         }
         Beginning { running: self, tasks, now }
@@ -53,40 +66,43 @@ impl Running {
     }
 
     /// Rows may be under our name that nobody here runs.
-    pub(crate) fn unsure(&self, now: Timestamp) {
-        let mut state = self.state.lock();
-        state.reconcile_by(now);
-        state.unsure_until = Some(now.plus(UNSURE_FOR));
+    pub(crate) fn unsure(&self, part: usize, now: Timestamp) {
+        let comparison = &mut self.state.lock().comparisons[part];
+        comparison.by(now);
+        comparison.unsure_until = Some(now.plus(UNSURE_FOR));
     }
 
-    pub(crate) fn reconcile_at(&self) -> Option<Timestamp> {
-        self.state.lock().reconcile_at
+    /// When to compare next, by part.
+    pub(crate) fn reconcile_at(&self) -> Vec<Option<Timestamp>> {
+        self.state.lock().comparisons.iter().map(|comparison| comparison.at).collect()
     }
 
-    /// Whether to compare now. Asked before the rows are read, so that a begin in between wants the next
+    /// Whether to compare a part now. Asked before its rows are read, so that a begin in between wants the next
     /// comparison.
-    pub(crate) fn start_reconcile(&self, now: Timestamp) -> bool {
-        let mut state = self.state.lock();
-        if state.reconcile_at.is_none_or(|at| at > now) {
+    pub(crate) fn start_reconcile(&self, part: usize, now: Timestamp) -> bool {
+        let comparison = &mut self.state.lock().comparisons[part];
+        if comparison.at.is_none_or(|at| at > now) {
             return false;
         }
-        let unsure = state.unsure_until.is_some_and(|until| until > now);
-        if !unsure {
-            state.unsure_until = None;
-        }
-        state.reconcile_at = unsure.then(|| now.plus(RECONCILE_EVERY));
+        comparison.unsure_until.take_if(|until| *until <= now);
+        comparison.at = comparison.unsure_until.map(|_| now.plus(RECONCILE_EVERY));
         true
     }
 
     /// The comparison is to be made again soon.
-    pub(crate) fn reconcile_again(&self, now: Timestamp) {
-        self.state.lock().reconcile_by(now.plus(RECONCILE_AGAIN_AFTER));
+    pub(crate) fn reconcile_again(&self, part: usize, now: Timestamp) {
+        self.state.lock().comparisons[part].by(now.plus(RECONCILE_AGAIN_AFTER));
     }
 
     /// Those of `rows`, read as open under our name, that nobody here runs. A row may be older than what is
     /// known here: an attempt that was closed since is left alone by the store. What is inside a begin may be
     /// answered yet.
-    pub(crate) fn strangers(&self, mut rows: Vec<(TaskId, u32)>, now: Timestamp) -> Vec<(TaskId, u32)> {
+    pub(crate) fn strangers(
+        &self,
+        part: usize,
+        mut rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Vec<(TaskId, u32)> {
         let mut state = self.state.lock();
         let mut in_flight = false;
         rows.retain(|row| {
@@ -95,7 +111,7 @@ impl Running {
             !beginning && !state.attempts.contains(row)
         });
         if in_flight {
-            state.reconcile_by(now.plus(RECONCILE_AGAIN_AFTER));
+            state.comparisons[part].by(now.plus(RECONCILE_AGAIN_AFTER));
         }
         rows
     }
@@ -105,7 +121,7 @@ impl Running {
 #[derive(Debug)]
 pub(crate) struct Beginning<'a> {
     running: &'a Running,
-    tasks: Vec<TaskId>,
+    tasks: Vec<(usize, TaskId)>,
     now: Timestamp,
 }
 
@@ -120,15 +136,15 @@ impl Beginning<'_> {
 
 impl Drop for Beginning<'_> {
     fn drop(&mut self) {
-        if !self.tasks.is_empty() {
-            leave(&mut self.running.state.lock(), &self.tasks);
-            self.running.unsure(self.now);
+        leave(&mut self.running.state.lock(), &self.tasks);
+        for (part, _) in &self.tasks {
+            self.running.unsure(*part, self.now);
         }
     }
 }
 
-fn leave(state: &mut State, tasks: &[TaskId]) {
-    for task in tasks {
+fn leave(state: &mut State, tasks: &[(usize, TaskId)]) {
+    for (_, task) in tasks {
         if let Some(count) = state.beginning.get_mut(task) {
             *count -= 1;
             if *count == 0 {
@@ -151,47 +167,48 @@ mod tests {
 
     #[test]
     fn the_outcome_of_one_attempt_says_nothing_of_the_next() {
-        let running = Running::default();
-        running.begin(vec![TASK], T0).answered([(TASK, 1)]);
-        running.begin(vec![TASK], T0).answered([(TASK, 2)]);
+        let running = Running::new(2);
+        running.begin(vec![(1, TASK)], T0).answered([(TASK, 1)]);
+        running.begin(vec![(1, TASK)], T0).answered([(TASK, 2)]);
         running.closed((TASK, 1));
-        assert_eq!(running.strangers(vec![(TASK, 2)], T0), []);
+        assert_eq!(running.strangers(1, vec![(TASK, 2)], T0), []);
         running.closed((TASK, 2));
-        assert_eq!(running.strangers(vec![(TASK, 2)], T0), [(TASK, 2)]);
+        assert_eq!(running.strangers(1, vec![(TASK, 2)], T0), [(TASK, 2)]);
     }
 
     #[test]
     fn a_row_inside_a_begin_is_nobodys_only_when_no_begin_can_answer_for_it() {
-        let running = Running::default();
-        let (first, again) = (running.begin(vec![TASK], T0), running.begin(vec![TASK], T0));
-        assert!(!running.start_reconcile(T0));
+        let running = Running::new(2);
+        let (first, again) = (running.begin(vec![(1, TASK)], T0), running.begin(vec![(1, TASK)], T0));
+        assert!(!running.start_reconcile(1, T0));
         drop(first);
-        assert!(running.start_reconcile(T0), "a begin without an answer is looked for at once");
-        assert_eq!(running.strangers(vec![(TASK, 1)], T0), [], "the other one may answer for it");
-        assert_eq!(running.reconcile_at(), Some(at(200)), "and is asked for soon");
+        assert!(!running.start_reconcile(0, T0), "another part is none of its business");
+        assert!(running.start_reconcile(1, T0), "a begin without an answer is looked for at once");
+        assert_eq!(running.strangers(1, vec![(TASK, 1)], T0), [], "the other one may answer for it");
+        assert_eq!(running.reconcile_at()[1], Some(at(200)), "and is asked for soon");
         again.answered([]);
-        assert_eq!(running.strangers(vec![(TASK, 1)], at(200)), [(TASK, 1)]);
+        assert_eq!(running.strangers(1, vec![(TASK, 1)], at(200)), [(TASK, 1)]);
     }
 
     #[test]
     fn a_begin_without_an_answer_is_looked_for_until_it_cannot_happen_any_more() {
-        let running = Running::default();
-        drop(running.begin(vec![TASK], T0));
+        let running = Running::new(2);
+        drop(running.begin(vec![(1, TASK)], T0));
         let (mut now, mut looks) = (T0, 0);
-        while running.start_reconcile(now) {
+        while running.start_reconcile(1, now) {
             looks += 1;
-            now = running.reconcile_at().unwrap_or(now);
+            now = running.reconcile_at()[1].unwrap_or(now);
         }
         assert_eq!((looks, now), (13, at(60_000)));
     }
 
     #[test]
     fn a_begin_during_a_comparison_wants_the_next_one() {
-        let running = Running::default();
-        running.begin(vec![TASK], T0).answered([(TASK, 1)]);
-        assert!(running.start_reconcile(at(5_000)));
-        running.begin(vec![TASK], at(5_001)).answered([(TASK, 2)]);
-        running.strangers(Vec::new(), at(5_002));
-        assert_eq!(running.reconcile_at(), Some(at(10_001)));
+        let running = Running::new(2);
+        running.begin(vec![(1, TASK)], T0).answered([(TASK, 1)]);
+        assert!(running.start_reconcile(1, at(5_000)));
+        running.begin(vec![(1, TASK)], at(5_001)).answered([(TASK, 2)]);
+        running.strangers(1, Vec::new(), at(5_002));
+        assert_eq!(running.reconcile_at()[1], Some(at(10_001)));
     }
 }

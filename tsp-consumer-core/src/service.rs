@@ -9,10 +9,19 @@ use tsp_core::task::Task;
 use tsp_core::work::{Begin, Begun, Finish, Finished};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
-/// The holder of the rows is away. Begins may or may not have happened; a finish is tried again.
-#[derive(Debug, Clone, Error)]
-#[error("{0}")]
-pub struct ServiceError(pub String);
+/// Why the holder of the rows did not do it, or did not say that it did. A begin may have happened.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ServiceError {
+    /// It is away or busy: the same again will do.
+    #[error("{0}")]
+    Away(String),
+    /// It is there and cannot, perhaps for one row only.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What became of each element of a batch, in its order. One that failed stops no other.
+pub type Each<T> = Vec<Result<T, ServiceError>>;
 
 /// The rows behind a pipeline: the store itself, or the API for workers outside the trust boundary.
 #[async_trait]
@@ -25,20 +34,29 @@ pub trait TaskService: Send + Sync + std::fmt::Debug {
         true
     }
 
-    /// The open rows of messages that came without one, in order.
-    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>, ServiceError>;
+    /// How many parts of the rows may stand still without the others. A call that is about one of them waits
+    /// for no other.
+    fn bulkheads(&self) -> usize {
+        1
+    }
 
-    /// Answers in the order of `batch`.
-    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>, ServiceError>;
+    /// The part of a task, below [`TaskService::bulkheads`].
+    fn bulkhead(&self, _task: TaskId) -> usize {
+        0
+    }
 
-    /// Answers in the order of `batch`.
-    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>, ServiceError>;
+    /// The open rows of messages that came without one.
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>>;
+
+    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Each<Begun>;
+
+    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Each<Finished>;
 
     /// Hands messages back that will not be begun: 10 → 0.
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError>;
 
-    /// The attempts that are open under this worker's name.
-    async fn executing(&self) -> Result<Vec<(TaskId, u32)>, ServiceError>;
+    /// The attempts that are open under this worker's name in one part of the rows.
+    async fn executing(&self, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, ServiceError>;
 
     /// Gives back attempts that are open under this worker's name and that it does not run.
     async fn give_back(&self, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>, ServiceError>;

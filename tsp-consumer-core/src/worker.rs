@@ -7,20 +7,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::outcome::Verdict;
-use tsp_core::{Millis, Timestamp};
 
+use crate::begin::BeginLoop;
+use crate::finish::{FinishLoop, Stuck};
 use crate::handler::TaskHandler;
-use crate::intake::Intake;
 use crate::lanes::Lanes;
 use crate::pipeline::{Executed, Pipeline, Started};
-
-/// Above this many waiting outcomes none waits any longer: at high load the batches make themselves.
-const FINISH_AT_ONCE: usize = 32;
-const FINISH_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
@@ -80,31 +76,37 @@ impl Worker {
         let (outcomes, inbox) = mpsc::unbounded_channel();
         let attempts = TaskTracker::new();
         let (finishing, last_call) = (TaskTracker::new(), CancellationToken::new());
+        let stuck = Arc::new(Stuck::new(self.pipeline.bulkheads()));
         let finish = FinishLoop {
             pipeline: self.pipeline.clone(),
             options: self.options.clone(),
+            lanes: self.lanes.clone(),
+            stuck: stuck.clone(),
             last_call: last_call.clone(),
         };
         finishing.spawn(finish.run(inbox));
         finishing.close();
 
-        let mut intake = Intake::default();
+        let run = {
+            let (pipeline, handler, lanes) =
+                (self.pipeline.clone(), self.handler.clone(), self.lanes.clone());
+            let attempts = attempts.clone();
+            move |started| {
+                let (pipeline, handler, lanes) = (pipeline.clone(), handler.clone(), lanes.clone());
+                attempts.spawn(attempt(pipeline, handler, lanes, started, outcomes.clone()));
+            }
+        };
+        let mut begins = BeginLoop::new(self.pipeline, self.lanes.clone(), self.options.clone(), stuck);
         let mut freed = self.lanes.freed();
         while !stop.is_cancelled() {
-            let now = self.pipeline.clock.now();
-            if let Err(error) = self.pipeline.reconcile(now).await {
-                tracing::warn!(%error, "could not compare what runs with the rows, will try again");
-            }
-            if !self.step(now, &mut intake, &attempts, &outcomes).await {
-                self.wait(now, &intake, &mut freed, &stop).await;
-            }
+            begins.round(&mut freed, &stop, &run).await;
         }
-        self.hand_back(intake).await;
-        attempts.close();
         let all = async {
-            attempts.wait().await;
+            begins.stop(&run).await;
             // The finish loop ends when it has saved what the last attempt sent.
-            drop(outcomes);
+            drop(run);
+            attempts.close();
+            attempts.wait().await;
             finishing.wait().await;
         };
         if tokio::time::timeout(self.options.shutdown_grace, all).await.is_err() {
@@ -113,97 +115,6 @@ impl Worker {
             last_call.cancel();
         }
         finishing.wait().await;
-    }
-
-    /// Begins one batch; says whether there may be more to do at once.
-    async fn step(
-        &self,
-        now: Timestamp,
-        intake: &mut Intake,
-        attempts: &TaskTracker,
-        outcomes: &mpsc::UnboundedSender<Executed>,
-    ) -> bool {
-        let most = self.lanes.free().min(self.options.batch);
-        let mut batch = Vec::new();
-        intake.pick(&self.lanes, most, now, &mut batch);
-        while batch.len() < most {
-            let items = match self.pipeline.receive(most - batch.len()).await {
-                Ok(items) => items,
-                Err(error) => {
-                    tracing::warn!(%error, "could not load the rows of messages");
-                    tokio::time::sleep(FINISH_AGAIN_AFTER).await;
-                    break;
-                }
-            };
-            if items.is_empty() {
-                break;
-            }
-            for item in items {
-                intake.offer(&self.lanes, most, item, &mut batch);
-            }
-        }
-        if batch.is_empty() {
-            return false;
-        }
-        let report = self.pipeline.begin(batch, now).await;
-        for (at, item) in report.again {
-            self.lanes.give_back(item.config);
-            intake.put_early(at, item);
-        }
-        for config in report.dropped {
-            self.lanes.give_back(config);
-        }
-        for started in report.started {
-            attempts.spawn(attempt(
-                self.pipeline.clone(),
-                self.handler.clone(),
-                self.lanes.clone(),
-                started,
-                outcomes.clone(),
-            ));
-        }
-        true
-    }
-
-    async fn wait(
-        &self,
-        now: Timestamp,
-        intake: &Intake,
-        freed: &mut watch::Receiver<()>,
-        stop: &CancellationToken,
-    ) {
-        let early = async {
-            match intake.next_early().into_iter().chain(self.pipeline.reconcile_at()).min() {
-                Some(at) => tokio::time::sleep(at.since(now).max(Millis::from_ms(1)).to_std()).await,
-                None => std::future::pending().await,
-            }
-        };
-        let arrived = async {
-            if self.lanes.free() == 0 {
-                std::future::pending::<()>().await;
-            } else {
-                self.pipeline.subscriber.ready().await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = arrived => {}
-            _ = freed.changed() => {}
-            () = early => {}
-        }
-    }
-
-    async fn hand_back(&self, mut intake: Intake) {
-        let mut unbegun = intake.drain();
-        while let Ok(items) = self.pipeline.receive(self.options.batch).await {
-            if items.is_empty() {
-                break;
-            }
-            unbegun.extend(items);
-        }
-        if !unbegun.is_empty() {
-            self.pipeline.hand_back(unbegun, self.pipeline.clock.now()).await;
-        }
     }
 }
 
@@ -236,69 +147,4 @@ async fn unwound<T>(future: impl Future<Output = T>) -> Option<T> {
         Err(_) => Poll::Ready(None),
     })
     .await
-}
-
-struct FinishLoop {
-    pipeline: Arc<Pipeline>,
-    options: WorkerOptions,
-    /// From now on nothing more comes in, and what cannot be saved is left to the rescuer.
-    last_call: CancellationToken,
-}
-
-impl FinishLoop {
-    async fn run(self, mut inbox: mpsc::UnboundedReceiver<Executed>) {
-        let mut batch = Vec::new();
-        loop {
-            if batch.is_empty() {
-                let received = tokio::select! {
-                    received = inbox.recv_many(&mut batch, self.options.batch) => received,
-                    () = self.last_call.cancelled(), if !inbox.is_closed() => {
-                        inbox.close();
-                        continue;
-                    }
-                };
-                if received == 0 {
-                    return;
-                }
-            }
-            if batch.len() < FINISH_AT_ONCE && !self.options.finish_wait.is_zero() {
-                gather(&mut inbox, &mut batch, &self.options).await;
-            }
-            if !self.save(&batch).await {
-                return;
-            }
-            batch.clear();
-        }
-    }
-
-    /// Tries until it is done; says whether it is.
-    async fn save(&self, batch: &[Executed]) -> bool {
-        while let Err(error) = self.pipeline.finish(batch, self.pipeline.clock.now()).await {
-            tracing::warn!(%error, outcomes = batch.len(), "could not save outcomes, will try again");
-            if self.last_call.is_cancelled() {
-                return false;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(FINISH_AGAIN_AFTER) => {}
-                () = self.last_call.cancelled() => {}
-            }
-        }
-        true
-    }
-}
-
-/// Waits for more outcomes, until there are enough or the wait is over.
-async fn gather(
-    inbox: &mut mpsc::UnboundedReceiver<Executed>,
-    batch: &mut Vec<Executed>,
-    options: &WorkerOptions,
-) {
-    let until = tokio::time::Instant::now() + options.finish_wait;
-    while batch.len() < FINISH_AT_ONCE {
-        let room = options.batch - batch.len();
-        match tokio::time::timeout_at(until, inbox.recv_many(batch, room)).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-    }
 }

@@ -17,7 +17,7 @@ use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, TaskKey, Timestamp, Verdict};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
 use tsp_store::idempotency::Kept;
-use tsp_store::run::{Begin, Begun, Finish};
+use tsp_store::run::{Begin, Begun, Finish, all};
 use tsp_store::schedule::{Owner, Want};
 use tsp_store::sqlite::{SqliteOptions, SqliteStore};
 use tsp_store::tasks::{Actor, Submit};
@@ -159,7 +159,7 @@ async fn begin_batch(
         .map(|row| Begin { id: row.id, version: row.version, row: Some(row), token: None })
         .collect();
     let mut begun = Vec::new();
-    for answer in store.begin(node, batch, NOW).await? {
+    for answer in all(store.begin(node, batch, NOW).await)? {
         match answer {
             Begun::Run(task) => begun.push(task),
             other => return Err(format!("not begun: {other:?}").into()),
@@ -182,7 +182,7 @@ async fn finish_batch(
         unit: 0.5,
         row: Some(row),
     };
-    store.finish(node, rows.into_iter().map(finish).collect(), NOW).await?;
+    all(store.finish(node, rows.into_iter().map(finish).collect(), NOW).await)?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
 use tsp_store::cluster::{LeaseStore as _, NewNode, NodeLease};
 use tsp_store::idempotency::Kept;
 use tsp_store::mysql::{MySqlOptions, MySqlRunner, MySqlScheduler, MySqlStore};
-use tsp_store::run::{Begin, Begun, Finish};
+use tsp_store::run::{Begin, Begun, Finish, all};
 use tsp_store::schedule::{BareRow, Owner, Want};
 use tsp_store::tasks::{Actor, Submit};
 use tsp_store::{Catalog as _, RunStore as _, ScheduleStore as _, TaskStore as _};
@@ -112,9 +112,11 @@ impl Bed {
                 return Err("nothing was claimed".into());
             }
             open -= claimed.len();
-            let begun = clocks[2].measure(self.runner.begin(self.node, messages(claimed), NOW)).await?;
+            let begun = clocks[2]
+                .measure(async { all(self.runner.begin(self.node, messages(claimed), NOW).await) })
+                .await?;
             let finishes = finishes(begun, finish.contains("travels"))?;
-            clocks[3].measure(self.runner.finish(self.node, finishes, NOW)).await?;
+            clocks[3].measure(async { all(self.runner.finish(self.node, finishes, NOW).await) }).await?;
         }
         for clock in clocks {
             clock.print(tasks);
@@ -132,9 +134,11 @@ impl Bed {
             clocks[0].measure(self.store.submit(vec![submit(task)], NOW)).await?;
             let want = Want { config: self.config, due_by: NOW, limit: 1 };
             let claimed = clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.bare;
-            let begun = clocks[2].measure(self.runner.begin(self.node, messages(claimed), NOW)).await?;
+            let begun = clocks[2]
+                .measure(async { all(self.runner.begin(self.node, messages(claimed), NOW).await) })
+                .await?;
             let finishes = finishes(begun, true)?;
-            clocks[3].measure(self.runner.finish(self.node, finishes, NOW)).await?;
+            clocks[3].measure(async { all(self.runner.finish(self.node, finishes, NOW).await) }).await?;
         }
         for clock in clocks {
             clock.print(tasks);

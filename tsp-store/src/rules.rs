@@ -18,8 +18,7 @@ pub(crate) fn with_rules<T>(
 ) -> T {
     match config {
         Some(config) => {
-            let asynchronous = &config.spec.asynchronous;
-            let deadline = asynchronous.enabled.then_some(asynchronous.deadline);
+            let deadline = Some(config.spec.asynchronous.deadline);
             decide(Rules { retry: &config.spec.retry, unit, deadline })
         }
         // A config with open tasks is not deleted; if one is gone all the same, its tasks still end.

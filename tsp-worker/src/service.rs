@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tsp_consumer_core::{ServiceError, TaskService};
+use tsp_consumer_core::{Each, ServiceError, TaskService};
 use tsp_core::config::TaskConfig;
 use tsp_core::task::Task;
 use tsp_core::work::{Begin, Begun, Finish, Finished};
@@ -42,32 +42,50 @@ impl TaskService for DirectTaskService {
         self.lease.holds(now)
     }
 
-    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>, ServiceError> {
-        self.store.load(ids).await.map_err(away)
+    fn bulkheads(&self) -> usize {
+        self.store.bulkheads()
     }
 
-    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>, ServiceError> {
-        self.store.begin(self.node, batch, now).await.map_err(away)
+    fn bulkhead(&self, task: TaskId) -> usize {
+        self.store.bulkhead(task)
     }
 
-    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>, ServiceError> {
-        self.store.finish(self.node, batch, now).await.map_err(away)
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+        each(self.store.load(ids).await)
+    }
+
+    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
+        each(self.store.begin(self.node, batch, now).await)
+    }
+
+    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
+        each(self.store.finish(self.node, batch, now).await)
     }
 
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
-        self.store.release(batch, now).await.map_err(away)
+        self.store.release(batch, now).await.map_err(said)
     }
 
-    async fn executing(&self) -> Result<Vec<(TaskId, u32)>, ServiceError> {
-        self.store.executing(self.node).await.map_err(away)
+    async fn executing(&self, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, ServiceError> {
+        self.store.executing(self.node, bulkhead).await.map_err(said)
     }
 
     async fn give_back(&self, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
-        self.store.give_back(self.node, rows, now).await.map_err(away)
+        self.store.give_back(self.node, rows, now).await.map_err(said)
     }
 }
 
+fn each<T>(answers: Vec<Result<T, StoreError>>) -> Each<T> {
+    answers.into_iter().map(|answer| answer.map_err(said)).collect()
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
-fn away(error: StoreError) -> ServiceError {
-    ServiceError(error.to_string())
+fn said(error: StoreError) -> ServiceError {
+    let text = error.to_string();
+    match error {
+        StoreError::Unavailable(_) | StoreError::Unknown(_) => ServiceError::Away(text),
+        StoreError::Corrupt { .. } | StoreError::Unusable(_) | StoreError::Internal(_) => {
+            ServiceError::Refused(text)
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod fetchers;
 mod ledger;
 mod queues;
 mod rolling;
+mod shards;
 mod upkeep;
 mod views;
 mod workers;

@@ -62,7 +62,7 @@ impl Deref for Host {
 }
 
 #[derive(Clone, Debug)]
-struct Database {
+pub(crate) struct Database {
     host: Host,
     name: String,
     /// Where processes reach it, if that is not where it listens.
@@ -80,7 +80,7 @@ impl Database {
         self.port.map_or_else(|| url.clone(), moved)
     }
 
-    fn sql(&self, text: &str) -> String {
+    pub(crate) fn sql(&self, text: &str) -> String {
         let text = format!("USE {}; {text}", self.name);
         self.host.sql(&text).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -193,6 +193,11 @@ impl Servers {
     /// The server of the meta database and of the source `a`.
     pub(crate) fn mariadb(&self) -> Arc<MariaDb> {
         owned(&self.meta.host)
+    }
+
+    /// The database of the source `a`, which is 0, or `b`.
+    pub(crate) fn source(&self, at: usize) -> Database {
+        self.sources[at].clone()
     }
 
     /// The server of the source `b`.

@@ -1,6 +1,6 @@
 //! Rows behind one lock, moved by the state machine itself; calls that fail when the test says so.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use tsp_core::{AppId, ConfigId, Entropy, ManualClock, Millis, Name, NodeId, Task
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Feedback, FeedbackSink, Message, Publisher};
 
-use crate::{Pipeline, ServiceError, TaskContext, TaskHandler, TaskService};
+use crate::{Each, Pipeline, ServiceError, TaskContext, TaskHandler, TaskService};
 
 pub(super) const T0: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 pub(super) const NODE: NodeId = NodeId::new(7);
@@ -64,7 +64,12 @@ struct State {
     faults: HashMap<&'static str, Vec<Fault>>,
     calls: HashMap<&'static str, usize>,
     lease_over: bool,
-    stands_still: bool,
+    /// Calls that are not answered: a name, and the part of the rows.
+    still: HashSet<(&'static str, usize)>,
+    /// A finish with one of these is refused.
+    refused: HashSet<TaskId>,
+    /// 0 is 1.
+    bulkheads: usize,
     held_begin: Option<HeldAnswer>,
 }
 
@@ -91,9 +96,47 @@ impl Rows {
         self.state.lock().lease_over = true;
     }
 
-    /// No begin is answered from now on.
-    pub(super) fn stand_still(&self) {
-        self.state.lock().stands_still = true;
+    /// A call of this name for this part of the rows is not answered from now on.
+    pub(super) fn stand_still(&self, call: &'static str, bulkhead: usize) {
+        self.state.lock().still.insert((call, bulkhead));
+    }
+
+    async fn stands_still(&self, call: &'static str, task: Option<&TaskId>) {
+        let bulkhead = task.map_or(0, |task| self.bulkhead(*task));
+        if self.state.lock().still.contains(&(call, bulkhead)) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// No batch of outcomes with one of this task is saved.
+    pub(super) fn refuse(&self, id: i64) {
+        self.state.lock().refused.insert(TaskId::new(id));
+    }
+
+    /// A task's part is the rest of its id.
+    pub(super) fn split_in(&self, bulkheads: usize) {
+        self.state.lock().bulkheads = bulkheads;
+    }
+
+    /// One call, with an answer for each element. As in a database, one that is refused takes the others with it.
+    fn each<I, T>(
+        &self,
+        call: &'static str,
+        batch: &[I],
+        id: impl Fn(&I) -> TaskId,
+        work: impl Fn(&I, &mut State) -> T,
+    ) -> Each<T> {
+        if call == "finish" && batch.iter().any(|item| self.state.lock().refused.contains(&id(item))) {
+            *self.state.lock().calls.entry(call).or_default() += 1;
+            return batch
+                .iter()
+                .map(|_| Err(ServiceError::Refused("refused as scripted".to_owned())))
+                .collect();
+        }
+        match self.call(call, |state| batch.iter().map(|item| work(item, state)).collect::<Vec<_>>()) {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 
     /// The next begin is done and not answered.
@@ -126,7 +169,7 @@ impl Rows {
         let mut state = self.state.lock();
         *state.calls.entry(call).or_default() += 1;
         let faults = state.faults.get_mut(call).filter(|faults| !faults.is_empty());
-        let failed = || ServiceError(format!("`{call}` fails as scripted"));
+        let failed = || ServiceError::Away(format!("`{call}` fails as scripted"));
         match faults.map(|faults| faults.remove(0)) {
             None => Ok(work(&mut state)),
             Some(Fault::Before) => Err(failed()),
@@ -180,15 +223,22 @@ impl TaskService for Rows {
         !self.state.lock().lease_over
     }
 
-    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>, ServiceError> {
-        self.call("load", |state| ids.iter().map(|id| state.tasks.get(id).cloned().map(Box::new)).collect())
+    fn bulkheads(&self) -> usize {
+        self.state.lock().bulkheads.max(1)
     }
 
-    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>, ServiceError> {
-        if self.state.lock().stands_still {
-            std::future::pending::<()>().await;
-        }
-        let begun = self.call("begin", |state| batch.iter().map(|begin| state.begin(begin, now)).collect());
+    fn bulkhead(&self, task: TaskId) -> usize {
+        part_of(task, self.state.lock().bulkheads)
+    }
+
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+        self.stands_still("load", ids.first()).await;
+        self.each("load", ids, |id| *id, |id, state| state.tasks.get(id).cloned().map(Box::new))
+    }
+
+    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
+        self.stands_still("begin", batch.first().map(|begin| &begin.id)).await;
+        let begun = self.each("begin", &batch, |begin| begin.id, |begin, state| state.begin(begin, now));
         let held = self.state.lock().held_begin.take();
         if let Some(answer) = held {
             answer.held.notify_one();
@@ -197,8 +247,9 @@ impl TaskService for Rows {
         begun
     }
 
-    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>, ServiceError> {
-        self.call("finish", |state| batch.iter().map(|finish| state.finish(finish, now)).collect())
+    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
+        self.stands_still("finish", batch.first().map(|finish| &finish.id)).await;
+        self.each("finish", &batch, |finish| finish.id, |finish, state| state.finish(finish, now))
     }
 
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
@@ -208,9 +259,10 @@ impl TaskService for Rows {
         })
     }
 
-    async fn executing(&self) -> Result<Vec<(TaskId, u32)>, ServiceError> {
+    async fn executing(&self, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, ServiceError> {
         self.call("executing", |state| {
             let rows = state.tasks.values().filter(|row| row.status == Status::Executing);
+            let rows = rows.filter(|row| part_of(row.id, state.bulkheads) == bulkhead);
             rows.map(|row| (row.id, row.attempt)).collect()
         })
     }
@@ -353,6 +405,10 @@ fn claimed(id: i64, config: i64, due_at: Timestamp) -> Task {
     };
     let task = Task::new(new, T0);
     transition(&task, &Event::Claim { epoch: 1 }, T0).expect("a new task can be claimed").task
+}
+
+fn part_of(task: TaskId, bulkheads: usize) -> usize {
+    usize::try_from(task.get()).expect("an id is positive") % bulkheads.max(1)
 }
 
 fn name(text: &str) -> Name {

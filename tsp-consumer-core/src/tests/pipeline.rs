@@ -10,7 +10,7 @@ use super::bed::{Bed, Fault, at};
 use crate::{BeginReport, Executed, Item, Pipeline, Started};
 
 async fn received(pipeline: &Pipeline) -> Vec<Item> {
-    pipeline.receive(100).await.expect("no faults")
+    pipeline.receive(100).await
 }
 
 pub(super) async fn begun(pipeline: &Pipeline) -> BeginReport {
@@ -21,6 +21,11 @@ pub(super) fn executed(started: Started, verdict: Verdict) -> Executed {
     Executed { ended_at: at(0), task: started.context.task, ticket: started.ticket, verdict }
 }
 
+pub(super) async fn saved(pipeline: &Pipeline, batch: Vec<Executed>, after_ms: i64) {
+    let failures = pipeline.finish(batch, at(after_ms)).await;
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
 #[tokio::test]
 async fn a_message_is_begun_run_finished_and_only_then_acknowledged() {
     let mut bed = Bed::new();
@@ -29,16 +34,18 @@ async fn a_message_is_begun_run_finished_and_only_then_acknowledged() {
     bed.publish(2, 1, at(0), false).await;
     let report = begun(&pipeline).await;
     assert_eq!((report.started.len(), bed.rows.status(1), bed.depth()), (2, Status::Executing, (0, 2)));
-    let batch: Vec<_> =
+    let mut batch: Vec<_> =
         report.started.into_iter().map(|started| executed(started, Verdict::retry("http_status"))).collect();
     bed.rows.fail("finish", &[Fault::Before, Fault::After]);
     for _ in 0..2 {
-        pipeline.finish(&batch, at(1)).await.expect_err("the fault");
+        let failures = pipeline.finish(batch, at(1)).await;
+        batch = failures.into_iter().map(|failure| failure.executed).collect();
+        assert_eq!(batch.len(), 2, "both come back");
         assert_eq!(bed.depth(), (0, 2), "nothing is acknowledged before it is saved");
         assert!(bed.told.try_recv().is_err(), "and nothing is said");
     }
     // The second one was saved: the third comes too late, and is acknowledged all the same.
-    pipeline.finish(&batch, at(2)).await.expect("no fault");
+    saved(&pipeline, batch, 2).await;
     assert_eq!((bed.depth(), bed.rows.status(1)), ((0, 0), Status::Scheduled));
     assert_eq!(bed.said().await.task, TaskId::new(1));
 }
@@ -64,7 +71,7 @@ async fn feedback_says_when_a_row_is_due_again_and_who_is_to_wait() {
         .zip(verdicts)
         .map(|(started, verdict)| executed(started, verdict))
         .collect();
-    pipeline.finish(&batch, at(0)).await.expect("no faults");
+    saved(&pipeline, batch, 0).await;
     let said = bed.said().await;
     assert_eq!(
         (said.config, said.due_again, said.awaits_until, said.park),
@@ -102,7 +109,7 @@ async fn rows_that_cannot_be_loaded_stay_in_the_queue() {
     let pipeline = bed.pipeline();
     bed.publish(1, 1, at(0), false).await;
     bed.rows.fail("load", &[Fault::Before]);
-    pipeline.receive(10).await.expect_err("the fault");
+    assert!(pipeline.receive(10).await.is_empty());
     assert_eq!(bed.depth(), (1, 0));
     assert_eq!(received(&pipeline).await.len(), 1);
 }
@@ -162,7 +169,7 @@ async fn what_runs_here_is_not_given_back_until_it_is_saved() {
     let batch: Vec<_> =
         report.started.into_iter().map(|started| executed(started, Verdict::done())).collect();
     assert_eq!(bed.rows.status(1), Status::Executing);
-    pipeline.finish(&batch, at(60_000)).await.expect("no faults");
+    saved(&pipeline, batch, 60_000).await;
     assert_eq!(pipeline.reconcile(at(600_000)).await.expect("no faults"), 0);
     assert_eq!(
         (bed.rows.status(1), bed.rows.calls("executing")),
@@ -192,4 +199,31 @@ async fn what_is_begun_as_the_lease_ends_is_not_sent_and_given_back() {
     assert_eq!((report.started.len(), report.dropped.len(), bed.depth()), (0, 1, (0, 0)));
     assert_eq!(bed.rows.status(1), Status::Executing);
     assert_eq!(pipeline.reconcile(at(0)).await.expect("no faults"), 1, "it need not wait for a rescuer");
+}
+
+#[tokio::test]
+async fn what_fails_in_one_part_of_the_rows_stops_no_other() {
+    let mut bed = Bed::new();
+    bed.rows.split_in(2);
+    let pipeline = bed.pipeline();
+    for id in 1..=4 {
+        bed.publish(id, 1, at(0), false).await;
+    }
+    bed.rows.fail("load", &[Fault::Before]);
+    let items = pipeline.receive(100).await;
+    assert_eq!(items.iter().map(|item| item.id.get()).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(bed.depth(), (2, 2), "the others are back in the queue");
+
+    let report = pipeline.begin(items, at(0)).await;
+    let batch: Vec<_> =
+        report.started.into_iter().map(|started| executed(started, Verdict::done())).collect();
+    let (odd, even) = (batch, begun(&pipeline).await.started);
+    let even: Vec<_> = even.into_iter().map(|started| executed(started, Verdict::done())).collect();
+    bed.rows.refuse(1);
+    assert_eq!(pipeline.finish(odd, at(1)).await.len(), 2, "one takes the other with it");
+    saved(&pipeline, even, 1).await;
+    assert_eq!(
+        (bed.depth(), bed.said().await.task, bed.said().await.task),
+        ((0, 2), TaskId::new(2), TaskId::new(4))
+    );
 }

@@ -5,7 +5,7 @@ use tsp_core::task::Status;
 use tsp_core::{Millis, TaskId};
 
 use super::bed::{Bed, Fault, at};
-use super::pipeline::{begun, executed};
+use super::pipeline::{begun, executed, saved};
 use crate::{Pipeline, Started};
 
 fn again_at_once() -> Verdict {
@@ -14,7 +14,7 @@ fn again_at_once() -> Verdict {
 
 /// Begins what is in the pipe, which is one.
 async fn begun_one(pipeline: &Pipeline, after_ms: i64) -> Started {
-    let items = pipeline.receive(100).await.expect("no faults");
+    let items = pipeline.receive(100).await;
     let mut started = pipeline.begin(items, at(after_ms)).await.started;
     assert_eq!(started.len(), 1);
     started.remove(0)
@@ -40,10 +40,10 @@ async fn an_attempt_that_ends_after_its_callee_completed_leaves_the_next_alone()
     let second = begun_one(&pipeline, 2).await;
     assert_eq!(second.context.task.attempt, 2);
 
-    pipeline.finish(&[executed(first, Verdict::done())], at(3)).await.expect("no faults");
+    saved(&pipeline, vec![executed(first, Verdict::done())], 3).await;
     is_left_alone(&bed, &pipeline, 1).await;
 
-    pipeline.finish(&[executed(second, Verdict::done())], at(71_000)).await.expect("no faults");
+    saved(&pipeline, vec![executed(second, Verdict::done())], 71_000).await;
     assert_eq!((bed.rows.status(1), bed.depth()), (Status::Ended, (0, 0)));
 }
 
@@ -52,15 +52,16 @@ async fn a_finish_that_is_repeated_after_a_lost_answer_leaves_the_next_attempt_a
     let bed = Bed::new();
     let pipeline = bed.pipeline();
     bed.publish(1, 1, at(0), true).await;
-    let batch = [executed(begun_one(&pipeline, 0).await, again_at_once())];
+    let first = executed(begun_one(&pipeline, 0).await, again_at_once());
     bed.rows.fail("finish", &[Fault::After]);
-    pipeline.finish(&batch, at(1)).await.expect_err("its answer is lost");
+    let failures = pipeline.finish(vec![first], at(1)).await;
+    assert_eq!(failures.len(), 1, "its answer is lost");
     bed.publish_again(1, at(2)).await;
     let second = begun_one(&pipeline, 2).await;
 
-    pipeline.finish(&batch, at(3)).await.expect("no faults");
+    saved(&pipeline, failures.into_iter().map(|failure| failure.executed).collect(), 3).await;
     is_left_alone(&bed, &pipeline, 1).await;
-    pipeline.finish(&[executed(second, Verdict::done())], at(71_000)).await.expect("no faults");
+    saved(&pipeline, vec![executed(second, Verdict::done())], 71_000).await;
     assert_eq!(bed.rows.status(1), Status::Ended);
 }
 
@@ -72,7 +73,7 @@ async fn a_begin_that_is_on_its_way_is_not_given_back() {
     bed.rows.fail("begin", &[Fault::Before]);
     assert_eq!(begun(&pipeline).await.again.len(), 1, "so that it compares at once");
     bed.publish(2, 1, at(0), true).await;
-    let items = pipeline.receive(100).await.expect("no faults");
+    let items = pipeline.receive(100).await;
     let answer = bed.rows.hold_begin();
     let begin = pipeline.begin(items, at(10));
     let compare = async {

@@ -174,7 +174,7 @@ async fn a_handler_that_panics_keeps_neither_its_lane_nor_its_row() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_stands_still_holds_up_no_pipeline_beside_it() {
     let (still, well) = (Bed::new(), Bed::new());
-    still.rows.stand_still();
+    still.rows.stand_still("begin", 0);
     let (callee, mut calls) = Callee::new();
     let first = Worker::new(still.pipeline(), callee, options());
     let beside = first.beside(well.pipeline());
@@ -191,4 +191,51 @@ async fn a_store_that_stands_still_holds_up_no_pipeline_beside_it() {
         call.done();
     }
     assert_eq!((still.rows.status(1), still.rows.status(2)), (Status::Queued, Status::Queued));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_stands_still_holds_up_no_other() {
+    for call in ["load", "begin", "finish"] {
+        let bed = Bed::new();
+        bed.rows.split_in(2);
+        bed.rows.stand_still(call, 1);
+        let mut running = Running::start(bed, options());
+        for id in [1, 3] {
+            running.bed.publish(id, 1, at(0), false).await;
+        }
+        if call == "finish" {
+            for _ in 0..2 {
+                running.called().await.done();
+            }
+        }
+        for id in [2, 4, 6, 8, 10, 12] {
+            running.bed.publish(id, 2, at(0), false).await;
+            let call = running.called().await;
+            assert_eq!(call.id(), id);
+            call.done();
+            assert_eq!(running.bed.said().await.task.get(), id);
+        }
+        let still = if call == "finish" { Status::Executing } else { Status::Queued };
+        assert_eq!((running.bed.rows.status(1), running.bed.rows.status(3)), (still, still), "{call}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcome_that_is_refused_ends_up_alone() {
+    let mut running = Running::start(Bed::new(), WorkerOptions { per_config: 4, ..options() });
+    running.bed.rows.refuse(2);
+    for id in 1..=4 {
+        running.bed.publish(id, 1, at(0), true).await;
+    }
+    for _ in 0..4 {
+        running.called().await.done();
+    }
+    let mut saved = Vec::new();
+    for _ in 0..3 {
+        saved.push(running.bed.said().await.task.get());
+    }
+    saved.sort_unstable();
+    assert_eq!((saved, running.bed.rows.status(2)), (vec![1, 3, 4], Status::Executing));
+    assert_eq!(running.bed.depth(), (0, 1), "its message is not acknowledged");
+    assert_eq!(running.bed.rows.task(2).losses, 0, "and it is not called again");
 }

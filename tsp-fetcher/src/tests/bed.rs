@@ -19,7 +19,7 @@ use tsp_queue::{Delivery, Feedback, FeedbackSink, Inbox, Subscriber};
 use tsp_store::catalog::{AppSaved, Catalog, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
 use tsp_store::idempotency::Kept;
 use tsp_store::memory::{Fault, MemoryStore};
-use tsp_store::run::RunStore;
+use tsp_store::run::{RunStore, all};
 use tsp_store::schedule::{Owner, Ownership};
 use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 use tsp_store::{IdSource, Result};
@@ -311,7 +311,7 @@ impl Bed {
     pub(super) fn begin(&self, delivery: &Delivery, node: NodeId) -> Option<Task> {
         let Delivery { message, ticket } = delivery;
         let begin = Begin { id: message.id, version: message.version, row: None, token: None };
-        let answers = done(self.store.begin(node, vec![begin], self.now)).expect("begin");
+        let answers = all(done(self.store.begin(node, vec![begin], self.now))).expect("begin");
         if let Some(Begun::Run(task)) = answers.into_iter().next() {
             return Some(*task);
         }
@@ -324,7 +324,7 @@ impl Bed {
         let park = verdict.park;
         let finish =
             Finish { id: task.id, attempt: task.attempt, verdict, ended_at: None, unit: 0.0, row: None };
-        let answers = done(self.store.finish(self.owner.node, vec![finish], self.now)).expect("finish");
+        let answers = all(done(self.store.finish(self.owner.node, vec![finish], self.now))).expect("finish");
         let Some(Finished::Saved(row)) = answers.into_iter().next() else {
             panic!("the outcome of {} must count", task.id)
         };

@@ -255,5 +255,5 @@ fn a_deposed_owner_stops_whatever_it_was_about_to_do() {
     bed.forget();
     assert!(bed.settle().deposed);
     assert_eq!(bed.status(id), Status::Queued);
-    assert!(done(bed.store.executing(bed.owner.node)).unwrap().is_empty());
+    assert!(done(bed.store.executing(bed.owner.node, 0)).unwrap().is_empty());
 }

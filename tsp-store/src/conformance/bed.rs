@@ -14,7 +14,7 @@ use tsp_core::{AppId, ConfigId, IdGenerator, Millis, NodeId, ShardId, TaskId, Ti
 use crate::WholeStore;
 use crate::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
 use crate::idempotency::Kept;
-use crate::run::{Begin, Begun, Finish, Finished};
+use crate::run::{Begin, Begun, Finish, Finished, all};
 use crate::schedule::{Cursor, Owner, Want};
 use crate::tasks::{Changed, Subject, Submit, Submitted, Wish};
 
@@ -156,9 +156,18 @@ impl Bed {
     }
 
     pub(super) async fn begin_as(&self, node: NodeId, begin: Begin, now: Timestamp) -> Begun {
-        let mut answers = self.store.begin(node, vec![begin], now).await.expect("begin");
+        let mut answers = all(self.store.begin(node, vec![begin], now).await).expect("begin");
         assert_eq!(answers.len(), 1, "one message has one answer");
         answers.remove(0)
+    }
+
+    /// What runs under a node, in all parts of the rows.
+    pub(super) async fn running(&self, node: NodeId) -> Vec<(TaskId, u32)> {
+        let mut running = Vec::new();
+        for bulkhead in 0..self.store.bulkheads() {
+            running.extend(self.store.executing(node, bulkhead).await.expect("executing"));
+        }
+        running
     }
 
     /// Begins a claimed task with [`TOKEN`].
@@ -175,7 +184,7 @@ impl Bed {
     }
 
     pub(super) async fn finish_as(&self, node: NodeId, finish: Finish, now: Timestamp) -> Finished {
-        let mut answers = self.store.finish(node, vec![finish], now).await.expect("finish");
+        let mut answers = all(self.store.finish(node, vec![finish], now).await).expect("finish");
         assert_eq!(answers.len(), 1, "one outcome has one answer");
         answers.remove(0)
     }

@@ -5,7 +5,7 @@ use tsp_core::{Millis, TaskId};
 
 use super::bed::{Bed, T0, TOKEN, assert_same, at, message};
 use crate::catalog::Hold;
-use crate::run::{Begin, Begun};
+use crate::run::{Begin, Begun, all};
 use crate::schedule::Want;
 use crate::tasks::Wish;
 
@@ -58,7 +58,7 @@ pub(super) async fn a_doubled_message_begins_once(bed: &Bed) {
     let config = bed.config("close-order").await;
     let queued = bed.queued(&config).await;
     let batch = vec![message(&queued), message(&queued)];
-    let answers = bed.store.begin(bed.node, batch, T0).await.expect("begin");
+    let answers = all(bed.store.begin(bed.node, batch, T0).await).expect("begin");
     assert!(matches!(answers[0], Begun::Run(_)), "{answers:?}");
     assert_eq!(answers[1], Begun::Drop(None));
     for begin in both_ways(&queued) {
@@ -133,7 +133,7 @@ pub(super) async fn answers_are_in_the_order_of_the_batch(bed: &Bed) {
     let second = bed.queued(&config).await;
     let gone = Begin { id: TaskId::new(1), version: 1, row: None, token: None };
     let batch = vec![message(&second), gone, message(&first)];
-    let answers = bed.store.begin(bed.node, batch, T0).await.expect("begin");
+    let answers = all(bed.store.begin(bed.node, batch, T0).await).expect("begin");
     match &answers[..] {
         [Begun::Run(one), Begun::Drop(None), Begun::Run(two)] => {
             assert_eq!([one.id, two.id], [second.id, first.id]);
@@ -153,8 +153,8 @@ pub(super) async fn executing_lists_what_runs_under_a_node(bed: &Bed) {
     };
     bed.queued(&config).await;
     bed.awaiting(&config).await;
-    assert_eq!(bed.store.executing(bed.node).await.expect("executing"), [(mine.id, 1)]);
-    assert_eq!(bed.store.executing(other).await.expect("executing"), [(theirs.id, 1)]);
+    assert_eq!(bed.running(bed.node).await, [(mine.id, 1)]);
+    assert_eq!(bed.running(other).await, [(theirs.id, 1)]);
 }
 
 /// A message that will not be begun goes back, if it is still the row's.

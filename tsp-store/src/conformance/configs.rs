@@ -152,7 +152,7 @@ pub(super) async fn a_config_with_open_tasks_is_not_deleted(bed: &Bed) {
     let open = bed.store.cancel_open(config.id, 100, &by(), T0).await.expect("cancel_open");
     assert_eq!(open.left, 1, "one is executing");
     assert_eq!(delete(Expected::Any).await, Deleted::InUse(1));
-    let running = bed.store.executing(bed.node).await.expect("executing");
+    let running = bed.running(bed.node).await;
     bed.store.lose(bed.owner, vec![(running[0].0, bed.node)], T0).await.expect("lose");
     assert_eq!(delete(Expected::Version(9)).await, Deleted::VersionMismatch);
     assert_eq!(delete(Expected::Version(1)).await, Deleted::Deleted);

@@ -8,7 +8,7 @@ use tsp_core::outcome::Verdict;
 use tsp_core::{Millis, TaskId, Timestamp};
 
 use super::bed::{Bed, T0, at, key, message, outcome};
-use crate::run::{Begun, Finished};
+use crate::run::{Begun, Finished, all};
 use crate::schedule::Want;
 use crate::search::{Order, Scope, TaskQuery};
 use crate::tasks::{Submit, Submitted};
@@ -115,8 +115,8 @@ pub(super) async fn payloads_come_back_byte_for_byte(bed: &Bed) {
 pub(super) async fn empty_batches_do_nothing(bed: &Bed) {
     let store = &bed.store;
     assert!(store.submit(Vec::new(), T0).await.expect("submit").is_empty());
-    assert!(store.begin(bed.node, Vec::new(), T0).await.expect("begin").is_empty());
-    assert!(store.finish(bed.node, Vec::new(), T0).await.expect("finish").is_empty());
+    assert!(all(store.begin(bed.node, Vec::new(), T0).await).expect("begin").is_empty());
+    assert!(all(store.finish(bed.node, Vec::new(), T0).await).expect("finish").is_empty());
     assert!(store.release(Vec::new(), T0).await.expect("release").is_empty());
     assert!(store.rearm(bed.owner, Vec::new(), T0).await.expect("rearm").is_empty());
     assert!(store.lose(bed.owner, Vec::new(), T0).await.expect("lose").is_empty());
@@ -136,7 +136,7 @@ pub(super) async fn batches_of_a_thousand(bed: &Bed) {
     let claimed = bed.store.claim(bed.owner, vec![want], T0).await.expect("claim").tasks;
     assert_eq!(claimed.len(), 1_000);
     let messages = claimed.iter().map(|task| message(task)).collect();
-    let begun = bed.store.begin(bed.node, messages, T0).await.expect("begin");
+    let begun = all(bed.store.begin(bed.node, messages, T0).await).expect("begin");
     let begun: Vec<_> = begun
         .into_iter()
         .map(|begun| match begun {
@@ -144,9 +144,9 @@ pub(super) async fn batches_of_a_thousand(bed: &Bed) {
             other => panic!("each is claimed and due: {other:?}"),
         })
         .collect();
-    assert_eq!(bed.store.executing(bed.node).await.expect("executing").len(), 1_000);
+    assert_eq!(bed.running(bed.node).await.len(), 1_000);
     let outcomes = begun.iter().map(|task| outcome(task, Verdict::done())).collect();
-    let finished = bed.store.finish(bed.node, outcomes, at(1)).await.expect("finish");
+    let finished = all(bed.store.finish(bed.node, outcomes, at(1)).await).expect("finish");
     assert!(finished.iter().all(|finished| matches!(finished, Finished::Saved(_))), "each attempt is open");
     let audit = bed.store.audit(at(1)).await.expect("audit");
     assert_eq!((audit.accepted, audit.ended), (1_000, 1_000));

@@ -6,7 +6,7 @@ use tsp_core::{Millis, TaskId};
 
 use super::bed::{Bed, DEADLINE, T0, at, outcome, spec};
 use crate::catalog::Expected;
-use crate::run::{Finish, Finished};
+use crate::run::{Finish, Finished, all};
 use crate::tasks::Wish;
 
 /// The two ways an outcome comes: with the row as begun and without.
@@ -42,7 +42,7 @@ pub(super) async fn each_outcome_leads_where_the_table_says(bed: &Bed) {
             assert_eq!((task.status, task.result), (status, result), "{verdict:?}");
             assert_eq!(due_at.unwrap_or(task.due_at), task.due_at, "{verdict:?}");
             bed.check_stored(&task).await;
-            assert!(bed.store.executing(bed.node).await.expect("executing").is_empty(), "it runs no more");
+            assert!(bed.running(bed.node).await.is_empty(), "it runs no more");
             if task.is_open() {
                 bed.changed(task.id, Wish::Cancel, T0).await;
             }
@@ -68,7 +68,7 @@ pub(super) async fn an_attempt_is_closed_once(bed: &Bed) {
     }
     let begun = bed.executing(&config).await;
     let batch = vec![outcome(&begun, Verdict::done()), outcome(&begun, Verdict::fail("x"))];
-    let answers = bed.store.finish(bed.node, batch, at(1)).await.expect("finish");
+    let answers = all(bed.store.finish(bed.node, batch, at(1)).await).expect("finish");
     assert!(matches!(answers[0], Finished::Saved(_)), "{answers:?}");
     assert_eq!(answers[1], Finished::TooLate);
 }

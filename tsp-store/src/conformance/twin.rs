@@ -291,7 +291,7 @@ impl<'a> Side<'a> {
             }
         }
         let in_flight = store.in_flight(None, 1_000).await.expect("in_flight").rows.len();
-        let running = store.executing(self.bed.node).await.expect("executing").len();
+        let running = self.bed.running(self.bed.node).await.len();
         let audit = store.audit(now).await.expect("audit");
         let next = (store.next_due().await, store.next_deadline().await);
         let _ = writeln!(words, "{in_flight} in flight, {running} run, {:?} open, {next:?}", audit.open);
@@ -323,7 +323,7 @@ impl<'a> Side<'a> {
         for config in &self.configs {
             self.bed.store.cancel_open(config.id, 1_000, &by(), T0).await.expect("cancel_open");
         }
-        let running = self.bed.store.executing(self.bed.node).await.expect("executing");
+        let running = self.bed.running(self.bed.node).await;
         let lost = running.into_iter().map(|(id, _)| (id, self.bed.node)).collect();
         self.bed.store.lose(self.bed.owner, lost, T0).await.expect("lose");
     }

@@ -8,27 +8,33 @@ use tsp_core::{NodeId, TaskId, Timestamp};
 use super::MemoryStore;
 use super::state::State;
 use crate::error::Result;
-use crate::run::{Begin, Begun, Finish, Finished, RunStore};
+use crate::run::{Begin, Begun, Each, Finish, Finished, RunStore, alike};
 
 #[async_trait]
 impl RunStore for MemoryStore {
-    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
-        self.read("load", |state| ids.iter().map(|id| state.rows.open(*id).cloned().map(Box::new)).collect())
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+        let row = |state: &State, id: &TaskId| state.rows.open(*id).cloned().map(Box::new);
+        alike(self.read("load", |state| ids.iter().map(|id| row(state, id)).collect()), ids.len())
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
-        self.write("begin", |state| Ok(batch.iter().map(|begin| state.begin(node, begin, now)).collect()))
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
+        let begun = self
+            .write("begin", |state| Ok(batch.iter().map(|begin| state.begin(node, begin, now)).collect()));
+        alike(begun, batch.len())
     }
 
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
-        self.write("finish", |state| Ok(batch.iter().map(|finish| state.finish(node, finish, now)).collect()))
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
+        let finished = self.write("finish", |state| {
+            Ok(batch.iter().map(|finish| state.finish(node, finish, now)).collect())
+        });
+        alike(finished, batch.len())
     }
 
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
         self.write("release", |state| Ok(state.release(&batch, now)))
     }
 
-    async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
+    async fn executing(&self, node: NodeId, _bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
         self.read("executing", |state| {
             let here = |task: &&Task| task.status == Status::Executing && task.node == Some(node);
             state.rows.in_flight(None).filter(here).map(|task| (task.id, task.attempt)).collect()

@@ -182,7 +182,7 @@ impl Policy {
         Rules {
             retry: spec.map_or(&self.fallback, |spec| &spec.retry),
             unit,
-            deadline: spec.filter(|spec| spec.asynchronous.enabled).map(|spec| spec.asynchronous.deadline),
+            deadline: spec.map(|spec| spec.asynchronous.deadline),
         }
     }
 

@@ -14,14 +14,14 @@ use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
 use crate::cluster::NodeLease;
 use crate::error::{Result, StoreError};
 use crate::footing::Footing;
-use crate::run::{Begin, Begun};
+use crate::run::{Begin, Begun, Each, alike};
 
 use super::bind::Values;
 use super::core::Core;
 use super::db::ShardDb;
 use super::fault::Fault;
 use super::hot::{ROWS_MAX, lock_tasks};
-use super::run::{Placed, by_id, by_shard, load_on, padded_pairs, save_all};
+use super::run::{Placed, by_id, by_shard, in_order, load_on, padded_pairs, save_all};
 use super::session::{Session, query};
 use super::text::padded;
 use super::tx::Tx;
@@ -39,9 +39,6 @@ const LEASE_HOLDS: &str = "-- lease_holds\nSELECT {now} <= ?";
 
 /// A begin ends this long before its node's lease does: the database's clock is not the process's.
 const LEASE_MARGIN: Millis = Millis::from_secs(1);
-
-/// Rows of a shard that is away are asked for again after this.
-const ASK_AGAIN: Millis = Millis::from_secs(1);
 
 /// A begin that meets a deadlock is tried so many times in all.
 const TRIES: u32 = 4;
@@ -69,41 +66,15 @@ pub(super) async fn begin(
     node: NodeId,
     batch: Vec<Begin>,
     now: Timestamp,
-) -> Result<Vec<Begun>> {
+) -> Each<Begun> {
     if !lease.holds(now) {
-        return Err(lease_over());
+        return alike(Err(lease_over()), batch.len());
     }
     let by = Beginner { node, until: lease.end_at().minus(LEASE_MARGIN), now };
-    let mut answers = vec![Begun::Drop(None); batch.len()];
+    let stale = batch.iter().map(|_| Ok(Begun::Drop(None))).collect();
     let parts = by_shard(core, batch, |begin| begin.id);
-    let places: Vec<Vec<usize>> =
-        parts.iter().map(|(_, part)| part.iter().map(|one| one.place).collect()).collect();
-    let done = join_all(parts.into_iter().map(|(shard, part)| begin_on(core, shard, part, by))).await;
-    let mut begun_somewhere = false;
-    let mut failed = None;
-    for (places, part) in places.into_iter().zip(done) {
-        match part {
-            Ok(part) => {
-                begun_somewhere = true;
-                for (place, answer) in part {
-                    answers[place] = answer;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a shard did not begin its part of a batch");
-                for place in places {
-                    answers[place] = Begun::Wait(now.plus(ASK_AGAIN));
-                }
-                failed = Some(error);
-            }
-        }
-    }
-    match failed {
-        // One shard that is away does not hold up the others: its messages come again in a second.
-        Some(StoreError::Unavailable(_) | StoreError::Unknown(_)) | None if begun_somewhere => Ok(answers),
-        Some(error) => Err(error),
-        None => Ok(answers),
-    }
+    let parts = parts.into_iter().map(|(shard, part)| begin_on(core, shard, part, by));
+    in_order(stale, join_all(parts).await.into_iter().flatten())
 }
 
 fn lease_over() -> StoreError {
@@ -115,15 +86,24 @@ async fn begin_on(
     shard: ShardDb,
     part: Vec<Placed<Begin>>,
     by: Beginner,
-) -> Result<Vec<(usize, Begun)>> {
+) -> Vec<(usize, Result<Begun>)> {
     // Until the last of it is answered.
     let footing = core.own.book.footing();
-    let mut answers = Vec::with_capacity(part.len());
-    let mut plain = Vec::with_capacity(part.len());
-    let mut other = Vec::new();
-    for (place, row, message) in with_rows(&shard, newest(part, &mut answers)).await? {
+    let mut stale = Vec::new();
+    let messages = newest(part, &mut stale);
+    let mut answers: Vec<_> = stale.into_iter().map(|(place, answer)| (place, Ok(answer))).collect();
+    let places: Vec<usize> = messages.iter().map(|one| one.place).collect();
+    let rows = match with_rows(&shard, messages).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            answers.extend(failed(places, &error));
+            return answers;
+        }
+    };
+    let (mut plain, mut other) = (Vec::with_capacity(rows.len()), Vec::new());
+    for (place, row, message) in rows {
         match plan(core, row, &message, by) {
-            Plan::Answer(answer) => answers.push((place, answer)),
+            Plan::Answer(answer) => answers.push((place, Ok(answer))),
             Plan::Plain(task) => plain.push((place, task)),
             Plan::Other(version, change) => other.push((place, version, change)),
         }
@@ -132,12 +112,26 @@ async fn begin_on(
     while !plain.is_empty() {
         let rest = plain.split_off(plain.len().min(ROWS_MAX));
         let rows = std::mem::replace(&mut plain, rest);
-        answers.extend(begin_plain(core, &shard, rows, by, &footing).await?);
+        let places = rows.iter().map(|row| row.0).collect();
+        answers.extend(placed(begin_plain(core, &shard, rows, by, &footing).await, places));
     }
     if !other.is_empty() {
-        answers.extend(begin_others(core, &shard, &other, by).await?);
+        let places = other.iter().map(|row| row.0).collect();
+        answers.extend(placed(begin_others(core, &shard, &other, by).await, places));
     }
-    Ok(answers)
+    answers
+}
+
+/// What one statement or transaction said: nothing that others began is lost with it.
+fn placed(done: Result<Vec<(usize, Begun)>>, places: Vec<usize>) -> Vec<(usize, Result<Begun>)> {
+    match done {
+        Ok(answers) => answers.into_iter().map(|(place, answer)| (place, Ok(answer))).collect(),
+        Err(error) => failed(places, &error),
+    }
+}
+
+fn failed(places: Vec<usize>, error: &StoreError) -> Vec<(usize, Result<Begun>)> {
+    places.into_iter().map(|place| (place, Err(error.clone()))).collect()
 }
 
 /// Of several messages of one task the one of its newest version; the others are stale.

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use metrics::{Counter, Histogram, counter, histogram};
 use parking_lot::RwLock;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tsp_core::ShardId;
 use tsp_core::task::EndResult;
@@ -111,6 +112,15 @@ impl Db {
     /// [`StoreError::Unavailable`] when the database is away (then at once, if that is known) or all
     /// connections stay busy.
     pub(super) async fn conn(&self) -> Result<Session> {
+        self.conn_of(None).await
+    }
+
+    /// The same within what one shard may take.
+    async fn conn_of(&self, share: Option<&ShardDb>) -> Result<Session> {
+        let permit = match share {
+            Some(shard) => Some(shard.permit().await?),
+            None => None,
+        };
         let pool = &self.inner.pool;
         let acquired = match self.inner.gate.enter(Instant::now())? {
             Entry::Open => pool.acquire().await,
@@ -119,7 +129,7 @@ impl Db {
             }
         };
         match acquired {
-            Ok(conn) => Ok(Session::new(conn, self.clone())),
+            Ok(conn) => Ok(Session::new(conn, self.clone(), permit)),
             Err(sqlx::Error::PoolTimedOut) if self.is_full() => {
                 Err(StoreError::Unavailable(format!("all connections to `{}` are busy", self.name())))
             }
@@ -129,6 +139,13 @@ impl Db {
                 Err(StoreError::Unavailable(why))
             }
         }
+    }
+
+    /// How many connections one shard may have.
+    fn share(&self) -> usize {
+        let connections =
+            usize::try_from(self.inner.pool.options().get_max_connections()).unwrap_or(usize::MAX);
+        (connections / 2).max(2)
     }
 
     fn is_full(&self) -> bool {
@@ -141,14 +158,23 @@ impl Db {
     pub(super) async fn read<'e, T: Send>(
         &self,
         name: &'static str,
+        work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
+    ) -> Result<T> {
+        self.read_of(None, name, work).await
+    }
+
+    async fn read_of<'e, T: Send>(
+        &self,
+        share: Option<&ShardDb>,
+        name: &'static str,
         mut work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
     ) -> Result<T> {
         let started = Instant::now();
-        let mut tx = Tx::new(self.conn().await?);
+        let mut tx = Tx::new(self.conn_of(share).await?);
         let mut done = work(&mut tx).await;
         if done.is_err() && tx.conn().fault() == Some(Fault::Broken) {
             drop(tx);
-            tx = Tx::new(self.conn().await?);
+            tx = Tx::new(self.conn_of(share).await?);
             done = work(&mut tx).await;
         }
         self.called(name, started);
@@ -194,7 +220,7 @@ impl Db {
                 Err(error) => Err(error),
             };
             let broken = done.is_err() && tx.conn().fault() == Some(Fault::Broken);
-            tx.conn().rollback().await;
+            tx.conn().abandon().await;
             if !broken || tries == 2 {
                 break done;
             }
@@ -212,7 +238,7 @@ impl Db {
         let started = Instant::now();
         let mut round = 0;
         let done = loop {
-            let mut tx = Tx::new(self.begin().await?);
+            let mut tx = Tx::new(self.begin(around.shard).await?);
             let mut outdated = false;
             let done = match around.begun(&mut tx).await {
                 Ok(()) => work(&mut tx).await,
@@ -220,7 +246,7 @@ impl Db {
             };
             let done = match done {
                 Ok(value) if tx.is_undone() => {
-                    tx.conn().rollback().await;
+                    tx.conn().abandon().await;
                     break Ok(value);
                 }
                 Ok(value) => around.finish(&mut tx, &mut outdated).await.map(|()| value),
@@ -236,7 +262,7 @@ impl Db {
             let known = !matches!(done, Err(StoreError::Unknown(_)));
             let passing = outdated || tx.conn().fault() == Some(Fault::Again);
             let again = known && passing && round < AGAIN_MAX;
-            tx.conn().rollback().await;
+            tx.conn().abandon().await;
             drop(tx);
             self.inner.failed.increment(1);
             if !again {
@@ -250,13 +276,13 @@ impl Db {
         done
     }
 
-    async fn begin(&self) -> Result<Session> {
-        let mut session = self.conn().await?;
+    async fn begin(&self, share: Option<&ShardDb>) -> Result<Session> {
+        let mut session = self.conn_of(share).await?;
         match session.begin().await {
             Ok(()) => Ok(session),
             Err(_) if session.fault() == Some(Fault::Broken) => {
                 drop(session);
-                let mut session = self.conn().await?;
+                let mut session = self.conn_of(share).await?;
                 session.begin().await?;
                 Ok(session)
             }
@@ -332,6 +358,9 @@ pub(super) struct ShardDb {
     texts: Arc<Texts>,
     own: Arc<Own>,
     ended: Arc<[Counter; EndResult::ALL.len()]>,
+    /// So many connections this shard may have at once: rows that are locked, or a table, would in the end hold all
+    /// of them, and with them every other shard of the data source.
+    share: Arc<Semaphore>,
 }
 
 impl fmt::Debug for ShardDb {
@@ -343,7 +372,20 @@ impl fmt::Debug for ShardDb {
 impl ShardDb {
     pub(super) fn new(shard: ShardId, db: Db, own: Arc<Own>) -> Self {
         let ended = EndResult::ALL.map(|end| counter!("tsp_tasks_ended_total", "result" => end.as_str()));
-        Self { shard, db, texts: Arc::new(Texts::new(Some(shard))), own, ended: Arc::new(ended) }
+        let share = Arc::new(Semaphore::new(db.share()));
+        Self { shard, db, texts: Arc::new(Texts::new(Some(shard))), own, ended: Arc::new(ended), share }
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit> {
+        let patience = self.db.inner.pool.options().get_acquire_timeout();
+        match timeout(patience, self.share.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable(format!(
+                "all connections that shard {} of `{}` may have are busy",
+                self.shard.get(),
+                self.db.name()
+            ))),
+        }
     }
 
     /// The text for this shard: `{shard}` becomes `007`, `{now}` the database's clock.
@@ -364,7 +406,7 @@ impl ShardDb {
 
     /// As [`Db::conn`].
     pub(super) async fn conn(&self) -> Result<Session> {
-        self.db.conn().await
+        self.db.conn_of(Some(self)).await
     }
 
     /// As [`Db::read`].
@@ -373,7 +415,7 @@ impl ShardDb {
         name: &'static str,
         work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
     ) -> Result<T> {
-        self.db.read(name, work).await
+        self.db.read_of(Some(self), name, work).await
     }
 
     /// As [`Db::transact`]. The transaction stands on the book as it is when it begins, its last statement

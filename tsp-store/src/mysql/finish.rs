@@ -6,17 +6,18 @@
 
 use std::collections::HashMap;
 
+use futures::future::join_all;
 use tsp_core::task::Task;
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::error::Result;
-use crate::run::{Finish, Finished};
+use crate::run::{Each, Finish, Finished};
 
-use super::core::{Core, all_of};
+use super::core::Core;
 use super::db::ShardDb;
 use super::hot::{ROWS_MAX, insert_ended, lock_tasks};
-use super::run::{Placed, by_id, by_shard, padded_pairs, save_all, with_rules};
+use super::run::{Placed, by_id, by_shard, in_order, padded_pairs, save_all, with_rules};
 use super::session::query;
 use super::tx::Tx;
 
@@ -30,25 +31,23 @@ struct Closer<'a> {
     now: Timestamp,
 }
 
-pub(super) async fn finish(
-    core: &Core,
-    node: NodeId,
-    batch: Vec<Finish>,
-    now: Timestamp,
-) -> Result<Vec<Finished>> {
-    let mut answers = vec![Finished::TooLate; batch.len()];
+pub(super) async fn finish(core: &Core, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
     let by = Closer { core, node, now };
+    let late = batch.iter().map(|_| Ok(Finished::TooLate)).collect();
     let parts = by_shard(core, batch, |finish| finish.id);
     let parts = parts.into_iter().map(|(shard, part)| async move {
         let (on, part) = (&shard, &part);
-        shard.transact("finish", move |tx| Box::pin(async move { finish_on(tx, on, part, by).await })).await
-    });
-    for part in all_of(parts).await? {
-        for (place, task) in part {
-            answers[place] = Finished::Saved(task);
+        let done = shard
+            .transact("finish", move |tx| Box::pin(async move { finish_on(tx, on, part, by).await }))
+            .await;
+        match done {
+            Ok(saved) => {
+                saved.into_iter().map(|(place, task)| (place, Ok(Finished::Saved(task)))).collect::<Vec<_>>()
+            }
+            Err(error) => part.iter().map(|one| (one.place, Err(error.clone()))).collect(),
         }
-    }
-    Ok(answers)
+    });
+    in_order(late, join_all(parts).await.into_iter().flatten())
 }
 
 impl Closer<'_> {
@@ -86,7 +85,7 @@ async fn finish_on(
     ends.sort_unstable_by_key(|(_, change)| change.task.id);
     if !take(tx, on, &ends).await? {
         // What was taken stands as it did.
-        tx.conn().rollback().await;
+        tx.conn().rollback().await?;
         tx.conn().begin().await?;
         ends.clear();
         others = part.iter().collect();

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use futures::future::join_all;
 use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::{Change, Event, Rules, transition};
 use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
 use crate::rules;
+use crate::run::Each;
 
 use super::bind::Values;
 use super::core::{Core, all_of};
@@ -50,20 +53,27 @@ pub(super) fn by_shard<T>(
     parts.into_iter().filter_map(|(shard, part)| Some((core.shard(shard).ok()?, part))).collect()
 }
 
-pub(super) async fn load(core: &Core, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
+pub(super) async fn load(core: &Core, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
     let parts = by_shard(core, ids.to_vec(), |id| *id);
     let parts = parts.into_iter().map(|(shard, part)| async move {
         let ids: Vec<TaskId> = part.iter().map(|one| one.item).collect();
-        load_on(&shard, &ids).await
-    });
-    let mut found: HashMap<TaskId, Box<Task>> = all_of(parts).await?.into_iter().flatten().collect();
-    let mut rows: Vec<Option<Box<Task>>> = Vec::with_capacity(ids.len());
-    for id in ids {
+        let rows = load_on(&shard, &ids).await;
         // A message may stand there twice.
-        let again = rows.iter().flatten().find(|row| row.id == *id).cloned();
-        rows.push(found.remove(id).or(again));
+        let row = |id| rows.as_ref().map(|rows| rows.get(id).cloned()).map_err(Clone::clone);
+        part.iter().map(|one| (one.place, row(&one.item))).collect::<Vec<_>>()
+    });
+    in_order(ids.iter().map(|_| Ok(None)).collect(), join_all(parts).await.into_iter().flatten())
+}
+
+/// Puts answers in their places.
+pub(super) fn in_order<T>(
+    mut answers: Each<T>,
+    placed: impl IntoIterator<Item = (usize, Result<T>)>,
+) -> Each<T> {
+    for (place, answer) in placed {
+        answers[place] = answer;
     }
-    Ok(rows)
+    answers
 }
 
 /// The open rows of these ids; a bad one is reported and left out.
@@ -142,29 +152,28 @@ pub(super) fn sorted_ids<'t>(rows: impl IntoIterator<Item = &'t Task>) -> Vec<i6
     ids
 }
 
-pub(super) async fn executing(core: &Core, node: NodeId, shards: &[ShardId]) -> Result<Vec<(TaskId, u32)>> {
-    let shards = shards.iter().map(|shard| core.shard(*shard)).collect::<Result<Vec<_>>>()?;
-    let shards = shards.iter().map(|shard| {
-        shard.read("executing", move |tx| {
+pub(super) async fn executing(core: &Core, node: NodeId, shard: ShardId) -> Result<Vec<(TaskId, u32)>> {
+    let shard = &core.shard(shard)?;
+    shard
+        .read("executing", move |tx| {
             Box::pin(async move {
                 let rows = query(&shard.sql(EXECUTING)).bind(node.get()).fetch_all(tx.conn()).await?;
-                rows.iter()
-                    .map(|row| {
-                        let id: i64 = row.try_get(0)?;
-                        let attempt: i64 = row.try_get(1)?;
-                        let attempt = u32::try_from(attempt).map_err(|_| StoreError::Corrupt {
-                            table: "task",
-                            column: "attempt",
-                            id,
-                            why: format!("{attempt} is out of range"),
-                        })?;
-                        Ok((TaskId::new(id), attempt))
-                    })
-                    .collect::<Result<Vec<_>>>()
+                rows.iter().map(read_attempt).collect()
             })
         })
-    });
-    Ok(all_of(shards).await?.into_iter().flatten().collect())
+        .await
+}
+
+fn read_attempt(row: &MySqlRow) -> Result<(TaskId, u32)> {
+    let id: i64 = row.try_get(0)?;
+    let attempt: i64 = row.try_get(1)?;
+    let attempt = u32::try_from(attempt).map_err(|_| StoreError::Corrupt {
+        table: "task",
+        column: "attempt",
+        id,
+        why: format!("{attempt} is out of range"),
+    })?;
+    Ok((TaskId::new(id), attempt))
 }
 
 pub(super) async fn give_back(

@@ -8,7 +8,7 @@ use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 
 use crate::cluster::NodeLease;
 use crate::error::Result;
-use crate::run::{Begin, Begun, Finish, Finished, RunStore};
+use crate::run::{Begin, Begun, Each, Finish, Finished, RunStore};
 
 use super::core::Core;
 use super::{begin, finish, run};
@@ -34,17 +34,24 @@ impl MySqlRunner {
 
 #[async_trait]
 impl RunStore for MySqlRunner {
-    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
+    fn bulkheads(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn bulkhead(&self, task: TaskId) -> usize {
+        let shard = task.shard();
+        self.shards.iter().position(|own| *own == shard).unwrap_or(0)
+    }
+
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
         run::load(&self.core, ids).await
     }
 
-    /// One transaction for each shard. Messages of a shard that is away are answered [`Begun::Wait`].
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
         begin::begin(&self.core, &self.lease, node, batch, now).await
     }
 
-    /// One transaction for each shard. After an error some may be closed; asked again they are too late.
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
         finish::finish(&self.core, node, batch, now).await
     }
 
@@ -52,8 +59,9 @@ impl RunStore for MySqlRunner {
         run::release(&self.core, batch, now).await
     }
 
-    async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
-        run::executing(&self.core, node, &self.shards).await
+    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+        let Some(shard) = self.shards.get(bulkhead) else { return Ok(Vec::new()) };
+        run::executing(&self.core, node, *shard).await
     }
 
     async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {

@@ -6,6 +6,7 @@ use sqlx::mysql::{MySql, MySqlArguments, MySqlConnection, MySqlRow};
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{Encode, Type};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, error::Elapsed, timeout};
 
 use crate::error::{Result, StoreError};
@@ -36,10 +37,12 @@ pub(super) struct Session {
     committing: bool,
     fault: Option<Fault>,
     footing: Option<Footing>,
+    /// What it takes of its shard's share.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Session {
-    pub(super) fn new(conn: PoolConnection<MySql>, db: Db) -> Self {
+    pub(super) fn new(conn: PoolConnection<MySql>, db: Db, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             conn: Some(conn),
             db,
@@ -48,6 +51,7 @@ impl Session {
             committing: false,
             fault: None,
             footing: None,
+            _permit: permit,
         }
     }
 
@@ -75,6 +79,13 @@ impl Session {
     }
 
     pub(super) async fn begin(&mut self) -> Result<()> {
+        if self.open || self.fault == Some(Fault::Broken) {
+            // The server would commit what is open.
+            return Err(StoreError::Unavailable(format!(
+                "a transaction of `{}` is not over, its connection is thrown away",
+                self.db.name()
+            )));
+        }
         self.open = true;
         self.raw_statement("-- begin\nBEGIN").await
     }
@@ -101,10 +112,22 @@ impl Session {
         self.begin().await
     }
 
-    /// A failed rollback closes the connection, which rolls back as well.
-    pub(super) async fn rollback(&mut self) {
-        if self.fault != Some(Fault::Broken) && self.raw_statement("-- rollback\nROLLBACK").await.is_ok() {
-            self.open = false;
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it is not known to be rolled back. The connection is of no use any more;
+    /// dropped, it is closed, which rolls back as well.
+    pub(super) async fn rollback(&mut self) -> Result<()> {
+        if self.fault == Some(Fault::Broken) {
+            return Err(StoreError::Unavailable(format!("a connection to `{}` broke", self.db.name())));
+        }
+        self.raw_statement("-- rollback\nROLLBACK").await?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Ends a transaction of which nothing is to be kept. Whoever calls this drops the session.
+    pub(super) async fn abandon(&mut self) {
+        if let Err(error) = self.rollback().await {
+            tracing::debug!(%error, "rolled back by closing the connection");
         }
     }
 

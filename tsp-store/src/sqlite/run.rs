@@ -7,14 +7,15 @@ use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
 use crate::rules;
-use crate::run::{Begin, Begun, Finish, Finished};
+use crate::run::{Begin, Begun, Each, Finish, Finished};
 
 use super::hot::{is_plain, open_task};
 use super::row::all;
 use super::tx::Tx;
 
-pub(super) fn begin(tx: &mut Tx<'_>, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
-    batch.into_iter().map(|begin| tolerate(begin_one(tx, node, begin, now), Begun::Drop(None))).collect()
+/// An error that is not a bad row's own ends the command: what was done of it is rolled back.
+pub(super) fn begin(tx: &mut Tx<'_>, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Each<Begun>> {
+    batch.into_iter().map(|begin| of_one(begin_one(tx, node, begin, now))).collect()
 }
 
 fn begin_one(tx: &mut Tx<'_>, node: NodeId, begin: Begin, now: Timestamp) -> Result<Begun> {
@@ -46,8 +47,8 @@ pub(super) fn finish(
     node: NodeId,
     batch: Vec<Finish>,
     now: Timestamp,
-) -> Result<Vec<Finished>> {
-    batch.into_iter().map(|finish| tolerate(finish_one(tx, node, finish, now), Finished::TooLate)).collect()
+) -> Result<Each<Finished>> {
+    batch.into_iter().map(|finish| of_one(finish_one(tx, node, finish, now))).collect()
 }
 
 /// The fence is `(status 30, attempt, node)`, not the version: a cancel or reset may have come since begin.
@@ -108,8 +109,8 @@ pub(super) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp
 }
 
 /// Read one by one: a message without its row is rare in one process.
-pub(super) fn load(conn: &Connection, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
-    ids.iter().map(|id| Ok(tolerate(open_task(conn, *id), None)?.map(Box::new))).collect()
+pub(super) fn load(conn: &Connection, ids: &[TaskId]) -> Result<Each<Option<Box<Task>>>> {
+    ids.iter().map(|id| of_one(open_task(conn, *id).map(|row| row.map(Box::new)))).collect()
 }
 
 /// `status` stands twice because SQLite takes a partial index only for its own words.
@@ -119,6 +120,14 @@ SELECT id, attempt FROM task WHERE status BETWEEN 10 AND 30 AND status = 30 AND 
 pub(super) fn executing(conn: &Connection, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
     let mut statement = conn.prepare_cached(EXECUTING)?;
     all(statement.query([node.get()])?, |row| Ok((TaskId::new(row.get(0)?), row.get(1)?)))
+}
+
+/// A bad row's error is its own; it is found when the row is read, before anything is written.
+fn of_one<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(error @ StoreError::Corrupt { .. }) => Ok(Err(error)),
+        other => other.map(Ok),
+    }
 }
 
 /// A bad row is reported and does not stop its neighbours.

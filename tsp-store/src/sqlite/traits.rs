@@ -14,7 +14,7 @@ use crate::catalog::{
 use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
 use crate::parks::{Park, ParkNews};
-use crate::run::{Begin, Begun, Finish, Finished, RunStore};
+use crate::run::{Begin, Begun, Each, Finish, Finished, RunStore, alike};
 use crate::schedule::{
     Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
     ScheduleStore, Want,
@@ -73,26 +73,33 @@ impl TaskStore for SqliteStore {
     }
 }
 
+/// Each answer of a command, or the command's error for all `count` elements.
+fn each<T>(answers: Result<Each<T>>, count: usize) -> Each<T> {
+    alike(answers, count).into_iter().map(Result::flatten).collect()
+}
+
 #[async_trait]
 impl RunStore for SqliteStore {
-    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
-        let ids = ids.to_vec();
-        self.read(Command::Load, move |conn| run::load(conn, &ids)).await
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+        let (count, ids) = (ids.len(), ids.to_vec());
+        each(self.read(Command::Load, move |conn| run::load(conn, &ids)).await, count)
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
-        self.write(Command::Begin, batch.len(), move |tx| run::begin(tx, node, batch, now)).await
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
+        let count = batch.len();
+        each(self.write(Command::Begin, count, move |tx| run::begin(tx, node, batch, now)).await, count)
     }
 
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
-        self.write(Command::Finish, batch.len(), move |tx| run::finish(tx, node, batch, now)).await
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
+        let count = batch.len();
+        each(self.write(Command::Finish, count, move |tx| run::finish(tx, node, batch, now)).await, count)
     }
 
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
         self.write(Command::Release, batch.len(), move |tx| run::release(tx, batch, now)).await
     }
 
-    async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
+    async fn executing(&self, node: NodeId, _bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
         self.read(Command::Executing, move |conn| run::executing(conn, node)).await
     }
 

@@ -23,7 +23,7 @@ use tsp_core::{
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, NewKey, SaveConfig, Scope};
 use tsp_store::idempotency::Kept;
 use tsp_store::memory::MemoryStore;
-use tsp_store::run::{Begin, Begun, Finish};
+use tsp_store::run::{Begin, Begun, Finish, all};
 use tsp_store::schedule::Ownership as _;
 use tsp_store::schedule::Want;
 use tsp_store::tasks::Actor;
@@ -218,7 +218,7 @@ impl Service {
         let rows = self.store.claim(owner, wants, now).await.unwrap().tasks;
         let batch =
             rows.iter().map(|task| Begin { id: task.id, version: task.version, row: None, token }).collect();
-        let begun = self.store.begin(self.node, batch, now).await.unwrap();
+        let begun = all(self.store.begin(self.node, batch, now).await).unwrap();
         begun
             .into_iter()
             .filter_map(|begun| if let Begun::Run(task) = begun { Some(task.id) } else { None })
@@ -229,7 +229,7 @@ impl Service {
     pub(super) async fn finish(&self, id: TaskId, attempt: u32, outcome: Outcome) {
         let verdict = Verdict::new(outcome, "http_status").with_status(200);
         let finish = Finish { id, attempt, verdict, ended_at: None, unit: 0.0, row: None };
-        self.store.finish(self.node, vec![finish], self.clock.now()).await.unwrap();
+        all(self.store.finish(self.node, vec![finish], self.clock.now()).await).unwrap();
     }
 }
 

@@ -207,7 +207,7 @@ impl Bed {
 
     fn begin(&self, message: Begin) -> JoinSet<Begun> {
         let (runner, node) = (self.one.runner(NodeLease::for_ever()), self.one.node);
-        beside(async move { runner.begin(node, vec![message], NOW).await.unwrap().remove(0) })
+        beside(async move { runner.begin(node, vec![message], NOW).await.remove(0).unwrap() })
     }
 }
 

@@ -12,7 +12,7 @@ use super::site::{Databases, connect, sql};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::cluster::{LeaseStore as _, NewNode, NodeLease, Pair, PairRow};
 use crate::idempotency::Kept;
-use crate::run::{Begin, RunStore as _};
+use crate::run::{Begin, RunStore as _, all};
 use crate::schedule::{Claimed, Owner, ScheduleStore as _, Want};
 use crate::tasks::{Actor, Submit, TaskStore as _};
 
@@ -144,7 +144,7 @@ impl Process {
     pub(super) async fn load(&self, claimed: &Claimed) -> Vec<Box<Task>> {
         let ids: Vec<TaskId> = claimed.bare.iter().map(|row| row.id).collect();
         let runner = self.store.runner(Arc::new(NodeLease::for_ever()));
-        runner.load(&ids).await.expect("load").into_iter().flatten().collect()
+        all(runner.load(&ids).await).expect("load").into_iter().flatten().collect()
     }
 
     /// Claims what is due on a shard.

@@ -20,7 +20,7 @@ use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, NewK
 use crate::cluster::{LeaseStore as _, NewNode, Pair};
 use crate::error::StoreError;
 use crate::idempotency::{Keep, Kept, StoredAnswer};
-use crate::run::{Begun, Finish, RunStore as _};
+use crate::run::{Begun, Finish, RunStore as _, all};
 use crate::schedule::{Fire, Fired, Owner, Ownership as _, ScheduleStore as _, SlotTask, Want};
 use crate::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use crate::tasks::{Actor, Subject, Submit, Submitted, TaskStore as _, Wish};
@@ -144,7 +144,7 @@ impl Old {
         for message in self.claim(limit).await.iter().map(|task| message(task)) {
             let token = Some([3; 32]);
             let message = crate::run::Begin { token, ..message };
-            for one in self.store.begin(self.owner.node, vec![message], NOW).await.unwrap() {
+            for one in all(self.store.begin(self.owner.node, vec![message], NOW).await).unwrap() {
                 let Begun::Run(row) = one else { panic!("{one:?}") };
                 begun.push(row);
             }
@@ -178,7 +178,7 @@ impl Old {
                 unit: 0.5,
                 row: Some(row),
             };
-            self.store.finish(self.owner.node, vec![finish], NOW).await.unwrap();
+            all(self.store.finish(self.owner.node, vec![finish], NOW).await).unwrap();
         }
         let by = Actor::system();
         for (id, wish) in

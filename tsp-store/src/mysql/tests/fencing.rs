@@ -14,7 +14,7 @@ use super::site::{connect, sql};
 use crate::catalog::Catalog as _;
 use crate::cluster::{LeaseStore as _, NodeLease};
 use crate::error::StoreError;
-use crate::run::{Begun, RunStore as _};
+use crate::run::{Begun, RunStore as _, all};
 use crate::schedule::{Claimed, Fire, Fired, ScheduleStore as _, Want};
 use crate::tasks::TaskStore as _;
 
@@ -162,18 +162,18 @@ async fn nothing_begins_after_the_end_of_the_nodes_lease() {
     let runner = process.runner(NodeLease::until(database_now.plus(Millis::from_ms(500))));
     let early = database_now.minus(HOUR).max(NOW);
     for batch in [messages.clone(), messages[..1].to_vec()] {
-        let refused = runner.begin(process.node, batch, early).await.unwrap_err();
+        let refused = all(runner.begin(process.node, batch, early).await).unwrap_err();
         assert!(matches!(&refused, StoreError::Unavailable(why) if why == over), "{refused}");
     }
     let ended = NodeLease::for_ever();
     ended.end();
-    let refused = process.runner(ended).begin(process.node, messages.clone(), NOW).await.unwrap_err();
+    let refused = all(process.runner(ended).begin(process.node, messages.clone(), NOW).await).unwrap_err();
     assert!(refused.to_string().contains(over), "{refused}");
     for message in &messages {
         assert_eq!(process.store.task(message.id).await.unwrap().unwrap().status, Status::Queued);
     }
     let runner = process.runner(NodeLease::until(Timestamp::MAX));
-    let begun = runner.begin(process.node, messages, NOW).await.unwrap();
+    let begun = all(runner.begin(process.node, messages, NOW).await).unwrap();
     assert!(begun.iter().all(|begun| matches!(begun, Begun::Run(_))), "{begun:?}");
 }
 
@@ -190,11 +190,11 @@ async fn a_message_that_came_twice_runs_once() {
     let claimed = process.claim(owner, &config, 0).await;
     let runner = process.runner(NodeLease::for_ever());
     let half: Vec<_> = claimed.iter().take(10).map(|row| message(row)).collect();
-    assert!(runner.begin(process.node, half.clone(), NOW).await.unwrap().iter().all(runs));
+    assert!(all(runner.begin(process.node, half.clone(), NOW).await).unwrap().iter().all(runs));
     // A little later the whole batch comes, half of it again, and all of it twice.
     let later = NOW.plus(Millis::from_ms(1));
-    let all: Vec<_> = claimed.iter().chain(&claimed).map(|row| message(row)).collect();
-    let begun = runner.begin(process.node, all, later).await.unwrap();
+    let twice: Vec<_> = claimed.iter().chain(&claimed).map(|row| message(row)).collect();
+    let begun = all(runner.begin(process.node, twice, later).await).unwrap();
     let ran: Vec<usize> = (0..begun.len()).filter(|at| runs(&begun[*at])).collect();
     assert_eq!(ran.len(), 10, "{ran:?}");
     assert!(ran.iter().all(|at| at % 20 >= 10), "{ran:?}");

@@ -2,6 +2,7 @@
 
 mod barrier;
 mod bed;
+mod bulkheads;
 mod carrying;
 mod common_subset;
 mod fencing;

@@ -120,8 +120,8 @@ impl Client {
         let runner = self.store.runner(Arc::new(NodeLease::for_ever()));
         let bare = |row: &BareRow| Begin { id: row.id, version: row.version, row: None, token: None };
         let batch: Vec<_> = claimed.bare.iter().map(bare).collect();
-        for begun in runner.begin(self.node, batch, NOW).await.unwrap_or_default() {
-            if let Begun::Run(row) = begun {
+        for begun in runner.begin(self.node, batch, NOW).await {
+            if let Ok(Begun::Run(row)) = begun {
                 let verdict = Verdict::done();
                 let finish = Finish {
                     id: row.id,
@@ -136,10 +136,14 @@ impl Client {
         }
         // As a worker does: until it is said that it is saved.
         let batch: Vec<Finish> = open.values().cloned().collect();
-        match runner.finish(self.node, batch, NOW).await {
-            Ok(_) => std::mem::take(open).len(),
-            Err(_) => 0,
+        let before = open.len();
+        let saved = runner.finish(self.node, batch.clone(), NOW).await;
+        for (finish, saved) in batch.iter().zip(saved) {
+            if saved.is_ok() {
+                open.remove(&finish.id);
+            }
         }
+        before - open.len()
     }
 }
 

@@ -18,6 +18,7 @@ use super::site::{connect, sql};
 use crate::RunStore as _;
 use crate::StoreError;
 use crate::cluster::{LeaseStore as _, NewNode, NodeLease};
+use crate::run::all;
 use crate::tasks::TaskStore as _;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -275,17 +276,17 @@ async fn who_asks_several_shards_at_once_finds_the_database_that_is_back() {
     let store = MySqlStore::open(&hurt.options).await.expect("open");
     let runs = store.runner(Arc::new(NodeLease::for_ever()));
     let tasks = [id(2, 1), id(3, 1)];
-    runs.load(&tasks).await.expect("all is well");
+    all(runs.load(&tasks).await).expect("all is well");
     hurt.own.kill();
     let mut beat = tokio::time::interval(Duration::from_millis(100));
     let away = Instant::now() + 2 * SECOND;
     while Instant::now() < away {
         beat.tick().await;
-        runs.load(&tasks).await.expect_err("it is away");
+        all(runs.load(&tasks).await).expect_err("it is away");
     }
     hurt.own.restart().expect("the same server again");
     let end = Instant::now() + 4 * SECOND;
-    while let Err(error) = runs.load(&tasks).await {
+    while let Err(error) = all(runs.load(&tasks).await) {
         assert!(Instant::now() < end, "it is back, and still: {error}");
         beat.tick().await;
     }

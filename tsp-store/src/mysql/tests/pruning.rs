@@ -9,7 +9,7 @@ use tsp_core::{Timestamp, Verdict};
 use super::bed::{HOUR, NOW, Process, id, message, name, spec};
 use super::site::{connect, sql};
 use crate::cluster::NodeLease;
-use crate::run::{Begun, Finish, Finished, RunStore as _};
+use crate::run::{Begun, Finish, Finished, RunStore as _, all};
 use crate::schedule::ScheduleStore as _;
 use crate::tasks::{Actor, Subject, TaskStore as _, Wish};
 
@@ -36,12 +36,12 @@ async fn run(process: &Process, rows: &[Box<Task>], verdict: Verdict, now: Times
     let runner = process.runner(NodeLease::for_ever());
     let messages = rows.iter().map(|row| message(row)).collect();
     let mut finishes = Vec::new();
-    for begun in runner.begin(process.node, messages, now).await.unwrap() {
+    for begun in all(runner.begin(process.node, messages, now).await).unwrap() {
         let Begun::Run(row) = begun else { panic!("{begun:?}") };
         let (id, attempt, verdict) = (row.id, row.attempt, verdict.clone());
         finishes.push(Finish { id, attempt, verdict, ended_at: None, unit: 0.5, row: Some(row) });
     }
-    let finished = runner.finish(process.node, finishes, now).await.unwrap();
+    let finished = all(runner.finish(process.node, finishes, now).await).unwrap();
     finished
         .into_iter()
         .map(|one| if let Finished::Saved(task) = one { *task } else { panic!("{one:?}") })

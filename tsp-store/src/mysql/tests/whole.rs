@@ -24,7 +24,7 @@ use crate::conformance::Made;
 use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
 use crate::parks::{Park, ParkNews};
-use crate::run::{Begin, Begun, Finish, Finished, RunStore};
+use crate::run::{Begin, Begun, Each, Finish, Finished, RunStore};
 use crate::schedule::{
     Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
     ScheduleStore, Want,
@@ -161,7 +161,7 @@ impl ScheduleStore for Whole {
                 let claimed = of.claim(owner, vec![Want { limit, ..*want }], now).await?;
                 all.deposed |= claimed.deposed;
                 let ids: Vec<TaskId> = claimed.bare.iter().map(|row| row.id).collect();
-                tasks.extend(self.runner.load(&ids).await?.into_iter().flatten());
+                tasks.extend(crate::run::all(self.runner.load(&ids).await)?.into_iter().flatten());
                 all.expired.extend(claimed.expired);
             }
             sort_by_due(&mut tasks);
@@ -288,15 +288,23 @@ impl ScheduleStore for Whole {
 
 #[async_trait]
 impl RunStore for Whole {
-    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Box<Task>>>> {
+    fn bulkheads(&self) -> usize {
+        self.runner.bulkheads()
+    }
+
+    fn bulkhead(&self, task: TaskId) -> usize {
+        self.runner.bulkhead(task)
+    }
+
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
         self.runner.load(ids).await
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Result<Vec<Begun>> {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
         self.runner.begin(node, batch, now).await
     }
 
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Result<Vec<Finished>> {
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
         self.runner.finish(node, batch, now).await
     }
 
@@ -304,8 +312,8 @@ impl RunStore for Whole {
         self.runner.release(batch, now).await
     }
 
-    async fn executing(&self, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
-        self.runner.executing(node).await
+    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+        self.runner.executing(node, bulkhead).await
     }
 
     async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {

@@ -7,7 +7,7 @@ use tsp_core::{AppId, Millis};
 use super::*;
 use crate::WholeStore;
 use crate::memory::MemoryStore;
-use crate::run::{Begin, Begun, Finish};
+use crate::run::{Begin, Begun, Finish, all};
 use crate::schedule::Want;
 use crate::search::{Order, Scope, TaskQuery};
 use crate::tasks::{Subject, Wish};
@@ -56,7 +56,7 @@ async fn fill(store: &dyn WholeStore) -> (AppId, Vec<ConfigId>) {
     let begins = claimed.iter().take(70);
     let begins =
         begins.map(|row| Begin { id: row.id, version: row.version, row: None, token: None }).collect();
-    for (n, begun) in store.begin(node, begins, late).await.unwrap().into_iter().enumerate() {
+    for (n, begun) in all(store.begin(node, begins, late).await).unwrap().into_iter().enumerate() {
         let Begun::Run(row) = begun else { panic!("{begun:?}") };
         if n % 7 == 0 {
             continue;
@@ -64,7 +64,7 @@ async fn fill(store: &dyn WholeStore) -> (AppId, Vec<ConfigId>) {
         let verdict = if n % 3 == 0 { tsp_core::Verdict::fail("no") } else { tsp_core::Verdict::done() };
         let finish = Finish { id: row.id, attempt: 1, verdict, ended_at: None, unit: 0.5, row: None };
         let at = late.plus(Millis::from_ms(i64::try_from(n).unwrap() / 4));
-        store.finish(node, vec![finish], at).await.unwrap();
+        all(store.finish(node, vec![finish], at).await).unwrap();
     }
     for n in (1..=TASKS).filter(|n| n % 6 == 0) {
         let wish = if n % 4 == 0 { Wish::Pause } else { Wish::Cancel };

@@ -1,0 +1,269 @@
+//! The loop that takes messages and begins them: each part of the rows by itself, so that one that stands still holds
+//! up no other.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tsp_core::{ConfigId, Millis, Timestamp};
+
+use crate::compartment::Compartment;
+use crate::finish::Stuck;
+use crate::intake::Item;
+use crate::lanes::Lanes;
+use crate::pipeline::{BeginReport, Loaded, Pipeline, Started};
+use crate::service::ServiceError;
+use crate::worker::WorkerOptions;
+
+/// This share of the lanes' number is held of parts that stand still: messages, and outcomes.
+const STILL_SHARE: usize = 4;
+
+pub(crate) struct BeginLoop {
+    pipeline: Arc<Pipeline>,
+    lanes: Arc<Lanes>,
+    options: WorkerOptions,
+    stuck: Arc<Stuck>,
+    parts: Vec<Compartment>,
+    steps: FuturesUnordered<BoxFuture<'static, Step>>,
+    /// Lanes inside begins that are not answered.
+    in_begins: usize,
+    /// The part that is served first.
+    turn: usize,
+}
+
+/// A call that was answered.
+enum Step {
+    Loaded(usize, Loaded),
+    Begun(usize, usize, BeginReport),
+    Compared(Result<usize, ServiceError>, usize),
+}
+
+impl BeginLoop {
+    pub(crate) fn new(
+        pipeline: Arc<Pipeline>,
+        lanes: Arc<Lanes>,
+        options: WorkerOptions,
+        stuck: Arc<Stuck>,
+    ) -> Self {
+        let parts = (0..pipeline.bulkheads()).map(|_| Compartment::new(options.batch)).collect();
+        Self { pipeline, lanes, options, stuck, parts, steps: FuturesUnordered::new(), in_begins: 0, turn: 0 }
+    }
+
+    /// One round: takes what came, starts what may be begun, and waits for whatever happens next. What is begun
+    /// goes to `run`.
+    pub(crate) async fn round(
+        &mut self,
+        freed: &mut watch::Receiver<()>,
+        stop: &CancellationToken,
+        run: &impl Fn(Started),
+    ) {
+        let now = self.pipeline.clock.now();
+        self.take(now);
+        self.start(now);
+        if let Some(step) = self.wait(now, freed, stop).await {
+            self.answered(step, run);
+            while let Some(Some(step)) = self.steps.next().now_or_never() {
+                self.answered(step, run);
+            }
+        }
+    }
+
+    /// Sorts messages into their parts, as long as lanes are free.
+    fn take(&mut self, now: Timestamp) {
+        for at in 0..self.parts.len() {
+            let part = (self.turn + at) % self.parts.len();
+            if self.may_begin_more(part) {
+                let share = self.share();
+                self.parts[part].pick(&self.lanes, share, now);
+            }
+        }
+        self.turn = (self.turn + 1) % self.parts.len();
+        while self.wants_more(now) {
+            let most = self.options.batch - self.ready();
+            let (items, bare) = self.pipeline.take(most.min(self.lanes.free()));
+            if items.is_empty() && bare.is_empty() {
+                return;
+            }
+            let (mut back_bare, mut back) = (Vec::new(), Vec::new());
+            for delivery in bare {
+                let part = self.pipeline.bulkhead(delivery.message.id);
+                if self.is_full(part, now) {
+                    back_bare.push(delivery);
+                } else {
+                    self.parts[part].put_bare(delivery);
+                }
+            }
+            for item in items {
+                let part = self.pipeline.bulkhead(item.id);
+                if self.is_full(part, now) { back.push(item) } else { self.offer(part, item, now) }
+            }
+            if !(back_bare.is_empty() && back.is_empty()) {
+                self.pipeline.requeue(back_bare, back);
+                return;
+            }
+        }
+    }
+
+    fn offer(&mut self, part: usize, item: Item, now: Timestamp) {
+        let share = if self.may_begin_more(part) { self.share() } else { 0 };
+        self.parts[part].offer(&self.lanes, share, item, now);
+    }
+
+    fn ready(&self) -> usize {
+        self.parts.iter().map(Compartment::ready).sum()
+    }
+
+    /// The most messages in the next begin. All begins in flight hold no more lanes than one batch, and none so many
+    /// that nothing is left for another part.
+    fn share(&self) -> usize {
+        let left = self.options.batch.saturating_sub(self.in_begins);
+        if self.parts.len() == 1 { left } else { left.div_ceil(2) }
+    }
+
+    fn wants_more(&self, now: Timestamp) -> bool {
+        // With one part messages wait in the queue while it is busy, and batches make themselves.
+        let busy = matches!(&self.parts[..], [only] if only.is_beginning() || self.is_full(0, now));
+        !busy && self.lanes.free() > 0 && self.ready() < self.options.batch
+    }
+
+    /// A part that stands still holds so many messages and no more, or it would in the end hold all that may be in
+    /// flight.
+    fn is_full(&self, part: usize, now: Timestamp) -> bool {
+        let still = |part: &&Compartment| part.stands_still(now);
+        if !self.parts[part].stands_still(now) {
+            return false;
+        }
+        let parts = self.parts.iter().filter(still).count().max(1);
+        self.parts[part].held() >= (self.options.concurrency / STILL_SHARE / parts).max(1)
+    }
+
+    /// Outcomes that cannot be saved keep their messages: no more of these.
+    fn may_begin_more(&self, part: usize) -> bool {
+        self.parts.len() == 1 || self.stuck.of(part) < (self.options.concurrency / STILL_SHARE).max(1)
+    }
+
+    fn start(&mut self, now: Timestamp) {
+        let compare_at = self.pipeline.reconcile_at_of_parts();
+        for (part, compare_at) in compare_at.into_iter().enumerate() {
+            let compartment = &mut self.parts[part];
+            if !compartment.reconciling && compare_at.is_some_and(|at| at <= now) {
+                compartment.reconciling = true;
+                let pipeline = self.pipeline.clone();
+                self.steps.push(Box::pin(async move {
+                    Step::Compared(pipeline.reconcile_part(part, now).await, part)
+                }));
+            }
+            if let Some(bare) = compartment.next_load(now) {
+                let pipeline = self.pipeline.clone();
+                self.steps.push(Box::pin(async move { Step::Loaded(part, pipeline.load(bare).await) }));
+            }
+            if let Some(batch) = compartment.next_begin(now) {
+                let (pipeline, lanes) = (self.pipeline.clone(), batch.len());
+                self.in_begins += lanes;
+                self.steps.push(Box::pin(async move {
+                    Step::Begun(part, lanes, pipeline.begin(batch, now).await)
+                }));
+            }
+        }
+    }
+
+    async fn wait(
+        &mut self,
+        now: Timestamp,
+        freed: &mut watch::Receiver<()>,
+        stop: &CancellationToken,
+    ) -> Option<Step> {
+        let next_at = self.next_at(now);
+        let wants_more = self.wants_more(now);
+        let timer = async {
+            match next_at {
+                Some(at) => tokio::time::sleep(at.since(now).max(Millis::from_ms(1)).to_std()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => None,
+            Some(step) = self.steps.next(), if !self.steps.is_empty() => Some(step),
+            () = self.pipeline.subscriber.ready(), if wants_more => None,
+            _ = freed.changed() => None,
+            () = timer => None,
+        }
+    }
+
+    fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let compare = self.pipeline.reconcile_at_of_parts().into_iter().zip(&self.parts);
+        let compare = compare.filter_map(|(at, part)| at.filter(|_| !part.reconciling));
+        let parts = self.parts.iter().enumerate();
+        let parts = parts.filter_map(|(part, held)| held.next_at(self.may_begin_more(part), now));
+        parts.chain(compare).min()
+    }
+
+    fn answered(&mut self, step: Step, run: &impl Fn(Started)) {
+        let now = self.pipeline.clock.now();
+        match step {
+            Step::Compared(result, part) => {
+                self.parts[part].reconciling = false;
+                if let Err(error) = result {
+                    tracing::warn!(%error, "could not compare what runs with the rows, will try again");
+                }
+            }
+            Step::Loaded(part, loaded) => {
+                self.parts[part].loaded(loaded.error.is_some(), now);
+                for item in loaded.items {
+                    self.offer(part, item, now);
+                }
+            }
+            Step::Begun(part, lanes, report) => {
+                self.in_begins -= lanes;
+                self.parts[part].begun(report.error.is_some(), now);
+                for (at, item) in report.again {
+                    self.lanes.give_back(item.config);
+                    self.parts[part].intake.put_early(at, item);
+                }
+                report.dropped.into_iter().for_each(|config: ConfigId| self.lanes.give_back(config));
+                report.started.into_iter().for_each(run);
+            }
+        }
+    }
+
+    /// Hands back what is not begun, and waits for the calls in flight. What they still begin goes to `run`.
+    pub(crate) async fn stop(mut self, run: &impl Fn(Started)) {
+        let (mut items, mut bare) = self.drain();
+        loop {
+            let (more, more_bare) = self.pipeline.take(self.options.batch);
+            if more.is_empty() && more_bare.is_empty() {
+                break;
+            }
+            items.extend(more);
+            bare.extend(more_bare);
+        }
+        let pipeline = self.pipeline.clone();
+        let back = async move {
+            let loaded = pipeline.load_all(bare).await;
+            items.extend(loaded);
+            if !items.is_empty() {
+                pipeline.hand_back(items, pipeline.clock.now()).await;
+            }
+        };
+        let calls = async {
+            while let Some(step) = self.steps.next().await {
+                self.answered(step, run);
+            }
+            let (items, bare) = self.drain();
+            self.pipeline.requeue(bare, Vec::new());
+            if !items.is_empty() {
+                self.pipeline.hand_back(items, self.pipeline.clock.now()).await;
+            }
+        };
+        tokio::join!(back, calls);
+    }
+
+    fn drain(&mut self) -> (Vec<Item>, Vec<tsp_queue::Delivery>) {
+        let lanes = &self.lanes;
+        let (items, bare): (Vec<_>, Vec<_>) = self.parts.iter_mut().map(|part| part.drain(lanes)).unzip();
+        (items.into_iter().flatten().collect(), bare.into_iter().flatten().collect())
+    }
+}

@@ -1,0 +1,146 @@
+//! The loop that saves outcomes: each part of the rows by itself, so that one that stands still holds up no other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::lanes::Lanes;
+use crate::pipeline::{Executed, NotSaved, Pipeline};
+use crate::unsaved::{Tried, Unsaved};
+use crate::worker::WorkerOptions;
+
+/// Above this many waiting outcomes none waits any longer: at high load the batches make themselves.
+const FINISH_AT_ONCE: usize = 32;
+/// How long saves in flight may still take after the last call.
+const LAST_SAVES: Duration = Duration::from_secs(5);
+
+/// How many outcomes of each part cannot be saved just now.
+#[derive(Debug)]
+pub(crate) struct Stuck(Box<[AtomicUsize]>);
+
+impl Stuck {
+    pub(crate) fn new(bulkheads: usize) -> Self {
+        Self((0..bulkheads).map(|_| AtomicUsize::new(0)).collect())
+    }
+
+    pub(crate) fn of(&self, bulkhead: usize) -> usize {
+        self.0.get(bulkhead).map_or(0, |stuck| stuck.load(Ordering::Relaxed))
+    }
+}
+
+pub(crate) struct FinishLoop {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) options: WorkerOptions,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) stuck: Arc<Stuck>,
+    /// From now on nothing more comes in, and what cannot be saved is left to the rescuer.
+    pub(crate) last_call: CancellationToken,
+}
+
+struct Saved {
+    bulkhead: usize,
+    tried: Tried,
+    failures: Vec<NotSaved>,
+}
+
+impl FinishLoop {
+    pub(crate) async fn run(self, mut inbox: mpsc::UnboundedReceiver<Executed>) {
+        let mut parts: Vec<Unsaved> = (0..self.pipeline.bulkheads()).map(|_| Unsaved::default()).collect();
+        let mut saving: FuturesUnordered<BoxFuture<'static, Saved>> = FuturesUnordered::new();
+        let (mut arrived, mut last_until, mut known) = (Vec::new(), None, 0);
+        loop {
+            let now = Instant::now();
+            self.save(&mut parts, &saving, now);
+            known = self.publish(&parts, known, now);
+            let over = inbox.is_closed() && inbox.is_empty();
+            if over && parts.iter().all(Unsaved::is_empty) {
+                return;
+            }
+            let wait = self.options.finish_wait;
+            let next = parts.iter().filter_map(|part| part.next_at(wait)).chain(last_until).min();
+            tokio::select! {
+                received = inbox.recv_many(&mut arrived, self.options.batch), if !over => {
+                    let now = Instant::now();
+                    for executed in arrived.drain(..received) {
+                        parts[self.pipeline.bulkhead(executed.task.id)].push(executed, now);
+                    }
+                }
+                Some(saved) = saving.next(), if !saving.is_empty() => {
+                    answered(&mut parts, saved, last_until.is_some());
+                }
+                () = sleep_until(next) => {}
+                () = self.last_call.cancelled(), if last_until.is_none() => {
+                    inbox.close();
+                    last_until = Some(Instant::now() + LAST_SAVES);
+                    for part in &mut parts {
+                        part.last_call(Instant::now());
+                    }
+                }
+            }
+            if last_until.is_some_and(|until| until <= Instant::now()) {
+                tracing::warn!(
+                    saves = saving.len(),
+                    "saves in flight are given up; their tasks will come again"
+                );
+                return;
+            }
+        }
+    }
+
+    /// Starts what may be saved now.
+    fn save(
+        &self,
+        parts: &mut [Unsaved],
+        saving: &FuturesUnordered<BoxFuture<'static, Saved>>,
+        now: Instant,
+    ) {
+        let wait = self.options.finish_wait;
+        let enough = parts.iter().map(Unsaved::fresh).sum::<usize>() >= FINISH_AT_ONCE
+            || self.last_call.is_cancelled();
+        for (bulkhead, part) in parts.iter_mut().enumerate() {
+            let Some(batch) = part.next(now, wait, enough, self.options.batch) else { continue };
+            let (pipeline, tried) = (self.pipeline.clone(), batch.tried());
+            saving.push(Box::pin(async move {
+                let failures = pipeline.finish(batch.outcomes, pipeline.clock.now()).await;
+                Saved { bulkhead, tried, failures }
+            }));
+        }
+    }
+
+    /// Tells what cannot be saved just now, of which `known` is told already.
+    fn publish(&self, parts: &[Unsaved], known: usize, now: Instant) -> usize {
+        let mut all = 0;
+        for (part, published) in parts.iter().zip(&self.stuck.0) {
+            let stuck = part.stuck(now);
+            all += stuck;
+            if published.swap(stuck, Ordering::Relaxed) > stuck {
+                self.lanes.nudge();
+            }
+        }
+        self.pipeline.observer.unsaved(known, all);
+        all
+    }
+}
+
+fn answered(parts: &mut [Unsaved], saved: Saved, last: bool) {
+    let Saved { bulkhead, tried, mut failures } = saved;
+    if last && !failures.is_empty() {
+        let outcomes = failures.len();
+        tracing::warn!(outcomes, "outcomes could not be saved; their tasks will come again");
+        failures.clear();
+    }
+    parts[bulkhead].answered(&tried, failures, Instant::now());
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

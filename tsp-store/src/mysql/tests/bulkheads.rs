@@ -1,0 +1,152 @@
+//! What happens in one shard stays there.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::timeout;
+use tsp_core::task::Task;
+use tsp_core::{Millis, TaskId, Verdict};
+
+use super::super::MySqlRunner;
+use super::super::session::Session;
+use super::bed::{HOUR, NOW, Process, message, spec};
+use super::site::{connect, sql};
+use crate::cluster::NodeLease;
+use crate::error::StoreError;
+use crate::run::{Begun, Finish, Finished, RunStore as _, all};
+
+/// Two tasks in each of two shards of one data source, claimed.
+async fn claimed(process: &Process) -> (MySqlRunner, Vec<Box<Task>>) {
+    let app = process.app().await;
+    let config = process.config(app, spec("plain")).await;
+    let mut rows = Vec::new();
+    for shard in [0, 1] {
+        for number in 1..=2 {
+            process.submit(&config, shard, number).await;
+        }
+        let owner = process.take("default", shard, HOUR).await;
+        rows.extend(process.claim(owner, &config, shard).await);
+    }
+    (process.runner(NodeLease::for_ever()), rows)
+}
+
+fn finish(row: Box<Task>) -> Finish {
+    Finish {
+        id: row.id,
+        attempt: row.attempt,
+        verdict: Verdict::done(),
+        ended_at: None,
+        unit: 0.5,
+        row: Some(row),
+    }
+}
+
+fn is_away<T>(answer: &Result<T, StoreError>) -> bool {
+    matches!(answer, Err(StoreError::Unavailable(_)))
+}
+
+#[tokio::test]
+async fn a_shard_that_is_not_there_fails_its_own_elements_alone() {
+    let process = Process::first().await;
+    let (runner, rows) = claimed(&process).await;
+    let ids: Vec<TaskId> = rows.iter().map(|row| row.id).collect();
+    let mut conn = connect(process.databases.source_of(1)).await;
+    let away = "RENAME TABLE task_001 TO moved_task_001";
+    let back = "RENAME TABLE moved_task_001 TO task_001";
+
+    sql(&mut conn, away).await;
+    let loaded = runner.load(&ids).await;
+    assert!(loaded[..2].iter().all(|row| matches!(row, Ok(Some(_)))), "{loaded:?}");
+    assert!(loaded[2..].iter().all(is_away), "{loaded:?}");
+    let batch: Vec<_> = rows.iter().map(|row| message(row)).collect();
+    let begun = runner.begin(process.node, batch.clone(), NOW).await;
+    assert!(begun[2..].iter().all(is_away), "{begun:?}");
+    sql(&mut conn, back).await;
+
+    let mut running = Vec::new();
+    for answer in begun.into_iter().take(2).chain(runner.begin(process.node, batch[2..].to_vec(), NOW).await)
+    {
+        match answer.expect("it is back") {
+            Begun::Run(row) => running.push(row),
+            other => panic!("{other:?}"),
+        }
+    }
+    sql(&mut conn, away).await;
+    let outcomes: Vec<_> = running.into_iter().map(finish).collect();
+    let finished = runner.finish(process.node, outcomes.clone(), NOW).await;
+    assert!(finished[..2].iter().all(|saved| matches!(saved, Ok(Finished::Saved(_)))), "{finished:?}");
+    assert!(finished[2..].iter().all(is_away), "{finished:?}");
+    assert_eq!(runner.executing(process.node, 0).await.expect("it is there"), []);
+    assert!(is_away(&runner.executing(process.node, 1).await));
+    sql(&mut conn, back).await;
+    assert_eq!(runner.executing(process.node, 1).await.expect("it is back").len(), 2);
+    all(runner.finish(process.node, outcomes[2..].to_vec(), NOW).await).expect("it is back");
+}
+
+/// However many calls wait for a table of one shard, the others of its data source have connections.
+#[tokio::test]
+async fn a_shard_that_is_locked_leaves_connections_to_the_others() {
+    let process = Process::first().await;
+    let (runner, rows) = claimed(&process).await;
+    let (free, locked): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.id.shard().get() == 0);
+    let mut conn = connect(process.databases.source_of(1)).await;
+    sql(&mut conn, "LOCK TABLES task_001 WRITE").await;
+    let wait = locked.iter().cycle().take(40).map(|row| {
+        let (runner, id) = (runner.clone(), row.id);
+        async move { runner.load(&[id]).await }
+    });
+    let others = async {
+        for _ in 0..100 {
+            // Those that wait have taken what they get.
+            tokio::task::yield_now().await;
+        }
+        for row in &free {
+            let load = timeout(Duration::from_secs(2), runner.load(&[row.id])).await;
+            assert!(all(load.expect("it waits for nobody")).is_ok());
+        }
+        sql(&mut conn, "UNLOCK TABLES").await;
+    };
+    let (loaded, ()) = tokio::join!(join_all(wait), others);
+    assert!(loaded.into_iter().all(|row| all(row).is_ok()));
+}
+
+/// `BEGIN` commits what is open.
+#[tokio::test]
+async fn nothing_begins_on_a_connection_whose_rollback_failed() {
+    let process = Process::first().await;
+    let shard = process.store.core.shard_of(super::bed::id(0, 1)).expect("shard 0");
+    let mut session: Session = shard.conn().await.expect("it is there");
+    session.begin().await.expect("it is there");
+    let own = sqlx::raw_sql("SELECT CONNECTION_ID()").fetch_one(session.raw().expect("open")).await;
+    let own: u64 = sqlx::Row::get(&own.expect("an id"), 0);
+    let mut conn = connect(process.databases.source_of(0)).await;
+    sql(&mut conn, &format!("KILL {own}")).await;
+    assert!(matches!(session.rollback().await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(session.begin().await, Err(StoreError::Unavailable(_))), "it is thrown away");
+    drop(session);
+
+    let mut session = shard.conn().await.expect("another one");
+    session.begin().await.expect("it is good");
+    assert!(session.begin().await.is_err(), "not before the first is over");
+    session.rollback().await.expect("it is good");
+    session.begin().await.expect("now it is");
+    session.abandon().await;
+}
+
+/// Each outcome's text is bounded before it comes to a store; a store's own bound is far above it.
+#[tokio::test]
+async fn a_long_reason_is_saved_in_part() {
+    let process = Process::first().await;
+    let (runner, rows) = claimed(&process).await;
+    let batch = rows.iter().map(|row| message(row)).collect();
+    let mut outcomes = Vec::new();
+    for begun in all(runner.begin(process.node, batch, NOW).await).expect("all is well") {
+        let Begun::Run(row) = begun else { panic!("{begun:?}") };
+        outcomes.push(Finish { verdict: Verdict::retry("x".repeat(70_000)), ..finish(row) });
+    }
+    let later = NOW.plus(Millis::from_ms(1));
+    for saved in all(runner.finish(process.node, outcomes, later).await).expect("all is well") {
+        let Finished::Saved(row) = saved else { panic!("{saved:?}") };
+        assert_eq!(row.last_outcome.expect("an outcome").reason.len(), 1_024);
+    }
+}
