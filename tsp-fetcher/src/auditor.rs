@@ -12,8 +12,10 @@ use tsp_store::{ConfigBook, Result, ScheduleStore};
 use crate::held::HeldConfigs;
 
 const EVERY: std::time::Duration = std::time::Duration::from_secs(15);
-/// At most a fiftieth of the time is spent on counting.
-const PAUSE_PER_LOOK: u32 = 50;
+/// At most a tenth of the time is spent on counting: three seconds for ten million rows leave half a minute.
+const PAUSE_PER_LOOK: u32 = 10;
+/// A hole is told within a minute; a look that is older is said.
+const AGE_MAX: std::time::Duration = std::time::Duration::from_mins(1);
 /// A cursor this far behind is a hole: its fetcher should have moved it.
 const CURSOR_PATIENCE: Millis = Millis::from_secs(30);
 /// A config that was held this short a time ago is still catching up.
@@ -44,11 +46,13 @@ pub struct Findings {
     pub overdue: i64,
     /// Enabled schedules whose cursor is missing, of an old config, or behind.
     pub schedules: i64,
+    /// Open tasks whose config is not there.
+    pub orphans: i64,
 }
 
 impl Findings {
     pub fn unaccounted(self) -> i64 {
-        self.imbalance.abs() + self.overdue + self.schedules
+        self.imbalance.abs() + self.overdue + self.schedules + self.orphans
     }
 }
 
@@ -66,6 +70,7 @@ impl Auditor {
             imbalance: audit.accepted - audit.ended - audit.open.iter().map(|(_, count)| count).sum::<i64>(),
             overdue: if catching_up { 0 } else { self.unexplained(&audit, now) },
             schedules: if catching_up { 0 } else { self.broken_schedules(&audit.cursors, now) },
+            orphans: audit.orphans.iter().map(|(_, count)| count).sum(),
         };
         publish(&self.store.partition(), &audit, findings);
         if findings.unaccounted() > 0 {
@@ -73,6 +78,7 @@ impl Auditor {
                 imbalance = findings.imbalance,
                 overdue = findings.overdue,
                 schedules = findings.schedules,
+                orphans = findings.orphans,
                 "the auditor found something unaccounted for"
             );
         }
@@ -80,11 +86,18 @@ impl Auditor {
     }
 
     pub async fn run(self, clock: Arc<dyn Clock>, stop: CancellationToken) {
+        let age = gauge!("tsp_audit_age_seconds", labels(&self.store.partition()).iter());
+        let mut looked = tokio::time::Instant::now();
         loop {
             let began = tokio::time::Instant::now();
-            if let Err(error) = self.step(clock.now()).await {
-                tracing::warn!(%error, "the auditor could not look, will try again");
+            match self.step(clock.now()).await {
+                Ok(_) => looked = began,
+                Err(error) if began - looked >= AGE_MAX => {
+                    tracing::error!(%error, ago = ?began - looked, "the auditor has not looked for long");
+                }
+                Err(error) => tracing::warn!(%error, "the auditor could not look, will try again"),
             }
+            age.set(looked.elapsed().as_secs_f64());
             // It counts rows: where there are very many it looks less often.
             let pause = EVERY.max(began.elapsed() * PAUSE_PER_LOOK);
             tokio::select! {

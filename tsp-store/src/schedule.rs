@@ -255,6 +255,9 @@ pub enum Fired {
     Deposed,
 }
 
+/// So many rows of a config are counted one by one; more are told as this.
+pub(crate) const COUNTED_MAX: i64 = 100_000;
+
 /// Sums for the auditor: `accepted = open + ended` must hold, whatever was pruned since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
@@ -264,7 +267,10 @@ pub struct Audit {
     pub ended: i64,
     /// Open rows by status code, counted.
     pub open: Vec<(Status, i64)>,
-    /// Open rows at 0 that are due more than five seconds ago, by config: the auditor asks why.
+    /// Open rows at 0 that are due more than five seconds ago, by config, at most [`COUNTED_MAX`] of each: the
+    /// auditor asks why.
     pub overdue: Vec<(ConfigId, i64)>,
+    /// Open rows of configs that are not there, as `overdue`: nobody will ever run them.
+    pub orphans: Vec<(ConfigId, i64)>,
     pub cursors: Vec<Cursor>,
 }

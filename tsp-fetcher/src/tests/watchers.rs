@@ -67,6 +67,24 @@ fn rows_that_nobody_claims_are_found() {
     assert_eq!(look(&bed), overdue(0), "so is a disabled config");
 }
 
+/// Nobody runs it, and nobody can end it but by hand.
+#[test]
+fn a_task_without_a_config_is_found_in_every_state() {
+    let mut audited = Audited::new(Bed::new());
+    let config = audited.bed.delayed("one");
+    audited.bed.submit_many(config, &[at(0), at(60_000)]);
+    audited.bed.go_to(at(0));
+    audited.bed.begin_all();
+    assert_eq!(audited.look(), Findings::default());
+    let book = audited.bed.store.book().clone();
+    let known = book.config(config).expect("it is there");
+    book.remove_config(config, book.seq());
+    assert_eq!(audited.look(), Findings { orphans: 2, ..Findings::default() });
+    assert_eq!(audited.look().unaccounted(), 2);
+    book.put_config(known, book.seq());
+    assert_eq!(audited.look(), Findings::default());
+}
+
 #[test]
 fn want_of_room_and_a_wait_asked_for_are_reasons_for_a_while() {
     let window = WindowLimits { in_pipe_per_config: 1, backlog_per_config: 1, ..WindowLimits::default() };

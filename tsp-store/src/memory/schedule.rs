@@ -252,10 +252,14 @@ impl State {
     fn audit(&self, now: Timestamp) -> Audit {
         let mut open: BTreeMap<Status, i64> = BTreeMap::new();
         let mut overdue: BTreeMap<ConfigId, i64> = BTreeMap::new();
+        let mut orphans: BTreeMap<ConfigId, i64> = BTreeMap::new();
         for task in self.rows.all_open() {
             *open.entry(task.status).or_default() += 1;
             if task.status == Status::Scheduled && task.due_at.plus(OVERDUE_AFTER) < now {
                 *overdue.entry(task.config).or_default() += 1;
+            }
+            if self.book.config(task.config).is_none() {
+                *orphans.entry(task.config).or_default() += 1;
             }
         }
         Audit {
@@ -263,6 +267,7 @@ impl State {
             ended: self.rows.ended_ever,
             open: open.into_iter().collect(),
             overdue: overdue.into_iter().collect(),
+            orphans: orphans.into_iter().collect(),
             cursors: self.cursors.values().cloned().collect(),
         }
     }

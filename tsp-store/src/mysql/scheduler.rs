@@ -52,6 +52,14 @@ impl MySqlScheduler {
         self.core.config(config).map_or(self.is_default(), |config| config.spec.group == self.pair.group)
     }
 
+    /// How many rows of the shard are open, by the auditor's sums; 0 where others give them.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Unavailable`] when its database is away.
+    pub async fn open_rows(&self) -> Result<i64> {
+        if self.is_default() { audit::open_by_sums(&self.shard()?).await } else { Ok(0) }
+    }
+
     /// Whether the cursor of `config` is on the pair's shard.
     pub(super) fn schedules(&self, config: &TaskConfig) -> bool {
         self.partition().schedules(config, self.core.shards)

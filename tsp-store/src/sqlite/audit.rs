@@ -1,12 +1,14 @@
 //! The audit log, and the auditor's counts.
 
-use rusqlite::{Connection, params};
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension, params};
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, Millis, Timestamp};
 
 use crate::catalog::AuditEntry;
 use crate::error::Result;
-use crate::schedule::Audit;
+use crate::schedule::{Audit, COUNTED_MAX};
 use crate::tasks::Actor;
 
 use super::claim::heads;
@@ -14,6 +16,7 @@ use super::fault::exactly_one;
 use super::fire::cursors;
 use super::rescue::next_deadline;
 use super::row::all;
+use super::tasks::open_count;
 
 /// A task at 0 that is due longer than this ago is overdue.
 const OVERDUE_AFTER: Millis = Millis::from_secs(5);
@@ -43,6 +46,23 @@ pub(super) const OPEN_BY_STATUS: [(Status, &str); 5] = [
 
 pub(super) const OVERDUE: &str = "-- audit_overdue
 SELECT count(*) FROM task WHERE config_id = ?1 AND status = 0 AND due_at < ?2";
+
+/// Whether there are more than so many.
+pub(super) const OVERDUE_MANY: &str = "-- audit_overdue_many
+SELECT 1 FROM task WHERE config_id = ?1 AND status = 0 AND due_at < ?2 LIMIT 1 OFFSET ?3";
+
+/// The next config with a paused row: a seek for each.
+pub(super) const PAUSED_NEXT: &str = "-- audit_paused_next
+SELECT config_id FROM task WHERE status = 40 AND config_id > ?1 ORDER BY config_id LIMIT 1";
+
+pub(super) const BUSY: &str = "-- audit_busy
+SELECT config_id FROM task WHERE status BETWEEN 10 AND 30";
+
+/// The others come at their deadline, which is the end of their wait.
+pub(super) const AWAITING: &str = "-- audit_awaiting_first
+SELECT config_id FROM task WHERE status = 45 ORDER BY due_at LIMIT 1000";
+
+const CONFIG_THERE: &str = "-- audit_config\nSELECT 1 FROM config WHERE id = ?";
 
 /// Writes a line of the audit log.
 pub(super) fn log(
@@ -90,15 +110,44 @@ pub(super) fn audit(conn: &Connection, now: Timestamp) -> Result<Audit> {
             open.push((status, count));
         }
     }
-    Ok(Audit { accepted, ended, open, overdue: overdue(conn, now)?, cursors: cursors(conn)? })
+    let (overdue, orphans) = (overdue(conn, now)?, orphans(conn)?);
+    Ok(Audit { accepted, ended, open, overdue, orphans, cursors: cursors(conn)? })
+}
+
+fn orphans(conn: &Connection) -> Result<Vec<(ConfigId, i64)>> {
+    let mut configs: BTreeSet<i64> = heads(conn)?.into_iter().map(|head| head.config.get()).collect();
+    for sql in [BUSY, AWAITING] {
+        configs.extend(all(conn.prepare_cached(sql)?.query([])?, |row| Ok(row.get::<_, i64>(0)?))?);
+    }
+    let mut paused = conn.prepare_cached(PAUSED_NEXT)?;
+    let mut after = i64::MIN;
+    while let Some(config) = paused.query_row([after], |row| row.get(0)).optional()? {
+        configs.insert(config);
+        after = config;
+    }
+    let mut there = conn.prepare_cached(CONFIG_THERE)?;
+    let mut orphans = Vec::new();
+    for config in configs {
+        if !there.exists([config])? {
+            let config = ConfigId::new(config);
+            let count = i64::try_from(open_count(conn, config)?).unwrap_or(COUNTED_MAX);
+            orphans.push((config, count.min(COUNTED_MAX)));
+        }
+    }
+    Ok(orphans)
 }
 
 fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
     let line = now.minus(OVERDUE_AFTER);
     let mut late = Vec::new();
     for head in heads(conn)?.into_iter().filter(|head| head.due_at < line) {
-        let count: i64 =
-            conn.prepare_cached(OVERDUE)?.query_row([head.config.get(), line.ms()], |row| row.get(0))?;
+        let config = head.config.get();
+        let many = conn.prepare_cached(OVERDUE_MANY)?.exists([config, line.ms(), COUNTED_MAX])?;
+        let count = if many {
+            COUNTED_MAX
+        } else {
+            conn.prepare_cached(OVERDUE)?.query_row([config, line.ms()], |row| row.get(0))?
+        };
         late.push((head.config, count));
     }
     Ok(late)

@@ -1,5 +1,6 @@
 //! Tests of what only this back end has, on a real server. What every store means is in `conformance`.
 
+mod auditing;
 mod barrier;
 mod bed;
 mod bulkheads;

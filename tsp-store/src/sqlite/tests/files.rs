@@ -8,6 +8,7 @@ use super::super::configs::CHANGES_KEPT;
 use super::super::{Place, ServeLock, private};
 use super::*;
 use crate::error::StoreError;
+use crate::schedule::ScheduleStore as _;
 use crate::tasks::TaskStore as _;
 
 fn refused(options: &SqliteOptions) -> String {
@@ -219,4 +220,25 @@ async fn the_change_log_of_a_config_keeps_its_newest_lines() {
     assert_eq!(count("SELECT max(seq) FROM config_change"), store.book().seq());
     drop(store);
     assert_eq!(open(dir.path()).book().seq(), CHANGES_KEPT + 22);
+}
+
+/// Left by a fault, or in a copy of which a part is older.
+#[tokio::test]
+async fn a_task_without_a_config_is_counted_in_every_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let config = make_config(&store, "a").await.id;
+    let tasks = (1..=5).map(|id| submit(new_task(id, config, None))).collect();
+    store.submit(tasks, NOW).await.unwrap();
+    let raw = rusqlite::Connection::open(dir.path().join("tsp.db")).unwrap();
+    for (id, status) in [(2, 10), (3, 30), (4, 40), (5, 45)] {
+        raw.execute("UPDATE task SET status = ? WHERE id = ?", [status, id]).unwrap();
+    }
+    assert_eq!(store.audit(NOW).await.unwrap().orphans, []);
+    raw.execute("DELETE FROM config", []).unwrap();
+    assert_eq!(store.audit(NOW).await.unwrap().orphans, [(config, 5)]);
+    for id in 1..=4 {
+        raw.execute("DELETE FROM task WHERE id = ?", [id]).unwrap();
+        assert_eq!(store.audit(NOW).await.unwrap().orphans, [(config, 5 - id)], "{id}");
+    }
 }

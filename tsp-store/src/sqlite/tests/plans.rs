@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::super::audit::{OPEN_BY_STATUS, OVERDUE};
+use super::super::audit::{AWAITING, BUSY, OPEN_BY_STATUS, OVERDUE, OVERDUE_MANY, PAUSED_NEXT};
 use super::super::claim::{CLAIM_SELECT, HEAD_NEXT, HEAD_OF, IN_FLIGHT};
 use super::super::configs::CHANGE_OLD;
 use super::super::fire::OPEN_OCCURRENCE;
@@ -50,6 +50,10 @@ fn hot_queries_use_their_index_and_never_sort() {
             (HEAD_OF, "SEARCH task USING COVERING INDEX task_claim (config_id=?)"),
             (HEAD_NEXT, "SEARCH task USING COVERING INDEX task_claim (config_id>?)"),
             (OVERDUE, "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at<?)"),
+            (OVERDUE_MANY, "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at<?)"),
+            (PAUSED_NEXT, "SEARCH task USING COVERING INDEX task_paused (config_id>?)"),
+            (BUSY, "SEARCH task USING INDEX task_busy (status>? AND status<?)"),
+            (AWAITING, "SCAN task USING INDEX task_awaiting"),
             (OPEN_OCCURRENCE, "SEARCH task USING INDEX task_occurrence (config_id=?)"),
             (
                 CHANGE_OLD,

@@ -43,7 +43,7 @@ impl Topology for ClusterTopology {
         let pairs = self.store.pairs(&(self.groups)()).await?;
         let looks = pairs.rows.into_iter().map(async |row| {
             let scheduler = self.store.scheduler(row.pair.clone());
-            let audit = scheduler.audit(self.clock.now()).await;
+            let open = scheduler.open_rows().await;
             let heads = scheduler.heads().await;
             let now = self.clock.now();
             let first = heads.ok().map(|heads| heads.into_iter().map(|head| head.due_at).min());
@@ -55,7 +55,7 @@ impl Topology for ClusterTopology {
                 epoch: row.epoch,
                 lag: first
                     .map(|first| first.map_or(Millis::ZERO, |first| now.since(first).max(Millis::ZERO))),
-                open: audit.ok().map(|audit| audit.open.iter().map(|(_, count)| count).sum()),
+                open: open.ok(),
             }
         });
         let rows = futures::future::join_all(looks).await;
