@@ -253,6 +253,6 @@ async fn a_renewal_does_not_wait_for_slow_claims() {
     assert_eq!(held, owners);
     sql(&mut holder, "COMMIT").await;
     for claimed in claims.join_all().await {
-        assert_eq!(claimed.unwrap().tasks.len(), 1, "each was the owner all the time");
+        assert_eq!(claimed.unwrap().bare.len(), 1, "each was the owner all the time");
     }
 }
