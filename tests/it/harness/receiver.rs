@@ -33,6 +33,8 @@ pub(crate) struct Arrival {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// It was broken off without an answer; on a kept-alive connection the same attempt is sent once more.
+    pub(crate) dropped: bool,
     left: Leaving,
 }
 
@@ -116,6 +118,14 @@ impl Reply {
                 Self::Status(status, headers)
             }
             other => other,
+        }
+    }
+
+    fn drops(&self) -> bool {
+        match self {
+            Self::Drop => true,
+            Self::After(_, then) | Self::Slowly(_, then) => then.drops(),
+            Self::Status(..) | Self::Body(_) => false,
         }
     }
 
@@ -312,9 +322,11 @@ async fn respond(request: Request<Incoming>, state: Arc<State>) -> io::Result<Re
     let path = head.uri.path().to_owned();
     let left = Leaving::default();
     let _stay = Stay(left.clone());
-    let arrival = Arrival { at, method: head.method.to_string(), path, headers: head.headers, body, left };
+    let (method, headers) = (head.method.to_string(), head.headers);
+    let mut arrival = Arrival { at, method, path, headers, body, dropped: false, left };
     let rule = state.rules.lock().get(&arrival.path).cloned();
     let reply = rule.map_or_else(Reply::ok, |decide| decide(&arrival));
+    arrival.dropped = reply.drops();
     {
         let mut arrivals = state.arrivals.lock();
         arrivals.push(arrival);

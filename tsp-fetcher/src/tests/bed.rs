@@ -310,7 +310,11 @@ impl Bed {
 
     pub(super) fn begin(&self, delivery: &Delivery, node: NodeId) -> Option<Task> {
         let Delivery { message, ticket } = delivery;
-        let begin = Begin { id: message.id, version: message.version, row: None, token: None };
+        // As a worker mints one: only who has a token can complete what it accepted.
+        let config =
+            self.store.dump().task(message.id).and_then(|task| self.store.book().config(task.config));
+        let token = config.filter(|config| config.spec.asynchronous.enabled).map(|_| [7; 32]);
+        let begin = Begin { id: message.id, version: message.version, row: None, token };
         let answers = all(done(self.store.begin(node, vec![begin], self.now))).expect("begin");
         if let Some(Begun::Run(task)) = answers.into_iter().next() {
             return Some(*task);
