@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::ledger::{
-    Ledger, Load, Pace, check_arrivals, decide, every_task_arrived, one_task_for_each_key, patience,
+    Ledger, Load, Pace, check_arrivals, decide_slowly, every_task_arrived, one_task_for_each_key, patience,
 };
 use crate::harness::wire::{by_attempt, overlapping};
 use crate::harness::{Config, Dice, PATIENCE, Scene, backoff, now};
@@ -28,7 +28,7 @@ async fn nothing_accepted_is_lost_early_or_twice_at_once() {
     let mut scene = Scene::new().await;
     let config = |config: Config| config.set("retry", backoff(50, "200ms")).set("timeout", patience());
     scene.delayed("work", config).await;
-    scene.receiver.on("/work", decide);
+    scene.receiver.on("/work", decide_slowly);
     let ledger = Ledger::default();
     let load = Load::start(std::slice::from_ref(&scene.api), pace(4), &ledger);
     let mut dice = Dice::fresh();

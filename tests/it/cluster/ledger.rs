@@ -16,8 +16,8 @@ use tokio::time::{Instant, interval};
 use super::Stage;
 use crate::harness::cluster::{Cluster, Plan, Role};
 use crate::harness::ledger::{
-    Ledger, Load, Pace, check_arrivals, check_slots, decide, every_task_arrived, one_task_for_each_key,
-    patience,
+    Ledger, Load, Pace, check_arrivals, check_slots, decide_slowly, every_task_arrived,
+    one_task_for_each_key, patience,
 };
 use crate::harness::servers::{Databases, ServerPlan};
 use crate::harness::wire::{LOST, Lost, by_attempt, overlapping};
@@ -68,7 +68,7 @@ async fn stage() -> Stage {
         .patch(&format!("/apps/{APP}/configs/work"), &json!({ "timeout": patience() }))
         .await
         .expect(200);
-    stage.receiver.on("/work", decide);
+    stage.receiver.on("/work", decide_slowly);
     let misfire = json!({ "policy": "fire_all", "max": 100, "grace": "1h" });
     let schedule = json!({ "type": "every", "interval": "1s", "misfire": misfire, "overlap": "allow" });
     stage.api.config(APP, Config::cron("tick", &stage.receiver.url("/tick"), &schedule)).await;

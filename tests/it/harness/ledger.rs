@@ -161,21 +161,28 @@ impl Submitter {
     }
 }
 
-/// Answers badly now and then, and slowly one time in twenty: longer than it takes to find out what runs and what
-/// is lost. By the task and not by chance, so that every attempt gets its own.
+/// Answers badly now and then, by the task and not by chance, so that every attempt gets its own.
 pub(crate) fn decide(arrival: &Arrival) -> Reply {
-    let id: u64 = arrival.task().parse().unwrap_or(0);
-    let reply = match (id % 17, arrival.attempt()) {
+    match (id_of(arrival) % 17, arrival.attempt()) {
         (0, 1) => Reply::status(500),
         (1, 1) => Reply::Drop,
         (2, 1) => Reply::ok().with("tsp-result", "retry; after=1"),
         _ => Reply::ok(),
-    };
-    let turn = i64::try_from(id / 17).unwrap_or(0) + i64::from(arrival.attempt());
+    }
+}
+
+/// The same, and slowly one time in twenty: longer than it takes to find out what runs and what is lost.
+pub(crate) fn decide_slowly(arrival: &Arrival) -> Reply {
+    let turn = id_of(arrival) / 17 + i64::from(arrival.attempt());
+    let reply = decide(arrival);
     if turn % 20 == 0 { reply.slowly(Millis::from_secs(3 + turn / 20 % 10)) } else { reply }
 }
 
-/// A time-out that nothing which [`decide`] answers reaches.
+fn id_of(arrival: &Arrival) -> i64 {
+    arrival.task().parse().unwrap_or(0)
+}
+
+/// A time-out that nothing which [`decide_slowly`] answers reaches.
 pub(crate) fn patience() -> Value {
     json!({ "connect": "2s", "total": "20s" })
 }
