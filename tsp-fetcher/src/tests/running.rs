@@ -14,7 +14,7 @@ const DAYS: Millis = Millis::from_days(3);
 async fn it_waits_for_the_clock_for_hints_and_for_its_end() {
     let mut bed = Bed::new();
     let clock = Arc::new(VirtualClock::new());
-    bed.now = clock.now();
+    bed.begin_at(clock.now());
     let config = bed.delayed("one");
     let (inbox, worker, store) = (bed.inbox.clone(), bed.worker.clone(), bed.store.clone());
     let later = bed.submit_silently(config, clock.now().plus(DAYS));
@@ -51,7 +51,7 @@ async fn it_waits_for_the_clock_for_hints_and_for_its_end() {
 async fn it_ends_when_the_shards_are_somebody_elses() {
     let mut bed = Bed::new();
     let clock = Arc::new(VirtualClock::new());
-    bed.now = clock.now();
+    bed.begin_at(clock.now());
     let config = bed.delayed("one");
     super::bed::done(tsp_store::Ownership::take_shards(&*bed.store, bed.owner.node, bed.now)).unwrap();
     bed.submit(config, clock.now());
