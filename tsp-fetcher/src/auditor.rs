@@ -12,7 +12,8 @@ use tsp_store::{ConfigBook, Result, ScheduleStore};
 use crate::held::HeldConfigs;
 
 const EVERY: std::time::Duration = std::time::Duration::from_secs(15);
-/// At most a tenth of the time is spent on counting: three seconds for ten million rows leave half a minute.
+/// At most a tenth of the time is spent on counting: three seconds for ten million rows (an
+/// estimate) leave half a minute.
 const PAUSE_PER_LOOK: u32 = 10;
 /// A hole is told within a minute; a look that is older is said.
 const AGE_MAX: std::time::Duration = std::time::Duration::from_mins(1);
