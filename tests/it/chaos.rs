@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::harness::ledger::{
     Ledger, Load, Pace, check_arrivals, decide_slowly, every_task_arrived, one_task_for_each_key, patience,
 };
+use crate::harness::people::People;
 use crate::harness::wire::{by_attempt, overlapping};
 use crate::harness::{Config, Dice, PATIENCE, Scene, backoff, now};
 
@@ -32,6 +33,7 @@ async fn nothing_accepted_is_lost_early_or_twice_at_once() {
     let ledger = Ledger::default();
     let load = Load::start(std::slice::from_ref(&scene.api), pace(4), &ledger);
     let mut dice = Dice::fresh();
+    let people = People::start(std::slice::from_ref(&scene.api), &scene.receiver, &mut dice).await;
     let (kills, mut killed_at) = (kills(), Vec::new());
     for kill in 1..=kills {
         // After so many more callbacks: the moment is random, and there is always work in hand.
@@ -45,6 +47,7 @@ async fn nothing_accepted_is_lost_early_or_twice_at_once() {
         println!("kill {kill}: {} accepted, {} arrived", ledger.len(), scene.receiver.count());
     }
     load.stop().await;
+    let stories = people.stop().await;
     every_task_arrived(&scene.receiver, &ledger, PATIENCE).await;
     for id in ledger.ids() {
         scene.api.wait_for_end(&id, "succeeded").await;
@@ -59,11 +62,12 @@ async fn nothing_accepted_is_lost_early_or_twice_at_once() {
     assert!(late_sends <= kills * 128, "{late_sends} late sends");
     check_store(&scene);
     let killed = |from, to| killed_at.iter().any(|(began, ended)| from <= *ended && *began <= to);
+    stories.check(&arrivals, |_, from, to| killed(from, to));
     let overlapping = overlapping(&arrivals);
     println!("{} calls of one task at a time with another", overlapping.len());
     for [first, second] in overlapping {
         assert!(
-            killed(first.at, second.at),
+            stories.completed(first, second.at) || killed(first.at, second.at),
             "two calls at once, and nobody was killed: {first:?}, {second:?}"
         );
     }

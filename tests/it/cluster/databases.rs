@@ -31,7 +31,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(15);
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(3);
 
 fn plan(databases: Databases) -> Plan {
-    let servers = ServerPlan { databases, nsqds: 1, lookupd: false };
+    let servers = ServerPlan { databases, nsqds: 1, lookupd: false, edges: false };
     Plan { servers, ..Plan::default() }
 }
 

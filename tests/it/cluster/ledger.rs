@@ -19,10 +19,11 @@ use crate::harness::ledger::{
     Ledger, Load, Pace, check_arrivals, check_slots, decide_slowly, every_task_arrived,
     one_task_for_each_key, patience,
 };
+use crate::harness::people::{People, Stories};
 use crate::harness::servers::{Databases, ServerPlan};
 use crate::harness::wire::{LOST, Lost, by_attempt, overlapping};
 use crate::harness::{APP, Arrival, Config, Dice, now, only_on, past, seldom, turn};
-use faults::{Deck, Fault, table};
+use faults::{Deck, Fault, Move, table};
 use tsp_core::{Millis, Timestamp};
 use waits::Waits;
 
@@ -35,6 +36,10 @@ const WARM: Millis = Millis::from_ms(1_000);
 /// A message that died with its nsqd comes again after half a minute; nothing takes longer.
 const RECOVERY: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Faults of a short run.
+const SHORT: u64 = 4;
+/// How long a fault lasts at most: more than a lease, also in a short run.
+const LONGEST: [Millis; 2] = [Millis::from_secs(7), Millis::from_secs(12)];
 
 fn number(variable: &str, default: u64) -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the length of a run is chosen where it is started")]
@@ -60,7 +65,7 @@ async fn warm(stage: &Stage) -> Timestamp {
 }
 
 async fn stage() -> Stage {
-    let servers = ServerPlan { databases: Databases::Own, nsqds: 2, lookupd: true };
+    let servers = ServerPlan { databases: Databases::Own, nsqds: 2, lookupd: true, edges: true };
     let plan = Plan { servers, webs: 2, fetchers: 2, workers: 2, ..Plan::default() };
     let stage = Stage::on(Cluster::start_alone(plan).await).await;
     stage
@@ -86,9 +91,11 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     let warm_at = warm(&stage).await;
     println!("callbacks were in time {} ms after the first submit", warm_at.since(begun_at).ms());
     let mut dice = Dice::fresh();
-    let count = usize::try_from(number("TSP_CHAOS_FAULTS", 6)).expect("it is small");
+    let people = People::start(&stage.cluster.apis(), &stage.receiver, &mut dice).await;
+    let count = usize::try_from(number("TSP_CHAOS_FAULTS", SHORT)).expect("it is small");
     let faults = strike(&mut stage, &ledger, &mut dice, count).await;
     load.stop().await;
+    let stories = people.stop().await;
     every_task_arrived(&stage.receiver, &ledger, RECOVERY).await;
     // Not disabled: its last task would wait for the day on which it is enabled.
     let seldom = json!({ "schedule": seldom() });
@@ -111,15 +118,17 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     let repeats = work.iter().filter(|one| one.attempt() > 1).count();
     let slots = check_slots("tick", &stage.receiver.at("/tick"));
     println!("{} accepted, {} arrivals, {repeats} repeats, {slots} slots", tasks.len(), work.len());
-    check_arrivals(&work);
+    let all = stage.receiver.arrivals();
+    check_arrivals(&all);
     check_store(&stage);
-    check_wire(&stage, &work, &faults);
+    check_wire(&stage, &all, &faults, &stories);
     waits.check(&faults, warm_at);
 }
 
 /// Hits one thing after another, half of the time two before the first is over. Returns what was done.
 async fn strike(stage: &mut Stage, ledger: &Ledger, dice: &mut Dice, count: usize) -> Vec<Fault> {
-    let mut deck = Deck::default();
+    let longest = LONGEST[usize::from(count > usize::try_from(SHORT).expect("it is small"))];
+    let mut deck = Deck::lasting(longest);
     let mut faults: Vec<Fault> = Vec::new();
     while faults.len() < count {
         let group = faults.len();
@@ -127,15 +136,23 @@ async fn strike(stage: &mut Stage, ledger: &Ledger, dice: &mut Dice, count: usiz
             // The moment is random: it meets claims, begins and commits in every state.
             past(now().plus(Millis::from_ms(i64::try_from(300 + dice.below(2_000)).expect("it is small"))))
                 .await;
-            let fault = deck.draw(dice).strike(&mut stage.cluster, dice).await;
-            println!(
-                "{}: {fault}; {} accepted, {} arrived",
-                faults.len() + 1,
-                ledger.len(),
-                stage.receiver.count()
-            );
-            faults.push(fault);
-            if faults.len() == count || faults.len() - group == 2 || dice.below(2) == 0 {
+            let card = deck.draw(dice);
+            let moving = card.is_move().then(|| Move::start(&stage.cluster, dice));
+            // Beside a move something else is hit.
+            let struck = if card.is_move() { deck.draw(dice) } else { card };
+            let mut over = Vec::new();
+            if !struck.is_move() {
+                over.push(struck.strike(&mut stage.cluster, dice).await);
+            }
+            if let Some(moving) = moving {
+                over.push(moving.end(&stage.cluster).await);
+            }
+            for fault in over {
+                let (accepted, arrived) = (ledger.len(), stage.receiver.count());
+                println!("{}: {fault}; {accepted} accepted, {arrived} arrived", faults.len() + 1);
+                faults.push(fault);
+            }
+            if faults.len() >= count || faults.len() - group >= 2 || dice.below(2) == 0 {
                 break;
             }
         }
@@ -184,15 +201,20 @@ fn check_store(stage: &Stage) {
 }
 
 /// One call of a task at a time, and no attempt given up, unless its worker was hit.
-fn check_wire(stage: &Stage, work: &[Arrival], faults: &[Fault]) {
+fn check_wire(stage: &Stage, arrivals: &[Arrival], faults: &[Fault], stories: &Stories) {
     let servers = stage.cluster.servers();
     let nodes = servers.rows_of_meta("SELECT id, name FROM node");
     let names: HashMap<&str, &str> = nodes.lines().filter_map(|line| line.split_once('\t')).collect();
     let hit = |node: &str, from, to| {
+        if node.is_empty() {
+            return faults.iter().any(|fault| fault.was_between(from, to));
+        }
         let name = names.get(node).unwrap_or_else(|| panic!("node {node} has no name:\n{nodes}"));
         faults.iter().any(|fault| fault.hit(name, from, to))
     };
-    let overlapping = overlapping(work);
+    stories.check(arrivals, hit);
+    let mut overlapping = overlapping(arrivals);
+    overlapping.retain(|[first, second]| !stories.completed(first, second.at));
     for [first, second] in &overlapping {
         let (task, attempt) = (first.task(), first.attempt());
         let node = servers.rows_of_shards(&format!(
@@ -204,7 +226,7 @@ fn check_wire(stage: &Stage, work: &[Arrival], faults: &[Fault]) {
         );
     }
     let (lost, sent) =
-        (Lost::parse(&servers.rows_of_shards(&LOST.replace("{shard}", "_{shard}"))), by_attempt(work));
+        (Lost::parse(&servers.rows_of_shards(&LOST.replace("{shard}", "_{shard}"))), by_attempt(arrivals));
     let on_wire: Vec<_> = lost.iter().filter(|lost| lost.was_sent(&sent)).collect();
     println!(
         "{} calls beside another of their task, {} attempts lost, {} of them sent",

@@ -21,7 +21,7 @@ const TOPIC: &str = "tsp.q.default";
 const RESEND: Duration = Duration::from_secs(12);
 
 fn plan(nsqds: usize) -> Plan {
-    let servers = ServerPlan { databases: Databases::Shared, nsqds, lookupd: false };
+    let servers = ServerPlan { databases: Databases::Shared, nsqds, lookupd: false, edges: false };
     Plan { servers, workers: 2, ..Plan::default() }
 }
 

@@ -7,6 +7,7 @@ use futures::future::join_all;
 use serde_json::Value;
 use tokio::sync::RwLockReadGuard;
 
+use super::edges::ProcessEdges;
 use super::process::{Process, run};
 use super::servers::{Databases, SHARDS, ServerPlan, Servers};
 use super::tsp::COMMON;
@@ -43,7 +44,7 @@ pub(crate) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        let servers = ServerPlan { databases: Databases::Shared, nsqds: 1, lookupd: false };
+        let servers = ServerPlan { databases: Databases::Shared, nsqds: 1, lookupd: false, edges: false };
         Self { servers, webs: 1, fetchers: 1, workers: 1, more: "" }
     }
 }
@@ -52,6 +53,9 @@ impl Default for Plan {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     processes: Vec<(Role, Process)>,
+    /// Each of one process, if the plan has them.
+    edges: Vec<(Role, ProcessEdges)>,
+    has_edges: bool,
     servers: Servers,
     file: PathBuf,
     dir: TempDir,
@@ -71,13 +75,15 @@ impl Cluster {
     }
 
     async fn started(plan: Plan, turn: Option<RwLockReadGuard<'static, ()>>) -> Self {
+        let has_edges = plan.servers.edges;
         let servers = Servers::start(plan.servers).await;
         let dir = TempDir::new();
         let file = dir.join("tsp.toml");
         let text = format!("{COMMON}{}\n{}", servers.settings(), plan.more);
         std::fs::write(&file, text).expect("the private folder is writable");
         migrate(&file).await;
-        let mut cluster = Self { processes: Vec::new(), servers, file, dir, _turn: turn };
+        let (processes, edges) = (Vec::new(), Vec::new());
+        let mut cluster = Self { processes, edges, has_edges, servers, file, dir, _turn: turn };
         for (role, count) in
             [(Role::Web, plan.webs), (Role::Fetcher, plan.fetchers), (Role::Worker, plan.workers)]
         {
@@ -99,7 +105,12 @@ impl Cluster {
         let name = format!("{}-{number}", role.name());
         let file = self.file.display().to_string();
         let arguments = ["serve", "--config", &file, "--roles", role.name()].map(str::to_owned).into();
-        let environment = vec![("TSP__NODE__NAME".to_owned(), name.clone())];
+        let mut environment = vec![("TSP__NODE__NAME".to_owned(), name.clone())];
+        if self.has_edges {
+            let edges = self.servers.own_edges();
+            environment.extend(self.servers.environment(&edges));
+            self.edges.push((role, edges));
+        }
         self.processes.push((role, Process::new(&name, self.dir.path(), arguments, environment)));
         number
     }
@@ -120,6 +131,13 @@ impl Cluster {
         let of_role = self.processes.iter_mut().filter(|(its, _)| *its == role);
         let found = of_role.map(|(_, process)| process).nth(number);
         found.unwrap_or_else(|| panic!("there is no `{}-{number}`", role.name()))
+    }
+
+    /// The ways of the process `number` among those of its role, if the plan has them.
+    pub(crate) fn edges(&self, role: Role, number: usize) -> &ProcessEdges {
+        let of_role = self.edges.iter().filter(|(its, _)| *its == role);
+        let found = of_role.map(|(_, edges)| edges).nth(number);
+        found.unwrap_or_else(|| panic!("`{}-{number}` has no ways of its own", role.name()))
     }
 
     /// The settings of all its processes.

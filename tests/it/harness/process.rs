@@ -2,15 +2,16 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 use super::{Api, in_time};
 
@@ -19,7 +20,7 @@ pub(crate) const BOOTSTRAP_KEY: &str = "integration-test-bootstrap-key";
 /// How much of the log a failed test shows.
 const LOG_LINES_SHOWN: usize = 60;
 /// How often the state of a process is read that has been told to stand still.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The executable under test, built beside this one: `target/<profile>/deps/it-… → target/<profile>/tsp`.
 pub(crate) fn executable() -> PathBuf {
@@ -232,11 +233,25 @@ pub(crate) async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> End
     let mut command = Command::new(executable());
     command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
     let output = in_time(format!("the end of `tsp {}`", arguments.join(" ")), command.output()).await;
-    let output = output.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
-    Ended {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    Ended::of(&output.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}")))
+}
+
+/// The same for one that may take longer than most.
+pub(crate) async fn run_within(patience: Duration, arguments: &[&str]) -> Ended {
+    let mut command = Command::new(executable());
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(patience, command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{command:?} did not end within {patience:?}"));
+    Ended::of(&output.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}")))
+}
+
+impl Ended {
+    fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 }
 

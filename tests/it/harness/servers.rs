@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use peers::{MariaDb, MariaDbOptions, Nsqd, Nsqlookupd};
 
 use super::disk::SmallDisk;
+use super::edges::{NsqdEdge, ProcessEdges};
 use super::proxy::Proxy;
 
 /// Shards of every store: few, so that their tables are made quickly, and more than one on each source.
@@ -42,6 +44,8 @@ pub(crate) struct ServerPlan {
     pub(crate) databases: Databases,
     pub(crate) nsqds: usize,
     pub(crate) lookupd: bool,
+    /// Whether processes reach each server through a [`Proxy`].
+    pub(crate) edges: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +104,10 @@ pub(crate) struct Servers {
     sources: [Database; 2],
     nsqds: Vec<Arc<Nsqd>>,
     lookupd: Option<Arc<Nsqlookupd>>,
+    /// On which source each shard is.
+    places: Mutex<[usize; SHARDS as usize]>,
+    /// On the way to each nsqd.
+    edges: Vec<NsqdEdge>,
     /// On the way to `b`.
     proxy: Option<Proxy>,
     /// Where `b` lies. Below the server that uses it: fields go in their order.
@@ -114,18 +122,19 @@ impl Servers {
             }
             _ => None,
         };
-        let starting = tokio::task::spawn_blocking(move || Self::start_now(plan, disk));
+        let edges: Vec<_> = (0..plan.nsqds).take_while(|_| plan.edges).map(|_| NsqdEdge::ahead()).collect();
+        let starting = tokio::task::spawn_blocking(move || Self::start_now(plan, disk, edges));
         let started = starting.await;
         let mut servers = started.unwrap_or_else(|e| panic!("the servers of a cluster did not start: {e}"));
         if plan.databases == Databases::SecondBehindProxy {
-            let proxy = Proxy::start(servers.sources[1].host.port()).await;
+            let proxy = Proxy::start(servers.sources[1].host.port());
             servers.sources[1].port = Some(proxy.port());
             servers.proxy = Some(proxy);
         }
         servers
     }
 
-    fn start_now(plan: ServerPlan, disk: Option<SmallDisk>) -> Self {
+    fn start_now(plan: ServerPlan, disk: Option<SmallDisk>, edges: Vec<NsqdEdge>) -> Self {
         let own = || Host::Own(Arc::new(well(MariaDb::start_with(&MariaDbOptions::default()))));
         let on = |disk: &SmallDisk| {
             // A server that dies of a full disk is to be gone at once.
@@ -144,12 +153,27 @@ impl Servers {
         };
         let lookupd = plan.lookupd.then(|| Arc::new(well(Nsqlookupd::start())));
         let told = lookupd.as_ref().map(|lookupd| format!("--lookupd-tcp-address={}", lookupd.tcp_address()));
-        let arguments: Vec<_> = told.iter().map(String::as_str).collect();
+        let nsqd = |number: usize| {
+            let edge = edges.get(number);
+            let told: Vec<_> =
+                told.iter().cloned().chain(edge.into_iter().flat_map(NsqdEdge::told)).collect();
+            let arguments: Vec<_> = told.iter().map(String::as_str).collect();
+            let nsqd = well(Nsqd::start_with(&arguments));
+            if let Some(edge) = edge {
+                edge.tcp.lead_to(port_of(&nsqd.tcp_address()));
+                edge.http.lead_to(port_of(&nsqd.http_address()));
+            }
+            Arc::new(nsqd)
+        };
+        let nsqds = (0..plan.nsqds).map(nsqd).collect();
+        let place = |shard| usize::from(shard >= SHARDS as usize / 2);
         Self {
             meta: Database::on(&first, "meta"),
             sources: [Database::on(&first, "a"), Database::on(&second, "b")],
-            nsqds: (0..plan.nsqds).map(|_| Arc::new(well(Nsqd::start_with(&arguments)))).collect(),
+            nsqds,
             lookupd,
+            places: Mutex::new(std::array::from_fn(place)),
+            edges,
             proxy: None,
             disk,
         }
@@ -190,6 +214,30 @@ impl Servers {
         )
     }
 
+    /// A process's own ways to the database and to nsqlookupd.
+    pub(crate) fn own_edges(&self) -> ProcessEdges {
+        let lookupd = port_of(&self.lookupd().http_address());
+        ProcessEdges { database: Proxy::start(self.mariadb().port()), lookupd: Proxy::start(lookupd) }
+    }
+
+    /// What leads a process to these ways, in place of [`Self::settings`].
+    pub(crate) fn environment(&self, edges: &ProcessEdges) -> Vec<(String, String)> {
+        let half = SHARDS / 2;
+        let by_way = |database: &Database| {
+            let mut database = database.clone();
+            database.port = Some(edges.database.port());
+            database.url()
+        };
+        let [a, b] = [by_way(&self.sources[0]), by_way(&self.sources[1])];
+        let sources = format!("a:0-{} {a}, b:{half}-{} {b}", half - 1, SHARDS - 1);
+        let pairs = [
+            ("TSP__STORE__META__URL", by_way(&self.meta)),
+            ("TSP__STORE__SOURCES", sources),
+            ("TSP__QUEUE__NSQ__LOOKUPD_HTTP", format!("127.0.0.1:{}", edges.lookupd.port())),
+        ];
+        pairs.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
     /// The server of the meta database and of the source `a`.
     pub(crate) fn mariadb(&self) -> Arc<MariaDb> {
         owned(&self.meta.host)
@@ -219,6 +267,21 @@ impl Servers {
         &self.nsqds
     }
 
+    /// The ways to the nsqd, if the plan has them.
+    pub(crate) fn nsqd_edge(&self, number: usize) -> &NsqdEdge {
+        &self.edges[number]
+    }
+
+    /// Where it is: on the source 0, which is `a`, or 1.
+    pub(crate) fn place_of(&self, shard: usize) -> usize {
+        self.places.lock()[shard]
+    }
+
+    /// It has been moved there.
+    pub(crate) fn moved(&self, shard: usize, place: usize) {
+        self.places.lock()[shard] = place;
+    }
+
     pub(crate) fn lookupd(&self) -> &Arc<Nsqlookupd> {
         self.lookupd.as_ref().expect("the plan has an nsqlookupd")
     }
@@ -234,8 +297,8 @@ impl Servers {
     /// The rows that `query` finds in the tables of each shard, one in a line.
     pub(crate) fn rows_of_shards(&self, query: &str) -> String {
         let mut rows = String::new();
-        for shard in 0..SHARDS {
-            let source = &self.sources[usize::from(shard >= SHARDS / 2)];
+        for (shard, place) in self.places.lock().iter().enumerate() {
+            let source = &self.sources[*place];
             rows += &source.sql(&query.replace("{shard}", &format!("{shard:03}")));
         }
         rows
@@ -278,6 +341,11 @@ fn owned(host: &Host) -> Arc<MariaDb> {
         Host::Own(server) => Arc::clone(server),
         Host::Shared(_) => panic!("the shared server is not to be hurt: plan for one of the test's own"),
     }
+}
+
+fn port_of(address: &str) -> u16 {
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    port.unwrap_or_else(|| panic!("`{address}` has no port"))
 }
 
 fn well<S>(started: Result<S, peers::PeerError>) -> S {

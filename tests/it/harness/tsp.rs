@@ -90,7 +90,8 @@ impl Tsp {
                 (None, format!("[store]\nurl = \"sqlite:{}\"\n", dir.join("tsp.db").display()))
             }
             Shape::Cluster => {
-                let plan = ServerPlan { databases: Databases::Shared, nsqds: 1, lookupd: false };
+                let plan =
+                    ServerPlan { databases: Databases::Shared, nsqds: 1, lookupd: false, edges: false };
                 let servers = Servers::start(plan).await;
                 // A short lease: after a kill the tests wait for less.
                 let store = format!("{}\n[node]\nlease = \"2s\"\n", servers.settings());

@@ -1,11 +1,16 @@
 //! What can be done to a cluster, in a random order, and what was done.
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tsp_core::{Millis, Timestamp};
 
 use super::waits::Waits;
 use crate::harness::cluster::{Cluster, Role};
+use crate::harness::process::{Process, run_within};
+use crate::harness::proxy::{Lane, Way};
+use crate::harness::servers::SHARDS;
 use crate::harness::{Dice, now, past};
 
 /// A process that is gone without a word is replaced within this.
@@ -14,6 +19,11 @@ const TAKEOVER: Millis = Millis::from_secs(10);
 const RECONNECT: Millis = Millis::from_secs(15);
 /// Messages that died with an nsqd are sent again after half a minute.
 const RESEND: Millis = Millis::from_secs(45);
+/// One run of a move: it waits for half a minute until every process knows the new place.
+const MOVE: Duration = Duration::from_mins(1);
+const MOVE_AGAIN: Millis = Millis::from_ms(200);
+/// With the time between them more than any fault lasts.
+const MOVE_TRIES: usize = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
@@ -21,6 +31,14 @@ enum Subject {
     Nsqd,
     Lookupd,
     Database,
+    /// The way of a process to the databases.
+    DatabaseEdge(Role),
+    /// The way of all processes to one nsqd.
+    NsqdEdge,
+    /// The way of a process to nsqlookupd.
+    LookupdEdge,
+    /// It moves to the other data source while something else is hit.
+    Shard,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +47,15 @@ enum Blow {
     Kill,
     /// SIGSTOP, and SIGCONT after a while.
     Freeze,
+    /// Every connection on a way ends, and no new one gets through.
+    Close,
+    /// What is said on a way comes late.
+    Slow,
+    /// What is said comes when it is over.
+    Jam,
+    /// In one direction what is said comes when it is over, or never.
+    OneWay,
+    Move,
 }
 
 /// A fault that is still to come.
@@ -36,17 +63,23 @@ enum Blow {
 pub(super) struct Card {
     subject: Subject,
     blow: Blow,
+    lasts: Millis,
 }
 
 /// Every kind of fault once, in a random order, and then again.
-#[derive(Debug, Default)]
-pub(super) struct Deck(Vec<Card>);
+#[derive(Debug)]
+pub(super) struct Deck {
+    cards: Vec<(Subject, Blow)>,
+    longest: Millis,
+}
 
 /// A fault that was.
 #[derive(Debug)]
 pub(super) struct Fault {
     card: Card,
     name: String,
+    /// The process that was hit.
+    node: Option<String>,
     pub(super) from: Timestamp,
     /// Since when everything runs again.
     to: Timestamp,
@@ -55,31 +88,45 @@ pub(super) struct Fault {
 }
 
 impl Deck {
-    pub(super) fn draw(&mut self, dice: &mut Dice) -> Card {
-        if self.0.is_empty() {
-            let subjects = [
-                Subject::Process(Role::Web),
-                Subject::Process(Role::Fetcher),
-                Subject::Process(Role::Worker),
-                Subject::Nsqd,
-                Subject::Lookupd,
-                Subject::Database,
-            ];
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "what a run is about is chosen where it is started"
-            )]
-            let only = std::env::var("TSP_CHAOS_ONLY").unwrap_or_default().to_lowercase();
-            let chosen =
-                subjects.into_iter().filter(|subject| format!("{subject:?}").to_lowercase().contains(&only));
-            for subject in chosen {
-                self.0.extend([Blow::Kill, Blow::Freeze].map(|blow| Card { subject, blow }));
-            }
-        }
-        assert!(!self.0.is_empty(), "`TSP_CHAOS_ONLY` is part of a subject's name, such as `database`");
-        let count = u64::try_from(self.0.len()).expect("it is small");
-        self.0.swap_remove(usize::try_from(dice.below(count)).expect("it is small"))
+    /// Of faults that last so long at most.
+    pub(super) fn lasting(longest: Millis) -> Self {
+        Self { cards: Vec::new(), longest }
     }
+
+    pub(super) fn draw(&mut self, dice: &mut Dice) -> Card {
+        if self.cards.is_empty() {
+            self.cards = all();
+        }
+        assert!(!self.cards.is_empty(), "`TSP_CHAOS_ONLY` is part of a subject's name, such as `database`");
+        let (subject, blow) = self.cards.swap_remove(below(dice, self.cards.len()));
+        let [least, most] = match blow {
+            Blow::Kill => [Millis::ZERO, Millis::from_secs(2)],
+            _ => [Millis::from_secs(1), self.longest],
+        };
+        let more = dice.below(u64::try_from(most.ms() - least.ms()).expect("it is more"));
+        Card { subject, blow, lasts: Millis::from_ms(least.ms() + i64::try_from(more).expect("it is less")) }
+    }
+}
+
+fn below(dice: &mut Dice, end: usize) -> usize {
+    let end = u64::try_from(end).expect("it is small");
+    usize::try_from(dice.below(end)).expect("it is small")
+}
+
+/// Every kind of fault, or those that were asked for.
+fn all() -> Vec<(Subject, Blow)> {
+    let roles = [Role::Web, Role::Fetcher, Role::Worker];
+    let things =
+        roles.map(Subject::Process).into_iter().chain([Subject::Nsqd, Subject::Lookupd, Subject::Database]);
+    let ways = roles.map(Subject::DatabaseEdge).into_iter().chain([Subject::NsqdEdge, Subject::LookupdEdge]);
+    let card = |subject| move |blow| (subject, blow);
+    let mut all: Vec<_> = things.flat_map(|thing| [Blow::Kill, Blow::Freeze].map(card(thing))).collect();
+    all.extend(ways.flat_map(|way| [Blow::Close, Blow::Slow, Blow::Jam, Blow::OneWay].map(card(way))));
+    all.extend([(Subject::Shard, Blow::Move); 2]);
+    #[expect(clippy::disallowed_methods, reason = "what a run is about is chosen where it is started")]
+    let only = std::env::var("TSP_CHAOS_ONLY").unwrap_or_default().to_lowercase();
+    all.retain(|(subject, _)| format!("{subject:?}").to_lowercase().contains(&only));
+    all
 }
 
 /// Kills a server and starts it again at the time, or freezes it until then. The servers' own calls block.
@@ -87,7 +134,7 @@ macro_rules! hurt {
     ($server:ident, $blow:expr, $until:expr) => {{
         match $blow {
             Blow::Kill => $server.kill(),
-            Blow::Freeze => $server.pause(),
+            _ => $server.pause(),
         }
         past($until).await;
         match $blow {
@@ -96,62 +143,154 @@ macro_rules! hurt {
                 let restarted = restarting.await.expect("it does not panic");
                 restarted.unwrap_or_else(|error| panic!("{error}"));
             }
-            Blow::Freeze => $server.resume(),
+            _ => $server.resume(),
         }
     }};
 }
 
+impl Blow {
+    /// What becomes of a way. Chance decides about the direction and the delay.
+    fn way(self, dice: &mut Dice) -> Way {
+        match self {
+            Self::Close => Way::closed(),
+            Self::Slow => Way::both(Lane::Slow(Duration::from_millis(50 + dice.below(400)))),
+            Self::Jam => Way::both(Lane::Held),
+            Self::OneWay => {
+                let lane = if dice.below(2) == 0 { Lane::Held } else { Lane::Lost };
+                match dice.below(2) {
+                    0 => Way { to_server: lane, ..Way::default() },
+                    _ => Way { from_server: lane, ..Way::default() },
+                }
+            }
+            Self::Kill | Self::Freeze | Self::Move => unreachable!("{self:?} is not for a way"),
+        }
+    }
+}
+
 impl Card {
+    pub(super) fn is_move(self) -> bool {
+        self.blow == Blow::Move
+    }
+
     /// Strikes, and returns when all runs again.
     pub(super) async fn strike(self, cluster: &mut Cluster, dice: &mut Dice) -> Fault {
-        let number = usize::try_from(dice.below(2)).expect("it is small");
-        let lasts = match self.blow {
-            Blow::Kill => dice.below(2_000),
-            Blow::Freeze => 1_000 + dice.below(11_000),
-        };
-        let lasts = Millis::from_ms(i64::try_from(lasts).expect("it is small"));
+        let number = below(dice, 2);
         let from = now();
-        let name = match self.subject {
+        let until = from.plus(self.lasts);
+        let (name, node) = match self.subject {
             Subject::Process(role) => {
-                let process = cluster.process(role, number);
-                match self.blow {
-                    Blow::Kill => {
-                        process.kill9().await;
-                        past(from.plus(lasts)).await;
-                        process.boot().await;
-                    }
-                    Blow::Freeze => {
-                        process.freeze().await;
-                        past(from.plus(lasts)).await;
-                        process.thaw().await;
-                    }
-                }
-                process.name().to_owned()
+                let name = self.strike_process(cluster.process(role, number), until).await;
+                (name.clone(), Some(name))
             }
             Subject::Nsqd => {
                 let nsqd = cluster.servers().nsqds()[number].clone();
-                hurt!(nsqd, self.blow, from.plus(lasts));
-                format!("nsqd-{number}")
+                hurt!(nsqd, self.blow, until);
+                (format!("nsqd-{number}"), None)
             }
             Subject::Lookupd => {
                 let lookupd = cluster.servers().lookupd().clone();
-                hurt!(lookupd, self.blow, from.plus(lasts));
-                "nsqlookupd".to_owned()
+                hurt!(lookupd, self.blow, until);
+                ("nsqlookupd".to_owned(), None)
             }
             Subject::Database => {
                 let database = cluster.servers().mariadb();
-                hurt!(database, self.blow, from.plus(lasts));
-                "mariadb".to_owned()
+                hurt!(database, self.blow, until);
+                ("mariadb".to_owned(), None)
             }
+            Subject::DatabaseEdge(role) => {
+                let node = cluster.process(role, number).name().to_owned();
+                let way = self.block(until, dice, |way| cluster.edges(role, number).database.set(way)).await;
+                (format!("{node} to mariadb, {way}"), Some(node))
+            }
+            Subject::NsqdEdge => {
+                let way = self.block(until, dice, |way| cluster.servers().nsqd_edge(number).set(way)).await;
+                (format!("all to nsqd-{number}, {way}"), None)
+            }
+            Subject::LookupdEdge => {
+                let role = [Role::Web, Role::Fetcher, Role::Worker][below(dice, 3)];
+                let name = cluster.process(role, number).name().to_owned();
+                let way = self.block(until, dice, |way| cluster.edges(role, number).lookupd.set(way)).await;
+                (format!("{name} to nsqlookupd, {way}"), None)
+            }
+            Subject::Shard => unreachable!("a shard moves by `Move`"),
         };
-        Fault { card: self, name, from, to: now(), over_at: now() }
+        Fault { card: self, name, node, from, to: now(), over_at: now() }
+    }
+
+    async fn strike_process(self, process: &mut Process, until: Timestamp) -> String {
+        if self.blow == Blow::Kill {
+            process.kill9().await;
+            past(until).await;
+            process.boot().await;
+        } else {
+            process.freeze().await;
+            past(until).await;
+            process.thaw().await;
+        }
+        process.name().to_owned()
+    }
+
+    async fn block(self, until: Timestamp, dice: &mut Dice, set: impl Fn(Way)) -> String {
+        let way = self.blow.way(dice);
+        set(way);
+        past(until).await;
+        set(Way::default());
+        way.to_string()
+    }
+}
+
+/// A shard on its way to the other data source.
+#[derive(Debug)]
+pub(super) struct Move {
+    shard: usize,
+    to: usize,
+    from: Timestamp,
+    running: JoinSet<()>,
+}
+
+impl Move {
+    pub(super) fn start(cluster: &Cluster, dice: &mut Dice) -> Self {
+        let shard = below(dice, usize::from(SHARDS));
+        let to = 1 - cluster.servers().place_of(shard);
+        let file = cluster.file().display().to_string();
+        let mut running = JoinSet::new();
+        running.spawn(async move {
+            let (number, source) = (shard.to_string(), ["a", "b"][to]);
+            let arguments = ["shard", "move", &number, "--to", source, "--config", &file];
+            let mut said = String::new();
+            // Broken off by a fault beside it, the same command goes on where it was.
+            for _ in 0..MOVE_TRIES {
+                let ended = run_within(MOVE, &arguments).await;
+                if ended.code == Some(0) {
+                    return;
+                }
+                said = ended.stderr;
+                past(now().plus(MOVE_AGAIN)).await;
+            }
+            panic!("shard {shard} could not be moved: {said}");
+        });
+        Self { shard, to, from: now(), running }
+    }
+
+    /// Waits until it is there.
+    pub(super) async fn end(mut self, cluster: &Cluster) -> Fault {
+        let moved = self.running.join_next().await.expect("it was started");
+        moved.unwrap_or_else(|error| panic!("{error}"));
+        cluster.servers().moved(self.shard, self.to);
+        let name = format!("shard {} to {}", self.shard, ["a", "b"][self.to]);
+        let card = Card { subject: Subject::Shard, blow: Blow::Move, lasts: Millis::ZERO };
+        Fault { card, name, node: None, from: self.from, to: now(), over_at: now() }
     }
 }
 
 impl Fault {
     /// Whether this process was hit at some time between these.
     pub(super) fn hit(&self, process: &str, from: Timestamp, to: Timestamp) -> bool {
-        self.name == process && self.from <= to && from <= self.to
+        self.node.as_deref() == Some(process) && self.was_between(from, to)
+    }
+
+    pub(super) fn was_between(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.from <= to && from <= self.to
     }
 
     /// By when a callback must have come that this fault has held up.
@@ -159,8 +298,8 @@ impl Fault {
         match (self.card.subject, self.card.blow) {
             // The other one of two takes over, whenever this one is started again.
             (Subject::Process(_), Blow::Kill) => self.from.plus(TAKEOVER),
-            (Subject::Database, _) => self.to.plus(RECONNECT),
-            (Subject::Nsqd, Blow::Kill) => self.to.plus(RESEND),
+            (Subject::Database | Subject::DatabaseEdge(_), _) => self.to.plus(RECONNECT),
+            (Subject::Nsqd, Blow::Kill) | (Subject::NsqdEdge, _) => self.to.plus(RESEND),
             _ => self.to.plus(TAKEOVER),
         }
     }
@@ -172,17 +311,19 @@ impl fmt::Display for Fault {
         match self.card.blow {
             Blow::Kill => write!(f, "{} killed, {lasted} ms until it ran again", self.name),
             Blow::Freeze => write!(f, "{} frozen for {lasted} ms", self.name),
+            Blow::Move => write!(f, "{} in {lasted} ms", self.name),
+            Blow::Close | Blow::Slow | Blow::Jam | Blow::OneWay => write!(f, "{} for {lasted} ms", self.name),
         }
     }
 }
 
 /// One line for each fault, with the longest wait that fell into it.
 pub(super) fn table(faults: &[Fault], waits: &Waits, begun_at: Timestamp) -> String {
-    let mut text = format!("{:>3} {:>9}  {:<48} {:>12}\n", "#", "at", "fault", "longest wait");
+    let mut text = format!("{:>3} {:>9}  {:<64} {:>12}\n", "#", "at", "fault", "longest wait");
     for (number, fault) in (1..).zip(faults) {
         let at = fault.from.since(begun_at).ms();
         let longest = waits.longest_within(fault.from, fault.over_at);
-        let _ = writeln!(text, "{number:>3} {at:>6} ms  {:<48} {longest:>9} ms", fault.to_string());
+        let _ = writeln!(text, "{number:>3} {at:>6} ms  {:<64} {longest:>9} ms", fault.to_string());
     }
     text
 }
