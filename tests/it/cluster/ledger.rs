@@ -37,7 +37,7 @@ const WARM: Millis = Millis::from_ms(1_000);
 const RECOVERY: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Faults of a short run.
-const SHORT: u64 = 4;
+const SHORT: u64 = 3;
 /// How long a fault lasts at most: more than a lease, also in a short run.
 const LONGEST: [Millis; 2] = [Millis::from_secs(7), Millis::from_secs(12)];
 

@@ -6,6 +6,7 @@ mod callee;
 mod check;
 mod person;
 mod story;
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
