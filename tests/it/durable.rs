@@ -2,10 +2,11 @@
 
 use std::process::Stdio;
 
+use reqwest::Method;
 use tokio::process::Command;
 
 use crate::harness::process::{executable, signal};
-use crate::harness::{Scene, Task, Tsp, only_on};
+use crate::harness::{APP, Scene, Task, Tsp, id_of, in_time, only_on};
 
 const SUBMITS: usize = 40;
 
@@ -86,6 +87,58 @@ async fn accept_each_201_follows_the_sync_of_its_commit() {
         unsafe_answers, 0,
         "of {created} answers 201 some had no sync between them and the one before"
     );
+}
+
+/// Which sync of the thread that writes fails, and all after it.
+const FAILING: usize = 15;
+
+/// The system forgets what it could not write, so a later sync proves nothing.
+#[tokio::test]
+async fn a_failed_sync_ends_the_process_and_loses_nothing_that_was_answered() {
+    only_on!(Embedded, "the database of a cluster syncs in a process of its own");
+    let mut tsp = Tsp::start().await;
+    tsp.stop().await;
+    let mut strace = Command::new("strace");
+    strace
+        .args([
+            "-f",
+            "-qq",
+            "-e",
+            "trace=fsync",
+            "-e",
+            &format!("inject=fsync:error=EIO:when={FAILING}+"),
+            "-o",
+        ])
+        .args(["/dev/null".as_ref(), executable().as_os_str()])
+        .args(tsp.args());
+    tsp.boot_by(strace).await;
+    let mut scene = Scene::on(tsp).await;
+    scene.delayed("work", |config| config).await;
+    let task = Task::of("work").delay("1h").json().to_string().into_bytes();
+    let path = format!("/api/v1/apps/{APP}/tasks");
+    let mut accepted = Vec::new();
+    for _ in 0..3 * FAILING {
+        match scene.api.try_send(Method::POST, &path, &[], Some(task.clone())).await {
+            Ok(answer) if answer.status == 201 => accepted.push(id_of(&answer.json()["task"])),
+            // A 5xx, or no answer any more.
+            _ => break,
+        }
+    }
+    let status = in_time("the end of the process", scene.tsp.ended()).await;
+    let log = scene.tsp.log();
+    assert!(!status.success(), "{status}");
+    assert!(log.contains("the disk did not take what was written to") && log.contains("tsp.db"), "{log}");
+    assert!((3..3 * FAILING).contains(&accepted.len()), "{} were accepted", accepted.len());
+
+    scene.tsp.restart().await;
+    assert!(scene.tsp.log().contains("the last stop was not clean"), "{}", scene.tsp.log());
+    for id in &accepted {
+        scene.api.task(id).await;
+    }
+    scene.tsp.stop().await;
+    let before = scene.tsp.log().len();
+    scene.tsp.restart().await;
+    assert!(!scene.tsp.log()[before..].contains("the last stop was not clean"), "this one was");
 }
 
 fn child_of(pid: u32) -> u32 {

@@ -29,8 +29,10 @@ mod worker;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 
+use futures::FutureExt as _;
+
 use crate::failure::{Failure, Result};
-use crate::settings::Settings;
+use crate::settings::{Settings, StorePlace};
 pub(crate) use clock::ServerClock;
 use descriptors::Descriptors;
 pub(crate) use entropy::OsEntropy;
@@ -91,10 +93,14 @@ async fn run(
             None => Ok(()),
         };
         let why = match prepared.and_then(|()| announce(&parts, server.address)) {
-            Ok(()) => signals.first_or(server.ended()).await,
+            Ok(()) => signals.first_or(server.ended(&parts)).await,
             Err(failure) => Some(End::Failed(failure)),
         };
         parts.readiness.set_stopping();
+        if matches!(why, Some(End::Disk)) {
+            // At once: a callback that ends now cannot be saved, and comes again after the next start.
+            return Err(disk_failure(settings));
+        }
         if !matches!(why, Some(End::Lost)) {
             let last_signal = signals.exit_on_the_next();
             tracing::info!("stopping");
@@ -106,6 +112,7 @@ async fn run(
             tracing::info!("stopped");
             return match why {
                 Some(End::Failed(failure)) => Err(failure),
+                _ if parts.disk_failed().now_or_never().is_some() => Err(disk_failure(settings)),
                 _ => Ok(()),
             };
         }
@@ -115,6 +122,15 @@ async fn run(
         let Some(next) = signals.first_or(reopen(settings, &clock)).await else { return Ok(()) };
         parts = next;
     }
+}
+
+fn disk_failure(settings: &Settings) -> Failure {
+    let database = match &settings.store.place {
+        StorePlace::File(path) => path.display().to_string(),
+        StorePlace::Memory | StorePlace::Cluster(_) => "the database".to_owned(),
+    };
+    Failure::failed(format!("the disk did not take what was written to `{database}`: a sync has failed"))
+        .advise("look at the disk and the system's log; then start again: what was accepted is there, or move the file")
 }
 
 /// The databases may still be away: they were, or this would not have happened.

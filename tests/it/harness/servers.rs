@@ -196,7 +196,7 @@ impl Servers {
             ),
         };
         format!(
-            "[store]\nshards = {SHARDS}\nconnections = 6\nsecret_key = \"{key}\"\nsources = [\n  \
+            "[store]\nshards = {SHARDS}\nconnections = 6\nallow_unsynced_commits = true\nsecret_key = \"{key}\"\nsources = [\n  \
              {{ name = \"a\", shards = \"0-{last_of_a}\", url = \"{a}\" }},\n  \
              {{ name = \"b\", shards = \"{half}-{last}\", url = \"{b}\" }},\n]\n\n\
              [store.meta]\nurl = \"{meta}\"\n\n\

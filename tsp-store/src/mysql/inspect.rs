@@ -6,15 +6,15 @@ use std::time::Duration;
 use futures::future::join_all;
 use sqlx::Row as _;
 use tokio::time::timeout;
-use tsp_core::{Clock as _, Millis, ShardId, SystemClock};
+use tsp_core::{Clock as _, Millis, ShardId, SystemClock, Timestamp};
 
 use crate::codec::Sealer;
 use crate::error::{Result, StoreError};
 
 use super::migrate::{self, Applied, check_current};
 use super::moving::{self, link::Link};
-use super::open::check_version;
 use super::options::MySqlOptions;
+use super::server::{self, SYNCS, check_version};
 use super::text::database_now;
 use super::{carry, settle};
 
@@ -50,6 +50,8 @@ pub struct DatabaseFacts {
     pub version: String,
     /// What keeps it from being used.
     pub wrong: Vec<String>,
+    /// What somebody should know.
+    pub notes: Vec<String>,
     /// How far its clock is ahead of this machine's.
     pub ahead: Millis,
     /// How many prepared statements the server allows, and has.
@@ -122,7 +124,7 @@ pub(super) async fn inspect(options: &MySqlOptions) -> ClusterView {
     let places = &view.places;
     let looks = options.sources.iter().map(async |source| {
         let held = places.iter().filter(|(_, place)| **place == source.name).map(|(shard, _)| *shard);
-        let found = within(look_at_source(&source.name, &source.url, held.collect())).await;
+        let found = within(look_at_source(&source.name, &source.url, held.collect(), options)).await;
         DatabaseView { name: source.name.clone(), found }
     });
     let sources = join_all(looks).await;
@@ -142,7 +144,7 @@ async fn within<T>(look: impl Future<Output = Result<T>>) -> Result<T, String> {
 
 async fn look_at_meta(options: &MySqlOptions, view: &mut ClusterView) -> Result<DatabaseFacts> {
     let mut link = Link::connect("meta", &options.meta).await?;
-    let mut facts = facts(&mut link, &options.meta).await?;
+    let mut facts = facts(&mut link, &options.meta, options).await?;
     facts.wrong.extend(schema(&mut link, &[("meta".to_owned(), migrate::META)]).await);
     if facts.wrong.iter().any(|wrong| wrong.contains("tsp migrate")) {
         return Ok(facts);
@@ -189,9 +191,14 @@ async fn look_at_fixed(link: &mut Link, options: &MySqlOptions, view: &mut Clust
     Ok(())
 }
 
-async fn look_at_source(name: &str, url: &str, held: Vec<u16>) -> Result<DatabaseFacts> {
+async fn look_at_source(
+    name: &str,
+    url: &str,
+    held: Vec<u16>,
+    options: &MySqlOptions,
+) -> Result<DatabaseFacts> {
     let mut link = Link::connect(name, url).await?;
-    let mut facts = facts(&mut link, url).await?;
+    let mut facts = facts(&mut link, url, options).await?;
     let shards: Vec<ShardId> = held.into_iter().filter_map(ShardId::new).collect();
     let mut parts = vec![("source".to_owned(), migrate::SOURCE)];
     parts.extend(shards.iter().map(|shard| (migrate::part(*shard), migrate::SHARD)));
@@ -221,7 +228,7 @@ async fn look_at_source(name: &str, url: &str, held: Vec<u16>) -> Result<Databas
     Ok(facts)
 }
 
-async fn facts(link: &mut Link, url: &str) -> Result<DatabaseFacts> {
+async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<DatabaseFacts> {
     let address = super::pool::address(url, &link.name)?;
     let before = SystemClock::new().now();
     let rows = link.rows(SERVER.to_owned()).await?;
@@ -237,6 +244,11 @@ async fn facts(link: &mut Link, url: &str) -> Result<DatabaseFacts> {
     if row.try_get::<i64, _>(4)? != 0 {
         wrong.push("it is read-only: a replica, or one that was failed over".to_owned());
     }
+    let mut notes: Vec<String> = server::ends(&version, Timestamp::from_ms(now)).into_iter().collect();
+    let syncs = link.rows(SYNCS.to_owned()).await?;
+    if let Some(why) = syncs.first().map(server::unsynced).transpose()?.flatten() {
+        if options.allow_unsynced { &mut notes } else { &mut wrong }.push(why);
+    }
     let mut status: BTreeMap<String, i64> = BTreeMap::new();
     for row in link.rows(STATUS.to_owned()).await? {
         let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -246,6 +258,7 @@ async fn facts(link: &mut Link, url: &str) -> Result<DatabaseFacts> {
     Ok(DatabaseFacts {
         version,
         wrong,
+        notes,
         ahead: Millis::from_ms(now - i64::midpoint(before.ms(), after.ms())),
         statements: (row.try_get(2)?, of("Prepared_stmt_count")),
         connections: (row.try_get(3)?, of("Threads_connected")),

@@ -15,6 +15,7 @@ use super::days::first_partitions;
 use super::moving;
 use super::options::MySqlOptions;
 use super::pool;
+use super::server::refuse_unsynced;
 use super::settle;
 use super::text::{database_now, ddl};
 
@@ -86,7 +87,7 @@ pub(super) async fn migrate(options: &MySqlOptions, now: Timestamp) -> Result<Mi
     options.check()?;
     let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
     let mut report = MigrateReport::default();
-    let mut meta = Site::connect("meta", &options.meta, now).await?;
+    let mut meta = Site::connect("meta", &options.meta, options, now).await?;
     meta.lock().await?;
     meta.bring_up("meta", None, META, &mut report).await?;
     settle::settle_shards(&mut meta.conn, options.shards).await?;
@@ -96,7 +97,7 @@ pub(super) async fn migrate(options: &MySqlOptions, now: Timestamp) -> Result<Mi
     for source in &options.sources {
         let shards = places.iter().zip(0..).filter(|(name, _)| **name == source.name);
         let shards: Vec<ShardId> = shards.filter_map(|(_, shard)| ShardId::new(shard)).collect();
-        let mut site = Site::connect(&source.name, &source.url, now).await?;
+        let mut site = Site::connect(&source.name, &source.url, options, now).await?;
         site.bring_up("source", None, SOURCE, &mut report).await?;
         for shard in shards {
             if let Some(to) = moves.get(&shard.get()) {
@@ -135,8 +136,11 @@ struct Site {
 }
 
 impl Site {
-    async fn connect(name: &str, url: &str, now: Timestamp) -> Result<Self> {
+    async fn connect(name: &str, url: &str, options: &MySqlOptions, now: Timestamp) -> Result<Self> {
         let mut conn = pool::address(url, name)?.connect().await?;
+        if !options.allow_unsynced {
+            refuse_unsynced(&mut conn, name).await?;
+        }
         sqlx::raw_sql(TABLE).execute(&mut conn).await?;
         Ok(Self { name: name.to_owned(), conn, now })
     }

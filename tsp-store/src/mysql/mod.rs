@@ -2,7 +2,7 @@
 //! tables on any number of data sources.
 //!
 //! * `options`, `core`, `db`, `session`, `tx`, `pool`, `gate`, `text`, `fault`: connections and statements.
-//! * `migrate`, `settle`, `open`, `days`: schemas, what is fixed for ever, and what is checked at start.
+//! * `migrate`, `settle`, `open`, `server`, `days`: schemas, what is fixed for ever, and what is checked at start.
 //! * `catalog`, `apps`, `keys`, `configs`, `kept_meta`, `change`, `follow`, `refresh`, `audit_log`: the meta
 //!   database.
 //! * `lease_store`, `nodes`, `id_slots`, `leases`: what keeps processes apart.
@@ -55,6 +55,7 @@ mod run;
 mod runner;
 mod scheduler;
 mod search;
+mod server;
 mod session;
 mod settle;
 mod submit;

@@ -21,6 +21,8 @@ pub struct MySqlOptions {
     pub processes: u32,
     /// How far this machine's clock may be from a database's before it is said.
     pub max_skew: Millis,
+    /// Servers that answer a commit before it is on their disk are taken.
+    pub allow_unsynced: bool,
     /// How long a call waits for a connection.
     pub acquire_timeout: Millis,
 }
@@ -54,6 +56,7 @@ impl MySqlOptions {
             connections: 16,
             processes: 4,
             max_skew: Millis::from_ms(500),
+            allow_unsynced: false,
             acquire_timeout: Millis::from_secs(5),
         }
     }

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Result, StoreError};
 
+use super::fold;
 use super::options::{Place, SqliteOptions};
 use super::private;
 
@@ -43,6 +45,8 @@ pub(super) fn read_connection(path: &Path, options: &SqliteOptions) -> Result<Co
     let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE;
     let conn = Connection::open_with_flags(path, flags).map_err(|error| explain(path, &error))?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
+    // The last to close folds the log into the file; that is the writer's, or nobody's when its disk has failed.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let cache_kib = i64::from(options.page_cache_mib) * 1_024 / 8;
     conn.execute_batch(&format!(
@@ -62,6 +66,7 @@ fn set_up(conn: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
          PRAGMA cache_size = -{cache_kib};",
         options.synchronous.as_str()
     ))?;
+    fold::count_pages(conn);
     if let Some(pages) = options.pages_max {
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     }

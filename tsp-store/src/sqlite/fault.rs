@@ -1,11 +1,32 @@
 //! What SQLite's errors mean to a caller.
 
-use rusqlite::ErrorCode;
+use std::cell::Cell;
+
+use rusqlite::{ErrorCode, ffi};
 
 use crate::error::StoreError;
 
+thread_local! {
+    /// Whether a sync has failed on this thread. It may come out of any statement.
+    static SYNC_FAILED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the disk has failed to keep what this thread wrote. The system forgets what it could not write, so a
+/// later sync proves nothing: nobody may go on with the file.
+pub(super) fn sync_failed() -> bool {
+    SYNC_FAILED.get()
+}
+
+fn note(error: &rusqlite::Error) {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    if matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
+        SYNC_FAILED.set(true);
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        note(&error);
         let Some(code) = error.sqlite_error_code() else { return Self::Internal(error.to_string()) };
         match code {
             ErrorCode::DiskFull => Self::Unavailable("the disk is full".to_owned()),
@@ -28,6 +49,7 @@ impl From<rusqlite::Error> for StoreError {
 
 /// What a failed commit means: a failed write or sync may still have reached the disk, all else has not.
 pub(super) fn commit_error(error: rusqlite::Error) -> StoreError {
+    note(&error);
     match error.sqlite_error_code() {
         Some(ErrorCode::SystemIoFailure) => StoreError::Unknown(error.to_string()),
         _ => match StoreError::from(error) {

@@ -3,7 +3,7 @@
 //! * `writer`: group commit. `reader`: snapshots. `hot`: the writes of the fast path.
 //! * `tasks`, `submit`, `run`, `claim`, `rescue`, `parks`, `fire`, `prune`, `audit`, `search`, `apps`, `keys`,
 //!   `configs`: the verbs of the traits.
-//! * `connect`, `migrate`, `private`, `secret`, `lock`, `backup`, `export`: the file itself.
+//! * `connect`, `fold`, `migrate`, `private`, `secret`, `lock`, `backup`, `export`: the file itself.
 //!
 //! What a row costs is measured by `examples/speed.rs`.
 
@@ -17,6 +17,7 @@ mod connect;
 pub(crate) mod export;
 mod fault;
 mod fire;
+mod fold;
 mod hot;
 mod kept;
 mod keys;
@@ -88,6 +89,9 @@ impl SqliteStore {
     /// is no database of ours, a newer schema, another number of shards, a wrong secret key.
     pub fn open(options: &SqliteOptions, now: Timestamp) -> Result<Arc<Self>> {
         let conn = connect::write_connection(options)?;
+        if let Some(within) = options.check_within {
+            fold::look_for_damage(&conn, within)?;
+        }
         migrate::migrate(&conn, now)?;
         let shards = load::settle_shards(&conn, options.shards)?;
         let sealer = secret::sealer(&conn, options)?;
@@ -102,7 +106,7 @@ impl SqliteStore {
             tracing::warn!(file = %path.display(), "others can read this file: `chmod 600` it");
         }
         let readers = path.as_ref().map(|path| Readers::start(path, options, shared.clone())).transpose()?;
-        let writer = Writer::start(conn, shared.clone())?;
+        let writer = Writer::start(conn, shared.clone(), options.checkpoint_pages)?;
         Ok(Arc::new(Self { readers, writer, shared, pruned_to: Mutex::default(), path }))
     }
 
@@ -113,6 +117,15 @@ impl SqliteStore {
             readers.close();
         }
         self.writer.close().await;
+    }
+
+    /// Returns when a sync of the file has failed: nothing is answered any more, and the process must end.
+    pub async fn failed(&self) {
+        self.writer.failed().await;
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.writer.has_failed()
     }
 
     async fn write<T, F>(&self, command: Command, rows: usize, work: F) -> Result<T>

@@ -1,6 +1,7 @@
 //! How a SQLite store is opened.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the database is, and how safe and large.
 #[derive(Clone)]
@@ -15,6 +16,10 @@ pub struct SqliteOptions {
     pub page_cache_mib: u32,
     /// Seals secrets at rest. `None`: the one in the file `<database>.key`, made at first start.
     pub secret_key: Option<[u8; 32]>,
+    /// The log is folded into the file when it has this many pages.
+    pub checkpoint_pages: i32,
+    /// Looks for damage first, for at most so long: for a file whose last process did not close it.
+    pub check_within: Option<Duration>,
     /// The most pages of 4 KiB that the file may have; `None`: as many as the disk holds.
     pub pages_max: Option<u32>,
 }
@@ -65,6 +70,8 @@ impl SqliteOptions {
             readers: 4,
             page_cache_mib: 64,
             secret_key: None,
+            checkpoint_pages: 1_000,
+            check_within: None,
             pages_max: None,
         }
     }

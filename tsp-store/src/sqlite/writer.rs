@@ -12,13 +12,15 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use rusqlite::config::DbConfig;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::error::{Result, StoreError};
 
 use super::command::Command;
-use super::fault::commit_error;
+use super::fault::{commit_error, sync_failed};
+use super::fold::{fold_above, fold_all};
 use super::queue::{AbandonAtEnd, Queue};
 use super::tx::{Shared, Tx};
 
@@ -92,27 +94,36 @@ pub(super) struct Writer {
     queue: Arc<Queue<Box<dyn Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
+    failed: watch::Receiver<bool>,
 }
 
 impl Writer {
-    pub(super) fn start(conn: Connection, shared: Arc<Shared>) -> Result<Self> {
+    pub(super) fn start(conn: Connection, shared: Arc<Shared>, checkpoint_pages: i32) -> Result<Self> {
         let queue = Arc::new(Queue::new());
         let (end, ended) = oneshot::channel();
+        let (fail, failed) = watch::channel(false);
         let jobs = queue.clone();
         let thread = std::thread::Builder::new()
             .name("tsp-store-writer".to_owned())
             .spawn(move || {
                 let guard = AbandonAtEnd(&*jobs);
-                Group { tx: Tx::new(&conn, &shared) }.serve(&jobs);
+                Group { tx: Tx::new(&conn, &shared), checkpoint_pages }.serve(&jobs);
                 drop(guard);
-                if let Err(error) = checkpoint(&conn) {
+                if !sync_failed()
+                    && let Err(error) = fold_all(&conn)
+                {
                     tracing::warn!(%error, "the last checkpoint of the database failed");
+                }
+                if sync_failed() {
+                    tracing::error!("a sync of the database file has failed: nothing more is written to it");
+                    let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+                    fail.send_replace(true);
                 }
                 drop(conn);
                 let _ = end.send(());
             })
             .map_err(|error| StoreError::Unusable(format!("no thread for the store: {error}")))?;
-        Ok(Self { queue, thread: Mutex::new(Some(thread)), ended: Mutex::new(Some(ended)) })
+        Ok(Self { queue, thread: Mutex::new(Some(thread)), ended: Mutex::new(Some(ended)), failed })
     }
 
     /// Runs `work` in the next group and returns what it returned, once that is committed. `rows` is
@@ -141,6 +152,18 @@ impl Writer {
         self.join();
     }
 
+    /// Returns when a sync has failed.
+    pub(super) async fn failed(&self) {
+        if self.failed.clone().wait_for(|failed| *failed).await.is_err() {
+            // The thread has ended well.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        *self.failed.borrow()
+    }
+
     fn join(&self) {
         if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
@@ -155,14 +178,10 @@ impl Drop for Writer {
     }
 }
 
-/// Leaves one file behind, not a database and its log.
-fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
-    conn.query_row("-- checkpoint\nPRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-}
-
 /// The thread's side.
 struct Group<'c> {
     tx: Tx<'c>,
+    checkpoint_pages: i32,
 }
 
 enum Ran {
@@ -173,11 +192,16 @@ enum Ran {
 }
 
 impl Group<'_> {
+    /// Until the queue is closed, or a sync has failed.
     fn serve(&mut self, queue: &Queue<Box<dyn Job>>) {
         while let Some(jobs) = queue.take(GROUP_COMMANDS_MAX, GROUP_ROWS_MAX, |job| job.rows()) {
             let mut waiting = jobs.into_iter();
             while waiting.len() > 0 {
                 self.transaction(&mut waiting);
+                fold_above(self.tx.conn, self.checkpoint_pages);
+                if sync_failed() {
+                    return;
+                }
             }
         }
     }

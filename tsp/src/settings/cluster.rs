@@ -20,6 +20,8 @@ pub(crate) struct ClusterStore {
     pub(crate) connections: u32,
     /// Expected in the whole cluster.
     pub(crate) processes: u32,
+    /// Whether a server may answer a commit before it is on its disk.
+    pub(crate) allow_unsynced: bool,
 }
 
 /// A database, and the shards placed on it when the store is made.
@@ -46,6 +48,7 @@ impl ClusterStore {
         let sources = reader.items("store.sources", read_source);
         let connections = reader.number("store.connections", 2..=1_000);
         let processes = reader.number("store.processes", 1..=10_000);
+        let allow_unsynced = reader.flag("store.allow_unsynced_commits");
         let Some(meta) = meta.flatten() else {
             if !sources.is_empty() {
                 reader.wrong("store.sources", "needs `store.meta.url`: both make a cluster");
@@ -58,7 +61,7 @@ impl ClusterStore {
         if let Some(why) = unplaced(&sources, shards) {
             reader.wrong("store.sources", &why);
         }
-        Some(Self { meta, sources, connections, processes })
+        Some(Self { meta, sources, connections, processes, allow_unsynced })
     }
 }
 

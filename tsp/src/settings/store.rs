@@ -1,8 +1,10 @@
 //! `[store]`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use tsp_core::Millis;
 
 use super::cluster::ClusterStore;
 use super::reader::Reader;
@@ -24,6 +26,8 @@ pub(crate) struct StoreSettings {
     pub(crate) shards: u16,
     /// Whether a commit is on the disk before it is answered.
     pub(crate) synchronous_full: bool,
+    /// How long a start after a stop that was none looks for damage; zero: not at all.
+    pub(crate) check_at_start: Duration,
     pub(crate) readers: usize,
     pub(crate) page_cache_mib: u32,
     pub(crate) secret_key: Option<SecretKey>,
@@ -48,6 +52,7 @@ impl StoreSettings {
         let shards = u16::try_from(shards).unwrap_or(1);
         let cluster = ClusterStore::read(reader, shards);
         let full = reader.choice("store.synchronous", &[("full", true), ("normal", false)]);
+        let check_at_start = reader.duration("store.check_at_start", Millis::ZERO..=Millis::from_mins(10));
         let readers = reader.number("store.readers", 1..=64);
         let page_cache = reader.size("store.page_cache", MIB..=65_536 * MIB);
         let key = reader.parsed("store.secret_key", |text| {
@@ -62,6 +67,7 @@ impl StoreSettings {
             place: cluster.map_or(place, |cluster| Some(StorePlace::Cluster(cluster)))?,
             shards,
             synchronous_full: full,
+            check_at_start,
             readers: usize::try_from(readers).unwrap_or(1),
             page_cache_mib: u32::try_from(page_cache / MIB).unwrap_or(1),
             secret_key: key?,

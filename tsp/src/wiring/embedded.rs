@@ -1,6 +1,7 @@
 //! The embedded shape: SQLite and the queue in memory, all roles in one process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tsp_core::{Clock as _, Entropy, Name};
 use tsp_queue::Inbox;
@@ -31,7 +32,7 @@ pub(super) struct Embedded {
     pub(super) inbox: Arc<Inbox>,
     pub(super) queue: Arc<MemoryQueue>,
     /// Held as long as the process serves.
-    _lock: Option<ServeLock>,
+    lock: Option<ServeLock>,
 }
 
 /// What the store gives to the process that serves it.
@@ -48,9 +49,15 @@ pub(super) async fn open(settings: &Settings, clock: ServerClock, queue_name: Na
         StorePlace::File(path) => (Some(ServeLock::acquire(path).map_err(failed)?), Some(Reserve::of(path))),
         StorePlace::Memory | StorePlace::Cluster(_) => (None, None),
     };
-    let started = match start(settings, &clock).await {
+    let unclean = lock.as_ref().is_some_and(|lock| !lock.found_clean());
+    let check_within =
+        (unclean && !settings.store.check_at_start.is_zero()).then_some(settings.store.check_at_start);
+    if let Some(lock) = &lock {
+        lock.begin().map_err(failed)?;
+    }
+    let started = match start(settings, &clock, check_within).await {
         Err(error) if reserve.as_ref().is_some_and(|reserve| reserve.give_up(&error)) => {
-            start(settings, &clock).await
+            start(settings, &clock, check_within).await
         }
         Ok(started) => {
             if let Some(reserve) = &reserve {
@@ -67,7 +74,7 @@ pub(super) async fn open(settings: &Settings, clock: ServerClock, queue_name: Na
     let subscriber = queue.subscribe(&queue_name);
     let line = |subscriber| Line { subscriber: Arc::new(subscriber), store: store.clone() };
     let lines = subscriber.into_iter().map(line).collect();
-    let embedded = Embedded { store: store.clone(), owner, inbox: inbox.clone(), queue, _lock: lock };
+    let embedded = Embedded { store: store.clone(), owner, inbox: inbox.clone(), queue, lock };
     Ok(Parts {
         store,
         lines,
@@ -86,8 +93,22 @@ pub(super) async fn open(settings: &Settings, clock: ServerClock, queue_name: Na
     })
 }
 
-async fn start(settings: &Settings, clock: &ServerClock) -> tsp_store::Result<Started> {
-    let store = store::try_open(&settings.store, clock.get().now())?;
+impl Embedded {
+    /// The last thing that happens to the store.
+    pub(super) async fn close(&self) {
+        self.store.close().await;
+        if let (Some(lock), false) = (&self.lock, self.store.has_failed()) {
+            lock.end();
+        }
+    }
+}
+
+async fn start(
+    settings: &Settings,
+    clock: &ServerClock,
+    check_within: Option<Duration>,
+) -> tsp_store::Result<Started> {
+    let store = store::try_open(&settings.store, clock.get().now(), check_within)?;
     if let ServerClock::Virtual(clock) = clock {
         // Kept data may be from days ahead, and time never goes back: ids tell how far it was.
         let used_until = store.renew_id_slot(ID_SLOT, clock.now()).await?;

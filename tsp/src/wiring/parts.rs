@@ -67,10 +67,18 @@ impl Parts {
         self.store.book()
     }
 
+    /// Returns when the disk has failed under the store: the process must end.
+    pub(super) async fn disk_failed(&self) {
+        match &self.shape {
+            Shape::Embedded(embedded) => embedded.store.failed().await,
+            Shape::Cluster(_) => std::future::pending().await,
+        }
+    }
+
     /// The last thing a process does.
     pub(super) async fn close(&self) {
         match &self.shape {
-            Shape::Embedded(embedded) => embedded.store.close().await,
+            Shape::Embedded(embedded) => embedded.close().await,
             Shape::Cluster(cluster) => cluster.close().await,
         }
     }

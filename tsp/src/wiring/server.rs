@@ -35,6 +35,8 @@ pub(super) enum End {
     Failed(Failure),
     /// The process is no node any more: it must begin anew as another one.
     Lost,
+    /// The disk has failed under the store: whatever happens now could not be kept.
+    Disk,
 }
 
 impl Server {
@@ -64,8 +66,9 @@ impl Server {
     }
 
     /// Returns when a role has ended by itself: it failed, and the others alone would only look alive.
-    pub(super) async fn ended(&mut self) -> End {
+    pub(super) async fn ended(&mut self, parts: &Parts) -> End {
         let role = tokio::select! {
+            () = parts.disk_failed() => return End::Disk,
             () = ended_if(self.fetcher.as_mut(), RunningFetcher::ended) => "fetcher",
             () = ended_if(self.worker.as_mut(), RunningWorker::ended) => "worker",
             () = ended_if(self.cluster.as_mut(), RunningCluster::lost) => return End::Lost,

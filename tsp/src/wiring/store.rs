@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tsp_core::Timestamp;
 use tsp_store::StoreError;
@@ -11,11 +12,16 @@ use crate::failure::{Failure, Result};
 use crate::settings::{StorePlace, StoreSettings};
 
 pub(crate) fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<SqliteStore>> {
-    try_open(settings, now).map_err(|error| store_failure(&error))
+    try_open(settings, now, None).map_err(|error| store_failure(&error))
 }
 
-pub(super) fn try_open(settings: &StoreSettings, now: Timestamp) -> tsp_store::Result<Arc<SqliteStore>> {
-    SqliteStore::open(&options(settings), now)
+/// `check_within`: looks for damage first, for at most so long.
+pub(super) fn try_open(
+    settings: &StoreSettings,
+    now: Timestamp,
+    check_within: Option<Duration>,
+) -> tsp_store::Result<Arc<SqliteStore>> {
+    SqliteStore::open(&SqliteOptions { check_within, ..options(settings) }, now)
 }
 
 fn options(settings: &StoreSettings) -> SqliteOptions {

@@ -238,7 +238,7 @@ async fn cluster() -> (MySqlOptions, String) {
     let server = peers::MariaDb::shared();
     let (meta, main) = (server.create_database("meta"), server.create_database("main"));
     let options = MySqlOptions::new(server.url(&meta), server.url(&main), SHARDS, [5; 32]);
-    let options = MySqlOptions { connections: 4, ..options };
+    let options = MySqlOptions { connections: 4, allow_unsynced: true, ..options };
     MySqlStore::migrate(&options, NOW).await.unwrap();
     (options, meta)
 }

@@ -14,7 +14,9 @@ fn fresh() -> (MySqlOptions, [String; 2]) {
     let server = peers::MariaDb::shared();
     let names = [server.create_database("meta"), server.create_database("all")];
     let [meta, source] = [server.url(&names[0]), server.url(&names[1])];
-    (MySqlOptions { connections: 2, ..MySqlOptions::new(meta, source, 2, [3; 32]) }, names)
+    let options = MySqlOptions { connections: 2, ..MySqlOptions::new(meta, source, 2, [3; 32]) };
+    // As the server is, so that tests do not wait for the disk.
+    (MySqlOptions { allow_unsynced: true, ..options }, names)
 }
 
 async fn refusal(options: &MySqlOptions) -> [String; 2] {
@@ -182,6 +184,31 @@ async fn a_missing_migration_is_said_at_open() {
         MySqlStore::migrate(&options, NOW).await.expect("tables that are there already do not hinder");
     assert_eq!(report.applied, ["main shard_000 1 init", "main shard_000 2 config_state"]);
     MySqlStore::open(&options).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_sync_commits_is_refused_unless_it_is_allowed() {
+    let (allowed, [meta, _]) = fresh();
+    let strict = MySqlOptions { allow_unsynced: false, ..allowed.clone() };
+    let refused = MySqlStore::migrate(&strict, NOW).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("`meta`") && refused.contains("innodb_flush_log_at_trx_commit is 2"),
+        "{refused}"
+    );
+    let tables = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()";
+    let tables: i64 = sql(&mut connect(&meta).await, tables).await[0].get(0);
+    assert_eq!(tables, 0, "nothing was made");
+    MySqlStore::migrate(&allowed, NOW).await.unwrap();
+    let view = MySqlStore::inspect(&strict).await;
+    for database in &view.databases {
+        let facts = database.found.as_ref().unwrap();
+        assert!(facts.wrong.iter().any(|wrong| wrong.contains("power loss")), "{facts:?}");
+    }
+    let view = MySqlStore::inspect(&allowed).await;
+    for database in &view.databases {
+        let facts = database.found.as_ref().unwrap();
+        assert!(facts.wrong.is_empty() && facts.notes[0].contains("power loss"), "{facts:?}");
+    }
 }
 
 #[tokio::test]

@@ -31,8 +31,12 @@ async fn fresh() -> MySqlOptions {
     let source =
         |name: &str, shard| SourceOptions { name: name.to_owned(), url: url(name), shards: shard..=shard };
     let sources = vec![source("one", 0), source("two", 1)];
-    let options =
-        MySqlOptions { connections: 6, sources, ..MySqlOptions::new(url("meta"), "", SHARDS, [5; 32]) };
+    let options = MySqlOptions {
+        connections: 6,
+        sources,
+        allow_unsynced: true,
+        ..MySqlOptions::new(url("meta"), "", SHARDS, [5; 32])
+    };
     MySqlStore::migrate(&options, NOW).await.unwrap();
     options
 }

@@ -61,6 +61,7 @@ impl Hurt {
             ],
             connections: 4,
             acquire_timeout: Millis::from_secs(3),
+            allow_unsynced: true,
             ..MySqlOptions::new(database(shared, "meta"), String::new(), 4, [7; 32])
         };
         MySqlStore::migrate(&options, NOW).await.expect("migrate");

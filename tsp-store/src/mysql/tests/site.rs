@@ -125,6 +125,7 @@ impl Site {
         MySqlOptions {
             sources: vec![source(0, 0..=half - 1), source(1, half..=SHARDS - 1)],
             acquire_timeout: Millis::from_secs(20),
+            allow_unsynced: true,
             ..MySqlOptions::new(url(&self.meta), String::new(), SHARDS, [7; 32])
         }
     }

@@ -1,6 +1,7 @@
 //! The file: opening, refusing, backup, keys.
 
 use std::fs;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -241,4 +242,31 @@ async fn a_task_without_a_config_is_counted_in_every_state() {
         raw.execute("DELETE FROM task WHERE id = ?", [id]).unwrap();
         assert_eq!(store.audit(NOW).await.unwrap().orphans, [(config, 5 - id)], "{id}");
     }
+}
+
+/// As far as the time suffices.
+#[tokio::test]
+async fn damage_is_found_before_the_store_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let config = make_config(&store, "plain").await;
+    for thousand in 0..5 {
+        let ids = thousand * 1_000 + 1..=thousand * 1_000 + 1_000;
+        let tasks = ids.map(|id| submit(new_task(id, config.id, Some(&format!("key-{id}"))))).collect();
+        store.submit(tasks, NOW).await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    let checked =
+        |within| SqliteStore::open(&SqliteOptions { check_within: Some(within), ..options(dir.path()) }, NOW);
+    checked(Duration::from_mins(1)).unwrap().close().await;
+
+    let file = dir.path().join("tsp.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let page = bytes.len() / 2 / 4_096 * 4_096;
+    bytes[page..page + 4_096].fill(0xa5);
+    std::fs::write(&file, bytes).unwrap();
+    let refused = checked(Duration::from_mins(1)).unwrap_err().to_string();
+    assert!(refused.contains("damaged") && refused.contains("restore a backup"), "{refused}");
+    checked(Duration::ZERO).expect("what there is no time for is not looked at").close().await;
 }

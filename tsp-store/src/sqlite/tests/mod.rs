@@ -3,6 +3,7 @@
 mod files;
 mod groups;
 mod plans;
+mod power;
 mod pruning;
 mod search;
 

@@ -49,13 +49,19 @@ fn database(view: &DatabaseView, max_skew: Millis) -> Vec<Finding> {
     };
     let mut findings: Vec<Finding> =
         facts.wrong.iter().map(|wrong| Finding::bad(format!("`{name}`: {wrong}"), advice(wrong))).collect();
+    findings.extend(
+        facts
+            .notes
+            .iter()
+            .map(|note| Finding::Note { what: format!("`{name}`: {note}"), to_do: advice(note).to_owned() }),
+    );
     if facts.ahead.ms().abs() > max_skew.ms() {
         findings.push(Finding::bad(
             format!("the clock of `{name}` is {} from this machine's", signed(facts.ahead)),
             "let both follow the same time servers (chrony, ntpd); above `node.max_skew` leases are given back",
         ));
     }
-    if findings.is_empty() {
+    if !findings.iter().any(|finding| matches!(finding, Finding::Bad { .. })) {
         let leases =
             if facts.leases.is_empty() { String::new() } else { format!(", {} leases", facts.leases.len()) };
         let clock = signed(facts.ahead);

@@ -51,6 +51,7 @@ pub(crate) fn options(settings: &Settings) -> Result<MySqlOptions> {
         connections: cluster.connections,
         processes: cluster.processes,
         max_skew: millis(settings.node.max_skew),
+        allow_unsynced: cluster.allow_unsynced,
         acquire_timeout: Millis::from_secs(5),
     })
 }

@@ -1,0 +1,166 @@
+//! A power loss: a process writes under `strace`, which records each write, sync and answer; from the record the
+//! files are put together as a disk may have them at each moment, and the store must open and hold what was
+//! answered.
+
+mod disk;
+mod record;
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tsp_core::{TaskId, Timestamp};
+
+use super::super::{SqliteOptions, SqliteStore, Synchronous};
+use super::{NOW, make_config, new_task, submit};
+use crate::schedule::ScheduleStore as _;
+use crate::tasks::{Actor, Changed, Subject, TaskStore as _, Wish};
+use disk::{Disk, Files};
+use record::{Event, read};
+
+/// The log is folded again and again meanwhile.
+const CHECKPOINT_PAGES: i32 = 30;
+const ROUNDS: i64 = 24;
+
+/// Not one of its own: [`whatever_the_disk_kept_holds_what_was_answered`] runs it under `strace`, in a folder of its
+/// own.
+#[tokio::test]
+#[ignore = "it is run by another test"]
+async fn writes_for_the_record() {
+    let options =
+        SqliteOptions { checkpoint_pages: CHECKPOINT_PAGES, readers: 1, ..SqliteOptions::file("tsp.db") };
+    assert_eq!(options.synchronous, Synchronous::Full);
+    let store = SqliteStore::open(&options, NOW).unwrap();
+    let config = make_config(&store, "recorded").await;
+    for round in 0..ROUNDS {
+        let ids = (0..1 + round % 5).map(|number| round * 10 + number + 1).collect::<Vec<_>>();
+        let tasks = ids.iter().map(|id| {
+            let payload = format!("{{\"filler\":\"{}\"}}", "x".repeat(usize::try_from(round * 120).unwrap()));
+            submit(tsp_core::task::Task {
+                payload: Some(payload.as_str().into()),
+                ..new_task(*id, config.id, None)
+            })
+        });
+        store.submit(tasks.collect(), NOW).await.unwrap();
+        say(&ids.iter().map(|id| format!("made {id};")).collect::<String>());
+        if round % 3 == 2 {
+            let id = (round - 1) * 10 + 1;
+            let changed =
+                store.change(Subject::Id(TaskId::new(id)), Wish::Cancel, &Actor::system(), NOW).await;
+            assert!(matches!(changed.unwrap(), Changed::Done { .. }), "{id}");
+            say(&format!("ended {id};"));
+        }
+    }
+    store.close().await;
+}
+
+/// One write of the standard error, as the record shows it.
+fn say(text: &str) {
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
+}
+
+/// The system calls of a process that writes, until it has closed its store.
+fn recorded(folder: &Path) -> Vec<Event> {
+    let record = folder.join("record");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-y", "-xx", "-s", "5000", "-o"]).arg(&record);
+    strace.args(["-e", "trace=write,pwrite64,ftruncate,fsync,fdatasync,unlink"]);
+    strace.arg(std::env::current_exe().expect("it runs"));
+    strace.args(["--ignored", "--exact", "sqlite::tests::power::writes_for_the_record", "--nocapture"]);
+    strace.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let done = strace.output().unwrap_or_else(|error| panic!("{error}: run tools/install-strace"));
+    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(done.status.success() && said.contains("1 passed"), "{said}");
+    read(&std::fs::read_to_string(record).expect("strace wrote it"))
+}
+
+/// What was answered.
+#[derive(Debug, Default)]
+struct Answered {
+    made: Vec<TaskId>,
+    ended: Vec<TaskId>,
+}
+
+impl Answered {
+    fn add(&mut self, text: &str) {
+        for part in text.split(';') {
+            let id = |id: &str| TaskId::new(id.trim().parse().expect("it is an id"));
+            if let Some(made) = part.trim().strip_prefix("made ") {
+                self.made.push(id(made));
+            } else if let Some(ended) = part.trim().strip_prefix("ended ") {
+                self.ended.push(id(ended));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_disk_kept_holds_what_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = recorded(folder.path());
+    let (mut disk, mut answered, mut seen) = (Disk::default(), Answered::default(), HashSet::new());
+    let (mut looks, mut syncs, hashes) = (0, 0, RandomState::new());
+    for (at, event) in events.iter().enumerate() {
+        match event {
+            Event::Said(text) => answered.add(text),
+            Event::Synced(file) => {
+                disk.sync(file);
+                syncs += 1;
+            }
+            Event::Changed(change) => disk.change(change.clone()),
+        }
+        for (what, files) in disk.possible() {
+            if seen.insert(hashes.hash_one((&files, answered.made.len(), answered.ended.len()))) {
+                looks += 1;
+                look(folder.path(), &files, &answered).await.unwrap_or_else(|why| {
+                    panic!("event {at} of {}, {what}: {why}", events.len());
+                });
+            }
+        }
+    }
+    println!("{} events, {syncs} syncs, {looks} states of the disk", events.len());
+    assert!(syncs > ROUNDS && looks > 500, "the record is too short: {syncs} syncs, {looks} states");
+    assert_eq!(answered.made.len(), 70);
+}
+
+/// Opens what a disk kept as the service does after a stop that was none.
+async fn look(folder: &Path, files: &Files, answered: &Answered) -> Result<(), String> {
+    let place = folder.join("kept");
+    let _ = std::fs::remove_dir_all(&place);
+    std::fs::create_dir(&place).map_err(|error| error.to_string())?;
+    for (name, bytes) in files {
+        std::fs::write(place.join(name), bytes).map_err(|error| error.to_string())?;
+    }
+    let options = SqliteOptions {
+        synchronous: Synchronous::Normal,
+        readers: 1,
+        check_within: Some(Duration::from_mins(1)),
+        ..SqliteOptions::file(place.join("tsp.db"))
+    };
+    let key = std::fs::read(folder.join("tsp.db.key")).map_err(|error| error.to_string())?;
+    std::fs::write(place.join("tsp.db.key"), key).map_err(|error| error.to_string())?;
+    let store = SqliteStore::open(&options, NOW).map_err(|error| error.to_string())?;
+    let found = holds(&store, answered).await;
+    store.close().await;
+    found
+}
+
+async fn holds(store: &SqliteStore, answered: &Answered) -> Result<(), String> {
+    let audit = store.audit(Timestamp::MAX).await.map_err(|error| error.to_string())?;
+    let open: i64 = audit.open.iter().map(|(_, count)| count).sum();
+    let unaccounted = audit.accepted - audit.ended - open;
+    if unaccounted != 0 {
+        return Err(format!("{unaccounted} are unaccounted for"));
+    }
+    for id in &answered.made {
+        let task = store.task(*id).await.map_err(|error| error.to_string())?;
+        let task = task.ok_or_else(|| format!("task {id} was answered and is not there"))?;
+        if answered.ended.contains(id) && task.is_open() {
+            return Err(format!("task {id} was cancelled and is {:?}", task.status));
+        }
+    }
+    Ok(())
+}
