@@ -48,8 +48,8 @@ pub(super) fn fold_all(conn: &Connection) -> Result<()> {
 }
 
 /// After a stop that was none: what the log holds is written once more, because a disk that failed may have been
-/// told to be well since, and then every page is looked at, as far as the time suffices.
-pub(super) fn look_for_damage(conn: &Connection, within: Duration) -> Result<()> {
+/// told to be well since, and then every page is looked at. Says whether the time sufficed for all of them.
+pub(super) fn look_for_damage(conn: &Connection, within: Duration) -> Result<bool> {
     let started = Instant::now();
     if let Err(error) = fold_all(conn) {
         if sync_failed() {
@@ -66,7 +66,7 @@ pub(super) fn look_for_damage(conn: &Connection, within: Duration) -> Result<()>
     match found {
         Ok(found) if found == "ok" => {
             tracing::info!(ms, "the last stop was not clean; the database was looked through and is sound");
-            Ok(())
+            Ok(true)
         }
         Ok(found) => {
             Err(StoreError::Unusable(format!("the database file is damaged ({found}): restore a backup")))
@@ -77,7 +77,7 @@ pub(super) fn look_for_damage(conn: &Connection, within: Duration) -> Result<()>
                 "the last stop was not clean, and the database is too large to be looked through at a start: \
                  `tsp doctor` looks at all of it"
             );
-            Ok(())
+            Ok(false)
         }
         Err(error) => Err(error.into()),
     }

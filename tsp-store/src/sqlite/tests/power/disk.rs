@@ -18,9 +18,13 @@ pub(super) enum What {
         at: usize,
         bytes: Vec<u8>,
     },
-    /// Also for a file that is removed.
     Cut(usize),
+    /// Durable with the next sync of the folder.
+    Removed,
 }
+
+/// The name of what holds the files.
+pub(super) const FOLDER: &str = "";
 
 /// The least that a disk writes whole.
 const SECTOR: usize = 512;
@@ -38,7 +42,12 @@ impl Disk {
     }
 
     pub(super) fn sync(&mut self, file: &str) {
-        let (synced, left) = std::mem::take(&mut self.pending).into_iter().partition(|one| one.file == file);
+        let of_folder = file == FOLDER;
+        let synced = |one: &Change| {
+            let removed = matches!(one.what, What::Removed);
+            removed == of_folder && (of_folder || one.file == file)
+        };
+        let (synced, left) = std::mem::take(&mut self.pending).into_iter().partition(synced);
         self.pending = left;
         for change in synced {
             apply(&mut self.durable, &change);
@@ -91,8 +100,13 @@ impl Disk {
 }
 
 fn apply(files: &mut Files, change: &Change) {
+    if let What::Removed = change.what {
+        files.remove(&change.file);
+        return;
+    }
     let file = files.entry(change.file.clone()).or_default();
     match &change.what {
+        What::Removed => {}
         What::Cut(len) => file.resize(*len, 0),
         What::Write { at, bytes } => {
             let end = at + bytes.len();

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::disk::{Change, What};
+use super::disk::{Change, FOLDER, What};
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -35,8 +35,14 @@ pub(super) fn read(record: &str) -> Vec<Event> {
 
 fn synced(call: &str) -> Option<Event> {
     let (name, rest) = call.split_once('(')?;
-    let sync = name == "fsync" || name == "fdatasync";
-    sync.then(|| database_file(&between(rest, '<', '>')?)).flatten().map(Event::Synced)
+    if name != "fsync" && name != "fdatasync" {
+        return None;
+    }
+    let path = between(rest, '<', '>')?;
+    // Only files of the database are synced, and their folder.
+    let folder = !path.contains("/tsp.db");
+    let file = if folder { Some(FOLDER.to_owned()) } else { database_file(&path) };
+    file.map(Event::Synced)
 }
 
 fn changed(call: &str) -> Option<Event> {
@@ -63,7 +69,7 @@ fn changed(call: &str) -> Option<Event> {
         "ftruncate" => Some(Event::Changed(Change { file: file()?, what: What::Cut(last()?) })),
         "unlink" => {
             let path = String::from_utf8_lossy(&unhex(&between_raw(rest, "\"", "\"")?)).into_owned();
-            Some(Event::Changed(Change { file: database_file(&path)?, what: What::Cut(0) }))
+            Some(Event::Changed(Change { file: database_file(&path)?, what: What::Removed }))
         }
         _ => None,
     }
