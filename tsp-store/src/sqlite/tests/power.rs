@@ -40,13 +40,13 @@ async fn writes_for_the_record() {
     let store = SqliteStore::open(&options, NOW).unwrap();
     let config = make_config(&store, "recorded").await;
     for round in 0..ROUNDS {
-        let ids = (0..1 + round % 5).map(|number| round * 10 + number + 1).collect::<Vec<_>>();
+        let ids = (0..=round % 5).map(|number| round * 10 + number + 1).collect::<Vec<_>>();
         let tasks = ids.iter().map(|id| {
             let payload = format!("{{\"filler\":\"{}\"}}", "x".repeat(usize::try_from(round * 120).unwrap()));
             submit(tsp_core::task::Task { payload: Some(payload.into()), ..new_task(*id, config.id, None) })
         });
         store.submit(tasks.collect(), NOW).await.unwrap();
-        say(&ids.iter().map(|id| format!("made {id};")).collect::<String>());
+        say(&ids.iter().map(|id| format!("made {id};")).collect::<Vec<_>>().concat());
         if round % 3 == 2 {
             let id = (round - 1) * 10 + 1;
             let changed =

@@ -83,7 +83,9 @@ impl Disk {
             return Vec::new();
         };
         let mut files = self.durable.clone();
-        before.iter().for_each(|change| apply(&mut files, change));
+        for change in before {
+            apply(&mut files, change);
+        }
         let part = if bytes.len() > SECTOR { SECTOR } else { bytes.len() / 2 };
         let torn = |rest: &dyn Fn(&[u8]) -> Vec<u8>| {
             let mut files = files.clone();
