@@ -16,8 +16,9 @@ use tsp_core::{TaskId, Timestamp};
 
 use super::super::{SqliteOptions, SqliteStore, Synchronous};
 use super::{NOW, make_config, new_task, submit};
+use crate::idempotency::Kept;
 use crate::schedule::ScheduleStore as _;
-use crate::tasks::{Actor, Changed, Subject, TaskStore as _, Wish};
+use crate::tasks::{Actor, Changed, Subject, Submitted, TaskStore as _, Wish};
 use disk::{Disk, Files};
 use record::{Event, read};
 
@@ -34,8 +35,13 @@ async fn writes_for_the_record() {
     if !Path::new(HERE).exists() {
         return;
     }
-    let options =
-        SqliteOptions { checkpoint_pages: CHECKPOINT_PAGES, readers: 1, ..SqliteOptions::file("tsp.db") };
+    // On one shard every task is at home.
+    let options = SqliteOptions {
+        checkpoint_pages: CHECKPOINT_PAGES,
+        readers: 1,
+        shards: 1,
+        ..SqliteOptions::file("tsp.db")
+    };
     assert_eq!(options.synchronous, Synchronous::Full);
     let store = SqliteStore::open(&options, NOW).unwrap();
     let config = make_config(&store, "recorded").await;
@@ -45,13 +51,15 @@ async fn writes_for_the_record() {
             let payload = format!("{{\"filler\":\"{}\"}}", "x".repeat(usize::try_from(round * 120).unwrap()));
             submit(tsp_core::task::Task { payload: Some(payload.into()), ..new_task(*id, config.id, None) })
         });
-        store.submit(tasks.collect(), NOW).await.unwrap();
+        let answers = store.submit(tasks.collect(), NOW).await.unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer, Kept::Fresh(Submitted::Created(_)))));
         say(&ids.iter().map(|id| format!("made {id};")).collect::<Vec<_>>().concat());
         if round % 3 == 2 {
             let id = (round - 1) * 10 + 1;
             let changed =
                 store.change(Subject::Id(TaskId::new(id)), Wish::Cancel, &Actor::system(), NOW).await;
-            assert!(matches!(changed.unwrap(), Changed::Done { .. }), "{id}");
+            let changed = changed.unwrap();
+            assert!(matches!(changed, Changed::Done { .. }), "{id}: {changed:?}");
             say(&format!("ended {id};"));
         }
     }
@@ -142,6 +150,7 @@ async fn look(folder: &Path, files: &Files, key: &[u8], answered: &Answered) -> 
     let options = SqliteOptions {
         synchronous: Synchronous::Normal,
         readers: 1,
+        shards: 1,
         check_within: Some(Duration::from_mins(1)),
         ..SqliteOptions::file(place.join("tsp.db"))
     };
