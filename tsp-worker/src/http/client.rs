@@ -19,6 +19,7 @@ use tsp_core::egress::EgressPolicy;
 use super::connection::Connection;
 use super::connector::{ConnectError, Connector, Origin};
 use super::failure::CallError;
+use super::gates::LOOK_UPS_MAX;
 use super::keep_alive::idle_limit;
 use super::pool::{Pool, Pools};
 use super::resolver::Lookup;
@@ -42,6 +43,8 @@ pub struct ClientSettings {
     pub lookup: Arc<dyn Lookup>,
     /// Connections open at once, idle ones included.
     pub connections_max: usize,
+    /// Look-ups of names at a time; each takes a descriptor, at times two.
+    pub look_ups_max: usize,
 }
 
 impl Default for ClientSettings {
@@ -52,6 +55,7 @@ impl Default for ClientSettings {
             extra_roots: Vec::new(),
             lookup: Arc::new(SystemLookup::default()),
             connections_max: CONNECTIONS_MAX,
+            look_ups_max: LOOK_UPS_MAX,
         }
     }
 }

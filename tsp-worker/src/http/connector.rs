@@ -72,7 +72,7 @@ impl Connector {
     /// Fails when the TLS versions do not fit the crypto provider.
     pub(super) fn new(policy: Arc<EgressPolicy>, settings: &ClientSettings) -> Result<Self, rustls::Error> {
         Ok(Self {
-            resolver: Resolver::new(Arc::clone(&policy), Arc::clone(&settings.lookup)),
+            resolver: Resolver::new(Arc::clone(&policy), Arc::clone(&settings.lookup), settings.look_ups_max),
             policy,
             dialer: Dialer::default(),
             tls: Tls::new(&settings.extra_roots)?,

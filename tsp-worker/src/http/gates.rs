@@ -12,8 +12,11 @@ use tsp_core::ids::AppId;
 /// In one zone of one app: names that share their last two labels mostly share their name servers.
 const ZONE_MAX: usize = 32;
 const APP_MAX: usize = 64;
-/// Each takes a descriptor, at times two.
-const ALL_MAX: usize = 512;
+/// Of what all may have, one app and one zone get at most these shares.
+const APPS_AT_LEAST: usize = 4;
+const ZONES_AT_LEAST: usize = 8;
+/// Where nothing else is said.
+pub(super) const LOOK_UPS_MAX: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Gates {
@@ -28,17 +31,17 @@ pub(super) struct Pass {
     _permits: [OwnedSemaphorePermit; 3],
 }
 
-impl Default for Gates {
-    fn default() -> Self {
+impl Gates {
+    /// At most `all` at a time.
+    pub(super) fn new(all: usize) -> Self {
+        let all = all.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            zones: Keyed::new(ZONE_MAX),
-            apps: Keyed::new(APP_MAX),
-            all: Arc::new(Semaphore::new(ALL_MAX)),
+            zones: Keyed::new((all / ZONES_AT_LEAST).clamp(1, ZONE_MAX)),
+            apps: Keyed::new((all / APPS_AT_LEAST).clamp(1, APP_MAX)),
+            all: Arc::new(Semaphore::new(all)),
         }
     }
-}
 
-impl Gates {
     /// Waits for its turn, first in the zone: whoever waits there takes nothing from the others.
     pub(super) async fn enter(&self, app: AppId, name: &str) -> Pass {
         let zone = self.zones.get((app, zone(name).into()));
@@ -100,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_zone_an_app_and_all_have_their_bounds() {
-        let gates = Gates::default();
+        let gates = Gates::new(LOOK_UPS_MAX);
         let in_zone: Vec<_> =
             (0..ZONE_MAX).map(|n| enter(&gates, DEAD, &format!("h{n}.dead.test")).unwrap()).collect();
         assert!(enter(&gates, DEAD, "one-more.dead.test").is_none());
@@ -113,7 +116,7 @@ mod tests {
         assert!(enter(&gates, DEAD, "one-more.dead.test").is_some());
         drop((in_app, elsewhere));
 
-        let apps = (0..ALL_MAX / ZONE_MAX).map(|app| AppId::new(100 + i64::try_from(app).unwrap()));
+        let apps = (0..LOOK_UPS_MAX / ZONE_MAX).map(|app| AppId::new(100 + i64::try_from(app).unwrap()));
         let all: Vec<_> = apps
             .flat_map(|app| (0..ZONE_MAX).map(move |n| (app, n)))
             .map(|(app, n)| enter(&gates, app, &format!("h{n}.dead.test")).unwrap())
@@ -124,8 +127,20 @@ mod tests {
     }
 
     #[test]
+    fn where_few_are_allowed_one_app_does_not_get_them_all() {
+        let gates = Gates::new(40);
+        let zones = (0..).map(|n| format!("h.z{n}.test"));
+        let held: Vec<_> = zones.map_while(|name| enter(&gates, DEAD, &name)).collect();
+        assert_eq!(held.len(), 10);
+        assert!(enter(&gates, OTHER, "good.test").is_some());
+        let names = (0..).map(|n| format!("h{n}.dead.test"));
+        let held: Vec<_> = names.map_while(|name| enter(&gates, OTHER, &name)).collect();
+        assert_eq!(held.len(), 5);
+    }
+
+    #[test]
     fn what_nobody_uses_is_forgotten() {
-        let gates = Gates::default();
+        let gates = Gates::new(LOOK_UPS_MAX);
         for app in 0..10_000 {
             assert!(enter(&gates, AppId::new(app), "orders.test").is_some());
         }

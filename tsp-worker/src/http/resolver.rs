@@ -109,9 +109,10 @@ struct Inner {
 }
 
 impl Resolver {
-    pub(super) fn new(policy: Arc<EgressPolicy>, lookup: Arc<dyn Lookup>) -> Self {
+    /// At most `look_ups` at a time; each takes a descriptor, at times two.
+    pub(super) fn new(policy: Arc<EgressPolicy>, lookup: Arc<dyn Lookup>, look_ups: usize) -> Self {
         let inner = Arc::new(Inner { policy, lookup, names: Mutex::default() });
-        Self { inner, gates: Gates::default(), stopping: watch::Sender::new(false) }
+        Self { inner, gates: Gates::new(look_ups), stopping: watch::Sender::new(false) }
     }
 
     /// From now on a look-up that takes long is given up.
@@ -270,6 +271,7 @@ mod tests {
     use tokio::sync::Notify;
     use tokio::time::advance;
 
+    use super::super::gates::LOOK_UPS_MAX;
     use super::*;
 
     const APP: AppId = AppId::new(1);
@@ -314,7 +316,7 @@ mod tests {
 
     fn resolver(plan: &[Does]) -> (Resolver, Arc<Script>) {
         let script = Arc::new(Script { plan: plan.to_vec(), asked: AtomicUsize::new(0) });
-        (Resolver::new(Arc::default(), Arc::clone(&script) as Arc<dyn Lookup>), script)
+        (Resolver::new(Arc::default(), Arc::clone(&script) as Arc<dyn Lookup>, LOOK_UPS_MAX), script)
     }
 
     fn asked(script: &Script) -> usize {
@@ -434,7 +436,7 @@ mod tests {
     async fn dead_names_delay_neither_another_app_nor_another_zone() {
         let half = Arc::new(Half::default());
         half.go.notify_one();
-        let resolver = Resolver::new(Arc::default(), Arc::clone(&half) as Arc<dyn Lookup>);
+        let resolver = Resolver::new(Arc::default(), Arc::clone(&half) as Arc<dyn Lookup>, LOOK_UPS_MAX);
         let names: Vec<String> = (0..700).map(|n| format!("h{n}.dead.test")).collect();
         let mut dead = join_all(names.iter().map(|name| resolver.resolve(APP, name)));
         assert!(futures::poll!(&mut dead).is_pending());
@@ -448,7 +450,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_look_up_outlives_the_one_who_began_it() {
         let half = Arc::new(Half::default());
-        let resolver = Resolver::new(Arc::default(), Arc::clone(&half) as Arc<dyn Lookup>);
+        let resolver = Resolver::new(Arc::default(), Arc::clone(&half) as Arc<dyn Lookup>, LOOK_UPS_MAX);
         let mut first = Box::pin(resolver.resolve(APP, "good.test"));
         let mut second = Box::pin(resolver.resolve(OTHER, "good.test"));
         assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());

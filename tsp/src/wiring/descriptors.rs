@@ -14,6 +14,9 @@ const QUEUE: usize = 64;
 const LEAST: usize = 16;
 /// More connections to the API wait for nothing but memory.
 const API_MAX: usize = 10_000;
+/// A server that was slow to answer gets company.
+const PER_LOOK_UP: usize = 2;
+const LOOK_UPS_MAX: usize = 512;
 /// Idle connections to receivers beyond those that can be in use.
 const IDLE_MAX: usize = 8_192;
 
@@ -26,13 +29,15 @@ pub(crate) struct Descriptors {
     pub(crate) api: usize,
     /// Connections to receivers, idle ones included.
     pub(crate) receivers: usize,
+    /// Look-ups of names at once.
+    pub(crate) look_ups: usize,
     /// Callbacks at once: no more than can have a connection.
     pub(crate) callbacks: usize,
 }
 
 impl Descriptors {
-    /// How `limit` is shared out. An eighth stays free: for look-ups of names, for second connections that
-    /// are tried beside a first, and for what was not foreseen.
+    /// How `limit` is shared out. An eighth stays free: half of it for look-ups of names, the rest for second
+    /// connections that are tried beside a first, and for what was not foreseen.
     pub(crate) fn of(limit: usize, settings: &Settings) -> Self {
         let own = OWN
             + match &settings.store.place {
@@ -42,11 +47,13 @@ impl Descriptors {
                 }
             };
         let rest = limit.saturating_sub(own);
-        let rest = rest - rest / 8;
+        let spare = rest / 8;
+        let rest = rest - spare;
         let api = (rest / 4).clamp(LEAST, API_MAX);
         let wanted = settings.worker.concurrency;
         let receivers = rest.saturating_sub(api).clamp(LEAST, wanted.saturating_add(IDLE_MAX));
-        Self { limit, api, receivers, callbacks: wanted.min(receivers) }
+        let look_ups = (spare / 2 / PER_LOOK_UP).clamp(LEAST, LOOK_UPS_MAX);
+        Self { limit, api, receivers, look_ups, callbacks: wanted.min(receivers) }
     }
 
     /// Of this process, after its limit was raised as far as it may.
@@ -55,8 +62,8 @@ impl Descriptors {
         metrics::describe_gauge!("tsp_descriptors_limit", "descriptors that the process may hold");
         metrics::gauge!("tsp_descriptors_limit")
             .set(f64::from(u32::try_from(shares.limit).unwrap_or(u32::MAX)));
-        let Self { limit, api, receivers, callbacks } = shares;
-        tracing::info!(limit, api, receivers, "descriptors");
+        let Self { limit, api, receivers, callbacks, look_ups } = shares;
+        tracing::info!(limit, api, receivers, look_ups, "descriptors");
         if callbacks < settings.worker.concurrency {
             tracing::warn!(
                 limit,
