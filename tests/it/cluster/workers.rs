@@ -3,7 +3,7 @@
 use serde_json::json;
 use tsp_core::Millis;
 
-use super::{Stage, check_each_attempt_once};
+use super::{Stage, check_each_attempt_once, longest_lateness};
 use crate::harness::cluster::{Plan, Role, items};
 use crate::harness::ledger::check_arrivals;
 use crate::harness::{Arrival, Gate, Reply, now, only_on, past};
@@ -11,6 +11,8 @@ use crate::harness::{Arrival, Gate, Reply, now, only_on, past};
 const TASKS: usize = 20;
 /// From the death of a worker to the next attempts of what it was running.
 const RESCUE_MS: i64 = 10_000;
+/// Less than the time after which nsqd sends again what nobody has dealt with.
+const PROMPT_MS: i64 = 2_500;
 
 /// The first attempts hang until the gate opens, the others end at once.
 fn hang_first_attempts(stage: &Stage) -> Gate {
@@ -95,4 +97,31 @@ async fn a_worker_that_wakes_up_after_its_lease_begins_nothing_and_its_late_outc
         assert_eq!(outcomes.len(), 2, "{id}: {outcomes:?}");
         assert!(outcomes[0].to_string().contains("worker_lost"), "the first attempt of {id}: {outcomes:?}");
     }
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_for_its_last_callbacks_keeps_no_message_from_the_others() {
+    only_on!(Cluster, "it is about several processes");
+    let mut stage = Stage::new(Plan::default()).await;
+    let gate = hang_first_attempts(&stage);
+    let hanging = stage.submit(TASKS, 0, 0).await;
+    stage.receiver.nth(TASKS).await;
+    stage.cluster.add(Role::Worker).await;
+    stage.receiver.on("/work", |_| Reply::ok());
+    // Both are heard from, so both have a share of what nsqd sends.
+    let early = stage.submit(200, 0, 5).await;
+    stage.all_of(&early).await;
+    stage.cluster.process(Role::Worker, 0).ask_to_stop().await;
+    let stopped_at = now();
+    let more = stage.submit(200, 300, 10).await;
+    let arrivals = stage.all_of(&more).await;
+    let longest = longest_lateness(&arrivals, stopped_at);
+    println!("the longest lateness beside a worker that is about to end: {longest} ms");
+    assert!(longest <= PROMPT_MS, "{longest} ms late: a worker that was to end kept a message");
+    gate.open();
+    let status = stage.cluster.process(Role::Worker, 0).ended().await;
+    assert!(status.success(), "{status}");
+    stage.all_end_well(&hanging).await;
+    stage.all_end_well(&more).await;
+    check_each_attempt_once(&stage.receiver.arrivals());
 }

@@ -13,18 +13,21 @@ use tokio_util::task::TaskTracker;
 use tsp_consumer_core::{Pipeline, TaskContext, TaskHandler, Worker, WorkerOptions};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::Verdict;
+use tsp_queue::nsq::NsqSubscriber;
 use tsp_worker::http::{ClientSettings, HttpHandler, read_ca_file};
 use tsp_worker::{CallbackHandler, DirectTaskService, SystemLookup};
 
 use super::clock::ServerClock;
 use super::descriptors::Descriptors;
-use super::parts::{Line, Parts};
+use super::parts::{Line, Parts, Shape};
 use super::server::Running;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 
 /// How often connections that nobody uses are closed.
 const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(5);
+/// How long nsqd is given to take back the last messages at a stop.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 /// A config gets at most this share of the lanes, so that a slow receiver never takes them all.
 const SHARE_PER_CONFIG: usize = 4;
 
@@ -32,6 +35,9 @@ const SHARE_PER_CONFIG: usize = 4;
 #[derive(Debug)]
 pub(super) struct RunningWorker {
     pipeline: Running,
+    /// Of a cluster: where its messages come from.
+    subscriber: Option<Arc<NsqSubscriber>>,
+    shutdown_grace: Duration,
     tracker: TaskTracker,
     http: Arc<HttpHandler>,
 }
@@ -47,6 +53,7 @@ pub(super) fn start_worker(
         extra_roots: extra_roots(settings.worker.ca_file.as_deref())?,
         lookup: Arc::new(SystemLookup::new(settings.worker.name_servers.clone())),
         connections_max: descriptors.receivers,
+        look_ups_max: descriptors.look_ups,
     };
     let http = HttpHandler::new(&client, parts.entropy.clone())
         .map_err(|error| Failure::failed(format!("cannot make the HTTP client: {error}")))?;
@@ -84,7 +91,12 @@ pub(super) fn start_worker(
     });
     let all = join_all(workers.into_iter().map(|worker| worker.run(stop.clone())));
     let pipeline = Running::new(&tracker, stop, async { drop(all.await) });
-    Ok(RunningWorker { pipeline, tracker, http })
+    let subscriber = match &parts.shape {
+        Shape::Embedded(_) => None,
+        Shape::Cluster(cluster) => cluster.subscriber.clone(),
+    };
+    let shutdown_grace = settings.worker.shutdown_grace;
+    Ok(RunningWorker { pipeline, subscriber, shutdown_grace, tracker, http })
 }
 
 /// The authorities of `worker.http.ca_file`.
@@ -131,7 +143,13 @@ impl RunningWorker {
     /// Lets running callbacks end, up to their grace, and hands the rest back.
     pub(super) async fn stop(self) {
         self.http.stopping();
-        self.pipeline.stop().await;
+        // Others get at once what nobody has taken here, and all that comes while the last callbacks run.
+        let give_up = async {
+            if let Some(subscriber) = &self.subscriber {
+                subscriber.close(self.shutdown_grace + GIVE_BACK_WITHIN).await;
+            }
+        };
+        tokio::join!(self.pipeline.stop(), give_up);
         self.tracker.close();
         self.tracker.wait().await;
     }

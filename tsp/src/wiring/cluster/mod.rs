@@ -11,7 +11,6 @@ mod store;
 mod topology;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -34,9 +33,6 @@ use crate::settings::Settings;
 use membership::Membership;
 pub(super) use running::RunningCluster;
 pub(crate) use store::{migrate, open_store, options};
-
-/// How long nsqd is given to take back messages at a stop.
-const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Cluster {
     pub(super) store: MySqlStore,
@@ -124,10 +120,6 @@ impl Cluster {
 
     /// The last thing a process does: its lease ends at once, so that nobody waits for it.
     pub(super) async fn close(&self) {
-        if let Some(subscriber) = &self.subscriber {
-            // What was not begun was handed back before; its messages need not wait for a time-out.
-            subscriber.close(GIVE_BACK_WITHIN).await;
-        }
         if let Err(error) = self.store.leave(self.membership.node).await {
             tracing::warn!(%error, "could not end the lease; the others wait until it is over");
         }
