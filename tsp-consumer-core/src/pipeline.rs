@@ -161,12 +161,27 @@ impl Pipeline {
     }
 
     /// `None` for a message whose row is gone or another one by now: it is stale.
-    fn known(&self, id: TaskId, version: i64, ticket: Ticket, row: Option<Box<Task>>) -> Option<Item> {
-        let Some(row) = row.filter(|row| row.version == version && row.status == Status::Queued) else {
-            self.subscriber.ack(&[ticket]);
-            return None;
+    fn known(&self, id: TaskId, version: i64, ticket: Ticket, now: Option<Box<Task>>) -> Option<Item> {
+        let is_current = |row: &Task| row.version == version && row.status == Status::Queued;
+        let row = match now {
+            Some(row) if is_current(&row) => row,
+            now => {
+                self.stale(id, version, ticket, now.as_deref());
+                return None;
+            }
         };
         Some(Item { id, version, config: row.config, ticket, row: Some(row), tries: 0 })
+    }
+
+    /// A message is thrown away, and its owner is told, so that it takes up no room there. Of a row that is gone the
+    /// config is not known.
+    fn stale(&self, id: TaskId, version: i64, ticket: Ticket, now: Option<&Task>) {
+        let (due_again, awaits_until) = now.map_or((None, None), next_times);
+        let config = now.map(|row| row.config);
+        self.settle(
+            &[ticket],
+            vec![Feedback { task: id, config, version, due_again, awaits_until, park: None }],
+        );
     }
 
     fn by_bulkhead<T>(&self, batch: Vec<T>, id: impl Fn(&T) -> TaskId) -> BTreeMap<usize, Vec<T>> {
@@ -368,12 +383,26 @@ impl Pipeline {
 
 fn said(item: &Item, row: Option<&Task>, park: Option<Millis>) -> Feedback {
     let (due_again, awaits_until) = row.map_or((None, None), next_times);
-    Feedback { task: item.id, config: item.config, due_again, awaits_until, park }
+    Feedback {
+        task: item.id,
+        config: Some(item.config),
+        version: item.version,
+        due_again,
+        awaits_until,
+        park,
+    }
 }
 
 fn said_of(task: &Task, row: Option<&Task>) -> Feedback {
     let (due_again, awaits_until) = row.map_or((None, None), next_times);
-    Feedback { task: task.id, config: task.config, due_again, awaits_until, park: None }
+    Feedback {
+        task: task.id,
+        config: Some(task.config),
+        version: task.version,
+        due_again,
+        awaits_until,
+        park: None,
+    }
 }
 
 fn next_times(row: &Task) -> (Option<Timestamp>, Option<Timestamp>) {

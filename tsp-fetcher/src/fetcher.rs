@@ -13,7 +13,7 @@ use tsp_store::{ConfigBook, IdSource, Result, ScheduleStore, StoreError};
 use crate::heads::Heads;
 use crate::held::HeldConfigs;
 use crate::parked::Parked;
-use crate::rescue::Scan;
+use crate::rescue::{Repeats, Scan};
 use crate::totals::WindowTotals;
 use crate::turns::Rank;
 use crate::window::{Claim, Published, Window, WindowLimits};
@@ -112,7 +112,7 @@ pub struct Fetcher {
     pub(crate) waiting: HashSet<ConfigId>,
     pub(crate) next_deadline: Option<Timestamp>,
     /// How often a task was sent again without an answer.
-    pub(crate) repeats: HashMap<TaskId, u32>,
+    pub(crate) repeats: HashMap<TaskId, Repeats>,
     /// When parts of the pipe were lost, oldest first, as far as it was not made good.
     pub(crate) losses: Vec<Timestamp>,
     pub(crate) resync_at: Timestamp,
@@ -221,21 +221,22 @@ impl Fetcher {
             self.park(config, task, length, now);
         }
         for said in received.feedback {
-            if self.window.closed(said.task) {
+            if self.window.closed(said.task, said.version) {
                 self.repeats.remove(&said.task);
             }
             if let Some(due_at) = said.due_again {
-                self.heads.lower(said.config, due_at);
+                said.config.into_iter().for_each(|config| self.heads.lower(config, due_at));
             }
             if let Some(deadline) = said.awaits_until {
                 self.next_deadline = Some(self.next_deadline.map_or(deadline, |known| known.min(deadline)));
             }
+            let Some(config) = said.config else { continue };
             if let Some(length) = said.park {
-                self.park(said.config, said.task, length, now);
+                self.park(config, said.task, length, now);
             }
             let may_have_ended = said.due_again.is_none() && said.awaits_until.is_none();
-            if may_have_ended && self.waiting.contains(&said.config) {
-                self.recompute.insert(said.config);
+            if may_have_ended && self.waiting.contains(&config) {
+                self.recompute.insert(config);
             }
         }
     }

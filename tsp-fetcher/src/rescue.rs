@@ -24,6 +24,16 @@ const WAIT_AGAIN_AFTER: Millis = Millis::from_secs(1);
 /// How long the auditor is told of configs that were held.
 const HELD_REMEMBERED: Millis = Millis::from_mins(1);
 
+/// A message that was lost or stands in line: its patience doubles so often.
+const REPEATS_DOUBLED_MAX: u32 = 6;
+
+/// How often a row was given back because its message was too long in the pipe, and when last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Repeats {
+    count: u32,
+    last: Timestamp,
+}
+
 /// A walk over what is in flight, as long as it takes.
 #[derive(Debug)]
 pub(crate) struct Scan {
@@ -51,6 +61,7 @@ impl Fetcher {
         self.resync_at = now.plus(self.options.resync);
         self.losses.retain(|lost_at| lost_at.plus(self.options.lost_timeout) > now);
         self.resync_for_losses();
+        self.forget_repeats(now);
         Ok(rescued)
     }
 
@@ -159,8 +170,9 @@ impl Fetcher {
             let rows = store.rearm(owner, chunk.to_vec(), now).await?;
             given_back += rows.len();
             for row in &rows {
-                if self.window.closed(row.id) {
-                    *self.repeats.entry(row.id).or_default() += 1;
+                if self.window.closed(row.id, row.version) {
+                    let repeats = self.repeats.entry(row.id).or_insert(Repeats { count: 0, last: now });
+                    *repeats = Repeats { count: repeats.count + 1, last: now };
                 }
             }
             self.learn(&rows);
@@ -181,12 +193,25 @@ impl Fetcher {
         }
         match self.window.message(row.id).filter(|published| published.version == row.version) {
             Some(published) => {
-                let repeats = self.repeats.get(&row.id).copied().unwrap_or_default().min(6);
-                let patience = self.options.pipe_timeout.saturating_mul(1 << repeats);
-                published.at.plus(patience) <= now || self.is_lost(&published, now)
+                let repeats = self.repeats.get(&row.id).map_or(0, |repeats| repeats.count);
+                published.at.plus(self.patience(repeats)) <= now || self.is_lost(&published, now)
             }
             None => !held.contains(&(row.id, row.version)),
         }
+    }
+
+    /// How long a message may be in the pipe whose row was given back so often before.
+    fn patience(&self, repeats: u32) -> Millis {
+        self.options.pipe_timeout.saturating_mul(1 << repeats.min(REPEATS_DOUBLED_MAX))
+    }
+
+    /// What was given back and did not come into the pipe again was ended by somebody, or is another owner's.
+    fn forget_repeats(&mut self, now: Timestamp) {
+        let mut repeats = std::mem::take(&mut self.repeats);
+        repeats.retain(|id, repeats| {
+            self.window.message(*id).is_some() || repeats.last.plus(self.patience(repeats.count)) > now
+        });
+        self.repeats = repeats;
     }
 
     /// The rows were read first: a node that is dead now began nothing after that.
@@ -207,7 +232,7 @@ impl Fetcher {
         // In a fixed order, so that one seed gives one history.
         gone.sort_unstable();
         for id in gone {
-            self.window.closed(id);
+            self.window.closed(id, i64::MAX);
             self.repeats.remove(&id);
         }
     }

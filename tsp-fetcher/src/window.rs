@@ -3,6 +3,7 @@
 //! The rule behind the numbers: no more goes into the pipe than workers can start soon, and a config
 //! whose receiver is slow holds its own rows here and nobody else's.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -222,9 +223,13 @@ impl Window {
         self.enter_turns(config);
     }
 
-    /// A message was dealt with. Says whether it was ours.
-    pub fn closed(&mut self, task: TaskId) -> bool {
-        let Some(published) = self.published.remove(&task) else { return false };
+    /// Messages of this version of a row, and of earlier ones, were dealt with. Says whether one was ours.
+    pub fn closed(&mut self, task: TaskId, version: i64) -> bool {
+        let Entry::Occupied(entry) = self.published.entry(task) else { return false };
+        if entry.get().version > version {
+            return false;
+        }
+        let published = entry.remove();
         self.leave_pipe(published.config, published.bytes);
         self.enter_turns(published.config);
         true
@@ -325,7 +330,7 @@ mod tests {
         window.ripen(NOW);
         assert_eq!(publish(&mut window, 10), [1, 3]);
         assert!(publish(&mut window, 10).is_empty(), "two are in the pipe");
-        assert!(window.closed(TaskId::new(1)));
+        assert!(window.closed(TaskId::new(1), 1));
         assert_eq!(publish(&mut window, 10), [2]);
         assert_eq!(window.first_due(), Some(Timestamp::from_ms(2_000)));
     }
@@ -381,7 +386,7 @@ mod tests {
         window.ripen(NOW);
         assert_eq!(publish(&mut window, 10), [1]);
         assert!(!window.has_backlog(), "nothing is left");
-        assert!(window.closed(TaskId::new(1)));
+        assert!(window.closed(TaskId::new(1), 1));
         assert!(window.lanes.is_empty(), "an idle config takes up no memory");
     }
 
@@ -434,7 +439,7 @@ mod tests {
         assert_eq!(publish(&mut window, 10).len(), 1);
         assert_eq!(totals.bytes(), 3 * one, "what is in the pipe counts until it is dealt with");
         for id in (0..5).chain(10..15) {
-            assert!(window.closed(TaskId::new(id)));
+            assert!(window.closed(TaskId::new(id), 1));
         }
         assert_eq!((totals.rows(), totals.bytes()), (0, 0));
         window.add(carrying(1, 1, 500, 10_000), rank(2));

@@ -136,7 +136,8 @@ async fn work(
         subscriber.ack(&tickets);
         let said = taken.iter().map(|delivery| Feedback {
             task: delivery.message.id,
-            config: ConfigId::new(1),
+            config: Some(ConfigId::new(1)),
+            version: delivery.message.version,
             due_again: None,
             awaits_until: None,
             park: None,

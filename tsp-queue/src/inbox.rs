@@ -13,7 +13,10 @@ use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feedback {
     pub task: TaskId,
-    pub config: ConfigId,
+    /// Unknown when the row is gone.
+    pub config: Option<ConfigId>,
+    /// The newest version of the row that is known here: messages of it and of earlier ones are dealt with.
+    pub version: i64,
     /// The row went back to 0 and is due then (retry, snooze, release).
     pub due_again: Option<Timestamp>,
     /// The row waits at 45 until then.
@@ -220,7 +223,8 @@ mod tests {
     fn feedback_that_came_before_the_wait_ends_it_at_once() {
         let quiet = Feedback {
             task: TaskId::new(1),
-            config: CONFIG,
+            config: Some(CONFIG),
+            version: 1,
             due_again: None,
             awaits_until: None,
             park: None,

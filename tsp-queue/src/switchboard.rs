@@ -57,9 +57,9 @@ impl Switchboard {
     pub fn feedback(&self, group: &Name, batch: impl IntoIterator<Item = Feedback>) {
         let mut shards: HashMap<ShardId, Vec<Feedback>> = HashMap::new();
         for said in batch {
-            if let Some(length) = said.park {
+            if let (Some(length), Some(config)) = (said.park, said.config) {
                 for inbox in self.others(group, said.task.shard()) {
-                    inbox.parked(said.config, said.task, length);
+                    inbox.parked(config, said.task, length);
                 }
             }
             shards.entry(said.task.shard()).or_default().push(said);
@@ -128,7 +128,7 @@ mod tests {
 
     fn feedback(shard: i64) -> Feedback {
         let task = TaskId::new((1 << 22) | (shard << 13) | 1);
-        Feedback { task, config: CONFIG, due_again: None, awaits_until: None, park: None }
+        Feedback { task, config: Some(CONFIG), version: 1, due_again: None, awaits_until: None, park: None }
     }
 
     fn board() -> (Switchboard, [Arc<Inbox>; 3]) {

@@ -75,7 +75,7 @@ async fn feedback_says_when_a_row_is_due_again_and_who_is_to_wait() {
     let said = bed.said().await;
     assert_eq!(
         (said.config, said.due_again, said.awaits_until, said.park),
-        (ConfigId::new(3), None, None, None)
+        (Some(ConfigId::new(3)), None, None, None)
     );
     let said = bed.said().await;
     assert_eq!((said.due_again, said.awaits_until, said.park), (Some(until), None, park));
@@ -93,6 +93,9 @@ async fn what_cannot_be_begun_is_dropped_or_comes_again() {
     bed.send(Message { id: TaskId::new(9), version: 1, row: None }).await;
     let items = received(&pipeline).await;
     assert_eq!((items.len(), bed.depth()), (2, (0, 2)), "stale messages are acknowledged");
+    let [other, gone] = [bed.said().await, bed.said().await];
+    assert_eq!((other.task.get(), other.config, other.version), (1, Some(ConfigId::new(1)), 99));
+    assert_eq!((gone.task.get(), gone.config, gone.version), (9, None, 1), "and said, to make room");
     let report = pipeline.begin(items, at(0)).await;
     assert_eq!(
         report.again.iter().map(|(at, item)| (*at, item.id.get())).collect::<Vec<_>>(),

@@ -340,7 +340,14 @@ impl Bed {
         };
         let due_again = Some(row.due_at).filter(|_| row.status == Status::Scheduled);
         let awaits_until = Some(row.due_at).filter(|_| row.status == Status::Awaiting);
-        let said = Feedback { task: row.id, config: row.config, due_again, awaits_until, park };
+        let said = Feedback {
+            task: row.id,
+            config: Some(row.config),
+            version: task.version,
+            due_again,
+            awaits_until,
+            park,
+        };
         self.inbox.report(vec![said]);
         *row
     }

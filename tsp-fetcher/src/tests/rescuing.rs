@@ -1,13 +1,14 @@
 //! What was lost comes back: messages, answers, processes, waits.
 
-use tsp_core::Millis;
 use tsp_core::outcome::{Outcome, OutcomeKind, Verdict};
 use tsp_core::task::Status;
+use tsp_core::{ConfigId, Millis, TaskId};
 use tsp_queue::{Feedback, FeedbackSink, Subscriber};
 use tsp_store::catalog::Catalog as _;
 use tsp_store::memory::Fault;
 use tsp_store::run::RunStore;
 use tsp_store::schedule::Ownership;
+use tsp_store::tasks::Wish;
 
 use super::bed::{Bed, at, done};
 use crate::FetcherOptions;
@@ -167,10 +168,47 @@ fn a_worker_that_hands_back_without_effect_is_made_good() {
     bed.settle();
     let delivery = bed.take().pop().unwrap();
     bed.worker.ack(&[delivery.ticket]);
-    let said = Feedback { task: id, config, due_again: None, awaits_until: None, park: None };
-    bed.inbox.report(vec![said]);
+    bed.inbox.report(vec![dealt_with(id, config, delivery.message.version)]);
     bed.go_to(at(5_000));
     assert_eq!(bed.work(), [id]);
+}
+
+/// A worker threw the message of an older version away and says so: what is in the pipe now stays there.
+#[test]
+fn what_is_said_of_an_older_message_is_not_of_the_newer_one() {
+    let window = crate::WindowLimits { in_pipe_per_config: 1, ..crate::WindowLimits::default() };
+    let mut bed = Bed::with(FetcherOptions { window, ..FetcherOptions::default() }, 4_096);
+    let config = bed.delayed("one");
+    let ids = bed.submit_many(config, &[at(0), at(0)]);
+    bed.settle();
+    let delivery = bed.take().pop().unwrap();
+    bed.inbox.report(vec![dealt_with(ids[0], config, delivery.message.version - 1)]);
+    bed.settle();
+    assert!(bed.take().is_empty(), "there is no room for the second one");
+    bed.inbox.report(vec![dealt_with(ids[0], config, delivery.message.version)]);
+    bed.settle();
+    assert_eq!(bed.take().len(), 1);
+}
+
+/// The message is lost, and the row is cancelled before it is published again.
+#[test]
+fn what_was_sent_again_is_forgotten_when_it_does_not_come_back() {
+    let mut bed = Bed::new();
+    let config = bed.delayed("one");
+    let id = bed.submit(config, at(0));
+    bed.settle();
+    bed.take();
+    bed.pause(config);
+    bed.go_to(at(60_000));
+    assert_eq!(bed.status(id), Status::Scheduled, "it was given back");
+    assert_eq!(bed.fetcher.repeats.len(), 1);
+    bed.change(id, Wish::Cancel);
+    bed.go_to(at(300_000));
+    assert!(bed.fetcher.repeats.is_empty());
+}
+
+fn dealt_with(task: TaskId, config: ConfigId, version: i64) -> Feedback {
+    Feedback { task, config: Some(config), version, due_again: None, awaits_until: None, park: None }
 }
 
 #[test]

@@ -154,13 +154,14 @@ mod tests {
         assert_eq!((&messages[0][..], dropped), (&b"due 4 0 1\ndue 5 0 1\n"[..], 3));
         let said = (1..=5).map(|task| Feedback {
             task: TaskId::new(task),
-            config: ConfigId::new(1),
+            config: Some(ConfigId::new(1)),
+            version: 7,
             due_again: None,
             awaits_until: None,
             park: None,
         });
         let (messages, dropped) = sent::<Said>(said, 2);
-        assert_eq!((&messages[0][..], dropped), (&b"4 1 - - -\n5 1 - - -\n"[..], 3));
+        assert_eq!((&messages[0][..], dropped), (&b"4 7 1 - - -\n5 7 1 - - -\n"[..], 3));
     }
 
     #[test]

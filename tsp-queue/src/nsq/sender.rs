@@ -1,6 +1,6 @@
 //! Hints and feedback on their way out: callers leave them here and never wait.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub type GroupOf = Arc<dyn Fn(ConfigId) -> Name + Send + Sync>;
 pub struct NsqFeedback {
     sender: Arc<Sender<Said>>,
     group_of: GroupOf,
+    /// Those that were spoken to: one of them hears of a task whose config is not known. Empty between two reports.
+    groups: Mutex<BTreeMap<Name, Vec<Feedback>>>,
 }
 
 impl NsqHints {
@@ -59,7 +61,8 @@ impl NsqHints {
 
 impl NsqFeedback {
     pub fn start(nsq: &Arc<Nsq>, group_of: GroupOf) -> Self {
-        Self { sender: Sender::start(nsq, "feedback", names::feedback_topic), group_of }
+        let sender = Sender::start(nsq, "feedback", names::feedback_topic);
+        Self { sender, group_of, groups: Mutex::default() }
     }
 }
 
@@ -71,17 +74,17 @@ impl std::fmt::Debug for NsqFeedback {
 
 impl FeedbackSink for NsqFeedback {
     fn report(&self, batch: Vec<Feedback>) {
-        let mut groups: Vec<(Name, Vec<Feedback>)> = Vec::new();
-        for said in batch {
-            let group = (self.group_of)(said.config);
-            // There are few.
-            match groups.iter_mut().find(|(known, _)| *known == group) {
-                Some((_, batch)) => batch.push(said),
-                None => groups.push((group, vec![said])),
-            }
+        let (known, gone): (Vec<_>, Vec<_>) = batch.into_iter().partition(|said| said.config.is_some());
+        let mut groups = self.groups.lock();
+        for said in known {
+            let Some(group) = said.config.map(|config| (self.group_of)(config)) else { continue };
+            groups.entry(group).or_default().push(said);
         }
-        for (group, batch) in groups {
-            self.sender.add(&group, batch);
+        for (group, batch) in &mut *groups {
+            let batch = std::mem::take(batch);
+            if !(batch.is_empty() && gone.is_empty()) {
+                self.sender.add(group, batch.into_iter().chain(gone.iter().cloned()));
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct BadText(&'static str);
 
 const TASK: BadText = BadText("task version");
 const HINT: BadText = BadText("due config shard ms`, `changed config` or `unparked config ms");
-const FEEDBACK: BadText = BadText("task config due_again awaits_until park");
+const FEEDBACK: BadText = BadText("task version config due_again awaits_until park");
 
 /// What a fetcher is told by those who change rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +85,16 @@ impl Line for Hint {
 
 impl Line for Feedback {
     fn write(&self, text: &mut String) {
-        let _ = write!(text, "{} {}", self.task, self.config);
-        let times = [
+        let _ = write!(text, "{} {}", self.task, self.version);
+        let numbers = [
+            self.config.map(ConfigId::get),
             self.due_again.map(Timestamp::ms),
             self.awaits_until.map(Timestamp::ms),
             self.park.map(Millis::ms),
         ];
-        for time in times {
-            let _ = match time {
-                Some(ms) => write!(text, " {ms}"),
+        for number in numbers {
+            let _ = match number {
+                Some(number) => write!(text, " {number}"),
                 None => write!(text, " {NONE}"),
             };
         }
@@ -103,7 +104,8 @@ impl Line for Feedback {
         let mut words = line.split(' ');
         let said = Self {
             task: words.next().and_then(|word| word.parse().ok()).ok_or(FEEDBACK)?,
-            config: words.next().and_then(number).map(ConfigId::new).ok_or(FEEDBACK)?,
+            version: words.next().and_then(number).ok_or(FEEDBACK)?,
+            config: maybe(words.next())?.map(ConfigId::new),
             due_again: maybe(words.next())?.map(Timestamp::from_ms),
             awaits_until: maybe(words.next())?.map(Timestamp::from_ms),
             park: maybe(words.next())?.map(Millis::from_ms),
@@ -192,16 +194,17 @@ mod tests {
     }
 
     fn feedback() -> impl Strategy<Value = Feedback> {
-        let time = || prop::option::of(any::<i64>());
-        (1..i64::MAX, any::<i64>(), time(), time(), time()).prop_map(|(task, config, due, awaits, park)| {
-            Feedback {
+        let maybe = || prop::option::of(any::<i64>());
+        (1..i64::MAX, any::<i64>(), maybe(), maybe(), maybe(), maybe()).prop_map(
+            |(task, version, config, due, awaits, park)| Feedback {
                 task: TaskId::new(task),
-                config: ConfigId::new(config),
+                config: config.map(ConfigId::new),
+                version,
                 due_again: due.map(Timestamp::from_ms),
                 awaits_until: awaits.map(Timestamp::from_ms),
                 park: park.map(Millis::from_ms),
-            }
-        })
+            },
+        )
     }
 
     fn come_back<L: Line + Clone + PartialEq + std::fmt::Debug>(lines: &[L]) -> Result<(), TestCaseError> {
@@ -236,7 +239,7 @@ mod tests {
 
         /// Whatever is read is written as it was: there is one form only.
         #[test]
-        fn noise_is_refused_or_in_form(line in "(due|changed|unparked|[0-9]{1,3}|-)( (-|-?[0-9]{1,20}|x)){0,5}") {
+        fn noise_is_refused_or_in_form(line in "(due|changed|unparked|[0-9]{1,3}|-)( (-|-?[0-9]{1,20}|x)){0,6}") {
             let mut text = String::new();
             if let Ok(hint) = Hint::read(&line) {
                 hint.write(&mut text);
@@ -262,7 +265,8 @@ mod tests {
         let due = Hint::Due { config: ConfigId::new(5), shard: ShardId::new(3).unwrap(), due_at };
         let said = Feedback {
             task: TaskId::new(42),
-            config: ConfigId::new(5),
+            config: Some(ConfigId::new(5)),
+            version: 7,
             due_again: None,
             awaits_until: Some(due_at),
             park: Some(Millis::from_secs(1)),
@@ -270,7 +274,7 @@ mod tests {
         let unparked = Hint::Unparked { config: ConfigId::new(7), at: due_at };
         let hints = pack([due, Hint::Changed(ConfigId::new(6)), unparked]);
         assert_eq!(hints[0], "due 5 3 1700000000000\nchanged 6\nunparked 7 1700000000000\n");
-        assert_eq!(pack([said])[0], "42 5 - 1700000000000 1000\n");
+        assert_eq!(pack([said])[0], "42 7 5 - 1700000000000 1000\n");
     }
 
     #[test]

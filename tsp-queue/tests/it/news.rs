@@ -31,7 +31,8 @@ fn everything(nsqd: &Nsqd) -> String {
 fn said(shard: i64) -> Feedback {
     Feedback {
         task: TaskId::new((1 << 22) | (shard << 13) | 1),
-        config: CONFIG,
+        config: Some(CONFIG),
+        version: 3,
         due_again: Some(at(500)),
         awaits_until: None,
         park: Some(Millis::from_secs(3)),
@@ -96,10 +97,13 @@ async fn feedback_reaches_the_owner_of_the_task() {
     let fetchers = [Fetchers::start(&bed, "1", shard(0)).await, Fetchers::start(&bed, "2", shard(1)).await];
     let feedback = NsqFeedback::start(&bed.nsq(), Arc::new(|_| group("a")));
     feedback.report(vec![said(0), said(1), said(2), said(1)]);
+    // Of no known config: it goes to the groups that were spoken to.
+    let gone = Feedback { config: None, ..said(1) };
+    feedback.report(vec![gone.clone()]);
     let first = fetchers[0].receives(|all| !all.feedback.is_empty()).await;
-    let second = fetchers[1].receives(|all| all.feedback.len() == 2).await;
+    let second = fetchers[1].receives(|all| all.feedback.len() == 3).await;
     assert_eq!(first.feedback, [said(0)]);
-    assert_eq!(second.feedback, [said(1), said(1)]);
+    assert_eq!(second.feedback, [said(1), said(1), gone]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,9 +123,11 @@ async fn more_than_one_message_holds_arrives_whole() {
     let bed = Bed::new(1);
     let fetchers = Fetchers::start(&bed, "1", shard(0)).await;
     let feedback = NsqFeedback::start(&bed.nsq(), Arc::new(|_| group("a")));
-    feedback.report((1..=MANY).map(|config| Feedback { config: ConfigId::new(config), ..said(0) }).collect());
+    feedback.report(
+        (1..=MANY).map(|config| Feedback { config: Some(ConfigId::new(config)), ..said(0) }).collect(),
+    );
     let received = fetchers.receives(|all| all.feedback.len() >= 5_000).await;
-    let mut configs: Vec<_> = received.feedback.iter().map(|said| said.config.get()).collect();
+    let mut configs: Vec<_> = received.feedback.iter().filter_map(|said| Some(said.config?.get())).collect();
     configs.sort_unstable();
     assert_eq!(configs, (1..=MANY).collect::<Vec<_>>());
 }
