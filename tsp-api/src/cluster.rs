@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::config::Notice;
 use crate::id::Id;
 use crate::time::Time;
 
@@ -94,9 +95,12 @@ pub struct Queue {
 }
 
 /// A config change that is made, and that some nodes may not have applied yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PendingChange {
     /// The number of the change: it is everywhere once each living node shows this `config_seq` or a higher
     /// one.
     pub config_seq: i64,
+    /// What the change did beside what it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Notice>,
 }

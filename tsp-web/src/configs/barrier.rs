@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use tokio::time::{Duration, Instant};
 use tsp_api::cluster::PendingChange;
+use tsp_api::config::Notice;
 use tsp_store::StoreError;
 
 use crate::error::ApiResult;
@@ -26,10 +27,15 @@ pub(super) enum Reach {
 impl Reach {
     /// `done` where the change is everywhere, else 202.
     pub(super) fn answer(self, done: impl IntoResponse) -> Response {
+        self.answer_with(None, done)
+    }
+
+    /// The same of a change that did something beside; `done` says that itself.
+    pub(super) fn answer_with(self, notice: Option<Notice>, done: impl IntoResponse) -> Response {
         match self {
             Self::Everywhere => done.into_response(),
             Self::Pending(config_seq) => {
-                (StatusCode::ACCEPTED, axum::Json(PendingChange { config_seq })).into_response()
+                (StatusCode::ACCEPTED, axum::Json(PendingChange { config_seq, notice })).into_response()
             }
         }
     }

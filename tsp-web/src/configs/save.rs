@@ -98,9 +98,10 @@ impl Change<'_> {
                     if unparks {
                         parking::unpark(self.state, config.id).await;
                     }
-                    let done = changed(self.state, &config, left_behind, now).await;
+                    let notice = notice(left_behind);
+                    let done = changed(self.state, &config, notice.clone(), now).await;
                     return Ok(match reached {
-                        Some(reached) if reach => reached.answer(done),
+                        Some(reached) if reach => reached.answer_with(notice, done),
                         _ => done,
                     });
                 }
@@ -135,7 +136,7 @@ impl Change<'_> {
         }
         let version = found.version + 1;
         let config = TaskConfig { spec, version, updated_at: now, ..found.clone() };
-        Ok(changed(self.state, &config, left_behind, now).await)
+        Ok(changed(self.state, &config, notice(left_behind), now).await)
     }
 
     async fn save_as(&self, spec: ConfigSpec, expected: Expected) -> ApiResult<ConfigSaved> {
@@ -256,15 +257,19 @@ fn answer(config: &TaskConfig, document: wire::Config) -> Response {
     response
 }
 
+/// What a change did beside what it was asked for.
+fn notice(left_behind: Vec<String>) -> Option<wire::Notice> {
+    (!left_behind.is_empty()).then(|| wire::Notice::secret_headers_dropped(left_behind))
+}
+
 /// The same after a change, with what it did beside.
 async fn changed(
     state: &WebState,
     config: &TaskConfig,
-    left_behind: Vec<String>,
+    notice: Option<wire::Notice>,
     now: Timestamp,
 ) -> Response {
     let parked = parking::parked(state, config.id, now).await;
-    let notice = (!left_behind.is_empty()).then(|| wire::Notice::secret_headers_dropped(left_behind));
     answer(config, wire::Config { parked, notice, ..config_document(config, now) })
 }
 
