@@ -137,6 +137,11 @@ impl Fetcher {
             let (mut rearm, mut running) = (Vec::new(), Vec::new());
             for row in &page.rows {
                 scan.unmet.remove(&row.id);
+                if row.status == Status::Queued {
+                    // Whoever gets a message of a version that the row has left throws it away, and may not be
+                    // heard of: it takes up no room.
+                    self.window.closed(row.id, row.version - 1);
+                }
                 match row.status {
                     Status::Queued if self.is_forgotten(row, &held, now) => rearm.push((row.id, row.version)),
                     Status::Executing => running.extend(row.node.map(|node| (row.id, node))),

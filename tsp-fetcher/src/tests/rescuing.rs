@@ -11,7 +11,7 @@ use tsp_store::schedule::Ownership;
 use tsp_store::tasks::Wish;
 
 use super::bed::{Bed, at, done};
-use crate::FetcherOptions;
+use crate::{FetcherOptions, WindowLimits};
 
 #[test]
 fn a_lost_message_is_sent_again_and_each_time_after_twice_the_wait() {
@@ -30,6 +30,22 @@ fn a_lost_message_is_sent_again_and_each_time_after_twice_the_wait() {
     bed.go_to(at(90_000));
     assert_eq!(bed.work(), [id]);
     assert_eq!(bed.task(id).attempt, 1);
+}
+
+/// Its row was given back and claimed again meanwhile: nobody will ever be heard to have dealt with it.
+#[test]
+fn a_lost_message_of_an_older_version_takes_up_no_room() {
+    let window = WindowLimits { in_pipe_per_config: 1, ..WindowLimits::default() };
+    let mut bed = Bed::with(FetcherOptions { window, ..FetcherOptions::default() }, 4_096);
+    let config = bed.delayed("one");
+    let id = bed.submit(config, at(0));
+    bed.settle();
+    assert_eq!(bed.taken(), [id], "and the worker loses it");
+    bed.change(id, Wish::Pause);
+    bed.change(id, Wish::Resume);
+    bed.inbox.due(config, at(0));
+    bed.go_to(at(10_000));
+    assert_eq!(bed.work(), [id]);
 }
 
 #[test]
