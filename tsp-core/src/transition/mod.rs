@@ -197,10 +197,11 @@ fn changed(task: &Task, edit: impl FnOnce(&mut Task)) -> Change {
     Change { task, closed: None, note: Note::None }
 }
 
-/// The row goes to 0 and waits for `due_at`.
+/// The row goes to 0 and waits for `due_at`; for the time it was promised for, when the clock has gone back behind
+/// that since.
 fn schedule(task: &mut Task, due_at: Timestamp) {
     task.status = Status::Scheduled;
-    task.due_at = due_at;
+    task.due_at = due_at.max(task.execute_at);
     task.node = None;
 }
 

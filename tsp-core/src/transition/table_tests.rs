@@ -240,6 +240,18 @@ fn a_finish_is_fenced_by_status_attempt_and_node() {
     assert_eq!(go(&flagged, &event(1, NODE), NOW).task.result, Some(EndResult::Succeeded));
 }
 
+/// A process was restarted on a machine whose clock had been ahead.
+#[test]
+fn a_clock_that_goes_back_makes_nothing_early() {
+    let policy = policy();
+    let retry = Verdict::new(Outcome::Retry(RetryDelay::Exactly(secs(1))), "tsp_result");
+    let lost = Event::NodeLost { node: NODE, rules: rules(&policy) };
+    for event in [lost, finish(&retry, &policy)] {
+        let row = go(&executing(), &event, after(-5)).task;
+        assert_eq!((row.status, row.due_at), (Status::Scheduled, NOW), "{event:?}");
+    }
+}
+
 #[test]
 fn a_lost_node_gives_the_task_back_at_once_and_charges_nothing() {
     let policy = policy();
