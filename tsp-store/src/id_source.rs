@@ -46,14 +46,14 @@ impl IdSource {
     /// It makes no more ids then than it had leased, which nobody else makes.
     pub async fn renew(&self, catalog: &dyn Catalog, now: Timestamp) -> Result<()> {
         let until = now.plus(RENEW_AHEAD);
-        let mine = std::mem::replace(&mut *self.written.lock(), vec![until]);
-        let found = match catalog.renew_id_slot(self.slot, until).await {
-            Ok(found) => found,
-            Err(error) => {
-                self.written.lock().extend(mine);
-                return Err(error);
-            }
+        let mine = {
+            // From here on it may be written, also by a call that fails or is dropped on its way.
+            let mut written = self.written.lock();
+            let mine = written.clone();
+            written.push(until);
+            mine
         };
+        let found = catalog.renew_id_slot(self.slot, until).await?;
         if !mine.contains(&found) {
             // From here on nothing that is found is ours.
             self.written.lock().clear();
