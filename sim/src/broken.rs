@@ -58,6 +58,8 @@ pub enum Bug {
     AnyToken,
     /// A worker that saves an outcome forgets all attempts of its task, and so gives back the one that runs.
     FinishForgetsTheTask,
+    /// A batch that fails in part is told to be saved as a whole.
+    PartSavedAllTold,
     /// The end of a wait also ends an attempt whose call still runs.
     DeadlineEndsWhatRuns,
     /// What had read a config is committed after the config's deletion was answered.
@@ -200,6 +202,13 @@ impl RunStore for Broken {
             let rows = ids.into_iter().filter_map(|id| self.row(id));
             let next = rows.filter(|row| row.status == Status::Executing).map(|row| (row.id, row.attempt));
             self.forgotten.lock().extend(next);
+            return answers;
+        }
+        if self.has(Bug::PartSavedAllTold) && batch.len() > 1 {
+            let mut batch = batch;
+            let failed = batch.pop().and_then(|finish| self.row(finish.id));
+            let mut answers = self.inner.finish(node, batch, now).await;
+            answers.push(Ok(failed.map_or(Finished::TooLate, |row| Finished::Saved(Box::new(row)))));
             return answers;
         }
         if !self.has(Bug::FinishTakesAnyAttempt) {

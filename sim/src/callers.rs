@@ -5,19 +5,23 @@ use tsp_core::key::key_shard;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Task};
-use tsp_core::transition::{Completion, Note};
-use tsp_core::{ConfigId, Millis, Name, TaskId, TaskKey, Timestamp};
+use tsp_core::transition::{Completion, Note, ProgressReport};
+use tsp_core::{Clock, ConfigId, Millis, Name, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
 use tsp_store::idempotency::Kept;
 use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, Wish};
 
 use crate::checker::Checker;
-use crate::process::{Ground, Process, now_or_never};
+use crate::plan::Plan;
+use crate::process::{Ground, Hints};
+use crate::weather::Why;
 
 const KEYS: u64 = 12;
 const WRONG_TOKEN: [u8; 32] = [7; 32];
 
 pub(crate) struct Callers {
+    /// What people ask for, by how often.
+    wishes: Vec<u64>,
     delayed: Vec<ConfigId>,
     cron: Vec<ConfigId>,
     known: Vec<TaskId>,
@@ -25,13 +29,13 @@ pub(crate) struct Callers {
 
 impl Callers {
     /// Makes the app and its configs, before anything can go wrong.
-    pub(crate) fn settle(ground: &Ground, now: Timestamp) -> Self {
+    pub(crate) fn settle(ground: &Ground, plan: &Plan, now: Timestamp) -> Self {
         let app = NewApp { name: name("sim"), description: String::new(), owner: String::new() };
-        let saved = now_or_never(ground.door.create_app(app, None, &Actor::system(), now));
+        let saved = ground.wait(ground.door.create_app(app, None, &Actor::system(), now));
         let Ok(Kept::Fresh(AppSaved::Saved(app))) = saved else { panic!("no app: {saved:?}") };
         let make = |spec| {
             let save = SaveConfig { app: app.id, spec, expected: Expected::Absent };
-            let saved = now_or_never(ground.door.save_config(save, None, &Actor::system(), now));
+            let saved = ground.wait(ground.door.save_config(save, None, &Actor::system(), now));
             let Ok(Kept::Fresh(ConfigSaved::Created(config))) = saved else { panic!("no config: {saved:?}") };
             config.id
         };
@@ -43,28 +47,77 @@ impl Callers {
             make(spec("every-skip", Some((1_000, Overlap::Skip)))),
             make(spec("every-queue", Some((1_000, Overlap::QueueOne)))),
         ];
-        Self { delayed, cron, known: Vec::new() }
+        Self { wishes: plan.rates.wishes.clone(), delayed, cron, known: Vec::new() }
     }
 
-    pub(crate) fn act(
-        &mut self,
-        ground: &Ground,
-        process: &Process,
-        now: Timestamp,
-        checker: &mut Checker,
-        healthy: bool,
-    ) {
-        match ground.chance.below(if healthy { 92 } else { 100 }) {
-            0..55 => self.submit(ground, process, now, checker),
-            55..92 => self.change(ground, process, now, checker),
-            92..96 => self.hold(ground, process, now, checker),
-            96..98 => self.edit(ground, process, now, checker),
-            _ => self.make_or_delete(ground, process, now, checker),
+    pub(crate) fn act(&mut self, ground: &Ground, hints: &Hints, checker: &mut Checker, plan: &Plan) {
+        let now = ground.clock.now();
+        match ground.chance.pick(&plan.rates.calls) {
+            0 => self.submit(ground, hints, now, checker),
+            1 => self.change(ground, hints, now, checker),
+            2 => self.hold(ground, hints, now, checker),
+            3 => self.edit(ground, hints, now, checker),
+            4 => self.make_or_delete(ground, hints, now, checker),
+            5 => self.look(ground, hints, now, checker),
+            // A callee may be quicker than its own answer.
+            _ => {
+                let Some(called) = checker.one_on_wire(&ground.chance) else { return };
+                complete(ground, hints, called, now, checker);
+            }
+        }
+    }
+
+    /// What may happen while a step of the process waits for the store.
+    pub(crate) fn interrupt(&mut self, ground: &Ground, hints: &Hints, checker: &mut Checker, plan: &Plan) {
+        if ground.chance.hits(300) {
+            ground.clock.step(Millis::from_ms(ground.chance.ms(0, 200)));
+        }
+        if ground.chance.hits(300) {
+            self.act(ground, hints, checker, plan);
+        }
+    }
+
+    /// Reads, and what is seldom.
+    fn look(&self, ground: &Ground, hints: &Hints, now: Timestamp, checker: &mut Checker) {
+        let (chance, door, by) = (&ground.chance, &ground.door, Actor::system());
+        let config = self.delayed[chance.index(self.delayed.len())];
+        let known = self.known.get(chance.index(self.known.len().max(1))).copied();
+        let key = TaskKey::new(&format!("key-{}", chance.below(KEYS))).expect("a good key");
+        match (chance.below(6), known) {
+            (0, Some(id)) => {
+                if let Ok(found) = ground.wait(door.task(id)) {
+                    assert!(found.is_some(), "broken promise: accepted task {id} is not found");
+                }
+            }
+            (1, Some(id)) => {
+                if let Ok(attempts) = ground.wait(door.attempts(id)) {
+                    let rise = attempts.windows(2).all(|pair| pair[0].attempt < pair[1].attempt);
+                    assert!(rise, "broken promise: the attempts of {id} do not rise: {attempts:?}");
+                }
+            }
+            (2, _) => {
+                let found = ground.wait(door.task_by_key(config, &key));
+                checker.note(now, format!("found {}", matches!(found, Ok(Some(_)))));
+            }
+            (3, _) => {
+                let parked = ground.wait(door.parked(config, now));
+                let ended = ground.wait(door.unpark(config, now)).is_ok();
+                hints.inbox.unparked(config, now);
+                checker.note(now, format!("unpark {config} {} {ended}", matches!(parked, Ok(Some(_)))));
+            }
+            (4, _) => {
+                let cancelled = ground.wait(door.cancel_open(config, 3, &by, now));
+                checker.note(now, format!("cancel up to 3 of {config}: {}", cancelled.is_ok()));
+            }
+            _ => {
+                let lines = ground.wait(door.audit_log(5)).map_or(0, |lines| lines.len());
+                checker.note(now, format!("{lines} lines"));
+            }
         }
     }
 
     /// Another priority or interval; a schedule is not fired for the past by it.
-    fn edit(&self, ground: &Ground, process: &Process, now: Timestamp, checker: &mut Checker) {
+    fn edit(&self, ground: &Ground, hints: &Hints, now: Timestamp, checker: &mut Checker) {
         let at = ground.chance.index(self.delayed.len() + self.cron.len());
         let id = *self.delayed.iter().chain(&self.cron).nth(at).expect("below the count");
         let config = ground.door.book().config(id).expect("not deleted");
@@ -76,31 +129,31 @@ impl Callers {
                 Trigger::Every(Every::new(interval, Timestamp::ZERO).expect("a good interval"));
         }
         let save = SaveConfig { app: config.app_id, spec, expected: Expected::Any };
-        let done = now_or_never(ground.door.save_config(save, None, &Actor::system(), now)).is_ok();
+        let done = ground.wait(ground.door.save_config(save, None, &Actor::system(), now)).is_ok();
         checker.note(now, format!("edit {id} {done}"));
         // A hint may be lost.
         if ground.chance.hits(700) {
-            process.inbox.changed(id);
+            hints.inbox.changed(id);
         }
     }
 
     /// A schedule that comes and goes.
-    fn make_or_delete(&self, ground: &Ground, process: &Process, now: Timestamp, checker: &mut Checker) {
+    fn make_or_delete(&self, ground: &Ground, hints: &Hints, now: Timestamp, checker: &mut Checker) {
         let by = Actor::system();
         let (app, known) = {
             let any = ground.door.book().config(self.delayed[0]).expect("not deleted");
             (any.app_id, ground.door.book().find_config(any.app_id, &name("brief")))
         };
         if let Some(config) = known {
-            let _ = now_or_never(ground.door.delete_config(config.id, Expected::Any, &by, now));
-            process.inbox.changed(config.id);
+            let _ = ground.wait(ground.door.delete_config(config.id, Expected::Any, &by, now));
+            hints.inbox.changed(config.id);
             return checker.note(now, format!("delete {}", config.id));
         }
         let spec = spec("brief", Some((1_000, Overlap::Allow)));
         let save = SaveConfig { app, spec, expected: Expected::Absent };
-        let _ = now_or_never(ground.door.save_config(save, None, &by, now));
+        let _ = ground.wait(ground.door.save_config(save, None, &by, now));
         if let Some(config) = ground.door.book().find_config(app, &name("brief")) {
-            process.inbox.changed(config.id);
+            hints.inbox.changed(config.id);
             checker.note(now, format!("make {}", config.id));
         }
     }
@@ -109,12 +162,14 @@ impl Callers {
     pub(crate) fn let_go(&mut self, ground: &Ground, now: Timestamp, checker: &mut Checker) {
         let by = Actor::system();
         for config in self.delayed.iter().chain(&self.cron) {
-            checker.let_go(*config);
-            now_or_never(ground.door.hold_config(*config, Hold::Resume, &by, now)).expect("no faults");
+            ground.weather.let_go(*config, Why::Paused);
+            ground.weather.let_go(*config, Why::Disabled);
+            for hold in [Hold::Resume, Hold::Enable] {
+                ground.wait(ground.door.hold_config(*config, hold, &by, now)).expect("no faults");
+            }
         }
         for task in ground.store.dump().open {
-            now_or_never(ground.door.change(Subject::Id(task.id), Wish::Resume, &by, now))
-                .expect("no faults");
+            ground.wait(ground.door.change(Subject::Id(task.id), Wish::Resume, &by, now)).expect("no faults");
         }
         let any = ground.door.book().config(self.delayed[0]).expect("not deleted");
         let brief = ground.door.book().find_config(any.app_id, &name("brief")).map(|config| config.id);
@@ -126,15 +181,15 @@ impl Callers {
                 schedule.end_at = Some(now);
             }
             let save = SaveConfig { app: config.app_id, spec, expected: Expected::Any };
-            now_or_never(ground.door.save_config(save, None, &by, now)).expect("no faults");
+            ground.wait(ground.door.save_config(save, None, &by, now)).expect("no faults");
         }
         checker.note(now, "let go");
     }
 
-    fn submit(&mut self, ground: &Ground, process: &Process, now: Timestamp, checker: &mut Checker) {
+    fn submit(&mut self, ground: &Ground, hints: &Hints, now: Timestamp, checker: &mut Checker) {
         let count = 1 + ground.chance.below(3);
-        let batch: Vec<_> = (0..count).filter_map(|_| self.one_submit(ground, process, now)).collect();
-        let Ok(answers) = now_or_never(ground.door.submit(batch, now)) else {
+        let batch: Vec<_> = (0..count).filter_map(|_| self.one_submit(ground, hints, now)).collect();
+        let Ok(answers) = ground.wait(ground.door.submit(batch, now)) else {
             // Nobody was promised anything; if it was a reset that was applied, the task may run again.
             self.known.iter().for_each(|id| checker.reopened(*id));
             return checker.note(now, "submit failed");
@@ -151,16 +206,16 @@ impl Callers {
             }
             checker.accepted(&task, now, how);
             self.known.push(task.id);
-            process.inbox.due(task.config, task.due_at);
+            hints.inbox.due(task.config, task.due_at);
         }
     }
 
-    fn one_submit(&self, ground: &Ground, process: &Process, now: Timestamp) -> Option<Submit> {
+    fn one_submit(&self, ground: &Ground, hints: &Hints, now: Timestamp) -> Option<Submit> {
         let chance = &ground.chance;
         let config = self.delayed[chance.index(self.delayed.len())];
         let key = TaskKey::new(&format!("key-{}", chance.below(KEYS))).expect("a good key");
         let shard = key_shard(config, key.as_str(), 1, ground.door.shards());
-        let id = process.ids.next(shard, now).ok()?;
+        let id = hints.ids.next(shard, now).ok()?;
         let policies = [OnDuplicateKey::Ignore, OnDuplicateKey::Reset, OnDuplicateKey::Add];
         let on_duplicate = policies[chance.index(policies.len())];
         let new = NewTask {
@@ -177,25 +232,26 @@ impl Callers {
         Some(Submit { task, on_duplicate, own_payload: true, keep: None })
     }
 
-    fn change(&mut self, ground: &Ground, process: &Process, now: Timestamp, checker: &mut Checker) {
+    fn change(&mut self, ground: &Ground, hints: &Hints, now: Timestamp, checker: &mut Checker) {
         let chance = &ground.chance;
         if self.known.is_empty() {
             return;
         }
         let recent = self.known.len().min(30);
         let id = self.known[self.known.len() - 1 - chance.index(recent)];
-        let wish = match chance.below(8) {
-            0 | 1 => Wish::Cancel,
-            2 => Wish::Pause,
-            3 => Wish::Resume,
-            4 => Wish::Postpone { execute_at: now.plus(Millis::from_ms(chance.ms(-200, 3_000))) },
-            5 => Wish::Run,
-            6 => Wish::Replay,
-            _ => return complete(ground, process, id, now, checker),
+        let wish = match chance.pick(&self.wishes) {
+            0 => Wish::Cancel,
+            1 => Wish::Pause,
+            2 => Wish::Resume,
+            3 => Wish::Postpone { execute_at: now.plus(Millis::from_ms(chance.ms(-200, 3_000))) },
+            4 => Wish::Run,
+            5 => Wish::Replay,
+            6 => return complete(ground, hints, with_token(ground).unwrap_or(id), now, checker),
+            _ => return progress(ground, with_token(ground).unwrap_or(id), now, checker),
         };
         // A replay may have happened though its answer is lost.
         let may_reopen = wish == Wish::Replay;
-        let answer = now_or_never(ground.door.change(Subject::Id(id), wish.clone(), &Actor::system(), now));
+        let answer = ground.wait(ground.door.change(Subject::Id(id), wish.clone(), &Actor::system(), now));
         match answer {
             Ok(Changed::Done { task, note }) => {
                 if may_reopen {
@@ -207,7 +263,7 @@ impl Callers {
                     _ => checker.note(now, format!("{wish:?} {id}")),
                 }
                 if task.is_open() {
-                    process.inbox.due(task.config, task.due_at);
+                    hints.inbox.due(task.config, task.due_at);
                 }
             }
             Err(_) if may_reopen => checker.reopened(id),
@@ -215,33 +271,40 @@ impl Callers {
         }
     }
 
-    fn hold(&self, ground: &Ground, process: &Process, now: Timestamp, checker: &mut Checker) {
+    fn hold(&self, ground: &Ground, hints: &Hints, now: Timestamp, checker: &mut Checker) {
         let chance = &ground.chance;
         let at = chance.index(self.delayed.len() + self.cron.len());
         let config = *self.delayed.iter().chain(&self.cron).nth(at).expect("below the count");
-        let pause = chance.hits(400);
-        let hold = if pause { Hold::Pause { note: None } } else { Hold::Resume };
-        if !pause {
-            checker.let_go(config);
+        let (hold, why, held) = match chance.below(10) {
+            0..4 => (Hold::Pause { note: None }, Why::Paused, true),
+            4..8 => (Hold::Resume, Why::Paused, false),
+            8 => (Hold::Disable, Why::Disabled, true),
+            _ => (Hold::Enable, Why::Disabled, false),
+        };
+        if !held {
+            ground.weather.let_go(config, why);
         }
-        let answer = now_or_never(ground.door.hold_config(config, hold, &Actor::system(), now));
-        if pause && answer.is_ok() {
-            checker.held(config, now);
+        let answer = ground.wait(ground.door.hold_config(config, hold, &Actor::system(), now));
+        if held && answer.is_ok() {
+            ground.weather.hold(config, why);
         }
-        process.inbox.changed(config);
+        checker.note(now, format!("{why:?} {config} {held} {}", answer.is_ok()));
+        hints.inbox.changed(config);
     }
 }
 
+/// A task that its callee may complete.
+fn with_token(ground: &Ground) -> Option<TaskId> {
+    let open = ground.store.dump().open;
+    let all: Vec<_> = open.into_iter().filter(|task| task.token.is_some()).map(|task| task.id).collect();
+    all.get(ground.chance.index(all.len().max(1))).copied()
+}
+
 /// The callee completes, sometimes with a token that is wrong.
-pub(crate) fn complete(
-    ground: &Ground,
-    process: &Process,
-    id: TaskId,
-    now: Timestamp,
-    checker: &mut Checker,
-) {
+pub(crate) fn complete(ground: &Ground, hints: &Hints, id: TaskId, now: Timestamp, checker: &mut Checker) {
     let Some(task) = ground.store.dump().task(id).cloned() else { return };
-    let Some(token) = task.token else { return };
+    // Nobody has a token that was never sent.
+    let Some(token) = task.token.filter(|_| checker.was_sent(&task)) else { return };
     let token = if ground.chance.hits(100) { WRONG_TOKEN } else { token };
     let completion = match ground.chance.below(4) {
         0 => Completion::Done { message: None },
@@ -256,15 +319,26 @@ pub(crate) fn complete(
         checker.completed(&task);
     }
     let wish = Wish::Complete { token, completion, unit: 0.5 };
-    let answer = now_or_never(ground.door.change(Subject::Id(id), wish, &Actor::system(), now));
+    let answer = ground.wait(ground.door.change(Subject::Id(id), wish, &Actor::system(), now));
     let done = matches!(answer, Ok(Changed::Done { .. }));
     if let Ok(Changed::Done { task, .. }) = &answer
         && task.is_open()
     {
-        process.inbox.due(task.config, task.due_at);
+        hints.inbox.due(task.config, task.due_at);
     }
     assert!(!(done && token == WRONG_TOKEN), "a wrong token completed {id}");
     checker.note(now, format!("complete {id} {done}"));
+}
+
+/// The callee says how far it is.
+fn progress(ground: &Ground, id: TaskId, now: Timestamp, checker: &mut Checker) {
+    let Some(task) = ground.store.dump().task(id).cloned() else { return };
+    let Some(token) = task.token.filter(|_| checker.was_sent(&task)) else { return };
+    let extend = ground.chance.hits(500).then_some(Millis::from_secs(1));
+    let report = ProgressReport { percent: Some(50), message: None, extend };
+    let wish = Wish::Progress { token, report };
+    let answer = ground.wait(ground.door.change(Subject::Id(id), wish, &Actor::system(), now));
+    checker.note(now, format!("progress {id} {}", matches!(answer, Ok(Changed::Done { .. }))));
 }
 
 fn name(text: &str) -> Name {

@@ -38,6 +38,17 @@ impl Chance {
         from + i64::try_from(self.below(u64::try_from(to - from).unwrap_or(1))).unwrap_or(0)
     }
 
+    /// An index, as often as its weight says.
+    pub fn pick(&self, weights: &[u64]) -> usize {
+        let mut left = self.below(weights.iter().sum());
+        let hit = weights.iter().position(|weight| {
+            let hit = left < *weight;
+            left = left.saturating_sub(*weight);
+            hit
+        });
+        hit.unwrap_or(0)
+    }
+
     /// True `per_mille` times in a thousand.
     pub fn hits(&self, per_mille: u64) -> bool {
         self.below(1_000) < per_mille

@@ -6,8 +6,10 @@ use tsp_consumer_core::TaskContext;
 use tsp_core::outcome::{OutcomeKind, Verdict};
 use tsp_core::schedule::Overlap;
 use tsp_core::task::{AttemptRecord, EndResult, Origin, Status, Task};
-use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
+use tsp_core::{Millis, TaskId, Timestamp};
 use tsp_store::memory::Ledger;
+
+use crate::chance::Chance;
 
 /// Reasons that only an answer of the callee has; the other ways to close an attempt have their own.
 const CALLEE_REASONS: [&str; 5] = ["ok", "http_status", "tsp_result", "gone", "accepted"];
@@ -21,8 +23,6 @@ pub(crate) struct Checker {
     cancelled: BTreeSet<TaskId>,
     /// Answered `too_late` while this attempt ran, and not reset or replayed since.
     last_attempt: BTreeMap<TaskId, u32>,
-    /// Configs whose pause was answered.
-    held: BTreeSet<ConfigId>,
     /// The highest attempt that was sent.
     sent: BTreeMap<TaskId, u32>,
     /// Tasks whose callee once said done.
@@ -38,17 +38,18 @@ pub(crate) struct Checker {
     /// Attempts that the callee completed, or may have.
     completed: BTreeSet<(TaskId, u32)>,
     lateness_most: Option<Millis>,
+    /// The clock went back over crashes, so that rows tell no order.
+    clock_went_back: bool,
 }
 
 impl Checker {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, clock_went_back: bool) -> Self {
         Self {
             seed,
             history: Vec::new(),
             accepted: BTreeSet::new(),
             cancelled: BTreeSet::new(),
             last_attempt: BTreeMap::new(),
-            held: BTreeSet::new(),
             sent: BTreeMap::new(),
             done: BTreeSet::new(),
             answers: BTreeMap::new(),
@@ -57,6 +58,7 @@ impl Checker {
             deaths: BTreeMap::new(),
             completed: BTreeSet::new(),
             lateness_most: None,
+            clock_went_back,
         }
     }
 
@@ -97,13 +99,14 @@ impl Checker {
         self.last_attempt.remove(&task);
     }
 
-    pub(crate) fn held(&mut self, config: ConfigId, now: Timestamp) {
-        self.note(now, format!("held {config}"));
-        self.held.insert(config);
+    /// A task whose call is not answered.
+    pub(crate) fn one_on_wire(&self, chance: &Chance) -> Option<TaskId> {
+        self.wire.keys().nth(chance.index(self.wire.len().max(1))).map(|(task, _)| *task)
     }
 
-    pub(crate) fn let_go(&mut self, config: ConfigId) {
-        self.held.remove(&config);
+    /// Whether this attempt ever went out.
+    pub(crate) fn was_sent(&self, task: &Task) -> bool {
+        self.lives.contains_key(&(task.id, task.attempt))
     }
 
     /// The callee said done by completion.
@@ -148,7 +151,6 @@ impl Checker {
         self.require(!self.cancelled.contains(&id), "no begin after `cancelled`", task);
         let last = self.last_attempt.get(&id).copied().unwrap_or(u32::MAX);
         self.require(attempt <= last, "no new attempt after `too_late`", task);
-        self.require(!self.held.contains(&task.config), "no begin after an answered pause", task);
         if let Some(most) = self.lateness_most {
             self.require(now.since(task.due_at) <= most, "on time", task);
             // A slot whose task is made late is due late; what waits for the open one is so on purpose.
@@ -187,7 +189,7 @@ impl Checker {
             }
             self.losses(&closed, task);
             let overlap = closed.windows(2).any(|pair| pair[1].started_at < pair[0].ended_at);
-            self.require(!overlap, "no two attempts overlap in the store", task);
+            self.require(!overlap || self.clock_went_back, "no two attempts overlap in the store", task);
             if task.result == Some(EndResult::Succeeded) {
                 self.require(self.done.contains(&task.id), "succeeded means that the callee said so", task);
             }
@@ -208,16 +210,21 @@ impl Checker {
     fn losses(&self, closed: &[&AttemptRecord], task: &Task) {
         for record in closed.iter().filter(|record| record.kind == OutcomeKind::Lost) {
             let life = self.lives.get(&(task.id, record.attempt));
-            let died = life.map(|life| self.deaths.get(life).is_some_and(|at| *at <= record.ended_at));
+            let before = |at: &Timestamp| self.clock_went_back || *at <= record.ended_at;
+            let died = life.map(|life| self.deaths.get(life).is_some_and(before));
             self.require(died.unwrap_or(true), "an attempt that runs is lost only with its process", task);
         }
     }
 
-    fn require(&self, holds: bool, promise: &str, task: &Task) {
+    pub(crate) fn last_of_history(&self) -> String {
+        let from = self.history.len().saturating_sub(60);
+        format!("last of the history:\n{}", self.history[from..].join("\n"))
+    }
+
+    pub(crate) fn require(&self, holds: bool, promise: &str, task: &Task) {
         if !holds {
-            let from = self.history.len().saturating_sub(60);
-            let last = self.history[from..].join("\n");
-            panic!("seed {}: broken promise: {promise}\n{task:#?}\nlast of the history:\n{last}", self.seed);
+            let last = self.last_of_history();
+            panic!("seed {}: broken promise: {promise}\n{task:#?}\n{last}", self.seed);
         }
     }
 }

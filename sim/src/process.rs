@@ -2,34 +2,22 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
-use tsp_consumer_core::{Executed, Intake, Lanes, Pipeline, TaskContext, TaskService};
+use tsp_consumer_core::{Executed, Intake, Item, Lanes, Pipeline, TaskContext, TaskService};
 use tsp_core::work::{Finish, Finished};
-use tsp_core::{Entropy, ManualClock, Millis, Name, Timestamp};
-use tsp_fetcher::{Fetcher, FetcherOptions, Parts, Report, WindowLimits};
+use tsp_core::{ConfigId, Entropy, Name, Timestamp};
+use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Findings, Janitor, Parts, Report};
 use tsp_queue::memory::MemoryQueue;
-use tsp_queue::{Inbox, Ticket};
+use tsp_queue::{Delivery, Inbox, Message, Subscriber, Ticket};
 use tsp_store::cluster::NodeLease;
 use tsp_store::memory::MemoryStore;
-use tsp_store::{IdSource, Result, WholeStore};
+use tsp_store::{IdSource, Result, StoreError, WholeStore};
 use tsp_worker::DirectTaskService;
 
 use crate::chance::Chance;
+use crate::clock::SimClock;
 use crate::faults::FaultyPipe;
-use crate::world::Plan;
-
-/// Rows in one begin or finish; small, so that batches meet.
-const BATCH: usize = 8;
-/// So little room that every bound is met.
-const NARROW: WindowLimits = WindowLimits {
-    in_pipe_per_config: 8,
-    claimed_per_config: 16,
-    backlog_per_config: 8,
-    claimed: 64,
-    // Some rows travel with their message and some do not.
-    bytes_per_config: 4_096,
-    bytes: 12_288,
-};
+use crate::plan::{Plan, Sizes};
+use crate::weather::Weather;
 
 /// The outside of a process: what survives it.
 #[derive(Clone)]
@@ -38,21 +26,47 @@ pub(crate) struct Ground {
     pub(crate) store: Arc<MemoryStore>,
     /// What processes and callers see of them.
     pub(crate) door: Arc<dyn WholeStore>,
-    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) clock: Arc<SimClock>,
     pub(crate) chance: Arc<Chance>,
 }
 
-pub(crate) struct Process {
+impl Ground {
+    /// A call to its end. One that was dropped on its way may have happened.
+    pub(crate) fn wait<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.weather.wait(call).unwrap_or_else(|| Err(cut()))
+    }
+}
+
+fn cut() -> StoreError {
+    StoreError::Unknown("the call was dropped".to_owned())
+}
+
+/// What callers have of a process.
+#[derive(Clone)]
+pub(crate) struct Hints {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) ids: IdSource,
+}
+
+pub(crate) struct Process {
+    pub(crate) hints: Hints,
     fetcher: Fetcher,
+    auditor: Auditor,
+    janitor: Janitor,
     pipeline: Pipeline,
     service: Arc<dyn TaskService>,
+    subscriber: Arc<dyn Subscriber>,
+    store: Arc<dyn WholeStore>,
+    weather: Arc<Weather>,
     chance: Arc<Chance>,
+    sizes: Sizes,
     lanes: Lanes,
     intake: Intake,
     /// Attempts that have run and wait to be saved.
     outcomes: Vec<Executed>,
+    /// The last begin found messages; so there may be more.
+    pub(crate) began: bool,
     /// When the fetcher wants its next turn.
     pub(crate) next_turn: Timestamp,
 }
@@ -64,20 +78,18 @@ pub(crate) struct Sent {
     pub(crate) ticket: Ticket,
 }
 
-/// Nothing in a simulated process waits: the store and the queue answer at once.
-pub(crate) fn now_or_never<T>(future: impl Future<Output = T>) -> T {
-    future.now_or_never().expect("a simulated future waits for nothing")
-}
+/// What happens while a step waits.
+pub(crate) type Between<'a> = &'a mut dyn FnMut();
 
 impl Process {
     pub(crate) fn start(ground: &Ground, plan: &Plan, now: Timestamp) -> Result<Self> {
-        let store = ground.door.clone();
-        let node = now_or_never(store.register_node("sim", now))?;
-        let owner = now_or_never(store.take_shards(node, now))?;
-        let ids = now_or_never(IdSource::lease(&*ground.store, 0, now))?;
+        let (store, sizes) = (ground.door.clone(), plan.sizes);
+        let node = ground.wait(store.register_node("sim", now))?;
+        let owner = ground.wait(store.take_shards(node, now))?;
+        let ids = ground.wait(IdSource::lease(&*store, 0, now))?;
         let queue_name = Name::lane();
-        let queue = Arc::new(MemoryQueue::new([queue_name.clone()], if plan.healthy { 4_096 } else { 32 }));
-        let subscriber = Arc::new(queue.subscribe(&queue_name).expect("just made"));
+        let queue = Arc::new(MemoryQueue::new([queue_name.clone()], sizes.queue));
+        let subscriber: Arc<dyn Subscriber> = Arc::new(queue.subscribe(&queue_name).expect("just made"));
         let inbox = Arc::new(Inbox::new());
         let entropy: Arc<dyn Entropy> = ground.chance.clone();
         let publisher = Arc::new(FaultyPipe {
@@ -98,56 +110,79 @@ impl Process {
             owner,
             totals: Arc::default(),
         };
-        let window = if plan.healthy { WindowLimits::default() } else { NARROW };
-        let lanes = if plan.healthy { Lanes::new(1_000, 1_000) } else { Lanes::new(8, 4) };
-        let options =
-            FetcherOptions { pipe_timeout: Millis::from_secs(3), window, ..FetcherOptions::default() };
-        let service: Arc<dyn TaskService> = Arc::new(DirectTaskService::new(
-            store.clone(),
-            store.book().clone(),
-            node,
-            Arc::new(NodeLease::for_ever()),
-        ));
-        let clock = ground.clock.clone();
-        let pipeline = Pipeline::new(service.clone(), subscriber, inbox.clone(), clock, entropy);
+        let options = FetcherOptions {
+            pipe_timeout: sizes.pipe_timeout,
+            lookahead: sizes.lookahead,
+            window: sizes.window,
+            ..FetcherOptions::default()
+        };
+        let lease = Arc::new(NodeLease::for_ever());
+        let service = DirectTaskService::new(store.clone(), store.book().clone(), node, lease);
+        let service: Arc<dyn TaskService> = Arc::new(service);
+        let (clock, fetcher) = (ground.clock.clone(), Fetcher::new(parts, options));
         Ok(Self {
-            inbox,
-            ids,
-            fetcher: Fetcher::new(parts, options),
-            pipeline,
+            auditor: Auditor::new(store.clone(), store.book().clone(), store.shards(), fetcher.held()),
+            janitor: Janitor::new(store.clone()),
+            pipeline: Pipeline::new(service.clone(), subscriber.clone(), inbox.clone(), clock, entropy),
+            hints: Hints { inbox, ids },
+            fetcher,
             service,
+            subscriber,
+            store,
+            weather: ground.weather.clone(),
             chance: ground.chance.clone(),
-            lanes,
+            sizes,
+            lanes: Lanes::new(sizes.lanes.0, sizes.lanes.1),
             intake: Intake::default(),
             outcomes: Vec::new(),
+            began: false,
             next_turn: now,
         })
     }
 
     /// One turn of the fetcher.
-    pub(crate) fn fetch(&mut self, now: Timestamp) -> Result<Report> {
-        let report = now_or_never(self.fetcher.step(now));
+    pub(crate) fn fetch(&mut self, now: Timestamp, between: Between<'_>) -> Result<Report> {
+        let report = self.weather.drive(self.fetcher.step(now), between).unwrap_or_else(|| Err(cut()));
         self.next_turn = match &report {
             Ok(report) => report.next,
-            Err(_) => now.plus(Millis::from_ms(200)),
+            Err(_) => now.plus(tsp_core::Millis::from_ms(200)),
         };
         report
     }
 
+    /// What a process does now and then: renews its ids, drops old rows, audits.
+    pub(crate) fn keep(&mut self, now: Timestamp) -> Option<Findings> {
+        let renewed = self.weather.wait(self.hints.ids.renew(&*self.store, now));
+        if let Some(Err(error @ StoreError::Unusable(_))) = renewed {
+            panic!("broken promise: a living process keeps its id slot: {error}");
+        }
+        // What fails is tried again.
+        let _ = self.weather.wait(self.janitor.step(now));
+        self.weather.wait(self.auditor.step(now))?.ok()
+    }
+
     /// One begin of the worker; what goes out.
-    pub(crate) fn begin(&mut self, now: Timestamp) -> Vec<Sent> {
+    pub(crate) fn begin(&mut self, now: Timestamp, between: Between<'_>) -> Vec<Sent> {
         // A failure is tried again by the next call.
-        let _ = now_or_never(self.pipeline.reconcile(now));
-        let most = self.lanes.free().min(BATCH);
+        let _ = self.weather.drive(self.pipeline.reconcile(now), between);
+        let most = self.lanes.free().min(self.sizes.batch);
         let mut batch = Vec::new();
         self.intake.pick(&self.lanes, most, now, &mut batch);
-        for item in now_or_never(self.pipeline.receive(BATCH)) {
+        for item in self.receive(between) {
             self.intake.offer(&self.lanes, most, item, &mut batch);
         }
+        self.began = !batch.is_empty();
         if batch.is_empty() {
             return Vec::new();
         }
-        let report = now_or_never(self.pipeline.begin(batch, now));
+        let copies: Vec<_> = batch.iter().map(copy_of).collect();
+        let Some(report) = self.weather.drive(self.pipeline.begin(batch, now), between) else {
+            for (config, _) in &copies {
+                self.lanes.give_back(*config);
+            }
+            self.leave(copies.into_iter().map(|(_, delivery)| delivery).collect());
+            return Vec::new();
+        };
         for (at, item) in report.again {
             self.lanes.give_back(item.config);
             self.intake.put_early(at, item);
@@ -160,6 +195,37 @@ impl Process {
             .into_iter()
             .map(|started| Sent { context: started.context, ticket: started.ticket })
             .collect()
+    }
+
+    fn receive(&self, between: Between<'_>) -> Vec<Item> {
+        let (mut items, bare) = self.pipeline.take(self.sizes.batch);
+        let copies: Vec<_> = bare.iter().map(|bare| (bare.message.clone(), bare.ticket)).collect();
+        if let Some(loaded) = self.weather.drive(self.pipeline.load(bare), between) {
+            items.extend(loaded.items);
+        } else {
+            let deliver = |(message, ticket)| Delivery { message, ticket };
+            self.leave(copies.into_iter().map(deliver).collect());
+        }
+        items
+    }
+
+    /// Messages of a call that was dropped: they go back, or are lost with it.
+    fn leave(&self, deliveries: Vec<Delivery>) {
+        if self.chance.hits(500) {
+            self.subscriber.requeue(deliveries);
+        } else {
+            let tickets: Vec<_> = deliveries.iter().map(|delivery| delivery.ticket).collect();
+            self.subscriber.ack(&tickets);
+        }
+    }
+
+    /// Hands a message back that waits for its time or for a lane.
+    pub(crate) fn hand_back(&mut self, now: Timestamp, between: Between<'_>) {
+        let items = self.intake.drain();
+        let copies: Vec<_> = items.iter().map(|item| copy_of(item).1).collect();
+        if self.weather.drive(self.pipeline.hand_back(items, now), between).is_none() {
+            self.leave(copies);
+        }
     }
 
     /// The answer of a call is in.
@@ -180,29 +246,46 @@ impl Process {
 
     /// A finish that comes again changes nothing.
     fn finish_again(&self, batch: Vec<Finish>, now: Timestamp) {
-        for answer in now_or_never(self.service.finish(batch, now)).into_iter().flatten() {
+        for answer in self.weather.wait(self.service.finish(batch, now)).into_iter().flatten().flatten() {
             let late = answer == Finished::TooLate;
             assert!(late, "broken promise: an attempt is closed exactly once: {answer:?}");
         }
     }
 
     /// Saves what has run; what fails is kept and saved later.
-    pub(crate) fn finish(&mut self, now: Timestamp) {
-        let count = self.outcomes.len().min(BATCH);
+    pub(crate) fn finish(&mut self, now: Timestamp, between: Between<'_>) {
+        let count = self.outcomes.len().min(self.sizes.batch);
         let batch: Vec<Executed> = self.outcomes.drain(..count).collect();
-        let again = batch.iter().map(|executed| Finish {
-            id: executed.task.id,
-            attempt: executed.task.attempt,
-            verdict: executed.verdict.clone(),
-            ended_at: Some(executed.ended_at),
-            unit: 0.0,
-            row: None,
-        });
-        let again: Vec<Finish> = again.collect();
-        let failures = now_or_never(self.pipeline.finish(batch, now));
+        let copies: Vec<Executed> = batch.iter().map(again).collect();
+        let Some(failures) = self.weather.drive(self.pipeline.finish(batch, now), between) else {
+            self.outcomes.extend(copies);
+            return;
+        };
         if failures.is_empty() && self.chance.hits(100) {
-            self.finish_again(again, now);
+            let finish = |executed: Executed| Finish {
+                id: executed.task.id,
+                attempt: executed.task.attempt,
+                verdict: executed.verdict,
+                ended_at: Some(executed.ended_at),
+                unit: 0.0,
+                row: None,
+            };
+            self.finish_again(copies.into_iter().map(finish).collect(), now);
         }
         self.outcomes.extend(failures.into_iter().map(|failure| failure.executed));
+    }
+}
+
+fn copy_of(item: &Item) -> (ConfigId, Delivery) {
+    let message = Message { id: item.id, version: item.version, row: None };
+    (item.config, Delivery { message, ticket: item.ticket })
+}
+
+fn again(executed: &Executed) -> Executed {
+    Executed {
+        ended_at: executed.ended_at,
+        task: executed.task.clone(),
+        ticket: executed.ticket,
+        verdict: executed.verdict.clone(),
     }
 }

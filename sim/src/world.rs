@@ -4,68 +4,36 @@ use std::sync::Arc;
 
 use tsp_consumer_core::{Executed, TaskContext};
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
-use tsp_core::{ManualClock, Millis, Timestamp};
+use tsp_core::{Clock, Millis, Timestamp};
 use tsp_queue::Ticket;
 use tsp_store::WholeStore;
-use tsp_store::memory::{Fault, MemoryStore};
+use tsp_store::memory::MemoryStore;
 
-use crate::broken::{Broken, Bug};
-use crate::callers::{Callers, complete};
+use crate::broken::Broken;
+use crate::callers::Callers;
 use crate::chance::Chance;
 use crate::checker::Checker;
+use crate::clock::SimClock;
+use crate::coverage::Coverage;
+use crate::door::Door;
+use crate::plan::Plan;
 use crate::process::{Ground, Process};
+use crate::weather::{FaultRates, Weather};
 
 /// Where every world begins: a Saturday, so nothing special.
 const START: Timestamp = Timestamp::from_ms(1_795_257_000_000);
-/// More time than any world needs to come to rest.
-const CALM_AT_MOST: Millis = Millis::from_mins(30);
+/// When nothing goes wrong any more, all that is due is done within this time, whatever went wrong before.
+const REST_WITHIN: Millis = Millis::from_secs(600);
+/// What the auditor may not explain it counts from its second look on, if that comes so much later.
+const AUDIT_AGAIN: Millis = Millis::from_secs(15);
 
-/// What happens in a world.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub seed: u64,
-    /// Acts of chance before the world comes to rest.
-    pub acts: usize,
-    pub crashes: u32,
-    pub lose_per_mille: u64,
-    pub double_per_mille: u64,
-    /// Store calls that fail, half of them after they were applied.
-    pub faults_per_mille: u64,
-    /// Nothing holds a callback back: room for all, and nobody asks to wait.
-    pub healthy: bool,
-    /// A rule that is left out.
-    pub bug: Option<Bug>,
-}
-
-impl Plan {
-    /// Everything goes wrong now and then; how often depends on the seed.
-    pub fn rough(seed: u64) -> Self {
-        let chance = Chance::new(seed ^ 0x005e_ed0f_70ff);
-        Self {
-            seed,
-            acts: 3_000,
-            crashes: u32::try_from(chance.below(5)).unwrap_or(0),
-            lose_per_mille: chance.below(200),
-            double_per_mille: chance.below(200),
-            faults_per_mille: chance.below(60),
-            healthy: false,
-            bug: None,
-        }
-    }
-
-    /// Nothing goes wrong.
-    pub fn smooth(seed: u64) -> Self {
-        Self {
-            seed,
-            acts: 1_500,
-            crashes: 0,
-            lose_per_mille: 0,
-            double_per_mille: 0,
-            faults_per_mille: 0,
-            healthy: true,
-            bug: None,
-        }
-    }
+/// What came of a world.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Story {
+    pub history: Vec<String>,
+    pub coverage: Coverage,
+    /// How long it took to come to rest.
+    pub rested_after: Millis,
 }
 
 /// A call on its way.
@@ -89,6 +57,8 @@ pub struct World {
     starts_at: Timestamp,
     wire: Vec<OnWire>,
     callers: Callers,
+    /// From now on callees are well.
+    calm: bool,
     pub(crate) checker: Checker,
 }
 
@@ -101,50 +71,47 @@ impl std::fmt::Debug for World {
 impl World {
     pub fn new(plan: Plan) -> Self {
         let store = Arc::new(MemoryStore::new(16));
-        let door: Arc<dyn WholeStore> = match plan.bug {
+        let inner: Arc<dyn WholeStore> = match plan.bug {
             None => store.clone(),
             Some(bug) => Arc::new(Broken::new(store.clone(), bug)),
         };
+        let chance = Arc::new(Chance::new(plan.seed));
+        let weather = Arc::new(Weather::new(chance.clone(), FaultRates::default()));
         let ground = Ground {
             store,
-            door,
-            clock: Arc::new(ManualClock::at(START)),
-            chance: Arc::new(Chance::new(plan.seed)),
+            door: Arc::new(Door { inner, weather: weather.clone() }),
+            weather,
+            clock: Arc::new(SimClock::at(START)),
+            chance,
         };
         let mut world = Self {
-            callers: Callers::settle(&ground, START),
-            checker: Checker::new(plan.seed),
+            callers: Callers::settle(&ground, &plan, START),
+            checker: Checker::new(plan.seed, plan.clock_steps_ms > 0),
             ground,
             process: None,
             ghost: None,
             life: 0,
             starts_at: START,
             wire: Vec::new(),
+            calm: false,
             plan,
         };
         world.start_process();
-        world.break_the_store();
+        world.ground.weather.set(world.plan.faults);
         world
     }
 
-    /// Lets chance act, then brings the world to rest and checks everything. Returns the history.
-    pub fn run(mut self) -> Vec<String> {
+    /// Lets chance act, then brings the world to rest and checks everything.
+    pub fn run(mut self) -> Story {
         for _ in 0..self.plan.acts {
             self.act();
         }
-        self.ground.store.clear_faults();
-        self.callers.let_go(&self.ground, self.now(), &mut self.checker);
-        if self.process.is_none() {
-            self.start_process();
-        }
-        self.come_to_rest();
-        self.checker.at_rest(&self.ground.store.dump());
-        self.checker.into_history()
+        self.rest()
     }
 
     /// As [`World::run`], but every act is followed by all that it causes, so that lateness means
     /// something: it is checked against `most`.
-    pub fn run_promptly(mut self, most: Millis) -> Vec<String> {
+    pub fn run_promptly(mut self, most: Millis) -> Story {
         self.checker.forbid_lateness(Some(most));
         for _ in 0..self.plan.acts {
             let until = self.now().plus(Millis::from_ms(self.ground.chance.ms(0, 40)));
@@ -158,29 +125,59 @@ impl World {
         }
         // What people do now comes without hints: the resync finds it, late.
         self.checker.forbid_lateness(None);
+        self.rest()
+    }
+
+    /// Nothing goes wrong any more: all that is due is done in time, and adds up.
+    fn rest(mut self) -> Story {
+        self.ground.weather.calm();
+        self.check_begun();
+        self.calm = true;
+        if self.process.is_none() {
+            self.start_process();
+        }
         self.callers.let_go(&self.ground, self.now(), &mut self.checker);
-        self.come_to_rest();
-        self.checker.at_rest(&self.ground.store.dump());
-        self.checker.into_history()
+        let rested_after = self.come_to_rest();
+        let ledger = self.ground.store.dump();
+        self.checker.at_rest(&ledger);
+        self.nothing_is_unaccounted_for();
+        let coverage = std::mem::take(&mut *self.ground.weather.coverage.lock());
+        Story { history: self.checker.into_history(), coverage, rested_after }
     }
 
     fn now(&self) -> Timestamp {
-        use tsp_core::Clock;
         self.ground.clock.now()
     }
 
     fn act(&mut self) {
-        match self.ground.chance.below(100) {
-            0..25 => self.ground.clock.advance(Millis::from_ms(self.ground.chance.ms(0, 60))),
-            25..45 => self.fetch(),
-            45..63 => self.begin(),
-            63..78 => self.answer_one(),
-            78..90 => self.finish(),
-            90..99 => self.callers_act(),
-            _ => self.crash_or_jump(),
+        match self.ground.chance.pick(&self.plan.rates.acts) {
+            0 => self.ground.clock.step(Millis::from_ms(self.ground.chance.ms(0, 60))),
+            1 => self.fetch(),
+            2 => self.begin(),
+            3 => self.answer_one(),
+            4 => self.finish(),
+            5 => self.callers_act(),
+            6 => self.crash_or_jump(),
+            _ => self.keep(),
         }
         if self.process.is_none() && self.now() >= self.starts_at {
             self.start_process();
+        }
+    }
+
+    /// What is seldom: the janitor, the auditor, messages that are handed back, and what the database does long
+    /// after it was asked.
+    fn keep(&mut self) {
+        let now = self.now();
+        self.ground.weather.let_late_happen();
+        self.check_begun();
+        let Some(process) = &mut self.process else { return };
+        process.keep(now);
+        if self.ground.chance.hits(300) {
+            let hints = process.hints.clone();
+            let (ground, callers) = (&self.ground, &mut self.callers);
+            let (plan, checker) = (&self.plan, &mut self.checker);
+            process.hand_back(now, &mut || callers.interrupt(ground, &hints, checker, plan));
         }
     }
 
@@ -188,12 +185,19 @@ impl World {
         let jump = Millis::from_ms(self.ground.chance.ms(0, 4_000));
         if self.plan.crashes > 0 && self.process.is_some() && self.ground.chance.hits(300) {
             self.plan.crashes -= 1;
+            // What the database was asked it has done, or never does.
+            self.ground.weather.let_late_happen();
+            self.check_begun();
             self.checker.died(self.life, self.now());
             let process = self.process.take();
             self.ghost = process.filter(|_| self.ground.chance.hits(500));
+            let most = self.plan.clock_steps_ms;
+            if most > 0 {
+                self.ground.clock.step(Millis::from_ms(self.ground.chance.ms(-most, most)));
+            }
             self.starts_at = self.now().plus(jump);
         } else {
-            self.ground.clock.advance(jump);
+            self.ground.clock.step(jump);
         }
     }
 
@@ -206,25 +210,14 @@ impl World {
         }
     }
 
-    fn break_the_store(&self) {
-        let (chance, per_mille) = (self.ground.chance.clone(), self.plan.faults_per_mille);
-        self.ground.store.set_faults(Box::new(move |_| match chance.below(2_000) {
-            n if n < per_mille => Fault::Before,
-            n if n < 2 * per_mille => Fault::After,
-            _ => Fault::None,
-        }));
+    fn callers_act(&mut self) {
+        let Some(process) = &self.process else { return };
+        self.callers.act(&self.ground, &process.hints, &mut self.checker, &self.plan);
     }
 
-    fn callers_act(&mut self) {
-        let now = self.now();
-        let Some(process) = &self.process else { return };
-        let chance = &self.ground.chance;
-        // A callee may be quicker than its own answer.
-        if !self.plan.healthy && !self.wire.is_empty() && chance.hits(150) {
-            let called = self.wire[chance.index(self.wire.len())].context.task.id;
-            complete(&self.ground, process, called, now, &mut self.checker);
-        } else {
-            self.callers.act(&self.ground, process, now, &mut self.checker, self.plan.healthy);
+    fn check_begun(&mut self) {
+        if let Some(task) = self.ground.weather.take_begun_while_held() {
+            self.checker.require(false, "no begin after an answered pause", &task);
         }
     }
 
@@ -232,7 +225,7 @@ impl World {
         let now = self.now();
         if self.process.is_some()
             && let Some(ghost) = &mut self.ghost
-            && let Ok(report) = ghost.fetch(now)
+            && let Ok(report) = ghost.fetch(now, &mut || {})
         {
             assert!(
                 report.claimed + report.fired + report.rescued == 0,
@@ -243,27 +236,39 @@ impl World {
                 self.ghost = None;
             }
         }
-        if let Some(process) = &mut self.process {
-            let _ = process.fetch(now);
-        }
+        let Some(process) = &mut self.process else { return };
+        let hints = process.hints.clone();
+        let (ground, callers) = (&self.ground, &mut self.callers);
+        let (plan, checker) = (&self.plan, &mut self.checker);
+        let _ = process.fetch(now, &mut || callers.interrupt(ground, &hints, checker, plan));
     }
 
     fn begin(&mut self) {
         let now = self.now();
         let Some(process) = &mut self.process else { return };
-        for sent in process.begin(now) {
+        let hints = process.hints.clone();
+        let (ground, callers) = (&self.ground, &mut self.callers);
+        let (plan, checker) = (&self.plan, &mut self.checker);
+        let sent = process.begin(now, &mut || callers.interrupt(ground, &hints, checker, plan));
+        self.check_begun();
+        let now = self.now();
+        for sent in sent {
             self.checker.sent(&sent.context, self.life, now, &self.ground.store.dump());
-            let mut verdict = answer(&self.ground.chance, now);
-            if self.plan.healthy {
-                verdict.park = None;
-            }
-            // Some last longer than it takes to compare what runs with the rows.
-            let slow = !self.plan.healthy && self.ground.chance.hits(50);
+            let verdict = self.answer(now);
+            let slow = !self.calm && self.ground.chance.hits(self.plan.slow_per_mille);
             let (least, most) = if slow { (3_000, 12_000) } else { (0, 300) };
             let ends_at = now.plus(Millis::from_ms(self.ground.chance.ms(least, most)));
             let (context, ticket) = (sent.context, sent.ticket);
             self.wire.push(OnWire { ends_at, life: self.life, context, ticket, verdict });
         }
+    }
+
+    fn answer(&self, now: Timestamp) -> Verdict {
+        let verdict = answer(&self.ground.chance, &self.plan.rates.answers, now);
+        if self.calm {
+            return Verdict::done();
+        }
+        Verdict { park: verdict.park.filter(|_| !self.plan.healthy), ..verdict }
     }
 
     /// One call that is over: its answer reaches the life that sent it, or nobody.
@@ -280,9 +285,11 @@ impl World {
 
     fn finish(&mut self) {
         let now = self.now();
-        if let Some(process) = self.process.as_mut().filter(|process| process.has_outcomes()) {
-            process.finish(now);
-        }
+        let Some(process) = self.process.as_mut().filter(|process| process.has_outcomes()) else { return };
+        let hints = process.hints.clone();
+        let (ground, callers) = (&self.ground, &mut self.callers);
+        let (plan, checker) = (&self.plan, &mut self.checker);
+        process.finish(now, &mut || callers.interrupt(ground, &hints, checker, plan));
     }
 
     /// Everything that can happen now, until nothing more does.
@@ -297,8 +304,9 @@ impl World {
             while self.process.as_ref().is_some_and(Process::has_outcomes) {
                 self.finish();
             }
-            let turn_now = self.process.as_ref().is_some_and(|process| process.next_event() <= self.now());
-            if before == self.checker.history_len() && !turn_now {
+            let more = |process: &Process| process.began || process.next_event() <= self.now();
+            let more = self.process.as_ref().is_some_and(more);
+            if before == self.checker.history_len() && !more {
                 return;
             }
         }
@@ -309,40 +317,59 @@ impl World {
         self.wire.iter().map(|call| call.ends_at).chain(turn).min()
     }
 
-    fn come_to_rest(&mut self) {
-        let late = self.now().plus(CALM_AT_MOST);
+    /// How long it took.
+    fn come_to_rest(&mut self) -> Millis {
+        let (from, late) = (self.now(), self.now().plus(REST_WITHIN));
         while self.now() < late {
             self.settle();
             if self.wire.is_empty() && self.ground.store.dump().open.is_empty() {
-                return;
+                return self.now().since(from);
             }
-            let next = self.next_event().unwrap_or_else(|| self.now());
-            self.ground.clock.advance_to(next.max(self.now().plus(Millis::from_ms(1))));
+            self.pass();
         }
         let open = self.ground.store.dump().open;
+        let last = self.checker.last_of_history();
         panic!(
-            "seed {}: broken promise: the world does not come to rest; still open: {open:#?}",
+            "seed {}: broken promise: the world does not come to rest; still open: {open:#?}\n{last}",
             self.plan.seed
         );
+    }
+
+    fn pass(&self) {
+        let next = self.next_event().unwrap_or_else(|| self.now());
+        self.ground.clock.advance_to(next.max(self.now().plus(Millis::from_ms(1))));
+    }
+
+    fn nothing_is_unaccounted_for(&mut self) {
+        let until = self.now().plus(AUDIT_AGAIN);
+        let now = self.now();
+        let mut look = self.process.as_mut().and_then(|process| process.keep(now));
+        while self.now() < until {
+            self.settle();
+            self.pass();
+            look = self.process.as_mut().and_then(|process| process.keep(self.ground.clock.now()));
+        }
+        let unaccounted = look.map(tsp_fetcher::Findings::unaccounted);
+        assert_eq!(unaccounted, Some(0), "seed {}: broken promise: {look:?}", self.plan.seed);
     }
 }
 
 /// What the callee says.
-fn answer(chance: &Chance, now: Timestamp) -> Verdict {
-    match chance.below(100) {
-        0..60 => Verdict::done(),
-        60..75 => Verdict::retry("http_status").with_status(500),
-        75..80 => {
+fn answer(chance: &Chance, rates: &[u64], now: Timestamp) -> Verdict {
+    match chance.pick(rates) {
+        0 => Verdict::done(),
+        1 => Verdict::retry("http_status").with_status(500),
+        2 => {
             let after = RetryDelay::Exactly(Millis::from_ms(chance.ms(0, 3_000)));
             Verdict::new(Outcome::Retry(after), "tsp_result")
         }
-        80..84 => {
+        3 => {
             let after = Millis::from_ms(chance.ms(0, 2_000));
             let outcome = Outcome::Retry(RetryDelay::RetryAfter(after));
             Verdict { park: Some(after), ..Verdict::new(outcome, "http_status") }
         }
-        84..88 => Verdict::fail("gone"),
-        88..94 => {
+        4 => Verdict::fail("gone"),
+        5 => {
             let until = now.plus(Millis::from_ms(chance.ms(-1_000, 3_000)));
             Verdict::new(Outcome::Snooze { until }, "tsp_result")
         }

@@ -48,8 +48,7 @@ struct Owned {
 const OWNED: &[Owned] = &[
     Owned {
         library: "rusqlite",
-        // The benchmarks look into its tables, and fill them.
-        owners: &["tsp-store", "bench"],
+        owners: &["tsp-store"],
         dev_owners: Some(&["tsp-store", "tests"]),
         why: "only the store knows SQL: add a verb to a store trait",
     },

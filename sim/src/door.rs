@@ -1,0 +1,289 @@
+//! The store as a process sees it: through weather. Every method of every trait goes through it, and batches of
+//! begin, finish and load fail by parts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::work::{Begin, Begun, Finish, Finished};
+use tsp_core::{ConfigId, NodeId, ShardId, TaskId, TaskKey, Timestamp};
+use tsp_store::idempotency::Kept;
+use tsp_store::parks::{Park, ParkNews};
+use tsp_store::run::{Each, RunStore};
+use tsp_store::schedule::{
+    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
+    ScheduleStore, Want,
+};
+use tsp_store::search::{Page, TaskQuery};
+use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
+use tsp_store::{Result, WholeStore};
+
+use crate::coverage::Move;
+use crate::weather::{Kind, Weather};
+
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) inner: Arc<dyn WholeStore>,
+    pub(crate) weather: Arc<Weather>,
+}
+
+impl Door {
+    pub(crate) async fn read<T: Send>(
+        &self,
+        call: &'static str,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.weather.ask((call, Kind::Read), Vec::new(), work).await
+    }
+
+    pub(crate) async fn write<T: Send>(
+        &self,
+        call: &'static str,
+        moves: Vec<Move>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.weather.ask((call, Kind::Write), moves, work).await
+    }
+
+    async fn may_be_late<T: Send>(
+        &self,
+        call: &'static str,
+        moves: Vec<Move>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.weather.ask((call, Kind::MayBeLate), moves, work).await
+    }
+
+    /// A batch as a cluster does it: each shard by itself, with results for each element.
+    async fn by_shard<I: Send, T: Send + 'static>(
+        &self,
+        call: (&'static str, Kind),
+        batch: Vec<(TaskId, Vec<Move>, I)>,
+        work: impl Fn(Vec<I>) -> BoxFuture<'static, Each<T>> + Send + Sync,
+    ) -> Each<T> {
+        let split = self.weather.may_split();
+        let mut parts = BTreeMap::<Option<ShardId>, Vec<_>>::new();
+        for (at, item) in batch.into_iter().enumerate() {
+            parts.entry(split.then(|| item.0.shard())).or_default().push((at, item));
+        }
+        let mut answers = BTreeMap::new();
+        for part in parts.into_values() {
+            let (mut places, mut moves, mut items) = (Vec::new(), Vec::new(), Vec::new());
+            for (at, (_, asked, item)) in part {
+                places.push(at);
+                moves.extend(asked);
+                items.push(item);
+            }
+            let work = work(items);
+            match self.weather.ask(call, moves, async move { Ok(work.await) }).await {
+                Ok(each) => answers.extend(places.into_iter().zip(each)),
+                Err(error) => answers.extend(places.into_iter().map(|at| (at, Err(error.clone())))),
+            }
+        }
+        answers.into_values().collect()
+    }
+}
+
+#[async_trait]
+impl TaskStore for Door {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+        let moves = batch.iter().map(Move::of_submit).collect();
+        let inner = self.inner.clone();
+        self.write("submit", moves, async move { inner.submit(batch, now).await }).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        let inner = self.inner.clone();
+        self.read("task", async move { inner.task(id).await }).await
+    }
+
+    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+        let (inner, key) = (self.inner.clone(), key.clone());
+        self.read("task_by_key", async move { inner.task_by_key(config, &key).await }).await
+    }
+
+    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
+        let (inner, by, moves) = (self.inner.clone(), by.clone(), vec![Move::of_wish(&wish)]);
+        self.write("change", moves, async move { inner.change(subject, wish, &by, now).await }).await
+    }
+
+    async fn cancel_open(
+        &self,
+        config: ConfigId,
+        limit: usize,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Cancelled> {
+        let (inner, by) = (self.inner.clone(), by.clone());
+        let work = async move { inner.cancel_open(config, limit, &by, now).await };
+        self.write("cancel_open", vec![Move::Cancel], work).await
+    }
+
+    async fn search(&self, query: TaskQuery) -> Result<Page> {
+        let inner = self.inner.clone();
+        self.read("search", async move { inner.search(query).await }).await
+    }
+
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
+        let inner = self.inner.clone();
+        self.read("attempts", async move { inner.attempts(id).await }).await
+    }
+}
+
+#[async_trait]
+impl RunStore for Door {
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+        let batch = ids.iter().map(|id| (*id, Vec::new(), *id)).collect();
+        let work = |ids: Vec<TaskId>| -> BoxFuture<'static, _> {
+            let inner = self.inner.clone();
+            Box::pin(async move { inner.load(&ids).await })
+        };
+        self.by_shard(("load", Kind::Read), batch, work).await
+    }
+
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
+        let batch = batch.into_iter().map(|begin| (begin.id, vec![Move::Begin], begin)).collect();
+        let work = |batch: Vec<Begin>| -> BoxFuture<'static, _> {
+            let (inner, weather) = (self.inner.clone(), self.weather.clone());
+            Box::pin(async move {
+                let answers = inner.begin(node, batch, now).await;
+                weather.begun(&answers);
+                answers
+            })
+        };
+        self.by_shard(("begin", Kind::MayBeLate), batch, work).await
+    }
+
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
+        let asked = |finish: Finish| (finish.id, vec![Move::of_verdict(&finish.verdict)], finish);
+        let work = |batch: Vec<Finish>| -> BoxFuture<'static, _> {
+            let inner = self.inner.clone();
+            Box::pin(async move { inner.finish(node, batch, now).await })
+        };
+        self.by_shard(("finish", Kind::MayBeLate), batch.into_iter().map(asked).collect(), work).await
+    }
+
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let moves = batch.iter().map(|_| Move::Release).collect();
+        self.may_be_late("release", moves, async move { inner.release(batch, now).await }).await
+    }
+
+    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+        let inner = self.inner.clone();
+        self.read("executing", async move { inner.executing(node, bulkhead).await }).await
+    }
+
+    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let moves = rows.iter().map(|_| Move::GiveBack).collect();
+        self.may_be_late("give_back", moves, async move { inner.give_back(node, rows, now).await }).await
+    }
+}
+
+#[async_trait]
+impl Ownership for Door {
+    async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        self.write("register_node", Vec::new(), async move { inner.register_node(&name, now).await }).await
+    }
+
+    async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner> {
+        let inner = self.inner.clone();
+        self.write("take_shards", Vec::new(), async move { inner.take_shards(node, now).await }).await
+    }
+}
+
+#[async_trait]
+impl ScheduleStore for Door {
+    fn partition(&self) -> Partition {
+        self.inner.partition()
+    }
+
+    async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
+        let (inner, among) = (self.inner.clone(), among.to_vec());
+        self.read("dead_nodes", async move { inner.dead_nodes(&among).await }).await
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>> {
+        let inner = self.inner.clone();
+        self.read("heads", async move { inner.heads().await }).await
+    }
+
+    async fn claim(&self, owner: Owner, wants: Vec<Want>, now: Timestamp) -> Result<Claimed> {
+        let inner = self.inner.clone();
+        let moves = wants.first().map(|_| Move::Claim).into_iter().collect();
+        self.may_be_late("claim", moves, async move { inner.claim(owner, wants, now).await }).await
+    }
+
+    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
+        let inner = self.inner.clone();
+        self.read("in_flight", async move { inner.in_flight(after, limit).await }).await
+    }
+
+    async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let moves = rows.iter().map(|_| Move::Rearm).collect();
+        self.may_be_late("rearm", moves, async move { inner.rearm(owner, rows, now).await }).await
+    }
+
+    async fn lose(&self, owner: Owner, rows: Vec<(TaskId, NodeId)>, now: Timestamp) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let moves = rows.iter().map(|_| Move::Lose).collect();
+        self.may_be_late("lose", moves, async move { inner.lose(owner, rows, now).await }).await
+    }
+
+    async fn end_waits(&self, owner: Owner, limit: usize, unit: f64, now: Timestamp) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let work = async move { inner.end_waits(owner, limit, unit, now).await };
+        self.may_be_late("end_waits", vec![Move::Deadline], work).await
+    }
+
+    async fn next_deadline(&self) -> Result<Option<Timestamp>> {
+        let inner = self.inner.clone();
+        self.read("next_deadline", async move { inner.next_deadline().await }).await
+    }
+
+    async fn parks(&self, anew: bool, now: Timestamp) -> Result<Vec<Park>> {
+        let inner = self.inner.clone();
+        self.read("parks", async move { inner.parks(anew, now).await }).await
+    }
+
+    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
+        let inner = self.inner.clone();
+        self.may_be_late("save_parks", Vec::new(), async move { inner.save_parks(news).await }).await
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>> {
+        let inner = self.inner.clone();
+        self.read("cursors", async move { inner.cursors().await }).await
+    }
+
+    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+        let (inner, configs) = (self.inner.clone(), configs.to_vec());
+        self.read("cursors_of", async move { inner.cursors_of(&configs).await }).await
+    }
+
+    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
+        let inner = self.inner.clone();
+        let moves = fire.slots.iter().map(|_| Move::Fire).collect();
+        self.may_be_late("fire", moves, async move { inner.fire(owner, fire, now).await }).await
+    }
+
+    async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize> {
+        let inner = self.inner.clone();
+        self.may_be_late("prune", Vec::new(), async move { inner.prune(limit, now).await }).await
+    }
+
+    async fn audit(&self, now: Timestamp) -> Result<Audit> {
+        let inner = self.inner.clone();
+        self.read("audit", async move { inner.audit(now).await }).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        let inner = self.inner.clone();
+        self.read("next_due", async move { inner.next_due().await }).await
+    }
+}

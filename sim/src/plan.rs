@@ -1,0 +1,175 @@
+//! What a world is like. A seed draws its own: how often each act, wish, answer and fault is, and some never.
+
+use tsp_core::Millis;
+use tsp_fetcher::WindowLimits;
+
+use crate::broken::Bug;
+use crate::chance::Chance;
+use crate::weather::FaultRates;
+
+/// Acts of the world: time passes, fetch, begin, answer, finish, callers, crash or jump, janitor and auditor.
+pub(crate) const ACTS: [u64; 8] = [25, 20, 18, 15, 12, 9, 1, 1];
+/// Acts of callers: submit, change, hold, edit, make or delete, look, complete.
+pub(crate) const CALLS: [u64; 7] = [55, 37, 4, 2, 2, 4, 6];
+/// Wishes: cancel, pause, resume, postpone, run, replay, complete, progress.
+pub(crate) const WISHES: [u64; 8] = [2, 1, 1, 1, 1, 1, 2, 1];
+/// Answers: done, retry, retry after, park, fail, snooze, accepted.
+pub(crate) const ANSWERS: [u64; 7] = [55, 15, 5, 4, 4, 6, 12];
+
+/// Rates for chance to pick by.
+#[derive(Debug, Clone)]
+pub struct Rates {
+    pub(crate) acts: Vec<u64>,
+    pub(crate) calls: Vec<u64>,
+    pub(crate) wishes: Vec<u64>,
+    pub(crate) answers: Vec<u64>,
+}
+
+impl Rates {
+    fn usual() -> Self {
+        Self {
+            acts: ACTS.to_vec(),
+            calls: CALLS.to_vec(),
+            wishes: WISHES.to_vec(),
+            answers: ANSWERS.to_vec(),
+        }
+    }
+
+    fn drawn(chance: &Chance) -> Self {
+        let mut acts = drawn(chance, &ACTS);
+        // Where nobody does anything nothing happens.
+        acts[5] = acts[5].max(9);
+        Self {
+            acts,
+            calls: drawn(chance, &CALLS),
+            wishes: drawn(chance, &WISHES),
+            answers: drawn(chance, &ANSWERS),
+        }
+    }
+}
+
+/// One in eight is left out, and the others are a quarter to four times as frequent as usual.
+fn drawn(chance: &Chance, usual: &[u64]) -> Vec<u64> {
+    let rates: Vec<u64> =
+        usual.iter().map(|rate| rate * [0, 1, 2, 4, 4, 4, 8, 16][chance.index(8)]).collect();
+    if rates.iter().all(|rate| *rate == 0) { usual.to_vec() } else { rates }
+}
+
+/// What a process is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Rows in one begin or finish.
+    pub(crate) batch: usize,
+    pub(crate) lanes: (usize, usize),
+    pub(crate) queue: usize,
+    pub(crate) window: WindowLimits,
+    pub(crate) pipe_timeout: Millis,
+    pub(crate) lookahead: Millis,
+}
+
+impl Sizes {
+    const fn ample(window: WindowLimits) -> Self {
+        Self {
+            batch: 8,
+            lanes: (1_000, 1_000),
+            queue: 4_096,
+            window,
+            pipe_timeout: Millis::from_secs(3),
+            lookahead: Millis::from_secs(1),
+        }
+    }
+
+    /// So little room that every bound is met, and some rows travel with their message and some do not.
+    fn drawn(chance: &Chance) -> Self {
+        let few = |least: usize, most: usize| least + chance.index(most - least + 1);
+        let lanes = few(1, 12);
+        let in_pipe_per_config = few(1, 10);
+        Self {
+            batch: few(1, 16),
+            lanes: (lanes, few(1, lanes)),
+            queue: few(4, 40),
+            window: WindowLimits {
+                in_pipe_per_config,
+                claimed_per_config: 2 * in_pipe_per_config,
+                backlog_per_config: few(1, 10),
+                claimed: few(16, 80),
+                bytes_per_config: 4_096,
+                bytes: 12_288,
+            },
+            pipe_timeout: Millis::from_ms(chance.ms(1_000, 4_000)),
+            lookahead: Millis::from_ms(chance.ms(100, 1_500)),
+        }
+    }
+}
+
+/// What happens in a world.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    /// Acts of chance before the world comes to rest.
+    pub acts: usize,
+    pub crashes: u32,
+    pub lose_per_mille: u64,
+    pub double_per_mille: u64,
+    pub faults: FaultRates,
+    /// Calls that last longer than it takes to compare what runs with the rows.
+    pub slow_per_mille: u64,
+    /// The most that the clock goes back or forward over a crash.
+    pub clock_steps_ms: i64,
+    /// Nothing holds a callback back: room for all, and nobody asks to wait.
+    pub healthy: bool,
+    pub rates: Rates,
+    pub sizes: Sizes,
+    /// A rule that is left out.
+    pub bug: Option<Bug>,
+}
+
+impl Plan {
+    /// Everything goes wrong now and then; what, and how often, depends on the seed.
+    pub fn rough(seed: u64) -> Self {
+        let chance = Chance::new(seed ^ 0x005e_ed0f_70ff);
+        // One in three never happens.
+        let some = |most: u64| if chance.below(3) == 0 { 0 } else { chance.below(most) };
+        Self {
+            seed,
+            acts: 2_000,
+            crashes: u32::try_from(chance.below(5)).unwrap_or(0),
+            lose_per_mille: some(250),
+            double_per_mille: some(250),
+            faults: FaultRates {
+                before: some(60),
+                instead: some(40),
+                after: some(60),
+                late: some(60),
+                cut: some(60),
+                slow: some(300),
+                split: some(1_000),
+                focus: some(2) * chance.next(),
+            },
+            slow_per_mille: some(100),
+            clock_steps_ms: i64::try_from(some(3) * 2_500).unwrap_or(0),
+            healthy: false,
+            rates: Rates::drawn(&chance),
+            sizes: Sizes::drawn(&chance),
+            bug: None,
+        }
+    }
+
+    /// Nothing goes wrong.
+    pub fn smooth(seed: u64) -> Self {
+        Self {
+            seed,
+            acts: 1_500,
+            crashes: 0,
+            lose_per_mille: 0,
+            double_per_mille: 0,
+            faults: FaultRates::default(),
+            slow_per_mille: 0,
+            clock_steps_ms: 0,
+            healthy: true,
+            rates: Rates { calls: vec![55, 37, 0, 0, 0, 0, 0], ..Rates::usual() },
+            sizes: Sizes::ample(WindowLimits::default()),
+            bug: None,
+        }
+    }
+}

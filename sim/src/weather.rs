@@ -1,0 +1,263 @@
+//! What goes wrong between a process and the store, and how long it takes.
+
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tsp_core::ConfigId;
+use tsp_core::task::Task;
+use tsp_core::work::Begun;
+use tsp_store::run::Each;
+use tsp_store::{Result, StoreError};
+
+use crate::chance::Chance;
+use crate::coverage::{Coverage, Met, Move};
+
+/// How often what happens to a call, in a thousand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FaultRates {
+    pub before: u64,
+    pub instead: u64,
+    pub after: u64,
+    pub late: u64,
+    pub cut: u64,
+    /// Calls that take a while, so that something else happens meanwhile.
+    pub slow: u64,
+    /// Batches that fail in part.
+    pub split: u64,
+    /// Not zero: some methods fail often and some never, by this number.
+    pub focus: u64,
+}
+
+/// What a call may meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    /// A write that may also happen after its caller has given it up.
+    MayBeLate,
+}
+
+/// Why nothing of a config begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Why {
+    Paused,
+    Disabled,
+}
+
+pub(crate) struct Weather {
+    chance: Arc<Chance>,
+    rates: Mutex<FaultRates>,
+    late: Mutex<Vec<BoxFuture<'static, ()>>>,
+    /// The future of the present step is to be dropped.
+    cut: AtomicBool,
+    pub(crate) coverage: Mutex<Coverage>,
+    /// Configs that were answered to be paused, or disabled.
+    held: Mutex<BTreeSet<(ConfigId, Why)>>,
+    /// What was begun in spite of that.
+    begun_while_held: Mutex<Option<Box<Task>>>,
+}
+
+impl Weather {
+    pub(crate) fn new(chance: Arc<Chance>, rates: FaultRates) -> Self {
+        Self {
+            chance,
+            rates: Mutex::new(rates),
+            late: Mutex::default(),
+            cut: AtomicBool::new(false),
+            coverage: Mutex::default(),
+            held: Mutex::default(),
+            begun_while_held: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn set(&self, rates: FaultRates) {
+        *self.rates.lock() = rates;
+    }
+
+    /// From now on nothing goes wrong. What is late happens.
+    pub(crate) fn calm(&self) {
+        self.set(FaultRates::default());
+        self.let_late_happen();
+    }
+
+    pub(crate) fn let_late_happen(&self) {
+        let late = std::mem::take(&mut *self.late.lock());
+        for work in late {
+            finish_off(work);
+        }
+    }
+
+    pub(crate) fn may_split(&self) -> bool {
+        let per_mille = self.rates.lock().split;
+        per_mille > 0 && self.chance.hits(per_mille)
+    }
+
+    /// It was answered that nothing of the config begins.
+    pub(crate) fn hold(&self, config: ConfigId, why: Why) {
+        self.held.lock().insert((config, why));
+    }
+
+    pub(crate) fn let_go(&self, config: ConfigId, why: Why) {
+        self.held.lock().remove(&(config, why));
+    }
+
+    pub(crate) fn begun(&self, answers: &Each<Begun>) {
+        let held = self.held.lock();
+        for answer in answers {
+            if let Ok(Begun::Run(task)) = answer
+                && [Why::Paused, Why::Disabled].iter().any(|why| held.contains(&(task.config, *why)))
+            {
+                *self.begun_while_held.lock() = Some(task.clone());
+            }
+        }
+    }
+
+    pub(crate) fn take_begun_while_held(&self) -> Option<Box<Task>> {
+        self.begun_while_held.lock().take()
+    }
+
+    fn fault(&self, call: &'static str, kind: Kind) -> Option<Met> {
+        let rates = *self.rates.lock();
+        let all = [rates.before, rates.instead, rates.after, rates.late, rates.cut, rates.cut];
+        if all.iter().sum::<u64>() == 0 {
+            return None;
+        }
+        let weight = weight(call, rates.focus);
+        let mut left = self.chance.below(4_000);
+        let met =
+            [Met::Before, Met::Instead, Met::After, Met::Late, Met::CutBefore, Met::CutAfter].into_iter();
+        let hit = met.zip(all).find(|(_, rate)| {
+            let hit = left < rate * weight;
+            left = left.saturating_sub(rate * weight);
+            hit
+        });
+        let met = hit.map(|(met, _)| met)?;
+        match (kind, met) {
+            (Kind::Read, Met::After | Met::Late) => Some(Met::Before),
+            (Kind::Write, Met::Late) => Some(Met::After),
+            (_, met) => Some(met),
+        }
+    }
+
+    async fn pause(&self) {
+        let slow = self.rates.lock().slow;
+        while slow > 0 && self.chance.hits(slow) {
+            yield_once().await;
+        }
+    }
+
+    /// A call with whatever happens to it.
+    pub(crate) async fn ask<T: Send>(
+        &self,
+        (call, kind): (&'static str, Kind),
+        moves: Vec<Move>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let met = self.fault(call, kind);
+        let mut asked = Asked { weather: self, moves, happened: false, answered: false };
+        self.pause().await;
+        if met == Some(Met::CutBefore) {
+            self.be_cut().await;
+        }
+        let answer = match met {
+            Some(Met::Before) => Err(StoreError::Unavailable(format!("`{call}` failed by a fault"))),
+            Some(Met::Instead) => Err(StoreError::Internal(format!("`{call}` is refused by a fault"))),
+            Some(Met::Late) => {
+                self.late.lock().push(Box::pin(async move {
+                    // Nobody is there to hear it.
+                    let _ = work.await;
+                }));
+                Err(StoreError::Unknown(format!("`{call}` is late by a fault")))
+            }
+            Some(Met::After) => {
+                work.await?;
+                let lost = format!("the answer of `{call}` was lost by a fault");
+                Err(StoreError::Unknown(lost))
+            }
+            Some(Met::CutBefore | Met::CutAfter) | None => work.await,
+        };
+        asked.happened = true;
+        self.pause().await;
+        if met == Some(Met::CutAfter) {
+            self.be_cut().await;
+        }
+        asked.answered = true;
+        if let Some(met) = met {
+            self.coverage.lock().note(&asked.moves, met);
+        }
+        answer
+    }
+
+    async fn be_cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+        std::future::pending::<()>().await;
+    }
+
+    /// Polls a step to its end; `between` is what happens while it waits. `None`: it was dropped on its way.
+    pub(crate) fn drive<T>(&self, step: impl Future<Output = T>, between: &mut dyn FnMut()) -> Option<T> {
+        let mut step = pin!(step);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(done) = step.as_mut().poll(&mut context) {
+                return Some(done);
+            }
+            if self.cut.swap(false, Ordering::Relaxed) {
+                return None;
+            }
+            between();
+        }
+    }
+
+    /// The same with nothing between.
+    pub(crate) fn wait<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        self.drive(step, &mut || {})
+    }
+}
+
+/// How often a method fails, in quarters of the rate.
+fn weight(call: &str, focus: u64) -> u64 {
+    if focus == 0 {
+        return 4;
+    }
+    let mixed = call.bytes().fold(focus, |sum, byte| Chance::new(sum ^ u64::from(byte)).next());
+    [0, 0, 2, 8][(mixed % 4) as usize]
+}
+
+/// A future that waits for nothing but its turn.
+pub(crate) fn finish_off<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut context) {
+            return done;
+        }
+    }
+}
+
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|_| if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// A call on its way; says so when it is dropped there.
+struct Asked<'a> {
+    weather: &'a Weather,
+    moves: Vec<Move>,
+    happened: bool,
+    answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            let met = if self.happened { Met::CutAfter } else { Met::CutBefore };
+            self.weather.coverage.lock().note(&self.moves, met);
+        }
+    }
+}
