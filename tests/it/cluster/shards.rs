@@ -63,7 +63,8 @@ async fn a_shard_that_cannot_save_hurts_no_other() {
     let stage = Stage::new(Plan::default()).await;
     let locked = async {
         let source = stage.cluster.servers().source(0);
-        let lock = "LOCK TABLES history_001 WRITE; DO SLEEP(6); UNLOCK TABLES";
+        // Its tasks can be neither begun nor claimed, and outcomes cannot be saved.
+        let lock = "LOCK TABLES task_001 WRITE, history_001 WRITE; DO SLEEP(6); UNLOCK TABLES";
         tokio::task::spawn_blocking(move || source.sql(lock)).await.expect("it does not panic");
     };
     beside(&stage, 11, 1, locked).await;

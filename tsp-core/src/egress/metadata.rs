@@ -22,7 +22,7 @@ pub(super) const METADATA_V4: [Ipv4Addr; 8] = [
     Ipv4Addr::new(192, 0, 0, 192),
 ];
 
-pub(super) const METADATA_V6: [Ipv6Addr; 7] = [
+pub(super) const METADATA_V6: [Ipv6Addr; 8] = [
     // AWS: instance metadata on Nitro.
     Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254),
     // AWS EKS: credentials of a pod.
@@ -35,6 +35,8 @@ pub(super) const METADATA_V6: [Ipv6Addr; 7] = [
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
     // Scaleway: instance metadata.
     Ipv6Addr::new(0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042),
-    // Linode: instance metadata.
+    // Alibaba Cloud: instance metadata.
+    Ipv6Addr::new(0xfd00, 0x0100, 0, 0, 0, 0, 0x0100, 0x0200),
+    // Akamai (Linode): instance metadata.
     Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 0x0001),
 ];
