@@ -339,6 +339,7 @@ mod tests {
             "fd00:ec2::254",
             "fd00:ec2::23",
             "fd20:ce::254",
+            "fd00:100::100:200",
             "fe80::a9fe:a9fe",
         ];
         for service in services {
