@@ -129,6 +129,12 @@ impl BeginLoop {
         !busy && self.lanes.free() > 0 && self.ready() < self.options.batch
     }
 
+    /// Whether a lane that is given back changes anything: most of the time there are enough, and who waits for none
+    /// sleeps on.
+    fn wants_lane(&self) -> bool {
+        self.lanes.free() == 0 || self.parts.iter().any(|part| !part.intake.is_empty())
+    }
+
     /// A part that stands still holds so many messages and no more, or it would in the end hold all that may be in
     /// flight.
     fn is_full(&self, part: usize, now: Timestamp) -> bool {
@@ -177,7 +183,7 @@ impl BeginLoop {
         stop: &CancellationToken,
     ) -> Option<Step> {
         let next_at = self.next_at(now);
-        let wants_more = self.wants_more(now);
+        let (wants_more, wants_lane) = (self.wants_more(now), self.wants_lane());
         let timer = async {
             match next_at {
                 Some(at) => tokio::time::sleep(at.since(now).max(Millis::from_ms(1)).to_std()).await,
@@ -188,7 +194,7 @@ impl BeginLoop {
             () = stop.cancelled() => None,
             Some(step) = self.steps.next(), if !self.steps.is_empty() => Some(step),
             () = self.pipeline.subscriber.ready(), if wants_more => None,
-            _ = freed.changed() => None,
+            _ = freed.changed(), if wants_lane => None,
             () = timer => None,
         }
     }
