@@ -88,7 +88,7 @@ async fn lane(handler: Arc<HttpHandler>, config: Arc<TaskConfig>, left: Arc<Atom
         let now = Timestamp::from_ms(measure::wall_us() / 1_000);
         let mut task = Task::new(new_task(&config, number, now)?, now);
         task.attempt = 1;
-        let call = Call { task: &task, config: &config, completion_token: None, now };
+        let call = Call { task: &task, config: &config, completion_token: None, now, may_send: &|| true };
         let request = handler.request(&target, &call)?;
         let answer = handler.send(&target, &call, request).await?;
         ensure!(answer.status.as_u16() == 200, "the receiver answered {}", answer.status);

@@ -1,12 +1,15 @@
 //! What a handler is given, and what it answers.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tsp_core::Timestamp;
 use tsp_core::config::TaskConfig;
 use tsp_core::outcome::Verdict;
 use tsp_core::task::Task;
+use tsp_core::{Clock, Timestamp};
+
+use crate::service::TaskService;
 
 /// Does the work of one attempt.
 #[async_trait]
@@ -26,4 +29,29 @@ pub struct TaskContext {
     pub completion_token: Option<Box<str>>,
     /// When the attempt is sent.
     pub now: Timestamp,
+    pub fence: Fence,
+}
+
+/// The end of a worker's lease: after it somebody else may have begun the same task.
+#[derive(Clone)]
+pub struct Fence {
+    service: Arc<dyn TaskService>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Fence {
+    pub(crate) fn new(service: Arc<dyn TaskService>, clock: Arc<dyn Clock>) -> Self {
+        Self { service, clock }
+    }
+
+    /// Whether the attempt may be sent, for the first time or once more. To be asked each time just before.
+    pub fn may_send(&self) -> bool {
+        self.service.may_send(self.clock.now())
+    }
+}
+
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fence").field("service", &self.service).finish_non_exhaustive()
+    }
 }

@@ -19,7 +19,7 @@ mod tests;
 mod unsaved;
 mod worker;
 
-pub use handler::{TaskContext, TaskHandler};
+pub use handler::{Fence, TaskContext, TaskHandler};
 pub use intake::{Intake, Item};
 pub use lanes::Lanes;
 pub use pipeline::{BeginReport, Executed, Loaded, NotSaved, Pipeline, Started};

@@ -11,7 +11,7 @@ use tsp_core::work::{Begin, Begun, Finish, Finished};
 use tsp_core::{Clock, Entropy, Millis, TaskId, Timestamp};
 use tsp_queue::{Delivery, Feedback, FeedbackSink, Message, Subscriber, Ticket};
 
-use crate::handler::TaskContext;
+use crate::handler::{Fence, TaskContext};
 use crate::intake::Item;
 use crate::observe::Observer;
 use crate::running::Running;
@@ -212,7 +212,8 @@ impl Pipeline {
             match answer {
                 Ok(Begun::Run(task)) => {
                     if let Some(config) = self.service.config(task.config).filter(|_| may_send) {
-                        let context = TaskContext { task, config, completion_token: token, now };
+                        let fence = Fence::new(Arc::clone(&self.service), Arc::clone(&self.clock));
+                        let context = TaskContext { task, config, completion_token: token, now, fence };
                         report.started.push(Started { context, ticket: item.ticket });
                     } else {
                         // Nobody runs it: it is found under our name and given back.

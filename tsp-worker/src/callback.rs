@@ -26,11 +26,13 @@ impl TaskHandler for CallbackHandler {
     async fn execute(&self, context: &TaskContext) -> Verdict {
         match &context.config.spec.target {
             Target::Http(_) => {
+                let may_send = || context.fence.may_send();
                 let call = Call {
                     task: &context.task,
                     config: &context.config,
                     completion_token: context.completion_token.as_deref(),
                     now: context.now,
+                    may_send: &may_send,
                 };
                 self.http.call(&call).await
             }

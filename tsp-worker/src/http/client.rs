@@ -60,6 +60,8 @@ impl Default for ClientSettings {
     }
 }
 
+type MaySend<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// A complete answer, or one whose body was cut at the cap.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -97,16 +99,17 @@ impl Client {
         pool
     }
 
-    /// One exchange within both time-outs. `again` makes the same request anew.
+    /// One exchange within both time-outs. `again` makes the same request anew; `may_send` is asked each time.
     pub(super) async fn send(
         &self,
         pool: &Pool,
         request: Request<Full<Bytes>>,
         again: impl Fn() -> Option<Request<Full<Bytes>>>,
+        may_send: MaySend<'_>,
         timeouts: Timeouts,
     ) -> Result<Answer, CallError> {
         let mut status = None;
-        let exchange = self.exchange(pool, request, again, timeouts.connect.to_std(), &mut status);
+        let exchange = self.exchange(pool, request, again, may_send, timeouts.connect.to_std(), &mut status);
         match timeout(timeouts.total.to_std(), exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Timeout { status }),
@@ -118,10 +121,12 @@ impl Client {
         pool: &Pool,
         request: Request<Full<Bytes>>,
         again: impl Fn() -> Option<Request<Full<Bytes>>>,
+        may_send: MaySend<'_>,
         connect_limit: Duration,
         status: &mut Option<StatusCode>,
     ) -> Result<Answer, CallError> {
-        let (mut connection, response) = self.first_answer(pool, request, again, connect_limit).await?;
+        let (mut connection, response) =
+            self.first_answer(pool, request, again, may_send, connect_limit).await?;
         let (head, body) = response.into_parts();
         *status = Some(head.status);
         let body = connection
@@ -137,17 +142,22 @@ impl Client {
     /// Sends until an answer begins. A receiver may close an idle connection at the moment at which it is
     /// used again: then the request goes out once more, on a new connection, with the same attempt number
     /// and `Idempotency-Key`. What breaks on a new connection, or after the first byte of an answer, is
-    /// not repeated.
+    /// not repeated, nor is what somebody else may have begun meanwhile: the wait for a connection, or for the
+    /// old one to break, can outlast a lease.
     async fn first_answer(
         &self,
         pool: &Pool,
         mut request: Request<Full<Bytes>>,
         again: impl Fn() -> Option<Request<Full<Bytes>>>,
+        may_send: MaySend<'_>,
         connect_limit: Duration,
     ) -> Result<(Connection, Response<Incoming>), CallError> {
-        let mut fresh = false;
+        let (mut fresh, mut broken) = (false, None);
         loop {
             let mut connection = self.connection(pool, connect_limit, fresh).await?;
+            if !may_send() {
+                return Err(broken.unwrap_or(CallError::LeaseOver));
+            }
             let failure = match connection.send(request).await {
                 Ok(response) => return Ok((connection, response)),
                 Err(failure) => failure,
@@ -159,9 +169,11 @@ impl Client {
                 None if !failure.heard => again(),
                 unsent => unsent,
             };
-            match repeated {
-                Some(repeated) => request = repeated,
-                None => return Err(CallError::Broken { error: failure.error, status: None }),
+            let error = CallError::Broken { error: failure.error, status: None };
+            let Some(repeated) = repeated else { return Err(error) };
+            request = repeated;
+            if fresh {
+                broken = Some(error);
             }
         }
     }

@@ -27,6 +27,9 @@ pub enum CallError {
     /// it is no fault of the receiver or the task.
     #[error("no room for another connection: {0}")]
     OutOfSockets(String),
+    /// It took too long until it could be sent: somebody else may have begun the task. Nothing was sent.
+    #[error("the lease of this worker is over")]
+    LeaseOver,
     /// The total time-out; the callee may have acted.
     #[error("no complete answer within the total time-out")]
     Timeout { status: Option<StatusCode> },
@@ -68,6 +71,7 @@ impl CallError {
             Self::Connect(ConnectError::Tls(error)) => tls::reason(error),
             Self::Connect(ConnectError::Timeout) => "connect_timeout",
             Self::OutOfSockets(_) => "out_of_sockets",
+            Self::LeaseOver => "lease_over",
             Self::Timeout { .. } => "timeout",
             Self::Broken { error, .. } if is_malformed(error) => "malformed_response",
             Self::Broken { .. } => "connection_broken",
@@ -82,6 +86,7 @@ impl CallError {
                 let until = now.plus(with_jitter(AGAIN_AFTER, 1.0, unit));
                 Verdict::new(Outcome::Snooze { until }, self.reason())
             }
+            Self::LeaseOver => Verdict::new(Outcome::Snooze { until: now }, self.reason()),
             Self::Connect(ConnectError::Denied(_)) => Verdict::fail(self.reason()),
             _ => Verdict::retry(self.reason()),
         };

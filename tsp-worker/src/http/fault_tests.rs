@@ -32,8 +32,16 @@ pub(super) fn handler(settings: &ClientSettings) -> HttpHandler {
 }
 
 pub(super) async fn call(handler: &HttpHandler, config: &TaskConfig) -> Verdict {
+    call_while(handler, config, &|| true).await
+}
+
+pub(super) async fn call_while(
+    handler: &HttpHandler,
+    config: &TaskConfig,
+    may_send: &(dyn Fn() -> bool + Sync),
+) -> Verdict {
     let task = task();
-    handler.call(&Call { task: &task, config, completion_token: None, now: NOW }).await
+    handler.call(&Call { task: &task, config, completion_token: None, now: NOW, may_send }).await
 }
 
 /// One call to `server` with long time-outs.

@@ -1,6 +1,7 @@
 //! The HTTP handler: from a begun attempt to its verdict.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const PREPARED_MAX: usize = 10_000;
 const ALARM_EVERY: Duration = Duration::from_secs(10);
 
 /// One begun attempt.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// As it stands after begin: its `attempt` is the one that is sent.
     pub task: &'a Task,
@@ -40,6 +41,15 @@ pub struct Call<'a> {
     pub completion_token: Option<&'a str>,
     /// When the attempt was begun, for the signature and dates in the answer.
     pub now: Timestamp,
+    /// Whether it may be sent: not after the end of the worker's lease. Asked each time that it is.
+    pub may_send: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (task, attempt) = (self.task.id, self.task.attempt);
+        f.debug_struct("Call").field("task", &task).field("attempt", &attempt).finish_non_exhaustive()
+    }
 }
 
 /// Settings of which no client can be made.
@@ -147,7 +157,7 @@ impl HttpHandler {
         request: Request<Full<Bytes>>,
     ) -> Result<Answer, CallError> {
         let again = || self.request(target, call).ok();
-        self.client.send(&target.pool, request, again, target.timeouts).await
+        self.client.send(&target.pool, request, again, call.may_send, target.timeouts).await
     }
 
     /// Once in a while, and counted each time.

@@ -1,5 +1,7 @@
 //! Receivers that close idle connections, at worst at the moment at which one is used again.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -7,8 +9,8 @@ use tokio::time::Instant;
 use tsp_core::outcome::Outcome;
 
 use super::fault_server::{FaultServer, OK};
-use super::fault_tests::{BACKOFF, assert_verdict, call, handler, loopback};
-use super::fixtures::config;
+use super::fault_tests::{BACKOFF, assert_verdict, call, call_while, handler, loopback};
+use super::fixtures::{NOW, config};
 
 /// More than the chance of a race can hide from.
 const CALLS: usize = 400;
@@ -38,6 +40,32 @@ async fn a_receiver_that_reads_a_request_and_closes_gets_it_once_more_on_a_new_c
             assert!(request.ends_with("\r\n\r\n{\"order\":42}"), "{request}");
         }
     }
+}
+
+/// The receiver is slow and then breaks off; meanwhile the lease ends, and another worker begins the next attempt.
+#[tokio::test]
+async fn nothing_is_sent_again_when_the_lease_is_over() {
+    let lease = Arc::new(AtomicBool::new(true));
+    let ends = Arc::clone(&lease);
+    let mut server = FaultServer::start(move |mut peer| {
+        let ends = Arc::clone(&ends);
+        async move {
+            peer.read_request().await;
+            peer.write(OK).await;
+            peer.read_request().await;
+            ends.store(false, Ordering::Release);
+        }
+    })
+    .await;
+    let (handler, config) = (handler(&loopback()), config(&server.url()));
+    let may_send = || lease.load(Ordering::Acquire);
+    assert_verdict(&call_while(&handler, &config, &may_send).await, Outcome::Done, "ok", Some(200));
+    assert_verdict(&call_while(&handler, &config, &may_send).await, BACKOFF, "connection_broken", None);
+    assert_eq!(server.drain_requests(), 2);
+    // Nor for the first time.
+    let snooze = Outcome::Snooze { until: NOW };
+    assert_verdict(&call_while(&handler, &config, &may_send).await, snooze, "lease_over", None);
+    assert_eq!(server.drain_requests(), 0);
 }
 
 #[tokio::test]

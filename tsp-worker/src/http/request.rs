@@ -182,7 +182,7 @@ mod tests {
         token: Option<&str>,
     ) -> Result<Request<Full<Bytes>>, TargetError> {
         let handler = HttpHandler::new(&ClientSettings::default(), Arc::new(Seeded)).unwrap();
-        let call = Call { task, config, completion_token: token, now: NOW };
+        let call = Call { task, config, completion_token: token, now: NOW, may_send: &|| true };
         handler.request(&*handler.prepare(config)?, &call)
     }
 
