@@ -143,13 +143,26 @@ impl RunningWorker {
     /// Lets running callbacks end, up to their grace, and hands the rest back.
     pub(super) async fn stop(self) {
         self.http.stopping();
+        let stopped = CancellationToken::new();
+        let stop = async {
+            self.pipeline.stop().await;
+            stopped.cancel();
+        };
+        // When nothing runs here any more nobody will say what became of a message: nsqd gets it back now.
+        let enough = async {
+            stopped.cancelled().await;
+            tokio::time::sleep(GIVE_BACK_WITHIN).await;
+        };
         // Others get at once what nobody has taken here, and all that comes while the last callbacks run.
         let give_up = async {
             if let Some(subscriber) = &self.subscriber {
-                subscriber.close(self.shutdown_grace + GIVE_BACK_WITHIN).await;
+                tokio::select! {
+                    () = subscriber.close(self.shutdown_grace) => {}
+                    () = enough => {}
+                }
             }
         };
-        tokio::join!(self.pipeline.stop(), give_up);
+        tokio::join!(stop, give_up);
         self.tracker.close();
         self.tracker.wait().await;
     }
