@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::client::Connection;
 use crate::measure;
-use crate::process::{Ready, beside};
+use crate::process::{Ready, Setup};
 use crate::report::Report;
 
 pub(crate) const SHARDS: u16 = 16;
@@ -73,18 +73,41 @@ pub(crate) struct ServersCpu {
     pub(crate) nsqd: f64,
 }
 
+/// The names of one cluster's databases.
+#[derive(Debug)]
+pub(crate) struct Databases {
+    pub(crate) meta: String,
+    /// Each with its part of the shards.
+    sources: [String; 2],
+}
+
+impl Databases {
+    fn source_of(shard: u16) -> usize {
+        usize::from(shard / (SHARDS / 2))
+    }
+
+    /// Whether both shards lie in one database.
+    pub(crate) fn same_source(a: u16, b: u16) -> bool {
+        Self::source_of(a) == Self::source_of(b)
+    }
+
+    /// A table of a shard, as `task`, with its database.
+    pub(crate) fn table(&self, name: &str, shard: u16) -> String {
+        format!("{}.{name}_{shard:03}", self.sources[Self::source_of(shard)])
+    }
+}
+
 /// The databases of one cluster, with tables, and what its processes are told.
 #[derive(Debug)]
 pub(crate) struct Installed {
-    settings: Vec<(&'static str, String)>,
+    pub(crate) setup: Setup,
     dir: PathBuf,
-    /// The name of the meta database.
-    pub(crate) meta: String,
+    pub(crate) databases: Databases,
 }
 
 impl Installed {
     /// Makes databases of its own and their tables.
-    pub(crate) async fn new(servers: &Servers, dir: &Path, key: &str) -> Result<Self> {
+    pub(crate) async fn new(servers: &Servers, dir: &Path, key: &str, setup: &Setup) -> Result<Self> {
         let [meta, a, b] = ["meta", "a", "b"].map(|name| servers.database.create_database(name));
         let half = SHARDS / 2;
         let sources = format!(
@@ -95,7 +118,8 @@ impl Installed {
             servers.database.url(&b)
         );
         let both = |address: fn(&Nsqd) -> String| servers.nsqd.each_ref().map(address).join(",");
-        let settings = vec![
+        let mut setup = setup.clone();
+        setup.settings.extend([
             ("TSP__STORE__META__URL", servers.database.url(&meta)),
             ("TSP__STORE__SOURCES", sources),
             ("TSP__STORE__SHARDS", SHARDS.to_string()),
@@ -108,16 +132,17 @@ impl Installed {
             ("TSP__WORKER__HTTP__ALLOW_NETWORKS", "127.0.0.0/8".to_owned()),
             ("TSP__WEB__METRICS_OPEN", "true".to_owned()),
             ("TSP__LOG__FILTER", "warn".to_owned()),
-        ];
-        let this = Self { settings, dir: dir.to_owned(), meta };
+        ]);
+        let databases = Databases { meta, sources: [a, b] };
+        let this = Self { setup, dir: dir.to_owned(), databases };
         let migrated = this.command(&["migrate"])?.stdout(std::process::Stdio::null()).status().await?;
         ensure!(migrated.success(), "`tsp migrate` failed: {migrated}");
         Ok(this)
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(beside("tsp")?);
-        command.args(arguments).envs(self.settings.iter().cloned()).current_dir(&self.dir);
+        let mut command = self.setup.tsp()?;
+        command.args(arguments).envs(self.setup.settings.iter().cloned()).current_dir(&self.dir);
         Ok(command)
     }
 
@@ -125,16 +150,15 @@ impl Installed {
     pub(crate) async fn serve(&self, role: &str) -> Result<Ready> {
         Ready::start(&mut self.command(&["serve", "--roles", role])?).await
     }
-}
 
-/// Makes the tables, and starts two processes of each role. The first is the one that is called.
-pub(crate) async fn start(servers: &Servers, dir: &Path, key: &str) -> Result<Vec<Ready>> {
-    let installed = Installed::new(servers, dir, key).await?;
-    let mut processes = Vec::new();
-    for role in ROLES {
-        processes.push(installed.serve(role).await?);
+    /// Starts two processes of each role. The first is the one that is called.
+    pub(crate) async fn serve_all(&self) -> Result<Vec<Ready>> {
+        let mut processes = Vec::new();
+        for role in ROLES {
+            processes.push(self.serve(role).await?);
+        }
+        Ok(processes)
     }
-    Ok(processes)
 }
 
 /// Time and number of each statement so far, over all processes.

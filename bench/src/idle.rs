@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::client::Connection;
 use crate::cluster::{Installed, ROLES, SHARDS, Servers, Statements};
 use crate::measure::{self, instant};
-use crate::process::Ready;
+use crate::process::{Ready, Setup};
 use crate::report::Report;
 use crate::service::{APP, KEY, private_dir, remove_private};
 
@@ -26,7 +26,7 @@ const FIRST: &str = "idle-0";
 pub(crate) async fn run(report: &mut Report, configs: u64) -> Result<()> {
     let servers = Servers::start()?;
     let dir = private_dir()?;
-    let installed = Installed::new(&servers, &dir, KEY).await?;
+    let installed = Installed::new(&servers, &dir, KEY, &Setup::default()).await?;
     fill(report, &servers, &installed, configs).await?;
     let mut processes = Vec::new();
     for role in ROLES {
@@ -58,7 +58,7 @@ async fn fill(report: &mut Report, servers: &Servers, installed: &Installed, con
         "USE {meta}; INSERT INTO config (app_id, name, version, document, created_at, updated_at)
          SELECT app_id, CONCAT('idle-', seq), version, REPLACE(document, '\"{FIRST}\"', CONCAT('\"idle-', seq, '\"')),
          created_at, updated_at FROM config JOIN seq_1_to_{more} WHERE name = '{FIRST}'",
-        meta = installed.meta,
+        meta = installed.databases.meta,
         more = configs.saturating_sub(1).max(1),
     ))
     .context("copies of a config")?;

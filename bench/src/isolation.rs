@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::load::{check, submit_all};
+use crate::load::check;
 use crate::measure::wall_us;
 use crate::process::Receiver;
 use crate::report::Report;
 use crate::service::Service;
+use crate::tasks::submit_all;
 
 const GOOD_TASKS: usize = 2_000;
 const GOOD_EVERY_MS: usize = 5;
@@ -34,7 +35,7 @@ pub(crate) async fn run(report: &mut Report, service: &Service, receiver: &mut R
         // 100 MiB an answer: a few of them are plenty.
         let tasks = if *name == "huge" { BAD_TASKS / 20 } else { BAD_TASKS };
         let due = |number: usize| start + i64::try_from(number * 5).unwrap_or(0);
-        submit_all(&mut service.connect().await?, name, tasks, due).await?;
+        submit_all(service, name, tasks, due).await?;
     }
     let beside = good(report, service, receiver, "beside").await?;
     report.add("isolation", "p99 allowed", "ms", (2.0 * alone).max(25.0));
@@ -48,7 +49,7 @@ async fn good(report: &mut Report, service: &Service, receiver: &mut Receiver, n
     service.config(name, &receiver.url(name), json!({})).await?;
     let start = wall_us() / 1_000 + service.lead_ms();
     let due = |number: usize| start + i64::try_from(number * GOOD_EVERY_MS).unwrap_or(0);
-    submit_all(&mut service.connect().await?, name, GOOD_TASKS, due).await?;
+    submit_all(service, name, GOOD_TASKS, due).await?;
     let summary = receiver.wait(name, GOOD_TASKS, Duration::from_mins(1)).await?;
     check(&summary, GOOD_TASKS)?;
     report.lateness(&format!("isolation, {name}"), &summary);

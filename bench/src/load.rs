@@ -1,111 +1,117 @@
 //! The load: a burst due at one instant, a steady stream, single and batched submits.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 
-use crate::client::Connection;
 use crate::cluster::{ServersCpu, Statements};
 use crate::measure::{self, instant, rfc3339, wall_us};
 use crate::process::Receiver;
 use crate::receiver::Summary;
 use crate::report::Report;
+use crate::rows;
 use crate::service::{APP, Service};
-
-pub(crate) const PAYLOAD: &str = r#"{"order":42,"shop":"north","amount":1999,"currency":"EUR"}"#;
+use crate::tasks::{BATCH, Load, PAYLOAD, submit_all};
 
 const BURST_TASKS: usize = 20_000;
+const WIDE_TASKS: usize = 100_000;
+const WIDE_CONFIGS: usize = 200;
 const STEADY_PER_SECOND: usize = 1_000;
 const STEADY_SECONDS: usize = 20;
-const BATCH: usize = 1_000;
 const SINGLE_CONNECTIONS: usize = 64;
 const SINGLE_SUBMITS: usize = 60_000;
 const BATCH_CONNECTIONS: usize = 4;
 const BATCHES: usize = 200;
-const CREATED: &[u8] = br#""created""#;
 const ARRIVAL_LIMIT: Duration = Duration::from_mins(1);
-
-/// The body of a batch; `due` tells each element's time in ms.
-pub(crate) fn batch(config: &str, numbers: std::ops::Range<usize>, due: impl Fn(usize) -> i64) -> String {
-    let mut body = String::from(r#"{"tasks":["#);
-    for number in numbers.clone() {
-        if number > numbers.start {
-            body.push(',');
-        }
-        // Writing into a string does not fail.
-        let _ = write!(
-            body,
-            r#"{{"config":"{config}","key":"order-{number}","execute_at":"{}","payload":{PAYLOAD}}}"#,
-            rfc3339(due(number))
-        );
-    }
-    body.push_str("]}");
-    body
-}
-
-/// Submits `count` tasks in batches on one connection. Every one must be created.
-pub(crate) async fn submit_all(
-    line: &mut Connection,
-    config: &str,
-    count: usize,
-    due: impl Fn(usize) -> i64,
-) -> Result<()> {
-    for first in (0..count).step_by(BATCH) {
-        let body = batch(config, first..(first + BATCH).min(count), &due);
-        submit_batch(line, &body, (count - first).min(BATCH)).await?;
-    }
-    Ok(())
-}
-
-async fn submit_batch(line: &mut Connection, body: &str, tasks: usize) -> Result<()> {
-    let path = format!("/api/v1/apps/{APP}/tasks/batch");
-    let (status, answer) = line.call("POST", &path, body.as_bytes()).await?;
-    // Counting the word costs less than reading the answer, and there is no other way to `created`.
-    let created = answer.windows(CREATED.len()).filter(|part| *part == CREATED).count();
-    let start = || String::from_utf8_lossy(&answer[..answer.len().min(300)]).into_owned();
-    ensure!(status == 200 && created == tasks, "{created} of {tasks} created, {status}: {}", start());
-    Ok(())
-}
+const DAY_MS: i64 = 86_400_000;
+/// Where the tasks would call that are not due.
+pub(crate) const NOBODY: &str = "http://127.0.0.1:8009/none";
 
 /// A name for a scenario's config: `steady, open tasks` as `steady-open-tasks`.
-fn config_of(scenario: &str) -> String {
+pub(crate) fn config_of(scenario: &str) -> String {
     scenario.replace(", ", "-").replace(' ', "-")
 }
 
-/// 20,000 due at one instant, submitted ahead.
-pub(crate) async fn burst(
-    report: &mut Report,
-    service: &Service,
-    receiver: &mut Receiver,
-    name: &str,
-    raw: Option<f64>,
-) -> Result<f64> {
-    receiver.reset().await?;
-    let config = &config_of(name);
-    service.config(config, &receiver.url(config), serde_json::json!({})).await?;
-    let due_ms = wall_us() / 1_000 + service.lead_ms();
-    submit_all(&mut service.connect().await?, config, BURST_TASKS, |_| due_ms).await?;
-    ensure!(wall_us() / 1_000 + 500 < due_ms, "the submits took too long: the burst would not be one");
-    // The look-ahead claims up to a second before: that work belongs to the burst.
-    measure::until((due_ms - 1_100) * 1_000).await;
-    let cost = Cost::begin(service).await?;
-    let summary = receiver.wait(config, BURST_TASKS, ARRIVAL_LIMIT).await?;
-    service.drained(config).await?;
-    let cpu = service.cpu_seconds()? - cost.cpu;
-    check(&summary, BURST_TASKS)?;
-    let rate = per_second(BURST_TASKS, summary.last_us - due_ms * 1_000);
-    report.add(name, "drain", "/s", rate);
-    if let Some(raw) = raw {
-        report.add(name, "drain / raw loop", "", rate / raw);
+/// Tasks that are due at one instant, submitted ahead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Burst<'a> {
+    pub(crate) name: &'a str,
+    tasks: usize,
+    configs: usize,
+}
+
+impl<'a> Burst<'a> {
+    /// 20,000 of one config.
+    pub(crate) fn new(name: &'a str) -> Self {
+        Self { name, tasks: BURST_TASKS, configs: 1 }
     }
-    let cpu_ms = per_task_ms(cpu, BURST_TASKS);
-    report.add(name, "CPU per callback", "ms", cpu_ms);
-    report.lateness(name, &summary);
-    report.add(name, "memory, highest", "MiB", service.memory_mib("VmHWM")?);
-    cost.end(report, service, name, BURST_TASKS).await?;
-    Ok(cpu_ms)
+
+    /// 100,000 of 200 configs, which lie on all shards.
+    pub(crate) fn wide(name: &'a str) -> Self {
+        Self { name, tasks: WIDE_TASKS, configs: WIDE_CONFIGS }
+    }
+
+    fn config(&self, number: usize) -> String {
+        let name = config_of(self.name);
+        if self.configs == 1 { name } else { format!("{name}-{}", number % self.configs) }
+    }
+
+    /// Returns the CPU in ms that a callback took.
+    pub(crate) async fn run(
+        &self,
+        report: &mut Report,
+        service: &Service,
+        receiver: &mut Receiver,
+        raw: Option<f64>,
+    ) -> Result<f64> {
+        let (name, lane) = (self.name, &config_of(self.name));
+        receiver.reset().await?;
+        for number in 0..self.configs {
+            service.config(&self.config(number), &receiver.url(lane), serde_json::json!({})).await?;
+        }
+        let due_ms = self.submit(service).await?;
+        // The look-ahead claims up to a second before: that CPU belongs to the burst.
+        measure::until((due_ms - 1_100) * 1_000).await;
+        let cost = Cost::begin(service).await?;
+        measure::until(due_ms * 1_000).await;
+        let claimed = rows::claimed(service)?;
+        let summary = receiver.wait(lane, self.tasks, ARRIVAL_LIMIT).await?;
+        service.drained((self.configs == 1).then_some(lane)).await?;
+        let cpu = service.cpu_seconds()? - cost.cpu;
+        check(&summary, self.tasks)?;
+        let took = summary.last_us - due_ms * 1_000;
+        report.add(name, "drain", "/s", per_second(self.tasks, took));
+        // What was claimed before is no work of this time.
+        report.add(name, "claimed before", "tasks", per_second(claimed, 1_000_000));
+        report.add(name, "drain of the others", "/s", per_second(self.tasks.saturating_sub(claimed), took));
+        if let Some(raw) = raw {
+            report.add(name, "drain / raw loop", "", per_second(self.tasks, took) / raw);
+        }
+        let cpu_ms = per_task_ms(cpu, self.tasks);
+        report.add(name, "CPU per callback", "ms", cpu_ms);
+        report.lateness(name, &summary);
+        report.add(name, "memory, highest", "MiB", service.memory_mib("VmHWM")?);
+        cost.end(report, service, name, self.tasks).await?;
+        Ok(cpu_ms)
+    }
+
+    /// When they are due, in ms.
+    async fn submit(&self, service: &Service) -> Result<i64> {
+        // Each batch of the wide one has tasks of all configs, and takes longer.
+        let (connections, leads) = if self.configs == 1 { (1, 1) } else { (BATCH_CONNECTIONS, 2) };
+        let due_ms = wall_us() / 1_000 + leads * service.lead_ms();
+        let load = Load {
+            app: APP,
+            tasks: self.tasks,
+            config: &|number| self.config(number),
+            due: &|_| due_ms,
+            keys: service.keys,
+        };
+        load.submit(service, connections).await?;
+        ensure!(wall_us() / 1_000 + 1_100 < due_ms, "the submits took too long: the burst would not be one");
+        Ok(due_ms)
+    }
 }
 
 /// 1,000/s for 20 s, submitted ahead.
@@ -121,12 +127,12 @@ pub(crate) async fn steady(
     service.config(config, &receiver.url(config), serde_json::json!({})).await?;
     let start_ms = wall_us() / 1_000 + service.lead_ms();
     let due = |number: usize| start_ms + i64::try_from(number * 1_000 / STEADY_PER_SECOND).unwrap_or(0);
-    submit_all(&mut service.connect().await?, config, tasks, due).await?;
+    submit_all(service, config, tasks, due).await?;
     ensure!(wall_us() / 1_000 + 500 < start_ms, "the submits took too long: the first ones would be late");
     measure::until((start_ms - 1_100) * 1_000).await;
     let cost = Cost::begin(service).await?;
     let summary = receiver.wait(config, tasks, ARRIVAL_LIMIT).await?;
-    service.drained(config).await?;
+    service.drained(Some(config)).await?;
     let cpu = service.cpu_seconds()? - cost.cpu;
     check(&summary, tasks)?;
     report.add(name, "rate", "/s", per_second(tasks, summary.last_us - start_ms * 1_000));
@@ -146,9 +152,9 @@ struct Cost {
 
 impl Cost {
     async fn begin(service: &Service) -> Result<Self> {
-        let servers = match service.servers() {
+        let servers = match service.cluster() {
             None => None,
-            Some(servers) => {
+            Some((servers, _)) => {
                 let statements = Statements::read(&service.addresses()).await?;
                 Some((servers.cpu()?, servers.rows_written()?, statements))
             }
@@ -158,7 +164,8 @@ impl Cost {
 
     /// Tells what the servers of a cluster took.
     async fn end(&self, report: &mut Report, service: &Service, name: &str, tasks: usize) -> Result<()> {
-        let Some(((before, rows, statements), servers)) = self.servers.as_ref().zip(service.servers()) else {
+        let Some(((before, rows, statements), (servers, _))) = self.servers.as_ref().zip(service.cluster())
+        else {
             return Ok(());
         };
         let (after, written) = (servers.cpu()?, servers.rows_written()?);
@@ -172,10 +179,11 @@ impl Cost {
     }
 }
 
-/// One task a call, 64 connections, each durable before its 201.
-pub(crate) async fn submit_singly(report: &mut Report, service: &Service) -> Result<()> {
-    service.config("single", "http://127.0.0.1:8009/none", serde_json::json!({})).await?;
-    let due = rfc3339(wall_us() / 1_000 + 86_400_000);
+/// One task a call, 64 connections, each durable before its 201. Returns the CPU in ms that a task took.
+pub(crate) async fn submit_singly(report: &mut Report, service: &Service, name: &str) -> Result<f64> {
+    let config = config_of(name);
+    service.config(&config, NOBODY, serde_json::json!({})).await?;
+    let due = rfc3339(wall_us() / 1_000 + DAY_MS);
     let before = service.cpu_seconds()?;
     let mut lines = Vec::new();
     for _ in 0..SINGLE_CONNECTIONS {
@@ -185,7 +193,8 @@ pub(crate) async fn submit_singly(report: &mut Report, service: &Service) -> Res
     let start = instant();
     let mut callers = JoinSet::new();
     for mut line in lines {
-        let (due, next) = (due.clone(), std::sync::Arc::clone(&next));
+        let (due, next, keys, config) =
+            (due.clone(), std::sync::Arc::clone(&next), service.keys, config.clone());
         callers.spawn(async move {
             let path = format!("/api/v1/apps/{APP}/tasks");
             let mut slowest = Duration::ZERO;
@@ -194,8 +203,9 @@ pub(crate) async fn submit_singly(report: &mut Report, service: &Service) -> Res
                 if number >= SINGLE_SUBMITS {
                     return anyhow::Ok(slowest);
                 }
+                let key = keys.of(number);
                 let body = format!(
-                    r#"{{"config":"single","key":"order-{number}","execute_at":"{due}","payload":{PAYLOAD}}}"#
+                    r#"{{"config":"{config}","key":"{key}","execute_at":"{due}","payload":{PAYLOAD}}}"#
                 );
                 let sent = instant();
                 let (status, answer) = line.call("POST", &path, body.as_bytes()).await?;
@@ -209,48 +219,32 @@ pub(crate) async fn submit_singly(report: &mut Report, service: &Service) -> Res
         slowest = slowest.max(caller??);
     }
     let took = i64::try_from(start.elapsed().as_micros())?;
-    let cpu = service.cpu_seconds()? - before;
+    let cpu_ms = per_task_ms(service.cpu_seconds()? - before, SINGLE_SUBMITS);
     service.holds(SINGLE_SUBMITS).await?;
-    report.add("single submits", "rate", "/s", per_second(SINGLE_SUBMITS, took));
-    report.add("single submits", "CPU per task", "ms", per_task_ms(cpu, SINGLE_SUBMITS));
-    report.add("single submits", "slowest", "ms", slowest.as_secs_f64() * 1_000.0);
-    Ok(())
+    report.add(name, "rate", "/s", per_second(SINGLE_SUBMITS, took));
+    report.add(name, "CPU per task", "ms", cpu_ms);
+    report.add(name, "slowest", "ms", slowest.as_secs_f64() * 1_000.0);
+    Ok(cpu_ms)
 }
 
-/// 1,000 tasks a call.
-pub(crate) async fn submit_batches(report: &mut Report, service: &Service) -> Result<()> {
-    service.config("batch", "http://127.0.0.1:8009/none", serde_json::json!({})).await?;
-    let due = wall_us() / 1_000 + 86_400_000;
-    // Made ahead: what it costs to write JSON is not what is measured.
-    let bodies: Vec<_> =
-        (0..BATCHES).map(|number| batch("batch", number * BATCH..(number + 1) * BATCH, |_| due)).collect();
-    let before = service.cpu_seconds()?;
-    let mut callers = JoinSet::new();
-    let mut shares: Vec<Vec<String>> = vec![Vec::new(); BATCH_CONNECTIONS];
-    for (number, body) in bodies.into_iter().enumerate() {
-        shares[number % BATCH_CONNECTIONS].push(body);
-    }
-    let start = instant();
-    for share in shares {
-        let mut line = service.connect().await?;
-        callers.spawn(async move {
-            for body in share {
-                submit_batch(&mut line, &body, BATCH).await?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    while let Some(caller) = callers.join_next().await {
-        caller??;
-    }
-    let took = i64::try_from(start.elapsed().as_micros())?;
+/// 1,000 tasks a call. Returns the CPU in ms that a task took.
+pub(crate) async fn submit_batches(report: &mut Report, service: &Service, name: &str) -> Result<f64> {
+    let config = config_of(name);
+    service.config(&config, NOBODY, serde_json::json!({})).await?;
+    let due = wall_us() / 1_000 + DAY_MS;
     let tasks = BATCHES * BATCH;
-    let cpu = service.cpu_seconds()? - before;
+    let load = Load { app: APP, tasks, config: &|_| config.clone(), due: &|_| due, keys: service.keys };
+    let ready = load.ready(service, BATCH_CONNECTIONS).await?;
+    let before = service.cpu_seconds()?;
+    let start = instant();
+    ready.submit().await?;
+    let took = i64::try_from(start.elapsed().as_micros())?;
+    let cpu_ms = per_task_ms(service.cpu_seconds()? - before, tasks);
     service.holds(tasks).await?;
-    report.add("batch submits", "rate", "tasks/s", per_second(tasks, took));
-    report.add("batch submits", "CPU per task", "ms", per_task_ms(cpu, tasks));
-    report.add("batch submits", "memory, highest", "MiB", service.memory_mib("VmHWM")?);
-    Ok(())
+    report.add(name, "rate", "tasks/s", per_second(tasks, took));
+    report.add(name, "CPU per task", "ms", cpu_ms);
+    report.add(name, "memory, highest", "MiB", service.memory_mib("VmHWM")?);
+    Ok(cpu_ms)
 }
 
 /// A run that stopped early would still print a rate.
@@ -272,18 +266,4 @@ fn per_second(count: usize, us: i64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 pub(crate) fn per_task_ms(cpu_seconds: f64, tasks: usize) -> f64 {
     cpu_seconds * 1_000.0 / tasks as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_json_with_every_element() {
-        let body = batch("c", 3..5, |number| i64::try_from(number).unwrap());
-        let value: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(value["tasks"].as_array().map(Vec::len), Some(2));
-        assert_eq!(value["tasks"][1]["key"], "order-4");
-        assert_eq!(value["tasks"][1]["execute_at"], "1970-01-01T00:00:00.004Z");
-    }
 }

@@ -4,6 +4,8 @@
 
 mod client;
 mod cluster;
+mod history;
+mod hostile;
 mod idle;
 mod isolation;
 mod load;
@@ -13,8 +15,10 @@ mod process;
 mod raw;
 mod receiver;
 mod report;
+mod rows;
 mod scan;
 mod service;
+mod tasks;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -23,7 +27,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::cluster::Servers;
-use crate::load::{burst, steady, submit_batches, submit_singly};
+use crate::load::{Burst, steady, submit_batches, submit_singly};
 use crate::process::Receiver;
 use crate::report::Report;
 use crate::service::{Service, Shape};
@@ -42,6 +46,9 @@ struct Arguments {
     /// With so many open tasks in the file: start-up, memory, and the burst and steady figures again.
     #[arg(long, value_name = "TASKS")]
     open: Option<u64>,
+    /// Beside so many ended tasks, with random keys: the burst, the steady figures and the submits again.
+    #[arg(long, value_name = "TASKS")]
+    history: Option<u64>,
     /// Measure a cluster on this machine, MariaDB and nsqd included, in place of the embedded shape.
     #[arg(long)]
     cluster: bool,
@@ -59,17 +66,25 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Only receive: what the benchmark starts beside itself.
-    Receiver,
+    Receiver {
+        /// On all addresses of loopback, and of this machine.
+        #[arg(long)]
+        everywhere: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
 enum Scenario {
     Raw,
     Burst,
+    /// A burst of 100,000 over 200 configs.
+    Wide,
     Steady,
     Submit,
     Batch,
     Isolation,
+    /// One tenant beside another that does its worst; only when named.
+    Hostile,
     /// What a claim costs beside few and many open rows; only of a cluster, only when named, once.
     Scan,
     /// What a cluster without work asks its databases; only of a cluster, only when named, once.
@@ -86,7 +101,7 @@ impl Scenario {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = measure::runtime(1).and_then(|runtime| match arguments.command {
-        Some(Command::Receiver) => runtime.block_on(receiver::serve()),
+        Some(Command::Receiver { everywhere }) => runtime.block_on(receiver::serve(everywhere)),
         None => runtime.block_on(run(&arguments)),
     });
     if let Err(error) = done {
@@ -98,11 +113,10 @@ fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let only: BTreeSet<_> = arguments.only.iter().copied().collect();
-    let wanted = |scenario| match arguments.open {
-        // The open scenario brings its own burst and steady load.
-        Some(_) => only.contains(&scenario),
-        None => only.is_empty() || only.contains(&scenario),
-    };
+    // What lies beside brings its own burst and steady load.
+    let beside = arguments.open.is_some() || arguments.history.is_some();
+    let by_default = |scenario| only.is_empty() && !beside && scenario != Scenario::Hostile;
+    let wanted = |scenario| only.contains(&scenario) || by_default(scenario);
     let once: Vec<_> = only.iter().copied().filter(|scenario| scenario.is_once()).collect();
     ensure!(arguments.cluster || once.is_empty(), "`scan` and `idle` are of a cluster: give `--cluster`");
     let mut report = Report::new(if arguments.cluster { report::CLUSTER } else { report::EMBEDDED });
@@ -117,12 +131,18 @@ async fn run(arguments: &Arguments) -> Result<()> {
             file.push_str("-idle");
         }
     }
-    if once.is_empty() || once.len() < only.len() || arguments.open.is_some() {
+    if once.is_empty() || once.len() < only.len() || beside {
         all_runs(&mut report, arguments, &wanted).await?;
     }
     report.print();
+    if only.contains(&Scenario::Hostile) {
+        file.push_str("-hostile");
+    }
     if arguments.open.is_some() {
         file.push_str("-open");
+    }
+    if arguments.history.is_some() {
+        file.push_str("-history");
     }
     report.save(&format!("{file}.json"))?;
     if arguments.strict { report.verdict() } else { Ok(()) }
@@ -140,6 +160,9 @@ async fn all_runs(
         if let Some(tasks) = arguments.open {
             open::run(report, &shape, tasks).await.context("with open tasks")?;
         }
+        if let Some(tasks) = arguments.history {
+            history::run(report, &shape, tasks).await.context("with a history")?;
+        }
     }
     Ok(())
 }
@@ -155,7 +178,12 @@ async fn one_run(report: &mut Report, shape: &Shape, wanted: &impl Fn(Scenario) 
     };
     if wanted(Scenario::Burst) {
         let service = Service::start(shape).await?;
-        burst(report, &service, &mut receiver, "burst", raw).await.context("burst")?;
+        Burst::new("burst").run(report, &service, &mut receiver, raw).await.context("burst")?;
+        service.stop().await?;
+    }
+    if wanted(Scenario::Wide) {
+        let service = Service::start(shape).await?;
+        Burst::wide("wide burst").run(report, &service, &mut receiver, None).await.context("wide burst")?;
         service.stop().await?;
     }
     if wanted(Scenario::Steady) {
@@ -165,18 +193,21 @@ async fn one_run(report: &mut Report, shape: &Shape, wanted: &impl Fn(Scenario) 
     }
     if wanted(Scenario::Submit) {
         let service = Service::start(shape).await?;
-        submit_singly(report, &service).await.context("single submits")?;
+        submit_singly(report, &service, "single submits").await.context("single submits")?;
         service.stop().await?;
     }
     if wanted(Scenario::Batch) {
         let service = Service::start(shape).await?;
-        submit_batches(report, &service).await.context("batch submits")?;
+        submit_batches(report, &service, "batch submits").await.context("batch submits")?;
         service.stop().await?;
     }
     if wanted(Scenario::Isolation) {
         let service = Service::start(shape).await?;
         isolation::run(report, &service, &mut receiver).await.context("isolation")?;
         service.stop().await?;
+    }
+    if wanted(Scenario::Hostile) {
+        hostile::run(report, shape, &mut receiver).await.context("hostile")?;
     }
     receiver.stop().await
 }

@@ -24,6 +24,27 @@ pub(crate) fn beside(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// How the executable is started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Setup {
+    /// The soft and the hard limit of descriptors; those of this process if none are given.
+    pub(crate) descriptors: Option<(u32, u32)>,
+    /// More of its settings, by their names in the environment.
+    pub(crate) settings: Vec<(&'static str, String)>,
+}
+
+impl Setup {
+    /// `tsp`, under these limits.
+    pub(crate) fn tsp(&self) -> Result<Command> {
+        let program = beside("tsp")?;
+        let Some((soft, hard)) = self.descriptors else { return Ok(Command::new(program)) };
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).arg(program);
+        Ok(command)
+    }
+}
+
 /// A child that has said `ready: <something>`.
 #[derive(Debug)]
 pub(crate) struct Ready {
@@ -78,13 +99,29 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) async fn start() -> Result<Self> {
-        let process = Ready::start(Command::new(beside("bench")?).arg("receiver")).await?;
+        Self::start_by(Command::new(beside("bench")?).arg("receiver")).await
+    }
+
+    /// On every address of loopback, with as many descriptors as the system gives.
+    pub(crate) async fn everywhere() -> Result<Self> {
+        let script = "ulimit -Sn \"$(ulimit -Hn)\" && exec \"$0\" receiver --everywhere";
+        Self::start_by(Command::new("sh").arg("-c").arg(script).arg(beside("bench")?)).await
+    }
+
+    async fn start_by(command: &mut Command) -> Result<Self> {
+        let process = Ready::start(command).await?;
         let line = Connection::open(&process.said, "").await?;
         Ok(Self { process, line })
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.process.said)
+    }
+
+    /// The same under another name or address of this machine's loopback.
+    pub(crate) fn url_at(&self, host: &str, path: &str) -> String {
+        let port = self.process.said.rsplit(':').next().unwrap_or_default();
+        format!("http://{host}:{port}/{path}")
     }
 
     pub(crate) async fn reset(&mut self) -> Result<()> {

@@ -101,7 +101,7 @@ fn new_task(config: &TaskConfig, number: i64, now: Timestamp) -> Result<NewTask>
         config: config.id,
         key: Some(TaskKey::new(&format!("order-{number}"))?),
         execute_at: now,
-        payload: Some(Bytes::from_static(crate::load::PAYLOAD.as_bytes())),
+        payload: Some(Bytes::from_static(crate::tasks::PAYLOAD.as_bytes())),
         expire_after: None,
         origin: Origin::Submit,
         extra: None,

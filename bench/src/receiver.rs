@@ -53,9 +53,11 @@ struct Store {
     lanes: Mutex<BTreeMap<String, Vec<Record>>>,
 }
 
-pub(crate) async fn serve() -> Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port on loopback")?;
-    println!("ready: {}", listener.local_addr()?);
+/// `everywhere`: on all addresses of loopback.
+pub(crate) async fn serve(everywhere: bool) -> Result<()> {
+    let address = if everywhere { "0.0.0.0:0" } else { "127.0.0.1:0" };
+    let listener = TcpListener::bind(address).await.context("no free port on loopback")?;
+    println!("ready: 127.0.0.1:{}", listener.local_addr()?.port());
     let store = Arc::new(Store::default());
     let mut connections = JoinSet::new();
     loop {

@@ -33,6 +33,9 @@ pub(crate) const EMBEDDED: &[Promise] = &[
     ("single submits", "rate", Limit::AtLeast(15_000.0)),
     ("batch submits", "rate", Limit::AtLeast(80_000.0)),
     ("isolation", "p99 beside / allowed", Limit::AtMost(1.0)),
+    ("dead names", "p99 beside / allowed", Limit::AtMost(1.0)),
+    ("hosts, 1024 files", "p99 beside / allowed", Limit::AtMost(1.0)),
+    ("hosts, 4096 files", "p99 beside / allowed", Limit::AtMost(1.0)),
     ("open tasks", "start-up", Limit::AtMost(5.0)),
     ("open tasks", "memory, highest", Limit::AtMost(300.0)),
     ("open tasks", "burst CPU / empty", Limit::AtMost(1.2)),
@@ -44,6 +47,10 @@ pub(crate) const CLUSTER: &[Promise] = &[
     ("burst", "drain", Limit::AtLeast(9_000.0)),
     ("steady", "late p50", Limit::AtMost(8.0)),
     ("steady", "late p99", Limit::AtMost(40.0)),
+    ("dead names", "p99 beside / allowed", Limit::AtMost(1.0)),
+    ("hosts, 1024 files", "p99 beside / allowed", Limit::AtMost(1.0)),
+    ("hosts, 4096 files", "p99 beside / allowed", Limit::AtMost(1.0)),
+    ("frozen shard", "p99 beside / allowed", Limit::AtMost(1.0)),
     ("scan", "rows read, most / fewest", Limit::AtMost(1.0)),
     ("scan", "time, largest / smallest", Limit::AtMost(1.3)),
     // What its tables are asked; leases, nodes and the config log are asked once for all shards.
@@ -141,7 +148,7 @@ impl Report {
         let head = ("", "", "median", "", "limit", "runs");
         let _ = writeln!(
             table,
-            "{:<20} {:<22} {:>12} {:<8} {:<18} {}",
+            "{:<26} {:<22} {:>12} {:<8} {:<18} {}",
             head.0, head.1, head.2, head.3, head.4, head.5
         );
         for row in &self.rows {
@@ -150,7 +157,7 @@ impl Report {
             });
             let _ = writeln!(
                 table,
-                "{:<20} {:<22} {:>12} {:<8} {verdict:<18} {}",
+                "{:<26} {:<22} {:>12} {:<8} {verdict:<18} {}",
                 row.scenario,
                 row.figure,
                 shown(row.median()),

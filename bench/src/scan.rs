@@ -12,9 +12,9 @@ use tsp_store::mysql::{MySqlOptions, MySqlScheduler, MySqlStore};
 use tsp_store::schedule::{Owner, Want};
 
 use crate::cluster::status;
-use crate::load::PAYLOAD;
 use crate::measure::{instant, wall_us};
 use crate::report::Report;
+use crate::tasks::PAYLOAD;
 
 const CONFIGS: u64 = 100;
 /// Rounds that count; one before them makes connections and prepares statements.

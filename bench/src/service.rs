@@ -1,18 +1,21 @@
 //! The service under measurement: the release executable with its defaults, embedded on a private folder
 //! (`store.synchronous = "full"`: every accepted task survives a power loss), or as a cluster.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use crate::client::Connection;
-use crate::cluster::{self, Servers};
+use crate::cluster::{self, Databases, Servers};
 use crate::measure;
-use crate::process::{Ready, beside};
+use crate::process::{Ready, Setup};
+use crate::tasks::Keys;
 
 pub(crate) const APP: &str = "bench";
 pub(crate) const KEY: &str = "bench-bootstrap-key-0123456789";
@@ -26,52 +29,120 @@ pub(crate) enum Shape {
     Cluster(Arc<Servers>),
 }
 
+/// Where the tasks lie.
+#[derive(Debug)]
+enum Stores {
+    File(PathBuf),
+    Cluster { servers: Arc<Servers>, installed: cluster::Installed },
+}
+
 #[derive(Debug)]
 pub(crate) struct Service {
-    shape: Shape,
+    stores: Stores,
+    setup: Setup,
     /// The first one is called.
     processes: Vec<Ready>,
     address: String,
     dir: PathBuf,
     /// From start to ready.
     pub(crate) started_in: Duration,
+    /// Of the tasks that are submitted to it.
+    pub(crate) keys: Keys,
+    /// App and name of each config that was made.
+    configs: Mutex<BTreeSet<(String, String)>>,
+    /// See [`Service::holds`].
+    held: AtomicUsize,
 }
 
 impl Service {
     /// On an empty folder, with the app made.
     pub(crate) async fn start(shape: &Shape) -> Result<Self> {
-        let service = Self::on(shape.clone(), private_dir()?).await?;
-        service.connect().await?.json("POST", "/api/v1/apps", &json!({ "name": APP }), 201).await?;
+        Self::start_with(shape, Setup::default()).await
+    }
+
+    pub(crate) async fn start_with(shape: &Shape, setup: Setup) -> Result<Self> {
+        let dir = private_dir()?;
+        let stores = match shape {
+            Shape::Embedded => Stores::File(dir.join("tsp.db")),
+            Shape::Cluster(servers) => {
+                let installed = cluster::Installed::new(servers, &dir, KEY, &setup).await?;
+                Stores::Cluster { servers: Arc::clone(servers), installed }
+            }
+        };
+        let mut service = Self {
+            stores,
+            setup,
+            processes: Vec::new(),
+            address: String::new(),
+            dir,
+            started_in: Duration::ZERO,
+            keys: Keys::Rising,
+            configs: Mutex::default(),
+            held: AtomicUsize::new(0),
+        };
+        service.boot().await?;
+        service.app(APP).await?;
         Ok(service)
     }
 
-    async fn on(shape: Shape, dir: PathBuf) -> Result<Self> {
+    /// Starts its processes.
+    pub(crate) async fn boot(&mut self) -> Result<()> {
         let start = measure::instant();
-        let processes = match &shape {
-            Shape::Embedded => vec![embedded(&dir).await?],
-            Shape::Cluster(servers) => cluster::start(servers, &dir, KEY).await?,
+        self.processes = match &self.stores {
+            Stores::File(file) => vec![embedded(&self.setup, file).await?],
+            Stores::Cluster { installed, .. } => installed.serve_all().await?,
         };
-        let started_in = start.elapsed();
-        let address = processes[0].address();
-        Ok(Self { shape, processes, address, dir, started_in })
+        self.started_in = start.elapsed();
+        self.address = self.processes[0].address();
+        Ok(())
+    }
+
+    /// The descriptors of its processes from the next start on.
+    pub(crate) fn limit(&mut self, soft: u32, hard: u32) {
+        self.setup.descriptors = Some((soft, hard));
+        if let Stores::Cluster { installed, .. } = &mut self.stores {
+            installed.setup.descriptors = Some((soft, hard));
+        }
+    }
+
+    /// Stops its processes; what is stored stays.
+    pub(crate) async fn halt(&mut self) -> Result<()> {
+        for process in self.processes.drain(..).rev() {
+            process.stop().await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.halt().await?;
+        remove_private(&self.dir)
     }
 
     pub(crate) async fn connect(&self) -> Result<Connection> {
         Connection::open(&self.address, KEY).await
     }
 
-    pub(crate) fn servers(&self) -> Option<&Servers> {
-        match &self.shape {
-            Shape::Embedded => None,
-            Shape::Cluster(servers) => Some(servers),
+    /// The database of an embedded one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.stores {
+            Stores::File(file) => Some(file),
+            Stores::Cluster { .. } => None,
+        }
+    }
+
+    /// What a cluster stands on.
+    pub(crate) fn cluster(&self) -> Option<(&Arc<Servers>, &Databases)> {
+        match &self.stores {
+            Stores::File(_) => None,
+            Stores::Cluster { servers, installed } => Some((servers, &installed.databases)),
         }
     }
 
     /// How long before they are due tasks are submitted: the submits must be over by then.
     pub(crate) fn lead_ms(&self) -> i64 {
-        match &self.shape {
-            Shape::Embedded => 3_000,
-            Shape::Cluster(_) => 8_000,
+        match &self.stores {
+            Stores::File(_) => 3_000,
+            Stores::Cluster { .. } => 8_000,
         }
     }
 
@@ -89,22 +160,33 @@ impl Service {
         self.processes.iter().map(|process| measure::memory_mib(process.pid()?, line)).sum()
     }
 
-    /// A delayed config that calls `url`.
+    pub(crate) async fn app(&self, name: &str) -> Result<()> {
+        self.connect().await?.json("POST", "/api/v1/apps", &json!({ "name": name }), 201).await.map(drop)
+    }
+
+    /// A delayed config of [`APP`] that calls `url`, unless it was made before.
     pub(crate) async fn config(&self, name: &str, url: &str, more: Value) -> Result<()> {
+        self.config_of(APP, name, url, more).await
+    }
+
+    pub(crate) async fn config_of(&self, app: &str, name: &str, url: &str, more: Value) -> Result<()> {
+        if !self.configs.lock().insert((app.to_owned(), name.to_owned())) {
+            return Ok(());
+        }
         let mut config = json!({ "name": name, "kind": "delayed", "target": { "type": "http", "url": url } });
         if let (Value::Object(config), Value::Object(more)) = (&mut config, more) {
             config.extend(more);
         }
-        let path = format!("/api/v1/apps/{APP}/configs");
+        let path = format!("/api/v1/apps/{app}/configs");
         self.connect().await?.json("POST", &path, &config, 201).await.map(drop)
     }
 
-    /// Waits until no task of the config is open; fails if some stay.
-    pub(crate) async fn drained(&self, config: &str) -> Result<()> {
+    /// Waits until no task of the config, or of the whole app, is open; fails if some stay.
+    pub(crate) async fn drained(&self, config: Option<&str>) -> Result<()> {
         let mut line = self.connect().await?;
-        let path = format!(
-            "/api/v1/apps/{APP}/tasks?config={config}&state=scheduled,queued,executing,paused,awaiting&limit=1"
-        );
+        let states = "state=scheduled,queued,executing,paused,awaiting&limit=1";
+        let of = config.map_or(String::new(), |config| format!("config={config}&"));
+        let path = format!("/api/v1/apps/{APP}/tasks?{of}{states}");
         let waiting = async {
             let mut tick = tokio::time::interval(Duration::from_millis(25));
             loop {
@@ -117,20 +199,21 @@ impl Service {
         };
         tokio::time::timeout(DRAIN_LIMIT, waiting)
             .await
-            .with_context(|| format!("tasks of `{config}` are open after {DRAIN_LIMIT:?}"))?
+            .with_context(|| format!("tasks of {config:?} are open after {DRAIN_LIMIT:?}"))?
     }
 
-    /// Fails unless so many tasks are open in the store.
-    pub(crate) async fn holds(&self, wanted: usize) -> Result<()> {
+    /// Fails unless so many more tasks are open in the store than at the last call.
+    pub(crate) async fn holds(&self, more: usize) -> Result<()> {
+        let wanted = self.held.fetch_add(more, Ordering::Relaxed) + more;
         let mut line = self.connect().await?;
         let mut seen = 0.0;
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         let start = measure::instant();
         while start.elapsed() < COUNT_LIMIT {
             tick.tick().await;
-            seen = match &self.shape {
-                Shape::Embedded => counted_by_auditor(&mut line).await?,
-                Shape::Cluster(_) => counted_by_shard(&mut line).await?,
+            seen = match &self.stores {
+                Stores::File(_) => counted_by_auditor(&mut line).await?,
+                Stores::Cluster { .. } => counted_by_shard(&mut line).await?,
             };
             #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
             let wanted = wanted as f64;
@@ -139,26 +222,6 @@ impl Service {
             }
         }
         bail!("{seen} tasks are open, {wanted} were accepted")
-    }
-
-    /// Stops it and starts it again on the same file.
-    pub(crate) async fn restart(self) -> Result<Self> {
-        for process in self.processes {
-            process.stop().await?;
-        }
-        Self::on(self.shape, self.dir).await
-    }
-
-    pub(crate) fn file_mib(&self) -> Result<u64> {
-        let size = |path: &Path| std::fs::metadata(path).map(|data| data.len() >> 20);
-        size(&self.dir.join("tsp.db")).context("the database file has a size")
-    }
-
-    pub(crate) async fn stop(self) -> Result<()> {
-        for process in self.processes.into_iter().rev() {
-            process.stop().await?;
-        }
-        remove_private(&self.dir)
     }
 }
 
@@ -177,17 +240,18 @@ pub(crate) fn remove_private(dir: &Path) -> Result<()> {
     std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove `{}`", dir.display()))
 }
 
-async fn embedded(dir: &Path) -> Result<Ready> {
-    let mut command = Command::new(beside("tsp")?);
+async fn embedded(setup: &Setup, file: &Path) -> Result<Ready> {
+    let mut command = setup.tsp()?;
     command
         .arg("serve")
         .env("TSP__WEB__LISTEN", "127.0.0.1:0")
-        .env("TSP__STORE__URL", format!("sqlite:{}", dir.join("tsp.db").display()))
+        .env("TSP__STORE__URL", format!("sqlite:{}", file.display()))
         .env("TSP__STORE__SYNCHRONOUS", "full")
         .env("TSP__AUTH__BOOTSTRAP_KEY", KEY)
         .env("TSP__WORKER__HTTP__ALLOW_NETWORKS", "127.0.0.0/8")
         .env("TSP__LOG__FILTER", "warn")
-        .current_dir(dir);
+        .envs(setup.settings.iter().cloned())
+        .current_dir(file.parent().context("the file lies in a folder")?);
     Ready::start(&mut command).await
 }
 
