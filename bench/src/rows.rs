@@ -24,7 +24,11 @@ pub(crate) fn claimed(service: &Service) -> Result<usize> {
             )
         };
         let all: Vec<_> = (0..SHARDS).map(of_shard).collect();
-        let said = servers.sql(&format!("SELECT SUM(n) FROM ({}) AS shards", all.join(" UNION ALL ")))?;
+        // A claim that is not committed yet is work as well.
+        let said = servers.sql(&format!(
+            "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED; SELECT SUM(n) FROM ({}) AS shards",
+            all.join(" UNION ALL ")
+        ))?;
         return said.trim().parse().with_context(|| format!("claimed tasks: `{said}`"));
     }
     let file = service.file().context("it has a database")?;
