@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{Status, Task, TokenHash};
 use tsp_core::work::{Begin, Begun, Finish, Finished};
-use tsp_core::{Clock, Entropy, Millis, TaskId, Timestamp};
+use tsp_core::{Clock, ConfigId, Entropy, Millis, TaskId, Timestamp};
 use tsp_queue::{Delivery, Feedback, FeedbackSink, Message, Subscriber, Ticket};
 
 use crate::handler::{Fence, TaskContext};
@@ -74,7 +74,7 @@ pub struct BeginReport {
     /// Not yet: ask again then. Their lanes are to be given back.
     pub again: Vec<(Timestamp, Item)>,
     /// Dealt with without a call. Their lanes are to be given back.
-    pub dropped: Vec<tsp_core::ConfigId>,
+    pub dropped: Vec<ConfigId>,
 }
 
 impl Pipeline {
@@ -176,12 +176,7 @@ impl Pipeline {
     /// A message is thrown away, and its owner is told, so that it takes up no room there. Of a row that is gone the
     /// config is not known.
     fn stale(&self, id: TaskId, version: i64, ticket: Ticket, now: Option<&Task>) {
-        let (due_again, awaits_until) = now.map_or((None, None), next_times);
-        let config = now.map(|row| row.config);
-        self.settle(
-            &[ticket],
-            vec![Feedback { task: id, config, version, due_again, awaits_until, park: None }],
-        );
+        self.settle(&[ticket], vec![said(id, now.map(|row| row.config), version, now)]);
     }
 
     fn by_bulkhead<T>(&self, batch: Vec<T>, id: impl Fn(&T) -> TaskId) -> BTreeMap<usize, Vec<T>> {
@@ -226,7 +221,7 @@ impl Pipeline {
                 Ok(Begun::Wait(at)) => report.again.push((at, item)),
                 Ok(Begun::Drop(row)) => {
                     done.push(item.ticket);
-                    feedback.push(said(&item, row.as_deref(), None));
+                    feedback.push(said_of_message(&item, row.as_deref()));
                     report.dropped.push(item.config);
                 }
                 Err(error) => {
@@ -354,7 +349,7 @@ impl Pipeline {
         if let Err(error) = self.service.release(rows, now).await {
             tracing::warn!(%error, "could not hand messages back; the fetcher will find them");
         }
-        let feedback = items.iter().map(|item| said(item, None, None)).collect();
+        let feedback = items.iter().map(|item| said_of_message(item, None)).collect();
         let tickets: Vec<_> = items.iter().map(|item| item.ticket).collect();
         self.settle(&tickets, feedback);
     }
@@ -382,28 +377,18 @@ impl Pipeline {
     }
 }
 
-fn said(item: &Item, row: Option<&Task>, park: Option<Millis>) -> Feedback {
+/// What is said of messages up to `version` of a task whose row is now `row`.
+fn said(task: TaskId, config: Option<ConfigId>, version: i64, row: Option<&Task>) -> Feedback {
     let (due_again, awaits_until) = row.map_or((None, None), next_times);
-    Feedback {
-        task: item.id,
-        config: Some(item.config),
-        version: item.version,
-        due_again,
-        awaits_until,
-        park,
-    }
+    Feedback { task, config, version, due_again, awaits_until, park: None }
 }
 
 fn said_of(task: &Task, row: Option<&Task>) -> Feedback {
-    let (due_again, awaits_until) = row.map_or((None, None), next_times);
-    Feedback {
-        task: task.id,
-        config: Some(task.config),
-        version: task.version,
-        due_again,
-        awaits_until,
-        park: None,
-    }
+    said(task.id, Some(task.config), task.version, row)
+}
+
+fn said_of_message(item: &Item, row: Option<&Task>) -> Feedback {
+    said(item.id, Some(item.config), item.version, row)
 }
 
 fn next_times(row: &Task) -> (Option<Timestamp>, Option<Timestamp>) {
