@@ -11,6 +11,10 @@ const PAUSE: Millis = Millis::from_ms(100);
 const PAUSES_DOUBLED_MAX: u32 = 4;
 /// A call that takes longer is one that stands still.
 const STILL_AFTER: Millis = Millis::from_secs(1);
+/// While a begin is in flight, fewer messages than this wait with their load for its end, or until it has taken so
+/// long: they cannot be begun before, and others that come until then are loaded with them.
+const LOAD_BESIDE: usize = 64;
+const LOAD_WAITS: Millis = Millis::from_ms(20);
 /// After a failure a begin takes this much less, after a success this much more: a row that cannot be begun ends
 /// up alone.
 const LIMIT_FACTOR: usize = 4;
@@ -102,7 +106,8 @@ impl Compartment {
     }
 
     pub(crate) fn next_load(&mut self, now: Timestamp) -> Option<Vec<Delivery>> {
-        if self.bare.is_empty() || self.loading.is_some() || self.pause_until > now {
+        let waits = self.load_waits_until().is_some_and(|until| until > now);
+        if self.bare.is_empty() || self.loading.is_some() || waits || self.pause_until > now {
             return None;
         }
         self.loading = Some(now);
@@ -110,6 +115,12 @@ impl Compartment {
         let bare = std::mem::replace(&mut self.bare, rest);
         self.in_load = bare.len();
         Some(bare)
+    }
+
+    /// `None` when there is nothing to load, or no reason to wait.
+    fn load_waits_until(&self) -> Option<Timestamp> {
+        let since = self.beginning.filter(|_| self.loading.is_none())?;
+        (1..LOAD_BESIDE.min(self.most)).contains(&self.bare.len()).then(|| since.plus(LOAD_WAITS))
     }
 
     pub(crate) fn loaded(&mut self, failed: bool, now: Timestamp) {
@@ -142,7 +153,8 @@ impl Compartment {
     pub(crate) fn next_at(&self, may_begin: bool, now: Timestamp) -> Option<Timestamp> {
         let paused = (self.pause_until > now && self.held() > 0).then_some(self.pause_until);
         let early = self.intake.next_early().filter(|_| may_begin && self.beginning.is_none());
-        paused.into_iter().chain(early.map(|at| at.max(self.pause_until))).min()
+        let load = self.load_waits_until();
+        paused.into_iter().chain(load.into_iter().chain(early).map(|at| at.max(self.pause_until))).min()
     }
 
     /// Everything, for the way back at a graceful stop. The lanes of the batch are given back.
@@ -153,5 +165,71 @@ impl Compartment {
         let mut items = std::mem::take(&mut self.batch);
         items.extend(self.intake.drain());
         (items, std::mem::take(&mut self.bare))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tsp_core::{ConfigId, TaskId};
+    use tsp_queue::{Message, Ticket};
+
+    use super::*;
+
+    const T0: Timestamp = Timestamp::from_ms(1_000);
+
+    fn delivery(id: i64) -> Delivery {
+        let message = Message { id: TaskId::new(id), version: 1, row: None };
+        Delivery { message, ticket: Ticket(id.unsigned_abs()) }
+    }
+
+    /// One of 256 with a begin in flight since [`T0`].
+    fn beginning() -> Compartment {
+        let mut part = Compartment::new(256);
+        let item = Item {
+            id: TaskId::new(1),
+            version: 1,
+            config: ConfigId::new(1),
+            ticket: Ticket(1),
+            row: None,
+            tries: 0,
+        };
+        part.offer(&Lanes::new(8, 8), 8, item, T0);
+        assert_eq!(part.next_begin(T0).map(|batch| batch.len()), Some(1));
+        part
+    }
+
+    fn loads(part: &mut Compartment, now: Timestamp) -> Option<usize> {
+        part.next_load(now).map(|bare| bare.len())
+    }
+
+    #[test]
+    fn few_messages_are_loaded_when_the_begin_in_flight_has_ended() {
+        let mut part = beginning();
+        part.put_bare(delivery(2));
+        assert_eq!(loads(&mut part, T0), None);
+        part.put_bare(delivery(3));
+        part.begun(false, T0.plus(Millis::from_ms(3)));
+        assert_eq!(
+            loads(&mut part, T0.plus(Millis::from_ms(3))),
+            Some(2),
+            "those that came meanwhile with them"
+        );
+    }
+
+    #[test]
+    fn a_slow_begin_is_not_waited_for() {
+        let mut part = beginning();
+        part.put_bare(delivery(2));
+        let until = T0.plus(LOAD_WAITS);
+        assert_eq!(part.next_at(true, T0), Some(until));
+        assert_eq!(loads(&mut part, until), Some(1));
+        assert_eq!(part.next_at(true, until), None);
+    }
+
+    #[test]
+    fn many_messages_are_loaded_beside_it() {
+        let mut part = beginning();
+        (2..).take(LOAD_BESIDE).for_each(|id| part.put_bare(delivery(id)));
+        assert_eq!(loads(&mut part, T0), Some(LOAD_BESIDE));
     }
 }

@@ -111,6 +111,8 @@ impl Unsaved {
     /// the outcome's own text or its row: the text is left out from then on.
     pub(crate) fn answered(&mut self, batch: &Tried, failures: Vec<NotSaved>, now: Instant) {
         self.saving = None;
+        // Those that came meanwhile could not go before: their wait begins now, or batches would be small for nothing.
+        self.since = self.since.map(|_| now);
         if failures.len() < batch.size {
             self.saved_at = Some(now);
             self.away = 0;
@@ -282,5 +284,12 @@ mod tests {
         unsaved.push(outcome(3), now + wait);
         assert!(unsaved.next(now + wait, wait, true, MAX).is_none(), "one save at a time");
         assert!(unsaved.stuck(now + wait + STILL_AFTER) == 1, "and one that takes long is said");
+        let saved_at = now + wait + STILL_AFTER;
+        unsaved.answered(&batch.tried(), Vec::new(), saved_at);
+        assert_eq!(
+            unsaved.next_at(wait),
+            Some(saved_at + wait),
+            "what came meanwhile waits for company from then"
+        );
     }
 }
