@@ -63,7 +63,7 @@ impl FinishLoop {
                 return;
             }
             let wait = self.options.finish_wait;
-            let next = parts.iter().filter_map(|part| part.next_at(wait)).chain(last_until).min();
+            let next = parts.iter().filter_map(|part| part.next_at(wait, now)).chain(last_until).min();
             tokio::select! {
                 received = inbox.recv_many(&mut arrived, self.options.batch), if !over => {
                     let now = Instant::now();

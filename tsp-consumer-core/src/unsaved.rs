@@ -143,10 +143,11 @@ impl Unsaved {
         }
     }
 
-    /// When [`Unsaved::next`] may have something, if nothing more comes.
-    pub(crate) fn next_at(&self, wait: Duration) -> Option<Instant> {
+    /// When after `now` [`Unsaved::next`] may have something or [`Unsaved::stuck`] more, if nothing more comes.
+    pub(crate) fn next_at(&self, wait: Duration, now: Instant) -> Option<Instant> {
         if let Some(since) = self.saving {
-            return Some(since + STILL_AFTER);
+            // From then on only its answer changes anything.
+            return Some(since + STILL_AFTER).filter(|at| *at > now);
         }
         let failed = self.failed.iter().map(|failed| failed.again_at).min();
         let fresh = self.since.map(|since| since + wait);
@@ -239,7 +240,7 @@ mod tests {
         let calls = save_all(&mut unsaved, 7, &refused, now);
         assert_eq!((calls, unsaved.stuck(now)), (17, 1));
         for pause in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs) {
-            let next = unsaved.next_at(Duration::ZERO).expect("it is not given up");
+            let next = unsaved.next_at(Duration::ZERO, now).expect("it is not given up");
             assert_eq!(next - now, pause);
             unsaved.push(outcome(1_000), now);
             assert_eq!(save_all(&mut unsaved, 7, &refused, now), 1, "others are saved at once");
@@ -262,7 +263,7 @@ mod tests {
             unsaved.push(outcome(2), now);
             assert!(unsaved.next(now, Duration::ZERO, true, MAX).is_none(), "for the others, too");
             assert_eq!(unsaved.stuck(now), 2);
-            let next = unsaved.next_at(Duration::ZERO).expect("it is tried again");
+            let next = unsaved.next_at(Duration::ZERO, now).expect("it is tried again");
             assert_eq!(next - now, pause);
             now = next;
             unsaved.fresh.clear();
@@ -278,7 +279,7 @@ mod tests {
         let wait = Duration::from_millis(15);
         let mut unsaved = waiting(2, now);
         assert!(unsaved.next(now, wait, false, MAX).is_none());
-        assert_eq!(unsaved.next_at(wait), Some(now + wait));
+        assert_eq!(unsaved.next_at(wait, now), Some(now + wait));
         let batch = unsaved.next(now + wait, wait, false, MAX).expect("the wait is over");
         assert_eq!(batch.outcomes.len(), 2);
         unsaved.push(outcome(3), now + wait);
@@ -287,9 +288,20 @@ mod tests {
         let saved_at = now + wait + STILL_AFTER;
         unsaved.answered(&batch.tried(), Vec::new(), saved_at);
         assert_eq!(
-            unsaved.next_at(wait),
+            unsaved.next_at(wait, saved_at),
             Some(saved_at + wait),
             "what came meanwhile waits for company from then"
         );
+    }
+    #[tokio::test]
+    async fn a_save_that_stands_still_is_looked_at_once_and_not_without_end() {
+        let now = Instant::now();
+        let mut unsaved = waiting(2, now);
+        let batch = unsaved.next(now, Duration::ZERO, true, 1).expect("there is one");
+        let still = unsaved.next_at(Duration::ZERO, now).expect("it may stand still");
+        assert_eq!((still, unsaved.stuck(still)), (now + STILL_AFTER, 1));
+        assert_eq!(unsaved.next_at(Duration::ZERO, still), None, "only its answer changes that");
+        unsaved.answered(&batch.tried(), Vec::new(), still);
+        assert!(unsaved.next(still, Duration::ZERO, true, MAX).is_some());
     }
 }
