@@ -190,7 +190,9 @@ impl BeginLoop {
                 None => std::future::pending().await,
             }
         };
+        // In a fixed order, so that one seed gives one history. None starves: each round takes what there is.
         tokio::select! {
+            biased;
             () = stop.cancelled() => None,
             Some(step) = self.steps.next(), if !self.steps.is_empty() => Some(step),
             () = self.pipeline.subscriber.ready(), if wants_more => None,

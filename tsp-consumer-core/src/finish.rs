@@ -64,17 +64,10 @@ impl FinishLoop {
             }
             let wait = self.options.finish_wait;
             let next = parts.iter().filter_map(|part| part.next_at(wait, now)).chain(last_until).min();
+            // In a fixed order, so that one seed gives one history. None starves: what was saved is less than what
+            // came in, and what waits is looked at in each round.
             tokio::select! {
-                received = inbox.recv_many(&mut arrived, self.options.batch), if !over => {
-                    let now = Instant::now();
-                    for executed in arrived.drain(..received) {
-                        parts[self.pipeline.bulkhead(executed.task.id)].push(executed, now);
-                    }
-                }
-                Some(saved) = saving.next(), if !saving.is_empty() => {
-                    answered(&mut parts, saved, last_until.is_some());
-                }
-                () = sleep_until(next) => {}
+                biased;
                 () = self.last_call.cancelled(), if last_until.is_none() => {
                     inbox.close();
                     last_until = Some(Instant::now() + LAST_SAVES);
@@ -82,6 +75,16 @@ impl FinishLoop {
                         part.last_call(Instant::now());
                     }
                 }
+                Some(saved) = saving.next(), if !saving.is_empty() => {
+                    answered(&mut parts, saved, last_until.is_some());
+                }
+                received = inbox.recv_many(&mut arrived, self.options.batch), if !over => {
+                    let now = Instant::now();
+                    for executed in arrived.drain(..received) {
+                        parts[self.pipeline.bulkhead(executed.task.id)].push(executed, now);
+                    }
+                }
+                () = sleep_until(next) => {}
             }
             if last_until.is_some_and(|until| until <= Instant::now()) {
                 tracing::warn!(

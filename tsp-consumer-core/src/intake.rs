@@ -100,11 +100,11 @@ impl Intake {
 
     /// Everything, for the way back at a graceful stop.
     pub fn drain(&mut self) -> Vec<Item> {
-        self.turns.clear();
         self.count = 0;
-        let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
+        let turns = std::mem::take(&mut self.turns).into_iter();
+        let waiting: Vec<_> = turns.filter_map(|config| self.waiting.remove(&config)).flatten().collect();
         let early = std::mem::take(&mut self.early).into_values();
-        waiting.chain(early).collect()
+        waiting.into_iter().chain(early).collect()
     }
 }
 
