@@ -168,10 +168,11 @@ impl Process {
         let most = self.lanes.free().min(self.sizes.batch);
         let mut batch = Vec::new();
         self.intake.pick(&self.lanes, most, now, &mut batch);
-        for item in self.receive(between) {
+        let (items, found) = self.receive(between);
+        for item in items {
             self.intake.offer(&self.lanes, most, item, &mut batch);
         }
-        self.began = !batch.is_empty();
+        self.began = found || !batch.is_empty();
         if batch.is_empty() {
             return Vec::new();
         }
@@ -197,8 +198,10 @@ impl Process {
             .collect()
     }
 
-    fn receive(&self, between: Between<'_>) -> Vec<Item> {
+    /// What is to be begun, and whether there was any message at all: also of those that are stale.
+    fn receive(&self, between: Between<'_>) -> (Vec<Item>, bool) {
         let (mut items, bare) = self.pipeline.take(self.sizes.batch);
+        let found = !(items.is_empty() && bare.is_empty());
         let copies: Vec<_> = bare.iter().map(|bare| (bare.message.clone(), bare.ticket)).collect();
         if let Some(loaded) = self.weather.drive(self.pipeline.load(bare), between) {
             items.extend(loaded.items);
@@ -206,7 +209,7 @@ impl Process {
             let deliver = |(message, ticket)| Delivery { message, ticket };
             self.leave(copies.into_iter().map(deliver).collect());
         }
-        items
+        (items, found)
     }
 
     /// Messages of a call that was dropped: they go back, or are lost with it.
