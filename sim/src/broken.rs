@@ -27,6 +27,8 @@ use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 use tsp_store::{ConfigBook, Result};
 
+use crate::weather::finish_off;
+
 /// The rule that is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
@@ -85,7 +87,7 @@ impl Broken {
     }
 
     fn row(&self, id: TaskId) -> Option<Task> {
-        self.inner.dump().task(id).cloned()
+        finish_off(self.inner.task(id)).expect("no faults")
     }
 
     /// A submit that nobody else makes.
@@ -288,7 +290,7 @@ impl ScheduleStore for Broken {
             return Ok(Vec::new());
         }
         if self.has(Bug::DeadlineEndsWhatRuns) {
-            let open = self.inner.dump().open;
+            let open = self.inner.open_tasks();
             for row in open.into_iter().filter(|row| row.status == Status::Executing) {
                 let Some(token) = row.token else { continue };
                 let completion = Completion::Retry { after: None, message: None };

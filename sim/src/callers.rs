@@ -7,14 +7,16 @@ use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::transition::{Completion, Note, ProgressReport};
 use tsp_core::{Clock, ConfigId, Millis, Name, TaskId, TaskKey, Timestamp};
+use tsp_store::Catalog as _;
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
 use tsp_store::idempotency::Kept;
-use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, Wish};
+use tsp_store::memory::MemoryStore;
+use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskStore as _, Wish};
 
 use crate::checker::Checker;
 use crate::plan::Plan;
 use crate::process::{Ground, Hints};
-use crate::weather::Why;
+use crate::weather::{Why, finish_off};
 
 const KEYS: u64 = 12;
 const WRONG_TOKEN: [u8; 32] = [7; 32];
@@ -30,23 +32,7 @@ pub(crate) struct Callers {
 impl Callers {
     /// Makes the app and its configs, before anything can go wrong.
     pub(crate) fn settle(ground: &Ground, plan: &Plan, now: Timestamp) -> Self {
-        let app = NewApp { name: name("sim"), description: String::new(), owner: String::new() };
-        let saved = ground.wait(ground.door.create_app(app, None, &Actor::system(), now));
-        let Ok(Kept::Fresh(AppSaved::Saved(app))) = saved else { panic!("no app: {saved:?}") };
-        let make = |spec| {
-            let save = SaveConfig { app: app.id, spec, expected: Expected::Absent };
-            let saved = ground.wait(ground.door.save_config(save, None, &Actor::system(), now));
-            let Ok(Kept::Fresh(ConfigSaved::Created(config))) = saved else { panic!("no config: {saved:?}") };
-            config.id
-        };
-        let mut asynchronous = spec("async", None);
-        asynchronous.asynchronous = AsyncPolicy { enabled: true, deadline: Millis::from_secs(2) };
-        let delayed = vec![make(spec("plain", None)), make(asynchronous)];
-        let cron = vec![
-            make(spec("every-allow", Some((2_000, Overlap::Allow)))),
-            make(spec("every-skip", Some((1_000, Overlap::Skip)))),
-            make(spec("every-queue", Some((1_000, Overlap::QueueOne)))),
-        ];
+        let (delayed, cron) = make_configs(&ground.store, now);
         Self { wishes: plan.rates.wishes.clone(), delayed, cron, known: Vec::new() }
     }
 
@@ -160,29 +146,14 @@ impl Callers {
 
     /// Resumes and enables all, stops the schedules, so that the world can come to rest.
     pub(crate) fn let_go(&mut self, ground: &Ground, now: Timestamp, checker: &mut Checker) {
-        let by = Actor::system();
-        for config in self.delayed.iter().chain(&self.cron) {
-            ground.weather.let_go(*config, Why::Paused);
-            ground.weather.let_go(*config, Why::Disabled);
-            for hold in [Hold::Resume, Hold::Enable] {
-                ground.wait(ground.door.hold_config(*config, hold, &by, now)).expect("no faults");
-            }
+        let any = ground.store.book().config(self.delayed[0]).expect("not deleted");
+        let brief = ground.store.book().find_config(any.app_id, &name("brief")).map(|config| config.id);
+        let all: Vec<_> = self.delayed.iter().chain(&self.cron).copied().chain(brief).collect();
+        for config in &all {
+            ground.weather.held.let_go(*config, Why::Paused);
+            ground.weather.held.let_go(*config, Why::Disabled);
         }
-        for task in ground.store.dump().open {
-            ground.wait(ground.door.change(Subject::Id(task.id), Wish::Resume, &by, now)).expect("no faults");
-        }
-        let any = ground.door.book().config(self.delayed[0]).expect("not deleted");
-        let brief = ground.door.book().find_config(any.app_id, &name("brief")).map(|config| config.id);
-        for config in self.cron.iter().chain(&brief) {
-            // A config with an end in the past makes nothing more, and its open tasks still run.
-            let config = ground.door.book().config(*config).expect("not deleted");
-            let mut spec = config.spec.clone();
-            if let Some(schedule) = &mut spec.schedule {
-                schedule.end_at = Some(now);
-            }
-            let save = SaveConfig { app: config.app_id, spec, expected: Expected::Any };
-            ground.wait(ground.door.save_config(save, None, &by, now)).expect("no faults");
-        }
+        let_all_go(&ground.store, &all, now);
         checker.note(now, "let go");
     }
 
@@ -282,11 +253,11 @@ impl Callers {
             _ => (Hold::Enable, Why::Disabled, false),
         };
         if !held {
-            ground.weather.let_go(config, why);
+            ground.weather.held.let_go(config, why);
         }
         let answer = ground.wait(ground.door.hold_config(config, hold, &Actor::system(), now));
         if held && answer.is_ok() {
-            ground.weather.hold(config, why);
+            ground.weather.held.hold(config, why);
         }
         checker.note(now, format!("{why:?} {config} {held} {}", answer.is_ok()));
         hints.inbox.changed(config);
@@ -295,14 +266,14 @@ impl Callers {
 
 /// A task that its callee may complete.
 fn with_token(ground: &Ground) -> Option<TaskId> {
-    let open = ground.store.dump().open;
+    let open = ground.store.open_tasks();
     let all: Vec<_> = open.into_iter().filter(|task| task.token.is_some()).map(|task| task.id).collect();
     all.get(ground.chance.index(all.len().max(1))).copied()
 }
 
 /// The callee completes, sometimes with a token that is wrong.
 pub(crate) fn complete(ground: &Ground, hints: &Hints, id: TaskId, now: Timestamp, checker: &mut Checker) {
-    let Some(task) = ground.store.dump().task(id).cloned() else { return };
+    let Some(task) = finish_off(ground.store.task(id)).expect("no faults") else { return };
     // Nobody has a token that was never sent.
     let Some(token) = task.token.filter(|_| checker.was_sent(&task)) else { return };
     let token = if ground.chance.hits(100) { WRONG_TOKEN } else { token };
@@ -332,13 +303,56 @@ pub(crate) fn complete(ground: &Ground, hints: &Hints, id: TaskId, now: Timestam
 
 /// The callee says how far it is.
 fn progress(ground: &Ground, id: TaskId, now: Timestamp, checker: &mut Checker) {
-    let Some(task) = ground.store.dump().task(id).cloned() else { return };
+    let Some(task) = finish_off(ground.store.task(id)).expect("no faults") else { return };
     let Some(token) = task.token.filter(|_| checker.was_sent(&task)) else { return };
     let extend = ground.chance.hits(500).then_some(Millis::from_secs(1));
     let report = ProgressReport { percent: Some(50), message: None, extend };
     let wish = Wish::Progress { token, report };
     let answer = ground.wait(ground.door.change(Subject::Id(id), wish, &Actor::system(), now));
     checker.note(now, format!("progress {id} {}", matches!(answer, Ok(Changed::Done { .. }))));
+}
+
+/// An app with configs of all kinds: those that tasks are submitted to, and those with a schedule.
+pub(crate) fn make_configs(store: &MemoryStore, now: Timestamp) -> (Vec<ConfigId>, Vec<ConfigId>) {
+    let app = NewApp { name: name("sim"), description: String::new(), owner: String::new() };
+    let saved = finish_off(store.create_app(app, None, &Actor::system(), now));
+    let Ok(Kept::Fresh(AppSaved::Saved(app))) = saved else { panic!("no app: {saved:?}") };
+    let make = |spec| {
+        let save = SaveConfig { app: app.id, spec, expected: Expected::Absent };
+        let saved = finish_off(store.save_config(save, None, &Actor::system(), now));
+        let Ok(Kept::Fresh(ConfigSaved::Created(config))) = saved else { panic!("no config: {saved:?}") };
+        config.id
+    };
+    let mut asynchronous = spec("async", None);
+    asynchronous.asynchronous = AsyncPolicy { enabled: true, deadline: Millis::from_secs(2) };
+    let delayed = vec![make(spec("plain", None)), make(asynchronous)];
+    let cron = vec![
+        make(spec("every-allow", Some((2_000, Overlap::Allow)))),
+        make(spec("every-skip", Some((1_000, Overlap::Skip)))),
+        make(spec("every-queue", Some((1_000, Overlap::QueueOne)))),
+    ];
+    (delayed, cron)
+}
+
+/// Resumes and enables all, ends the schedules and resumes the tasks, so that everything can come to rest.
+pub(crate) fn let_all_go(store: &MemoryStore, configs: &[ConfigId], now: Timestamp) {
+    let by = Actor::system();
+    for id in configs {
+        for hold in [Hold::Resume, Hold::Enable] {
+            finish_off(store.hold_config(*id, hold, &by, now)).expect("no faults");
+        }
+        // A config with an end in the past makes nothing more, and its open tasks still run.
+        let config = store.book().config(*id).expect("not deleted");
+        let mut spec = config.spec.clone();
+        if let Some(schedule) = &mut spec.schedule {
+            schedule.end_at = Some(now);
+        }
+        let save = SaveConfig { app: config.app_id, spec, expected: Expected::Any };
+        finish_off(store.save_config(save, None, &by, now)).expect("no faults");
+    }
+    for task in store.open_tasks() {
+        finish_off(store.change(Subject::Id(task.id), Wish::Resume, &by, now)).expect("no faults");
+    }
 }
 
 fn name(text: &str) -> Name {

@@ -7,9 +7,11 @@ use tsp_core::outcome::{OutcomeKind, Verdict};
 use tsp_core::schedule::Overlap;
 use tsp_core::task::{AttemptRecord, EndResult, Origin, Status, Task};
 use tsp_core::{Millis, TaskId, Timestamp};
-use tsp_store::memory::Ledger;
+use tsp_store::TaskStore as _;
+use tsp_store::memory::{Ledger, MemoryStore};
 
 use crate::chance::Chance;
+use crate::weather::finish_off;
 
 /// Reasons that only an answer of the callee has; the other ways to close an attempt have their own.
 const CALLEE_REASONS: [&str; 5] = ["ok", "http_status", "tsp_result", "gone", "accepted"];
@@ -126,14 +128,18 @@ impl Checker {
     }
 
     /// An attempt goes out, in this life of the process.
-    pub(crate) fn sent(&mut self, context: &TaskContext, life: u32, now: Timestamp, ledger: &Ledger) {
+    pub(crate) fn sent(&mut self, context: &TaskContext, life: u32, now: Timestamp, store: &MemoryStore) {
         let task = &context.task;
         let (id, attempt) = (task.id, task.attempt);
+        if self.deaths.contains_key(&life) {
+            // A ghost: what it had begun is closed, and the receiver tells the two apart by the attempt's number.
+            return self.note(now, format!("sent {id} attempt {attempt} by a life that is over"));
+        }
         self.note(now, format!("sent {id} attempt {attempt}"));
         self.require(task.execute_at <= now && task.due_at <= now, "never early", task);
         let before = self.sent.insert(id, attempt).unwrap_or(0);
         self.require(attempt > before, "attempts rise", task);
-        let row = ledger.task(id);
+        let row = finish_off(store.task(id)).expect("no faults");
         let runs = row.is_some_and(|row| row.status == Status::Executing && row.attempt == attempt);
         self.require(runs, "what is sent is begun in the store", task);
         let on_wire = self.wire.range((id, 0)..=(id, u32::MAX));
@@ -144,10 +150,9 @@ impl Checker {
         self.require(alone, "one call of a task on the wire at a time", task);
         self.wire.insert((id, attempt), life);
         self.lives.insert((id, attempt), life);
-        let closed: Vec<_> = ledger.closed.iter().filter(|record| record.task == id).collect();
-        self.losses(&closed, task);
-        let closed = closed.len();
-        self.require(closed + 1 == attempt as usize, "all earlier attempts are closed", task);
+        let closed = finish_off(store.attempts(id)).expect("no faults");
+        self.losses(&closed.iter().collect::<Vec<_>>(), task);
+        self.require(closed.len() + 1 == attempt as usize, "all earlier attempts are closed", task);
         self.require(!self.cancelled.contains(&id), "no begin after `cancelled`", task);
         let last = self.last_attempt.get(&id).copied().unwrap_or(u32::MAX);
         self.require(attempt <= last, "no new attempt after `too_late`", task);

@@ -149,7 +149,7 @@ impl RunStore for Door {
             let (inner, weather) = (self.inner.clone(), self.weather.clone());
             Box::pin(async move {
                 let answers = inner.begin(node, batch, now).await;
-                weather.begun(&answers);
+                weather.held.begun(&answers);
                 answers
             })
         };

@@ -5,12 +5,17 @@
 //! and calls to the store that fail, are late, or are dropped on their way; the checker holds promises 1 to 6 of
 //! DESIGN.md section 2 against everything that happens, and that all that is due is done once nothing goes wrong.
 //! One seed gives one history.
+//!
+//! That is one process, driven call by call. `cluster` has several nodes with the loops of the product, each in a
+//! runtime with virtual time, and what one process cannot show: leases, rescue, ghosts, the barrier, clocks that differ.
 
 mod broken;
 mod callers;
 mod chance;
 mod checker;
 mod clock;
+#[cfg(test)]
+mod cluster;
 mod coverage;
 mod door;
 mod door_catalog;

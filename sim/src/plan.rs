@@ -49,7 +49,7 @@ impl Rates {
 }
 
 /// One in eight is left out, and the others are a quarter to four times as frequent as usual.
-fn drawn(chance: &Chance, usual: &[u64]) -> Vec<u64> {
+pub(crate) fn drawn(chance: &Chance, usual: &[u64]) -> Vec<u64> {
     let rates: Vec<u64> =
         usual.iter().map(|rate| rate * [0, 1, 2, 4, 4, 4, 8, 16][chance.index(8)]).collect();
     if rates.iter().all(|rate| *rate == 0) { usual.to_vec() } else { rates }
@@ -80,7 +80,7 @@ impl Sizes {
     }
 
     /// So little room that every bound is met, and some rows travel with their message and some do not.
-    fn drawn(chance: &Chance) -> Self {
+    pub(crate) fn drawn(chance: &Chance) -> Self {
         let few = |least: usize, most: usize| least + chance.index(most - least + 1);
         let lanes = few(1, 12);
         let in_pipe_per_config = few(1, 10);

@@ -1,23 +1,29 @@
-//! The seeds that run with every test. `SIM_SEEDS=20000 cargo test -p sim` runs that many of each plan.
+//! The seeds that run with every test. `SIM_SEEDS=20000 cargo test -p sim` runs that many of each plan, and
+//! `SIM_SEEDS=492..493` those.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tsp_core::Millis;
 
 use crate::broken::Bug;
+use crate::cluster::{Cluster, ClusterBug, ClusterPlan};
 use crate::coverage::Coverage;
 use crate::plan::Plan;
 use crate::world::{Story, World};
 
 const ROUGH_SEEDS: u64 = 200;
-const SMOOTH_SEEDS: u64 = 10;
+const SMOOTH_SEEDS: u64 = 5;
+const CLUSTER_SEEDS: u64 = 20;
 /// Seeds that failed once.
 const KEPT: &str = include_str!("../seeds.txt");
 
-/// How many seeds of a plan run.
-#[expect(clippy::disallowed_methods, reason = "a person asks for more seeds, in a test only")]
-fn count(usual: u64) -> u64 {
-    std::env::var("SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
+/// Which seeds of a plan run.
+#[expect(clippy::disallowed_methods, reason = "a person asks for other seeds, in a test only")]
+fn wanted(usual: u64) -> Range<u64> {
+    let Ok(wanted) = std::env::var("SIM_SEEDS") else { return 0..usual };
+    let seed = |text: &str| text.parse().expect("`SIM_SEEDS`: a number of seeds, or `from..to`");
+    wanted.split_once("..").map_or_else(|| 0..seed(&wanted), |(from, to)| seed(from)..seed(to))
 }
 
 fn kept(plan: &str) -> Vec<u64> {
@@ -31,7 +37,8 @@ fn kept(plan: &str) -> Vec<u64> {
 fn all_seeds(plan: &str, usual: u64, covers: bool, mut run: impl FnMut(u64) -> Story) -> Coverage {
     let mut coverage = Coverage::default();
     let (mut longest, mut happened, mut seeds) = ((Millis::ZERO, 0), 0, 0);
-    let drawn = (0..3 * count(usual)).map(|seed| (seed, seed >= count(usual)));
+    let Range { start, end } = wanted(usual);
+    let drawn = (start..start + 3 * (end - start)).map(|seed| (seed, seed >= end));
     for (seed, more) in kept(plan).into_iter().map(|seed| (seed, false)).chain(drawn) {
         if more && (!covers || coverage.missing().is_empty()) {
             break;
@@ -56,7 +63,7 @@ fn all_seeds(plan: &str, usual: u64, covers: bool, mut run: impl FnMut(u64) -> S
     coverage
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
@@ -72,6 +79,49 @@ fn the_promises_hold_whatever_happens() {
 fn in_health_callbacks_are_on_time() {
     let promptly = |seed| World::new(Plan::smooth(seed)).run_promptly(Millis::from_ms(5));
     all_seeds("smooth", SMOOTH_SEEDS, false, promptly);
+}
+
+#[test]
+fn the_promises_hold_in_a_cluster() {
+    let mut unseen =
+        vec!["kill -9", "stands still", "clock steps", "owns the pair, epoch 3", "crash", "paused"];
+    all_seeds("cluster", CLUSTER_SEEDS, false, |seed| {
+        let story = Cluster::new(ClusterPlan::rough(seed)).run();
+        unseen.retain(|what| !story.history.iter().any(|line| line.contains(what)));
+        story
+    });
+    assert!(unseen.is_empty(), "no seed showed these: {unseen:?}");
+}
+
+#[test]
+fn one_seed_gives_one_history_of_a_cluster() {
+    for seed in [3, 14] {
+        let first = Cluster::new(ClusterPlan::rough(seed)).run();
+        let second = Cluster::new(ClusterPlan::rough(seed)).run();
+        let differ = first.history.iter().zip(&second.history).position(|(a, b)| a != b);
+        assert_eq!(differ, None, "seed {seed}: the histories differ");
+        assert_eq!(first, second, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_known_bug_of_a_cluster_is_caught() {
+    let bugs = [
+        (ClusterBug::RescuedNodeFinishes, "closes its own attempt"),
+        (ClusterBug::BarrierDoesNotWait, "no begin after an answered pause"),
+        (ClusterBug::LeaseNotAsked, "under an epoch that is over"),
+    ];
+    for (bug, promise) in bugs {
+        let mut said_so = Vec::new();
+        let caught = (0..SEEDS_PER_BUG).any(|seed| {
+            let plan = ClusterPlan { bug: Some(bug), ..ClusterPlan::rough(seed) };
+            let run = catch_unwind(AssertUnwindSafe(|| Cluster::new(plan).run()));
+            let text = run.err().map_or_else(String::new, |panic| said(panic.as_ref()));
+            said_so.extend(text.lines().next().map(str::to_owned));
+            text.contains(promise)
+        });
+        assert!(caught, "{bug:?} must break `{promise}`; the seeds said: {said_so:#?}");
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Waker};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tsp_core::ConfigId;
+#[cfg(test)]
+use tsp_core::Millis;
 use tsp_core::task::Task;
 use tsp_core::work::Begun;
 use tsp_store::run::Each;
@@ -50,29 +52,72 @@ pub(crate) enum Why {
     Disabled,
 }
 
+/// What people were told of configs, against what is begun.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// Configs that were answered to be paused, or disabled.
+    held: Mutex<BTreeSet<(ConfigId, Why)>>,
+    /// What was begun in spite of that.
+    begun: Mutex<Option<Box<Task>>>,
+}
+
+impl Held {
+    /// It was answered that nothing of the config begins.
+    pub(crate) fn hold(&self, config: ConfigId, why: Why) {
+        self.held.lock().insert((config, why));
+    }
+
+    pub(crate) fn let_go(&self, config: ConfigId, why: Why) {
+        self.held.lock().remove(&(config, why));
+    }
+
+    pub(crate) fn begun(&self, answers: &Each<Begun>) {
+        let held = self.held.lock();
+        for answer in answers {
+            if let Ok(Begun::Run(task)) = answer
+                && [Why::Paused, Why::Disabled].iter().any(|why| held.contains(&(task.config, *why)))
+            {
+                *self.begun.lock() = Some(task.clone());
+            }
+        }
+    }
+
+    pub(crate) fn take_begun(&self) -> Option<Box<Task>> {
+        self.begun.lock().take()
+    }
+}
+
+/// How a call takes time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Its future is polled again.
+    ByTurns,
+    /// On the timer of the runtime that it runs in.
+    #[cfg(test)]
+    ByTimer,
+}
+
 pub(crate) struct Weather {
     chance: Arc<Chance>,
+    waits: Waits,
     rates: Mutex<FaultRates>,
     late: Mutex<Vec<BoxFuture<'static, ()>>>,
     /// The future of the present step is to be dropped.
     cut: AtomicBool,
     pub(crate) coverage: Mutex<Coverage>,
-    /// Configs that were answered to be paused, or disabled.
-    held: Mutex<BTreeSet<(ConfigId, Why)>>,
-    /// What was begun in spite of that.
-    begun_while_held: Mutex<Option<Box<Task>>>,
+    pub(crate) held: Arc<Held>,
 }
 
 impl Weather {
-    pub(crate) fn new(chance: Arc<Chance>, rates: FaultRates) -> Self {
+    pub(crate) fn new(chance: Arc<Chance>, waits: Waits, held: Arc<Held>) -> Self {
         Self {
             chance,
-            rates: Mutex::new(rates),
+            waits,
+            rates: Mutex::default(),
             late: Mutex::default(),
             cut: AtomicBool::new(false),
             coverage: Mutex::default(),
-            held: Mutex::default(),
-            begun_while_held: Mutex::default(),
+            held,
         }
     }
 
@@ -96,30 +141,6 @@ impl Weather {
     pub(crate) fn may_split(&self) -> bool {
         let per_mille = self.rates.lock().split;
         per_mille > 0 && self.chance.hits(per_mille)
-    }
-
-    /// It was answered that nothing of the config begins.
-    pub(crate) fn hold(&self, config: ConfigId, why: Why) {
-        self.held.lock().insert((config, why));
-    }
-
-    pub(crate) fn let_go(&self, config: ConfigId, why: Why) {
-        self.held.lock().remove(&(config, why));
-    }
-
-    pub(crate) fn begun(&self, answers: &Each<Begun>) {
-        let held = self.held.lock();
-        for answer in answers {
-            if let Ok(Begun::Run(task)) = answer
-                && [Why::Paused, Why::Disabled].iter().any(|why| held.contains(&(task.config, *why)))
-            {
-                *self.begun_while_held.lock() = Some(task.clone());
-            }
-        }
-    }
-
-    pub(crate) fn take_begun_while_held(&self) -> Option<Box<Task>> {
-        self.begun_while_held.lock().take()
     }
 
     fn fault(&self, call: &'static str, kind: Kind) -> Option<Met> {
@@ -147,8 +168,19 @@ impl Weather {
 
     async fn pause(&self) {
         let slow = self.rates.lock().slow;
-        while slow > 0 && self.chance.hits(slow) {
-            yield_once().await;
+        match self.waits {
+            Waits::ByTurns => {
+                while slow > 0 && self.chance.hits(slow) {
+                    yield_once().await;
+                }
+            }
+            #[cfg(test)]
+            Waits::ByTimer => {
+                if slow > 0 && self.chance.hits(slow) {
+                    let most = if self.chance.hits(20) { 3_000 } else { 60 };
+                    crate::cluster::pass(Millis::from_ms(self.chance.ms(1, most))).await;
+                }
+            }
         }
     }
 

@@ -18,10 +18,10 @@ use crate::coverage::Coverage;
 use crate::door::Door;
 use crate::plan::Plan;
 use crate::process::{Ground, Process};
-use crate::weather::{FaultRates, Weather};
+use crate::weather::{Waits, Weather};
 
 /// Where every world begins: a Saturday, so nothing special.
-const START: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 /// When nothing goes wrong any more, all that is due is done within this time, whatever went wrong before.
 const REST_WITHIN: Millis = Millis::from_secs(600);
 /// What the auditor may not explain it counts from its second look on, if that comes so much later.
@@ -76,7 +76,7 @@ impl World {
             Some(bug) => Arc::new(Broken::new(store.clone(), bug)),
         };
         let chance = Arc::new(Chance::new(plan.seed));
-        let weather = Arc::new(Weather::new(chance.clone(), FaultRates::default()));
+        let weather = Arc::new(Weather::new(chance.clone(), Waits::ByTurns, Arc::default()));
         let ground = Ground {
             store,
             door: Arc::new(Door { inner, weather: weather.clone() }),
@@ -216,7 +216,7 @@ impl World {
     }
 
     fn check_begun(&mut self) {
-        if let Some(task) = self.ground.weather.take_begun_while_held() {
+        if let Some(task) = self.ground.weather.held.take_begun() {
             self.checker.require(false, "no begin after an answered pause", &task);
         }
     }
@@ -253,7 +253,7 @@ impl World {
         self.check_begun();
         let now = self.now();
         for sent in sent {
-            self.checker.sent(&sent.context, self.life, now, &self.ground.store.dump());
+            self.checker.sent(&sent.context, self.life, now, &self.ground.store);
             let verdict = self.answer(now);
             let slow = !self.calm && self.ground.chance.hits(self.plan.slow_per_mille);
             let (least, most) = if slow { (3_000, 12_000) } else { (0, 300) };
@@ -322,12 +322,12 @@ impl World {
         let (from, late) = (self.now(), self.now().plus(REST_WITHIN));
         while self.now() < late {
             self.settle();
-            if self.wire.is_empty() && self.ground.store.dump().open.is_empty() {
+            if self.wire.is_empty() && self.ground.store.open_tasks().is_empty() {
                 return self.now().since(from);
             }
             self.pass();
         }
-        let open = self.ground.store.dump().open;
+        let open = self.ground.store.open_tasks();
         let last = self.checker.last_of_history();
         panic!(
             "seed {}: broken promise: the world does not come to rest; still open: {open:#?}\n{last}",
@@ -355,7 +355,7 @@ impl World {
 }
 
 /// What the callee says.
-fn answer(chance: &Chance, rates: &[u64], now: Timestamp) -> Verdict {
+pub(crate) fn answer(chance: &Chance, rates: &[u64], now: Timestamp) -> Verdict {
     match chance.pick(rates) {
         0 => Verdict::done(),
         1 => Verdict::retry("http_status").with_status(500),

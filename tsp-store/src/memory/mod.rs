@@ -19,10 +19,12 @@ mod tasks;
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use tsp_core::task::Task;
 
 use crate::book::ConfigBook;
 use crate::error::{Result, StoreError};
+use crate::schedule::Owner;
 
 pub use leases::{DatabaseClock, LeaseFaultHook, META, MemoryLeases};
 pub use ledger::{Ledger, NodeRow, Occurrence};
@@ -46,7 +48,7 @@ pub type FaultHook = Box<dyn FnMut(&'static str) -> Fault + Send>;
 pub struct MemoryStore {
     shards: u16,
     book: Arc<ConfigBook>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     faults: Mutex<Option<FaultHook>>,
 }
 
@@ -61,8 +63,19 @@ impl MemoryStore {
     pub fn new(shards: u16) -> Self {
         let shards = shards.max(1);
         let book = Arc::new(ConfigBook::default());
-        let state = Mutex::new(State::new(shards, book.clone()));
+        let state = Arc::new(Mutex::new(State::new(shards, book.clone())));
         Self { shards, book, state, faults: Mutex::new(None) }
+    }
+
+    /// The same rows as a node of a cluster sees them: by a book of its own, which may lag behind.
+    #[must_use]
+    pub fn beside(&self, book: Arc<ConfigBook>) -> Self {
+        Self { shards: self.shards, book, state: self.state.clone(), faults: Mutex::new(None) }
+    }
+
+    /// Of a cluster: `owner` holds the lease of these rows, as whoever calls has just seen.
+    pub fn hand_to(&self, owner: Owner) {
+        self.lock().owner = Some(owner);
     }
 
     /// From now on `hook` decides about the fault of each call.
@@ -76,7 +89,20 @@ impl MemoryStore {
 
     /// All rows as they are in this moment. Never faulty.
     pub fn dump(&self) -> Ledger {
-        self.state.lock().ledger()
+        self.lock().ledger()
+    }
+
+    /// The open tasks in this moment. Never faulty.
+    pub fn open_tasks(&self) -> Vec<Task> {
+        self.lock().rows.all_open().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        if !Arc::ptr_eq(&state.book, &self.book) {
+            state.book = self.book.clone();
+        }
+        state
     }
 
     fn fault(&self, call: &'static str) -> Fault {
@@ -86,10 +112,10 @@ impl MemoryStore {
     /// A call that may change something.
     fn write<T>(&self, call: &'static str, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         match self.fault(call) {
-            Fault::None => work(&mut self.state.lock()),
+            Fault::None => work(&mut self.lock()),
             Fault::Before => Err(unavailable(call)),
             Fault::After => {
-                work(&mut self.state.lock())?;
+                work(&mut self.lock())?;
                 Err(StoreError::Unknown(format!("the answer of `{call}` was lost by a fault")))
             }
         }
@@ -98,7 +124,7 @@ impl MemoryStore {
     /// A call that changes nothing.
     fn read<T>(&self, call: &'static str, work: impl FnOnce(&State) -> T) -> Result<T> {
         match self.fault(call) {
-            Fault::None => Ok(work(&self.state.lock())),
+            Fault::None => Ok(work(&self.lock())),
             Fault::Before | Fault::After => Err(unavailable(call)),
         }
     }
