@@ -34,7 +34,7 @@ pub(super) struct Shop {
     pub(super) tasks: TaskTracker,
     /// Ends everything at once.
     pub(super) stop: CancellationToken,
-    /// Nothing new is connected.
+    /// Nothing new is looked for or connected.
     pub(super) closing: CancellationToken,
 }
 

@@ -98,7 +98,8 @@ impl Consumer {
             every: options.lookup_every,
             jitter: config.jitter.clone(),
         };
-        let (addresses, poke) = discovery::start(source, &tasks, stop.child_token());
+        let closing = stop.child_token();
+        let (addresses, poke) = discovery::start(source, &tasks, closing.clone());
         let max_in_flight = Arc::new(AtomicU32::new(options.max_in_flight));
         let inbox = Arc::new(Inbox::new(max_in_flight.clone()));
         let flights = Arc::new(Flights::default());
@@ -113,7 +114,7 @@ impl Consumer {
             events: events.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
-            closing: CancellationToken::new(),
+            closing,
         };
         let manager = Manager::new(shop, max_in_flight.clone(), addresses, poke);
         let until = stop.clone();

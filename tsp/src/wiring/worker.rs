@@ -155,11 +155,10 @@ impl RunningWorker {
         };
         // Others get at once what nobody has taken here, and all that comes while the last callbacks run.
         let give_up = async {
-            if let Some(subscriber) = &self.subscriber {
-                tokio::select! {
-                    () = subscriber.close(self.shutdown_grace) => {}
-                    () = enough => {}
-                }
+            let Some(subscriber) = &self.subscriber else { return };
+            tokio::select! {
+                () = subscriber.close(self.shutdown_grace) => {}
+                () = enough => subscriber.close(Duration::ZERO).await,
             }
         };
         tokio::join!(stop, give_up);
