@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use tsp_core::{Millis, Timestamp};
 
-use crate::harness::{Api, Arrival, Config, Receiver, Reply, Task, Tsp, backoff, id_of, now, only_on, time};
+use crate::harness::{
+    Api, Arrival, Config, Receiver, Reply, Task, Tsp, backoff, id_of, now, only_on, past, time,
+};
 
 const APP: &str = "demo";
 
@@ -54,6 +56,28 @@ async fn accept_three_days_pass_in_order_each_callback_once() {
 /// The whole hours from `first`, which is one, up to `to`.
 fn whole_hours(first: Timestamp, to: Timestamp) -> Vec<Timestamp> {
     (first.ms()..=to.ms()).step_by(3_600_000).map(Timestamp::from_ms).collect()
+}
+
+/// It is not taken for work that is held back.
+#[tokio::test]
+async fn a_machine_that_stands_still_makes_the_clock_pass_over_nothing() {
+    only_on!(Embedded, "`tsp dev` is one process");
+    let tsp = Tsp::dev().await;
+    let receiver = Receiver::start().await;
+    let api = tsp.api().without_key();
+    let hourly = json!({ "type": "cron", "expr": "0 0 * * * ?", "timezone": "UTC" });
+    let config = api.config(APP, Config::cron("hourly", &receiver.url("/hourly"), &hourly)).await;
+    let first = time(config["next_fire_at"].as_str().expect("a schedule that fires"));
+    let stand_still = async {
+        for _ in 0..8 {
+            tsp.stand_still(Millis::from_ms(600)).await;
+            past(now().plus(Millis::from_ms(15))).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(advance(&api, "2d"), stand_still);
+    let end = time(answer["now"].as_str().expect("the new time"));
+    let slots: Vec<_> = receiver.arrivals().iter().map(Arrival::execute_at).filter(|at| *at <= end).collect();
+    assert_eq!(slots, whole_hours(first, end), "each hour once, in order");
 }
 
 /// `max_age` (two days by default) is for failing, not for waiting.

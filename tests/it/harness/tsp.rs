@@ -5,13 +5,16 @@ use std::process::ExitStatus;
 use futures::future::join_all;
 use tokio::process::Command;
 use tokio::sync::RwLockReadGuard;
+use tokio::time::interval;
+use tsp_core::Millis;
 
+use super::api::LOOK_EVERY;
 use super::cluster::migrate;
 use super::process::Process;
 use super::servers::{Databases, ServerPlan, Servers};
 use super::shape::{Shape, shape};
 use super::wire::{LOST, Lost};
-use super::{Api, TempDir, turn};
+use super::{Api, TempDir, in_time, now, past, turn};
 
 /// Settings for a service that is about to be started.
 #[derive(Clone, Debug, Default)]
@@ -134,6 +137,21 @@ impl Tsp {
         join_all(self.processes.iter().map(|process| async { process.api().metrics().await })).await.concat()
     }
 
+    /// The same, once they are such that `good` holds: what has just happened is counted a moment later.
+    pub(crate) async fn metrics_until(&self, what: &str, good: impl Fn(&str) -> bool) -> String {
+        in_time(format!("{what} in the metrics"), async {
+            let mut look = interval(LOOK_EVERY);
+            loop {
+                look.tick().await;
+                let metrics = self.metrics().await;
+                if good(&metrics) {
+                    return metrics;
+                }
+            }
+        })
+        .await
+    }
+
     /// The process that calls back, for reading its figures from /proc.
     pub(crate) fn pid(&self) -> u32 {
         self.processes.last().expect("there is one at least").pid()
@@ -151,6 +169,18 @@ impl Tsp {
     /// Everything that the processes have said so far.
     pub(crate) fn log(&self) -> String {
         self.processes.iter().map(Process::log).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Stops the first process in the middle of whatever it does, for so long.
+    pub(crate) async fn stand_still(&self, lasts: Millis) {
+        self.processes[0].freeze().await;
+        past(now().plus(lasts)).await;
+        self.processes[0].thaw().await;
+    }
+
+    /// Waits until the first process has said this.
+    pub(crate) async fn has_said(&self, text: &str) {
+        self.processes[0].has_said(text).await;
     }
 
     /// Ends all processes with no warning, as a power cut would.

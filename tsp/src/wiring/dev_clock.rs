@@ -27,9 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Rows in flight read in one call.
 const ROWS_PER_PAGE: usize = 1_000;
 const QUIET_LOOKS: u32 = 2;
-/// When nothing has been in flight for this long, what is still due is held back on purpose (a receiver
-/// asked the config to wait).
-const QUIET_AFTER: Duration = Duration::from_millis(500);
+/// When nothing was in flight in so many looks, what is still due is held back on purpose (a receiver asked the config
+/// to wait). Counted and not timed: on a machine that stands still for a moment nobody looks either.
+const HELD_LOOKS: u32 = 300;
 /// A callback that runs longer is left behind; it ends later, by its own time-out.
 const SETTLE_AT_MOST: Duration = Duration::from_secs(30);
 /// Ids are made only below the slot's lease, which must therefore run ahead of the clock.
@@ -103,21 +103,20 @@ impl DevClock {
     /// Waits until all that is due now has ended, or is seen to be held back.
     async fn settle(&self) -> Result<()> {
         let started = Instant::now();
-        let mut quiet_since = started;
-        let mut quiet_looks = 0;
+        let (mut quiet_looks, mut held_looks) = (0, 0);
         while started.elapsed() < SETTLE_AT_MOST {
             let now = self.clock.now();
             // In the order in which a task goes through them, or one could slip by between two reads.
             let due = self.earliest(|at| at <= now).await?.is_some();
             if self.in_flight(now).await? {
-                (quiet_since, quiet_looks) = (Instant::now(), 0);
+                (quiet_looks, held_looks) = (0, 0);
             } else if due {
-                quiet_looks = 0;
+                (quiet_looks, held_looks) = (0, held_looks + 1);
             } else {
                 quiet_looks += 1;
             }
             // A retry goes the other way, so one look is not enough.
-            if quiet_looks == QUIET_LOOKS || quiet_since.elapsed() > QUIET_AFTER {
+            if quiet_looks == QUIET_LOOKS || held_looks == HELD_LOOKS {
                 return Ok(());
             }
             if quiet_looks == 0 {
