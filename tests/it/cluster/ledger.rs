@@ -14,7 +14,9 @@ use serde_json::json;
 use tokio::time::{Instant, interval};
 
 use super::Stage;
+use super::queues::count;
 use crate::harness::cluster::{Cluster, Plan, Role};
+use crate::harness::figures::metric;
 use crate::harness::ledger::{
     Ledger, Load, Pace, check_arrivals, check_slots, decide_slowly, every_task_arrived,
     one_task_for_each_key, patience,
@@ -22,20 +24,26 @@ use crate::harness::ledger::{
 use crate::harness::people::{People, Stories};
 use crate::harness::servers::{Databases, ServerPlan};
 use crate::harness::wire::{LOST, Lost, by_attempt, overlapping};
-use crate::harness::{APP, Arrival, Config, Dice, now, only_on, past, seldom, turn};
+use crate::harness::{APP, Arrival, Config, Dice, Task, now, only_on, past, seldom, turn};
 use faults::{Deck, Fault, Move, table};
 use tsp_core::{Millis, Timestamp};
 use waits::Waits;
 
-/// Of each submitter between its submits: with ten of them a batch of five makes 500 tasks a second.
-const EVERY: Duration = Duration::from_millis(100);
 const SUBMITTERS: u64 = 10;
+/// Submits a second, of all of them together, at most.
+const SUBMITS: u64 = 100;
+/// Tasks a second.
+const RATE: u64 = 250;
+/// Tasks due at once, to see how many this machine calls in a second.
+const BURST: usize = 500;
 /// How late a callback is at most in a cluster that has found its feet: processes find each other's nsqd by and by,
 /// and a hint that nobody hears is made up for after five seconds.
 const WARM: Millis = Millis::from_ms(1_000);
 /// A message that died with its nsqd comes again after half a minute; nothing takes longer.
 const RECOVERY: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What a stopping process waits for its callbacks.
+const GRACE: Millis = Millis::from_secs(30);
 /// Faults of a short run.
 const SHORT: u64 = 3;
 /// How long a fault lasts at most: more than a lease, also in a short run.
@@ -47,11 +55,30 @@ fn number(variable: &str, default: u64) -> u64 {
     text.map_or(default, |text| text.parse().unwrap_or_else(|e| panic!("`{variable}` is a number: {e}")))
 }
 
-/// `TSP_CHAOS_RATE` tasks a second. The default leaves a small machine room to catch up on what an outage left.
-fn pace() -> Pace {
-    let batches = 1_000 / u64::try_from(EVERY.as_millis()).expect("it is small");
-    let tasks = number("TSP_CHAOS_RATE", 250).div_ceil(SUBMITTERS * batches);
-    Pace { submitters: SUBMITTERS, every: EVERY, tasks }
+/// `TSP_CHAOS_RATE` tasks a second. The default leaves a small or slow machine room to catch up on what an outage left.
+async fn pace(stage: &Stage) -> Pace {
+    let rate = match number("TSP_CHAOS_RATE", 0) {
+        0 => (burst(stage).await / 4).clamp(1, RATE),
+        rate => rate,
+    };
+    let tasks = rate.div_ceil(SUBMITS);
+    println!("{rate} tasks a second");
+    let every = Duration::from_micros(1_000_000 * SUBMITTERS * tasks / rate);
+    Pace { submitters: SUBMITTERS, every, tasks }
+}
+
+/// Callbacks a second when many are due at once.
+async fn burst(stage: &Stage) -> u64 {
+    let config = Config::delayed("burst", &stage.receiver.url("/burst")).set("span", json!(0));
+    stage.api.config(APP, config).await;
+    let due = now().plus(Millis::from_secs(2));
+    let tasks: Vec<_> = (0..BURST).map(|_| Task::of("burst").at(due).json()).collect();
+    stage.api.post(&format!("/apps/{APP}/tasks/batch"), &json!({ "tasks": tasks })).await.expect(200);
+    let first = stage.receiver.nth_at("/burst", 1).await;
+    // Of the other half nobody may have heard yet.
+    let half = stage.receiver.nth_at("/burst", BURST / 2).await;
+    let ms = half.at.since(first.at).ms().max(1).unsigned_abs();
+    1_000 * u64::try_from(BURST / 2).expect("it is small") / ms
 }
 
 /// Waits until the last two hundred callbacks came in time, and returns when that was.
@@ -86,8 +113,9 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     let _machine = turn::alone().await;
     let mut stage = stage().await;
     let ledger = Ledger::default();
+    let pace = pace(&stage).await;
     let begun_at = now();
-    let load = Load::start(&stage.cluster.apis(), pace(), &ledger);
+    let load = Load::start(&stage.cluster.apis(), pace, &ledger);
     let warm_at = warm(&stage).await;
     println!("callbacks were in time {} ms after the first submit", warm_at.since(begun_at).ms());
     let mut dice = Dice::fresh();
@@ -101,6 +129,7 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     let seldom = json!({ "schedule": seldom() });
     stage.api.patch(&format!("/apps/{APP}/configs/tick"), &seldom).await.expect(200);
     all_ended(&stage).await;
+    nothing_is_out(&mut stage).await;
 
     let tasks = one_task_for_each_key(&stage.api, ledger.len()).await;
     for task in &tasks {
@@ -108,8 +137,12 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     }
     for role in [Role::Web, Role::Fetcher, Role::Worker] {
         for number in 0..2 {
+            let asked_at = now();
             let status = stage.cluster.process(role, number).stop().await;
             assert!(status.success(), "`{}-{number}` ended with {status}", role.name());
+            // Nothing runs any more.
+            let took = now().since(asked_at);
+            assert!(took < GRACE, "`{}-{number}` took {} ms to stop", role.name(), took.ms());
         }
     }
     let work = stage.receiver.at("/work");
@@ -183,6 +216,28 @@ async fn all_ended(stage: &Stage) {
              due_at, reason:\n{open}",
             now()
         );
+    }
+}
+
+/// By nsqd and by the workers no message is out any more. One that nobody settles would take up a place as long as its
+/// worker lives.
+async fn nothing_is_out(stage: &mut Stage) {
+    let workers = [0, 1].map(|number| stage.cluster.process(Role::Worker, number).api());
+    let deadline = Instant::now() + RECOVERY;
+    let mut look = interval(LOOK_EVERY);
+    loop {
+        look.tick().await;
+        let counts = ["depth", "deferred_count", "in_flight_count"];
+        let nsqds = stage.cluster.servers().nsqds().iter();
+        let told: Vec<_> = nsqds.map(|nsqd| counts.map(|field| count(nsqd, field))).collect();
+        let held = [workers[0].metrics().await, workers[1].metrics().await];
+        assert!(held.iter().all(|metrics| metrics.contains("nsq_in_flight ")), "no such figure: {}", held[0]);
+        let held = held.map(|metrics| metric(&metrics, "nsq_in_flight "));
+        if held.iter().all(|held| *held < 1.0) && told.iter().flatten().all(|count| *count == 0) {
+            return;
+        }
+        let in_time = Instant::now() < deadline;
+        assert!(in_time, "messages are out still: {counts:?} of each nsqd {told:?}, at the workers {held:?}");
     }
 }
 

@@ -8,6 +8,7 @@ use tsp_core::{Millis, Timestamp};
 
 use super::waits::Waits;
 use crate::harness::cluster::{Cluster, Role};
+use crate::harness::figures::MACHINE;
 use crate::harness::process::{Process, run_within};
 use crate::harness::proxy::{Lane, Way};
 use crate::harness::servers::SHARDS;
@@ -295,6 +296,10 @@ impl Fault {
 
     /// By when a callback must have come that this fault has held up.
     pub(super) fn forgiven_until(&self) -> Timestamp {
+        self.promised_by().plus(MACHINE)
+    }
+
+    fn promised_by(&self) -> Timestamp {
         match (self.card.subject, self.card.blow) {
             // The other one of two takes over, whenever this one is started again.
             (Subject::Process(_), Blow::Kill) => self.from.plus(TAKEOVER),

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tsp_core::{Millis, Timestamp};
 
 use super::faults::Fault;
+use crate::harness::figures::MACHINE;
 use crate::harness::ledger::LONGEST_BACKOFF;
 use crate::harness::{Arrival, id_of, time};
 
@@ -58,7 +59,7 @@ impl Waits {
     pub(super) fn check(&self, faults: &[Fault], from: Timestamp) {
         let mut broken = Vec::new();
         for wait in self.0.iter().filter(|wait| wait.since >= from) {
-            let mut limit = wait.since.plus(HEALTHY);
+            let mut limit = wait.since.plus(HEALTHY).plus(MACHINE);
             for fault in faults.iter().filter(|fault| fault.forgiven_until() >= wait.since) {
                 if fault.from <= limit && wait.since <= fault.over_at {
                     limit = limit.max(fault.forgiven_until());
