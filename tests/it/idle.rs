@@ -1,7 +1,5 @@
 //! Idle is free: configs that have nothing to do cost no statements.
 
-use std::time::Duration;
-
 use reqwest::Method;
 use tokio::task::JoinSet;
 use tsp_core::Millis;
@@ -12,6 +10,8 @@ use crate::harness::{APP, Config, Scene, Task, Tsp, now, only_on, past, seldom, 
 const CONFIGS: usize = 100_000;
 const CALLERS: usize = 32;
 const LOOK: Millis = Millis::from_secs(10);
+/// So often it is looked whether all that a start does is over.
+const LOOKS: usize = 12;
 /// Renewing a lease and taking a safety look are what an idle service may do.
 const STATEMENTS_PER_SECOND: f64 = 10.0;
 
@@ -51,17 +51,18 @@ async fn accept_a_hundred_thousand_idle_configs_cost_a_few_statements_a_second()
     let stopped = now();
     scene.tsp.restart().await;
     println!("started with them in {} ms", now().since(stopped).ms());
-    past(now().plus(Millis::from_secs(7))).await;
-
-    let statements = async || metric(&scene.api.metrics().await, "tsp_store_seconds_count");
-    let (before, from) = (statements().await, now());
-    past(from.plus(LOOK)).await;
-    let (after, to) = (statements().await, now());
-    let seconds = Duration::from_millis(to.since(from).ms().unsigned_abs()).as_secs_f64();
-    let rate = (after - before) / seconds;
-    println!("{rate:.1} statements a second at idle, {} MiB", resident_kib(scene.tsp.pid()) >> 10);
-    assert!(before > 0.0, "the metric `tsp_store_seconds_count` is missing");
-    assert!(rate <= STATEMENTS_PER_SECOND, "{rate:.1} statements a second for nothing to do");
+    let statements = async || (metric(&scene.api.metrics().await, "tsp_store_seconds_count"), now());
+    let (mut before, mut rates) = (statements().await, Vec::<f64>::new());
+    assert!(before.0 > 0.0, "the metric `tsp_store_seconds_count` is missing");
+    while rates.last().is_none_or(|rate| *rate > STATEMENTS_PER_SECOND) {
+        assert!(rates.len() < LOOKS, "{rates:?} statements a second for nothing to do");
+        past(before.1.plus(LOOK)).await;
+        let after = statements().await;
+        let seconds = after.1.since(before.1).to_std().as_secs_f64();
+        rates.push((after.0 - before.0) / seconds);
+        before = after;
+    }
+    println!("{rates:.1?} statements a second after a start, {} MiB", resident_kib(scene.tsp.pid()) >> 10);
 
     // And it still knows all of them.
     scene.submit(Task::of("idle-99998")).await;

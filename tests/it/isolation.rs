@@ -3,7 +3,7 @@
 use serde_json::json;
 use tsp_core::Millis;
 
-use crate::harness::figures::{crowd_slack_ms, percentile, resident_kib};
+use crate::harness::figures::{CROWD_MS, percentile, resident_kib};
 use crate::harness::{APP, Arrival, Config, Gate, Reply, Scene, Task, Tsp, backoff, now, turn};
 
 const TASKS: usize = 400;
@@ -61,7 +61,7 @@ async fn accept_bad_receivers_do_not_make_another_config_late() {
     scene.receiver.always("/huge", Reply::Body(100 << 20));
     make_bad_configs(&scene).await;
     let p99_alone = percentile(&alone, 99);
-    let allowed = (2 * p99_alone).max(crowd_slack_ms());
+    let allowed = (2 * p99_alone).max(CROWD_MS);
     let mut seen = Vec::new();
     // One slow sync of a shared disk is 1 % of a stream; a receiver that hurts others hurts every round.
     for round in 0..ROUNDS {

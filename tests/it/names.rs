@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tsp_core::{Millis, Timestamp};
 
-use crate::harness::figures::{crowd_slack_ms, percentile};
+use crate::harness::figures::{CROWD_MS, percentile};
 use crate::harness::{APP, Arrival, Config, Scene, Task, Tsp, backoff, in_time, now, turn};
 
 const DEAD_APP: &str = "dead";
@@ -18,8 +18,10 @@ const DEAD_HOSTS: usize = 700;
 const TASKS: usize = 300;
 const EVERY_MS: i64 = 10;
 const ROUNDS: usize = 3;
-/// A process that waits for a look-up that nobody answers takes longer.
-const STOPS_WITHIN: Duration = Duration::from_secs(2);
+/// A process that waits for all the look-ups that nobody answers takes longer.
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
+/// A preview that waits for such look-ups takes longer.
+const PREVIEWED_WITHIN: Duration = Duration::from_secs(4);
 
 /// With the number of questions that it left without an answer.
 fn name_server() -> (NameServer, watch::Receiver<usize>) {
@@ -93,7 +95,7 @@ async fn accept_dead_names_of_one_app_make_no_other_late() {
     let soon = || now().plus(Millis::from_ms(1_500));
     let alone = streams(&scene, "alone", soon()).await;
     let p99_alone = percentile(&alone, 99);
-    let allowed = (2 * p99_alone).max(crowd_slack_ms());
+    let allowed = (2 * p99_alone).max(CROWD_MS);
     let (mut seen, mut previews) = (Vec::new(), Vec::new());
     // One slow sync of a shared disk is 1 % of a stream; names that hurt others hurt every round.
     for round in 0..ROUNDS {
@@ -115,7 +117,7 @@ async fn accept_dead_names_of_one_app_make_no_other_late() {
         "lateness p99 alone {p99_alone} ms, beside {DEAD_HOSTS} dead names {seen:?} ms; previews {previews:?}"
     );
     assert!(seen.iter().any(|p99| *p99 <= allowed), "p99 is {seen:?} ms, {allowed} ms are allowed");
-    assert!(previews.iter().any(|took| *took < Duration::from_secs(1)), "previews took {previews:?}");
+    assert!(previews.iter().any(|took| *took < PREVIEWED_WITHIN), "previews took {previews:?}");
     assert!(*unanswered.borrow_and_update() > 0, "the dead names were never asked for");
 
     // As many look-ups as there may be are under way when the process is told to stop.

@@ -106,6 +106,6 @@ async fn it_outlives_the_process_and_ends_all_the_same() {
 async fn the_metrics_count_what_is_parked() {
     only_on!(Embedded, "one process shows it");
     let (scene, _) = parked(1).await;
-    let shown = scene.api.metrics().await;
-    assert!(shown.lines().any(|line| line == "tsp_configs_parked 1"), "{shown}");
+    let one = |metrics: &str| metrics.lines().any(|line| line == "tsp_configs_parked 1");
+    scene.tsp.metrics_until("one parked config", one).await;
 }

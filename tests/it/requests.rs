@@ -131,10 +131,12 @@ async fn a_config_is_changed_only_by_who_has_seen_it() {
 async fn a_disabled_config_refuses_submits_and_keeps_its_tasks() {
     let scene = Scene::new().await;
     scene.delayed("work", |config| config).await;
-    let id = scene.submit(Task::of("work").in_ms(600)).await;
+    let id = scene.submit(Task::of("work").delay("1h")).await;
     let path = format!("/apps/{APP}/configs/work");
     let disabled = scene.api.act(&format!("{path}/disable")).await.expect(200);
     assert_eq!(disabled["enabled"], false);
+    let soon = json!({ "delay": "500ms" });
+    scene.api.post(&format!("/tasks/{id}/postpone"), &soon).await.expect(200);
     let task = Task::of("work").json();
     scene.api.post(&format!("/apps/{APP}/tasks"), &task).await.refused(409, "config_disabled");
     scene.pass_sentinel(1_000).await;
@@ -159,8 +161,7 @@ async fn the_service_tells_about_itself() {
     scene.delayed("work", |config| config).await;
     let id = scene.submit(Task::of("work")).await;
     scene.api.wait_for_end(&id, "succeeded").await;
-    let metrics = scene.tsp.metrics().await;
-    for name in [
+    let names = [
         "tsp_lateness_seconds",
         "tsp_stage_seconds",
         "tsp_tasks_submitted_total",
@@ -172,7 +173,7 @@ async fn the_service_tells_about_itself() {
         "tsp_shard_leases",
         "tsp_queue_depth",
         "tsp_store_seconds",
-    ] {
-        assert!(metrics.contains(name), "`{name}` is missing from the metrics:\n{metrics}");
-    }
+    ];
+    let all = |metrics: &str| names.iter().all(|name| metrics.contains(name));
+    scene.tsp.metrics_until(&format!("{names:?}"), all).await;
 }

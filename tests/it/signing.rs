@@ -8,7 +8,7 @@ use sha2::Sha256;
 use tsp_core::Millis;
 
 use crate::harness::shape::{Shape, shape};
-use crate::harness::{APP, Arrival, Reply, Scene, Task, backoff, now};
+use crate::harness::{APP, Arrival, PATIENCE, Reply, Scene, Task, backoff, now};
 
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -67,7 +67,7 @@ async fn an_empty_body_is_signed_too() {
 /// Submits until a callback is signed with these secrets and no others: at once, or in a cluster when the change
 /// has reached the worker, which asks once a second.
 async fn comes_signed_with(scene: &Scene, secrets: &[&str]) {
-    let deadline = now().plus(Millis::from_secs(5));
+    let deadline = now().plus(Millis::from(PATIENCE));
     loop {
         let seen = scene.receiver.count();
         scene.submit(Task::of("signed")).await;

@@ -47,11 +47,10 @@ async fn cancel_is_honest_before_while_and_after() {
 #[tokio::test]
 async fn a_cancelled_task_is_not_called() {
     let scene = scene().await;
-    let id = scene.submit(Task::of("work").in_ms(900)).await;
-    let answer = scene.api.act(&format!("/tasks/{id}/cancel")).await.expect(200);
+    let (id, due, answer) = scene.act_before_its_time("work", "cancel").await;
     assert_eq!(answer["outcome"], "cancelled");
-    scene.pass_sentinel(1_500).await;
-    assert_eq!(scene.receiver.at("/work").len(), 0);
+    scene.pass_sentinel_at(due.plus(Millis::from_ms(500))).await;
+    assert!(!scene.was_called(&id), "a cancelled task was called");
 }
 
 #[tokio::test]
@@ -71,15 +70,14 @@ async fn a_cancelled_running_task_is_not_retried() {
 #[tokio::test]
 async fn pause_keeps_a_task_and_resume_lets_it_go() {
     let scene = scene().await;
-    let id = scene.submit(Task::of("work").in_ms(700)).await;
-    let paused = scene.api.act(&format!("/tasks/{id}/pause")).await.expect(200);
+    let (id, due, paused) = scene.act_before_its_time("work", "pause").await;
     assert_eq!((&paused["state"], &paused["status"]), (&json!("paused"), &json!(40)));
     assert!(actions(&paused).contains(&"resume"), "{paused:#}");
-    scene.pass_sentinel(1_200).await;
-    assert_eq!(scene.receiver.at("/work").len(), 0, "a paused task was called");
+    scene.pass_sentinel_at(due.plus(Millis::from_ms(500))).await;
+    assert!(!scene.was_called(&id), "a paused task was called");
     let resumed = scene.api.act(&format!("/tasks/{id}/resume")).await.expect(200);
     assert_ne!(resumed["state"], "paused");
-    assert_eq!(scene.receiver.nth_at("/work", 1).await.task(), id);
+    scene.api.wait_for_end(&id, "succeeded").await;
 }
 
 #[tokio::test]

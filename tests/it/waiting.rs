@@ -3,12 +3,15 @@
 use serde_json::{Value, json};
 use tsp_core::Millis;
 
-use crate::harness::{APP, Answer, Gate, Reply, Scene, Task, backoff, time};
+use crate::harness::{Answer, Config, Gate, Reply, Scene, Task, backoff, time};
 
 async fn scene(deadline: &str) -> Scene {
     let scene = Scene::new().await;
     let awaiting = json!({ "enabled": true, "deadline": deadline });
-    scene.delayed("work", |config| config.set("async", awaiting).set("retry", backoff(3, "100ms"))).await;
+    let config = |config: Config| config.set("async", awaiting).set("retry", backoff(3, "100ms"));
+    // A call is held for as long as a slow machine takes.
+    let patient = |config: Config| config.set("timeout", json!({ "connect": "2s", "total": "1m" }));
+    scene.delayed("work", |made| patient(config(made))).await;
     scene.receiver.always("/work", Reply::status(202));
     scene
 }
@@ -78,10 +81,10 @@ async fn a_completion_may_be_quicker_than_its_own_202() {
 #[tokio::test]
 async fn a_deadline_that_passes_is_a_retry() {
     let scene = scene("700ms").await;
-    let (id, old) = awaited(&scene).await;
-    // The next attempt waits for as long as the test may take.
-    let patience = json!({ "async": { "enabled": true, "deadline": "1h" } });
-    scene.api.patch(&format!("/apps/{APP}/configs/work"), &patience).await.expect(200);
+    let gate = Gate::closed();
+    scene.receiver.script("/work", vec![Reply::status(202), Reply::status(202).after(&gate)]);
+    let id = scene.submit(Task::of("work")).await;
+    let old = scene.receiver.nth(1).await.header("tsp-completion-token").to_owned();
     let second = scene.receiver.nth(2).await;
     assert_eq!((second.task(), second.attempt()), (id.as_str(), 2));
     let waited = second.at.since(scene.receiver.nth(1).await.at).ms();
@@ -89,10 +92,11 @@ async fn a_deadline_that_passes_is_a_retry() {
     complete(&scene, &id, json!({ "token": old, "result": "done" })).await.refused(403, "wrong_token");
     let attempts = scene.api.get(&format!("/tasks/{id}/attempts")).await.expect(200);
     assert_eq!(attempts["items"][0]["reason"], "async_timeout", "{attempts:#}");
+    // Before its own 202, from which on it would have as little time as the first.
     let token = second.header("tsp-completion-token").to_owned();
-    scene.api.wait_for(&id, "awaiting").await;
     complete(&scene, &id, json!({ "token": token, "result": "done" })).await.expect(200);
     scene.api.wait_for_end(&id, "succeeded").await;
+    gate.open();
 }
 
 #[tokio::test]

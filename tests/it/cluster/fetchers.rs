@@ -1,18 +1,15 @@
 //! Fetchers that come, go, die and freeze: the shards always find an owner, and only one.
 
-use tsp_core::Millis;
+use serde_json::Value;
 
-use super::{Stage, check_each_attempt_once, longest_lateness};
+use super::{Stage, TAKEOVER_MS, check_each_attempt_once, longest_lateness};
 use crate::harness::cluster::{Plan, Role, items, owners};
 use crate::harness::ledger::check_arrivals;
-use crate::harness::{now, only_on, past};
+use crate::harness::servers::SHARDS;
+use crate::harness::{now, only_on};
 
-/// The promise for a process that is gone without a word.
-const TAKEOVER_MS: i64 = 10_000;
-/// One that says good-bye hands over at once: a renewal's time, and the machine is busy.
-const HANDOVER_MS: i64 = 3_000;
-/// Longer than a lease and its watch: the frozen one has been replaced when it wakes.
-const FROZEN: Millis = Millis::from_secs(12);
+/// One that says good-bye hands over at once: less than a lease, which nobody waits for.
+const HANDOVER_MS: i64 = 5_000;
 
 async fn two_fetchers() -> Stage {
     Stage::new(Plan { fetchers: 2, ..Plan::default() }).await
@@ -85,9 +82,16 @@ async fn a_fetcher_that_wakes_up_after_its_lease_writes_nothing() {
     stage.receiver.nth(20).await;
     let frozen_at = now();
     stage.cluster.process(Role::Fetcher, 0).freeze().await;
-    past(frozen_at.plus(FROZEN)).await;
-    let shards = stage.api.get("/shards").await.expect(200);
-    assert!(!owners(&shards).contains_key(&old), "the frozen fetcher still owns shards: {shards:#}");
+    // It has been replaced when it wakes, and is no node any more.
+    let (frozen, all) = (old.clone(), usize::from(SHARDS));
+    let is_dead = |node: &Value| node["id"] == old.as_str() && node["state"] == "dead";
+    let dead = |page: &Value| items(page).iter().any(is_dead);
+    stage.api.wait_until("/nodes", format!("`{old}` dead among the nodes"), dead).await;
+    let replaced = move |shards: &Value| {
+        let owners = owners(shards);
+        !owners.contains_key(&frozen) && owners.values().sum::<usize>() == all
+    };
+    stage.api.wait_until("/shards", "the shards of the frozen one at another".to_owned(), replaced).await;
     stage.cluster.process(Role::Fetcher, 0).thaw().await;
     let arrivals = stage.all_of(&ids).await;
     let longest = longest_lateness(&arrivals, frozen_at);

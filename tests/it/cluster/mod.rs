@@ -17,7 +17,11 @@ use serde_json::json;
 use tsp_core::Timestamp;
 
 use crate::harness::cluster::{Cluster, Plan};
+use crate::harness::figures::MACHINE;
 use crate::harness::{APP, Api, Arrival, Config, Receiver, Task, backoff};
+
+/// The promise for a process that is gone without a word.
+const TAKEOVER_MS: i64 = 10_000 + MACHINE.ms();
 
 /// A cluster with the app [`APP`], a config `work` whose tasks lie on all shards, and a receiver.
 struct Stage {

@@ -9,36 +9,42 @@ use tokio::time::{interval, timeout};
 
 use super::{Stage, check_each_attempt_once};
 use crate::harness::cluster::{Plan, Role, items};
+use crate::harness::figures::MACHINE;
 use crate::harness::ledger::check_arrivals;
 use crate::harness::servers::{Databases, ServerPlan};
 use crate::harness::{APP, Arrival, Config, Task, in_time, only_on};
 
 const TASKS: usize = 300;
 /// A hint that died with an nsqd is made up for by the next look at the rows, after five seconds.
-const ONE_DOWN_MS: i64 = 8_000;
+const ONE_DOWN_MS: i64 = 8_000 + MACHINE.ms();
 const TOPIC: &str = "tsp.q.default";
-/// That an nsqd was lost is noticed within two seconds, and what it had is sent again two seconds later.
-const RESEND: Duration = Duration::from_secs(12);
+/// That an nsqd was lost is noticed within two seconds, and what it had is sent again two seconds later. What nobody has
+/// noticed comes again after half a minute.
+const RESEND: Duration = Duration::from_secs(25);
 
 fn plan(nsqds: usize) -> Plan {
     let servers = ServerPlan { databases: Databases::Shared, nsqds, lookupd: false, edges: false };
     Plan { servers, workers: 2, ..Plan::default() }
 }
 
-/// Messages that wait in the nsqd for a worker, and those that were sent to one and not answered.
-fn held(nsqd: &Nsqd) -> (i64, i64) {
+/// A count of nsqd over the channels of the queue.
+pub(super) fn count(nsqd: &Nsqd, field: &str) -> i64 {
     let path = format!("/stats?format=json&topic={TOPIC}&include_clients=false&include_mem=false");
     let text = nsqd.get(&path).unwrap_or_else(|error| panic!("{error}"));
     let stats: Value = serde_json::from_str(&text).expect("nsqd answers JSON");
     let channels = stats["topics"].as_array().into_iter().flatten();
-    let channels: Vec<_> = channels.filter_map(|topic| topic["channels"].as_array()).flatten().collect();
-    let sum = |field: &str| channels.iter().filter_map(|channel| channel[field].as_i64()).sum();
-    (sum("depth"), sum("in_flight_count"))
+    let channels = channels.filter_map(|topic| topic["channels"].as_array()).flatten();
+    channels.filter_map(|channel| channel[field].as_i64()).sum()
+}
+
+/// Messages that wait in the nsqd for a worker, or were sent to one and not answered.
+fn held(nsqd: &Nsqd) -> i64 {
+    count(nsqd, "depth") + count(nsqd, "in_flight_count")
 }
 
 /// Waits until so many messages are in the hands of the nsqd.
 async fn piled_up(nsqds: &[Arc<Nsqd>], least: i64) -> i64 {
-    let all = || nsqds.iter().map(|nsqd| held(nsqd)).map(|(depth, in_flight)| depth + in_flight).sum::<i64>();
+    let all = || nsqds.iter().map(|nsqd| held(nsqd)).sum::<i64>();
     in_time(format!("{least} messages in the queue"), async {
         let mut look = interval(Duration::from_millis(50));
         while all() < least {
@@ -83,8 +89,6 @@ const MANY: usize = 10_200;
 /// With no factor in common with the number of shards: a config's tasks go to them in turn, and each may have only
 /// so many of its own in the pipe.
 const MANY_CONFIGS: usize = 7;
-/// As above, and the time that so many callbacks take on a debug build.
-const MANY_WITHIN: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn ten_thousand_messages_die_with_their_nsqd_and_each_task_runs_once() {
@@ -110,11 +114,15 @@ async fn ten_thousand_messages_die_with_their_nsqd_and_each_task_runs_once() {
     for worker in 0..2 {
         stage.cluster.process(Role::Worker, worker).thaw().await;
     }
-    let all = stage.receiver.until_at_last(|all: &[Arrival]| all.len() >= MANY);
-    let arrivals = timeout(MANY_WITHIN, all).await;
-    let arrivals = arrivals.unwrap_or_else(|_| {
-        panic!("{} of {MANY} tasks came within {MANY_WITHIN:?} after nsqd was killed", stage.receiver.count())
-    });
+    // However long so many take, the first ones are as prompt as few, and none keeps the next one waiting for long.
+    let mut came = 0;
+    while came < MANY {
+        let more = stage.receiver.until_at_last(|all: &[Arrival]| all.len() > came);
+        let more = timeout(RESEND, more).await;
+        let more = more.unwrap_or_else(|_| panic!("after {came} of {MANY} tasks nothing came in {RESEND:?}"));
+        came = more.len();
+    }
+    let arrivals = stage.receiver.arrivals();
     let longest = arrivals.iter().map(Arrival::lateness_ms).max().unwrap_or(0);
     println!("{lost} messages died with nsqd; the last came {longest} ms late");
     stage

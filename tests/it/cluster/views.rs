@@ -45,11 +45,14 @@ async fn nodes_shards_and_queues_are_shown_as_they_come_and_go() {
         |page: &Value| items(page).iter().filter_map(|shard| shard["open"].as_u64()).sum::<u64>() == 40;
     stage.api.wait_until("/shards", format!("{} open tasks", ids.len()), open).await;
 
-    let queues = stage.api.get("/queues").await.expect(200);
-    let queue = items(&queues).iter().find(|queue| queue["name"] == "default");
-    let queue = queue.unwrap_or_else(|| panic!("the queue `default` is missing: {queues:#}"));
-    assert_eq!(queue["consumers"], 1, "{queue:#}");
-    assert_eq!((queue["depth"].as_i64(), queue["in_flight"].as_i64()), (Some(0), Some(0)), "{queue:#}");
+    let shown = |page: &Value| {
+        let queue = items(page).iter().find(|queue| queue["name"] == "default");
+        queue.is_some_and(|queue| {
+            [&queue["consumers"], &queue["depth"], &queue["in_flight"]].map(Value::as_i64)
+                == [1, 0, 0].map(Some)
+        })
+    };
+    stage.api.wait_until("/queues", "the queue `default`, empty, with one consumer".to_owned(), shown).await;
 
     // One that stops is dead at once, one that is killed when its lease is over.
     stage.cluster.process(Role::Fetcher, 0).stop().await;

@@ -13,7 +13,7 @@ use super::in_time;
 use super::process::Base;
 
 /// How often [`Api::wait_until`] looks.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A whole answer.
 #[derive(Debug)]
@@ -211,8 +211,8 @@ impl Api {
         }
     }
 
-    /// Looks at `path` again and again until `good` holds: the only polling in these tests, for what
-    /// no signal tells. Bounded by [`super::PATIENCE`]; a failure shows what was seen last.
+    /// Looks at `path` again and again until `good` holds: with the metrics the only polling in these tests, for
+    /// what no signal tells. Bounded by [`super::PATIENCE`]; a failure shows what was seen last.
     #[track_caller]
     pub(crate) fn wait_until<F: Fn(&Value) -> bool>(
         &self,

@@ -2,7 +2,7 @@
 //! programs and waits on, and a small client for the API.
 //!
 //! Nothing here sleeps. A test waits on the n-th arrival, on the end of a process, or, where only
-//! the API can say it, through [`api::Api::wait_until`], the one place that polls.
+//! the API or the metrics can say it, through [`api::Api::wait_until`] and [`tsp::Tsp::metrics_until`], which poll.
 
 pub(crate) mod api;
 pub(crate) mod cluster;
@@ -38,7 +38,7 @@ pub(crate) use tsp::Tsp;
 use tsp_core::{Clock, Millis, SystemClock, Timestamp};
 
 /// The longest that any single thing may take before a test gives up on it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The time that the service goes by: the machine's, or that of a database on it.
 pub(crate) fn now() -> Timestamp {

@@ -6,10 +6,10 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
@@ -93,6 +93,11 @@ impl Process {
         self.log.text()
     }
 
+    /// Waits until it has said this. What it says just before it is ready may be read just after that.
+    pub(crate) async fn has_said(&self, text: &str) {
+        in_time(format!("`{text}` in the log of `{}`", self.name), self.log.has(text)).await;
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         let pid = self.child.as_ref().and_then(Child::id);
         pid.unwrap_or_else(|| panic!("the process `{}` does not run", self.name))
@@ -172,6 +177,9 @@ impl Process {
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap_or_else(|| panic!("`{}` does not run", self.name));
         let status = in_time(format!("the end of `{}`", self.name), child.wait()).await;
+        // Its last words are in the log.
+        let readers = std::mem::take(&mut self.readers).join_all();
+        in_time(format!("the end of what `{}` says", self.name), readers).await;
         status.expect("a child can be waited for")
     }
 
@@ -256,15 +264,22 @@ impl Ended {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+struct Log(Arc<watch::Sender<Vec<String>>>);
 
 impl Log {
     fn add(&self, line: impl Into<String>) {
-        self.0.lock().push(line.into());
+        let line = line.into();
+        self.0.send_modify(|lines| lines.push(line));
     }
 
     fn text(&self) -> String {
-        self.0.lock().join("\n")
+        self.0.borrow().join("\n")
+    }
+
+    async fn has(&self, text: &str) {
+        let mut lines = self.0.subscribe();
+        let there = |lines: &Vec<String>| lines.iter().any(|line| line.contains(text));
+        lines.wait_for(there).await.expect("the sender is ours");
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tsp_core::{Millis, Timestamp};
 
 use super::super::Stage;
-use super::{BESIDE_MS, Lane, RECOVERY_MS};
+use super::{ACCEPTED_WITHIN, BESIDE_MS, Lane, RECOVERY_MS};
 use crate::harness::ledger::check_arrivals;
 use crate::harness::{APP, Answer, Api, Arrival, PATIENCE, Task, header, id_of, now};
 
@@ -142,7 +142,7 @@ impl Steady {
             slowest(true),
             slowest(false)
         );
-        assert!(slowest(false) < 1_000, "a submit to the well source waited");
+        assert!(slowest(false) < ACCEPTED_WITHIN.as_millis(), "a submit to the well source waited");
         let mut refused = Vec::new();
         for call in calls {
             if let Some(id) = call.task() {
