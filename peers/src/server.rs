@@ -13,6 +13,8 @@ use crate::{PeerError, port};
 
 /// For a start, a stop and a pause.
 const LIMIT: Duration = Duration::from_secs(30);
+/// A start on a slow machine that starts several.
+const START_LIMIT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(10);
 /// How often another process may snatch a port before we give up.
 const TRIES: usize = 5;
@@ -133,11 +135,11 @@ impl Server {
             let log = self.log_from(begin);
             self.ready.iter().all(|piece| log.contains(piece))
         };
-        wait_for(|| watchdog.has_ended() || is_ready());
+        wait_within(START_LIMIT, || watchdog.has_ended() || is_ready());
         let why = match (watchdog.has_ended(), is_ready()) {
             (false, true) => return Ok(()),
             (true, _) => "ended".to_owned(),
-            (false, false) => format!("was not ready within {} s", LIMIT.as_secs()),
+            (false, false) => format!("was not ready within {} s", START_LIMIT.as_secs()),
         };
         watchdog.kill();
         Err(PeerError::NotReady { server: self.name, why, log: self.log_from(begin) })
@@ -163,8 +165,12 @@ fn port_was_taken(log: &str) -> bool {
 
 /// Polls until it is so or the time is up; the caller looks again if that makes a difference.
 pub(crate) fn wait_for(condition: impl Fn() -> bool) {
+    wait_within(LIMIT, condition);
+}
+
+fn wait_within(limit: Duration, condition: impl Fn() -> bool) {
     let mut waited = Duration::ZERO;
-    while !condition() && waited < LIMIT {
+    while !condition() && waited < limit {
         pause();
         waited += POLL;
     }

@@ -13,7 +13,7 @@ use tsp_core::{Name, TaskId};
 use tsp_queue::nsq::{Nsq, NsqOptions, NsqPublisher, NsqSubscriber};
 use tsp_queue::{Delivery, Message, PublishError, Publisher, Subscriber, Ticket};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// Some nsqds, and this process beside them.
 pub(crate) struct Bed {
@@ -27,6 +27,8 @@ impl Bed {
     pub(crate) fn new(count: usize) -> Self {
         let mut options = NsqOptions::new(Arc::new(|| 0.0));
         options.capacity = 100;
+        // A publish that is given up may have happened, and its message be there twice.
+        options.answer_within = Duration::from_secs(15);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut bed = Self { nsqds: Vec::new(), options, tracker, stop };
         for _ in 0..count {

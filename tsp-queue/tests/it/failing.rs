@@ -78,14 +78,18 @@ async fn an_nsqd_that_stands_still_does_not_hold_the_fetcher() {
     let woken = bed.publisher();
     woken.insist([1]).await;
     bed.nsqds[0].pause();
-    let results = tokio::time::timeout(Duration::from_secs(2), woken.publish([2])).await;
-    assert!(results.expect("it does not wait for nsqd").iter().all(is_away));
+    // It comes back although nsqd never answers.
+    assert!(woken.publish([2]).await.iter().all(is_away));
     bed.nsqds[0].resume();
     woken.insist([2]).await;
     let subscriber = bed.subscriber().await;
-    // The second may have been stored both times.
-    let seen: HashSet<_> = ids(&collect(&subscriber, 2).await).into_iter().collect();
-    assert_eq!(seen, HashSet::from([1, 2]));
+    // Each may have been stored more than once.
+    let mut seen = HashSet::new();
+    while seen != HashSet::from([1, 2]) {
+        let taken = collect(&subscriber, 1).await;
+        subscriber.ack(&tickets(&taken));
+        seen.extend(ids(&taken));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,8 @@ fn idler(bed: &Bed) -> Consumer {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_held_for_long_does_not_come_twice() {
     let mut bed = Bed::new(1);
-    bed.options.msg_timeout = Duration::from_secs(1);
+    // It is touched four times in this.
+    bed.options.msg_timeout = Duration::from_secs(4);
     let (woken, subscriber, other) = (bed.publisher(), bed.subscriber().await, bed.subscriber().await);
     let idler = idler(&bed);
     soon(idler.connected()).await;
@@ -28,14 +29,12 @@ async fn a_message_that_is_held_for_long_does_not_come_twice() {
         () = other.ready() => &other,
     };
     let taken = collect(took, 1).await;
-    let began = Instant::now();
     let hold = async {
         let first = idler.recv().await.unwrap();
         let again = idler.recv().await.unwrap();
-        // nsqd begins to look for what is over only 5 s after the channel was made.
-        assert_eq!((first.attempts, again.attempts), (1, 2), "nsqd gives a message out again");
         let third = idler.recv().await.unwrap();
-        assert!(began.elapsed() > Duration::from_secs(3) && third.attempts == 3);
+        let attempts = [first, again, third].map(|message| message.attempts);
+        assert_eq!(attempts, [1, 2, 3], "nsqd gives a message out again");
     };
     tokio::select! {
         () = soon(hold) => {}

@@ -177,7 +177,7 @@ async fn hints_are_heard_soon_after_a_start_with_lookups() {
     bed.nsqds = (0..2).map(|_| Nsqd::start_with(&[&told]).unwrap()).collect();
     until(|| lookupd.get("/nodes").is_ok_and(|nodes| nodes.matches("broadcast_address").count() == 2)).await;
     // Well within the fifteen seconds after which lookups are asked again.
-    let limit = Duration::from_secs(5);
+    let limit = Duration::from_secs(10);
     let fetchers = timeout(limit, Fetchers::start(&bed, "1", shard(0))).await.expect("soon");
     let hints = NsqHints::start(&bed.nsq());
     for config in 1..=4 {

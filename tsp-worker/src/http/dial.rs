@@ -95,14 +95,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_fails_is_passed_at_once_and_avoided_for_a_while() {
+    async fn an_address_that_fails_is_passed_and_avoided_for_a_while() {
         let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (dialer, addresses) = (Dialer::default(), ips(&["127.0.0.1", "127.0.0.2"]));
-        let begun = Instant::now();
         let stream = dialer.dial(&addresses, port).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
-        assert!(begun.elapsed() < HEAD_START, "{:?}", begun.elapsed());
         for _ in 0..2 {
             assert_eq!(dialer.order(&addresses, port)[0].ip(), addresses[1]);
         }

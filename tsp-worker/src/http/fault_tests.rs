@@ -183,7 +183,10 @@ async fn a_body_that_stalls_or_drips() {
             peer.wait_for_close().await;
         })
         .await;
-        assert_verdict(&call_server_briefly(&server).await, BACKOFF, "timeout", Some(200));
+        // Time enough for the head.
+        let mut config = config(&server.url());
+        config.spec.timeout.total = Millis::from_secs(1);
+        assert_verdict(&call(&handler(&loopback()), &config).await, BACKOFF, "timeout", Some(200));
     }
 }
 
@@ -424,7 +427,8 @@ async fn one_target_that_hangs_does_not_hold_up_the_others() {
     let hangs = FaultServer::start(|mut peer| async move { peer.wait_for_close().await }).await;
     let works = FaultServer::answering(OK).await;
     let handler = handler(&loopback());
-    let stuck = briefly(config(&hangs.url()));
+    // Ten seconds each.
+    let stuck = config(&hangs.url());
     let mut good = config(&works.url());
     good.id = tsp_core::ids::ConfigId::new(2);
     let calls = futures::future::join_all((0..50).map(|_| call(&handler, &good)));

@@ -32,10 +32,7 @@ async fn closing_leaves_nothing_in_flight() {
             message.finish().unwrap();
         }
     };
-    let deadline = Duration::from_secs(1);
-    let start = Instant::now();
-    tokio::join!(consumer.close(deadline), worker);
-    assert!(start.elapsed() < deadline * 2, "{:?}", start.elapsed());
+    tokio::join!(soon(consumer.close(Duration::from_secs(4))), worker);
     assert!(stuck.finish().is_err());
     eventually("the consumer is gone", || number(&channel_stats(&nsqd), "client_count") == 0).await;
     let stats = channel_stats(&nsqd);
@@ -52,13 +49,12 @@ async fn backing_off_takes_rdy_away_and_gives_it_back() {
     let consumer = consumer(&[&addresses[0], &addresses[1]], 10);
     let ready = || nsqds.iter().flat_map(ready).collect::<Vec<u64>>();
     eventually("a full share", || ready() == [5, 5]).await;
-    for seconds in [2.0, 4.0] {
-        consumer.back_off();
+    for seconds in [2, 4].map(Duration::from_secs) {
         let start = Instant::now();
+        consumer.back_off();
         eventually("nothing", || ready() == [0, 0]).await;
         eventually("one", || ready().iter().sum::<u64>() == 1).await;
-        let waited = start.elapsed().as_secs_f64();
-        assert!(waited > seconds - 0.1 && waited < seconds + 1.5, "{waited} s, not {seconds}");
+        assert!(start.elapsed() > seconds, "{:?}, not {seconds:?}", start.elapsed());
     }
     consumer.succeeded();
     eventually("one less", || ready().iter().sum::<u64>() == 0).await;

@@ -16,6 +16,8 @@ use serde_json::Value;
 use tokio::time::{interval, timeout};
 use tsp_nsq::Consumer;
 
+use crate::fake::soon;
+
 fn start(arguments: &[&str]) -> Nsqd {
     Nsqd::start_with(arguments).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -58,11 +60,11 @@ fn ready(nsqd: &Nsqd) -> Vec<u64> {
     clients.map(|client| number(client, "ready_count")).collect()
 }
 
-/// Finishes what comes until nothing has come for a second.
-async fn drain(consumer: &Consumer) -> BTreeSet<Bytes> {
+/// Finishes the next `count` messages.
+async fn finish(consumer: &Consumer, count: usize) -> BTreeSet<Bytes> {
     let mut bodies = BTreeSet::new();
-    while let Ok(message) = timeout(Duration::from_secs(1), consumer.recv()).await {
-        let message = message.expect("the consumer is open");
+    for _ in 0..count {
+        let message = soon(consumer.recv()).await.expect("the consumer is open");
         bodies.insert(message.body.clone());
         message.finish().unwrap();
     }

@@ -316,7 +316,7 @@ async fn nothing_is_committed_by_the_book_of_a_node_whose_lease_is_over() {
     let bed = Bed::new(spec("orders")).await;
     let store = bed.one.databases.open().await;
     let node = NewNode { name: "n".to_owned(), roles: Vec::new(), version: "test".to_owned(), address: None };
-    let lease = Millis::from_ms(700);
+    let lease = Millis::from_secs(2);
     let node = store.join(node, lease).await.unwrap();
     let frozen = Process { store: store.clone(), node, databases: bed.one.databases.clone() };
     let held = Held::sums(&frozen, 0).await;

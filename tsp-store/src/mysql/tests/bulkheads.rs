@@ -101,7 +101,7 @@ async fn a_shard_that_is_locked_leaves_connections_to_the_others() {
             tokio::task::yield_now().await;
         }
         for row in &free {
-            let load = timeout(Duration::from_secs(2), runner.load(&[row.id])).await;
+            let load = timeout(Duration::from_secs(20), runner.load(&[row.id])).await;
             assert!(all(load.expect("it waits for nobody")).is_ok());
         }
         sql(&mut conn, "UNLOCK TABLES").await;

@@ -105,7 +105,7 @@ async fn a_takeover_waits_for_a_claim_that_has_begun() {
     let task = first.submit(&config, 2, 1).await;
     let database = first.databases.source_of(2).to_owned();
     let second = first.another().await;
-    let lease = Millis::from_ms(700);
+    let lease = Millis::from_secs(2);
     let owner = first.take("default", 2, lease).await;
 
     // Somebody holds the row that the claim wants, so the claim stands open behind its look at the lease.

@@ -247,7 +247,7 @@ async fn a_shard_moves_back_and_forth_while_it_is_used() {
         let submitted = submit_all(&submits, &progress);
         tokio::join!(submitted, work_all(&works, &progress), move_all(&options, &progress)).0
     });
-    let all = tokio::time::timeout(Duration::from_mins(2), all).await.expect("nothing is stuck");
+    let all = tokio::time::timeout(Duration::from_mins(5), all).await.expect("nothing is stuck");
     let (mut done, mut held) = (0, 0);
     for id in &all {
         // A task that met its key in use was not made.
