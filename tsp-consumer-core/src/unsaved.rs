@@ -293,6 +293,7 @@ mod tests {
             "what came meanwhile waits for company from then"
         );
     }
+
     #[tokio::test]
     async fn a_save_that_stands_still_is_looked_at_once_and_not_without_end() {
         let now = Instant::now();

@@ -81,11 +81,11 @@ async fn burst(stage: &Stage) -> u64 {
     1_000 * u64::try_from(BURST / 2).expect("it is small") / ms
 }
 
-/// Waits until the last two hundred callbacks came in time, and returns when that was.
+/// Waits until the last two hundred callbacks of the load came in time, and returns when that was.
 async fn warm(stage: &Stage) -> Timestamp {
     let recent = |all: &[Arrival]| {
-        let last = all.len().checked_sub(200).map(|from| &all[from..]);
-        last.is_some_and(|last| last.iter().all(|one| one.attempt() > 1 || one.lateness_ms() < WARM.ms()))
+        let last: Vec<_> = all.iter().rev().filter(|one| one.path == "/work").take(200).collect();
+        last.len() == 200 && last.iter().all(|one| one.attempt() > 1 || one.lateness_ms() < WARM.ms())
     };
     stage.receiver.until("a cluster without delays".to_owned(), recent).await;
     now()
