@@ -1,12 +1,14 @@
-//! Checks of the repository itself: layers, sizes, words. Run by `cargo xtask check`.
+//! Checks of the repository itself: layers, imports, sizes, words. Run by `cargo xtask check`.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod imports;
 mod layers;
 mod lexer;
+mod ratchet;
 mod sizes;
 mod source;
 mod words;
@@ -21,7 +23,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check layers, sizes and words
+    /// Check layers, imports, sizes and words
     Check,
 }
 
@@ -40,10 +42,11 @@ fn main() -> Result<ExitCode> {
 fn check() -> Result<ExitCode> {
     let workspace = workspace::load()?;
     let sources = workspace.sources()?;
-    let ratchet = sizes::Ratchet::read(&workspace.root.join("xtask/ratchet.toml"))?;
+    let ratchet = ratchet::Ratchet::read(&workspace.root.join("xtask/ratchet.toml"))?;
 
     let outcomes = [
         ("layers", layers::check(&workspace.packages)),
+        ("imports", imports::check(&sources, &ratchet.circles)),
         ("sizes", sizes::check(&sources, &ratchet)),
         ("words", words::check(&sources)),
     ];

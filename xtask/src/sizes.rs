@@ -1,36 +1,16 @@
 //! No file over 500 lines, no function over 70: small enough to read in one go.
-//!
-//! The limits are a ratchet: what was over them when they came is listed in `xtask/ratchet.toml` and may
-//! only shrink.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-
-use anyhow::{Context, Result};
-use serde::Deserialize;
 
 use crate::Outcome;
+use crate::ratchet::{Ratchet, Sized, over};
 use crate::source::Source;
 
 const FILE_LINES: usize = 500;
 const FILE_LINES_P90: usize = 350;
 const FUNCTION_LINES: usize = 70;
 const TEST_FUNCTION_LINES: usize = 120;
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Ratchet {
-    files: BTreeMap<String, usize>,
-    functions: BTreeMap<String, usize>,
-}
-
-impl Ratchet {
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("cannot understand `{}`", path.display()))
-    }
-}
+const LINES: &str = "lines";
 
 pub(crate) fn check(sources: &[Source], ratchet: &Ratchet) -> Outcome {
     let mut problems = over(&files(sources), &ratchet.files);
@@ -48,19 +28,11 @@ pub(crate) fn check(sources: &[Source], ratchet: &Ratchet) -> Outcome {
     Outcome { summary: format!("{} files, p90 {p90} lines{longest}", sources.len()), problems }
 }
 
-/// Something with a size: where it is (for messages), how long it is, how long it may be.
-struct Sized {
-    place: String,
-    lines: usize,
-    limit: usize,
-    advice: &'static str,
-}
-
 fn files(sources: &[Source]) -> BTreeMap<String, Sized> {
     let sized = |source: &Source| {
         let path = source.path.display().to_string();
         let advice = "split it by what it is about";
-        (path.clone(), Sized { place: path, lines: source.lines, limit: FILE_LINES, advice })
+        (path.clone(), Sized { place: path, size: source.lines, unit: LINES, limit: FILE_LINES, advice })
     };
     sources.iter().map(sized).collect()
 }
@@ -73,7 +45,8 @@ fn functions(sources: &[Source]) -> BTreeMap<String, Sized> {
         for function in source.functions() {
             let sized = Sized {
                 place: format!("{path}:{}: `{}`", function.line, function.name),
-                lines: function.length,
+                size: function.length,
+                unit: LINES,
                 limit: if function.test { TEST_FUNCTION_LINES } else { FUNCTION_LINES },
                 advice: "give its steps names and let it read as their list",
             };
@@ -88,29 +61,7 @@ fn functions(sources: &[Source]) -> BTreeMap<String, Sized> {
 
 /// Lines over the limit; zero or less is fine.
 fn excess(sized: &Sized) -> isize {
-    sized.lines.cast_signed() - sized.limit.cast_signed()
-}
-
-fn over(found: &BTreeMap<String, Sized>, ratchet: &BTreeMap<String, usize>) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (key, Sized { place, lines, limit, advice }) in found {
-        match ratchet.get(key) {
-            Some(_) if lines <= limit => {
-                problems.push(format!("{place} fits now: take `{key}` out of xtask/ratchet.toml"));
-            }
-            Some(was) if lines > was => {
-                problems.push(format!("{place} has {lines} lines, the ratchet holds it at {was}: {advice}"));
-            }
-            None if lines > limit => {
-                problems.push(format!("{place} has {lines} lines, the limit is {limit}: {advice}"));
-            }
-            _ => {}
-        }
-    }
-    for key in ratchet.keys().filter(|key| !found.contains_key(*key)) {
-        problems.push(format!("`{key}` is gone: take it out of xtask/ratchet.toml"));
-    }
-    problems
+    sized.size.cast_signed() - sized.limit.cast_signed()
 }
 
 fn p90(mut lines: Vec<usize>) -> usize {
@@ -181,11 +132,5 @@ mod tests {
         assert_eq!(p90(vec![]), 0);
         assert_eq!(problems(file("k/src/a.rs", 351), "").len(), 1);
         assert!(problems(file("tests/src/a.rs", 351), "").is_empty());
-    }
-
-    #[test]
-    fn the_ratchet_file_is_readable_and_refuses_unknown_tables() {
-        assert!(toml::from_str::<Ratchet>(include_str!("../ratchet.toml")).is_ok());
-        assert!(toml::from_str::<Ratchet>("[function]\nx = 1").is_err());
     }
 }

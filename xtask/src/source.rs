@@ -122,10 +122,12 @@ fn test_items(code: &str) -> (Vec<RangeInclusive<usize>>, Vec<String>) {
             };
             if let Some(end) = item_body(bytes, item).and_then(|open| closing(bytes, open)) {
                 lines.push(line_of(code, at)..=line_of(code, end));
-            } else if let Some((_, declaration)) =
-                code[item..].split(';').next().unwrap_or("").rsplit_once("mod ")
-            {
-                modules.push(declaration.trim().to_owned());
+            } else {
+                let declaration = code[item..].split(';').next().unwrap_or("");
+                lines.push(line_of(code, at)..=line_of(code, item + declaration.len()));
+                if let Some((_, name)) = declaration.rsplit_once("mod ") {
+                    modules.push(name.trim().to_owned());
+                }
             }
         }
     }
@@ -214,7 +216,7 @@ mod tests {
         assert_eq!(inner[0], Path::new("k/src/file/checks.rs"));
         let root = Source::new("k/src/lib.rs".into(), text).test_module_files();
         assert_eq!(root[1], Path::new("k/src/checks/mod.rs"));
-        assert!(!source(text).is_test_line(3));
+        assert!(source(text).is_test_line(2) && !source(text).is_test_line(3));
     }
 
     #[test]
