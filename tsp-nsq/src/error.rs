@@ -1,4 +1,4 @@
-//! What can become of a publish.
+//! What can become of a publish, and of a word about a message.
 
 use crate::codec::ErrorReply;
 
@@ -28,3 +28,9 @@ impl PublishError {
         }
     }
 }
+
+/// The connection that brought the message is gone, or the message was given back when the consumer closed.
+/// nsqd delivers it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message is no longer this connection's")]
+pub struct Stale;

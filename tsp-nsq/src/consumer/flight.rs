@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::manager::Event;
-use super::message::Stale;
+use super::event::Event;
 use super::shares::Load;
 use crate::codec::{Command, MessageId};
+use crate::error::Stale;
 use crate::metric_names;
 use crate::wire::identify::Negotiated;
 use crate::wire::outbox::Outbox;

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::event::Event;
 use super::flight::{Bell, Flight, Flights, Meters};
 use super::inbox::Inbox;
-use super::manager::Event;
 use super::message::Message;
 use crate::codec::{ErrorReply, MessageFrame};
 use crate::config::ClientConfig;

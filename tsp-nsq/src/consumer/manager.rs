@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use metrics::Gauge;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::event::Event;
 use super::flight::Flight;
 use super::keeper::{self, Listed, Shop};
 use super::pause::Pause;
@@ -22,24 +23,6 @@ use crate::metric_names;
 /// Room that becomes free is given away this much later, together with what becomes free until then.
 const GATHER: Duration = Duration::from_millis(20);
 const FAR: Duration = Duration::from_hours(1);
-
-/// What a manager hears.
-pub(super) enum Event {
-    /// A connection has come, or a limit has changed.
-    Changed,
-    /// A connection has gone.
-    Lost,
-    /// The keeper of an nsqd that is no longer listed has ended.
-    Left(String),
-    /// A message is done, and that was asked for.
-    Freed,
-    BackOff,
-    Succeeded,
-    Close {
-        drained_by: Instant,
-        done: oneshot::Sender<()>,
-    },
-}
 
 pub(super) struct Manager {
     shop: Shop,

@@ -9,12 +9,7 @@ use tokio::time::Instant;
 
 use super::flight::Flight;
 use crate::codec::{Command, MessageFrame, MessageId};
-
-/// The connection that brought the message is gone, or the message was given back when the consumer closed.
-/// nsqd delivers it again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the message is no longer this connection's")]
-pub struct Stale;
+use crate::error::Stale;
 
 /// A message. Exactly one of [`Message::finish`] and [`Message::requeue`] ends it; one that is dropped is
 /// requeued without delay.

@@ -1,5 +1,6 @@
 //! Receiving.
 
+mod event;
 mod flight;
 mod inbox;
 mod keeper;
@@ -21,11 +22,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::{ClientConfig, Nsqds};
 use crate::discovery::{self, Source};
 use crate::names::{Channel, Topic};
+use event::Event;
 use flight::{Bell, Flights, Meters};
 use inbox::Inbox;
-use manager::{Event, Manager};
+use manager::Manager;
 
-pub use message::{Message, Stale};
+pub use message::Message;
 
 /// What to receive, and how much of it at a time.
 #[derive(Debug, Clone)]
