@@ -18,9 +18,9 @@ pub(crate) use cache::KeyCache;
 use cache::KnownKey;
 pub(crate) use grant::Grant;
 
-use crate::edge::RequestContext;
 use crate::error::{ApiError, ApiResult};
 use crate::rate::Exhausted;
+use crate::request::RequestContext;
 use crate::state::WebState;
 
 /// Somebody whose credentials are good. As an extractor it also charges the key's rate limit once.
@@ -187,7 +187,7 @@ impl FromRequestParts<Arc<WebState>> for Unpaid {
         let who = if state.keys.is_bootstrap(&hash) {
             Who::Bootstrap
         } else {
-            let known = state.keys.find(state, &hash).await?;
+            let known = state.keys.find(&*state.store, &hash).await?;
             let known = known.ok_or_else(|| unauthenticated("the API key is not valid"))?;
             if known.key.expires_at.is_some_and(|at| at <= state.now()) {
                 return Err(unauthenticated("the API key has expired"));

@@ -3,77 +3,23 @@
 //! One layer instead of a stack of them, because each costs an allocation per request.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http::HeaderValue;
-use http::request::Parts;
 use tokio::time::Instant;
 use tsp_api::ErrorCode;
 use tsp_api::headers::{RATE_LIMIT, RATE_LIMIT_POLICY, X_REQUEST_ID};
-use tsp_core::Entropy;
 
 use crate::error::ApiError;
-use crate::rate::RateState;
+use crate::request::RequestContext;
 use crate::state::WebState;
 
 /// The longest request id of a caller that is taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-
-/// Makes request ids: random for the process, counted within it, so that no random numbers are drawn
-/// for each request.
-#[derive(Debug)]
-pub(crate) struct RequestIds {
-    prefix: String,
-    next: AtomicU64,
-}
-
-impl RequestIds {
-    pub(crate) fn new(entropy: &dyn Entropy) -> Self {
-        let mut bytes = [0; 8];
-        entropy.fill(&mut bytes);
-        Self { prefix: hex::encode(bytes), next: AtomicU64::new(1) }
-    }
-
-    fn make(&self) -> String {
-        format!("{}-{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// What is known about the request at hand; in its extensions, shared with the layer.
-#[derive(Debug, Clone)]
-pub struct RequestContext(Arc<Context>);
-
-#[derive(Debug)]
-struct Context {
-    request_id: String,
-    rate: OnceLock<RateState>,
-}
-
-impl RequestContext {
-    pub fn request_id(&self) -> &str {
-        &self.0.request_id
-    }
-
-    /// Noted by authentication, shown in the answer's headers.
-    pub(crate) fn note_rate(&self, rate: RateState) {
-        // The first note stands: a request is charged once before its answer.
-        let _ = self.0.rate.set(rate);
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let context = parts.extensions.get::<Self>().cloned();
-        context.ok_or_else(|| ApiError::internal("the edge layer is missing"))
-    }
-}
 
 /// Among the extensions of a request that does not name one host.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +37,7 @@ pub(crate) async fn edge(State(state): State<Arc<WebState>>, mut request: Reques
     let start = Instant::now();
     let given = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_sane(id));
     let request_id = given.map_or_else(|| state.request_ids.make(), str::to_owned);
-    let context = RequestContext(Arc::new(Context { request_id, rate: OnceLock::new() }));
+    let context = RequestContext::new(request_id);
     request.extensions_mut().insert(context.clone());
 
     // A panic of one handler must not close the connection of others behind a proxy, and is a 500.
@@ -113,7 +59,7 @@ pub(crate) async fn edge(State(state): State<Arc<WebState>>, mut request: Reques
     if let Ok(id) = HeaderValue::from_str(context.request_id()) {
         headers.insert(X_REQUEST_ID, id);
     }
-    if let Some(rate) = context.0.rate.get() {
+    if let Some(rate) = context.rate() {
         headers.insert(RATE_LIMIT, rate.limit_header());
         headers.insert(RATE_LIMIT_POLICY, rate.policy_header());
     }

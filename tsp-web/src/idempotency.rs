@@ -1,13 +1,9 @@
 //! `Idempotency-Key`: a repeat of a POST gets the answer of the first (API.md section 1).
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
-use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tsp_api::headers::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
@@ -17,6 +13,7 @@ use tsp_store::idempotency::{Keep, Kept, StoredAnswer};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
+use crate::in_flight::InFlight;
 
 /// How long answers are kept.
 pub const KEPT_FOR: Millis = Millis::from_hours(24);
@@ -32,10 +29,6 @@ struct Given {
     key: String,
     path: String,
 }
-
-/// The keys that are being worked on in this process.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct InFlight(Arc<Mutex<HashSet<[u8; 32]>>>);
 
 /// A key that is being worked on; a second request with it is refused until this is dropped.
 #[derive(Debug)]
@@ -85,7 +78,7 @@ impl IdempotencyKey {
     ) -> ApiResult<Option<Claim>> {
         let Some(given) = &self.0 else { return Ok(None) };
         let hash = digest(&[caller.credential().as_bytes(), given.path.as_bytes(), given.key.as_bytes()]);
-        if !in_flight.0.lock().insert(hash) {
+        if !in_flight.insert(hash) {
             return Err(ApiError::new(
                 ErrorCode::IdempotencyInProgress,
                 "a request with this `Idempotency-Key` is being worked on; ask again in a moment",
@@ -114,7 +107,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.in_flight.0.lock().remove(&self.hash);
+        self.in_flight.remove(&self.hash);
     }
 }
 

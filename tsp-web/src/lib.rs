@@ -6,7 +6,7 @@
 //!
 //! * [`auth`]: who calls, and what they may do. [`rate`]: how often.
 //! * [`body`], [`query`], [`path`]: what they send, read strictly. [`shape`] names every wrong field.
-//! * [`error`]: what is told to them when it is wrong; [`edge`] gives it its request id.
+//! * [`error`]: what is told to them when it is wrong; [`edge`] gives it the id of its [`request`].
 //! * [`idempotency`]: how a repeat gets the first answer.
 //!
 //! This crate does not know the queue, the fetcher or the wiring: it is handed [`ports`].
@@ -18,6 +18,7 @@ mod configs;
 pub mod edge;
 pub mod error;
 pub mod idempotency;
+mod in_flight;
 mod keys;
 pub mod lookup;
 mod observe;
@@ -27,6 +28,7 @@ pub mod path;
 pub mod ports;
 pub mod query;
 pub mod rate;
+pub mod request;
 mod room;
 mod serve;
 mod service;

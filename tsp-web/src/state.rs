@@ -12,11 +12,11 @@ use tsp_store::{IdSource, Store};
 
 use crate::auth::KeyCache;
 use crate::configs::Turns;
-use crate::edge::RequestIds;
 use crate::error::{ApiError, ApiResult};
-use crate::idempotency::InFlight;
+use crate::in_flight::InFlight;
 use crate::observe::HttpMetrics;
 use crate::ports::{DevHooks, Readiness, Topology, WakeHints};
+use crate::request::RequestIds;
 use crate::room::Room;
 use crate::service::Inbox;
 

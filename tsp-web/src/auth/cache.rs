@@ -9,11 +9,11 @@ use subtle::ConstantTimeEq;
 use tokio::time::{Duration, Instant};
 use tsp_core::config::Secret;
 use tsp_core::{AppId, KeyId};
+use tsp_store::Store;
 use tsp_store::catalog::ApiKey;
 
 use crate::error::ApiResult;
 use crate::rate::Bucket;
-use crate::state::WebState;
 
 /// How long a key is believed without asking the store: a removed key stops within 5 s everywhere
 /// (API.md section 1), and the look-up itself takes time too.
@@ -47,7 +47,7 @@ impl KeyCache {
         self.bootstrap.is_some_and(|own| own.ct_eq(hash).into())
     }
 
-    pub(crate) async fn find(&self, state: &WebState, hash: &[u8; 32]) -> ApiResult<Option<Arc<KnownKey>>> {
+    pub(crate) async fn find(&self, store: &dyn Store, hash: &[u8; 32]) -> ApiResult<Option<Arc<KnownKey>>> {
         let now = Instant::now();
         let known = self.keys.read().get(hash).cloned();
         if let Some(known) = &known
@@ -55,7 +55,7 @@ impl KeyCache {
         {
             return Ok(Some(known.clone()));
         }
-        let Some(key) = state.store.key_by_hash(hash).await? else {
+        let Some(key) = store.key_by_hash(hash).await? else {
             self.keys.write().remove(hash);
             return Ok(None);
         };
