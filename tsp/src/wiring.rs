@@ -14,8 +14,10 @@ mod fetcher;
 mod gauges;
 mod hints;
 mod ids;
+mod node_name;
 mod parts;
 mod reserve;
+mod running;
 mod server;
 mod stop;
 mod store;
@@ -30,6 +32,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 
 use futures::FutureExt as _;
+use tsp_core::Name;
 
 use crate::failure::{Failure, Result};
 use crate::settings::{Settings, StorePlace};
@@ -83,7 +86,7 @@ async fn run(
     metrics: telemetry::Metrics,
 ) -> Result {
     let mut signals = Signals::listen()?;
-    let mut parts = Parts::open(settings, clock.clone()).await?;
+    let mut parts = open_parts(settings, clock.clone()).await?;
     warn_without_keys(&parts, settings).await;
     loop {
         let own = listener.try_clone().map_err(|error| Failure::failed(format!("cannot listen: {error}")))?;
@@ -133,10 +136,18 @@ fn disk_failure(settings: &Settings) -> Failure {
         .advise("look at the disk and the system's log; then start again: what was accepted is there, or move the file")
 }
 
+async fn open_parts(settings: &Settings, clock: ServerClock) -> Result<Parts> {
+    let queue_name = Name::lane();
+    match clock {
+        ServerClock::Cluster(clock) => cluster::open(settings, clock, queue_name).await,
+        clock => embedded::open(settings, clock, queue_name).await,
+    }
+}
+
 /// The databases may still be away: they were, or this would not have happened.
 async fn reopen(settings: &Settings, clock: &ServerClock) -> Parts {
     loop {
-        match Parts::open(settings, clock.clone()).await {
+        match open_parts(settings, clock.clone()).await {
             Ok(parts) => return parts,
             Err(failure) => {
                 tracing::warn!(%failure, "cannot join the cluster yet, will try again");

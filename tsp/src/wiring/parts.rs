@@ -13,8 +13,6 @@ use super::clock::ServerClock;
 use super::cluster::Cluster;
 use super::embedded::Embedded;
 use super::hints::Phase;
-use crate::failure::Result;
-use crate::settings::Settings;
 
 pub(super) struct Parts {
     /// What serves callers.
@@ -51,14 +49,6 @@ pub(super) enum Shape {
 }
 
 impl Parts {
-    pub(super) async fn open(settings: &Settings, clock: ServerClock) -> Result<Self> {
-        let queue_name = Name::lane();
-        match clock {
-            ServerClock::Cluster(clock) => super::cluster::open(settings, clock, queue_name).await,
-            clock => super::embedded::open(settings, clock, queue_name).await,
-        }
-    }
-
     pub(super) fn clock(&self) -> Arc<dyn Clock> {
         self.clock.get()
     }
@@ -82,14 +72,4 @@ impl Parts {
             Shape::Cluster(cluster) => cluster.close().await,
         }
     }
-}
-
-/// For people only, so anything will do where the machine does not tell its name.
-pub(super) fn node_name(settings: &Settings) -> String {
-    let given = settings.node.name.trim();
-    if !given.is_empty() {
-        return given.to_owned();
-    }
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if host.trim().is_empty() { "tsp".to_owned() } else { host.trim().to_owned() }
 }

@@ -18,7 +18,8 @@ use tsp_web::Topology;
 use tsp_web::ports::{NodeState, NodeView, QueueView, ShardView, ShardsView};
 
 use super::embedded::Embedded;
-use super::parts::{Parts, node_name};
+use super::node_name::node_name;
+use super::parts::Parts;
 use crate::settings::Settings;
 
 /// The data source that holds every shard of an embedded store.

@@ -14,10 +14,11 @@ use tsp_web::{DevHooks, Topology, WebParts, WebSettings, WebState};
 use tsp_worker::http::check_tls;
 
 use super::clock::ServerClock;
+use super::cluster::ClusterTopology;
 use super::descriptors::Descriptors;
 use super::dev_clock::DevClock;
 use super::parts::{Parts, Shape};
-use super::server::Running;
+use super::running::Running;
 use super::telemetry::Metrics;
 use super::topology::EmbeddedTopology;
 use crate::failure::{Failure, Result};
@@ -70,7 +71,7 @@ pub(super) fn start_web(
 fn topology(parts: &Parts, settings: &Settings) -> Arc<dyn Topology> {
     match &parts.shape {
         Shape::Embedded(embedded) => Arc::new(EmbeddedTopology::new(parts, embedded, settings)),
-        Shape::Cluster(cluster) => Arc::new(cluster.topology(parts)),
+        Shape::Cluster(cluster) => Arc::new(ClusterTopology::new(parts, cluster)),
     }
 }
 

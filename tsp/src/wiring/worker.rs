@@ -20,7 +20,7 @@ use tsp_worker::{CallbackHandler, DirectTaskService, SystemLookup};
 use super::clock::ServerClock;
 use super::descriptors::Descriptors;
 use super::parts::{Line, Parts, Shape};
-use super::server::Running;
+use super::running::Running;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 

@@ -22,8 +22,8 @@ use tsp_store::mysql::MySqlStore;
 use tsp_store::schedule::Owner;
 use tsp_store::{Catalog as _, IdSource};
 
-use super::Cluster;
 use super::membership::Figures;
+use super::state::Cluster;
 use crate::settings::Settings;
 use crate::wiring::clock::millis;
 use crate::wiring::parts::Parts;

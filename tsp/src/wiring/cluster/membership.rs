@@ -14,11 +14,11 @@ use tsp_store::Catalog as _;
 use tsp_store::cluster::{Beat, JoinError, Lost, Member, MemberOptions, NewNode, NodeLease, Peers};
 use tsp_store::mysql::MySqlStore;
 
-use super::running::serves;
+use super::groups::serves;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 use crate::wiring::clock::millis;
-use crate::wiring::parts::node_name;
+use crate::wiring::node_name::node_name;
 use crate::wiring::store_failure;
 
 /// How often the change log is looked at; a change that the renewal tells of is looked for at once.

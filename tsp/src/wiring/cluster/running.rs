@@ -1,23 +1,21 @@
 //! What a process of a cluster does beside its roles, and the role `fetcher`, whose pairs come and go.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::Name;
-use tsp_fetcher::pairs::{GroupSource, KeeperParts, PairKeeper, Serves};
+use tsp_fetcher::pairs::{GroupSource, KeeperParts, PairKeeper};
 use tsp_queue::Switchboard;
 use tsp_queue::nsq::{Nsq, NsqNews};
-use tsp_store::ConfigBook;
 
-use super::Cluster;
 use super::fetchers::Fetchers;
+use super::groups::{groups_of, serves};
+use super::state::Cluster;
 use crate::failure::{Failure, Result};
-use crate::settings::{FetcherSettings, Settings};
+use crate::settings::Settings;
 use crate::wiring::clock::{ServerClock, millis};
 use crate::wiring::parts::Parts;
 
@@ -140,26 +138,4 @@ impl Ears {
             }
         }
     }
-}
-
-pub(super) fn serves(settings: &FetcherSettings) -> Serves {
-    if settings.groups.iter().any(|group| group == "*") {
-        return Serves::All;
-    }
-    Serves::Only(settings.groups.iter().filter_map(|group| Name::group(group).ok()).collect())
-}
-
-/// The groups of all configs, computed again only when a config has changed.
-pub(super) fn groups_of(book: Arc<ConfigBook>) -> GroupSource {
-    let known = Mutex::new((i64::MIN, Vec::new()));
-    Arc::new(move || {
-        let mut known = known.lock();
-        let seq = book.seq();
-        if known.0 != seq {
-            let groups = book.all_configs().into_iter().map(|config| config.spec.group.clone());
-            let groups: BTreeSet<Name> = groups.chain([Name::lane()]).collect();
-            *known = (seq, groups.into_iter().collect());
-        }
-        known.1.clone()
-    })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tsp_core::Name;
+use tsp_core::{Clock, Millis, Name};
 use tsp_fetcher::pairs::GroupSource;
 use tsp_queue::nsq::NsqPublisher;
 use tsp_store::cluster::{LeaseStore as _, NodeRow};
@@ -15,16 +15,31 @@ use tsp_store::{ScheduleStore as _, StoreError};
 use tsp_web::Topology;
 use tsp_web::ports::{NodeState, NodeView, QueueView, ShardView, ShardsView};
 
-use tsp_core::{Clock, Millis};
+use super::groups::groups_of;
+use super::state::Cluster;
+use crate::wiring::parts::Parts;
 
-pub(super) struct ClusterTopology {
-    pub(super) store: MySqlStore,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) publisher: Arc<NsqPublisher>,
-    pub(super) queue: Name,
-    pub(super) groups: GroupSource,
+pub(in crate::wiring) struct ClusterTopology {
+    store: MySqlStore,
+    clock: Arc<dyn Clock>,
+    publisher: Arc<NsqPublisher>,
+    queue: Name,
+    groups: GroupSource,
     /// Messages through each queue when it was last asked for, to tell its rate.
-    pub(super) seen: Mutex<HashMap<Name, (Instant, u64)>>,
+    seen: Mutex<HashMap<Name, (Instant, u64)>>,
+}
+
+impl ClusterTopology {
+    pub(in crate::wiring) fn new(parts: &Parts, cluster: &Cluster) -> Self {
+        Self {
+            store: cluster.store.clone(),
+            clock: parts.clock(),
+            publisher: cluster.publisher.clone(),
+            queue: parts.queue_name.clone(),
+            groups: groups_of(parts.book().clone()),
+            seen: Mutex::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for ClusterTopology {

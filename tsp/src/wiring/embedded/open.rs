@@ -1,4 +1,4 @@
-//! The embedded shape: SQLite and the queue in memory, all roles in one process.
+//! Opening the store, and what goes with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,28 +12,21 @@ use tsp_store::schedule::Owner;
 use tsp_store::sqlite::{ServeLock, SqliteStore};
 use tsp_store::{Catalog, IdSource, Ownership, StoreError};
 
-use super::clock::ServerClock;
-use super::entropy::OsEntropy;
-use super::hints::{InboxHints, Phase};
-use super::parts::{Line, Parts, Shape, node_name};
-use super::reserve::Reserve;
-use super::store;
+use super::state::Embedded;
 use crate::failure::Result;
 use crate::settings::{Settings, StorePlace};
+use crate::wiring::clock::ServerClock;
+use crate::wiring::entropy::OsEntropy;
+use crate::wiring::hints::{InboxHints, Phase};
+use crate::wiring::node_name::node_name;
+use crate::wiring::parts::{Line, Parts, Shape};
+use crate::wiring::reserve::Reserve;
+use crate::wiring::store;
 
 /// The one id slot of an embedded store: one process serves it.
 const ID_SLOT: u8 = 0;
 /// Messages in the pipe beyond those that run, so that no worker waits for the fetcher.
 const PIPE_AHEAD: usize = 4_096;
-
-pub(super) struct Embedded {
-    pub(super) store: Arc<SqliteStore>,
-    pub(super) owner: Owner,
-    pub(super) inbox: Arc<Inbox>,
-    pub(super) queue: Arc<MemoryQueue>,
-    /// Held as long as the process serves.
-    lock: Option<ServeLock>,
-}
 
 /// What the store gives to the process that serves it.
 struct Started {
@@ -42,7 +35,11 @@ struct Started {
     ids: IdSource,
 }
 
-pub(super) async fn open(settings: &Settings, clock: ServerClock, queue_name: Name) -> Result<Parts> {
+pub(in crate::wiring) async fn open(
+    settings: &Settings,
+    clock: ServerClock,
+    queue_name: Name,
+) -> Result<Parts> {
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let failed = |error: StoreError| store::store_failure(&error);
     let (lock, reserve) = match &settings.store.place {
@@ -91,16 +88,6 @@ pub(super) async fn open(settings: &Settings, clock: ServerClock, queue_name: Na
         readiness: Arc::new(Phase::default()),
         shape: Shape::Embedded(embedded),
     })
-}
-
-impl Embedded {
-    /// The last thing that happens to the store.
-    pub(super) async fn close(&self) {
-        self.store.close().await;
-        if let (Some(lock), false) = (&self.lock, self.store.has_failed()) {
-            lock.end();
-        }
-    }
 }
 
 async fn start(
