@@ -15,7 +15,7 @@ use tsp_core::Millis;
 use tsp_core::task::Task;
 use tsp_core::work::Begun;
 use tsp_store::run::Each;
-use tsp_store::{Result, StoreError};
+use tsp_store::{Cause, Result, StoreError};
 
 use crate::chance::Chance;
 use crate::coverage::{Coverage, Met, Move};
@@ -198,7 +198,7 @@ impl Weather {
             self.be_cut().await;
         }
         let answer = match met {
-            Some(Met::Before) => Err(StoreError::Unavailable(format!("`{call}` failed by a fault"))),
+            Some(Met::Before) => Err(Cause::Away.because(format!("`{call}` failed by a fault"))),
             Some(Met::Instead) => Err(StoreError::Internal(format!("`{call}` is refused by a fault"))),
             Some(Met::Late) => {
                 self.late.lock().push(Box::pin(async move {

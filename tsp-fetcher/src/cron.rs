@@ -10,7 +10,7 @@ use tsp_core::schedule::Overlap;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{ConfigId, Millis, Timestamp};
 use tsp_store::schedule::{Cursor, Fire, Fired, SlotTask};
-use tsp_store::{Result, StoreError};
+use tsp_store::{Cause, Result, StoreError};
 
 use crate::fetcher::{Fetcher, rank_of};
 use crate::heads::Heads;
@@ -220,8 +220,7 @@ impl Fetcher {
 
     fn slot_task(&self, config: &TaskConfig, at: Timestamp, now: Timestamp) -> Result<Box<Task>> {
         let shard = config_shard(config.id, self.parts.shards);
-        let id =
-            self.parts.ids.next(shard, now).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let id = self.parts.ids.next(shard, now).map_err(|error| Cause::Away.because(error.to_string()))?;
         let new = NewTask {
             id,
             config: config.id,

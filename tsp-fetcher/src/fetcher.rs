@@ -398,5 +398,5 @@ pub(crate) fn rank_of(config: &TaskConfig) -> Rank {
 
 /// A store error that the next turn may not meet again.
 pub(crate) fn is_passing(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable(_) | StoreError::Unknown(_))
+    matches!(error, StoreError::Unavailable { .. } | StoreError::Unknown(_))
 }

@@ -7,9 +7,9 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// A failed call changed nothing, unless it is [`StoreError::Unknown`].
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
-    /// Try again: the database is away, busy, or its disk is full.
-    #[error("the store is unavailable: {0}")]
-    Unavailable(String),
+    /// Try again: it may be possible later.
+    #[error("the store is unavailable: {why}")]
+    Unavailable { cause: Cause, why: String },
     /// The answer of a commit was lost: it may or may not have happened.
     #[error("the outcome of a commit is not known: {0}")]
     Unknown(String),
@@ -22,4 +22,48 @@ pub enum StoreError {
     /// A bug.
     #[error("internal store error: {0}")]
     Internal(String),
+}
+
+/// Why a call is not possible now. The text beside it is for people alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The database cannot be reached or used just now.
+    Away,
+    /// Others hold what is needed: connections, locks, memory.
+    Busy,
+    DiskFull,
+    /// A table is not there: not made yet, or its shard was moved.
+    NoTable,
+    /// The lease that the call relies on may be another's by now.
+    LeaseOver,
+    /// Others changed what the call goes by, again and again.
+    Changed,
+    /// Whoever gave the order wanted it to stop.
+    Interrupted,
+    /// The store was closed.
+    Closed,
+}
+
+impl Cause {
+    /// The error of this cause, with what is to be said of it.
+    pub fn because(self, why: impl Into<String>) -> StoreError {
+        StoreError::Unavailable { cause: self, why: why.into() }
+    }
+}
+
+impl StoreError {
+    /// Whether it is [`StoreError::Unavailable`] for this cause.
+    pub fn is(&self, wanted: Cause) -> bool {
+        matches!(self, Self::Unavailable { cause, .. } if *cause == wanted)
+    }
+
+    /// The same with the name of its database in front.
+    #[must_use]
+    pub fn of(self, database: &str) -> Self {
+        match self {
+            Self::Unavailable { cause, why } => cause.because(format!("`{database}`: {why}")),
+            Self::Internal(why) => Self::Internal(format!("`{database}`: {why}")),
+            other => other,
+        }
+    }
 }

@@ -29,7 +29,7 @@ mod rules;
 
 pub use book::ConfigBook;
 pub use catalog::Catalog;
-pub use error::{Result, StoreError};
+pub use error::{Cause, Result, StoreError};
 pub use footing::Footing;
 pub use id_source::IdSource;
 pub use run::RunStore;

@@ -176,7 +176,7 @@ impl From<Errors> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Unavailable(_) => {
+            StoreError::Unavailable { .. } => {
                 Self::unavailable("the store is not available now; nothing was changed", STORE_RETRY_AFTER_S)
             }
             StoreError::Unknown(_) => Self::unavailable(
@@ -204,6 +204,8 @@ impl Finish for Errors {
 
 #[cfg(test)]
 mod tests {
+    use tsp_store::Cause;
+
     use super::*;
 
     #[test]
@@ -212,7 +214,7 @@ mod tests {
         let shown = serde_json::to_string(&error.problem("r1")).unwrap();
         assert!(!shown.contains("table"), "{shown}");
         assert_eq!(error.internal_detail(), Some("internal store error: table task is gone"));
-        let error = ApiError::from(StoreError::Unavailable("busy".into()));
+        let error = ApiError::from(Cause::Busy.because("busy"));
         let response = error.render("r1");
         assert_eq!(
             (response.status().as_u16(), &response.headers()["retry-after"]),

@@ -83,7 +83,7 @@ fn each<T>(answers: Vec<Result<T, StoreError>>) -> Each<T> {
 fn said(error: StoreError) -> ServiceError {
     let text = error.to_string();
     match error {
-        StoreError::Unavailable(_) | StoreError::Unknown(_) => ServiceError::Away(text),
+        StoreError::Unavailable { .. } | StoreError::Unknown(_) => ServiceError::Away(text),
         StoreError::Corrupt { .. } | StoreError::Unusable(_) | StoreError::Internal(_) => {
             ServiceError::Refused(text)
         }

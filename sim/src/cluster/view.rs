@@ -23,7 +23,7 @@ use tsp_store::schedule::{
 };
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
-use tsp_store::{ConfigBook, Result, StoreError};
+use tsp_store::{Cause, ConfigBook, Result, StoreError};
 
 use super::{ClusterBug, Ground};
 use crate::weather::Why;
@@ -61,7 +61,7 @@ impl View {
         if self.lease.holds(self.clock.now().plus(LEASE_MARGIN)) {
             return Ok(());
         }
-        Err(StoreError::Unavailable("the lease of this node is nearly over".to_owned()))
+        Err(Cause::LeaseOver.because("the lease of this node is nearly over"))
     }
 
     /// Takes in what others have changed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result};
 use crate::schedule::Owner;
 
 /// What has one owner: the tasks of a group's configs on one shard.
@@ -139,7 +139,7 @@ pub struct RenewedPairs {
 pub async fn answer_within<T>(lease: Millis, asked: impl Future<Output = Result<T>>) -> Result<T> {
     let limit = lease_share(lease);
     tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
-        Err(StoreError::Unavailable(format!("no answer about a lease within {} ms", limit.as_millis())))
+        Err(Cause::Away.because(format!("no answer about a lease within {} ms", limit.as_millis())))
     })
 }
 

@@ -8,7 +8,7 @@ use tsp_core::{ClusterClock, Millis, Moment, NodeId};
 use super::leases::{LeaseStore, Renewal, answer_within};
 use super::member::BeatSource;
 use super::node_lease::NodeLease;
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 /// Attempts at a trustworthy first measurement of the database's clock.
 const FIRST_MEASUREMENTS: usize = 3;
@@ -64,7 +64,9 @@ impl Renewing {
             last_sent = clock.moment();
             let remote = match answer_within(length, store.renew(node, length, beat())).await? {
                 Renewal::Alive { clock, .. } => clock,
-                Renewal::Dead => return Err(StoreError::Unavailable(format!("node {node} is dead already"))),
+                Renewal::Dead => {
+                    return Err(Cause::LeaseOver.because(format!("node {node} is dead already")));
+                }
             };
             let seen = Measurement { remote, sent: last_sent, received: clock.moment() };
             if best.is_none_or(|best| seen.round_trip() < best.round_trip()) {

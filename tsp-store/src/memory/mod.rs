@@ -23,7 +23,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tsp_core::task::Task;
 
 use crate::book::ConfigBook;
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 use crate::schedule::Owner;
 
 pub use leases::{DatabaseClock, LeaseFaultHook, META, MemoryLeases};
@@ -131,7 +131,7 @@ impl MemoryStore {
 }
 
 fn unavailable(call: &'static str) -> StoreError {
-    StoreError::Unavailable(format!("`{call}` failed by a fault"))
+    Cause::Away.because(format!("`{call}` failed by a fault"))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tsp_core::transition::{Change, Event, Refused, transition};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
 
 use crate::cluster::NodeLease;
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 use crate::footing::Footing;
 use crate::run::{Begin, Begun, Each, alike};
 
@@ -78,7 +78,7 @@ pub(super) async fn begin(
 }
 
 fn lease_over() -> StoreError {
-    StoreError::Unavailable("the node's lease is over".to_owned())
+    Cause::LeaseOver.because("the node's lease is over")
 }
 
 async fn begin_on(
@@ -256,7 +256,7 @@ async fn update(
         tries += 1;
         match update.bind(by.until.ms()).execute(conn).await {
             Err(_) if conn.fault() == Some(Fault::Again) && tries < TRIES => {}
-            Err(StoreError::Unavailable(why)) if conn.fault() == Some(Fault::Broken) => {
+            Err(StoreError::Unavailable { why, .. }) if conn.fault() == Some(Fault::Broken) => {
                 return Err(StoreError::Unknown(why));
             }
             done => return done,

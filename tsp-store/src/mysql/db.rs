@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tsp_core::ShardId;
 use tsp_core::task::EndResult;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::fault::Fault;
 use super::gate::{Entry, Gate};
@@ -131,12 +131,12 @@ impl Db {
         match acquired {
             Ok(conn) => Ok(Session::new(conn, self.clone(), permit)),
             Err(sqlx::Error::PoolTimedOut) if self.is_full() => {
-                Err(StoreError::Unavailable(format!("all connections to `{}` are busy", self.name())))
+                Err(Cause::Busy.because(format!("all connections to `{}` are busy", self.name())))
             }
             Err(error) => {
                 let why = format!("`{}` cannot be reached: {error}", self.name());
                 self.inner.gate.unreachable(why.clone(), Instant::now());
-                Err(StoreError::Unavailable(why))
+                Err(Cause::Away.because(why))
             }
         }
     }
@@ -343,7 +343,7 @@ impl Around<'_> {
             }
             if !tx.by.iter().all(|seen| shard.own.still(*seen)) {
                 *outdated = true;
-                return Err(StoreError::Unavailable("the config is changed again and again".to_owned()));
+                return Err(Cause::Changed.because("the config is changed again and again"));
             }
         }
         tx.conn().commit().await
@@ -380,7 +380,7 @@ impl ShardDb {
         let patience = self.db.inner.pool.options().get_acquire_timeout();
         match timeout(patience, self.share.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable(format!(
+            Ok(Err(_)) | Err(_) => Err(Cause::Busy.because(format!(
                 "all connections that shard {} of `{}` may have are busy",
                 self.shard.get(),
                 self.db.name()

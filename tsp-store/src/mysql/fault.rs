@@ -2,7 +2,7 @@
 
 use sqlx::mysql::MySqlDatabaseError;
 
-use crate::error::StoreError;
+use crate::error::{Cause, StoreError};
 
 /// What a failed statement says about its transaction and its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,47 +47,47 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let text = error.to_string();
-        match &error {
-            sqlx::Error::Database(_) => match number(&error) {
-                Some(number) if passing(number) => Self::Unavailable(text),
-                _ => Self::Internal(text),
-            },
+        let cause = match &error {
+            sqlx::Error::Database(_) => number(&error).and_then(cause),
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed => Self::Unavailable(text),
-            _ => Self::Internal(text),
+            | sqlx::Error::BeginFailed => Some(Cause::Away),
+            _ => None,
+        };
+        let why = error.to_string();
+        match cause {
+            Some(cause) => Self::Unavailable { cause, why },
+            None => Self::Internal(why),
         }
     }
 }
 
-/// Errors that may be gone when the call comes again.
-const fn passing(number: u16) -> bool {
-    matches!(
-        number,
+/// Of errors that may be gone when the call comes again.
+const fn cause(number: u16) -> Option<Cause> {
+    match number {
         // Deadlock, lock wait.
         1213 | 1205
         // Too many connections, of all or of one user; limits of the account.
         | 1040 | 1203 | 1226
+        // Statement timeouts of MariaDB and MySQL.
+        | 1969 | 3024
+        // Out of memory, statements used up.
+        | 1037 | 1038 | 1041 | 1461 => Some(Cause::Busy),
         // No access just now: grants and databases are put right by people.
-        | 1044 | 1045 | 1049 | 1698
+        1044 | 1045 | 1049 | 1698
         // Shutdown, killed, interrupted, gone away, lost, idle for too long.
         | 1053 | 1317 | 1927 | 2006 | 2013 | 4031
         // Read-only: a failover.
-        | 1290 | 1836 | 1792
-        // Statement timeouts of MariaDB and MySQL.
-        | 1969 | 3024
+        | 1290 | 1836 | 1792 => Some(Cause::Away),
         // Disk full, table full; no room to write a file, or one that a sort would need.
-        | 1021 | 1114 | 3 | 1026 | 1878
-        // Out of memory, statements used up.
-        | 1037 | 1038 | 1041 | 1461
-        // A table is not there: its shard was moved.
-        | 1146
-    )
+        1021 | 1114 | 3 | 1026 | 1878 => Some(Cause::DiskFull),
+        1146 => Some(Cause::NoTable),
+        _ => None,
+    }
 }
 
 /// A compare-and-set touches one row, or none because somebody else was first.
@@ -111,4 +111,18 @@ pub(super) fn exactly(wanted: usize, changed: u64, statement: &str) -> Result<()
 
 fn touched(statement: &str, rows: u64, wanted: usize) -> StoreError {
     StoreError::Internal(format!("`{statement}` touched {rows} rows, not {wanted}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_kind_of_its_number() {
+        let duplicate = 1062;
+        let kinds = [1205, 2006, 1114, 1146, duplicate].map(cause);
+        let wanted = [Cause::Busy, Cause::Away, Cause::DiskFull, Cause::NoTable].map(Some);
+        assert_eq!(kinds[..4], wanted);
+        assert_eq!(kinds[4], None);
+    }
 }

@@ -9,7 +9,7 @@ use metrics::{Counter, counter};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result};
 
 /// While a database is away one call in each of these is let through to see whether it is back.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -60,14 +60,14 @@ impl Gate {
     }
 
     /// # Errors
-    /// [`StoreError::Unavailable`] while the database is away, except for the call that looks again.
+    /// [`crate::StoreError::Unavailable`] while the database is away, except for the call that looks again.
     pub(super) fn enter(&self, now: Instant) -> Result<Entry> {
         if !self.closed.load(Ordering::Acquire) {
             return Ok(Entry::Open);
         }
         let mut state = self.state.lock();
         if state.next_probe.is_some_and(|at| now < at) {
-            return Err(StoreError::Unavailable(state.why.clone()));
+            return Err(Cause::Away.because(state.why.clone()));
         }
         state.next_probe = Some(now + PROBE_EVERY);
         Ok(Entry::Probe)

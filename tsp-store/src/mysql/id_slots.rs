@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use sqlx::Row as _;
 use tsp_core::{NodeId, Timestamp};
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::change;
 use super::core::Core;
@@ -36,7 +36,7 @@ pub(super) async fn renew_id_slot(core: &Core, slot: u8, until: Timestamp) -> Re
                 None => (0, 0),
             };
             if node != 0 && node != own {
-                return Err(StoreError::Unavailable(format!("id slot {slot} is node {node}'s")));
+                return Err(Cause::LeaseOver.because(format!("id slot {slot} is node {node}'s")));
             }
             if until.ms() > used {
                 let raise = query(&meta.sql(RAISE)).bind(i64::from(slot)).bind(until.ms()).bind(until.ms());
@@ -62,7 +62,7 @@ pub(super) async fn take_id_slot(core: &Core, node: NodeId) -> Result<Option<u8>
                 alive.insert(row.try_get::<i64, _>(0)?);
             }
             if !alive.contains(&node.get()) {
-                return Err(StoreError::Unavailable(format!("node {node} is dead")));
+                return Err(Cause::LeaseOver.because(format!("node {node} is dead")));
             }
             let own = holders.iter().find(|(_, holder)| **holder == node.get()).map(|(slot, _)| *slot);
             let free = (0..SLOTS).find(|slot| holders.get(slot).is_none_or(|holder| !alive.contains(holder)));

@@ -9,11 +9,12 @@ use tokio::time::timeout;
 use tsp_core::{Clock as _, Millis, ShardId, SystemClock, Timestamp};
 
 use crate::codec::Sealer;
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::migrate::{self, Applied, check_current};
 use super::moving::{self, link::Link};
 use super::options::MySqlOptions;
+use super::problem::{Problem, ProblemKind};
 use super::server::{self, SYNCS, check_version};
 use super::text::database_now;
 use super::{carry, settle};
@@ -49,7 +50,7 @@ pub struct DatabaseFacts {
     /// As the server gives it: `10.11.6-MariaDB`.
     pub version: String,
     /// What keeps it from being used.
-    pub wrong: Vec<String>,
+    pub wrong: Vec<Problem>,
     /// What somebody should know.
     pub notes: Vec<String>,
     /// How far its clock is ahead of this machine's.
@@ -135,7 +136,7 @@ pub(super) async fn inspect(options: &MySqlOptions) -> ClusterView {
 async fn within<T>(look: impl Future<Output = Result<T>>) -> Result<T, String> {
     match timeout(PATIENCE, look).await {
         Ok(found) => found.map_err(|error| match error {
-            StoreError::Unavailable(why) => why,
+            StoreError::Unavailable { why, .. } => why,
             other => other.to_string(),
         }),
         Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
@@ -146,7 +147,7 @@ async fn look_at_meta(options: &MySqlOptions, view: &mut ClusterView) -> Result<
     let mut link = Link::connect("meta", &options.meta).await?;
     let mut facts = facts(&mut link, &options.meta, options).await?;
     facts.wrong.extend(schema(&mut link, &[("meta".to_owned(), migrate::META)]).await);
-    if facts.wrong.iter().any(|wrong| wrong.contains("tsp migrate")) {
+    if facts.wrong.iter().any(|wrong| wrong.kind == ProblemKind::NotMigrated) {
         return Ok(facts);
     }
     if let Err(error) = look_at_fixed(&mut link, options, view).await {
@@ -203,17 +204,14 @@ async fn look_at_source(
     let mut parts = vec![("source".to_owned(), migrate::SOURCE)];
     parts.extend(shards.iter().map(|shard| (migrate::part(*shard), migrate::SHARD)));
     facts.wrong.extend(schema(&mut link, &parts).await);
-    if facts.wrong.iter().any(|wrong| wrong.contains("tsp migrate")) {
+    if facts.wrong.iter().any(|wrong| wrong.kind == ProblemKind::NotMigrated) {
         return Ok(facts);
     }
     for shard in shards {
         let missing = moving::missing_tables(&mut link, shard).await?;
         if !missing.is_empty() {
-            facts.wrong.push(format!(
-                "tables of shard {} are not there: {}",
-                shard.get(),
-                missing.join(", ")
-            ));
+            let text = format!("tables of shard {} are not there: {}", shard.get(), missing.join(", "));
+            facts.wrong.push(Problem::new(ProblemKind::TablesMissing, text));
         }
     }
     for row in link.rows(LEASES.to_owned()).await? {
@@ -237,17 +235,23 @@ async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<Dat
     let now: i64 = row.try_get(5)?;
     let (version, mode): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let mut wrong = Vec::new();
-    wrong.extend(check_version(&link.name, &version).err().map(|error| error.to_string()));
+    wrong.extend(check_version(&link.name, &version).err());
     if !mode.contains("STRICT_TRANS_TABLES") && !mode.contains("STRICT_ALL_TABLES") {
-        wrong.push("it takes values that do not fit: add STRICT_TRANS_TABLES to its sql_mode".to_owned());
+        wrong.push(Problem::of_server(
+            "it takes values that do not fit: add STRICT_TRANS_TABLES to its sql_mode",
+        ));
     }
     if row.try_get::<i64, _>(4)? != 0 {
-        wrong.push("it is read-only: a replica, or one that was failed over".to_owned());
+        wrong.push(Problem::of_server("it is read-only: a replica, or one that was failed over"));
     }
     let mut notes: Vec<String> = server::ends(&version, Timestamp::from_ms(now)).into_iter().collect();
     let syncs = link.rows(SYNCS.to_owned()).await?;
     if let Some(why) = syncs.first().map(server::unsynced).transpose()?.flatten() {
-        if options.allow_unsynced { &mut notes } else { &mut wrong }.push(why);
+        if options.allow_unsynced {
+            notes.push(why);
+        } else {
+            wrong.push(Problem::of_server(why));
+        }
     }
     let mut status: BTreeMap<String, i64> = BTreeMap::new();
     for row in link.rows(STATUS.to_owned()).await? {
@@ -268,7 +272,7 @@ async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<Dat
 }
 
 /// What is wrong with the schema of a database.
-async fn schema(link: &mut Link, parts: &[(String, &[migrate::Migration])]) -> Vec<String> {
+async fn schema(link: &mut Link, parts: &[(String, &[migrate::Migration])]) -> Vec<Problem> {
     let text = "-- doctor_schema
         SELECT part, number, checksum, compatible_from FROM schema_version ORDER BY number";
     let mut found: BTreeMap<String, Vec<Applied>> = BTreeMap::new();
@@ -280,12 +284,12 @@ async fn schema(link: &mut Link, parts: &[(String, &[migrate::Migration])]) -> V
                 }
             }
         }
-        Err(StoreError::Unavailable(why)) if why.contains("schema_version") => {}
-        Err(error) => return vec![error.to_string()],
+        Err(error) if error.is(Cause::NoTable) => {}
+        Err(error) => return vec![Problem::of_server(error.to_string())],
     }
     let check = |(part, migrations): &(String, &[migrate::Migration])| {
         let stored = found.get(part).map_or(&[][..], Vec::as_slice);
-        check_current(&link.name, part, stored, migrations).err().map(|error| error.to_string())
+        check_current(&link.name, part, stored, migrations).err()
     };
     parts.iter().filter_map(check).collect()
 }

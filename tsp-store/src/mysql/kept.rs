@@ -12,7 +12,7 @@ use sqlx::Row as _;
 use sqlx::mysql::MySqlRow;
 use tsp_core::{ShardId, TaskId, Timestamp};
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 use crate::idempotency::{Keep, Kept, Render, StoredAnswer};
 use crate::tasks::Submitted;
 
@@ -87,7 +87,7 @@ impl Keeping {
         match &self.rendered {
             Some((of, answer)) if of == submitted => Ok(answer.clone()),
             // It was asked in a transaction that did not come to its end, and the world has moved on.
-            _ => Err(StoreError::Unavailable("the answer changed while it was saved".to_owned())),
+            _ => Err(Cause::Changed.because("the answer changed while it was saved")),
         }
     }
 }
@@ -242,7 +242,7 @@ pub(super) async fn reserve(core: &Core, key: Key, id: TaskId, now: Timestamp) -
             let locked = query(&on.sql(FIND_LOCKED)).bind(key.hash.to_vec());
             match locked.fetch_optional(tx.conn()).await? {
                 Some(row) => Ok(Record::read(&row)?.found(&key)),
-                None => Err(StoreError::Unavailable("an idempotency record came and went".to_owned())),
+                None => Err(Cause::Changed.because("an idempotency record came and went")),
             }
         })
     })

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use sqlx::Row as _;
 use tsp_core::Timestamp;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 use crate::idempotency::{Keep, Kept, Render, StoredAnswer};
 
 use super::core::Core;
@@ -68,7 +68,7 @@ impl<T> Keeping<T> {
     pub(super) async fn put(&self, tx: &mut Tx<'_>, core: &Core, value: &T) -> Result<()> {
         let Some(keep) = &self.keep else { return Ok(()) };
         let Some(render) = keep.render.lock().take() else {
-            return Err(StoreError::Unavailable("the catalog was locked by others".to_owned()));
+            return Err(Cause::Busy.because("the catalog was locked by others"));
         };
         let Some(answer) = render(value) else { return Ok(()) };
         query(&core.meta.sql(CLEAR)).bind(&keep.hash[..]).execute(tx.conn()).await?;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
 
 use crate::cluster::{Pair, PairRow, Pairs, RenewedPairs};
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 use crate::schedule::Owner;
 
 use super::core::Core;
@@ -47,7 +47,7 @@ UPDATE shard_lease SET owner = 0, lease_until = 0 WHERE group_name = ? AND shard
 
 /// One answer from each data source within the patience.
 async fn ask<T>(db: &Db, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = || StoreError::Unavailable(format!("`{}` did not answer within a second", db.name()));
+    let late = || Cause::Away.because(format!("`{}` did not answer within a second", db.name()));
     timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late()))
 }
 

@@ -9,12 +9,13 @@ use tsp_core::ids::SHARDS_MAX;
 use tsp_core::{ShardId, Timestamp};
 
 use crate::codec::Sealer;
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::days::first_partitions;
 use super::moving;
 use super::options::MySqlOptions;
 use super::pool;
+use super::problem::{Problem, ProblemKind};
 use super::server::refuse_unsynced;
 use super::settle;
 use super::text::{database_now, ddl};
@@ -123,7 +124,7 @@ pub(super) async fn lock(conn: &mut MySqlConnection, name: &str) -> Result<()> {
     if locked == Some(1) {
         return Ok(());
     }
-    Err(StoreError::Unavailable(format!(
+    Err(Cause::Busy.because(format!(
         "somebody else has been migrating `{name}`, or moving a shard, for two minutes: try again later"
     )))
 }
@@ -254,8 +255,14 @@ fn missing<'m>(found: &[Applied], migrations: &'m [Migration]) -> impl Iterator<
 /// its processes replace the old ones one by one.
 ///
 /// # Errors
-/// [`StoreError::Unusable`] for a schema that is too new, or was made by another build.
-pub(super) fn check(database: &str, part: &str, found: &[Applied], migrations: &[Migration]) -> Result<()> {
+/// For a schema that is too new, or was made by another build.
+pub(super) fn check(
+    database: &str,
+    part: &str,
+    found: &[Applied],
+    migrations: &[Migration],
+) -> Result<(), Problem> {
+    let other_build = |text| Problem::new(ProblemKind::OtherBuild, text);
     let known = migrations.last().map_or(0, |migration| migration.number);
     for applied in found {
         let number = applied.number;
@@ -263,13 +270,13 @@ pub(super) fn check(database: &str, part: &str, found: &[Applied], migrations: &
             if number > known && applied.compatible_from <= known {
                 continue;
             }
-            return Err(StoreError::Unusable(format!(
+            return Err(other_build(format!(
                 "database `{database}` has schema {number} of `{part}`, this binary knows up to {known}: use \
                  the newer binary that upgraded it"
             )));
         };
         if applied.checksum != checksum(migration.text) {
-            return Err(StoreError::Unusable(format!(
+            return Err(other_build(format!(
                 "migration {number} (`{}`) of `{part}` in database `{database}` is not the one this binary \
                  knows: it was made by another build; use that build",
                 migration.name
@@ -280,23 +287,24 @@ pub(super) fn check(database: &str, part: &str, found: &[Applied], migrations: &
 }
 
 /// # Errors
-/// [`StoreError::Unusable`] as [`check`], and for a schema that is not up to date.
+/// As [`check`], and for a schema that is not up to date.
 pub(super) fn check_current(
     database: &str,
     part: &str,
     found: &[Applied],
     migrations: &[Migration],
-) -> Result<()> {
+) -> Result<(), Problem> {
     check(database, part, found, migrations)?;
     let missing = missing(found, migrations).count();
     if missing == 0 {
         return Ok(());
     }
-    Err(StoreError::Unusable(format!(
+    let text = format!(
         "database `{database}` has {} of {} migrations of `{part}`: run `tsp migrate`",
         migrations.len() - missing,
         migrations.len()
-    )))
+    );
+    Err(Problem::new(ProblemKind::NotMigrated, text))
 }
 
 fn checksum(text: &str) -> String {

@@ -47,6 +47,7 @@ mod own;
 mod parks;
 mod partitions;
 mod pool;
+mod problem;
 mod prune;
 mod refresh;
 mod rescue;
@@ -75,6 +76,7 @@ pub use inspect::{ClusterView, DatabaseFacts, DatabaseView, LeaseFacts, NodeFact
 pub use migrate::MigrateReport;
 pub use moving::{MoveStep, OnStep, ShardPlace};
 pub use options::{MySqlOptions, SourceOptions};
+pub use problem::{Problem, ProblemKind};
 pub use runner::MySqlRunner;
 pub use scheduler::MySqlScheduler;
 

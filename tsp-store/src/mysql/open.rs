@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use tsp_core::{Clock as _, ShardId, SystemClock, Timestamp};
 
 use crate::codec::Sealer;
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::core::{Core, Source};
 use super::db::{Db, ShardDb};
@@ -56,7 +56,7 @@ pub(super) async fn open(options: &MySqlOptions) -> Result<Core> {
     for (checked, source) in checks.into_iter().zip(&options.sources) {
         match checked {
             Ok((server, texts)) => budget.add(&source.url, texts, server.statements)?,
-            Err(error @ StoreError::Unavailable(_)) => {
+            Err(error @ StoreError::Unavailable { .. }) => {
                 tracing::error!(source = source.name, %error, "a data source is away, its shards stand still");
             }
             Err(error) => return Err(error),
@@ -165,7 +165,7 @@ async fn check_parts(db: &Db, parts: &[(String, &[Migration])]) -> Result<()> {
         })
         .await;
     let rows = match rows {
-        Err(StoreError::Unavailable(why)) if why.contains("schema_version") => Vec::new(),
+        Err(error) if error.is(Cause::NoTable) => Vec::new(),
         other => other?,
     };
     let mut found: BTreeMap<String, Vec<Applied>> = BTreeMap::new();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tsp_core::{ConfigId, Millis};
 
 use crate::book::ConfigBook;
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result};
 
 /// A session that says nothing within an open transaction is ended after this (`idle_transaction_timeout`).
 /// So whoever had more than this left of its lease when it was ready to commit has committed within it, or
@@ -41,12 +41,12 @@ impl Own {
     }
 
     /// # Errors
-    /// [`StoreError::Unavailable`] when others may have declared this node dead, and so do not wait for what
+    /// [`crate::StoreError::Unavailable`] when others may have declared this node dead, and so do not wait for what
     /// it has decided.
     pub(super) fn may_commit(&self) -> Result<()> {
         match *self.until.lock() {
             Some(until) if until <= Instant::now() => {
-                Err(StoreError::Unavailable("the node's lease is over".to_owned()))
+                Err(Cause::LeaseOver.because("the node's lease is over"))
             }
             _ => Ok(()),
         }

@@ -6,6 +6,8 @@ use tsp_core::Timestamp;
 
 use crate::error::{Result, StoreError};
 
+use super::problem::Problem;
+
 /// Whether a commit is on the disk when it is answered.
 pub(super) const SYNCS: &str = "-- syncs
 SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@log_bin AS SIGNED), CAST(@@sync_binlog AS SIGNED)";
@@ -48,12 +50,12 @@ pub(super) async fn refuse_unsynced(conn: &mut MySqlConnection, database: &str) 
 }
 
 /// MariaDB 10.6 and MySQL 8.0 are the oldest that the statements are written for.
-pub(super) fn check_version(database: &str, version: &str) -> Result<()> {
+pub(super) fn check_version(database: &str, version: &str) -> Result<(), Problem> {
     let least = if is_mariadb(version) { (10, 6) } else { (8, 0) };
     if numbers(version) >= least {
         return Ok(());
     }
-    Err(StoreError::Unusable(format!(
+    Err(Problem::of_server(format!(
         "the server of database `{database}` is {version}: MariaDB 10.6, MySQL 8.0, or a later one is needed"
     )))
 }

@@ -9,7 +9,7 @@ use sqlx::{Encode, Type};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, error::Elapsed, timeout};
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 use crate::footing::Footing;
 
 use super::db::Db;
@@ -81,7 +81,7 @@ impl Session {
     pub(super) async fn begin(&mut self) -> Result<()> {
         if self.open || self.fault == Some(Fault::Broken) {
             // The server would commit what is open.
-            return Err(StoreError::Unavailable(format!(
+            return Err(Cause::Away.because(format!(
                 "a transaction of `{}` is not over, its connection is thrown away",
                 self.db.name()
             )));
@@ -117,7 +117,7 @@ impl Session {
     /// dropped, it is closed, which rolls back as well.
     pub(super) async fn rollback(&mut self) -> Result<()> {
         if self.fault == Some(Fault::Broken) {
-            return Err(StoreError::Unavailable(format!("a connection to `{}` broke", self.db.name())));
+            return Err(Cause::Away.because(format!("a connection to `{}` broke", self.db.name())));
         }
         self.raw_statement("-- rollback\nROLLBACK").await?;
         self.open = false;
@@ -149,7 +149,7 @@ impl Session {
             self.fault = Some(Fault::Broken);
             let why = format!("`{}` did not answer within {} s", self.db.name(), PATIENCE.as_secs());
             self.db.gate().unreachable(why.clone(), Instant::now());
-            return Err(StoreError::Unavailable(format!("{why}: {name}")));
+            return Err(Cause::Away.because(format!("{why}: {name}")));
         };
         self.waiting = false;
         match answered {
@@ -166,11 +166,8 @@ impl Session {
                     Fault::Again | Fault::Duplicate | Fault::Statement => {}
                 }
                 Err(match StoreError::from(error) {
-                    StoreError::Unavailable(why) => {
-                        StoreError::Unavailable(format!("`{}`: {why}", self.db.name()))
-                    }
                     StoreError::Internal(why) => StoreError::Internal(format!("{name}: {why}")),
-                    other => other,
+                    other => other.of(self.db.name()),
                 })
             }
         }

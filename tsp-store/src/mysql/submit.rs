@@ -9,7 +9,7 @@ use tsp_core::task::Task;
 use tsp_core::transition::{Event, Note, transition};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 use crate::idempotency::Kept;
 use crate::rules;
 use crate::tasks::{Submit, Submitted};
@@ -87,7 +87,7 @@ pub(super) async fn submit_group(core: &Core, on: &ShardDb, items: &Mutex<Vec<It
                     let taken = take(tx, core, on, &mut items).await?;
                     let Some(taken) = keep_answers(tx, core, &mut items, taken).await? else {
                         clash.store(true, std::sync::atomic::Ordering::Relaxed);
-                        return Err(StoreError::Unavailable("others use the same idempotency keys".into()));
+                        return Err(Cause::Busy.because("others use the same idempotency keys"));
                     };
                     Ok(taken)
                 })
@@ -97,7 +97,7 @@ pub(super) async fn submit_group(core: &Core, on: &ShardDb, items: &Mutex<Vec<It
             return done;
         }
     }
-    Err(StoreError::Unavailable("others use the same idempotency keys again and again".to_owned()))
+    Err(Cause::Busy.because("others use the same idempotency keys again and again"))
 }
 
 async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) -> Result<Vec<Taken>> {

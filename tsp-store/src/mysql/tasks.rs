@@ -5,7 +5,7 @@ use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::Change;
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 use crate::rules::{audited, decide, only_attempt};
 use crate::tasks::{Actor, Changed, Subject, Wish};
 
@@ -150,7 +150,7 @@ async fn change_by_key(
             _ => return Ok(changed),
         }
     }
-    Err(StoreError::Unavailable(format!("the task of key `{key}` is another one at each look")))
+    Err(Cause::Changed.because(format!("the task of key `{key}` is another one at each look")))
 }
 
 async fn change_one(core: &Core, id: TaskId, wish: &Wish, now: Timestamp) -> Result<Changed> {

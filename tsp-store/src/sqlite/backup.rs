@@ -9,7 +9,7 @@ use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::SqliteStore;
 use super::command::Command;
@@ -33,7 +33,7 @@ impl SqliteStore {
         let thread = std::thread::Builder::new().name("tsp-store-backup".to_owned()).spawn(move || {
             let _ = done.send(copy(&from, &to));
         });
-        thread.map_err(|error| StoreError::Unavailable(format!("no thread for the backup: {error}")))?;
+        thread.map_err(|error| Cause::Busy.because(format!("no thread for the backup: {error}")))?;
         answer
             .await
             .unwrap_or_else(|_| Err(StoreError::Internal("the backup ended without an answer".to_owned())))

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use rusqlite::{ErrorCode, ffi};
 
-use crate::error::StoreError;
+use crate::error::{Cause, StoreError};
 
 thread_local! {
     /// Whether a sync has failed on this thread. It may come out of any statement.
@@ -28,22 +28,23 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         note(&error);
         let Some(code) = error.sqlite_error_code() else { return Self::Internal(error.to_string()) };
-        match code {
-            ErrorCode::DiskFull => Self::Unavailable("the disk is full".to_owned()),
+        let cause = match code {
+            ErrorCode::DiskFull => return Cause::DiskFull.because("the disk is full"),
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::OperationInterrupted
-            | ErrorCode::OutOfMemory
-            | ErrorCode::SystemIoFailure
+            | ErrorCode::OutOfMemory => Cause::Busy,
+            ErrorCode::SystemIoFailure
             | ErrorCode::CannotOpen
             | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::PermissionDenied
-            | ErrorCode::ReadOnly => Self::Unavailable(error.to_string()),
+            | ErrorCode::ReadOnly => Cause::Away,
             ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => {
-                Self::Unusable(format!("the database file is damaged ({error}): restore a backup"))
+                return Self::Unusable(format!("the database file is damaged ({error}): restore a backup"));
             }
-            _ => Self::Internal(error.to_string()),
-        }
+            _ => return Self::Internal(error.to_string()),
+        };
+        cause.because(error.to_string())
     }
 }
 
@@ -53,7 +54,7 @@ pub(super) fn commit_error(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::SystemIoFailure) => StoreError::Unknown(error.to_string()),
         _ => match StoreError::from(error) {
-            StoreError::Internal(why) => StoreError::Unavailable(why),
+            StoreError::Internal(why) => Cause::Away.because(why),
             other => other,
         },
     }
@@ -75,4 +76,21 @@ pub(super) fn exactly_one(changed: usize, statement: &str) -> Result<(), StoreEr
 
 fn touched(statement: &str, rows: usize) -> StoreError {
     StoreError::Internal(format!("`{statement}` touched {rows} rows, not 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_kind_of_its_code() {
+        for (code, cause) in [
+            (ffi::SQLITE_FULL, Cause::DiskFull),
+            (ffi::SQLITE_BUSY, Cause::Busy),
+            (ffi::SQLITE_IOERR, Cause::Away),
+        ] {
+            let error = StoreError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            assert!(error.is(cause), "{code}: {error:?}");
+        }
+    }
 }

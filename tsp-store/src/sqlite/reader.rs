@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::command::Command;
 use super::connect::read_connection;
@@ -60,11 +60,9 @@ impl Readers {
             let _ = caller.send(result);
         };
         if !self.queue.push(Box::new(read)) {
-            return Err(StoreError::Unavailable("the store is closed".to_owned()));
+            return Err(Cause::Closed.because("the store is closed"));
         }
-        answer
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("the store's readers have ended".to_owned())))
+        answer.await.unwrap_or_else(|_| Err(Cause::Closed.because("the store's readers have ended")))
     }
 
     pub(super) fn close(&self) {

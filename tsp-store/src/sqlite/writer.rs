@@ -16,7 +16,7 @@ use rusqlite::config::DbConfig;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::command::Command;
 use super::fault::{commit_error, sync_failed};
@@ -136,7 +136,7 @@ impl Writer {
         let (caller, answer) = oneshot::channel();
         let job = Call { command, rows, work: Some(work), result: None, caller };
         if !self.queue.push(Box::new(job)) {
-            return Err(StoreError::Unavailable("the store is closed".to_owned()));
+            return Err(Cause::Closed.because("the store is closed"));
         }
         // The thread answers everything it takes; it is gone only if the process is going down.
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store's writer has ended".to_owned())))
@@ -228,9 +228,7 @@ impl Group<'_> {
         }
         let started = Instant::now();
         let failure = if lost {
-            Some(StoreError::Unavailable(
-                "the database gave up the transaction; is the disk full?".to_owned(),
-            ))
+            Some(Cause::Away.because("the database gave up the transaction; is the disk full?"))
         } else {
             self.commit().err()
         };

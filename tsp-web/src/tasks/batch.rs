@@ -202,7 +202,7 @@ impl Batch {
                 let answers = answers.into_iter().map(Ok);
                 answers.chain(std::iter::repeat_with(|| Err(missing()))).take(count).collect()
             }
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) if !alone.is_empty() => {
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Unknown(_))) if !alone.is_empty() => {
                 tracing::warn!("a batch was not saved as a whole: {error}");
                 save_alone(state, alone, &error, now).await
             }
@@ -273,7 +273,7 @@ async fn save_alone(state: &WebState, submits: Vec<Submit>, first: &StoreError, 
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(StoreError::Internal("a submit was not answered".to_owned())),
             // That this call changed nothing does not mean that the first has not.
-            Err(StoreError::Unavailable(why)) if matches!(first, StoreError::Unknown(_)) => {
+            Err(StoreError::Unavailable { why, .. }) if matches!(first, StoreError::Unknown(_)) => {
                 Err(StoreError::Unknown(why))
             }
             Err(error) => Err(error),

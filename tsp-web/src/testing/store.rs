@@ -19,7 +19,7 @@ use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkNews};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, Wish};
-use tsp_store::{Catalog, ConfigBook, Result, ScheduleStore as _, StoreError, TaskStore};
+use tsp_store::{Catalog, Cause, ConfigBook, Result, ScheduleStore as _, StoreError, TaskStore};
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -120,7 +120,7 @@ enum Elsewhere {
 }
 
 fn away() -> StoreError {
-    StoreError::Unavailable("the database of the shard does not answer".to_owned())
+    Cause::Away.because("the database of the shard does not answer")
 }
 
 #[async_trait]

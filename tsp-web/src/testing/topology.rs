@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tsp_store::StoreError;
+use tsp_store::{Cause, StoreError};
 
 use crate::ports::{NodeView, QueueView, ShardsView, Topology};
 
@@ -28,7 +28,7 @@ impl Told {
 
     fn told<T: Clone>(&self, what: &Mutex<T>) -> Result<T, StoreError> {
         if self.away.load(Ordering::Relaxed) {
-            return Err(StoreError::Unavailable("the test said so".to_owned()));
+            return Err(Cause::Away.because("the test said so"));
         }
         Ok(what.lock().clone())
     }

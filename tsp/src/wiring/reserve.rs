@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use tsp_core::Entropy;
-use tsp_store::StoreError;
+use tsp_store::{Cause, StoreError};
 
 use super::store::beside;
 
@@ -25,8 +25,7 @@ impl Reserve {
 
     /// Gives the room to the database if that is what it lacks. Says whether there was any.
     pub(super) fn give_up(&self, error: &StoreError) -> bool {
-        // The store has no other word for it than its message.
-        if !error.to_string().contains("disk is full") || fs::remove_file(&self.path).is_err() {
+        if !error.is(Cause::DiskFull) || fs::remove_file(&self.path).is_err() {
             return false;
         }
         tracing::error!(
@@ -66,12 +65,12 @@ mod tests {
     fn it_is_given_up_for_a_full_disk_only_and_made_again() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = Reserve::of(&dir.path().join("tsp.db"));
-        let full = StoreError::Unavailable("the disk is full".to_owned());
+        let full = Cause::DiskFull.because("the disk is full");
         assert!(!reserve.give_up(&full), "there is none yet");
         reserve.keep(&OsEntropy);
         let path = dir.path().join("tsp.db.reserve");
         assert_eq!(fs::metadata(&path).unwrap().len(), 1_048_576);
-        assert!(!reserve.give_up(&StoreError::Unavailable("busy".to_owned())));
+        assert!(!reserve.give_up(&Cause::Away.because("`/disk is full` is away")));
         assert!(reserve.give_up(&full) && !path.exists());
         reserve.keep(&OsEntropy);
         assert!(path.exists());

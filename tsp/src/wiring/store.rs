@@ -44,7 +44,7 @@ fn options(settings: &StoreSettings) -> SqliteOptions {
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
     let failure = Failure::failed(error.to_string());
     match error {
-        StoreError::Unavailable(_) | StoreError::Unknown(_) => {
+        StoreError::Unavailable { .. } | StoreError::Unknown(_) => {
             failure.advise("try again; `tsp doctor` looks closer")
         }
         StoreError::Corrupt { .. } => {

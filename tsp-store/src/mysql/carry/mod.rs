@@ -14,7 +14,7 @@ use futures::future::join;
 use tsp_core::{ShardId, Timestamp};
 
 use crate::codec::Sealer;
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::export::{Cell, Page};
 
@@ -93,7 +93,7 @@ async fn settled(meta: &mut Link, options: &MySqlOptions) -> Result<(Sealer, Vec
     let shards = match settle::setting(meta.raw(), "shards").await {
         Ok(found) => found.ok_or_else(missing)?,
         // There are no tables at all.
-        Err(StoreError::Unavailable(why)) if why.contains("settings") => return Err(missing()),
+        Err(error) if error.is(Cause::NoTable) => return Err(missing()),
         Err(error) => return Err(error),
     };
     settle::check_shards(&shards, options.shards)?;
@@ -174,7 +174,7 @@ impl Carrying<'_> {
             self.state.after = Some(after);
             state::write(&mut self.meta, &self.state).await?;
             if !(self.on_page)(progress) {
-                return Err(StoreError::Unavailable("broken off".to_owned()));
+                return Err(Cause::Interrupted.because("broken off"));
             }
         }
         Ok(())

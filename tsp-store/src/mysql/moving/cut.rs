@@ -45,7 +45,9 @@ impl Move<'_> {
             tries += 1;
             match tables::rename(&mut self.source, self.shard, &left, Stage::Live, Stage::Moved).await {
                 Ok(()) => break,
-                Err(StoreError::Unavailable(_)) if tries < RENAME_TRIES => tokio::time::sleep(PAUSE).await,
+                Err(StoreError::Unavailable { .. }) if tries < RENAME_TRIES => {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -7,7 +7,7 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::time::timeout;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::super::fault::{Fault, fault};
 use super::super::pool;
@@ -30,7 +30,7 @@ impl Link {
     pub(in super::super) async fn connect(name: &str, url: &str) -> Result<Self> {
         let address = pool::address(url, name)?.disable_statement_logging();
         let connected = timeout(CONNECT_WITHIN, address.connect()).await;
-        let away = |why: String| StoreError::Unavailable(format!("`{name}` cannot be reached: {why}"));
+        let away = |why: String| Cause::Away.because(format!("`{name}` cannot be reached: {why}"));
         let conn = match connected {
             Ok(Ok(conn)) => conn,
             Ok(Err(error)) => return Err(away(error.to_string())),
@@ -49,12 +49,12 @@ impl Link {
     /// A text made of constants and literals that this crate has put together.
     pub(in super::super) async fn run(&mut self, text: String) -> Result<u64> {
         let done = sqlx::raw_sql(ddl(text)).execute(&mut self.conn).await;
-        done.map(|done| done.rows_affected()).map_err(|error| named(&self.name, error))
+        done.map(|done| done.rows_affected()).map_err(|error| StoreError::from(error).of(&self.name))
     }
 
     pub(in super::super) async fn rows(&mut self, text: String) -> Result<Vec<MySqlRow>> {
         let rows = sqlx::raw_sql(ddl(text)).fetch_all(&mut self.conn).await;
-        rows.map_err(|error| named(&self.name, error))
+        rows.map_err(|error| StoreError::from(error).of(&self.name))
     }
 
     /// Whether a table is there; it waits for a change of it.
@@ -63,7 +63,7 @@ impl Link {
         match sqlx::raw_sql(text).execute(&mut self.conn).await {
             Ok(_) => Ok(true),
             Err(error) if fault(&error) == Fault::Moved => Ok(false),
-            Err(error) => Err(named(&self.name, error)),
+            Err(error) => Err(StoreError::from(error).of(&self.name)),
         }
     }
 
@@ -87,7 +87,7 @@ impl Link {
     ) -> Result<()> {
         let name = self.name.clone();
         let mut rows = sqlx::raw_sql(ddl(text)).fetch(&mut self.conn);
-        while let Some(row) = rows.try_next().await.map_err(|error| named(&name, error))? {
+        while let Some(row) = rows.try_next().await.map_err(|error| StoreError::from(error).of(&name))? {
             each(row.try_get(0)?).await?;
         }
         Ok(())
@@ -95,13 +95,5 @@ impl Link {
 
     pub(in super::super) async fn close(self) {
         let _ = self.conn.close().await;
-    }
-}
-
-fn named(database: &str, error: sqlx::Error) -> StoreError {
-    match StoreError::from(error) {
-        StoreError::Unavailable(why) => StoreError::Unavailable(format!("`{database}`: {why}")),
-        StoreError::Internal(why) => StoreError::Internal(format!("`{database}`: {why}")),
-        other => other,
     }
 }

@@ -19,7 +19,7 @@ use sqlx::mysql::MySqlConnection;
 use tokio::time::{Instant, sleep};
 use tsp_core::ShardId;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result, StoreError};
 
 use super::migrate;
 use super::options::MySqlOptions;
@@ -177,7 +177,7 @@ impl<'a> Move<'a> {
         if (self.on_step)(step) {
             return Ok(());
         }
-        Err(StoreError::Unavailable(format!("broken off: {step}")))
+        Err(Cause::Interrupted.because(format!("broken off: {step}")))
     }
 
     async fn are_two_databases(&mut self) -> Result<()> {
@@ -223,7 +223,7 @@ impl<'a> Move<'a> {
         self.check_lock().await?;
         let cut = self.cut_over().await;
         match cut {
-            Err(error) if !is_broken_off(&error) => Err(self.back_in_use(error).await),
+            Err(error) if !error.is(Cause::Interrupted) => Err(self.back_in_use(error).await),
             other => other,
         }
     }
@@ -232,11 +232,14 @@ impl<'a> Move<'a> {
     async fn back_in_use(&mut self, error: StoreError) -> StoreError {
         let shard = self.shard.get();
         match self.undo().await {
-            Ok(()) => StoreError::Unavailable(format!("shard {shard} is back where it was: {error}")),
-            Err(undo) => StoreError::Unavailable(format!(
-                "shard {shard} stands still: {error}; it could not be put back: {undo}; run the command again, \
+            Ok(()) => {
+                Cause::Away.because(format!("shard {shard} is back where it was: {error}"))
+            }
+            Err(undo) => Cause::Away.because(format!(
+                    "shard {shard} stands still: {error}; it could not be put back: {undo}; run the command again, \
                  or `tsp shard move {shard} --undo`"
-            )),
+                ),
+            ),
         }
     }
 
@@ -271,7 +274,7 @@ impl<'a> Move<'a> {
         if self.meta.number(held.to_owned()).await? == 1 {
             return Ok(());
         }
-        Err(StoreError::Unavailable("the lock of migrations was lost: run the command again".to_owned()))
+        Err(Cause::Away.because("the lock of migrations was lost: run the command again"))
     }
 
     async fn wait_until_known(&mut self) -> Result<()> {
@@ -283,7 +286,7 @@ impl<'a> Move<'a> {
                 return Ok(());
             }
             if Instant::now() >= until {
-                return Err(StoreError::Unavailable(format!(
+                return Err(Cause::Away.because(format!(
                     "the shard has moved, but {} do not know it yet: the old tables stay; run the command \
                      again to drop them",
                     behind.join(", ")
@@ -292,10 +295,6 @@ impl<'a> Move<'a> {
             sleep(BARRIER_EVERY).await;
         }
     }
-}
-
-fn is_broken_off(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable(why) if why.starts_with("broken off"))
 }
 
 async fn connect(options: &MySqlOptions, name: &str) -> Result<Link> {

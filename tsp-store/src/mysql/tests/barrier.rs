@@ -19,7 +19,7 @@ use super::bed::{HOUR, NOW, Process, id, message, spec};
 use super::site::{Databases, SHARDS, connect, sql};
 use crate::catalog::{Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::cluster::{Beat, LeaseStore as _, NewNode, NodeLease};
-use crate::error::{Result, StoreError};
+use crate::error::{Cause, Result};
 use crate::idempotency::Kept;
 use crate::run::{Begin, Begun, RunStore as _};
 use crate::schedule::{Fire, Fired, Owner, ScheduleStore as _, SlotTask};
@@ -332,10 +332,7 @@ async fn nothing_is_committed_by_the_book_of_a_node_whose_lease_is_over() {
     }
     held.let_go().await;
     let refused = ended(late).await.unwrap_err();
-    assert!(
-        matches!(&refused, StoreError::Unavailable(why) if why == "the node's lease is over"),
-        "{refused}"
-    );
+    assert!(refused.is(Cause::LeaseOver), "{refused}");
     assert_eq!(bed.open_rows().await, 0);
     store.renew(node, HOUR, Beat::default()).await.unwrap();
     assert!(matches!(submit(&store, again).await.unwrap(), Submitted::Created(_)), "nobody has buried it");

@@ -13,7 +13,7 @@ use super::bed::{HOUR, NOW, Process, message, spec};
 use super::site::{connect, sql};
 use crate::catalog::Catalog as _;
 use crate::cluster::{LeaseStore as _, NodeLease};
-use crate::error::StoreError;
+use crate::error::Cause;
 use crate::run::{Begun, RunStore as _, all};
 use crate::schedule::{Claimed, Fire, Fired, ScheduleStore as _, Want};
 use crate::tasks::TaskStore as _;
@@ -156,19 +156,18 @@ async fn nothing_begins_after_the_end_of_the_nodes_lease() {
         messages.extend(claimed.iter().map(|row| message(row)));
     }
     assert_eq!(messages.len(), 4);
-    let over = "the node's lease is over";
     let database_now = SystemClock::new().now();
     // Ends within the margin, by the database's clock; the process thinks it is an hour earlier.
     let runner = process.runner(NodeLease::until(database_now.plus(Millis::from_ms(500))));
     let early = database_now.minus(HOUR).max(NOW);
     for batch in [messages.clone(), messages[..1].to_vec()] {
         let refused = all(runner.begin(process.node, batch, early).await).unwrap_err();
-        assert!(matches!(&refused, StoreError::Unavailable(why) if why == over), "{refused}");
+        assert!(refused.is(Cause::LeaseOver), "{refused}");
     }
     let ended = NodeLease::for_ever();
     ended.end();
     let refused = all(process.runner(ended).begin(process.node, messages.clone(), NOW).await).unwrap_err();
-    assert!(refused.to_string().contains(over), "{refused}");
+    assert!(refused.is(Cause::LeaseOver), "{refused}");
     for message in &messages {
         assert_eq!(process.store.task(message.id).await.unwrap().unwrap().status, Status::Queued);
     }

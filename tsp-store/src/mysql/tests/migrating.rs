@@ -202,7 +202,7 @@ async fn a_server_that_does_not_sync_commits_is_refused_unless_it_is_allowed() {
     let view = MySqlStore::inspect(&strict).await;
     for database in &view.databases {
         let facts = database.found.as_ref().unwrap();
-        assert!(facts.wrong.iter().any(|wrong| wrong.contains("power loss")), "{facts:?}");
+        assert!(facts.wrong.iter().any(|wrong| wrong.text.contains("power loss")), "{facts:?}");
     }
     let view = MySqlStore::inspect(&allowed).await;
     for database in &view.databases {

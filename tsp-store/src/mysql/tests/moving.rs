@@ -188,7 +188,7 @@ async fn submit_all(client: &Client, progress: &Progress) -> Vec<TaskId> {
         match client.submit(number, (number % 2 == 0).then_some(&key)).await {
             Ok(id) => all.push(id),
             Err(error) => {
-                assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+                assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
                 client.follow().await;
                 continue;
             }

@@ -76,7 +76,7 @@ impl Hurt {
         let away = async {
             let calls = futures::future::join_all((0..8).map(|_| get(&hurt))).await;
             for call in calls {
-                assert!(matches!(call, Err(StoreError::Unavailable(_))), "{call:?}");
+                assert!(matches!(call, Err(StoreError::Unavailable { .. })), "{call:?}");
             }
         };
         let here = async {
@@ -192,7 +192,7 @@ async fn a_connection_killed_in_mid_transaction_leaves_nothing() {
         let (worked, ()) = tokio::join!(work, kill);
         assert!(killed.load(Ordering::SeqCst));
         match worked {
-            Err(StoreError::Unavailable(_)) if early => {}
+            Err(StoreError::Unavailable { .. }) if early => {}
             Err(StoreError::Unknown(_)) if !early => {}
             other => panic!("early {early}: {other:?}"),
         }

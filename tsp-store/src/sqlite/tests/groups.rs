@@ -121,14 +121,14 @@ async fn a_full_disk_is_unavailable_and_works_again_once_there_is_space() {
             break failure;
         }
     };
-    assert!(matches!(failure, StoreError::Unavailable(_)), "{failure:?}");
+    assert!(matches!(failure, StoreError::Unavailable { .. }), "{failure:?}");
     // A whole group is answered alike.
     let many = (0..20).map(|n| {
         let batch = (0..100).map(|m| submit(new_task(((20_000 + n) << 22) + m, config, None))).collect();
         store.submit(batch, NOW)
     });
     for answer in join_all(many).await {
-        assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+        assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
     }
     let audit = store.audit(NOW).await.unwrap();
     assert_eq!(audit.accepted, (id - 1) * 100);
@@ -159,9 +159,9 @@ async fn what_waits_when_the_store_closes_is_done_and_what_comes_later_is_refuse
     held.unwrap();
     assert!(is_created(&created), "{created:?}");
     let late = create(&store, new_task(2, config, None)).await;
-    assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+    assert!(matches!(late, Err(StoreError::Unavailable { .. })), "{late:?}");
     let late = store.task(TaskId::new(1)).await;
-    assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+    assert!(matches!(late, Err(StoreError::Unavailable { .. })), "{late:?}");
     assert!(!dir.path().join("tsp.db-wal").exists(), "the log is folded into the file");
     drop(store);
     assert!(open(dir.path()).task(TaskId::new(1)).await.unwrap().is_some());

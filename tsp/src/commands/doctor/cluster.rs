@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use tsp_core::{Millis, Name, Timestamp};
-use tsp_store::mysql::{ClusterView, DatabaseFacts, DatabaseView, MySqlStore, NodeFacts};
+use tsp_store::mysql::{
+    ClusterView, DatabaseFacts, DatabaseView, MySqlStore, NodeFacts, Problem, ProblemKind,
+};
 
 use super::{Finding, queue};
 use crate::commands::on_store::block_on;
@@ -47,14 +49,11 @@ fn database(view: &DatabaseView, max_skew: Millis) -> Vec<Finding> {
             )];
         }
     };
-    let mut findings: Vec<Finding> =
-        facts.wrong.iter().map(|wrong| Finding::bad(format!("`{name}`: {wrong}"), advice(wrong))).collect();
-    findings.extend(
-        facts
-            .notes
-            .iter()
-            .map(|note| Finding::Note { what: format!("`{name}`: {note}"), to_do: advice(note).to_owned() }),
-    );
+    let bad = |problem: &Problem| Finding::bad(format!("`{name}`: {}", problem.text), advice(problem.kind));
+    let mut findings: Vec<Finding> = facts.wrong.iter().map(bad).collect();
+    let to_do = advice(ProblemKind::Server);
+    let note = |note: &String| Finding::Note { what: format!("`{name}`: {note}"), to_do: to_do.to_owned() };
+    findings.extend(facts.notes.iter().map(note));
     if facts.ahead.ms().abs() > max_skew.ms() {
         findings.push(Finding::bad(
             format!("the clock of `{name}` is {} from this machine's", signed(facts.ahead)),
@@ -73,15 +72,14 @@ fn database(view: &DatabaseView, max_skew: Millis) -> Vec<Finding> {
     findings
 }
 
-fn advice(wrong: &str) -> &'static str {
-    if wrong.contains("tsp migrate") {
-        "run `tsp migrate` with these settings"
-    } else if wrong.contains("tables of shard") {
-        "if a move was broken off, end it: `tsp shard list` shows it; else restore them from a backup"
-    } else if wrong.contains("binary") || wrong.contains("build") {
-        "use the release that upgraded the databases, or a later one"
-    } else {
-        "put the server right; docs/operations.md says what it must be"
+fn advice(kind: ProblemKind) -> &'static str {
+    match kind {
+        ProblemKind::NotMigrated => "run `tsp migrate` with these settings",
+        ProblemKind::TablesMissing => {
+            "if a move was broken off, end it: `tsp shard list` shows it; else restore them from a backup"
+        }
+        ProblemKind::OtherBuild => "use the release that upgraded the databases, or a later one",
+        ProblemKind::Server => "put the server right; docs/operations.md says what it must be",
     }
 }
 
@@ -306,6 +304,18 @@ mod tests {
         assert!(bad(&database(&away, SKEW))[0].contains("`two` cannot be asked: refused"));
         assert!(bad(&database(&named("one", facts(499)), SKEW)).is_empty());
         assert!(bad(&database(&named("one", facts(-501)), SKEW))[0].contains("-501 ms from this machine's"));
+    }
+
+    #[test]
+    fn advice_goes_by_what_is_wrong_and_not_by_names() {
+        let text =
+            "the server of database `build` is 5.7.44: MariaDB 10.6, MySQL 8.0, or a later one is needed";
+        let wrong = vec![Problem { kind: ProblemKind::Server, text: text.to_owned() }];
+        let found = database(&named("build", DatabaseFacts { wrong, ..facts(0) }), SKEW);
+        assert!(
+            matches!(&found[..], [Finding::Bad { to_do, .. }] if to_do.starts_with("put the server right")),
+            "{found:?}"
+        );
     }
 
     #[test]
