@@ -20,10 +20,10 @@ use super::bind::Values;
 use super::core::Core;
 use super::db::ShardDb;
 use super::fault::Fault;
-use super::hot::{ROWS_MAX, lock_tasks};
+use super::hot::lock_tasks;
 use super::run::{Placed, by_id, by_shard, in_order, load_on, padded_pairs, save_all};
 use super::session::{Session, query};
-use super::text::padded;
+use super::text::{ROWS_MAX, padded};
 use super::tx::Tx;
 
 /// The forced index keeps the server from looking through all that is queued.

@@ -10,8 +10,9 @@ use crate::tasks::{Actor, Cancelled};
 
 use super::core::{Core, all_of};
 use super::db::ShardDb;
-use super::hot::{ROWS_MAX, insert_attempts, lock_tasks, save_ended};
+use super::hot::{insert_attempts, lock_tasks, save_ended};
 use super::session::query;
+use super::text::ROWS_MAX;
 use super::tx::Tx;
 use super::update::update_rows;
 

@@ -14,12 +14,12 @@ use crate::schedule::{BareRow, Claimed, FlightMark, Head, InFlight, InFlightPage
 use super::bind::Values;
 use super::core::Core;
 use super::fault::{exactly, exactly_one};
-use super::hot::{ROWS_MAX, lock_tasks, save_ended};
+use super::hot::{lock_tasks, save_ended};
 use super::row::{bare_columns, read_task};
 use super::run::sorted_ids;
 use super::scheduler::MySqlScheduler;
 use super::session::query;
-use super::text::padded;
+use super::text::{ROWS_MAX, padded};
 use super::tx::Tx;
 
 /// Workers load what they begin, so nothing that a row carries is read here.

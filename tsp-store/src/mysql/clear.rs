@@ -10,12 +10,11 @@ use crate::error::Result;
 use super::bind::Values;
 use super::claim::dead_nodes;
 use super::db::ShardDb;
-use super::hot::ROWS_MAX;
 use super::partitions::{Daily, Day, account, begin_of, days, drop_day};
 use super::prune::{drop_attempts, is_past, longest_retention, sql_limit};
 use super::scheduler::MySqlScheduler;
 use super::session::{Session, query};
-use super::text::padded;
+use super::text::{ROWS_MAX, padded};
 
 /// Old attempts are looked through this often, and so many pages at a time.
 const WALK_EVERY: Millis = Millis::from_hours(1);

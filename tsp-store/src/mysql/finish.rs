@@ -16,9 +16,10 @@ use crate::run::{Each, Finish, Finished};
 
 use super::core::Core;
 use super::db::ShardDb;
-use super::hot::{ROWS_MAX, insert_ended, lock_tasks};
+use super::hot::{insert_ended, lock_tasks};
 use super::run::{Placed, by_id, by_shard, in_order, padded_pairs, save_all, with_rules};
 use super::session::query;
+use super::text::ROWS_MAX;
 use super::tx::Tx;
 
 pub(super) const TASKS_TAKE: &str = "-- tasks_take\nDELETE FROM task_{shard} WHERE (id, version) IN ({rows})";

@@ -13,10 +13,10 @@ use super::bind::Values;
 use super::claim::owns;
 use super::db::ShardDb;
 use super::fault::exactly_one;
-use super::hot::{ROWS_MAX, insert_task};
+use super::hot::insert_task;
 use super::scheduler::MySqlScheduler;
 use super::session::query;
-use super::text::padded;
+use super::text::{ROWS_MAX, padded};
 use super::tx::Tx;
 
 pub(super) const CURSOR_ALL: &str = "-- cursor_all

@@ -15,7 +15,7 @@ use crate::error::{Result, StoreError};
 use super::change::{BookEdit, Edit};
 use super::core::Core;
 use super::session::query;
-use super::text::{LADDER, padded};
+use super::text::{ROWS_MAX, padded};
 use super::tx::Tx;
 
 /// Changes that are read at once: the largest list.
@@ -186,7 +186,7 @@ async fn read_changes(tx: &mut Tx<'_>, core: &Core, since: i64) -> Result<Found>
 
 async fn some(tx: &mut Tx<'_>, core: &Core, template: &'static str, ids: &[i64]) -> Result<Vec<MySqlRow>> {
     let mut rows = Vec::new();
-    for ids in ids.chunks(LADDER[LADDER.len() - 1]) {
+    for ids in ids.chunks(ROWS_MAX) {
         let (n, ids) = padded(ids);
         let mut statement = query(&core.meta.sql_list(template, n));
         for id in ids {

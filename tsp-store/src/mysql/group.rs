@@ -17,9 +17,9 @@ use crate::tasks::{Submit, Submitted};
 
 use super::bind::weight;
 use super::core::Core;
-use super::hot::ROWS_MAX;
 use super::kept::{self, Found, comes_again};
 use super::submit::{Item, Taken, submit_group};
+use super::text::ROWS_MAX;
 
 /// A transaction takes about this much.
 const ITEMS_MAX: usize = 2 * ROWS_MAX;

@@ -18,7 +18,7 @@ use super::db::ShardDb;
 use super::fault::{exactly, one_or_none};
 use super::row::{all_good, ended_columns, open_columns, read_task};
 use super::session::query;
-use super::text::{LADDER, Sql, ladder, padded, rows_max};
+use super::text::{LADDER, ROWS_MAX, Sql, ladder, padded, rows_max};
 use super::tx::Tx;
 use super::update::update;
 
@@ -56,8 +56,7 @@ const ENDED_LATELY: &str = concat!(
 const ENDED_EVER: &str =
     concat!("-- task_ended_ever\nSELECT ", ended_columns!(), " FROM history_{shard} WHERE id = ?");
 
-/// A statement takes this many rows, and about this many bytes.
-pub(super) const ROWS_MAX: usize = LADDER[LADDER.len() - 1];
+/// A statement takes about this many bytes, and [`ROWS_MAX`] rows.
 const BYTES_MAX: usize = 4 << 20;
 
 /// The open row of `id`, as it was last committed or as this transaction left it.

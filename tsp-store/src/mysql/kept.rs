@@ -19,9 +19,8 @@ use crate::tasks::Submitted;
 use super::bind::Values;
 use super::core::Core;
 use super::db::ShardDb;
-use super::hot::ROWS_MAX;
 use super::session::query;
-use super::text::{LADDER, ladder};
+use super::text::{LADDER, ROWS_MAX, ladder};
 use super::tx::Tx;
 
 type Hash = [u8; 32];

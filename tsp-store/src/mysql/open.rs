@@ -18,13 +18,8 @@ use super::own::Own;
 use super::pool::{self, PoolSettings};
 use super::server::{self, SYNCS, check_version};
 use super::session::query;
+use super::text::{TEXTS_OF_DATABASE, TEXTS_OF_SHARD};
 use super::{carry, follow, settle};
-
-/// How many texts a connection may see for each shard of its data source: all that is written with
-/// `{shard}`, each of its sizes counted. [`super::text::Texts`] looks whether there are more.
-pub(super) const TEXTS_OF_SHARD: usize = 224;
-/// And without a shard.
-pub(super) const TEXTS_OF_DATABASE: usize = 128;
 
 /// Connections that only leases use.
 const LEASE_CONNECTIONS: u32 = 2;

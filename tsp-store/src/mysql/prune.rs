@@ -14,11 +14,10 @@ use super::core::Core;
 use super::db::ShardDb;
 use super::fault::exactly;
 use super::fire::{CURSOR_ALL, read_cursor};
-use super::hot::ROWS_MAX;
 use super::run::padded_pairs;
 use super::scheduler::MySqlScheduler;
 use super::session::query;
-use super::text::padded;
+use super::text::{ROWS_MAX, padded};
 use super::tx::Tx;
 use super::{clear, follow, meta_prune, partitions};
 

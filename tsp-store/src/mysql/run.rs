@@ -17,10 +17,10 @@ use super::bind::Values;
 use super::core::{Core, all_of};
 use super::db::ShardDb;
 use super::fault::exactly;
-use super::hot::{ROWS_MAX, insert_attempts, lock_tasks, save_ended};
+use super::hot::{insert_attempts, lock_tasks, save_ended};
 use super::row::{all_good, open_columns, read_task};
 use super::session::query;
-use super::text::{LADDER, padded};
+use super::text::{LADDER, ROWS_MAX, padded};
 use super::tx::Tx;
 use super::update::update_rows;
 

@@ -18,13 +18,11 @@ use super::bind::{Values, key_hash};
 use super::core::Core;
 use super::db::ShardDb;
 use super::fault::exactly;
-use super::hot::{
-    ROWS_MAX, TASKS_DELETE, ended_from, ended_task, insert_task, insert_tasks, open_task, save,
-};
+use super::hot::{TASKS_DELETE, ended_from, ended_task, insert_task, insert_tasks, open_task, save};
 use super::kept::{self, Found, Keeping};
 use super::row::{open_columns, read_task};
 use super::session::query;
-use super::text::padded;
+use super::text::{ROWS_MAX, padded};
 use super::tx::Tx;
 
 pub(super) const CANONICAL: &str = concat!(

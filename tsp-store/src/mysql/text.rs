@@ -10,10 +10,17 @@ use parking_lot::RwLock;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use tsp_core::ShardId;
 
-use super::open::{TEXTS_OF_DATABASE, TEXTS_OF_SHARD};
-
 /// The sizes of lists. A text of each size is prepared on each connection that needs it.
 pub(super) const LADDER: [usize; 5] = [1, 10, 50, 100, 500];
+
+/// The most ids of a list, or rows of a statement.
+pub(super) const ROWS_MAX: usize = LADDER[LADDER.len() - 1];
+
+/// How many texts a connection may see for each shard of its data source: all that is written with
+/// `{shard}`, each of its sizes counted. [`Texts`] looks whether there are more.
+pub(super) const TEXTS_OF_SHARD: usize = 224;
+/// And without a shard.
+pub(super) const TEXTS_OF_DATABASE: usize = 128;
 
 /// A prepared statement takes half a KiB of the server's memory for each placeholder, on each connection: at
 /// 500 rows of 32 columns that would be 7 MiB.

@@ -10,8 +10,8 @@ use crate::error::{Result, StoreError};
 use super::bind::Values;
 use super::db::ShardDb;
 use super::fault::{exactly, exactly_one, one_or_none};
-use super::hot::ROWS_MAX;
 use super::session::query;
+use super::text::ROWS_MAX;
 use super::tx::Tx;
 
 pub(super) const TASK_UPDATE: &str = "-- task_update

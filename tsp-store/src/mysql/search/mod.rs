@@ -24,9 +24,8 @@ use super::bind::Values;
 use super::cancel::shards_of;
 use super::core::{Core, all_of};
 use super::db::ShardDb;
-use super::hot::ROWS_MAX;
 use super::row::{all_good, ended_columns, open_columns, read_task};
-use super::text::padded;
+use super::text::{ROWS_MAX, padded};
 
 const LOAD_OPEN: &str =
     concat!("-- search_open\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id IN ({list})");

@@ -10,8 +10,9 @@ use tsp_core::{ConfigId, TaskId, Timestamp};
 use crate::error::Result;
 use crate::search::Bookmark;
 
-use super::super::hot::{ROWS_MAX, ended_from};
+use super::super::hot::ended_from;
 use super::super::session::query;
+use super::super::text::ROWS_MAX;
 use super::super::tx::Tx;
 use super::{Entry, Search, ShardDb, Table};
 

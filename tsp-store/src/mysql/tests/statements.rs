@@ -3,9 +3,9 @@
 
 use sqlx::Row as _;
 
-use super::super::open::TEXTS_OF_SHARD;
 use super::super::session::{Session, query};
 use super::super::text::LADDER;
+use super::super::text::TEXTS_OF_SHARD;
 use super::bed::{Process, shard};
 use super::site::SHARDS;
 
