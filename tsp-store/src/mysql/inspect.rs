@@ -12,7 +12,8 @@ use crate::codec::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
 use super::migrate::{self, Applied, check_current};
-use super::moving::{self, link::Link};
+use super::moving::link::Link;
+use super::moving::{self, record};
 use super::options::MySqlOptions;
 use super::problem::{Problem, ProblemKind};
 use super::server::{self, SYNCS, check_version};
@@ -186,7 +187,7 @@ async fn look_at_fixed(link: &mut Link, options: &MySqlOptions, view: &mut Clust
     let places = settle::shard_places(link.raw(), options.shards).await?;
     view.places = (0..).zip(&places).filter_map(|(shard, place)| Some((shard, place.clone()?))).collect();
     settle::known_places(places, options)?;
-    for (shard, to) in moving::all_moves(link.raw()).await? {
+    for (shard, to) in record::all(link.raw()).await? {
         view.moving.insert(shard, to);
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::codec::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
 use super::days::first_partitions;
-use super::moving;
+use super::moving::record;
 use super::options::MySqlOptions;
 use super::pool;
 use super::problem::{Problem, ProblemKind};
@@ -94,7 +94,7 @@ pub(super) async fn migrate(options: &MySqlOptions, now: Timestamp) -> Result<Mi
     settle::settle_shards(&mut meta.conn, options.shards).await?;
     settle::settle_key(&mut meta.conn, &sealer).await?;
     let places = settle::place_shards(&mut meta.conn, options, &mut report.placed).await?;
-    let moves: BTreeMap<u16, String> = moving::all_moves(&mut meta.conn).await?.into_iter().collect();
+    let moves: BTreeMap<u16, String> = record::all(&mut meta.conn).await?.into_iter().collect();
     for source in &options.sources {
         let shards = places.iter().zip(0..).filter(|(name, _)| **name == source.name);
         let shards: Vec<ShardId> = shards.filter_map(|(_, shard)| ShardId::new(shard)).collect();

@@ -7,7 +7,7 @@
 
 mod cut;
 pub(super) mod link;
-mod record;
+pub(super) mod record;
 mod sync;
 mod tables;
 
@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use sqlx::mysql::MySqlConnection;
 use tokio::time::{Instant, sleep};
 use tsp_core::ShardId;
 
@@ -106,11 +105,6 @@ pub(super) async fn places(options: &MySqlOptions) -> Result<Vec<ShardPlace>> {
     }
     meta.close().await;
     Ok(places)
-}
-
-/// Shards that are being moved, and where to.
-pub(super) async fn all_moves(meta: &mut MySqlConnection) -> Result<Vec<(u16, String)>> {
-    record::all(meta).await
 }
 
 /// The tables of a shard that are not there under their own names.

@@ -41,7 +41,7 @@ pub(super) async fn find(meta: &mut Link, shard: ShardId) -> Result<Option<Inten
 }
 
 /// All moves that are not over: the shard, and where to.
-pub(super) async fn all(meta: &mut MySqlConnection) -> Result<Vec<(u16, String)>> {
+pub(in super::super) async fn all(meta: &mut MySqlConnection) -> Result<Vec<(u16, String)>> {
     let text = "-- moves\nSELECT name, value FROM settings WHERE name LIKE 'move\\_%' ORDER BY name";
     let rows = sqlx::query(text).fetch_all(meta).await?;
     let mut moves = Vec::with_capacity(rows.len());
