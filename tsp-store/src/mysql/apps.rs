@@ -10,10 +10,10 @@ use crate::error::Result;
 use crate::tasks::Actor;
 
 use super::audit_log::log;
-use super::change::{BookEdit, Edit, Line, record};
+use super::change::{Line, record};
 use super::core::Core;
 use super::fault::exactly_one;
-use super::follow::{app, app_named};
+use super::follow::{BookEdit, Edit, app, app_named};
 use super::session::query;
 use super::tx::Tx;
 

@@ -1,19 +1,15 @@
 //! Changes of the catalog: one after another, numbered, logged, and put into the book after the commit.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use sqlx::Row as _;
-use tsp_core::config::TaskConfig;
-use tsp_core::{AppId, ConfigId, Timestamp};
+use tsp_core::Timestamp;
 
-use crate::catalog::App;
 use crate::error::Result;
 use crate::tasks::Actor;
 
 use super::core::Core;
 use super::fault::exactly_one;
-use super::follow;
+use super::follow::{self, Edit};
 use super::session::query;
 use super::tx::Tx;
 
@@ -31,22 +27,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const OLD: &str = "-- change_old
 SELECT seq FROM change_log WHERE kind = ? AND subject_id = ? ORDER BY seq DESC LIMIT 1 OFFSET ?";
 const DROP: &str = "-- change_drop\nDELETE FROM change_log WHERE kind = ? AND subject_id = ? AND seq <= ?";
-
-/// A change of the book that waits for the commit.
-#[derive(Debug)]
-pub(super) enum BookEdit {
-    PutApp(Arc<App>),
-    RemoveApp(AppId),
-    PutConfig(Arc<TaskConfig>),
-    RemoveConfig(ConfigId),
-}
-
-/// The edit, and its number.
-#[derive(Debug)]
-pub(super) struct Edit {
-    pub(super) seq: i64,
-    pub(super) book: BookEdit,
-}
 
 /// Runs `work` alone among all changes of the catalog, whichever process makes them, and puts its edit into
 /// the book before it answers.

@@ -15,10 +15,10 @@ use crate::error::{Result, StoreError};
 use crate::tasks::Actor;
 
 use super::audit_log::log;
-use super::change::{BookEdit, Edit, Line, record};
+use super::change::{Line, record};
 use super::core::{Core, all_of};
 use super::fault::exactly_one;
-use super::follow::{app, config, config_named};
+use super::follow::{BookEdit, Edit, app, config, config_named};
 use super::session::query;
 use super::tx::Tx;
 

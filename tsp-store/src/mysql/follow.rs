@@ -12,7 +12,6 @@ use crate::catalog::App;
 use crate::codec::{Sealer, config_from_json};
 use crate::error::{Result, StoreError};
 
-use super::change::{BookEdit, Edit};
 use super::core::Core;
 use super::session::query;
 use super::text::{ROWS_MAX, padded};
@@ -44,6 +43,22 @@ const CONFIGS_OF: &str = concat!("-- config_some\n", config_columns!(), " WHERE 
 const CONFIG_NAMED: &str =
     concat!("-- config_find\n", config_columns!(), " WHERE c.app_id = ? AND c.name = ?");
 const APP_NAMED: &str = concat!("-- app_find\n", app_columns!(), " WHERE name = ?");
+
+/// A change of the book that waits for the commit.
+#[derive(Debug)]
+pub(super) enum BookEdit {
+    PutApp(Arc<App>),
+    RemoveApp(AppId),
+    PutConfig(Arc<TaskConfig>),
+    RemoveConfig(ConfigId),
+}
+
+/// The edit, and its number.
+#[derive(Debug)]
+pub(super) struct Edit {
+    pub(super) seq: i64,
+    pub(super) book: BookEdit,
+}
 
 /// Reads all apps and configs into the book, as of one moment.
 pub(super) async fn load(core: &Core) -> Result<()> {
