@@ -63,11 +63,11 @@ const NODES_ALIVE: &str = "-- nodes_alive\nSELECT id FROM node WHERE dead_at IS 
 
 /// First in each transaction of the owner: whether it still is the owner.
 pub(super) async fn owns(tx: &mut Tx<'_>, of: &MySqlScheduler, owner: Owner) -> Result<bool> {
-    let fence = query(&tx.conn().db().sql(FENCE)).bind(of.pair.shard.get());
+    let fence = query(&tx.conn().sql(FENCE)).bind(of.pair.shard.get());
     if fence.fetch_optional(tx.conn()).await?.is_none() {
         return Ok(false);
     }
-    let check = query(&tx.conn().db().sql(LEASE_CHECK))
+    let check = query(&tx.conn().sql(LEASE_CHECK))
         .bind(of.pair.group.as_str())
         .bind(of.pair.shard.get())
         .bind(owner.node.get())
@@ -80,7 +80,7 @@ pub(super) async fn dead_nodes(core: &Core, among: &[NodeId]) -> Result<Vec<Node
         .meta
         .read("dead_nodes", |tx| {
             Box::pin(async move {
-                let sql = tx.conn().db().sql(NODES_ALIVE);
+                let sql = tx.conn().sql(NODES_ALIVE);
                 let rows = query(&sql).fetch_all(tx.conn()).await?;
                 rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<BTreeSet<i64>>>()
             })

@@ -17,6 +17,7 @@ use tsp_core::task::EndResult;
 
 use crate::error::{Cause, Result, StoreError};
 
+use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::gate::{Entry, Gate};
 use super::own::Own;
@@ -41,10 +42,8 @@ pub(super) struct Db {
 }
 
 struct Inner {
-    name: Arc<str>,
+    endpoint: Arc<Endpoint>,
     pool: MySqlPool,
-    gate: Arc<Gate>,
-    texts: Texts,
     /// How long the calls took, by name.
     calls: RwLock<HashMap<&'static str, Histogram>>,
     transactions: Counter,
@@ -55,19 +54,17 @@ struct Inner {
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Db({})", self.inner.name)
+        write!(f, "Db({})", self.name())
     }
 }
 
 impl Db {
     /// Connects when it is first asked.
     pub(super) fn lazy(name: &str, address: MySqlConnectOptions, settings: PoolSettings) -> Self {
-        let gate = Arc::new(Gate::new(name));
+        let endpoint = Arc::new(Endpoint::new(name));
         let inner = Inner {
-            name: name.into(),
-            pool: pool::lazy(address, settings, &gate),
-            gate,
-            texts: Texts::new(None),
+            pool: pool::lazy(address, settings, &endpoint),
+            endpoint,
             calls: RwLock::default(),
             transactions: counter!("tsp_store_transactions_total"),
             failed: counter!("tsp_store_transactions_failed_total"),
@@ -79,11 +76,11 @@ impl Db {
 
     /// The data source's name, or `meta`.
     pub(super) fn name(&self) -> &str {
-        &self.inner.name
+        &self.inner.endpoint.name
     }
 
     pub(super) fn gate(&self) -> &Gate {
-        &self.inner.gate
+        &self.inner.endpoint.gate
     }
 
     /// Whether both are the same pool.
@@ -91,19 +88,19 @@ impl Db {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// The text of a template without a shard.
+    /// As [`Endpoint::sql`].
     pub(super) fn sql(&self, template: &'static str) -> Sql {
-        self.inner.texts.get(template, 0, 0)
+        self.inner.endpoint.sql(template)
     }
 
-    /// As [`ShardDb::sql_list`].
+    /// As [`Endpoint::sql_list`].
     pub(super) fn sql_list(&self, template: &'static str, n: usize) -> Sql {
-        self.inner.texts.get(template, 0, n)
+        self.inner.endpoint.sql_list(template, n)
     }
 
-    /// As [`ShardDb::sql_rows`].
+    /// As [`Endpoint::sql_rows`].
     pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> Sql {
-        self.inner.texts.get(template, width, n)
+        self.inner.endpoint.sql_rows(template, width, n)
     }
 
     /// A connection for single statements. Prefer [`Db::read`], which tries another one when it is broken.
@@ -122,20 +119,20 @@ impl Db {
             None => None,
         };
         let pool = &self.inner.pool;
-        let acquired = match self.inner.gate.enter(Instant::now())? {
+        let acquired = match self.gate().enter(Instant::now())? {
             Entry::Open => pool.acquire().await,
             Entry::Probe => {
                 timeout(PROBE_PATIENCE, pool.acquire()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
             }
         };
         match acquired {
-            Ok(conn) => Ok(Session::new(conn, self.clone(), permit)),
+            Ok(conn) => Ok(Session::new(conn, self.inner.endpoint.clone(), permit)),
             Err(sqlx::Error::PoolTimedOut) if self.is_full() => {
                 Err(Cause::Busy.because(format!("all connections to `{}` are busy", self.name())))
             }
             Err(error) => {
                 let why = format!("`{}` cannot be reached: {error}", self.name());
-                self.inner.gate.unreachable(why.clone(), Instant::now());
+                self.gate().unreachable(why.clone(), Instant::now());
                 Err(Cause::Away.because(why))
             }
         }

@@ -38,7 +38,7 @@ async fn prune_audit(core: &Core, limit: usize, line: Timestamp) -> Result<usize
         .meta
         .transact("prune_audit", move |tx| {
             Box::pin(async move {
-                let sql = tx.conn().db().sql(AUDIT_OLDEST);
+                let sql = tx.conn().sql(AUDIT_OLDEST);
                 let rows = query(&sql).bind(sql_limit(limit)).fetch_all(tx.conn()).await?;
                 let mut last: Option<i64> = None;
                 for row in &rows {
@@ -48,7 +48,7 @@ async fn prune_audit(core: &Core, limit: usize, line: Timestamp) -> Result<usize
                     last = Some(row.try_get(0)?);
                 }
                 let Some(last) = last else { return Ok(0) };
-                let sql = tx.conn().db().sql(AUDIT_OLD);
+                let sql = tx.conn().sql(AUDIT_OLD);
                 query(&sql).bind(last).execute(tx.conn()).await
             })
         })
@@ -63,7 +63,7 @@ async fn delete_old(core: &Core, template: &'static str, line: Timestamp, limit:
             Box::pin(async move {
                 let mut values = Values::default();
                 values.put(line.ms()).put(sql_limit(limit));
-                let sql = tx.conn().db().sql(template);
+                let sql = tx.conn().sql(template);
                 values.ask(&sql)?.execute(tx.conn()).await
             })
         })

@@ -23,6 +23,7 @@ mod core;
 mod days;
 mod db;
 mod deeds;
+mod endpoint;
 mod fault;
 mod finish;
 mod fire;

@@ -51,7 +51,7 @@ pub(super) struct Day {
 
 /// The days of a table, the earliest first.
 pub(super) async fn days(conn: &mut Session, on: &ShardDb, of: Daily) -> Result<Vec<Day>> {
-    let sql = conn.db().sql(PARTITIONS);
+    let sql = conn.sql(PARTITIONS);
     let rows = query(&sql).bind(of.table(on)).fetch_all(conn).await?;
     let mut days = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::error::{Result, StoreError};
 
-use super::gate::Gate;
+use super::endpoint::Endpoint;
 
 /// Below the end of idle sessions on MySQL, which is how it lacks an end of idle transactions.
 const MYSQL_IDLE_MAX: Duration = Duration::from_secs(5);
@@ -63,11 +63,15 @@ pub(super) fn address(url: &str, name: &str) -> Result<MySqlConnectOptions> {
 }
 
 /// A pool that connects when it is first asked, so that a database that is away does not hold up a start.
-pub(super) fn lazy(address: MySqlConnectOptions, settings: PoolSettings, gate: &Arc<Gate>) -> MySqlPool {
+pub(super) fn lazy(
+    address: MySqlConnectOptions,
+    settings: PoolSettings,
+    endpoint: &Arc<Endpoint>,
+) -> MySqlPool {
     let address = address.statement_cache_capacity(settings.texts).disable_statement_logging();
     let seen = Arc::new(ServerSeen::default());
     let noted = seen.clone();
-    let gate = gate.clone();
+    let endpoint = endpoint.clone();
     MySqlPoolOptions::new()
         .max_connections(settings.connections)
         .acquire_timeout(settings.acquire_timeout)
@@ -83,7 +87,7 @@ pub(super) fn lazy(address: MySqlConnectOptions, settings: PoolSettings, gate: &
         })
         .before_acquire(move |conn, meta| {
             let stale = seen.is_mysql() && meta.idle_for > MYSQL_IDLE_MAX;
-            let suspect = gate.suspect(meta.idle_for, Instant::now());
+            let suspect = endpoint.gate.suspect(meta.idle_for, Instant::now());
             Box::pin(async move { Ok(!stale && (!suspect || conn.ping().await.is_ok())) })
         })
         .connect_lazy_with(address)

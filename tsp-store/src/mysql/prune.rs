@@ -154,7 +154,7 @@ async fn gone(core: &Core, configs: impl Iterator<Item = ConfigId>) -> Result<BT
             .read("prune_configs", move |tx| {
                 Box::pin(async move {
                     let (n, ids) = padded(chunk);
-                    let sql = tx.conn().db().sql_list(CONFIGS_THERE, n);
+                    let sql = tx.conn().sql_list(CONFIGS_THERE, n);
                     Values::of_ids(ids).ask(&sql)?.fetch_all(tx.conn()).await
                 })
             })

@@ -1,5 +1,6 @@
 //! A connection in use, and the one place that statements go through.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::{MySql, MySqlArguments, MySqlConnection, MySqlRow};
@@ -12,7 +13,7 @@ use tokio::time::{Instant, error::Elapsed, timeout};
 use crate::error::{Cause, Result, StoreError};
 use crate::footing::Footing;
 
-use super::db::Db;
+use super::endpoint::Endpoint;
 use super::fault::{Fault, fault};
 use super::text::Sql;
 
@@ -28,7 +29,7 @@ const SLOW: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Session {
     conn: Option<PoolConnection<MySql>>,
-    db: Db,
+    endpoint: Arc<Endpoint>,
     /// A statement was sent and not answered.
     waiting: bool,
     /// A transaction is open.
@@ -42,10 +43,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(conn: PoolConnection<MySql>, db: Db, permit: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(
+        conn: PoolConnection<MySql>,
+        endpoint: Arc<Endpoint>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         Self {
             conn: Some(conn),
-            db,
+            endpoint,
             waiting: false,
             open: false,
             committing: false,
@@ -65,8 +70,14 @@ impl Session {
         self.fault
     }
 
-    pub(super) fn db(&self) -> &Db {
-        &self.db
+    /// As [`Endpoint::sql`].
+    pub(super) fn sql(&self, template: &'static str) -> Sql {
+        self.endpoint.sql(template)
+    }
+
+    /// As [`Endpoint::sql_list`].
+    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> Sql {
+        self.endpoint.sql_list(template, n)
     }
 
     /// The driver's connection, for statements that are not [`query`]'s: they are neither measured nor
@@ -83,7 +94,7 @@ impl Session {
             // The server would commit what is open.
             return Err(Cause::Away.because(format!(
                 "a transaction of `{}` is not over, its connection is thrown away",
-                self.db.name()
+                self.endpoint.name
             )));
         }
         self.open = true;
@@ -117,7 +128,7 @@ impl Session {
     /// dropped, it is closed, which rolls back as well.
     pub(super) async fn rollback(&mut self) -> Result<()> {
         if self.fault == Some(Fault::Broken) {
-            return Err(Cause::Away.because(format!("a connection to `{}` broke", self.db.name())));
+            return Err(Cause::Away.because(format!("a connection to `{}` broke", self.endpoint.name)));
         }
         self.raw_statement("-- rollback\nROLLBACK").await?;
         self.open = false;
@@ -147,27 +158,27 @@ impl Session {
     fn end<T>(&mut self, name: &str, done: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T> {
         let Ok(answered) = done else {
             self.fault = Some(Fault::Broken);
-            let why = format!("`{}` did not answer within {} s", self.db.name(), PATIENCE.as_secs());
-            self.db.gate().unreachable(why.clone(), Instant::now());
+            let why = format!("`{}` did not answer within {} s", self.endpoint.name, PATIENCE.as_secs());
+            self.endpoint.gate.unreachable(why.clone(), Instant::now());
             return Err(Cause::Away.because(format!("{why}: {name}")));
         };
         self.waiting = false;
         match answered {
             Ok(value) => {
-                self.db.gate().answered();
+                self.endpoint.gate.answered();
                 Ok(value)
             }
             Err(error) => {
                 let fault = fault(&error);
                 self.fault = Some(fault);
                 match fault {
-                    Fault::Broken => self.db.gate().found_broken(Instant::now()),
-                    Fault::Moved => self.db.gate().found_moved(),
+                    Fault::Broken => self.endpoint.gate.found_broken(Instant::now()),
+                    Fault::Moved => self.endpoint.gate.found_moved(),
                     Fault::Again | Fault::Duplicate | Fault::Statement => {}
                 }
                 Err(match StoreError::from(error) {
                     StoreError::Internal(why) => StoreError::Internal(format!("{name}: {why}")),
-                    other => other.of(self.db.name()),
+                    other => other.of(&self.endpoint.name),
                 })
             }
         }
@@ -275,6 +286,6 @@ fn measure(sql: &Sql, on: &Session, started: Instant) {
     sql.seconds().record(took);
     if took >= SLOW {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(statement = sql.name(), database = on.db.name(), ms, "a slow statement");
+        tracing::warn!(statement = sql.name(), database = on.endpoint.name, ms, "a slow statement");
     }
 }
