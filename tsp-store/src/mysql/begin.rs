@@ -346,7 +346,7 @@ async fn begin_others(
                 let mut changes = Vec::with_capacity(rows.len());
                 for (_, version, change) in rows {
                     let task = &change.task;
-                    let config = tx.config(core, task.config);
+                    let config = tx.config(&core.book, task.config);
                     if task.status == Status::Executing && !config.is_some_and(|config| config.runnable()) {
                         held.insert(task.id);
                     } else if versions.get(&task.id) == Some(version) {

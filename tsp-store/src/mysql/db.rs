@@ -24,7 +24,7 @@ use super::own::Own;
 use super::pool::{self, PoolSettings};
 use super::session::{Session, query};
 use super::text::{Sql, Texts};
-use super::tx::Tx;
+use super::tx::{Sums, Tx};
 
 /// A transaction that met a deadlock or a lock is made so many times more.
 const AGAIN_MAX: u32 = 3;
@@ -34,6 +34,10 @@ const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a close waits for connections that are in use.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+const BALANCE_ADD: &str = "-- balance_add
+INSERT INTO balance_{shard} (node, accepted, ended, dropped) VALUES (?, ?, ?, ?)
+ON DUPLICATE KEY UPDATE accepted = accepted + ?, ended = ended + ?, dropped = dropped + ?";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -334,7 +338,7 @@ impl Around<'_> {
     /// The sums, a last look at what the work went by, and the commit. `outdated`: that is not so any more.
     async fn finish(self, tx: &mut Tx<'_>, outdated: &mut bool) -> Result<()> {
         if let Some(shard) = self.shard {
-            tx.write_sums(shard, shard.own.node.load(Ordering::Relaxed)).await?;
+            write_sums(tx, shard).await?;
             if !tx.by.is_empty() {
                 shard.own.may_commit()?;
             }
@@ -345,6 +349,26 @@ impl Around<'_> {
         }
         tx.conn().commit().await
     }
+}
+
+/// The last write of the transaction: the sums change with the rows they count.
+async fn write_sums(tx: &mut Tx<'_>, shard: &ShardDb) -> Result<()> {
+    if tx.sums == Sums::default() {
+        return Ok(());
+    }
+    let Sums { accepted, ended, dropped } = tx.sums;
+    let ended: i64 = ended.iter().sum();
+    query(&shard.sql(BALANCE_ADD))
+        .bind(shard.own.node.load(Ordering::Relaxed))
+        .bind(accepted)
+        .bind(ended)
+        .bind(dropped)
+        .bind(accepted)
+        .bind(ended)
+        .bind(dropped)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
 }
 
 /// A shard's tables where they are now. Cheap to clone.

@@ -172,7 +172,7 @@ async fn fire_on(
 
 /// The step was computed from the config as it stands, which has a schedule here and may fire.
 fn may_fire(tx: &mut Tx<'_>, of: &MySqlScheduler, fire: &Fire) -> bool {
-    tx.config(&of.core, fire.config).is_some_and(|config| {
+    tx.config(&of.core.book, fire.config).is_some_and(|config| {
         let runs = config.spec.schedule.is_some() && config.runnable() && of.schedules(&config);
         runs && config.version == fire.config_version
     })

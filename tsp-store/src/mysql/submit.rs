@@ -160,7 +160,7 @@ fn known(
 }
 
 fn refused(tx: &mut Tx<'_>, core: &Core, item: &Item) -> Option<Submitted> {
-    let config = tx.config(core, item.task.config);
+    let config = tx.config(&core.book, item.task.config);
     let refused = rules::refused(&item.task, config.as_deref(), core.shards);
     refused.filter(|refused| !(item.promised && *refused == Submitted::NotAtHome))
 }

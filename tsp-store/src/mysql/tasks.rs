@@ -205,7 +205,7 @@ async fn locked(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId, reopen: bool) -> Resu
 /// Moves an ended row back to the open ones, unless an open task holds its key.
 async fn reopen(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, ended: &Task, change: Change) -> Result<Changed> {
     let Change { mut task, note, .. } = change;
-    let Some(config) = tx.config(core, task.config) else { return Ok(Changed::NotFound) };
+    let Some(config) = tx.config(&core.book, task.config) else { return Ok(Changed::NotFound) };
     if !config.spec.enabled {
         return Ok(Changed::ConfigDisabled);
     }

@@ -7,11 +7,9 @@ use tsp_core::ConfigId;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::EndResult;
 
-use crate::error::Result;
+use crate::book::ConfigBook;
 
-use super::core::Core;
-use super::db::ShardDb;
-use super::session::{Session, query};
+use super::session::Session;
 
 /// What a transaction adds to the auditor's sums.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,10 +41,6 @@ pub(super) struct Tx<'e> {
     work: PhantomData<&'e ()>,
 }
 
-const BALANCE_ADD: &str = "-- balance_add
-INSERT INTO balance_{shard} (node, accepted, ended, dropped) VALUES (?, ?, ?, ?)
-ON DUPLICATE KEY UPDATE accepted = accepted + ?, ended = ended + ?, dropped = dropped + ?";
-
 impl Tx<'_> {
     pub(super) fn new(session: Session) -> Self {
         Self { session, sums: Sums::default(), by: Vec::new(), undo: false, work: PhantomData }
@@ -58,8 +52,8 @@ impl Tx<'_> {
 
     /// A config that decides what may be written. Before the commit it is looked whether it still stands as it
     /// did, and all of the work comes again if not.
-    pub(super) fn config(&mut self, core: &Core, id: ConfigId) -> Option<Arc<TaskConfig>> {
-        let config = core.config(id);
+    pub(super) fn config(&mut self, book: &ConfigBook, id: ConfigId) -> Option<Arc<TaskConfig>> {
+        let config = book.config(id);
         let seen = (id, config.as_ref().map(|config| config.version));
         if !self.by.contains(&seen) {
             self.by.push(seen);
@@ -74,25 +68,5 @@ impl Tx<'_> {
 
     pub(super) fn is_undone(&self) -> bool {
         self.undo
-    }
-
-    /// The last write of the transaction: the sums change with the rows they count.
-    pub(super) async fn write_sums(&mut self, shard: &ShardDb, node: i64) -> Result<()> {
-        if self.sums == Sums::default() {
-            return Ok(());
-        }
-        let Sums { accepted, ended, dropped } = self.sums;
-        let ended: i64 = ended.iter().sum();
-        query(&shard.sql(BALANCE_ADD))
-            .bind(node)
-            .bind(accepted)
-            .bind(ended)
-            .bind(dropped)
-            .bind(accepted)
-            .bind(ended)
-            .bind(dropped)
-            .execute(&mut self.session)
-            .await
-            .map(|_| ())
     }
 }
