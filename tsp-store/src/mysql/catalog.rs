@@ -31,7 +31,7 @@ impl Catalog for MySqlStore {
     }
 
     async fn refresh(&self) -> Result<()> {
-        refresh::refresh(&self.core).await
+        refresh::refresh(&self.core, &self.looks).await
     }
 
     fn shards(&self) -> u16 {

@@ -12,9 +12,7 @@ use crate::codec::Sealer;
 use crate::error::{Result, StoreError};
 
 use super::db::{Db, ShardDb};
-use super::group::Submits;
 use super::own::Own;
-use super::refresh::Looks;
 use super::settle;
 
 /// A data source.
@@ -38,12 +36,8 @@ pub(super) struct Core {
     /// Each shard where it is, by its number.
     places: RwLock<Arc<Vec<ShardDb>>>,
     pub(super) own: Arc<Own>,
-    /// Submits that wait for a transaction.
-    pub(super) submits: Submits,
     /// The last change of the log that the book has.
     pub(super) followed: tokio::sync::Mutex<i64>,
-    /// Looks at the log for those who miss something in the book.
-    pub(super) looks: Looks,
 }
 
 impl Core {
@@ -62,11 +56,9 @@ impl Core {
             // At most 512, checked when the options were read.
             shards: u16::try_from(places.len()).unwrap_or(u16::MAX),
             sources,
-            submits: Submits::new(places.len()),
             places: RwLock::new(Arc::new(places)),
             own,
             followed: tokio::sync::Mutex::new(0),
-            looks: Looks::default(),
         }
     }
 

@@ -44,6 +44,7 @@ struct Waiting {
 
 /// What waits, by shard.
 pub(super) struct Submits {
+    core: Arc<Core>,
     waiting: Vec<Mutex<Waiting>>,
     serving: Mutex<JoinSet<()>>,
 }
@@ -55,11 +56,9 @@ impl fmt::Debug for Submits {
 }
 
 impl Submits {
-    pub(super) fn new(shards: usize) -> Self {
-        Self {
-            waiting: std::iter::repeat_with(Mutex::default).take(shards).collect(),
-            serving: Mutex::default(),
-        }
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        let waiting = std::iter::repeat_with(Mutex::default).take(usize::from(core.shards)).collect();
+        Self { core, waiting, serving: Mutex::default() }
     }
 
     fn of(&self, shard: ShardId) -> Result<&Mutex<Waiting>> {
@@ -81,79 +80,183 @@ impl Submits {
         waiting.served = fitting > 0;
         waiting.jobs.drain(..fitting).collect()
     }
-}
 
-/// Hands items over to the next transaction of their shard.
-fn add(core: &Arc<Core>, shard: ShardId, items: Vec<Item>) -> Result<oneshot::Receiver<Answer>> {
-    let (caller, answer) = oneshot::channel();
-    let bytes = items.iter().map(|item| weight(&item.task)).sum();
-    let mut waiting = core.submits.of(shard)?.lock();
-    waiting.jobs.push_back(Job { items, bytes, caller });
-    if !std::mem::replace(&mut waiting.served, true) {
-        drop(waiting);
-        let mut serving = core.submits.serving.lock();
-        while serving.try_join_next().is_some() {}
-        serving.spawn(serve(core.clone(), shard));
+    pub(super) async fn submit(
+        self: &Arc<Self>,
+        batch: Vec<Submit>,
+        now: Timestamp,
+    ) -> Result<Vec<Kept<Submitted>>> {
+        let mut answers: Vec<Option<Kept<Submitted>>> = batch.iter().map(|_| None).collect();
+        let mut left: Vec<Placed> =
+            batch.into_iter().map(|submit| Item::new(submit, now)).enumerate().collect();
+        let mut failed = None;
+        while failed.is_none() && !left.is_empty() {
+            // A key that comes twice is answered the second time with the answer of the first.
+            let mut seen = HashSet::new();
+            let (later, now): (Vec<Placed>, Vec<Placed>) =
+                left.into_iter().partition(|(_, item)| comes_again(&mut seen, item.keep.as_ref()));
+            left = later;
+            let (apart, together) = now.into_iter().partition(|(_, item)| is_apart(&self.core, item));
+            let (apart, together) = futures::join!(self.all_apart(apart), self.all_together(together));
+            for step in apart.into_iter().chain(together) {
+                match step {
+                    Step::Done(at, answer) => answers[at] = Some(answer),
+                    Step::Later(placed) => left.push(placed),
+                    Step::Failed(error) => failed = Some(error),
+                }
+            }
+            left.sort_by_key(|(at, _)| *at);
+        }
+        match failed {
+            None => Ok(answers.into_iter().flatten().collect()),
+            Some(error) if answers.iter().all(Option::is_none) => Err(error),
+            Some(error) => Err(StoreError::Unknown(format!("a part of the batch was saved: {error}"))),
+        }
     }
-    Ok(answer)
+
+    /// Each with one transaction for itself and its answer, all shards at once.
+    async fn all_together(self: &Arc<Self>, items: Vec<Placed>) -> Vec<Step> {
+        let mut by_shard: BTreeMap<ShardId, Vec<Placed>> = BTreeMap::new();
+        for placed in items {
+            by_shard.entry(placed.1.task.id.shard()).or_default().push(placed);
+        }
+        let jobs = by_shard.into_iter().flat_map(|(shard, items)| jobs(items).map(move |job| (shard, job)));
+        let steps = jobs.map(|(shard, job)| async move {
+            let (places, items): (Vec<usize>, Vec<Item>) = job.into_iter().unzip();
+            let done = match self.add(shard, items) {
+                Ok(answer) => received(answer).await,
+                Err(error) => Err(error),
+            };
+            let Ok(done) = done else { return done.err().map(Step::Failed).into_iter().collect() };
+            let mut steps = Vec::with_capacity(places.len());
+            for (at, (item, taken)) in places.into_iter().zip(done) {
+                steps.push(match taken {
+                    Taken::Done(answer) => Step::Done(at, answer),
+                    Taken::Later => Step::Later((at, item)),
+                    Taken::Begun => self.in_three(at, item).await,
+                    Taken::Failed(error) => Step::Failed(error),
+                });
+            }
+            steps
+        });
+        join_all(steps.collect::<Vec<_>>()).await.into_iter().flatten().collect()
+    }
+
+    async fn all_apart(self: &Arc<Self>, items: Vec<Placed>) -> Vec<Step> {
+        join_all(items.into_iter().map(|(at, item)| self.in_three(at, item))).await
+    }
+
+    /// The key, the task, the answer: three transactions, of which each repeat goes on where the last stopped.
+    async fn in_three(self: &Arc<Self>, at: usize, mut item: Item) -> Step {
+        let Some(mut keep) = item.keep.take() else {
+            return Step::Failed(StoreError::Internal("nothing is to be kept".to_owned()));
+        };
+        match kept::reserve(&self.core, keep.key, item.task.id, item.now).await {
+            Ok(Found::New) => {}
+            Ok(Found::Begun(id)) => {
+                item.task.id = id;
+                item.promised = true;
+            }
+            Ok(Found::Kept(answer)) => return Step::Done(at, answer),
+            Err(error) => return Step::Failed(error),
+        }
+        let id = item.task.id;
+        let done = match self.add(id.shard(), vec![item]) {
+            Ok(answer) => received(answer).await,
+            Err(error) => Err(error),
+        };
+        match done.map(|mut done| done.pop()) {
+            Ok(Some((_, Taken::Done(Kept::Fresh(submitted))))) => {
+                kept::settle(&self.core, &mut keep, id, &submitted).await;
+                Step::Done(at, Kept::Fresh(submitted))
+            }
+            Ok(Some((_, Taken::Failed(error)))) | Err(error) => Step::Failed(error),
+            Ok(_) => Step::Failed(StoreError::Internal(format!("submit of task {id} has no answer"))),
+        }
+    }
+    /// Hands items over to the next transaction of their shard.
+    fn add(self: &Arc<Self>, shard: ShardId, items: Vec<Item>) -> Result<oneshot::Receiver<Answer>> {
+        let (caller, answer) = oneshot::channel();
+        let bytes = items.iter().map(|item| weight(&item.task)).sum();
+        let mut waiting = self.of(shard)?.lock();
+        waiting.jobs.push_back(Job { items, bytes, caller });
+        if !std::mem::replace(&mut waiting.served, true) {
+            drop(waiting);
+            let mut serving = self.serving.lock();
+            while serving.try_join_next().is_some() {}
+            serving.spawn(self.clone().serve(shard));
+        }
+        Ok(answer)
+    }
+
+    /// How many items stand in line.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, shard: ShardId) -> usize {
+        self.of(shard).map_or(0, |waiting| waiting.lock().jobs.iter().map(|job| job.items.len()).sum())
+    }
+
+    async fn serve(self: Arc<Self>, shard: ShardId) {
+        let _place = Place { submits: &self, shard };
+        loop {
+            let jobs = self.take(shard);
+            if jobs.is_empty() {
+                return;
+            }
+            self.work(shard, jobs).await;
+        }
+    }
+
+    /// What fails with others is tried alone, so that nobody fails for his neighbours.
+    async fn work(&self, shard: ShardId, mut jobs: Vec<Job>) {
+        let sizes: Vec<usize> = jobs.iter().map(|job| job.items.len()).collect();
+        let items = jobs.iter_mut().flat_map(|job| std::mem::take(&mut job.items)).collect();
+        let (items, done) = transact(&self.core, shard, items).await;
+        let mut items = items.into_iter();
+        match done {
+            Ok(taken) => {
+                let mut answers = items.zip(taken);
+                for (job, size) in jobs.into_iter().zip(sizes) {
+                    let _ = job.caller.send(Ok(answers.by_ref().take(size).collect()));
+                }
+            }
+            Err(StoreError::Internal(_) | StoreError::Corrupt { .. }) if sizes.len() > 1 => {
+                for (job, size) in jobs.into_iter().zip(sizes) {
+                    let (items, done) =
+                        transact(&self.core, shard, items.by_ref().take(size).collect()).await;
+                    let _ = job.caller.send(done.map(|taken| items.into_iter().zip(taken).collect()));
+                }
+            }
+            Err(error) => {
+                for job in jobs {
+                    let _ = job.caller.send(Err(error.clone()));
+                }
+            }
+        }
+    }
 }
 
-/// How many items stand in line.
-#[cfg(test)]
-pub(super) fn waiting(core: &Core, shard: ShardId) -> usize {
-    core.submits.of(shard).map_or(0, |waiting| waiting.lock().jobs.iter().map(|job| job.items.len()).sum())
+/// An item and where its answer goes.
+type Placed = (usize, Item);
+
+enum Step {
+    Done(usize, Kept<Submitted>),
+    /// Comes again when the others are done.
+    Later(Placed),
+    Failed(StoreError),
 }
 
 /// A server that panics leaves its place, or nobody would ever be served again.
-struct Place<'c> {
-    core: &'c Core,
+struct Place<'s> {
+    submits: &'s Submits,
     shard: ShardId,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if std::thread::panicking()
-            && let Ok(waiting) = self.core.submits.of(self.shard)
+            && let Ok(waiting) = self.submits.of(self.shard)
         {
             *waiting.lock() = Waiting::default();
-        }
-    }
-}
-
-async fn serve(core: Arc<Core>, shard: ShardId) {
-    let _place = Place { core: &core, shard };
-    loop {
-        let jobs = core.submits.take(shard);
-        if jobs.is_empty() {
-            return;
-        }
-        work(&core, shard, jobs).await;
-    }
-}
-
-/// What fails with others is tried alone, so that nobody fails for his neighbours.
-async fn work(core: &Core, shard: ShardId, mut jobs: Vec<Job>) {
-    let sizes: Vec<usize> = jobs.iter().map(|job| job.items.len()).collect();
-    let items = jobs.iter_mut().flat_map(|job| std::mem::take(&mut job.items)).collect();
-    let (items, done) = transact(core, shard, items).await;
-    let mut items = items.into_iter();
-    match done {
-        Ok(taken) => {
-            let mut answers = items.zip(taken);
-            for (job, size) in jobs.into_iter().zip(sizes) {
-                let _ = job.caller.send(Ok(answers.by_ref().take(size).collect()));
-            }
-        }
-        Err(StoreError::Internal(_) | StoreError::Corrupt { .. }) if sizes.len() > 1 => {
-            for (job, size) in jobs.into_iter().zip(sizes) {
-                let (items, done) = transact(core, shard, items.by_ref().take(size).collect()).await;
-                let _ = job.caller.send(done.map(|taken| items.into_iter().zip(taken).collect()));
-            }
-        }
-        Err(error) => {
-            for job in jobs {
-                let _ = job.caller.send(Err(error.clone()));
-            }
         }
     }
 }
@@ -167,48 +270,6 @@ async fn transact(core: &Core, shard: ShardId, items: Vec<Item>) -> (Vec<Item>, 
     (items.into_inner(), done)
 }
 
-/// An item and where its answer goes.
-type Placed = (usize, Item);
-
-enum Step {
-    Done(usize, Kept<Submitted>),
-    /// Comes again when the others are done.
-    Later(Placed),
-    Failed(StoreError),
-}
-
-pub(super) async fn submit(
-    core: &Arc<Core>,
-    batch: Vec<Submit>,
-    now: Timestamp,
-) -> Result<Vec<Kept<Submitted>>> {
-    let mut answers: Vec<Option<Kept<Submitted>>> = batch.iter().map(|_| None).collect();
-    let mut left: Vec<Placed> = batch.into_iter().map(|submit| Item::new(submit, now)).enumerate().collect();
-    let mut failed = None;
-    while failed.is_none() && !left.is_empty() {
-        // A key that comes twice is answered the second time with the answer of the first.
-        let mut seen = HashSet::new();
-        let (later, now): (Vec<Placed>, Vec<Placed>) =
-            left.into_iter().partition(|(_, item)| comes_again(&mut seen, item.keep.as_ref()));
-        left = later;
-        let (apart, together) = now.into_iter().partition(|(_, item)| is_apart(core, item));
-        let (apart, together) = futures::join!(all_apart(core, apart), all_together(core, together));
-        for step in apart.into_iter().chain(together) {
-            match step {
-                Step::Done(at, answer) => answers[at] = Some(answer),
-                Step::Later(placed) => left.push(placed),
-                Step::Failed(error) => failed = Some(error),
-            }
-        }
-        left.sort_by_key(|(at, _)| *at);
-    }
-    match failed {
-        None => Ok(answers.into_iter().flatten().collect()),
-        Some(error) if answers.iter().all(Option::is_none) => Err(error),
-        Some(error) => Err(StoreError::Unknown(format!("a part of the batch was saved: {error}"))),
-    }
-}
-
 /// Whether the record of the item's idempotency key is on another data source than the task.
 fn is_apart(core: &Core, item: &Item) -> bool {
     let Some(keep) = &item.keep else { return false };
@@ -216,34 +277,6 @@ fn is_apart(core: &Core, item: &Item) -> bool {
         (Ok(task), Ok(record)) => !task.db.is(&record.db),
         _ => false,
     }
-}
-
-/// Each with one transaction for itself and its answer, all shards at once.
-async fn all_together(core: &Arc<Core>, items: Vec<Placed>) -> Vec<Step> {
-    let mut by_shard: BTreeMap<ShardId, Vec<Placed>> = BTreeMap::new();
-    for placed in items {
-        by_shard.entry(placed.1.task.id.shard()).or_default().push(placed);
-    }
-    let jobs = by_shard.into_iter().flat_map(|(shard, items)| jobs(items).map(move |job| (shard, job)));
-    let steps = jobs.map(|(shard, job)| async move {
-        let (places, items): (Vec<usize>, Vec<Item>) = job.into_iter().unzip();
-        let done = match add(core, shard, items) {
-            Ok(answer) => received(answer).await,
-            Err(error) => Err(error),
-        };
-        let Ok(done) = done else { return done.err().map(Step::Failed).into_iter().collect() };
-        let mut steps = Vec::with_capacity(places.len());
-        for (at, (item, taken)) in places.into_iter().zip(done) {
-            steps.push(match taken {
-                Taken::Done(answer) => Step::Done(at, answer),
-                Taken::Later => Step::Later((at, item)),
-                Taken::Begun => in_three(core, at, item).await,
-                Taken::Failed(error) => Step::Failed(error),
-            });
-        }
-        steps
-    });
-    join_all(steps.collect::<Vec<_>>()).await.into_iter().flatten().collect()
 }
 
 /// Items cut into jobs that fit into a transaction.
@@ -266,37 +299,4 @@ fn jobs(items: Vec<Placed>) -> impl Iterator<Item = Vec<Placed>> {
 async fn received(answer: oneshot::Receiver<Answer>) -> Answer {
     // Its server was dropped with the store or has panicked; nobody knows how far it came.
     answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("a submit was dropped on its way".to_owned())))
-}
-
-async fn all_apart(core: &Arc<Core>, items: Vec<Placed>) -> Vec<Step> {
-    join_all(items.into_iter().map(|(at, item)| in_three(core, at, item))).await
-}
-
-/// The key, the task, the answer: three transactions, of which each repeat goes on where the last stopped.
-async fn in_three(core: &Arc<Core>, at: usize, mut item: Item) -> Step {
-    let Some(mut keep) = item.keep.take() else {
-        return Step::Failed(StoreError::Internal("nothing is to be kept".to_owned()));
-    };
-    match kept::reserve(core, keep.key, item.task.id, item.now).await {
-        Ok(Found::New) => {}
-        Ok(Found::Begun(id)) => {
-            item.task.id = id;
-            item.promised = true;
-        }
-        Ok(Found::Kept(answer)) => return Step::Done(at, answer),
-        Err(error) => return Step::Failed(error),
-    }
-    let id = item.task.id;
-    let done = match add(core, id.shard(), vec![item]) {
-        Ok(answer) => received(answer).await,
-        Err(error) => Err(error),
-    };
-    match done.map(|mut done| done.pop()) {
-        Ok(Some((_, Taken::Done(Kept::Fresh(submitted))))) => {
-            kept::settle(core, &mut keep, id, &submitted).await;
-            Step::Done(at, Kept::Fresh(submitted))
-        }
-        Ok(Some((_, Taken::Failed(error)))) | Err(error) => Step::Failed(error),
-        Ok(_) => Step::Failed(StoreError::Internal(format!("submit of task {id} has no answer"))),
-    }
 }

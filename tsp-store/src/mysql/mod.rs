@@ -82,6 +82,8 @@ pub use runner::MySqlRunner;
 pub use scheduler::MySqlScheduler;
 
 use self::core::Core;
+use self::group::Submits;
+use self::refresh::Looks;
 use crate::cluster::{NodeLease, Pair};
 use crate::error::Result;
 
@@ -89,6 +91,10 @@ use crate::error::Result;
 #[derive(Clone)]
 pub struct MySqlStore {
     core: Arc<Core>,
+    /// Submits that wait for a transaction.
+    submits: Arc<Submits>,
+    /// Looks at the change log for those who miss something in the book.
+    looks: Arc<Looks>,
 }
 
 impl fmt::Debug for MySqlStore {
@@ -106,7 +112,9 @@ impl MySqlStore {
     /// [`crate::StoreError::Unavailable`] when the meta database is away; a data source that is away is no
     /// hindrance, its shards are served when it is back.
     pub async fn open(options: &MySqlOptions) -> Result<Self> {
-        Ok(Self { core: Arc::new(open::open(options).await?) })
+        let core = Arc::new(open::open(options).await?);
+        let submits = Arc::new(Submits::new(core.clone()));
+        Ok(Self { core, submits, looks: Arc::default() })
     }
 
     /// What the meta database's clock says: the service's time, before a process follows it.

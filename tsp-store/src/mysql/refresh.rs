@@ -25,9 +25,9 @@ struct Look {
 }
 
 /// Returns after a look that began after the call.
-pub(super) async fn refresh(core: &Core) -> Result<()> {
+pub(super) async fn refresh(core: &Core, looks: &Looks) -> Result<()> {
     let called = Instant::now();
-    let mut last = core.looks.0.lock().await;
+    let mut last = looks.0.lock().await;
     if let Some(Look { began, answer }) = &*last {
         if *began >= called
             && let Some(answer) = answer

@@ -9,12 +9,12 @@ use crate::idempotency::Kept;
 use crate::search::{Page, TaskQuery};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 
-use super::{MySqlStore, cancel, group, search, tasks};
+use super::{MySqlStore, cancel, search, tasks};
 
 #[async_trait]
 impl TaskStore for MySqlStore {
     async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
-        group::submit(&self.core, batch, now).await
+        self.submits.submit(batch, now).await
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>> {

@@ -14,9 +14,9 @@ use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::task::{LastOutcome, NewTask, Origin, Task};
 use tsp_core::{IdGenerator, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
 
+use super::super::MySqlStore;
 use super::super::kept::{self, Found, Keeping};
 use super::super::update::update_rows;
-use super::super::{MySqlStore, group};
 use super::bed::key_at;
 use super::site::{Databases, SHARDS, connect, sql};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
@@ -75,7 +75,7 @@ impl Bed {
     async fn waiting(&self, shard: u16, wanted: usize) {
         let shard = ShardId::new(shard).expect("a shard of the store");
         let deadline = Instant::now() + Duration::from_secs(10);
-        while group::waiting(&self.store.core, shard) < wanted {
+        while self.store.submits.waiting(shard) < wanted {
             assert!(Instant::now() < deadline, "{wanted} submits must stand in line");
             tokio::task::yield_now().await;
         }
