@@ -9,7 +9,7 @@ use crate::schedule::{Audit, COUNTED_MAX};
 
 use super::db::ShardDb;
 use super::follow::follow;
-use super::scheduler::MySqlScheduler;
+use super::group_rows::GroupRows;
 use super::session::query;
 use super::tx::Tx;
 
@@ -55,7 +55,7 @@ pub(super) const OPEN_OF: &str = "-- audit_open_of
 SELECT COUNT(*) FROM (SELECT 1 FROM task_{shard} FORCE INDEX (claim) WHERE config_id = ? LIMIT ?) AS open";
 
 /// The sums are of a whole shard, so only the owner of its default group gives them.
-pub(super) async fn audit(of: &MySqlScheduler, now: Timestamp) -> Result<Audit> {
+pub(super) async fn audit(of: &GroupRows, now: Timestamp) -> Result<Audit> {
     let mut audit = Audit {
         overdue: overdue(of, now).await?,
         cursors: super::fire::cursors(of).await?,
@@ -143,7 +143,7 @@ async fn count_at_once(on: &ShardDb, audit: &mut Audit) -> Result<()> {
 
 /// Of configs that are not there. The book is asked to look for one that it misses, and the rows are counted
 /// after that: a config is deleted only once it has none.
-async fn orphans(of: &MySqlScheduler) -> Result<Vec<(ConfigId, i64)>> {
+async fn orphans(of: &GroupRows) -> Result<Vec<(ConfigId, i64)>> {
     let shard = &of.shard()?;
     let configs = shard.read("audit_configs", move |tx| {
         Box::pin(async move { query(&shard.sql(CONFIGS_OPEN)).fetch_all(tx.conn()).await })
@@ -176,7 +176,7 @@ async fn orphans(of: &MySqlScheduler) -> Result<Vec<(ConfigId, i64)>> {
     Ok(counts)
 }
 
-async fn overdue(of: &MySqlScheduler, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
+async fn overdue(of: &GroupRows, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
     let line = now.minus(OVERDUE_AFTER);
     let mut late = super::claim::heads(of).await?;
     late.retain(|head| head.due_at < line);
@@ -200,7 +200,7 @@ async fn overdue(of: &MySqlScheduler, now: Timestamp) -> Result<Vec<(ConfigId, i
 }
 
 /// The earliest point at which anything is due.
-pub(super) async fn next_due(of: &MySqlScheduler) -> Result<Option<Timestamp>> {
+pub(super) async fn next_due(of: &GroupRows) -> Result<Option<Timestamp>> {
     let tasks = super::claim::heads(of).await?.into_iter().map(|head| head.due_at);
     let fires = super::fire::cursors(of).await?.into_iter().filter_map(|cursor| cursor.next_fire_at);
     Ok(tasks.chain(fires).chain(super::rescue::next_deadline(of).await?).min())

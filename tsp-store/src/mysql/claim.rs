@@ -12,14 +12,14 @@ use crate::error::{Result, StoreError};
 use crate::schedule::{BareRow, Claimed, FlightMark, Head, InFlight, InFlightPage, Owner, Want};
 
 use super::bind::Values;
-use super::core::Core;
 use super::fault::{exactly, exactly_one};
+use super::fence::owns;
+use super::group_rows::GroupRows;
 use super::hot::{lock_tasks, save_ended};
 use super::row::{bare_columns, read_task};
 use super::run::sorted_ids;
-use super::scheduler::MySqlScheduler;
 use super::session::query;
-use super::text::{ROWS_MAX, padded};
+use super::text::{ROWS_MAX, padded, sql_limit};
 use super::tx::Tx;
 
 /// Workers load what they begin, so nothing that a row carries is read here.
@@ -50,51 +50,7 @@ pub(super) const IN_FLIGHT: &str = "-- in_flight
 SELECT id, config_id, status, due_at, version, epoch, node, attempt FROM task_{shard} FORCE INDEX (state)
 WHERE status = ? AND due_at >= ? AND (due_at > ? OR id > ?) ORDER BY due_at, id LIMIT ?";
 
-/// A takeover raises this number first, so it waits for whoever has this lock. The lease itself is not locked:
-/// a renewal never waits for a claim.
-const FENCE: &str = "-- lease_fence\nSELECT epoch FROM shard_epoch WHERE shard = ? LOCK IN SHARE MODE";
-
-/// By a statement of its own, which sees what was committed before the fence was had.
-const LEASE_CHECK: &str = "-- lease_check
-SELECT epoch FROM shard_lease
-WHERE group_name = ? AND shard = ? AND owner = ? AND epoch = ? AND lease_until >= {now}";
-
-const NODES_ALIVE: &str = "-- nodes_alive\nSELECT id FROM node WHERE dead_at IS NULL";
-
-/// First in each transaction of the owner: whether it still is the owner.
-pub(super) async fn owns(tx: &mut Tx<'_>, of: &MySqlScheduler, owner: Owner) -> Result<bool> {
-    let fence = query(&tx.conn().sql(FENCE)).bind(of.pair.shard.get());
-    if fence.fetch_optional(tx.conn()).await?.is_none() {
-        return Ok(false);
-    }
-    let check = query(&tx.conn().sql(LEASE_CHECK))
-        .bind(of.pair.group.as_str())
-        .bind(of.pair.shard.get())
-        .bind(owner.node.get())
-        .bind(owner.epoch);
-    Ok(check.fetch_optional(tx.conn()).await?.is_some())
-}
-
-pub(super) async fn dead_nodes(core: &Core, among: &[NodeId]) -> Result<Vec<NodeId>> {
-    let alive = core
-        .meta
-        .read("dead_nodes", |tx| {
-            Box::pin(async move {
-                let sql = tx.conn().sql(NODES_ALIVE);
-                let rows = query(&sql).fetch_all(tx.conn()).await?;
-                rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<BTreeSet<i64>>>()
-            })
-        })
-        .await?;
-    Ok(among.iter().copied().filter(|node| !alive.contains(&node.get())).collect())
-}
-
-pub(super) async fn claim(
-    of: &MySqlScheduler,
-    owner: Owner,
-    wants: &[Want],
-    now: Timestamp,
-) -> Result<Claimed> {
+pub(super) async fn claim(of: &GroupRows, owner: Owner, wants: &[Want], now: Timestamp) -> Result<Claimed> {
     let shard = &of.shard()?;
     shard
         .transact("claim", move |tx| {
@@ -119,7 +75,7 @@ pub(super) async fn claim(
 
 async fn claim_want(
     tx: &mut Tx<'_>,
-    of: &MySqlScheduler,
+    of: &GroupRows,
     want: Want,
     epoch: i64,
     now: Timestamp,
@@ -168,12 +124,12 @@ fn is_plain(change: &Change) -> bool {
 
 /// The rows of a want. One that cannot be read is put aside, at 40: left at 0 it would stand at the head
 /// of its config for ever.
-async fn due_rows(tx: &mut Tx<'_>, of: &MySqlScheduler, want: Want) -> Result<Vec<Task>> {
+async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, want: Want) -> Result<Vec<Task>> {
     let shard = of.shard()?;
     let select = query(&shard.sql(CLAIM_SELECT))
         .bind(want.config.get())
         .bind(want.due_by.ms())
-        .bind(i64::try_from(want.limit).unwrap_or(i64::MAX));
+        .bind(sql_limit(want.limit));
     let rows = select.fetch_all(tx.conn()).await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -191,20 +147,20 @@ async fn due_rows(tx: &mut Tx<'_>, of: &MySqlScheduler, want: Want) -> Result<Ve
 }
 
 /// The earliest due time at 0 of a config.
-async fn head_of(tx: &mut Tx<'_>, of: &MySqlScheduler, config: ConfigId) -> Result<Option<Timestamp>> {
+async fn head_of(tx: &mut Tx<'_>, of: &GroupRows, config: ConfigId) -> Result<Option<Timestamp>> {
     let sql = of.shard()?.sql(HEAD_OF);
     let row = query(&sql).bind(config.get()).fetch_optional(tx.conn()).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?.map(Timestamp::from_ms))
 }
 
 /// One statement, whatever there is.
-pub(super) async fn heads(of: &MySqlScheduler) -> Result<Vec<Head>> {
+pub(super) async fn heads(of: &GroupRows) -> Result<Vec<Head>> {
     of.firsts("heads", HEADS).await
 }
 
 /// Those at 10 by due time and id, then those at 30.
 pub(super) async fn in_flight(
-    of: &MySqlScheduler,
+    of: &GroupRows,
     after: Option<FlightMark>,
     limit: usize,
 ) -> Result<InFlightPage> {
@@ -223,7 +179,7 @@ pub(super) async fn in_flight(
                         .bind(mark.due_at.ms())
                         .bind(mark.due_at.ms())
                         .bind(mark.id.get())
-                        .bind(i64::try_from(left).unwrap_or(i64::MAX));
+                        .bind(sql_limit(left));
                     find.fetch_all(tx.conn()).await
                 })
             })

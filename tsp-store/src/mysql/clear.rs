@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use parking_lot::Mutex;
 use sqlx::Row as _;
 use tsp_core::{Millis, NodeId, Timestamp};
 
 use crate::error::Result;
 
 use super::bind::Values;
-use super::claim::dead_nodes;
 use super::db::ShardDb;
+use super::group_rows::GroupRows;
+use super::hot::drop_attempts;
+use super::nodes::dead_nodes;
 use super::partitions::{Daily, Day, account, begin_of, days, drop_day};
-use super::prune::{drop_attempts, is_past, longest_retention, sql_limit};
-use super::scheduler::MySqlScheduler;
+use super::policy::{Walk, is_past, longest_retention};
 use super::session::{Session, query};
-use super::text::{ROWS_MAX, padded};
+use super::text::{ROWS_MAX, padded, sql_limit};
 
 /// Old attempts are looked through this often, and so many pages at a time.
 const WALK_EVERY: Millis = Millis::from_hours(1);
@@ -52,12 +54,7 @@ UNION ALL
 SELECT id FROM history_{shard} WHERE id IN ({list})";
 
 /// Drops a day of history when every config's retention is past, and of attempts when it is empty.
-pub(super) async fn drop_days(
-    of: &MySqlScheduler,
-    on: &ShardDb,
-    limit: usize,
-    now: Timestamp,
-) -> Result<usize> {
+pub(super) async fn drop_days(of: &GroupRows, on: &ShardDb, limit: usize, now: Timestamp) -> Result<usize> {
     let retention = longest_retention(&of.core);
     let mut conn = on.conn().await?;
     let known = days(&mut conn, on, Daily::History).await?;
@@ -107,7 +104,7 @@ async fn drop_empty_attempts(
 }
 
 /// The sums of processes that are gone, and of days that were dropped, join those of this process.
-async fn fold(of: &MySqlScheduler, on: &ShardDb, known: &[Day]) -> Result<()> {
+async fn fold(of: &GroupRows, on: &ShardDb, known: &[Day]) -> Result<()> {
     let own = of.core.own.node.load(std::sync::atomic::Ordering::Relaxed);
     let rows = on
         .read("balance_nodes", move |tx| {
@@ -151,12 +148,13 @@ async fn fold(of: &MySqlScheduler, on: &ShardDb, known: &[Day]) -> Result<()> {
 /// Old attempts whose task is neither open nor in the history: it went with its day. Those of a task that
 /// lives longer than its attempts' day stay. Returns how many tasks lost theirs.
 pub(super) async fn prune_attempts(
-    of: &MySqlScheduler,
+    of: &GroupRows,
+    walk: &Mutex<Walk>,
     on: &ShardDb,
     limit: usize,
     now: Timestamp,
 ) -> Result<usize> {
-    if of.walk.lock().again_at > now {
+    if walk.lock().again_at > now {
         return Ok(0);
     }
     let retention = longest_retention(&of.core);
@@ -171,13 +169,13 @@ pub(super) async fn prune_attempts(
         if pruned >= limit {
             return Ok(pruned);
         }
-        let after = of.walk.lock().after;
+        let after = walk.lock().after;
         let page = page(on, after, end, limit - pruned).await?;
         let Some(last) = page.last() else { break };
         pruned += drop_orphans(on, &page).await?;
-        of.walk.lock().after = *last;
+        walk.lock().after = *last;
     }
-    let mut walk = of.walk.lock();
+    let mut walk = walk.lock();
     walk.after = i64::MIN;
     walk.again_at = now.plus(WALK_EVERY);
     Ok(pruned)

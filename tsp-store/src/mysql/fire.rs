@@ -10,11 +10,11 @@ use crate::error::{Result, StoreError};
 use crate::schedule::{Cursor, Fire, Fired, Owner, SlotTask};
 
 use super::bind::Values;
-use super::claim::owns;
 use super::db::ShardDb;
 use super::fault::exactly_one;
+use super::fence::owns;
+use super::group_rows::GroupRows;
 use super::hot::insert_task;
-use super::scheduler::MySqlScheduler;
 use super::session::query;
 use super::text::{ROWS_MAX, padded};
 use super::tx::Tx;
@@ -57,7 +57,7 @@ fn new_cursor(config: ConfigId) -> Cursor {
 }
 
 /// Those of configs that have a schedule, whether a step was taken of it or not.
-pub(super) async fn cursors(of: &MySqlScheduler) -> Result<Vec<Cursor>> {
+pub(super) async fn cursors(of: &GroupRows) -> Result<Vec<Cursor>> {
     let mut scheduled: Vec<ConfigId> = of
         .core
         .book
@@ -87,7 +87,7 @@ pub(super) async fn cursors(of: &MySqlScheduler) -> Result<Vec<Cursor>> {
     Ok(cursors)
 }
 
-pub(super) async fn cursors_of(of: &MySqlScheduler, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+pub(super) async fn cursors_of(of: &GroupRows, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
     let ids: Vec<i64> = configs.iter().map(|config| config.get()).collect();
     let (ids, shard) = (&ids, &of.shard()?);
     shard
@@ -118,7 +118,7 @@ pub(super) fn read_cursor(row: &MySqlRow) -> Result<Cursor> {
     })
 }
 
-pub(super) async fn fire(of: &MySqlScheduler, owner: Owner, fire: &Fire, now: Timestamp) -> Result<Fired> {
+pub(super) async fn fire(of: &GroupRows, owner: Owner, fire: &Fire, now: Timestamp) -> Result<Fired> {
     let shard = &of.shard()?;
     shard
         .transact("fire", move |tx| {
@@ -134,7 +134,7 @@ pub(super) async fn fire(of: &MySqlScheduler, owner: Owner, fire: &Fire, now: Ti
 
 async fn fire_on(
     tx: &mut Tx<'_>,
-    of: &MySqlScheduler,
+    of: &GroupRows,
     on: &ShardDb,
     fire: &Fire,
     now: Timestamp,
@@ -171,7 +171,7 @@ async fn fire_on(
 }
 
 /// The step was computed from the config as it stands, which has a schedule here and may fire.
-fn may_fire(tx: &mut Tx<'_>, of: &MySqlScheduler, fire: &Fire) -> bool {
+fn may_fire(tx: &mut Tx<'_>, of: &GroupRows, fire: &Fire) -> bool {
     tx.config(&of.core.book, fire.config).is_some_and(|config| {
         let runs = config.spec.schedule.is_some() && config.runnable() && of.schedules(&config);
         runs && config.version == fire.config_version

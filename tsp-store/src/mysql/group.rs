@@ -174,6 +174,7 @@ impl Submits {
             Ok(_) => Step::Failed(StoreError::Internal(format!("submit of task {id} has no answer"))),
         }
     }
+
     /// Hands items over to the next transaction of their shard.
     fn add(self: &Arc<Self>, shard: ShardId, items: Vec<Item>) -> Result<oneshot::Receiver<Answer>> {
         let (caller, answer) = oneshot::channel();

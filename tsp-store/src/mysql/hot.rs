@@ -46,6 +46,9 @@ pub(super) const TASKS_LOCK: &str = concat!(
 const TASK_LOCK: &str =
     concat!("-- task_lock\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id = ? FOR UPDATE");
 
+pub(super) const ATTEMPTS_DROP: &str = "-- prune_attempts
+DELETE FROM attempt_{shard} WHERE task_id IN ({list})";
+
 /// A task ends after its id was made, on clocks that are less than a day apart, so that most partitions need
 /// not be asked. What is not found so is looked for everywhere.
 const ENDED_LATELY: &str = concat!(
@@ -233,6 +236,15 @@ pub(super) async fn insert_attempts(tx: &mut Tx<'_>, on: &ShardDb, records: &[At
         let sql = on.sql_rows(ATTEMPT_INSERT, ATTEMPT_WIDTH, step.len());
         let inserted = values.ask(&sql)?.execute(tx.conn()).await?;
         exactly(step.len(), inserted, "attempt_insert")?;
+    }
+    Ok(())
+}
+
+/// Any number of them, none for a task that succeeded at the first try.
+pub(super) async fn drop_attempts(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[i64]) -> Result<()> {
+    for chunk in tasks.chunks(ROWS_MAX) {
+        let (n, ids) = padded(chunk);
+        Values::of_ids(ids).ask(&on.sql_list(ATTEMPTS_DROP, n))?.execute(tx.conn()).await?;
     }
     Ok(())
 }

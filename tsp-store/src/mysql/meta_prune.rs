@@ -8,8 +8,8 @@ use crate::error::Result;
 
 use super::bind::Values;
 use super::core::Core;
-use super::prune::sql_limit;
 use super::session::query;
+use super::text::sql_limit;
 
 /// Records of processes that are gone. Whoever has none is dead, too.
 const NODES_KEPT: Millis = Millis::from_days(1);

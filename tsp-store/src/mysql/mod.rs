@@ -1,7 +1,8 @@
 //! The store of a cluster, on MySQL or MariaDB: apps, configs and nodes in the meta database, tasks in shard
 //! tables on any number of data sources.
 //!
-//! * `options`, `core`, `db`, `session`, `tx`, `pool`, `gate`, `text`, `fault`: connections and statements.
+//! * `options`, `core`, `db`, `session`, `tx`, `endpoint`, `pool`, `gate`, `text`, `fault`: connections and
+//!   statements.
 //! * `migrate`, `settle`, `open`, `server`, `days`: schemas, what is fixed for ever, and what is checked at start.
 //! * `catalog`, `apps`, `keys`, `configs`, `kept_meta`, `change`, `follow`, `refresh`, `audit_log`: the meta
 //!   database.
@@ -25,11 +26,13 @@ mod db;
 mod deeds;
 mod endpoint;
 mod fault;
+mod fence;
 mod finish;
 mod fire;
 mod follow;
 mod gate;
 mod group;
+mod group_rows;
 mod hot;
 mod id_slots;
 mod inspect;
@@ -47,6 +50,7 @@ mod options;
 mod own;
 mod parks;
 mod partitions;
+mod policy;
 mod pool;
 mod problem;
 mod prune;

@@ -1,5 +1,6 @@
 //! Nodes: one row for each process since its start, in the meta database and by its clock.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use sqlx::Row as _;
@@ -32,6 +33,8 @@ const CLOCK: &str = "-- node_clock\nSELECT {now}, value FROM counter WHERE name 
 
 const LEAVE: &str = "-- node_leave\nUPDATE node SET dead_at = {now} WHERE id = ? AND dead_at IS NULL";
 const FREE_SLOT: &str = "-- slot_free\nUPDATE id_slot SET node = 0 WHERE node = ?";
+
+const NODES_ALIVE: &str = "-- nodes_alive\nSELECT id FROM node WHERE dead_at IS NULL";
 
 const LIST: &str = "-- node_list
 SELECT id, name, roles, version, address, started_at, renewals, lease_until,
@@ -176,4 +179,19 @@ fn read_node(row: &MySqlRow) -> Result<NodeRow> {
             pairs: row.try_get(13)?,
         },
     })
+}
+
+/// Those of `among` that are not alive.
+pub(super) async fn dead_nodes(core: &Core, among: &[NodeId]) -> Result<Vec<NodeId>> {
+    let alive = core
+        .meta
+        .read("dead_nodes", |tx| {
+            Box::pin(async move {
+                let sql = tx.conn().sql(NODES_ALIVE);
+                let rows = query(&sql).fetch_all(tx.conn()).await?;
+                rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<BTreeSet<i64>>>()
+            })
+        })
+        .await?;
+    Ok(among.iter().copied().filter(|node| !alive.contains(&node.get())).collect())
 }

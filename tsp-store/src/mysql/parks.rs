@@ -11,11 +11,10 @@ use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
 
 use crate::error::Result;
 use crate::parks::{Park, ParkNews};
-use crate::schedule::ScheduleStore as _;
 
 use super::core::{Core, all_of};
 use super::db::ShardDb;
-use super::scheduler::MySqlScheduler;
+use super::group_rows::GroupRows;
 use super::session::query;
 use super::tx::Tx;
 
@@ -39,7 +38,7 @@ ON DUPLICATE KEY UPDATE
 const UNPARK: &str = "-- unpark
 UPDATE config_state_{shard} SET parked_until = 0, unparked_at = ? WHERE config_id = ? AND unparked_at < ?";
 
-pub(super) async fn parks(of: &MySqlScheduler, anew: bool, now: Timestamp) -> Result<Vec<Park>> {
+pub(super) async fn parks(of: &GroupRows, anew: bool, now: Timestamp) -> Result<Vec<Park>> {
     let mut parks = parks_on(&of.shard()?, now).await?;
     parks.retain(|park| of.is_mine(park.config));
     if anew {
@@ -62,13 +61,13 @@ pub(super) async fn parks(of: &MySqlScheduler, anew: bool, now: Timestamp) -> Re
     Ok(parks)
 }
 
-fn covers(of: &MySqlScheduler, park: &Park) -> bool {
+fn covers(of: &GroupRows, park: &Park) -> bool {
     let config = of.core.config(park.config);
-    config.is_some_and(|config| of.partition().covers(&config, of.core.shards))
+    config.is_some_and(|config| of.covers(&config))
 }
 
 /// For each config that has tasks here and elsewhere, one of the other shards.
-fn others(of: &MySqlScheduler) -> BTreeSet<ShardId> {
+fn others(of: &GroupRows) -> BTreeSet<ShardId> {
     let own = of.pair.shard;
     let other = |config: &TaskConfig| {
         let mut shards = span_shards(config.id, config.spec.span, of.core.shards);
@@ -91,7 +90,7 @@ async fn parks_on(on: &ShardDb, now: Timestamp) -> Result<Vec<Park>> {
     rows.iter().map(read).collect()
 }
 
-pub(super) async fn save(of: &MySqlScheduler, news: &[ParkNews]) -> Result<()> {
+pub(super) async fn save(of: &GroupRows, news: &[ParkNews]) -> Result<()> {
     save_on(&of.shard()?, news).await
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use parking_lot::Mutex;
 use sqlx::Row as _;
 use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
 
@@ -14,10 +15,12 @@ use super::core::Core;
 use super::db::ShardDb;
 use super::fault::exactly;
 use super::fire::{CURSOR_ALL, read_cursor};
+use super::group_rows::GroupRows;
+use super::hot::drop_attempts;
+use super::policy::{Walk, longest_retention};
 use super::run::padded_pairs;
-use super::scheduler::MySqlScheduler;
 use super::session::query;
-use super::text::{ROWS_MAX, padded};
+use super::text::{ROWS_MAX, padded, sql_limit};
 use super::tx::Tx;
 use super::{clear, follow, meta_prune, partitions};
 
@@ -42,9 +45,6 @@ WHERE config_id = ? AND ended_at <= ? ORDER BY ended_at LIMIT ? FOR UPDATE";
 pub(super) const HISTORY_DROP: &str = "-- prune_history
 DELETE FROM history_{shard} WHERE (id, ended_at) IN ({rows})";
 
-pub(super) const ATTEMPTS_DROP: &str = "-- prune_attempts
-DELETE FROM attempt_{shard} WHERE task_id IN ({list})";
-
 pub(super) const IDEMPOTENCY_OLD: &str = "-- prune_idempotency
 DELETE FROM idempotency_{shard} WHERE expires_at <= ? ORDER BY expires_at LIMIT ?";
 
@@ -61,33 +61,9 @@ const CURSOR_DROP: &str = "-- prune_cursor\nDELETE FROM cursor_{shard} WHERE con
 
 const CONFIGS_THERE: &str = "-- prune_configs\nSELECT id FROM config WHERE id IN ({list})";
 
-/// Before any time that is looked at.
-const EVER: Timestamp = Timestamp::from_ms(i64::MIN);
-
-/// How far the clearing away is, so that it is not begun anew with every call.
-#[derive(Debug)]
-pub(super) struct Walk {
-    /// When partitions are looked at again.
-    look_at: Timestamp,
-    /// The last task whose old attempts were looked at.
-    pub(super) after: i64,
-    /// When old attempts are looked at again.
-    pub(super) again_at: Timestamp,
-}
-
-impl Default for Walk {
-    fn default() -> Self {
-        Self { look_at: EVER, after: i64::MIN, again_at: EVER }
-    }
-}
-
-pub(super) fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
 /// Drops at most `limit` rows, or a day; returns how many. A day counts as `limit` at most. Only the owner
 /// of the default group drops anything of its shard; that of shard 0 also what is in meta.
-pub(super) async fn prune(of: &MySqlScheduler, limit: usize, now: Timestamp) -> Result<usize> {
+pub(super) async fn prune(of: &GroupRows, walk: &Mutex<Walk>, limit: usize, now: Timestamp) -> Result<usize> {
     if !of.is_default() || limit == 0 {
         return Ok(0);
     }
@@ -96,19 +72,19 @@ pub(super) async fn prune(of: &MySqlScheduler, limit: usize, now: Timestamp) -> 
     follow::follow(&of.core).await?;
     let on = &of.shard()?;
     let mut pruned = 0;
-    if of.walk.lock().look_at <= now {
+    if walk.lock().look_at <= now {
         partitions::keep_ahead(on, now).await?;
         pruned += clear::drop_days(of, on, limit, now).await?;
         // Not again in a while, unless there was something to do.
         if pruned == 0 {
-            of.walk.lock().look_at = now.plus(LOOK_EVERY);
+            walk.lock().look_at = now.plus(LOOK_EVERY);
         }
     }
     if pruned < limit {
         pruned += prune_history(of, on, limit - pruned, now).await?;
     }
     if pruned < limit {
-        pruned += clear::prune_attempts(of, on, limit - pruned, now).await?;
+        pruned += clear::prune_attempts(of, walk, on, limit - pruned, now).await?;
     }
     if pruned < limit {
         pruned += delete_old(on, IDEMPOTENCY_OLD, None, now, limit - pruned).await?;
@@ -123,11 +99,6 @@ pub(super) async fn prune(of: &MySqlScheduler, limit: usize, now: Timestamp) -> 
         pruned += meta_prune::prune_meta(&of.core, limit - pruned, now).await?;
     }
     Ok(pruned)
-}
-
-/// How long the config that keeps its history longest does.
-pub(super) fn longest_retention(core: &Core) -> Millis {
-    core.book.all_configs().iter().map(|config| config.spec.retention).max().unwrap_or(Millis::ZERO)
 }
 
 /// What `template` says of each config that has rows.
@@ -168,7 +139,7 @@ async fn gone(core: &Core, configs: impl Iterator<Item = ConfigId>) -> Result<BT
 
 /// Config after config, each by its own retention. Those that may keep whole days wait for them to be
 /// dropped.
-async fn prune_history(of: &MySqlScheduler, on: &ShardDb, limit: usize, now: Timestamp) -> Result<usize> {
+async fn prune_history(of: &GroupRows, on: &ShardDb, limit: usize, now: Timestamp) -> Result<usize> {
     let firsts = firsts(on, HISTORY_FIRSTS).await?;
     let gone = gone(&of.core, firsts.keys().copied()).await?;
     let longest = longest_retention(&of.core);
@@ -226,15 +197,6 @@ async fn drop_history(tx: &mut Tx<'_>, on: &ShardDb, old: &[(i64, i64)]) -> Resu
     Ok(())
 }
 
-/// Any number of them, none for a task that succeeded at the first try.
-pub(super) async fn drop_attempts(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[i64]) -> Result<()> {
-    for chunk in tasks.chunks(ROWS_MAX) {
-        let (n, ids) = padded(chunk);
-        Values::of_ids(ids).ask(&on.sql_list(ATTEMPTS_DROP, n))?.execute(tx.conn()).await?;
-    }
-    Ok(())
-}
-
 /// One bounded statement over rows that are older than `line`.
 async fn delete_old(
     on: &ShardDb,
@@ -273,7 +235,7 @@ async fn prune_parks(on: &ShardDb, line: Timestamp, limit: usize) -> Result<usiz
 
 /// Occurrences only below the cursor, or a slot could be made twice; those of a config that is gone all, and
 /// its cursor.
-async fn prune_schedules(of: &MySqlScheduler, on: &ShardDb, limit: usize, now: Timestamp) -> Result<usize> {
+async fn prune_schedules(of: &GroupRows, on: &ShardDb, limit: usize, now: Timestamp) -> Result<usize> {
     let firsts = firsts(on, OCCURRENCE_FIRSTS).await?;
     let cursors = stored_cursors(on).await?;
     let gone = gone(&of.core, firsts.keys().chain(cursors.keys()).copied()).await?;
@@ -312,9 +274,4 @@ async fn drop_cursor(on: &ShardDb, config: ConfigId) -> Result<usize> {
         })
         .await?;
     Ok(usize::from(dropped > 0))
-}
-
-/// Whether a day that ended then is past `retention`.
-pub(super) fn is_past(end: Timestamp, retention: Millis, now: Timestamp) -> bool {
-    end <= now.minus(retention)
 }

@@ -8,11 +8,12 @@ use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 use crate::error::Result;
 use crate::schedule::Owner;
 
-use super::claim::owns;
+use super::fence::owns;
+use super::group_rows::GroupRows;
 use super::row::{all_good, open_columns, read_task};
 use super::run::{lose_on, release_on, save_all, with_rules};
-use super::scheduler::MySqlScheduler;
 use super::session::query;
+use super::text::sql_limit;
 use super::tx::Tx;
 
 /// As [`super::claim::CLAIM_SELECT`]: the index has each config's deadlines in order, too.
@@ -28,7 +29,7 @@ pub(super) const DEADLINES: &str = "-- next_deadline
 SELECT config_id, MIN(due_at) FROM task_{shard} FORCE INDEX (claim) WHERE status = 45 GROUP BY config_id";
 
 pub(super) async fn rearm(
-    of: &MySqlScheduler,
+    of: &GroupRows,
     owner: Owner,
     rows: &[(TaskId, i64)],
     now: Timestamp,
@@ -48,7 +49,7 @@ pub(super) async fn rearm(
 }
 
 pub(super) async fn lose(
-    of: &MySqlScheduler,
+    of: &GroupRows,
     owner: Owner,
     rows: &[(TaskId, NodeId)],
     now: Timestamp,
@@ -71,7 +72,7 @@ pub(super) async fn lose(
 
 /// Config after config, so that the waits of another group are neither locked nor in the way.
 pub(super) async fn end_waits(
-    of: &MySqlScheduler,
+    of: &GroupRows,
     owner: Owner,
     limit: usize,
     unit: f64,
@@ -107,17 +108,14 @@ pub(super) async fn end_waits(
 
 async fn end_waits_of(
     tx: &mut Tx<'_>,
-    of: &MySqlScheduler,
+    of: &GroupRows,
     config: ConfigId,
     limit: usize,
     unit: f64,
     now: Timestamp,
 ) -> Result<Vec<Task>> {
     let shard = of.shard()?;
-    let select = query(&shard.sql(WAITS_OVER))
-        .bind(config.get())
-        .bind(now.ms())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let select = query(&shard.sql(WAITS_OVER)).bind(config.get()).bind(now.ms()).bind(sql_limit(limit));
     let over = all_good(&select.fetch_all(tx.conn()).await?, read_task)?;
     let decide = |row: &Task| {
         with_rules(&of.core, row, unit, |rules| transition(row, &Event::Deadline { rules }, now)).ok()
@@ -126,6 +124,6 @@ async fn end_waits_of(
     Ok(save_all(tx, &shard, changes).await?.into_iter().map(|task| *task).collect())
 }
 
-pub(super) async fn next_deadline(of: &MySqlScheduler) -> Result<Option<Timestamp>> {
+pub(super) async fn next_deadline(of: &GroupRows) -> Result<Option<Timestamp>> {
     Ok(of.firsts("next_deadline", DEADLINES).await?.into_iter().map(|first| first.due_at).min())
 }
