@@ -3,13 +3,15 @@
 use async_trait::async_trait;
 use tsp_core::config::TaskConfig;
 use tsp_core::key::{config_shard, span_shards};
-use tsp_core::schedule::Overlap;
+use tsp_core::schedule::step::ScheduleStep;
 use tsp_core::task::{Status, Task};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::cluster::Pair;
 use crate::error::Result;
 use crate::parks::{Park, ParkNews};
+
+pub use tsp_core::schedule::step::{Cursor, Fire, SlotTask};
 
 /// The only owner of an embedded store; in a cluster nodes and leases are [`crate::cluster::LeaseStore`]'s.
 #[async_trait]
@@ -202,45 +204,6 @@ pub struct InFlight {
     pub attempt: u32,
 }
 
-/// Where a schedule stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    pub config: ConfigId,
-    /// The next slot not yet handled; `None`: the schedule has ended or is not computed yet.
-    pub next_fire_at: Option<Timestamp>,
-    /// Compare-and-set.
-    pub version: i64,
-    /// The version of the config that `next_fire_at` was computed for; 0 for a new cursor.
-    pub config_version: i64,
-    /// With overlap `queue_one`: the slot that waits for the open occurrence to end.
-    pub waiting: Option<Timestamp>,
-    /// Slots that were missed since the schedule began.
-    pub missed: i64,
-}
-
-/// A step of one schedule.
-#[derive(Debug, Clone)]
-pub struct Fire {
-    pub config: ConfigId,
-    pub cursor_version: i64,
-    /// The version of the config this was computed with. A cursor of a newer version is left alone.
-    pub config_version: i64,
-    pub overlap: Overlap,
-    /// The slots to be made, oldest first, each with its task. May be empty: the cursor still moves.
-    pub slots: Vec<SlotTask>,
-    /// The task for an occurrence that waits (overlap `queue_one`): made if the open one has ended.
-    pub waiting: Option<SlotTask>,
-    pub missed: i64,
-    pub next_fire_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone)]
-pub struct SlotTask {
-    pub task: Box<Task>,
-    /// Made beyond the misfire grace.
-    pub late: bool,
-}
-
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fired {
     Moved {
@@ -253,6 +216,14 @@ pub enum Fired {
     /// The cursor was moved by somebody else, or the config is newer or held: read both again.
     Stale,
     Deposed,
+}
+
+impl From<ScheduleStep> for Fired {
+    fn from(step: ScheduleStep) -> Self {
+        let all = step.occurrences.len();
+        let made: Vec<_> = step.occurrences.into_iter().filter_map(|new| new.task).collect();
+        Self::Moved { cursor: step.cursor, skipped: all - made.len(), made }
+    }
 }
 
 /// So many rows of a config are counted one by one; more are told as this.

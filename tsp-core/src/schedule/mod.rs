@@ -2,8 +2,8 @@
 //! missed or that meet an occurrence still open.
 //!
 //! A *slot* is a scheduled instant; it becomes the `execute_at` of an occurrence. Everything here is pure:
-//! the caller brings the time, stores the cursor (the first slot not yet handled) and makes the
-//! occurrences that [`Schedule::plan`] names. An expression is read into the times it names on the calendar
+//! the caller brings the time and makes a [`step::Fire`] of the slots that [`Schedule::plan`] names; a store
+//! carries out what becomes of it. An expression is read into the times it names on the calendar
 //! (`fields`, `calendar`, `days`), and those are mapped to instants of its zone (`search`). `golden.rs` fixes what
 //! expressions mean, and `quartz.rs` compares them with Quartz itself.
 
@@ -18,6 +18,7 @@ mod overlap;
 mod preview;
 mod search;
 mod spec;
+pub mod step;
 
 #[cfg(test)]
 mod golden;
@@ -27,6 +28,8 @@ mod laws;
 mod quartz;
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod step_tests;
 
 pub use cron::{CronSpec, Dialect, EXPR_CHARS_MAX};
 pub use error::ScheduleError;

@@ -1,12 +1,13 @@
 //! One step of one schedule: the cursor moves and its occurrences are made, or neither.
 
-use tsp_core::config::{OnDuplicateKey, TaskConfig};
+use tsp_core::config::{ConfigSpec, OnDuplicateKey, TaskConfig};
 use tsp_core::schedule::Overlap;
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{Millis, Timestamp};
 
 use super::bed::{Bed, T0, at, cron_spec};
 use crate::catalog::{ConfigSaved, Expected, Hold};
+use crate::error::StoreError;
 use crate::schedule::{Cursor, Fire, Fired, SlotTask};
 use crate::tasks::Submitted;
 
@@ -67,6 +68,8 @@ pub(super) async fn a_step_makes_its_slots_and_moves_the_cursor(bed: &Bed) {
     assert_eq!(bed.store.heads().await.expect("heads").len(), 1, "its tasks are there to be claimed");
     let (cursor, ..) = fired(bed, Fire { missed: 2, ..step(bed, &config, &cursor, &[]) }).await;
     assert_eq!(cursor.missed, 5, "missed slots add up");
+    let (cursor, ..) = fired(bed, Fire { missed: i64::MAX, ..step(bed, &config, &cursor, &[]) }).await;
+    assert_eq!(cursor.missed, i64::MAX, "to the most that can be counted");
 }
 
 /// An empty step moves the cursor alone; a schedule that has ended has no next slot.
@@ -165,6 +168,34 @@ pub(super) async fn without_a_cursor_nothing_fires(bed: &Bed) {
     };
     assert_eq!(bed.store.fire(bed.owner, fire, T0).await.expect("fire"), Fired::Stale);
     assert_eq!(bed.store.audit(T0).await.expect("audit").accepted, 0);
+}
+
+/// A step that was computed from a schedule is none of a config that has lost it, and gives it no cursor.
+pub(super) async fn without_a_schedule_nothing_fires(bed: &Bed) {
+    let config = bed.config_of(cron_spec("nightly")).await;
+    let cursor = bed.cursor(config.id).await;
+    let bare = ConfigSpec { schedule: None, ..config.spec.clone() };
+    let saved = bed.save_config(bare, Expected::Any, T0).await;
+    let ConfigSaved::Updated(bare) = saved else { panic!("the config is there: {saved:?}") };
+    let fire = step(bed, &bare, &cursor, &[at(10)]);
+    assert_eq!(bed.store.fire(bed.owner, fire, T0).await.expect("fire"), Fired::Stale);
+    assert_eq!(bed.store.cursors().await.expect("cursors"), []);
+    assert_eq!(bed.store.audit(T0).await.expect("audit").accepted, 0);
+}
+
+/// Two tasks with one id are a fault of ours: neither is overwritten, and nothing of the step is kept.
+pub(super) async fn a_slot_whose_id_is_taken_fails_its_step(bed: &Bed) {
+    let config = bed.config_of(cron_spec("nightly")).await;
+    let cursor = bed.cursor(config.id).await;
+    let there = bed.create(slot(bed, &config, at(5)).task).await;
+    let mut fire = step(bed, &config, &cursor, &[at(10), at(20)]);
+    fire.slots[1].task.id = there.id;
+    let answer = bed.store.fire(bed.owner, fire, T0).await;
+    assert!(matches!(answer, Err(StoreError::Internal(_))), "{answer:?}");
+    bed.check_stored(&there).await;
+    assert_eq!(bed.cursor(config.id).await, cursor);
+    let (_, made, _) = fired(bed, step(bed, &config, &cursor, &[at(10), at(20)])).await;
+    assert_eq!(made.len(), 2, "neither slot was handled");
 }
 
 /// A run by hand is no slot: it stands beside the schedule's own.

@@ -297,6 +297,8 @@ macro_rules! conformance_tests {
             a_held_config_does_not_fire
             a_deposed_owner_does_not_fire
             without_a_cursor_nothing_fires
+            without_a_schedule_nothing_fires
+            a_slot_whose_id_is_taken_fails_its_step
             a_run_by_hand_takes_no_slot
             a_late_slot_is_due_at_once
         }

@@ -266,14 +266,7 @@ impl State {
             self.cursors.remove(&config.id);
             return;
         }
-        self.cursors.entry(config.id).or_insert(Cursor {
-            config: config.id,
-            next_fire_at: None,
-            version: 1,
-            config_version: 0,
-            waiting: None,
-            missed: 0,
-        });
+        self.cursors.entry(config.id).or_insert(Cursor::new(config.id));
     }
 
     fn hold_config(&mut self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> ConfigSaved {

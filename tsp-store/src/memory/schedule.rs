@@ -134,7 +134,7 @@ impl ScheduleStore for MemoryStore {
     }
 
     async fn fire(&self, owner: Owner, fire: Fire, _now: Timestamp) -> Result<Fired> {
-        self.write("fire", |state| Ok(state.fire(owner, fire)))
+        self.write("fire", |state| state.fire(owner, fire))
     }
 
     async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize> {

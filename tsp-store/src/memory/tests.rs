@@ -3,9 +3,13 @@
 use futures::FutureExt;
 
 use super::*;
-use crate::catalog::{Catalog, NewApp};
+use crate::catalog::{AppSaved, Catalog, ConfigSaved, Expected, NewApp, SaveConfig};
+use crate::idempotency::Kept;
+use crate::schedule::{Cursor, Fire, Fired, Ownership as _, ScheduleStore as _};
 use crate::tasks::Actor;
-use tsp_core::{Name, Timestamp};
+use tsp_core::config::{ConfigSpec, HttpTarget, TaskConfig};
+use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
+use tsp_core::{Millis, Name, Timestamp};
 
 fn now<T>(call: impl Future<Output = T>) -> T {
     call.now_or_never().expect("the memory store never waits")
@@ -42,6 +46,47 @@ fn a_read_with_a_fault_is_only_unavailable() {
     assert!(matches!(now(store.audit_log(1)), Err(StoreError::Unavailable { .. })));
     store.clear_faults();
     assert!(now(store.audit_log(1)).is_ok());
+}
+
+/// Where a cursor and its config are not written together one may be there without the other.
+#[test]
+fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
+    let store = MemoryStore::new(4);
+    let by = Actor::system();
+    let saved = now(store.create_app(new_app("trade"), None, &by, Timestamp::ZERO)).unwrap();
+    let Kept::Fresh(AppSaved::Saved(app)) = saved else { panic!("{saved:?}") };
+    let node = now(store.register_node("n", Timestamp::ZERO)).unwrap();
+    let owner = now(store.take_shards(node, Timestamp::ZERO)).unwrap();
+    let every = Every { interval: Millis::from_secs(10), anchor: Timestamp::ZERO };
+    let save = |schedule| {
+        let target = HttpTarget::post("http://receiver.internal/");
+        let spec = ConfigSpec { schedule, ..ConfigSpec::new(Name::new("nightly").unwrap(), target) };
+        let save = SaveConfig { app: app.id, spec, expected: Expected::Any };
+        match now(store.save_config(save, None, &by, Timestamp::ZERO)).unwrap() {
+            Kept::Fresh(ConfigSaved::Created(config) | ConfigSaved::Updated(config)) => config,
+            other => panic!("{other:?}"),
+        }
+    };
+    let fire = |config: &TaskConfig| {
+        let fire = Fire {
+            config: config.id,
+            cursor_version: 1,
+            config_version: config.version,
+            overlap: Overlap::Allow,
+            slots: Vec::new(),
+            waiting: None,
+            missed: 0,
+            next_fire_at: Some(Timestamp::ZERO),
+        };
+        now(store.fire(owner, fire, Timestamp::ZERO)).unwrap()
+    };
+    let config = save(Some(Schedule::new(Trigger::Every(every))));
+    store.lock().cursors.clear();
+    assert!(matches!(fire(&config), Fired::Moved { .. }));
+    assert_eq!(store.dump().cursors[0].version, 2);
+    let bare = save(None);
+    store.lock().cursors.insert(bare.id, Cursor::new(bare.id));
+    assert_eq!(fire(&bare), Fired::Stale);
 }
 
 mod conformance {

@@ -2,19 +2,19 @@
 
 use sqlx::Row as _;
 use sqlx::mysql::MySqlRow;
-use tsp_core::schedule::{Overlap, OverlapDecision, overlap_decision};
+use tsp_core::schedule::step::{Found, NewOccurrence};
 use tsp_core::task::Task;
-use tsp_core::{ConfigId, TaskId, Timestamp};
+use tsp_core::{ConfigId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::schedule::{Cursor, Fire, Fired, Owner, SlotTask};
+use crate::schedule::{Cursor, Fire, Fired, Owner};
 
 use super::bind::Values;
 use super::db::ShardDb;
 use super::fault::exactly_one;
 use super::fence::owns;
 use super::group_rows::GroupRows;
-use super::hot::insert_task;
+use super::hot::insert_tasks;
 use super::session::query;
 use super::text::{ROWS_MAX, padded};
 use super::tx::Tx;
@@ -50,12 +50,6 @@ const OCCURRENCE_INSERT: &str = "-- occurrence_insert
 INSERT INTO occurrence_{shard} (config_id, execute_at, origin, task_id, late, made_at)
 VALUES (?, ?, 0, ?, ?, ?)";
 
-/// Of a schedule that no step was taken of: saving a config does not touch the shards, so the first step
-/// makes the row.
-fn new_cursor(config: ConfigId) -> Cursor {
-    Cursor { config, next_fire_at: None, version: 1, config_version: 0, waiting: None, missed: 0 }
-}
-
 /// Those of configs that have a schedule, whether a step was taken of it or not.
 pub(super) async fn cursors(of: &GroupRows) -> Result<Vec<Cursor>> {
     let mut scheduled: Vec<ConfigId> = of
@@ -82,7 +76,7 @@ pub(super) async fn cursors(of: &GroupRows) -> Result<Vec<Cursor>> {
         // Both are in the order of ids.
         while stored.next_if(|cursor| cursor.config < config).is_some() {}
         let cursor = stored.next_if(|cursor| cursor.config == config);
-        cursors.push(cursor.unwrap_or_else(|| new_cursor(config)));
+        cursors.push(cursor.unwrap_or_else(|| Cursor::new(config)));
     }
     Ok(cursors)
 }
@@ -139,58 +133,52 @@ async fn fire_on(
     fire: &Fire,
     now: Timestamp,
 ) -> Result<Fired> {
-    if !may_fire(tx, of, fire) {
+    // Of one whose schedule is here.
+    let config = tx.config(&of.core.book, fire.config).filter(|config| of.schedules(config));
+    if !fire.fits_config(config.as_deref()) {
         return Ok(Fired::Stale);
     }
-    let mut cursor = lock_cursor(tx, on, fire.config).await?;
-    if cursor.version != fire.cursor_version || cursor.config_version > fire.config_version {
+    let cursor = lock_cursor(tx, on, fire.config).await?;
+    if !fire.fits_cursor(&cursor) {
         return Ok(Fired::Stale);
     }
-    let mut step = Step { on, now, made: Vec::new(), skipped: 0, waiting: cursor.waiting };
-    if let Some(slot) = &fire.waiting
-        && step.waiting == Some(slot.task.execute_at)
-        && !occurrence_open(tx, on, fire.config).await?
-    {
-        step.waiting = None;
-        if !occurrence_exists(tx, on, fire.config, slot.task.execute_at).await? {
-            step.make(tx, slot).await?;
+    let wanted = fire.wanted(&cursor);
+    let mut found =
+        Found { open: wanted.open && occurrence_open(tx, on, fire.config).await?, ..Found::default() };
+    for at in wanted.slots {
+        // Nobody else makes occurrences of the schedule while this transaction has its cursor.
+        let find = query(&on.sql(OCCURRENCE_FIND)).bind(fire.config.get()).bind(at.ms());
+        if find.fetch_optional(tx.conn()).await?.is_some() {
+            found.handled.insert(at);
         }
     }
-    for slot in &fire.slots {
-        step.slot(tx, slot, fire.overlap).await?;
+    let step = fire.clone().step(cursor, found);
+    for new in &step.occurrences {
+        insert_occurrence(tx, on, fire.config, new, now).await?;
     }
-    let expected = cursor.version;
-    let Step { made, skipped, waiting, .. } = step;
-    cursor.next_fire_at = fire.next_fire_at;
-    cursor.version += 1;
-    cursor.config_version = fire.config_version;
-    cursor.waiting = waiting;
-    cursor.missed += fire.missed;
-    move_cursor(tx, on, &cursor, expected).await?;
-    Ok(Fired::Moved { cursor, made: made.into_iter().map(Box::new).collect(), skipped })
+    let tasks: Vec<&Task> = step.tasks().collect();
+    let inserted = insert_tasks(tx, on, &tasks).await?;
+    if let Some((task, _)) = tasks.iter().zip(inserted).find(|(_, inserted)| !inserted) {
+        return Err(StoreError::Internal(format!("the id of task {} is taken", task.id)));
+    }
+    move_cursor(tx, on, &step.cursor).await?;
+    Ok(step.into())
 }
 
-/// The step was computed from the config as it stands, which has a schedule here and may fire.
-fn may_fire(tx: &mut Tx<'_>, of: &GroupRows, fire: &Fire) -> bool {
-    tx.config(&of.core.book, fire.config).is_some_and(|config| {
-        let runs = config.spec.schedule.is_some() && config.runnable() && of.schedules(&config);
-        runs && config.version == fire.config_version
-    })
-}
-
-/// The cursor of a schedule, made if there is none yet. Steps of one schedule wait for each other here.
+/// The cursor of a schedule, made if there is none yet: saving a config does not wait for its shard. Steps of one
+/// schedule wait for each other here.
 async fn lock_cursor(tx: &mut Tx<'_>, on: &ShardDb, config: ConfigId) -> Result<Cursor> {
     let lock = || query(&on.sql(CURSOR_LOCK)).bind(config.get());
     if let Some(row) = lock().fetch_optional(tx.conn()).await? {
         return read_cursor(&row);
     }
-    let new = new_cursor(config);
+    let new = Cursor::new(config);
     let insert = query(&on.sql(CURSOR_INSERT)).bind(config.get()).bind(new.version).bind(new.config_version);
     insert.execute(tx.conn()).await?;
     read_cursor(&lock().fetch_one(tx.conn()).await?)
 }
 
-async fn move_cursor(tx: &mut Tx<'_>, on: &ShardDb, cursor: &Cursor, expected: i64) -> Result<()> {
+async fn move_cursor(tx: &mut Tx<'_>, on: &ShardDb, cursor: &Cursor) -> Result<()> {
     let moved = query(&on.sql(CURSOR_MOVE))
         .bind(cursor.next_fire_at.map(Timestamp::ms))
         .bind(cursor.version)
@@ -198,7 +186,7 @@ async fn move_cursor(tx: &mut Tx<'_>, on: &ShardDb, cursor: &Cursor, expected: i
         .bind(cursor.waiting.map(Timestamp::ms))
         .bind(cursor.missed)
         .bind(cursor.config.get())
-        .bind(expected)
+        .bind(cursor.version - 1)
         .execute(tx.conn())
         .await?;
     exactly_one(moved, "cursor_move")
@@ -209,80 +197,20 @@ async fn occurrence_open(tx: &mut Tx<'_>, on: &ShardDb, config: ConfigId) -> Res
     Ok(found.is_some())
 }
 
-/// What a step has made so far.
-struct Step<'a> {
-    on: &'a ShardDb,
+async fn insert_occurrence(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    config: ConfigId,
+    new: &NewOccurrence,
     now: Timestamp,
-    made: Vec<Task>,
-    skipped: usize,
-    waiting: Option<Timestamp>,
-}
-
-impl Step<'_> {
-    /// One slot, by the rows as they are now, with what the slots before it made.
-    async fn slot(&mut self, tx: &mut Tx<'_>, slot: &SlotTask, overlap: Overlap) -> Result<()> {
-        let (config, at) = (slot.task.config, slot.task.execute_at);
-        if self.waiting == Some(at) || occurrence_exists(tx, self.on, config, at).await? {
-            return Ok(());
-        }
-        let open = overlap != Overlap::Allow && occurrence_open(tx, self.on, config).await?;
-        match overlap_decision(overlap, open, self.waiting) {
-            OverlapDecision::Make => self.make(tx, slot).await,
-            OverlapDecision::Skip => self.skip(tx, config, at, slot.late).await,
-            OverlapDecision::Wait => match self.waiting.replace(at) {
-                // The one that waited gives way, and runs no more.
-                Some(before) if !occurrence_exists(tx, self.on, config, before).await? => {
-                    self.skip(tx, config, before, slot.late).await
-                }
-                _ => Ok(()),
-            },
-        }
-    }
-
-    /// Inserts an occurrence that is not there yet, and its task.
-    async fn make(&mut self, tx: &mut Tx<'_>, slot: &SlotTask) -> Result<()> {
-        let mut task = slot.task.clone();
-        self.insert(tx, task.config, task.execute_at, Some(task.id), slot.late).await?;
-        if !insert_task(tx, self.on, &task).await? {
-            // Another task holds its key: the slot is promised all the same, so it stands beside.
-            task.key_slot = task.id.get();
-            if !insert_task(tx, self.on, &task).await? {
-                return Err(StoreError::Internal(format!("the id of task {} is taken", task.id)));
-            }
-        }
-        self.made.push(*task);
-        Ok(())
-    }
-
-    /// Records a slot that overlap leaves out.
-    async fn skip(&mut self, tx: &mut Tx<'_>, config: ConfigId, at: Timestamp, late: bool) -> Result<()> {
-        self.insert(tx, config, at, None, late).await?;
-        self.skipped += 1;
-        Ok(())
-    }
-
-    async fn insert(
-        &self,
-        tx: &mut Tx<'_>,
-        config: ConfigId,
-        at: Timestamp,
-        task: Option<TaskId>,
-        late: bool,
-    ) -> Result<()> {
-        let inserted = query(&self.on.sql(OCCURRENCE_INSERT))
-            .bind(config.get())
-            .bind(at.ms())
-            .bind(task.map(TaskId::get))
-            .bind(i8::from(late))
-            .bind(self.now.ms())
-            .execute(tx.conn())
-            .await?;
-        exactly_one(inserted, "occurrence_insert")
-    }
-}
-
-/// Nobody else makes occurrences of the schedule while this transaction has its cursor.
-async fn occurrence_exists(tx: &mut Tx<'_>, on: &ShardDb, config: ConfigId, at: Timestamp) -> Result<bool> {
-    let find = query(&on.sql(OCCURRENCE_FIND)).bind(config.get()).bind(at.ms());
-    Ok(find.fetch_optional(tx.conn()).await?.is_some())
+) -> Result<()> {
+    let inserted = query(&on.sql(OCCURRENCE_INSERT))
+        .bind(config.get())
+        .bind(new.execute_at.ms())
+        .bind(new.task.as_ref().map(|task| task.id.get()))
+        .bind(i8::from(new.late))
+        .bind(now.ms())
+        .execute(tx.conn())
+        .await?;
+    exactly_one(inserted, "occurrence_insert")
 }

@@ -9,6 +9,7 @@ use tsp_core::{ConfigId, Timestamp};
 use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::codec::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
+use crate::schedule::Cursor;
 use crate::tasks::Actor;
 
 use super::audit::log;
@@ -147,12 +148,18 @@ fn update(
 /// must be computed anew.
 fn settle_cursor(tx: &Tx<'_>, config: &TaskConfig) -> Result<()> {
     if config.spec.schedule.is_some() {
-        let changed = tx.conn.prepare_cached(CURSOR_INSERT)?.execute([config.id.get()])?;
-        one_or_none(changed, "cursor_insert")?;
+        make_cursor(tx, config.id)?;
     } else {
         delete_cursor(tx, config.id)?;
     }
     Ok(())
+}
+
+/// The cursor of a schedule that no step was taken of.
+pub(super) fn make_cursor(tx: &Tx<'_>, config: ConfigId) -> Result<Cursor> {
+    let changed = tx.conn.prepare_cached(CURSOR_INSERT)?.execute([config.get()])?;
+    one_or_none(changed, "cursor_insert")?;
+    Ok(Cursor::new(config))
 }
 
 fn delete_cursor(tx: &Tx<'_>, id: ConfigId) -> Result<()> {

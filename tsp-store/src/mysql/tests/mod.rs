@@ -7,6 +7,7 @@ mod bulkheads;
 mod carrying;
 mod common_subset;
 mod fencing;
+mod firing;
 mod following;
 mod leases;
 mod migrating;

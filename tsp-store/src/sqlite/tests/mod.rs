@@ -1,6 +1,7 @@
 //! Tests of what only this back end has. What every store means is in `conformance`.
 
 mod files;
+mod firing;
 mod groups;
 mod plans;
 mod power;
