@@ -54,23 +54,30 @@ pub enum Backoff {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self {
-            max_attempts: 5,
-            backoff: Backoff::default(),
-            jitter: 0.1,
-            max_age: Some(Millis::from_days(2)),
-            non_retryable_status: Vec::new(),
-        }
+        Self::DEFAULT
     }
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self::Exponential { initial: Millis::from_secs(1), factor: 2.0, max: Millis::from_mins(5) }
+        Self::DEFAULT
     }
 }
 
+impl Backoff {
+    const DEFAULT: Self =
+        Self::Exponential { initial: Millis::from_secs(1), factor: 2.0, max: Millis::from_mins(5) };
+}
+
 impl RetryPolicy {
+    pub const DEFAULT: Self = Self {
+        max_attempts: 5,
+        backoff: Backoff::DEFAULT,
+        jitter: 0.1,
+        max_age: Some(Millis::from_days(2)),
+        non_retryable_status: Vec::new(),
+    };
+
     /// Everything that is wrong with the policy, as (field below `retry`, message); empty when it is sound.
     pub fn validate(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();

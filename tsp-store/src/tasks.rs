@@ -2,17 +2,21 @@
 
 use async_trait::async_trait;
 use tsp_core::config::OnDuplicateKey;
-use tsp_core::task::{AttemptRecord, Task, TokenHash};
-use tsp_core::transition::{Completion, Note, ProgressReport, Refused};
+use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::transition::submit::{ReopenRefusal, SubmitRefusal};
+use tsp_core::transition::{Note, Refused};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
 use crate::search::{Page, TaskQuery};
 
+pub use tsp_core::transition::Wish;
+
 #[async_trait]
 pub trait TaskStore: Send + Sync {
-    /// Saves new tasks durably; the answers are in the order of `batch`, and each element stands alone.
+    /// Saves new tasks durably; the answers are in the order of `batch`, and each element stands alone. An id that
+    /// another task has is a fault of ours: it fails the call, and it is not said what else of it was saved.
     async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>>;
 
     /// Open or ended.
@@ -24,7 +28,8 @@ pub trait TaskStore: Send + Sync {
     /// Applies what a person or callee wants to one task. Compare-and-set on its version, retried inside.
     async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed>;
 
-    /// Cancels up to `limit` open tasks of a config; says how many were cancelled and how many are left.
+    /// Cancels up to `limit` open tasks of a config, of each shard the scheduled ones first, then the paused, awaiting,
+    /// queued and executing; says how many were cancelled and how many are left.
     async fn cancel_open(
         &self,
         config: ConfigId,
@@ -69,35 +74,22 @@ pub enum Submitted {
     NotAtHome,
 }
 
+impl From<SubmitRefusal> for Submitted {
+    fn from(refusal: SubmitRefusal) -> Self {
+        match refusal {
+            SubmitRefusal::ConfigGone => Self::ConfigGone,
+            SubmitRefusal::ConfigDisabled => Self::ConfigDisabled,
+            SubmitRefusal::NotAtHome => Self::NotAtHome,
+        }
+    }
+}
+
 /// Which task is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     Id(TaskId),
     /// The canonical open task of the key, else the latest ended one.
     Key(ConfigId, TaskKey),
-}
-
-/// What a person or callee wants; [`tsp_core::transition::Event`] without what the store knows itself.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Wish {
-    Cancel,
-    Pause,
-    Resume,
-    Postpone {
-        execute_at: Timestamp,
-    },
-    Run,
-    Replay,
-    /// `unit`: a random number in `0.0..1.0` for the jitter of a retry.
-    Complete {
-        token: TokenHash,
-        completion: Completion,
-        unit: f64,
-    },
-    Progress {
-        token: TokenHash,
-        report: ProgressReport,
-    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +110,16 @@ pub enum Changed {
     /// A replay while the config is disabled: it takes no tasks.
     ConfigDisabled,
     NotFound,
+}
+
+impl From<ReopenRefusal> for Changed {
+    fn from(refusal: ReopenRefusal) -> Self {
+        match refusal {
+            ReopenRefusal::ConfigGone => Self::NotFound,
+            ReopenRefusal::ConfigDisabled => Self::ConfigDisabled,
+            ReopenRefusal::KeyInUse { holder } => Self::KeyInUse { holder },
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -8,6 +8,7 @@ mod age;
 #[cfg(test)]
 mod age_tests;
 mod attempt;
+mod command;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
@@ -17,16 +18,22 @@ mod people;
 mod people_tests;
 #[cfg(test)]
 mod properties;
+pub mod submit;
+#[cfg(test)]
+mod submit_tests;
 #[cfg(test)]
 mod table_tests;
 
 use bytes::Bytes;
 
+use crate::config::TaskConfig;
 use crate::ids::NodeId;
 use crate::outcome::Verdict;
 use crate::retry::RetryPolicy;
 use crate::task::{Action, AttemptRecord, EndResult, Status, Task, TokenHash};
 use crate::time::{Millis, Timestamp};
+
+pub use command::Wish;
 
 /// A begin that comes this much too early waits; an earlier one gives the row back.
 pub const BEGIN_WAITS_UP_TO: Millis = Millis::from_secs(1);
@@ -102,6 +109,20 @@ pub struct Rules<'a> {
     pub unit: f64,
     /// How long a 202 may take to complete, of an attempt that was begun with a token.
     pub deadline: Option<Millis>,
+}
+
+/// Of a row whose config is gone.
+static NO_CONFIG: RetryPolicy = RetryPolicy::DEFAULT;
+
+impl<'a> Rules<'a> {
+    /// A config with open tasks is not deleted; if one is gone all the same, its tasks still end.
+    pub fn of(config: Option<&'a TaskConfig>, unit: f64) -> Self {
+        Self {
+            retry: config.map_or(&NO_CONFIG, |config| &config.spec.retry),
+            unit,
+            deadline: config.map(|config| config.spec.asynchronous.deadline),
+        }
+    }
 }
 
 /// How a callee completes.

@@ -179,6 +179,8 @@ macro_rules! conformance_tests {
             a_paused_config_takes_tasks_and_a_disabled_one_none
             an_empty_store_has_nothing
             the_same_id_again_is_the_same_task
+            an_id_of_another_task_fails_its_call
+            a_refusal_comes_before_the_id
             a_task_is_made_at_home_alone
         }
         duplicates {
@@ -256,6 +258,7 @@ macro_rules! conformance_tests {
             what_has_expired_ends_at_resume_and_run
             cancel_open_cancels_a_config_bit_by_bit
             cancel_open_ends_what_is_awaited_with_a_flag
+            cancel_open_takes_what_runs_last
             deeds_are_in_the_audit_log
         }
         tokens {

@@ -1,11 +1,13 @@
 //! What people do, in each state: a store answers and saves exactly what the transition says.
 
+use tsp_core::config::ConfigSpec;
 use tsp_core::outcome::{Outcome, Verdict};
 use tsp_core::task::Status;
 use tsp_core::transition::{Event, Refused, transition};
 use tsp_core::{Millis, TaskId};
 
-use super::bed::{Bed, T0, assert_same, at, by, key, plain};
+use super::bed::{Bed, T0, assert_same, at, by, key, plain, spec};
+use crate::catalog::AuditEntry;
 use crate::tasks::{Cancelled, Changed, Subject, Wish};
 
 fn wishes() -> [(Wish, Event<'static>); 7] {
@@ -138,16 +140,38 @@ pub(super) async fn cancel_open_ends_what_is_awaited_with_a_flag(bed: &Bed) {
     assert_eq!(cancelled, Cancelled { cancelled: 1, left: 0 });
 }
 
+/// What ends at once comes before what runs, whatever is left of the limit.
+pub(super) async fn cancel_open_takes_what_runs_last(bed: &Bed) {
+    let config = bed.config_of(ConfigSpec { span: 1, ..spec("close-order") }).await;
+    let tasks = bed.one_in_each_state(&config).await;
+    for status in [Status::Scheduled, Status::Paused, Status::Awaiting, Status::Queued, Status::Executing] {
+        bed.store.cancel_open(config.id, 1, &by(), at(1)).await.expect("cancel_open");
+        let task = tasks.iter().find(|task| task.status == status).expect("one in each state");
+        let stored = bed.stored(task.id).await;
+        assert!(!stored.is_open() || stored.cancel_requested, "{status:?} is next");
+        let log = bed.store.audit_log(1).await.expect("audit_log");
+        assert_eq!((log[0].action.as_str(), &log[0].subject), ("task.cancel", &task.id.to_string()));
+    }
+}
+
 /// Who did what to which task and when; a refused wish is no deed.
 pub(super) async fn deeds_are_in_the_audit_log(bed: &Bed) {
     let config = bed.config("close-order").await;
     let task = bed.scheduled(&config).await;
-    bed.changed(task.id, Wish::Pause, at(1)).await;
+    bed.changed(task.id, Wish::Pause, T0).await;
+    bed.changed(task.id, Wish::Postpone { execute_at: at(300) }, at(1)).await;
     bed.changed(task.id, Wish::Cancel, at(2)).await;
     let before = bed.store.audit_log(100).await.expect("audit_log");
-    let deeds: Vec<_> = before.iter().take(2).map(|entry| (entry.action.as_str(), entry.at)).collect();
-    assert_eq!(deeds, [("task.cancel", at(2)), ("task.pause", at(1))], "newest first");
-    for entry in before.iter().take(2) {
+    let brief = |entry: &AuditEntry| (entry.action.clone(), entry.detail.clone(), entry.at);
+    let deeds: Vec<_> = before.iter().take(3).map(brief).collect();
+    let expected = [
+        ("cancel", String::new(), at(2)),
+        ("postpone", format!("to {}", at(300)), at(1)),
+        ("pause", String::new(), T0),
+    ];
+    let expected = expected.map(|(name, detail, at)| (format!("task.{name}"), detail, at));
+    assert_eq!(deeds, expected, "newest first");
+    for entry in before.iter().take(3) {
         assert_eq!((&entry.actor, &entry.subject), (&by().0, &task.id.to_string()));
     }
     bed.change(task.id, Wish::Cancel, at(3)).await;

@@ -3,10 +3,11 @@
 use tsp_core::ShardId;
 use tsp_core::config::{ConfigSpec, OnDuplicateKey};
 use tsp_core::key::config_shard;
-use tsp_core::task::Status;
+use tsp_core::task::{Status, Task};
 
-use super::bed::{Bed, T0, assert_same, at, spec};
+use super::bed::{Bed, T0, assert_same, at, key, spec};
 use crate::catalog::{Expected, Hold};
+use crate::error::StoreError;
 use crate::idempotency::Kept;
 use crate::schedule::Head;
 use crate::tasks::{Submit, Submitted};
@@ -126,6 +127,36 @@ pub(super) async fn the_same_id_again_is_the_same_task(bed: &Bed) {
         }
     }
     assert_eq!(bed.store.audit(T0).await.expect("audit").accepted, 2, "a repeat makes no task");
+}
+
+/// An id is given out once: a task with that of another one is a fault of ours, and changes nothing.
+pub(super) async fn an_id_of_another_task_fails_its_call(bed: &Bed) {
+    let config = bed.config_of(ConfigSpec { span: 1, ..spec("close-order") }).await;
+    let there = bed.create(bed.new_task(&config, Some("order-42"), T0)).await;
+    for ended in [false, true] {
+        if ended {
+            bed.changed(there.id, crate::tasks::Wish::Cancel, T0).await;
+        }
+        for policy in [OnDuplicateKey::Ignore, OnDuplicateKey::Reset, OnDuplicateKey::Add] {
+            let before = bed.stored(there.id).await;
+            let task = Box::new(Task { key: Some(key("order-43")), ..there.clone() });
+            let submit = Submit { task, on_duplicate: policy, own_payload: true, keep: None };
+            let answer = bed.store.submit(vec![submit], T0).await;
+            assert!(matches!(answer, Err(StoreError::Internal(_))), "{policy:?}: {answer:?}");
+            bed.check_stored(&before).await;
+        }
+    }
+}
+
+/// A config that takes no tasks is no place to look for one of them.
+pub(super) async fn a_refusal_comes_before_the_id(bed: &Bed) {
+    let config = bed.config("close-order").await;
+    let there = bed.create(bed.new_task(&config, Some("order-42"), T0)).await;
+    bed.hold(config.id, Hold::Disable).await;
+    for key in ["order-42", "order-43"] {
+        let task = Box::new(Task { key: Some(super::bed::key(key)), ..there.clone() });
+        assert_eq!(bed.submit(task, OnDuplicateKey::Ignore).await, Submitted::ConfigDisabled);
+    }
 }
 
 /// Its id was made before the config's span was changed.

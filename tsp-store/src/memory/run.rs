@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tsp_core::task::{Status, Task};
-use tsp_core::transition::{Event, Refused};
+use tsp_core::transition::{Event, Refused, Rules};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use super::MemoryStore;
@@ -45,8 +45,9 @@ impl RunStore for MemoryStore {
         self.write("give_back", |state| {
             let given = |(id, attempt): &(TaskId, u32)| {
                 let row = state.rows.open(*id).filter(|row| row.attempt == *attempt)?;
-                let policy = state.policy(row.config);
-                state.apply(*id, &Event::NodeLost { node, rules: policy.rules(0.0) }, now).ok()
+                let config = state.book.config(row.config);
+                let rules = Rules::of(config.as_deref(), 0.0);
+                state.apply(*id, &Event::NodeLost { node, rules }, now).ok()
             };
             Ok(rows.iter().filter_map(given).collect())
         })
@@ -57,7 +58,7 @@ impl State {
     fn begin(&mut self, node: NodeId, begin: &Begin, now: Timestamp) -> Begun {
         // The row that travelled saves a database a read; here the stored one is as near.
         let Some(task) = self.rows.open(begin.id) else { return Begun::Drop(None) };
-        let runnable = self.policy(task.config).runnable();
+        let runnable = self.book.config(task.config).is_some_and(|config| config.runnable());
         let event = Event::Begin { version: begin.version, node, runnable, token: begin.token };
         match self.apply(begin.id, &event, now) {
             Ok(task) if task.status == Status::Executing => Begun::Run(Box::new(task)),
@@ -70,8 +71,8 @@ impl State {
     fn finish(&mut self, node: NodeId, finish: &Finish, now: Timestamp) -> Finished {
         let now = finish.ended_at.map_or(now, |ended_at| ended_at.min(now));
         let Some(task) = self.rows.open(finish.id) else { return Finished::TooLate };
-        let policy = self.policy(task.config);
-        let rules = policy.rules(finish.unit);
+        let config = self.book.config(task.config);
+        let rules = Rules::of(config.as_deref(), finish.unit);
         let event = Event::Finish { attempt: finish.attempt, node, verdict: &finish.verdict, rules };
         match self.apply(finish.id, &event, now) {
             Ok(task) => Finished::Saved(Box::new(task)),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use tsp_core::task::{Status, Task};
-use tsp_core::transition::Event;
+use tsp_core::transition::{Event, Rules};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
 
 use super::MemoryStore;
@@ -82,8 +82,9 @@ impl ScheduleStore for MemoryStore {
                 return Ok(Vec::new());
             }
             let lost = |(id, node): &(TaskId, NodeId)| {
-                let policy = state.policy(state.rows.open(*id)?.config);
-                state.apply(*id, &Event::NodeLost { node: *node, rules: policy.rules(0.0) }, now).ok()
+                let config = state.book.config(state.rows.open(*id)?.config);
+                let rules = Rules::of(config.as_deref(), 0.0);
+                state.apply(*id, &Event::NodeLost { node: *node, rules }, now).ok()
             };
             Ok(rows.iter().filter_map(lost).collect())
         })
@@ -97,8 +98,8 @@ impl ScheduleStore for MemoryStore {
             let over = state.rows.waiting().take_while(|task| task.due_at <= now).take(limit);
             let over: Vec<_> = over.map(|task| (task.id, task.config)).collect();
             let ended = |(id, config): (TaskId, ConfigId)| {
-                let policy = state.policy(config);
-                state.apply(id, &Event::Deadline { rules: policy.rules(unit) }, now).ok()
+                let config = state.book.config(config);
+                state.apply(id, &Event::Deadline { rules: Rules::of(config.as_deref(), unit) }, now).ok()
             };
             Ok(over.into_iter().filter_map(ended).collect())
         })

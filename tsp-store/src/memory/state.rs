@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tsp_core::config::TaskConfig;
-use tsp_core::retry::RetryPolicy;
 use tsp_core::task::Task;
-use tsp_core::transition::{Event, Refused, Rules, transition};
+use tsp_core::transition::{Event, Refused, transition};
 use tsp_core::{AppId, ConfigId, KeyId, Name, NodeId, TaskId, Timestamp};
 
 use super::ledger::{Ledger, NodeRow, Occurrence};
@@ -82,10 +81,6 @@ impl State {
     pub(super) fn next_seq(&mut self) -> i64 {
         self.config_seq += 1;
         self.config_seq
-    }
-
-    pub(super) fn policy(&self, config: ConfigId) -> Policy {
-        Policy { config: self.book.config(config), fallback: RetryPolicy::default() }
     }
 
     /// Asks for the transition of an open row and saves it.
@@ -167,26 +162,4 @@ impl State {
 /// How the audit log names a config.
 pub(super) fn config_subject(config: &TaskConfig) -> String {
     format!("{}/{}", config.app, config.spec.name)
-}
-
-/// What a config contributes to a transition. A config with open tasks is never deleted, so the fallback
-/// is only for rows that break this.
-pub(super) struct Policy {
-    config: Option<Arc<TaskConfig>>,
-    fallback: RetryPolicy,
-}
-
-impl Policy {
-    pub(super) fn rules(&self, unit: f64) -> Rules<'_> {
-        let spec = self.config.as_ref().map(|config| &config.spec);
-        Rules {
-            retry: spec.map_or(&self.fallback, |spec| &spec.retry),
-            unit,
-            deadline: spec.map(|spec| spec.asynchronous.deadline),
-        }
-    }
-
-    pub(super) fn runnable(&self) -> bool {
-        self.config.as_ref().is_some_and(|config| config.runnable())
-    }
 }

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use tsp_core::config::OnDuplicateKey;
-use tsp_core::key::{key_shard, keyless_shard};
 use tsp_core::task::{AttemptRecord, Status, Task};
-use tsp_core::transition::{Event, Note, transition};
+use tsp_core::transition::submit::{Clash, admit, clash, is_repeated, reopen};
+use tsp_core::transition::{Event, Note};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use super::MemoryStore;
@@ -14,15 +14,14 @@ use crate::idempotency::Kept;
 use crate::search::{Page, TaskQuery};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
 
+/// What is ended by one change comes before what is running.
+const CANCELLED_FIRST: [Status; 5] =
+    [Status::Scheduled, Status::Paused, Status::Awaiting, Status::Queued, Status::Executing];
+
 #[async_trait]
 impl TaskStore for MemoryStore {
     async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
-        self.write("submit", |state| {
-            for submit in &batch {
-                state.check_new(&submit.task)?;
-            }
-            Ok(batch.into_iter().map(|submit| state.submit(submit, now)).collect())
-        })
+        self.write("submit", |state| batch.into_iter().map(|submit| state.submit(submit, now)).collect())
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>> {
@@ -59,24 +58,13 @@ impl TaskStore for MemoryStore {
 }
 
 impl State {
-    /// An id that comes again is the same submit again (its first answer was lost), or a bug.
-    fn check_new(&self, task: &Task) -> Result<()> {
-        match self.rows.any(task.id) {
-            Some(row) if row.config != task.config || row.key != task.key => {
-                Err(StoreError::Internal(format!("task id {} is used already", task.id)))
-            }
-            _ => Ok(()),
+    fn submit(&mut self, submit: Submit, now: Timestamp) -> Result<Kept<Submitted>> {
+        if let Some(kept) = self.kept(submit.keep.as_ref(), now) {
+            return Ok(kept);
         }
-    }
-
-    fn submit(&mut self, submit: Submit, now: Timestamp) -> Kept<Submitted> {
-        let Submit { task, on_duplicate, own_payload, keep } = submit;
-        if let Some(kept) = self.kept(keep.as_ref(), now) {
-            return kept;
-        }
-        let answer = self.submit_new(*task, on_duplicate, own_payload, now);
-        self.keep(keep, &answer);
-        Kept::Fresh(answer)
+        let answer = self.submit_new(*submit.task, submit.on_duplicate, submit.own_payload, now)?;
+        self.keep(submit.keep, &answer);
+        Ok(Kept::Fresh(answer))
     }
 
     fn submit_new(
@@ -85,51 +73,40 @@ impl State {
         on_duplicate: OnDuplicateKey,
         own_payload: bool,
         now: Timestamp,
-    ) -> Submitted {
-        match self.book.config(task.config) {
-            None => return Submitted::ConfigGone,
-            Some(config) if !config.spec.enabled => return Submitted::ConfigDisabled,
-            Some(config) => {
-                if !self.is_home(&task, config.spec.span) {
-                    return Submitted::NotAtHome;
-                }
-            }
+    ) -> Result<Submitted> {
+        match admit(&task, self.book.config(task.config).as_deref(), self.shards, false) {
+            Ok(key_slot) => task.key_slot = key_slot,
+            Err(refusal) => return Ok(refusal.into()),
         }
-        if let Some(row) = self.rows.any(task.id) {
-            return Submitted::Created(Box::new(row.clone()));
+        match self.rows.any(task.id) {
+            Some(row) if is_repeated(&task, row) => return Ok(Submitted::Created(Box::new(row.clone()))),
+            Some(_) => return Err(StoreError::Internal(format!("task id {} is used already", task.id))),
+            None => {}
         }
-        let holder = task.key.as_ref().and_then(|key| self.rows.canonical(task.config, key));
-        if let Some(holder) = holder {
-            match on_duplicate {
-                OnDuplicateKey::Ignore => {
-                    if let Some(existing) = self.rows.open(holder) {
-                        return Submitted::Existing(Box::new(existing.clone()));
-                    }
+        if let Some(holder) = self.holder(&task) {
+            let holder = self.rows.open(holder).cloned();
+            match clash(&task, on_duplicate, own_payload, holder, now) {
+                Clash::Insert { key_slot: 0 } => {
+                    return Err(StoreError::Internal(format!(
+                        "the key of task {} has no open holder",
+                        task.id
+                    )));
                 }
-                OnDuplicateKey::Reset => {
-                    let payload = task.payload.clone().filter(|_| own_payload);
-                    if let Some(reset) = self.reset(holder, task.execute_at, payload, now) {
-                        return reset;
-                    }
+                Clash::Insert { key_slot } => task.key_slot = key_slot,
+                Clash::Existing(holder) => return Ok(Submitted::Existing(holder)),
+                Clash::Reset(change) => {
+                    let after_current = change.note == Note::AfterCurrent;
+                    return Ok(Submitted::Reset { task: Box::new(self.rows.save(*change)), after_current });
                 }
-                OnDuplicateKey::Add => task.key_slot = task.id.get(),
             }
         }
         self.rows.insert(task.clone());
-        Submitted::Created(Box::new(task))
+        Ok(Submitted::Created(Box::new(task)))
     }
 
-    fn reset(
-        &mut self,
-        holder: TaskId,
-        execute_at: Timestamp,
-        payload: Option<bytes::Bytes>,
-        now: Timestamp,
-    ) -> Option<Submitted> {
-        let row = self.rows.open(holder)?;
-        let change = transition(row, &Event::Reset { execute_at, payload }, now).ok()?;
-        let after_current = change.note == Note::AfterCurrent;
-        Some(Submitted::Reset { task: Box::new(self.rows.save(change)), after_current })
+    /// The open task that is the canonical one of the key.
+    fn holder(&self, task: &Task) -> Option<TaskId> {
+        task.key.as_ref().and_then(|key| self.rows.canonical(task.config, key))
     }
 
     fn change(&mut self, subject: &Subject, wish: &Wish, by: &Actor, now: Timestamp) -> Changed {
@@ -138,87 +115,39 @@ impl State {
             Subject::Key(config, key) => self.rows.by_key(*config, key),
         };
         let Some(task) = id.and_then(|id| self.rows.any(id)).cloned() else { return Changed::NotFound };
-        let policy = self.policy(task.config);
-        let event = match wish {
-            Wish::Cancel => Event::Cancel,
-            Wish::Pause => Event::Pause,
-            Wish::Resume => Event::Resume,
-            Wish::Postpone { execute_at } => Event::Postpone { execute_at: *execute_at },
-            Wish::Run => Event::Run,
-            Wish::Replay => Event::Replay,
-            Wish::Complete { token, completion, unit } => {
-                Event::Complete { token, completion: completion.clone(), rules: policy.rules(*unit) }
-            }
-            Wish::Progress { token, report } => {
-                Event::Progress { token, report: report.clone(), rules: policy.rules(0.0) }
-            }
-        };
-        let mut change = match transition(&task, &event, now) {
+        let config = self.book.config(task.config);
+        let mut change = match wish.decide(&task, config.as_deref(), now) {
             Ok(change) => change,
             Err(why) => return Changed::Refused { task: Box::new(task), why },
         };
-        if *wish == Wish::Replay
-            && let Some(refused) = self.place_replay(&mut change.task)
-        {
-            return refused;
+        if !task.is_open() {
+            match reopen(&change.task, config.as_deref(), self.shards, self.holder(&task)) {
+                Ok(key_slot) => change.task.key_slot = key_slot,
+                Err(refusal) => return refusal.into(),
+            }
         }
         let note = change.note;
         let task = Box::new(self.rows.save(change));
-        if let Some(action) = action(wish) {
-            self.note(by, now, action, task.id.to_string(), "");
+        if let Some((action, detail)) = wish.audited() {
+            self.note(by, now, action, task.id.to_string(), detail);
         }
         Changed::Done { task, note }
-    }
-
-    fn is_home(&self, task: &Task, span: u16) -> bool {
-        let shard = task.id.shard();
-        match &task.key {
-            Some(key) => key_shard(task.config, key.as_str(), span, self.shards) == shard,
-            None if span == 0 => true,
-            None => (0..u64::from(span)).any(|n| keyless_shard(task.config, n, span, self.shards) == shard),
-        }
-    }
-
-    /// Finds the key slot of a task that opens again, or why it cannot.
-    fn place_replay(&self, task: &mut Task) -> Option<Changed> {
-        let Some(config) = self.book.config(task.config) else { return Some(Changed::NotFound) };
-        if !config.spec.enabled {
-            return Some(Changed::ConfigDisabled);
-        }
-        let key = task.key.as_ref().filter(|_| task.key_slot == 0)?;
-        if key_shard(task.config, key.as_str(), config.spec.span, self.shards) != task.id.shard() {
-            // Its shard is no longer the key's home (DESIGN.md section 5.4).
-            task.key_slot = task.id.get();
-            return None;
-        }
-        self.rows.canonical(task.config, key).map(|holder| Changed::KeyInUse { holder })
     }
 
     fn cancel_open(&mut self, config: ConfigId, limit: usize, by: &Actor, now: Timestamp) -> Cancelled {
         // A running attempt that is the last one already can only end, and would take others' turn.
         let is_last = |task: &&Task| task.status == Status::Executing && task.cancel_requested;
-        let wanted = self.rows.open_of(config).filter(|task| !is_last(task)).take(limit);
-        let wanted: Vec<TaskId> = wanted.map(|task| task.id).collect();
+        let mut wanted: Vec<&Task> = self.rows.open_of(config).filter(|task| !is_last(task)).collect();
+        let turn = |task: &Task| CANCELLED_FIRST.iter().position(|status| *status == task.status);
+        wanted.sort_by_key(|task| (turn(task), task.due_at, task.id));
+        let wanted: Vec<TaskId> = wanted.into_iter().take(limit).map(|task| task.id).collect();
         let mut cancelled = 0;
         for id in wanted {
-            if self.apply(id, &Event::Cancel, now).is_ok_and(|task| !task.is_open()) {
-                cancelled += 1;
+            if let Ok(task) = self.apply(id, &Event::Cancel, now) {
+                cancelled += usize::from(!task.is_open());
+                self.note(by, now, "task.cancel", id.to_string(), "with all open tasks of its config");
             }
-            self.note(by, now, "task.cancel", id.to_string(), "with all open tasks of its config");
         }
         Cancelled { cancelled, left: self.rows.open_of(config).count() }
-    }
-}
-
-/// The name of what a person did; callees are not persons.
-fn action(wish: &Wish) -> Option<&'static str> {
-    match wish {
-        Wish::Cancel => Some("task.cancel"),
-        Wish::Pause => Some("task.pause"),
-        Wish::Resume => Some("task.resume"),
-        Wish::Postpone { .. } => Some("task.postpone"),
-        Wish::Run => Some("task.run"),
-        Wish::Replay => Some("task.replay"),
-        Wish::Complete { .. } | Wish::Progress { .. } => None,
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use futures::future::join_all;
 use tsp_core::task::Task;
-use tsp_core::transition::{Change, Event, transition};
+use tsp_core::transition::{Change, Event, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::run::{Each, Finish, Finished};
 use super::core::Core;
 use super::db::ShardDb;
 use super::hot::{insert_ended, lock_tasks};
-use super::run::{Placed, by_id, by_shard, in_order, padded_pairs, save_all, with_rules};
+use super::run::{Placed, by_id, by_shard, in_order, padded_pairs, save_all};
 use super::session::query;
 use super::text::ROWS_MAX;
 use super::tx::Tx;
@@ -55,11 +55,10 @@ impl Closer<'_> {
     /// `None`: the attempt is closed, or the row is another one.
     fn close(&self, row: &Task, finish: &Finish) -> Option<Change> {
         let now = finish.ended_at.map_or(self.now, |ended_at| ended_at.min(self.now));
-        let change = with_rules(self.core, row, finish.unit, |rules| {
-            let (attempt, node, verdict) = (finish.attempt, self.node, &finish.verdict);
-            transition(row, &Event::Finish { attempt, node, verdict, rules }, now)
-        });
-        change.ok()
+        let config = self.core.config(row.config);
+        let rules = Rules::of(config.as_deref(), finish.unit);
+        let (attempt, node, verdict) = (finish.attempt, self.node, &finish.verdict);
+        transition(row, &Event::Finish { attempt, node, verdict, rules }, now).ok()
     }
 }
 

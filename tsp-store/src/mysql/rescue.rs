@@ -2,7 +2,7 @@
 //! complete.
 
 use tsp_core::task::Task;
-use tsp_core::transition::{Event, transition};
+use tsp_core::transition::{Event, Rules, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::schedule::Owner;
 use super::fence::owns;
 use super::group_rows::GroupRows;
 use super::row::{all_good, open_columns, read_task};
-use super::run::{lose_on, release_on, save_all, with_rules};
+use super::run::{lose_on, release_on, save_all};
 use super::session::query;
 use super::text::sql_limit;
 use super::tx::Tx;
@@ -118,7 +118,8 @@ async fn end_waits_of(
     let select = query(&shard.sql(WAITS_OVER)).bind(config.get()).bind(now.ms()).bind(sql_limit(limit));
     let over = all_good(&select.fetch_all(tx.conn()).await?, read_task)?;
     let decide = |row: &Task| {
-        with_rules(&of.core, row, unit, |rules| transition(row, &Event::Deadline { rules }, now)).ok()
+        let config = of.core.config(row.config);
+        transition(row, &Event::Deadline { rules: Rules::of(config.as_deref(), unit) }, now).ok()
     };
     let changes = over.iter().filter_map(decide).collect();
     Ok(save_all(tx, &shard, changes).await?.into_iter().map(|task| *task).collect())

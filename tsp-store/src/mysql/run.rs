@@ -10,7 +10,6 @@ use tsp_core::transition::{Change, Event, Rules, transition};
 use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::rules;
 use crate::run::Each;
 
 use super::bind::Values;
@@ -215,19 +214,14 @@ pub(super) async fn lose_on(
         if attempt.is_some_and(|attempt| attempt != row.attempt) {
             continue;
         }
-        let change =
-            with_rules(core, row, 0.0, |rules| transition(row, &Event::NodeLost { node: *node, rules }, now));
-        if let Ok(change) = change {
+        let config = core.config(row.config);
+        let lost = Event::NodeLost { node: *node, rules: Rules::of(config.as_deref(), 0.0) };
+        if let Ok(change) = transition(row, &lost, now) {
             rows.remove(id);
             changes.push(change);
         }
     }
     Ok(save_all(tx, on, changes).await?.into_iter().map(|task| *task).collect())
-}
-
-/// Calls `decide` with what the row's config contributes.
-pub(super) fn with_rules<T>(core: &Core, row: &Task, unit: f64, decide: impl FnOnce(Rules<'_>) -> T) -> T {
-    rules::with_rules(core.config(row.config).as_deref(), unit, decide)
 }
 
 /// The step of the ladder for pairs in `(a, b) IN (…)`, which are padded like ids. Never 1: MariaDB reads the

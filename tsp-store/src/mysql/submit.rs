@@ -4,14 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::sync::Mutex;
 use tsp_core::config::OnDuplicateKey;
-use tsp_core::key::is_home;
 use tsp_core::task::Task;
-use tsp_core::transition::{Event, Note, transition};
+use tsp_core::transition::Note;
+use tsp_core::transition::submit::{Clash, admit, clash, is_repeated};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
 use crate::idempotency::Kept;
-use crate::rules;
 use crate::tasks::{Submit, Submitted};
 
 use super::bind::{Values, key_hash};
@@ -105,10 +104,6 @@ async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) ->
     let mut new: Vec<usize> = (0..items.len()).filter(|at| taken[*at].is_none()).collect();
     // In one order for all, so that groups with the same keys wait for each other and do not deadlock.
     new.sort_by_cached_key(|at| items[*at].task.key.as_ref().map(key_hash));
-    for at in &new {
-        let item = &mut items[*at];
-        item.task.key_slot = if is_away(core, item) { item.task.id.get() } else { 0 };
-    }
     let tasks: Vec<&Task> = new.iter().map(|at| &*items[*at].task).collect();
     let inserted = insert_tasks(tx, on, &tasks).await?;
     let made = new.iter().zip(&inserted).filter(|(_, inserted)| **inserted).map(|(at, _)| *at);
@@ -132,44 +127,38 @@ async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) ->
     Ok(taken.into_iter().flatten().collect())
 }
 
-/// What needs no task: kept answers and refusals.
+/// What needs no task: kept answers and refusals. The others get their key slots.
 fn known(
     tx: &mut Tx<'_>,
     core: &Core,
-    items: &[Item],
+    items: &mut [Item],
     mut found: HashMap<[u8; 32], Found>,
 ) -> Vec<Option<Taken>> {
     let mut seen = HashSet::new();
     let mut taken = Vec::with_capacity(items.len());
     for item in items {
-        let mut one = if kept::comes_again(&mut seen, item.keep.as_ref()) {
+        taken.push(if kept::comes_again(&mut seen, item.keep.as_ref()) {
             Some(Taken::Later)
         } else {
             match item.keep.as_ref().and_then(|keep| found.remove(&keep.key.hash)) {
                 Some(Found::Kept(kept)) => Some(Taken::Done(kept)),
                 Some(Found::Begun(id)) if id != item.task.id => Some(Taken::Begun),
-                _ => None,
+                _ => refused(tx, core, item),
             }
-        };
-        if one.is_none() {
-            one = refused(tx, core, item).map(|refused| Taken::Done(Kept::Fresh(refused)));
-        }
-        taken.push(one);
+        });
     }
     taken
 }
 
-fn refused(tx: &mut Tx<'_>, core: &Core, item: &Item) -> Option<Submitted> {
+fn refused(tx: &mut Tx<'_>, core: &Core, item: &mut Item) -> Option<Taken> {
     let config = tx.config(&core.book, item.task.config);
-    let refused = rules::refused(&item.task, config.as_deref(), core.shards);
-    refused.filter(|refused| !(item.promised && *refused == Submitted::NotAtHome))
-}
-
-/// It was promised, and its shard is not its key's home any more.
-fn is_away(core: &Core, item: &Item) -> bool {
-    let task = &item.task;
-    let home = |span| is_home(task.config, task.key.as_ref(), span, core.shards, task.id.shard());
-    item.promised && core.config(task.config).is_some_and(|config| !home(config.spec.span))
+    match admit(&item.task, config.as_deref(), core.shards, item.promised) {
+        Ok(key_slot) => {
+            item.task.key_slot = key_slot;
+            None
+        }
+        Err(refusal) => Some(Taken::Done(Kept::Fresh(refusal.into()))),
+    }
 }
 
 /// An id that has ended already was inserted all the same: its own end left the place free. Takes those back
@@ -222,39 +211,26 @@ async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Subm
         return Ok(again(tx, on, &item.task).await?);
     }
     let task = &mut item.task;
-    if item.on_duplicate == OnDuplicateKey::Add {
-        task.key_slot = task.id.get();
-        if insert_task(tx, on, task).await? {
-            return Ok(Submitted::Created(task.clone()));
+    let holder = holder(tx, on, task, item.on_duplicate).await?;
+    match clash(task, item.on_duplicate, item.own_payload, holder, item.now) {
+        Clash::Insert { key_slot } => {
+            task.key_slot = key_slot;
+            if insert_task(tx, on, task).await? {
+                return Ok(Submitted::Created(task.clone()));
+            }
+            let why = format!("task {} was refused and nobody holds its key", task.id);
+            Err(Trouble::Own(StoreError::Internal(why)))
         }
-        return Err(Trouble::Own(StoreError::Internal(format!("the slot of task {} is taken", task.id))));
-    }
-    let reset = item.on_duplicate == OnDuplicateKey::Reset;
-    let Some(holder) = holder(tx, on, task, reset).await? else {
-        // What held it was taken back: see `take_back_ended`.
-        if insert_task(tx, on, task).await? {
-            return Ok(Submitted::Created(task.clone()));
+        Clash::Existing(holder) => Ok(Submitted::Existing(holder)),
+        Clash::Reset(change) => {
+            let (id, after_current) = (change.task.id, change.note == Note::AfterCurrent);
+            // More than one statement: half of it must not be committed with the others.
+            let saved = save(tx, on, change.task.version - 1, *change).await.map_err(Trouble::All)?;
+            let changed = || StoreError::Internal(format!("task {id} changed while it was locked"));
+            let task = saved.ok_or_else(|| Trouble::All(changed()))?;
+            Ok(Submitted::Reset { task, after_current })
         }
-        return Err(Trouble::Own(StoreError::Internal(format!(
-            "task {} was refused and no key holds it",
-            task.id
-        ))));
-    };
-    if !reset {
-        return Ok(Submitted::Existing(Box::new(holder)));
     }
-    let payload = task.payload.clone().filter(|_| item.own_payload);
-    let event = Event::Reset { execute_at: task.execute_at, payload };
-    let Ok(change) = transition(&holder, &event, item.now) else {
-        // An open task takes every reset.
-        return Err(Trouble::Own(StoreError::Internal(format!("task {} refused a reset", holder.id))));
-    };
-    let after_current = change.note == Note::AfterCurrent;
-    // More than one statement: half of it must not be committed with the others.
-    let saved = save(tx, on, holder.version, change).await.map_err(Trouble::All)?;
-    let changed = || StoreError::Internal(format!("task {} changed while it was locked", holder.id));
-    let task = saved.ok_or_else(|| Trouble::All(changed()))?;
-    Ok(Submitted::Reset { task, after_current })
 }
 
 /// An id that comes again is the same submit again (its first answer was lost), or a bug.
@@ -264,20 +240,23 @@ async fn again(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> Result<Submitted> 
         None => ended_task(tx, on, task.id).await?,
     };
     match row {
-        Some(row) if row.config == task.config && row.key == task.key => {
-            Ok(Submitted::Created(Box::new(row)))
-        }
+        Some(row) if is_repeated(task, &row) => Ok(Submitted::Created(Box::new(row))),
         _ => Err(StoreError::Internal(format!("task id {} is used already", task.id))),
     }
 }
 
-/// The open task that stands in the way of `task`. It stays, locked or not: the refused insert has locked
-/// its entry in the index.
-async fn holder(tx: &mut Tx<'_>, on: &ShardDb, task: &Task, lock: bool) -> Result<Option<Task>> {
-    match &task.key {
-        Some(key) if lock => canonical_by(tx, on, CANONICAL_LOCK, task.config, key).await,
-        Some(key) => canonical(tx, on, task.config, key).await,
-        None => Ok(None),
+/// The open task that stands in the way of `task`, where it matters which. It stays, locked or not: the refused
+/// insert has locked its entry in the index.
+async fn holder(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    task: &Task,
+    on_duplicate: OnDuplicateKey,
+) -> Result<Option<Task>> {
+    match (&task.key, on_duplicate) {
+        (None, _) | (_, OnDuplicateKey::Add) => Ok(None),
+        (Some(key), OnDuplicateKey::Reset) => canonical_by(tx, on, CANONICAL_LOCK, task.config, key).await,
+        (Some(key), OnDuplicateKey::Ignore) => canonical(tx, on, task.config, key).await,
     }
 }
 

@@ -3,10 +3,11 @@
 use tsp_core::key::key_shard;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::Change;
+use tsp_core::transition::submit::reopen;
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
-use crate::rules::{audited, decide, only_attempt};
+use crate::rules::only_attempt;
 use crate::tasks::{Actor, Changed, Subject, Wish};
 
 use super::bind::key_hash;
@@ -126,7 +127,7 @@ pub(super) async fn change(
         Subject::Id(id) => change_one(core, *id, wish, now).await?,
         Subject::Key(config, key) => change_by_key(core, *config, key, wish, now).await?,
     };
-    if let (Changed::Done { task, .. }, Some((action, detail))) = (&changed, audited(wish)) {
+    if let (Changed::Done { task, .. }, Some((action, detail))) = (&changed, wish.audited()) {
         core.deed(by, action, &[task.id], &detail, now).await;
     }
     Ok(changed)
@@ -168,12 +169,12 @@ async fn change_row(
     now: Timestamp,
 ) -> Result<Changed> {
     let Some(row) = locked(tx, on, id, *wish == Wish::Replay).await? else { return Ok(Changed::NotFound) };
-    let change = match decide(&row, wish, core.config(row.config).as_deref(), now) {
+    let change = match wish.decide(&row, core.config(row.config).as_deref(), now) {
         Ok(change) => change,
         Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
     };
     if !row.is_open() {
-        return reopen(tx, core, on, &row, change).await;
+        return replay(tx, core, on, &row, change).await;
     }
     let note = change.note;
     match save(tx, on, row.version, change).await? {
@@ -203,17 +204,12 @@ async fn locked(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId, reopen: bool) -> Resu
 }
 
 /// Moves an ended row back to the open ones, unless an open task holds its key.
-async fn reopen(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, ended: &Task, change: Change) -> Result<Changed> {
+async fn replay(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, ended: &Task, change: Change) -> Result<Changed> {
     let Change { mut task, note, .. } = change;
-    let Some(config) = tx.config(&core.book, task.config) else { return Ok(Changed::NotFound) };
-    if !config.spec.enabled {
-        return Ok(Changed::ConfigDisabled);
-    }
-    if let Some(key) = task.key.as_ref().filter(|_| task.key_slot == 0)
-        && key_shard(task.config, key.as_str(), config.spec.span, core.shards) != on.shard
-    {
-        // Its shard is no longer the key's home (DESIGN.md section 5.4).
-        task.key_slot = task.id.get();
+    let config = tx.config(&core.book, task.config);
+    match reopen(&task, config.as_deref(), core.shards, None) {
+        Ok(key_slot) => task.key_slot = key_slot,
+        Err(refusal) => return Ok(refusal.into()),
     }
     let node = last_node(tx, on, ended).await?;
     let first = only_attempt(ended, node);
@@ -225,12 +221,12 @@ async fn reopen(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, ended: &Task, change
     // First of all writes: if the key is taken, nothing else has been done.
     if !insert_task(tx, on, &task).await? {
         let holder = match &task.key {
-            Some(key) => canonical(tx, on, task.config, key).await?,
+            Some(key) => canonical(tx, on, task.config, key).await?.map(|holder| holder.id),
             None => None,
         };
-        return match holder {
-            Some(holder) => Ok(Changed::KeyInUse { holder: holder.id }),
-            None => Err(StoreError::Internal(format!("task {} cannot be opened again", task.id))),
+        return match reopen(&task, config.as_deref(), core.shards, holder) {
+            Err(refusal) => Ok(refusal.into()),
+            Ok(_) => Err(StoreError::Internal(format!("task {} cannot be opened again", task.id))),
         };
     }
     // It is not the only one any more, so it gets its own row like the others.

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, params};
 use tsp_core::task::Task;
-use tsp_core::transition::{Event, transition};
+use tsp_core::transition::{Event, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::schedule::Owner;
 
 use super::claim::owns;
 use super::row::{all_good, first, open_columns, read_task};
-use super::run::{release, tolerate, with_rules};
+use super::run::{release, tolerate};
 use super::tx::Tx;
 
 pub(super) const WAITS_OVER: &str = concat!(
@@ -68,8 +68,9 @@ pub(super) fn give_back(
 
 /// The task goes on at once: a loss knows no delay, so no jitter either.
 fn lose_one(tx: &mut Tx<'_>, row: &Task, node: NodeId, now: Timestamp) -> Result<Option<Task>> {
-    let change = with_rules(tx, row, 0.0, |rules| transition(row, &Event::NodeLost { node, rules }, now));
-    let Ok(change) = change else { return Ok(None) };
+    let config = tx.config(row.config);
+    let rules = Rules::of(config.as_deref(), 0.0);
+    let Ok(change) = transition(row, &Event::NodeLost { node, rules }, now) else { return Ok(None) };
     Ok(tx.hot.save(row.version, change, &mut tx.sums)?.map(|task| *task))
 }
 
@@ -87,8 +88,9 @@ pub(super) fn end_waits(
     let over = all_good(tx.conn.prepare_cached(WAITS_OVER)?.query(params![now.ms(), limit])?, read_task)?;
     let mut changed = Vec::with_capacity(over.len());
     for row in over {
-        let change = with_rules(tx, &row, unit, |rules| transition(&row, &Event::Deadline { rules }, now));
-        let Ok(change) = change else { continue };
+        let config = tx.config(row.config);
+        let rules = Rules::of(config.as_deref(), unit);
+        let Ok(change) = transition(&row, &Event::Deadline { rules }, now) else { continue };
         if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
             changed.push(*task);
         }

@@ -6,7 +6,6 @@ use tsp_core::transition::{Event, Refused, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::rules;
 use crate::run::{Begin, Begun, Each, Finish, Finished};
 
 use super::hot::{is_plain, open_task};
@@ -82,18 +81,12 @@ fn close(
     row: &Task,
     now: Timestamp,
 ) -> Result<Option<Box<Task>>> {
-    let change = with_rules(tx, row, unit, |rules| {
-        transition(row, &Event::Finish { attempt, node, verdict, rules }, now)
-    });
-    match change {
+    let config = tx.config(row.config);
+    let rules = Rules::of(config.as_deref(), unit);
+    match transition(row, &Event::Finish { attempt, node, verdict, rules }, now) {
         Ok(change) => tx.hot.save(row.version, change, &mut tx.sums),
         Err(_) => Ok(None),
     }
-}
-
-/// Calls `decide` with what the row's config contributes, as it stands in this transaction.
-pub(super) fn with_rules<T>(tx: &Tx<'_>, row: &Task, unit: f64, decide: impl FnOnce(Rules<'_>) -> T) -> T {
-    rules::with_rules(tx.config(row.config).as_deref(), unit, decide)
 }
 
 pub(super) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {

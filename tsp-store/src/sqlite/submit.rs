@@ -1,14 +1,13 @@
 //! New tasks.
 
 use rusqlite::{Connection, params};
-use tsp_core::config::OnDuplicateKey;
 use tsp_core::task::Task;
-use tsp_core::transition::{Event, Note, transition};
+use tsp_core::transition::Note;
+use tsp_core::transition::submit::{Clash, admit, clash, is_repeated};
 use tsp_core::{ConfigId, TaskKey, Timestamp};
 
 use crate::error::{Result, StoreError};
 use crate::idempotency::Kept;
-use crate::rules::refused;
 use crate::tasks::{Submit, Submitted};
 
 use super::kept::keeping;
@@ -28,8 +27,9 @@ pub(super) fn submit(tx: &mut Tx<'_>, batch: Vec<Submit>, now: Timestamp) -> Res
 fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Kept<Submitted>> {
     let Submit { mut task, on_duplicate, own_payload, keep } = submit;
     keeping(tx, keep, now, |tx| {
-        if let Some(refused) = refused(&task, tx.config(task.config).as_deref(), tx.shared.shards) {
-            return Ok(refused);
+        match admit(&task, tx.config(task.config).as_deref(), tx.shared.shards, false) {
+            Ok(key_slot) => task.key_slot = key_slot,
+            Err(refusal) => return Ok(refusal.into()),
         }
         if ended_before(tx.conn, &task)? {
             return again(tx, &task);
@@ -41,27 +41,26 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Kept<Su
         if tx.hot.open_task(task.id)?.is_some() {
             return again(tx, &task);
         }
-        if on_duplicate == OnDuplicateKey::Add {
-            task.key_slot = task.id.get();
-            if tx.hot.insert(&task, &mut tx.sums)? {
-                return Ok(Submitted::Created(task));
-            }
-            return Err(StoreError::Internal(format!("the slot of task {} is taken", task.id)));
-        }
-        let holder = holder(tx, &task)?;
-        if on_duplicate == OnDuplicateKey::Ignore {
-            return Ok(Submitted::Existing(Box::new(holder)));
-        }
-        let payload = task.payload.filter(|_| own_payload);
-        let reset = Event::Reset { execute_at: task.execute_at, payload };
-        let Ok(change) = transition(&holder, &reset, now) else {
-            // An open task takes every reset.
-            return Err(StoreError::Internal(format!("task {} refused a reset", holder.id)));
+        let holder = match &task.key {
+            Some(key) => canonical(tx.conn, task.config, key)?,
+            None => None,
         };
-        let after_current = change.note == Note::AfterCurrent;
-        match tx.hot.save(holder.version, change, &mut tx.sums)? {
-            Some(task) => Ok(Submitted::Reset { task, after_current }),
-            None => Err(StoreError::Internal(format!("task {} changed within a transaction", holder.id))),
+        match clash(&task, on_duplicate, own_payload, holder, now) {
+            Clash::Insert { key_slot } => {
+                task.key_slot = key_slot;
+                if tx.hot.insert(&task, &mut tx.sums)? {
+                    return Ok(Submitted::Created(task));
+                }
+                Err(StoreError::Internal(format!("task {} was refused and nobody holds its key", task.id)))
+            }
+            Clash::Existing(holder) => Ok(Submitted::Existing(holder)),
+            Clash::Reset(change) => {
+                let (id, after_current) = (change.task.id, change.note == Note::AfterCurrent);
+                match tx.hot.save(change.task.version - 1, *change, &mut tx.sums)? {
+                    Some(task) => Ok(Submitted::Reset { task, after_current }),
+                    None => Err(StoreError::Internal(format!("task {id} changed within a transaction"))),
+                }
+            }
         }
     })
 }
@@ -76,20 +75,9 @@ fn ended_before(conn: &Connection, task: &Task) -> Result<bool> {
 /// An id that comes again is the same submit again (its first answer was lost), or a bug.
 fn again(tx: &Tx<'_>, task: &Task) -> Result<Submitted> {
     match super::tasks::task(tx.conn, task.id)? {
-        Some(row) if row.config == task.config && row.key == task.key => {
-            Ok(Submitted::Created(Box::new(row)))
-        }
+        Some(row) if is_repeated(task, &row) => Ok(Submitted::Created(Box::new(row))),
         _ => Err(StoreError::Internal(format!("task id {} is used already", task.id))),
     }
-}
-
-/// The open task that stands in the way of `task`.
-fn holder(tx: &Tx<'_>, task: &Task) -> Result<Task> {
-    let held = match &task.key {
-        Some(key) => canonical(tx.conn, task.config, key)?,
-        None => None,
-    };
-    held.ok_or_else(|| StoreError::Internal(format!("task {} was refused and no key holds it", task.id)))
 }
 
 /// The canonical open task of a key.

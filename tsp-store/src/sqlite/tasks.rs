@@ -1,13 +1,13 @@
 //! What callers and operators do with tasks.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tsp_core::key::key_shard;
 use tsp_core::task::{AttemptRecord, Status, Task};
+use tsp_core::transition::submit::reopen;
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::rules::{audited, decide, only_attempt};
+use crate::rules::only_attempt;
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Wish};
 
 use super::audit::log;
@@ -72,7 +72,7 @@ pub(super) fn change(
         Subject::Key(config, key) => task_by_key(tx.conn, *config, key)?,
     };
     let Some(row) = row else { return Ok(Changed::NotFound) };
-    let change = match decide(&row, wish, tx.config(row.config).as_deref(), now) {
+    let change = match wish.decide(&row, tx.config(row.config).as_deref(), now) {
         Ok(change) => change,
         Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
     };
@@ -80,7 +80,7 @@ pub(super) fn change(
     let saved = if row.is_open() {
         tx.hot.save(row.version, change, &mut tx.sums)?
     } else {
-        match reopen(tx, &row, change)? {
+        match replay(tx, &row, change)? {
             Ok(task) => Some(task),
             Err(refused) => return Ok(refused),
         }
@@ -89,26 +89,22 @@ pub(super) fn change(
     let Some(task) = saved else {
         return Err(StoreError::Internal(format!("task {} changed within a transaction", row.id)));
     };
-    if let Some((action, detail)) = audited(wish) {
+    if let Some((action, detail)) = wish.audited() {
         log(tx.conn, by, action, &task.id.to_string(), &detail, now)?;
     }
     Ok(Changed::Done { task, note })
 }
 
 /// Moves an ended row back to the open ones, unless an open task holds its key.
-fn reopen(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Task>, Changed>> {
+fn replay(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Task>, Changed>> {
     let mut task = change.task;
-    let Some(config) = tx.config(task.config) else { return Ok(Err(Changed::NotFound)) };
-    if !config.spec.enabled {
-        return Ok(Err(Changed::ConfigDisabled));
-    }
-    if let Some(key) = task.key.as_ref().filter(|_| task.key_slot == 0) {
-        if key_shard(task.config, key.as_str(), config.spec.span, tx.shared.shards) != task.id.shard() {
-            // Its shard is no longer the key's home (DESIGN.md section 5.4).
-            task.key_slot = task.id.get();
-        } else if let Some(holder) = canonical(tx.conn, task.config, key)? {
-            return Ok(Err(Changed::KeyInUse { holder: holder.id }));
-        }
+    let holder = match &task.key {
+        Some(key) => canonical(tx.conn, task.config, key)?.map(|holder| holder.id),
+        None => None,
+    };
+    match reopen(&task, tx.config(task.config).as_deref(), tx.shared.shards, holder) {
+        Ok(key_slot) => task.key_slot = key_slot,
+        Err(refusal) => return Ok(Err(refusal.into())),
     }
     if let Some(record) = only_attempt(ended, last_node(tx.conn, ended.id)?) {
         // It is not the only one any more, so it gets its own row like the others.
