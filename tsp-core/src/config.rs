@@ -1,5 +1,7 @@
 //! How a family of tasks is called back (DESIGN.md section 5.1).
 
+pub mod save;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +31,11 @@ pub struct TaskConfig {
 }
 
 impl TaskConfig {
+    /// How the audit log names it.
+    pub fn subject(&self) -> String {
+        format!("{}/{}", self.app, self.spec.name)
+    }
+
     /// Whether its tasks may begin and its schedule fire.
     pub fn runnable(&self) -> bool {
         self.spec.enabled && self.paused.is_none()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tsp_core::config::save::{DeleteRefusal, SaveRefusal};
 use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, Timestamp};
 
@@ -11,6 +12,8 @@ use crate::error::Result;
 use crate::idempotency::{Keep, Kept};
 use crate::parks::Park;
 use crate::tasks::Actor;
+
+pub use tsp_core::config::save::{Expected, Hold};
 
 #[async_trait]
 pub trait Catalog: Send + Sync {
@@ -121,6 +124,15 @@ pub enum Deleted {
     VersionMismatch,
 }
 
+impl From<DeleteRefusal> for Deleted {
+    fn from(refusal: DeleteRefusal) -> Self {
+        match refusal {
+            DeleteRefusal::VersionMismatch => Self::VersionMismatch,
+            DeleteRefusal::InUse(open) => Self::InUse(open),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     Read,
@@ -181,28 +193,11 @@ pub struct ApiKey {
     pub created_at: Timestamp,
 }
 
-/// What must be true of the stored config for a change to be made (`If-Match`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
-    Any,
-    Absent,
-    Version(i64),
-}
-
 #[derive(Debug, Clone)]
 pub struct SaveConfig {
     pub app: AppId,
     pub spec: ConfigSpec,
     pub expected: Expected,
-}
-
-/// Holding and letting go. Each is a change of the config: its version rises.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hold {
-    Pause { note: Option<String> },
-    Resume,
-    Enable,
-    Disable,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -218,6 +213,18 @@ pub enum ConfigSaved {
     /// `span` changes only while the config has no open task; it has so many.
     InUse(usize),
     NotFound,
+}
+
+impl From<SaveRefusal> for ConfigSaved {
+    fn from(refusal: SaveRefusal) -> Self {
+        match refusal {
+            SaveRefusal::NotFound => Self::NotFound,
+            SaveRefusal::AlreadyExists => Self::AlreadyExists,
+            SaveRefusal::VersionMismatch { version } => Self::VersionMismatch { version },
+            SaveRefusal::KindChanged => Self::KindChanged,
+            SaveRefusal::InUse(open) => Self::InUse(open),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -190,17 +190,30 @@ pub(super) async fn a_schedule_has_a_cursor(bed: &Bed) {
 
 pub(super) async fn config_deeds_are_in_the_audit_log(bed: &Bed) {
     let config = bed.config("close-order").await;
-    bed.store.hold_config(config.id, Hold::Pause { note: None }, &by(), at(1)).await.expect("hold_config");
-    bed.store.delete_config(config.id, Expected::Any, &by(), at(2)).await.expect("delete_config");
-    bed.save_config(spec("x"), Expected::Version(1), at(3)).await;
-    let log = bed.store.audit_log(3).await.expect("audit_log");
-    let brief: Vec<_> =
-        log.iter().map(|entry| (entry.action.as_str(), entry.subject.as_str(), entry.at)).collect();
-    let subject = "trade/close-order";
-    assert_eq!(
-        brief,
-        [("config.delete", subject, at(2)), ("config.pause", subject, at(1)), ("config.create", subject, T0)]
-    );
+    let holds = [Hold::Pause { note: Some("down".to_owned()) }, Hold::Disable, Hold::Resume];
+    for (seconds, hold) in (1..).zip(holds) {
+        bed.store.hold_config(config.id, hold, &by(), at(seconds)).await.expect("hold_config");
+    }
+    bed.store.hold_config(config.id, Hold::Pause { note: None }, &by(), at(4)).await.expect("hold_config");
+    bed.save_config(spec("close-order"), Expected::Any, at(5)).await;
+    bed.store.delete_config(config.id, Expected::Any, &by(), at(6)).await.expect("delete_config");
+    bed.save_config(spec("x"), Expected::Version(1), at(7)).await;
+    let log = bed.store.audit_log(7).await.expect("audit_log");
+    // A detail is of what was done, not of the pause that still stands.
+    let expected = [
+        ("config.delete", "", 6),
+        ("config.update", "", 5),
+        ("config.pause", "", 4),
+        ("config.resume", "", 3),
+        ("config.disable", "", 2),
+        ("config.pause", "down", 1),
+        ("config.create", "", 0),
+    ];
+    assert_eq!(log.len(), expected.len());
+    for (entry, (action, detail, seconds)) in log.iter().zip(expected) {
+        assert_eq!((entry.action.as_str(), entry.detail.as_str(), entry.at), (action, detail, at(seconds)));
+        assert_eq!((&entry.actor, entry.subject.as_str()), (&by().0, "trade/close-order"));
+    }
 }
 
 /// The homes of its tasks' keys depend on it.

@@ -325,6 +325,7 @@ macro_rules! conformance_tests {
             a_call_drops_at_most_its_limit
             a_replayed_task_is_kept_from_its_last_end
             the_history_of_a_deleted_config_goes
+            the_occurrences_of_a_deleted_config_go
             kept_answers_go_after_their_expiry
             occurrences_at_the_cursor_stay
             old_lines_of_the_audit_log_go

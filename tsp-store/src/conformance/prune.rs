@@ -113,6 +113,23 @@ pub(super) async fn the_history_of_a_deleted_config_goes(bed: &Bed) {
     bed.check_stored(&kept).await;
 }
 
+/// So do its occurrences: no config ever has its id again.
+pub(super) async fn the_occurrences_of_a_deleted_config_go(bed: &Bed) {
+    let config = bed.config_of(cron_spec("nightly")).await;
+    let cursor = bed.cursor(config.id).await;
+    let (_, made, _) = fired(bed, step(bed, &config, &cursor, &[at(10)])).await;
+    bed.changed(made[0].id, Wish::Cancel, T0).await;
+    bed.store.delete_config(config.id, Expected::Any, &by(), at(1)).await.expect("delete_config");
+    let mut dropped = 0;
+    loop {
+        match prune(bed, 100, at(2)).await {
+            0 => break,
+            some => dropped += some,
+        }
+    }
+    assert_eq!(dropped, 2, "a task and its occurrence");
+}
+
 /// After their time; before it a repeat still gets its answer.
 pub(super) async fn kept_answers_go_after_their_expiry(bed: &Bed) {
     let config = bed.config("close-order").await;

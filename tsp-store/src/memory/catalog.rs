@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tsp_core::config::{ConfigSpec, Paused, TaskConfig};
+use tsp_core::config::save::{self, ConfigWrite, CursorChange, SaveDecision};
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 
 use super::MemoryStore;
-use super::state::{State, StoredKey, config_subject};
+use super::state::{State, StoredKey};
 use crate::book::ConfigBook;
 use crate::catalog::{
     ApiKey, App, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp,
@@ -210,111 +210,54 @@ impl State {
     fn save_config(&mut self, save: SaveConfig, by: &Actor, now: Timestamp) -> ConfigSaved {
         let SaveConfig { app, spec, expected } = save;
         let Some(app) = self.book.app_by_id(app) else { return ConfigSaved::NotFound };
-        match (self.book.find_config(app.id, &spec.name), expected) {
-            (None, Expected::Version(_)) => ConfigSaved::NotFound,
-            (None, _) => self.create_config(&app, spec, by, now),
-            (Some(_), Expected::Absent) => ConfigSaved::AlreadyExists,
-            (Some(old), Expected::Version(version)) if version != old.version => {
-                ConfigSaved::VersionMismatch { version: old.version }
-            }
-            (Some(old), _) if old.spec.kind != spec.kind => ConfigSaved::KindChanged,
-            (Some(old), _) if old.spec.span != spec.span && self.rows.open_of(old.id).next().is_some() => {
-                ConfigSaved::InUse(self.rows.open_of(old.id).count())
-            }
-            (Some(old), _) => {
-                let saved = self.replace_config(TaskConfig { spec, ..TaskConfig::clone(&old) }, now);
-                self.note(by, now, "config.update", config_subject(&saved), "");
-                ConfigSaved::Updated(saved)
+        let before = self.book.find_config(app.id, &spec.name);
+        let mut open = None;
+        loop {
+            match save::save((app.id, &app.name), before.as_ref(), &spec, expected, open, now) {
+                SaveDecision::Write(change) => return self.write_config(*change, by, now),
+                SaveDecision::Refused(refusal) => return refusal.into(),
+                SaveDecision::CountOpen(config) => open = Some(self.rows.open_of(config).count()),
             }
         }
-    }
-
-    fn create_config(&mut self, app: &App, spec: ConfigSpec, by: &Actor, now: Timestamp) -> ConfigSaved {
-        let config = Arc::new(TaskConfig {
-            id: ConfigId::new(self.next_id()),
-            app_id: app.id,
-            app: app.name.clone(),
-            spec,
-            paused: None,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        });
-        let seq = self.next_seq();
-        self.book.put_config(config.clone(), seq);
-        self.book.reach(seq);
-        self.tend_cursor(&config);
-        self.note(by, now, "config.create", config_subject(&config), "");
-        ConfigSaved::Created(config)
-    }
-
-    /// Saves a changed config under its next version.
-    fn replace_config(&mut self, mut config: TaskConfig, now: Timestamp) -> Arc<TaskConfig> {
-        config.version += 1;
-        config.updated_at = now;
-        let config = Arc::new(config);
-        let seq = self.next_seq();
-        self.book.put_config(config.clone(), seq);
-        self.book.reach(seq);
-        self.tend_cursor(&config);
-        config
-    }
-
-    /// A config with a schedule has a cursor. One that stands is left for the fetcher to recompute.
-    fn tend_cursor(&mut self, config: &TaskConfig) {
-        if config.spec.schedule.is_none() {
-            self.cursors.remove(&config.id);
-            return;
-        }
-        self.cursors.entry(config.id).or_insert(Cursor::new(config.id));
     }
 
     fn hold_config(&mut self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> ConfigSaved {
-        let Some(old) = self.book.config(id) else { return ConfigSaved::NotFound };
-        let mut config = TaskConfig::clone(&old);
-        let (action, detail) = match hold {
-            Hold::Pause { note } => {
-                config.paused = Some(Paused { by: by.0.clone(), at: now, note: note.clone() });
-                ("config.pause", note.unwrap_or_default())
+        let Some(before) = self.book.config(id) else { return ConfigSaved::NotFound };
+        self.write_config(save::hold(before, hold, &by.0, now), by, now)
+    }
+
+    fn write_config(&mut self, change: ConfigWrite, by: &Actor, now: Timestamp) -> ConfigSaved {
+        let ConfigWrite { before, mut after, action, detail, cursor } = change;
+        if before.is_none() {
+            after.id = ConfigId::new(self.next_id());
+        }
+        match cursor {
+            CursorChange::Make => {
+                self.cursors.entry(after.id).or_insert(Cursor::new(after.id));
             }
-            Hold::Resume => {
-                config.paused = None;
-                ("config.resume", String::new())
+            CursorChange::Drop => {
+                self.cursors.remove(&after.id);
             }
-            Hold::Enable => {
-                config.spec.enabled = true;
-                ("config.enable", String::new())
-            }
-            Hold::Disable => {
-                config.spec.enabled = false;
-                ("config.disable", String::new())
-            }
-        };
-        let saved = self.replace_config(config, now);
-        self.note(by, now, action, config_subject(&saved), detail);
-        ConfigSaved::Updated(saved)
+            CursorChange::Keep => {}
+        }
+        let after = Arc::new(after);
+        let seq = self.next_seq();
+        self.book.put_config(after.clone(), seq);
+        self.book.reach(seq);
+        self.note(by, now, action, after.subject(), detail);
+        if before.is_none() { ConfigSaved::Created(after) } else { ConfigSaved::Updated(after) }
     }
 
     fn delete_config(&mut self, id: ConfigId, expected: Expected, by: &Actor, now: Timestamp) -> Deleted {
-        let Some(config) = self.book.config(id) else { return Deleted::NotFound };
-        let expected_it = match expected {
-            Expected::Any => true,
-            Expected::Absent => false,
-            Expected::Version(version) => version == config.version,
-        };
-        if !expected_it {
-            return Deleted::VersionMismatch;
-        }
-        let open = self.rows.open_of(id).count();
-        if open > 0 {
-            return Deleted::InUse(open);
+        let Some(before) = self.book.config(id) else { return Deleted::NotFound };
+        if let Err(refusal) = save::delete(&before, expected, self.rows.open_of(id).count()) {
+            return refusal.into();
         }
         self.cursors.remove(&id);
-        self.occurrences.retain(|(config, _), _| *config != id);
         let seq = self.next_seq();
         self.book.remove_config(id, seq);
         self.book.reach(seq);
-        self.note(by, now, "config.delete", config_subject(&config), "");
+        self.note(by, now, "config.delete", before.subject(), "");
         Deleted::Deleted
     }
 }

@@ -226,9 +226,11 @@ impl State {
             self.answers.remove(hash);
         }
 
+        // Those of a config that is gone, all.
         let below = |(config, at): &&(ConfigId, Timestamp)| {
-            let next = self.cursors.get(config).and_then(|cursor| cursor.next_fire_at);
-            next.is_some_and(|next| at.plus(OCCURRENCES_KEPT) < next.min(now))
+            self.cursors.get(config).is_none_or(|cursor| {
+                at.plus(OCCURRENCES_KEPT) < cursor.next_fire_at.map_or(now, |next| next.min(now))
+            })
         };
         let below: Vec<_> = self.occurrences.keys().filter(below).take(left).copied().collect();
         for key in &below {

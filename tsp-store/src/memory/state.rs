@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tsp_core::config::TaskConfig;
 use tsp_core::task::Task;
 use tsp_core::transition::{Event, Refused, transition};
 use tsp_core::{AppId, ConfigId, KeyId, Name, NodeId, TaskId, Timestamp};
@@ -157,9 +156,4 @@ impl State {
             audit_log: self.audit_log.clone(),
         }
     }
-}
-
-/// How the audit log names a config.
-pub(super) fn config_subject(config: &TaskConfig) -> String {
-    format!("{}/{}", config.app, config.spec.name)
 }

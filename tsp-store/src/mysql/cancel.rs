@@ -8,7 +8,8 @@ use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
 use crate::error::Result;
 use crate::tasks::{Actor, Cancelled};
 
-use super::core::{Core, all_of};
+use super::configs::open_count;
+use super::core::Core;
 use super::db::ShardDb;
 use super::hot::{insert_attempts, lock_tasks, save_ended};
 use super::session::query;
@@ -23,8 +24,6 @@ const STATUSES: [i64; 5] = [0, 40, 45, 10, 30];
 pub(super) const CANCELLABLE: &str = "-- cancel_open
 SELECT id FROM task_{shard} WHERE config_id = ? AND status = ? AND (status <> 30 OR cancel_requested = 0)
 ORDER BY due_at, id LIMIT ?";
-
-pub(super) const OPEN_COUNT: &str = "-- open_count\nSELECT COUNT(*) FROM task_{shard} WHERE config_id = ?";
 
 pub(super) async fn cancel_open(
     core: &Core,
@@ -115,20 +114,4 @@ pub(super) fn shards_of(core: &Core, config: ConfigId) -> Result<Vec<ShardDb>> {
     let first = config_shard(config, core.shards).get();
     let numbers = (0..known.spec.span.min(core.shards)).map(|offset| (first + offset) % core.shards);
     numbers.filter_map(ShardId::new).map(|shard| core.shard(shard)).collect()
-}
-
-/// How many open tasks a config has, counted on every shard.
-pub(super) async fn open_count(core: &Core, config: ConfigId) -> Result<usize> {
-    let counts = core.all_shards().into_iter().map(|on| async move {
-        let on = &on;
-        on.read("open_count", move |tx| {
-            Box::pin(async move {
-                let row = query(&on.sql(OPEN_COUNT)).bind(config.get()).fetch_one(tx.conn()).await?;
-                Ok(row.try_get::<i64, _>(0)?)
-            })
-        })
-        .await
-    });
-    let counts = all_of(counts).await?;
-    Ok(usize::try_from(counts.iter().sum::<i64>()).unwrap_or(0))
 }

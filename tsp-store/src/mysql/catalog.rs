@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::Row as _;
+use tsp_core::config::save::CursorChange;
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 
 use crate::book::ConfigBook;
@@ -101,21 +102,33 @@ impl Catalog for MySqlStore {
         now: Timestamp,
     ) -> Result<Kept<ConfigSaved>> {
         let (core, save, keeping) = (&*self.core, &save, &Keeping::new(keep));
-        let saved = change(core, "save_config", |tx| {
-            Box::pin(async move {
-                if let Some(kept) = keeping.find(tx, core, now).await? {
-                    return Ok((kept, None));
+        let mut open = None;
+        loop {
+            let saved = change(core, "save_config", |tx| {
+                Box::pin(async move {
+                    if let Some(kept) = keeping.find(tx, core, now).await? {
+                        return Ok((Ok(kept), None));
+                    }
+                    match configs::save_config(tx, core, save, open, Deed { by, now }).await? {
+                        Ok((saved, edit)) => {
+                            keeping.put(tx, core, &saved).await?;
+                            Ok((Ok(Kept::Fresh(saved)), edit))
+                        }
+                        Err(uncounted) => Ok((Err(uncounted), None)),
+                    }
+                })
+            });
+            match saved.await? {
+                Ok(saved) => {
+                    if let Kept::Fresh(ConfigSaved::Created(config) | ConfigSaved::Updated(config)) = &saved {
+                        configs::settle_cursor(core, config.id, CursorChange::of(&config.spec)).await;
+                    }
+                    return Ok(saved);
                 }
-                let (saved, edit) = configs::save_config(tx, core, save, Deed { by, now }).await?;
-                keeping.put(tx, core, &saved).await?;
-                Ok((Kept::Fresh(saved), edit))
-            })
-        })
-        .await?;
-        if let Kept::Fresh(ConfigSaved::Created(config) | ConfigSaved::Updated(config)) = &saved {
-            configs::settle_cursor(core, config).await;
+                // While the catalog is not locked: other changes do not wait for the shards.
+                Err(config) => open = Some((config, configs::open_count(core, config).await?)),
+            }
         }
-        Ok(saved)
     }
 
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
@@ -139,7 +152,7 @@ impl Catalog for MySqlStore {
         })
         .await?;
         if deleted == Deleted::Deleted {
-            configs::delete_cursor(core, id).await;
+            configs::settle_cursor(core, id, CursorChange::Drop).await;
         }
         Ok(deleted)
     }

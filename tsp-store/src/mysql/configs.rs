@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sqlx::Row as _;
 use tokio::time::timeout;
-use tsp_core::config::{ConfigSpec, Paused, TaskConfig};
+use tsp_core::config::save::{self, ConfigWrite, CursorChange, SaveDecision};
+use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::key::config_shard;
 use tsp_core::{ConfigId, Timestamp};
 
-use crate::catalog::{App, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::codec::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
 use crate::tasks::Actor;
@@ -50,101 +51,24 @@ pub(super) struct Deed<'a> {
     pub(super) now: Timestamp,
 }
 
+/// `open`: the open tasks of a config, if they were counted. `Err`: count those of this config, and ask again.
 pub(super) async fn save_config(
     tx: &mut Tx<'_>,
     core: &Core,
     save: &SaveConfig,
+    open: Option<(ConfigId, usize)>,
     deed: Deed<'_>,
-) -> Result<(ConfigSaved, Option<Edit>)> {
+) -> Result<Result<(ConfigSaved, Option<Edit>), ConfigId>> {
     let SaveConfig { app: app_id, spec, expected } = save;
-    let Some(app) = app(tx, core, *app_id).await? else { return Ok((ConfigSaved::NotFound, None)) };
-    let Some(before) = config_named(tx, core, app.id, &spec.name).await? else {
-        if let Expected::Version(_) = expected {
-            return Ok((ConfigSaved::NotFound, None));
-        }
-        let (config, edit) = insert(tx, core, &app, spec, deed).await?;
-        return Ok((ConfigSaved::Created(config), Some(edit)));
-    };
-    match expected {
-        Expected::Absent => return Ok((ConfigSaved::AlreadyExists, None)),
-        Expected::Version(version) if *version != before.version => {
-            return Ok((ConfigSaved::VersionMismatch { version: before.version }, None));
-        }
-        Expected::Version(_) | Expected::Any => {}
+    let Some(app) = app(tx, core, *app_id).await? else { return Ok(Ok((ConfigSaved::NotFound, None))) };
+    let before = config_named(tx, core, app.id, &spec.name).await?.map(Arc::new);
+    let of_it = |(counted, open)| before.as_ref().filter(|before| before.id == counted).map(|_| open);
+    let open = open.and_then(of_it);
+    match save::save((app.id, &app.name), before.as_ref(), spec, *expected, open, deed.now) {
+        SaveDecision::Write(change) => write(tx, core, *change, deed).await.map(Ok),
+        SaveDecision::Refused(refusal) => Ok(Ok((refusal.into(), None))),
+        SaveDecision::CountOpen(config) => Ok(Err(config)),
     }
-    if before.spec.kind != spec.kind {
-        return Ok((ConfigSaved::KindChanged, None));
-    }
-    if before.spec.span != spec.span {
-        let open = open_count(core, before.id).await?;
-        if open > 0 {
-            return Ok((ConfigSaved::InUse(open), None));
-        }
-    }
-    let after = TaskConfig {
-        spec: spec.clone(),
-        version: before.version + 1,
-        updated_at: deed.now,
-        ..TaskConfig::clone(&before)
-    };
-    let (config, edit) = update(tx, core, &before, after, "config.update", deed).await?;
-    Ok((ConfigSaved::Updated(config), Some(edit)))
-}
-
-async fn insert(
-    tx: &mut Tx<'_>,
-    core: &Core,
-    app: &App,
-    spec: &ConfigSpec,
-    deed: Deed<'_>,
-) -> Result<(Arc<TaskConfig>, Edit)> {
-    let id = query(&core.meta.sql(INSERT))
-        .bind(app.id.get())
-        .bind(spec.name.as_str())
-        .bind(sealed(core, spec)?)
-        .bind(deed.now.ms())
-        .bind(deed.now.ms())
-        .insert(tx.conn())
-        .await?;
-    let config = Arc::new(TaskConfig {
-        id: ConfigId::new(id),
-        app_id: app.id,
-        app: app.name.clone(),
-        spec: spec.clone(),
-        paused: None,
-        version: 1,
-        created_at: deed.now,
-        updated_at: deed.now,
-    });
-    let seq = write_down(tx, core, "config.create", None, Some(&config), deed).await?;
-    Ok((config.clone(), Edit { seq, book: BookEdit::PutConfig(config) }))
-}
-
-/// Saves the new state of a config, and its line in the change log.
-async fn update(
-    tx: &mut Tx<'_>,
-    core: &Core,
-    before: &TaskConfig,
-    after: TaskConfig,
-    action: &'static str,
-    deed: Deed<'_>,
-) -> Result<(Arc<TaskConfig>, Edit)> {
-    let paused = after.paused.as_ref();
-    let changed = query(&core.meta.sql(UPDATE))
-        .bind(after.version)
-        .bind(sealed(core, &after.spec)?)
-        .bind(paused.map(|paused| &paused.by))
-        .bind(paused.map(|paused| paused.at.ms()))
-        .bind(paused.and_then(|paused| paused.note.as_ref()))
-        .bind(after.updated_at.ms())
-        .bind(after.id.get())
-        .bind(before.version)
-        .execute(tx.conn())
-        .await?;
-    exactly_one(changed, "config_update")?;
-    let after = Arc::new(after);
-    let seq = write_down(tx, core, action, Some(before), Some(&after), deed).await?;
-    Ok((after.clone(), Edit { seq, book: BookEdit::PutConfig(after) }))
 }
 
 pub(super) async fn hold_config(
@@ -155,28 +79,8 @@ pub(super) async fn hold_config(
     deed: Deed<'_>,
 ) -> Result<(ConfigSaved, Option<Edit>)> {
     let Some(before) = config(tx, core, id).await? else { return Ok((ConfigSaved::NotFound, None)) };
-    let mut after =
-        TaskConfig { version: before.version + 1, updated_at: deed.now, ..TaskConfig::clone(&before) };
-    let action = match hold {
-        Hold::Pause { note } => {
-            after.paused = Some(Paused { by: deed.by.0.clone(), at: deed.now, note: note.clone() });
-            "config.pause"
-        }
-        Hold::Resume => {
-            after.paused = None;
-            "config.resume"
-        }
-        Hold::Enable => {
-            after.spec.enabled = true;
-            "config.enable"
-        }
-        Hold::Disable => {
-            after.spec.enabled = false;
-            "config.disable"
-        }
-    };
-    let (config, edit) = update(tx, core, &before, after, action, deed).await?;
-    Ok((ConfigSaved::Updated(config), Some(edit)))
+    let change = save::hold(Arc::new(before), hold.clone(), &deed.by.0, deed.now);
+    write(tx, core, change, deed).await
 }
 
 /// `open`: the open tasks as they were counted just before.
@@ -189,19 +93,59 @@ pub(super) async fn delete_config(
     deed: Deed<'_>,
 ) -> Result<(Deleted, Option<Edit>)> {
     let Some(before) = config(tx, core, id).await? else { return Ok((Deleted::NotFound, None)) };
-    match expected {
-        Expected::Version(version) if version != before.version => {
-            return Ok((Deleted::VersionMismatch, None));
-        }
-        Expected::Absent => return Ok((Deleted::VersionMismatch, None)),
-        Expected::Version(_) | Expected::Any => {}
-    }
-    if open > 0 {
-        return Ok((Deleted::InUse(open), None));
+    if let Err(refusal) = save::delete(&before, expected, open) {
+        return Ok((refusal.into(), None));
     }
     exactly_one(query(&core.meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?, "config_delete")?;
-    let seq = write_down(tx, core, "config.delete", Some(&before), None, deed).await?;
+    let seq = write_down(tx, core, "config.delete", "", Some(&before), None, deed).await?;
     Ok((Deleted::Deleted, Some(Edit { seq, book: BookEdit::RemoveConfig(id) })))
+}
+
+/// Carries a change out, but for the cursor of its schedule, which is in another database: see [`settle_cursor`].
+async fn write(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    change: ConfigWrite,
+    deed: Deed<'_>,
+) -> Result<(ConfigSaved, Option<Edit>)> {
+    let ConfigWrite { before, mut after, action, detail, .. } = change;
+    match &before {
+        None => after.id = insert(tx, core, &after).await?,
+        Some(before) => update(tx, core, &after, before.version).await?,
+    }
+    let seq = write_down(tx, core, action, &detail, before.as_deref(), Some(&after), deed).await?;
+    let after = Arc::new(after);
+    let edit = Edit { seq, book: BookEdit::PutConfig(after.clone()) };
+    let saved = if before.is_none() { ConfigSaved::Created(after) } else { ConfigSaved::Updated(after) };
+    Ok((saved, Some(edit)))
+}
+
+async fn insert(tx: &mut Tx<'_>, core: &Core, config: &TaskConfig) -> Result<ConfigId> {
+    let id = query(&core.meta.sql(INSERT))
+        .bind(config.app_id.get())
+        .bind(config.spec.name.as_str())
+        .bind(sealed(core, &config.spec)?)
+        .bind(config.created_at.ms())
+        .bind(config.updated_at.ms())
+        .insert(tx.conn())
+        .await?;
+    Ok(ConfigId::new(id))
+}
+
+async fn update(tx: &mut Tx<'_>, core: &Core, after: &TaskConfig, version: i64) -> Result<()> {
+    let paused = after.paused.as_ref();
+    let changed = query(&core.meta.sql(UPDATE))
+        .bind(after.version)
+        .bind(sealed(core, &after.spec)?)
+        .bind(paused.map(|paused| &paused.by))
+        .bind(paused.map(|paused| paused.at.ms()))
+        .bind(paused.and_then(|paused| paused.note.as_ref()))
+        .bind(after.updated_at.ms())
+        .bind(after.id.get())
+        .bind(version)
+        .execute(tx.conn())
+        .await?;
+    exactly_one(changed, "config_update")
 }
 
 /// Open tasks of a config on all shards: its span may have been another one before.
@@ -231,15 +175,13 @@ pub(super) async fn open_count(core: &Core, id: ConfigId) -> Result<usize> {
     Ok(usize::try_from(open).unwrap_or(usize::MAX))
 }
 
-/// A schedule has a cursor. One that exists is left alone: the fetcher sees by the config's version that it
-/// must be computed anew.
-pub(super) async fn settle_cursor(core: &Core, config: &TaskConfig) {
-    let template = if config.spec.schedule.is_some() { CURSOR_INSERT } else { CURSOR_DELETE };
-    cursor_statement(core, config.id, template).await;
-}
-
-pub(super) async fn delete_cursor(core: &Core, id: ConfigId) {
-    cursor_statement(core, id, CURSOR_DELETE).await;
+/// What a save or a delete makes of the cursor, after its commit.
+pub(super) async fn settle_cursor(core: &Core, id: ConfigId, change: CursorChange) {
+    match change {
+        CursorChange::Make => cursor_statement(core, id, CURSOR_INSERT).await,
+        CursorChange::Drop => cursor_statement(core, id, CURSOR_DELETE).await,
+        CursorChange::Keep => {}
+    }
 }
 
 /// The config is committed, whatever becomes of this.
@@ -264,6 +206,7 @@ async fn write_down(
     tx: &mut Tx<'_>,
     core: &Core,
     action: &'static str,
+    detail: &str,
     before: Option<&TaskConfig>,
     after: Option<&TaskConfig>,
     deed: Deed<'_>,
@@ -284,9 +227,7 @@ async fn write_down(
         now: deed.now,
     };
     let seq = record(tx, core, line).await?;
-    let note = config.paused.as_ref().and_then(|paused| paused.note.as_deref()).unwrap_or_default();
-    let subject = format!("{}/{}", config.app, config.spec.name);
-    log(tx, &core.meta, deed.by, action, &subject, note, deed.now).await?;
+    log(tx, &core.meta, deed.by, action, &config.subject(), detail, deed.now).await?;
     Ok(seq)
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
-use tsp_core::config::{ConfigSpec, Paused, TaskConfig};
+use tsp_core::config::save::{self, ConfigWrite, CursorChange, SaveDecision};
+use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
@@ -56,103 +57,90 @@ pub(super) fn save_config(
         .prepare_cached(FIND)?
         .query_row(params![app.id.get(), spec.name.as_str()], |row| row.get(0))
         .optional()?;
-    let Some(id) = found.map(ConfigId::new) else {
-        if let Expected::Version(_) = expected {
-            return Ok(ConfigSaved::NotFound);
-        }
-        let config = insert(tx, &app, spec, now)?;
-        record(tx, by, "config.create", None, Some(&config), now)?;
-        return Ok(ConfigSaved::Created(config));
-    };
-    let before =
-        tx.config(id).ok_or_else(|| StoreError::Internal(format!("config {id} is not in the book")))?;
-    match expected {
-        Expected::Absent => return Ok(ConfigSaved::AlreadyExists),
-        Expected::Version(version) if version != before.version => {
-            return Ok(ConfigSaved::VersionMismatch { version: before.version });
-        }
-        Expected::Version(_) | Expected::Any => {}
-    }
-    if before.spec.kind != spec.kind {
-        return Ok(ConfigSaved::KindChanged);
-    }
-    if before.spec.span != spec.span {
-        let open = open_count(tx.conn, id)?;
-        if open > 0 {
-            return Ok(ConfigSaved::InUse(open));
+    let known =
+        |id| tx.config(id).ok_or_else(|| StoreError::Internal(format!("config {id} is not in the book")));
+    let before = found.map(|id| known(ConfigId::new(id))).transpose()?;
+    let mut open = None;
+    loop {
+        match save::save((app.id, &app.name), before.as_ref(), &spec, expected, open, now) {
+            SaveDecision::Write(change) => return write(tx, *change, by, now),
+            SaveDecision::Refused(refusal) => return Ok(refusal.into()),
+            SaveDecision::CountOpen(config) => open = Some(open_count(tx.conn, config)?),
         }
     }
-    let config =
-        TaskConfig { spec, version: before.version + 1, updated_at: now, ..TaskConfig::clone(&before) };
-    let config = update(tx, &before, config, by, "config.update", now)?;
-    Ok(ConfigSaved::Updated(config))
 }
 
-fn insert(
-    tx: &Tx<'_>,
-    app: &crate::catalog::App,
-    spec: ConfigSpec,
+pub(super) fn hold_config(
+    tx: &mut Tx<'_>,
+    id: ConfigId,
+    hold: Hold,
+    by: &Actor,
     now: Timestamp,
-) -> Result<Arc<TaskConfig>> {
-    let document = sealed(tx, &spec)?;
+) -> Result<ConfigSaved> {
+    let Some(before) = tx.config(id) else { return Ok(ConfigSaved::NotFound) };
+    write(tx, save::hold(before, hold, &by.0, now), by, now)
+}
+
+pub(super) fn delete_config(
+    tx: &mut Tx<'_>,
+    id: ConfigId,
+    expected: Expected,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Deleted> {
+    let Some(before) = tx.config(id) else { return Ok(Deleted::NotFound) };
+    if let Err(refusal) = save::delete(&before, expected, open_count(tx.conn, id)?) {
+        return Ok(refusal.into());
+    }
+    delete_cursor(tx, id)?;
+    let changed =
+        tx.conn.prepare_cached("-- config_delete\nDELETE FROM config WHERE id = ?")?.execute([id.get()])?;
+    exactly_one(changed, "config_delete")?;
+    record(tx, by, "config.delete", "", Some(&before), None, now)?;
+    Ok(Deleted::Deleted)
+}
+
+/// Carries a change out: the row, the cursor of its schedule, and what tells of it.
+fn write(tx: &mut Tx<'_>, change: ConfigWrite, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
+    let ConfigWrite { before, mut after, action, detail, cursor } = change;
+    match &before {
+        None => after.id = insert(tx, &after)?,
+        Some(before) => update(tx, &after, before.version)?,
+    }
+    match cursor {
+        CursorChange::Make => make_cursor(tx, after.id).map(|_| ())?,
+        CursorChange::Drop => delete_cursor(tx, after.id)?,
+        CursorChange::Keep => {}
+    }
+    let after = Arc::new(after);
+    record(tx, by, action, &detail, before.as_deref(), Some(&after), now)?;
+    Ok(if before.is_none() { ConfigSaved::Created(after) } else { ConfigSaved::Updated(after) })
+}
+
+fn insert(tx: &Tx<'_>, config: &TaskConfig) -> Result<ConfigId> {
     let changed = tx.conn.prepare_cached(INSERT)?.execute(params![
-        app.id.get(),
-        spec.name.as_str(),
-        document,
-        now.ms()
+        config.app_id.get(),
+        config.spec.name.as_str(),
+        sealed(tx, &config.spec)?,
+        config.created_at.ms()
     ])?;
     exactly_one(changed, "config_insert")?;
-    let config = Arc::new(TaskConfig {
-        id: ConfigId::new(tx.conn.last_insert_rowid()),
-        app_id: app.id,
-        app: app.name.clone(),
-        spec,
-        paused: None,
-        version: 1,
-        created_at: now,
-        updated_at: now,
-    });
-    settle_cursor(tx, &config)?;
-    Ok(config)
+    Ok(ConfigId::new(tx.conn.last_insert_rowid()))
 }
 
-/// Saves the new state of a config, and its line in the change log.
-fn update(
-    tx: &mut Tx<'_>,
-    before: &TaskConfig,
-    after: TaskConfig,
-    by: &Actor,
-    action: &'static str,
-    now: Timestamp,
-) -> Result<Arc<TaskConfig>> {
-    let document = sealed(tx, &after.spec)?;
+fn update(tx: &Tx<'_>, after: &TaskConfig, version: i64) -> Result<()> {
     let paused = after.paused.as_ref();
     let changed = tx.conn.prepare_cached(UPDATE)?.execute(params![
         after.version,
-        document,
+        sealed(tx, &after.spec)?,
         paused.map(|paused| &paused.by),
         paused.map(|paused| paused.at.ms()),
         paused.and_then(|paused| paused.note.as_ref()),
         after.updated_at.ms(),
         after.id.get(),
-        before.version,
+        version,
     ])?;
-    exactly_one(changed, "config_update")?;
-    let after = Arc::new(after);
-    settle_cursor(tx, &after)?;
-    record(tx, by, action, Some(before), Some(&after), now)?;
-    Ok(after)
-}
-
-/// A schedule has a cursor. One that exists is left alone: the fetcher sees by the config's version that it
-/// must be computed anew.
-fn settle_cursor(tx: &Tx<'_>, config: &TaskConfig) -> Result<()> {
-    if config.spec.schedule.is_some() {
-        make_cursor(tx, config.id)?;
-    } else {
-        delete_cursor(tx, config.id)?;
-    }
-    Ok(())
+    exactly_one(changed, "config_update")
 }
 
 /// The cursor of a schedule that no step was taken of.
@@ -170,66 +158,12 @@ fn delete_cursor(tx: &Tx<'_>, id: ConfigId) -> Result<()> {
     one_or_none(changed, "cursor_delete").map(|_| ())
 }
 
-pub(super) fn hold_config(
-    tx: &mut Tx<'_>,
-    id: ConfigId,
-    hold: Hold,
-    by: &Actor,
-    now: Timestamp,
-) -> Result<ConfigSaved> {
-    let Some(before) = tx.config(id) else { return Ok(ConfigSaved::NotFound) };
-    let mut after = TaskConfig { version: before.version + 1, updated_at: now, ..TaskConfig::clone(&before) };
-    let action = match hold {
-        Hold::Pause { note } => {
-            after.paused = Some(Paused { by: by.0.clone(), at: now, note });
-            "config.pause"
-        }
-        Hold::Resume => {
-            after.paused = None;
-            "config.resume"
-        }
-        Hold::Enable => {
-            after.spec.enabled = true;
-            "config.enable"
-        }
-        Hold::Disable => {
-            after.spec.enabled = false;
-            "config.disable"
-        }
-    };
-    Ok(ConfigSaved::Updated(update(tx, &before, after, by, action, now)?))
-}
-
-pub(super) fn delete_config(
-    tx: &mut Tx<'_>,
-    id: ConfigId,
-    expected: Expected,
-    by: &Actor,
-    now: Timestamp,
-) -> Result<Deleted> {
-    let Some(before) = tx.config(id) else { return Ok(Deleted::NotFound) };
-    match expected {
-        Expected::Version(version) if version != before.version => return Ok(Deleted::VersionMismatch),
-        Expected::Absent => return Ok(Deleted::VersionMismatch),
-        Expected::Version(_) | Expected::Any => {}
-    }
-    let open = open_count(tx.conn, id)?;
-    if open > 0 {
-        return Ok(Deleted::InUse(open));
-    }
-    delete_cursor(tx, id)?;
-    let changed =
-        tx.conn.prepare_cached("-- config_delete\nDELETE FROM config WHERE id = ?")?.execute([id.get()])?;
-    exactly_one(changed, "config_delete")?;
-    record(tx, by, "config.delete", Some(&before), None, now)?;
-    Ok(Deleted::Deleted)
-}
-
 /// The line in the change log (whose number is the config_seq), the line in the audit log, and the book.
 fn record(
     tx: &mut Tx<'_>,
     by: &Actor,
     action: &'static str,
+    detail: &str,
     before: Option<&TaskConfig>,
     after: Option<&Arc<TaskConfig>>,
     now: Timestamp,
@@ -249,8 +183,7 @@ fn record(
     exactly_one(changed, "config_change_insert")?;
     let seq = tx.conn.last_insert_rowid();
     tx.conn.prepare_cached(CHANGE_OLD)?.execute(params![config.id.get(), CHANGES_KEPT])?;
-    let note = config.paused.as_ref().and_then(|paused| paused.note.as_deref()).unwrap_or_default();
-    log(tx.conn, by, action, &format!("{}/{}", config.app, config.spec.name), note, now)?;
+    log(tx.conn, by, action, &config.subject(), detail, now)?;
     tx.edit_book(match after {
         Some(after) => BookEdit::PutConfig(after.clone(), seq),
         None => BookEdit::RemoveConfig(config.id, seq),

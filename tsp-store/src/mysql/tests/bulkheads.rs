@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::timeout;
+use tsp_core::config::ConfigSpec;
 use tsp_core::task::Task;
 use tsp_core::{Millis, TaskId, Verdict};
 
@@ -11,9 +12,12 @@ use super::super::MySqlRunner;
 use super::super::session::Session;
 use super::bed::{HOUR, NOW, Process, message, spec};
 use super::site::{connect, sql};
+use crate::catalog::{Catalog as _, ConfigSaved, Expected, SaveConfig};
 use crate::cluster::NodeLease;
 use crate::error::StoreError;
+use crate::idempotency::Kept;
 use crate::run::{Begun, Finish, Finished, RunStore as _, all};
+use crate::tasks::Actor;
 
 /// Two tasks in each of two shards of one data source, claimed.
 async fn claimed(process: &Process) -> (MySqlRunner, Vec<Box<Task>>) {
@@ -108,6 +112,35 @@ async fn a_shard_that_is_locked_leaves_connections_to_the_others() {
     };
     let (loaded, ()) = tokio::join!(join_all(wait), others);
     assert!(loaded.into_iter().all(|row| all(row).is_ok()));
+}
+
+/// The open tasks of a config whose span changes are counted before the catalog is locked.
+#[tokio::test]
+async fn a_change_that_waits_for_a_shard_holds_up_no_other() {
+    let process = Process::first().await;
+    let app = process.app().await;
+    process.config(app, spec("wide")).await;
+    let database = process.databases.source_of(1);
+    let mut conn = connect(database).await;
+    sql(&mut conn, "LOCK TABLES task_001 WRITE").await;
+    let narrow = ConfigSpec { span: 1, ..spec("wide") };
+    let save = SaveConfig { app, spec: narrow, expected: Expected::Any };
+    let by = Actor::system();
+    let saving = process.store.save_config(save, None, &by, NOW);
+    let others = async {
+        let mut look = connect(database).await;
+        let waits = format!(
+            "SELECT 1 FROM information_schema.PROCESSLIST \
+             WHERE DB = '{database}' AND STATE = 'Waiting for table metadata lock'"
+        );
+        let counted = async { while sql(&mut look, &waits).await.is_empty() {} };
+        timeout(Duration::from_secs(20), counted).await.expect("its tasks are counted");
+        let saved = timeout(Duration::from_secs(20), process.config(app, spec("other"))).await;
+        sql(&mut conn, "UNLOCK TABLES").await;
+        saved.expect("it waits for nobody");
+    };
+    let (saved, ()) = tokio::join!(saving, others);
+    assert!(matches!(saved, Ok(Kept::Fresh(ConfigSaved::Updated(_)))), "{saved:?}");
 }
 
 /// `BEGIN` commits what is open.
