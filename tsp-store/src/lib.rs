@@ -5,7 +5,7 @@
 //! * [`sqlite`]: the embedded back end. [`memory`]: for tests and the simulation.
 //! * [`conformance`]: what a store means; every back end passes it.
 //!
-//! A store saves what [`tsp_core::transition`] decides; it chooses nothing.
+//! A store saves what `tsp-core` decides (`transition`, `schedule::step`, `config::save`); it chooses nothing.
 
 pub mod book;
 pub mod catalog;

@@ -1,6 +1,7 @@
 //! The state machine of DESIGN.md section 5.2: the only place where a task's state changes.
 //!
-//! [`transition`] is pure. A store loads a row, asks, and saves what it is told; it chooses nothing.
+//! [`transition`] is pure. A store loads a row, asks, and saves what it is told; it chooses nothing. Which tasks a
+//! config takes at all is decided in [`submit`].
 //! `version` fences messages, owners and people: a store compares it when it saves. A finish is
 //! fenced by `(status 30, attempt, node)` instead, because a cancel or reset may have come since begin.
 

@@ -3,6 +3,7 @@
 
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
+use tsp_core::schedule::Overlap;
 use tsp_core::transition::{Completion, ProgressReport};
 use tsp_core::{Millis, Timestamp};
 
@@ -25,9 +26,46 @@ pub(super) enum Step {
     Change { task: usize, wish: Wish },
     ChangeByKey { config: usize, key: usize, wish: Wish },
     Hold { config: usize, hold: Hold },
+    Save { config: usize, edit: Edit, expected: Known },
+    Delete { config: usize, expected: Known },
+    Fire(FireStep),
     CancelOpen { config: usize },
     Prune,
 }
+
+/// What a save changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Edit {
+    Priority(u8),
+    Kind,
+    /// Of the scheduled config, whose tasks are on one shard whatever its span is.
+    Span(u16),
+    Scheduled(bool),
+}
+
+/// What somebody takes for the stored version of a config.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Known {
+    Any,
+    Absent,
+    Right,
+    Wrong,
+}
+
+/// Slots by their distance from now, in steps of ten seconds: now and then one that was handled before.
+#[derive(Debug, Clone)]
+pub(super) struct FireStep {
+    pub(super) slots: Vec<i64>,
+    pub(super) brings_waiting: bool,
+    pub(super) overlap: Overlap,
+    pub(super) late: bool,
+    pub(super) ends: bool,
+    /// Of cursor and config.
+    pub(super) stale: (bool, bool),
+}
+
+/// The config with a schedule; those before it have none.
+pub(super) const SCHEDULED: usize = 2;
 
 /// A small generator of numbers (splitmix64), so that a seed is a history.
 pub(super) struct Chance(pub(super) u64);
@@ -56,8 +94,9 @@ impl Chance {
     }
 
     pub(super) fn step(&mut self) -> Step {
-        let config = self.below(2);
-        match self.below(100) {
+        let config = self.below(SCHEDULED);
+        let any_config = self.below(SCHEDULED + 1);
+        match self.below(120) {
             0..6 => Step::Wait(self.seconds(0, 90)),
             6..10 => Step::Wait(self.moment()),
             10..28 => {
@@ -69,7 +108,7 @@ impl Chance {
             }
             28..42 => {
                 let ahead = if self.one_in(2) { Millis::from_secs(2) } else { Millis::ZERO };
-                Step::Claim { config, limit: self.below(4), ahead }
+                Step::Claim { config: any_config, limit: self.below(4), ahead }
             }
             42..58 => Step::Begin { message: self.recent(), with_row: self.one_in(2) },
             58..70 => Step::Finish { begun: self.recent(), with_row: self.one_in(2), outcome: self.below(9) },
@@ -80,12 +119,49 @@ impl Chance {
             75..90 => Step::Change { task: self.below(1_000), wish: self.wish() },
             90..95 => Step::ChangeByKey { config, key: self.below(4), wish: self.wish() },
             95..98 => {
-                let holds = [Hold::Pause { note: None }, Hold::Disable, Hold::Resume, Hold::Enable];
+                let note = Some("a note".to_owned()).filter(|_| self.one_in(2));
+                let holds = [Hold::Pause { note }, Hold::Disable, Hold::Resume, Hold::Enable];
                 let which = self.below(6);
-                Step::Hold { config, hold: holds[if which > 3 { which - 2 } else { which }].clone() }
+                let hold = holds[if which > 3 { which - 2 } else { which }].clone();
+                Step::Hold { config: any_config, hold }
             }
-            98 => Step::CancelOpen { config },
-            _ => Step::Prune,
+            98 => Step::CancelOpen { config: any_config },
+            99 => Step::Prune,
+            100..104 => {
+                Step::Save { config: any_config, edit: self.edit(any_config), expected: self.known() }
+            }
+            104 => Step::Delete { config: any_config, expected: self.known() },
+            _ => Step::Fire(self.fire()),
+        }
+    }
+
+    fn edit(&mut self, config: usize) -> Edit {
+        match self.below(6) {
+            0 => Edit::Kind,
+            1 | 2 if config == SCHEDULED => Edit::Span(if self.one_in(2) { 1 } else { 2 }),
+            3 if config == SCHEDULED => Edit::Scheduled(false),
+            4 if config == SCHEDULED => Edit::Scheduled(true),
+            priority => Edit::Priority(u8::try_from(priority).unwrap_or(0)),
+        }
+    }
+
+    fn known(&mut self) -> Known {
+        let known = [Known::Any, Known::Right, Known::Right, Known::Wrong, Known::Absent];
+        known[self.below(known.len())]
+    }
+
+    fn fire(&mut self) -> FireStep {
+        let mut slots: Vec<i64> =
+            (0..self.below(4)).map(|_| i64::try_from(self.below(5)).unwrap_or(0) - 2).collect();
+        slots.sort_unstable();
+        let overlaps = [Overlap::Allow, Overlap::Skip, Overlap::QueueOne, Overlap::QueueOne];
+        FireStep {
+            slots,
+            brings_waiting: self.one_in(2),
+            overlap: overlaps[self.below(overlaps.len())],
+            late: self.one_in(4),
+            ends: self.one_in(8),
+            stale: (self.one_in(8), self.one_in(8)),
         }
     }
 

@@ -36,6 +36,7 @@ mod search;
 mod submit;
 mod tokens;
 mod twin;
+mod twin_configs;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -11,9 +11,10 @@ use tsp_core::config::TaskConfig;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
 
-use super::bed::{Bed, T0, by, key, message, outcome, plain, spec};
-use super::chance::{Chance, Step, verdict};
-use crate::catalog::ConfigSaved;
+use super::bed::{Bed, T0, by, cron_spec, key, message, outcome, plain, spec};
+use super::chance::{Chance, SCHEDULED, Step, verdict};
+use super::twin_configs::{answer_of, words_of};
+use crate::catalog::Expected;
 use crate::idempotency::Kept;
 use crate::memory::MemoryStore;
 use crate::run::{Begin, Begun, Finish, Finished};
@@ -27,14 +28,26 @@ const STEPS: usize = 400;
 const COMPARED_EVERY: usize = 50;
 
 /// What the histories must lead to, or they prove little.
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 32] = [
     "claimed 1 expired 1 heads [None]",
+    "config in use",
+    "config kind",
+    "config made",
+    "config removed",
+    "config saved",
+    "config there",
+    "config unknown",
+    "config version",
     "created",
     "done None",
     "done TooLate",
     "drop",
     "existing",
+    "fired 0",
+    "fired 1",
+    "fired 2",
     "held by Some",
+    "log of config.pause with a note",
     "refused AlreadyEnded",
     "refused AttemptClosed",
     "refused NotAllowed",
@@ -44,6 +57,8 @@ const WORDS: [&str; 18] = [
     "reset after the current",
     "run",
     "saved",
+    "stale",
+    "log of task.postpone with a time",
     "too late",
     "wait until",
 ];
@@ -56,16 +71,21 @@ pub(super) async fn random_histories_are_answered_as_by_the_memory_store(bed: &B
         let mut chance = Chance(seed);
         let mut left = Side::new(bed, seed).await;
         let mut right = Side::new(&twin, seed).await;
-        let mut now = T0;
+        // No two steps are at one time, so that each has its own lines of the audit log.
+        let mut now = T0.plus(Millis::from_mins(30).saturating_mul(i64::try_from(seed).unwrap_or(0)));
         for number in 0..STEPS {
             let step = chance.step();
+            now = now.plus(Millis::from_ms(1));
             if let Step::Wait(length) = step {
                 now = now.plus(length);
                 continue;
             }
             let answers = (left.take(&step, now).await, right.take(&step, now).await);
             assert_eq!(answers.0, answers.1, "seed {seed}, step {number}: {step:?} at {now}");
+            let logs = (left.log(now).await, right.log(now).await);
+            assert_eq!(logs.0, logs.1, "seed {seed}, step {number}: log of {step:?} at {now}");
             heard.insert(answers.0.0.split([':', '{', '(']).next().unwrap_or_default().trim().to_owned());
+            heard.extend(logs.0.iter().map(words_of));
             if number % COMPARED_EVERY == 0 || number + 1 == STEPS {
                 let rows = (left.rows(now).await, right.rows(now).await);
                 for (left, right) in rows.0.iter().zip(&rows.1) {
@@ -73,7 +93,7 @@ pub(super) async fn random_histories_are_answered_as_by_the_memory_store(bed: &B
                 }
             }
         }
-        left.clear().await;
+        left.clear(now).await;
     }
     for words in WORDS {
         assert!(heard.contains(words), "the histories never lead to `{words}`, only to {heard:?}");
@@ -81,10 +101,11 @@ pub(super) async fn random_histories_are_answered_as_by_the_memory_store(bed: &B
 }
 
 /// One of the two stores, with what its steps have made.
-struct Side<'a> {
-    bed: &'a Bed,
-    configs: Vec<Arc<TaskConfig>>,
-    tasks: Vec<TaskId>,
+pub(super) struct Side<'a> {
+    pub(super) bed: &'a Bed,
+    /// As they were first saved.
+    pub(super) configs: Vec<Arc<TaskConfig>>,
+    pub(super) tasks: Vec<TaskId>,
     messages: Vec<Task>,
     begun: Vec<Task>,
 }
@@ -97,7 +118,7 @@ enum Shown {
 }
 
 /// What a step answered: in words, and the rows it showed.
-type Answer = (String, Vec<Task>);
+pub(super) type Answer = (String, Vec<Task>);
 
 impl<'a> Side<'a> {
     async fn new(bed: &'a Bed, seed: u64) -> Self {
@@ -110,6 +131,9 @@ impl<'a> Side<'a> {
             spec.asynchronous.enabled = name == "one";
             configs.push(bed.config_of(spec).await);
         }
+        let mut cron = cron_spec(&format!("cron-{seed}"));
+        cron.retention = Millis::from_mins(10);
+        configs.push(bed.config_of(cron).await);
         Self { bed, configs, tasks: Vec::new(), messages: Vec::new(), begun: Vec::new() }
     }
 
@@ -152,9 +176,11 @@ impl<'a> Side<'a> {
             Step::Hold { config, hold } => {
                 let id = self.configs[*config].id;
                 let saved = store.hold_config(id, hold.clone(), &by(), now).await.expect("hold_config");
-                let ConfigSaved::Updated(config) = saved else { panic!("the config is there: {saved:?}") };
-                (format!("runnable: {}", config.runnable()), Vec::new())
+                answer_of(saved)
             }
+            Step::Save { config, edit, expected } => self.save(*config, *edit, *expected, now).await,
+            Step::Delete { config, expected } => self.delete(*config, *expected, now).await,
+            Step::Fire(fire) => self.fire(fire, now).await,
             Step::CancelOpen { config } => {
                 let id = self.configs[*config].id;
                 let cancelled = store.cancel_open(id, 1_000, &by(), now).await.expect("cancel_open");
@@ -241,11 +267,11 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn answer(&self, words: &str, rows: &[Task]) -> Answer {
+    pub(super) fn answer(&self, words: &str, rows: &[Task]) -> Answer {
         (words.to_owned(), rows.iter().map(|task| self.same(task)).collect())
     }
 
-    fn number(&self, id: TaskId) -> Option<usize> {
+    pub(super) fn number(&self, id: TaskId) -> Option<usize> {
         self.tasks.iter().position(|task| *task == id)
     }
 
@@ -295,6 +321,7 @@ impl<'a> Side<'a> {
         let audit = store.audit(now).await.expect("audit");
         let next = (store.next_due().await, store.next_deadline().await);
         let _ = writeln!(words, "{in_flight} in flight, {running} run, {:?} open, {next:?}", audit.open);
+        let _ = writeln!(words, "{:?}", self.cursor().await);
         shown.push(Shown::Lists(words));
         shown
     }
@@ -319,13 +346,16 @@ impl<'a> Side<'a> {
     }
 
     /// Ends all tasks, so that the next history begins without them.
-    async fn clear(&self) {
+    async fn clear(&self, now: Timestamp) {
+        let store = &self.bed.store;
         for config in &self.configs {
-            self.bed.store.cancel_open(config.id, 1_000, &by(), T0).await.expect("cancel_open");
+            store.cancel_open(config.id, 1_000, &by(), now).await.expect("cancel_open");
         }
         let running = self.bed.running(self.bed.node).await;
         let lost = running.into_iter().map(|(id, _)| (id, self.bed.node)).collect();
-        self.bed.store.lose(self.bed.owner, lost, T0).await.expect("lose");
+        store.lose(self.bed.owner, lost, now).await.expect("lose");
+        let cron = self.configs[SCHEDULED].id;
+        store.delete_config(cron, Expected::Any, &by(), now).await.expect("delete_config");
     }
 }
 
