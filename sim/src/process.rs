@@ -121,7 +121,7 @@ impl Process {
         let service: Arc<dyn TaskService> = Arc::new(service);
         let (clock, fetcher) = (ground.clock.clone(), Fetcher::new(parts, options));
         Ok(Self {
-            auditor: Auditor::new(store.clone(), store.book().clone(), store.shards(), fetcher.held()),
+            auditor: Auditor::new(store.clone(), store.book().clone(), store.shards(), fetcher.holds()),
             janitor: Janitor::new(store.clone()),
             pipeline: Pipeline::new(service.clone(), subscriber.clone(), inbox.clone(), clock, entropy),
             hints: Hints { inbox, ids },

@@ -9,7 +9,7 @@ use tsp_core::{Clock, Millis, Timestamp};
 use tsp_store::schedule::{Audit, Cursor, Partition};
 use tsp_store::{ConfigBook, Result, ScheduleStore};
 
-use crate::held::HeldConfigs;
+use crate::holds::HoldsView;
 
 const EVERY: std::time::Duration = std::time::Duration::from_secs(15);
 /// At most a tenth of the time is spent on counting: three seconds for ten million rows (an
@@ -19,7 +19,7 @@ const PAUSE_PER_LOOK: u32 = 10;
 const AGE_MAX: std::time::Duration = std::time::Duration::from_mins(1);
 /// A cursor this far behind is a hole: its fetcher should have moved it.
 const CURSOR_PATIENCE: Millis = Millis::from_secs(30);
-/// A config that was held this short a time ago is still catching up.
+/// A config that was released this short a time ago is still catching up.
 const HELD_PATIENCE: Millis = Millis::from_secs(10);
 /// What an outage has left behind is given this long from the first look on.
 const START_PATIENCE: Millis = Millis::from_secs(10);
@@ -28,7 +28,7 @@ pub struct Auditor {
     store: Arc<dyn ScheduleStore>,
     book: Arc<ConfigBook>,
     shards: u16,
-    held: HeldConfigs,
+    holds: HoldsView,
     first_look: OnceLock<Timestamp>,
 }
 
@@ -58,9 +58,9 @@ impl Findings {
 }
 
 impl Auditor {
-    /// `held`: the configs that the fetcher holds back. `shards`: of the whole store.
-    pub fn new(store: Arc<dyn ScheduleStore>, book: Arc<ConfigBook>, shards: u16, held: HeldConfigs) -> Self {
-        Self { store, book, shards, held, first_look: OnceLock::new() }
+    /// `holds`: what the fetcher holds back. `shards`: of the whole store.
+    pub fn new(store: Arc<dyn ScheduleStore>, book: Arc<ConfigBook>, shards: u16, holds: HoldsView) -> Self {
+        Self { store, book, shards, holds, first_look: OnceLock::new() }
     }
 
     /// One look; publishes the gauges.
@@ -111,8 +111,8 @@ impl Auditor {
     fn unexplained(&self, audit: &Audit, now: Timestamp) -> i64 {
         let lately = now.minus(HELD_PATIENCE);
         let unexplained = audit.overdue.iter().filter(|(config, _)| {
-            let runnable = self.book.config(*config).is_some_and(|config| config.runnable());
-            runnable && !self.held.was_held(*config, lately)
+            let config = self.book.config(*config);
+            config.is_some_and(|config| config.runnable() && !self.holds.was_held(&config, lately))
         });
         unexplained.map(|(_, count)| count).sum()
     }

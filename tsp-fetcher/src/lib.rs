@@ -6,15 +6,20 @@
 
 mod auditor;
 mod cron;
+mod deadlines;
+mod dependencies;
+mod due_index;
 mod fetcher;
-mod heads;
-mod held;
-mod holding;
+mod flow;
+mod holds;
 mod janitor;
+mod ownership;
 pub mod pairs;
-mod parked;
+mod park_log;
+mod parking;
 mod rescue;
 mod run;
+mod schedules;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -22,11 +27,10 @@ mod turns;
 mod window;
 
 pub use auditor::{Auditor, Findings};
-pub use fetcher::{Fetcher, FetcherOptions, Parts, Report};
-pub use heads::Heads;
-pub use held::HeldConfigs;
+pub use dependencies::{FetcherOptions, Parts};
+pub use fetcher::{Fetcher, Report};
+pub use holds::HoldsView;
 pub use janitor::Janitor;
 pub use run::run;
 pub use totals::WindowTotals;
-pub use turns::Rank;
-pub use window::{Claim, Window, WindowLimits};
+pub use window::WindowLimits;

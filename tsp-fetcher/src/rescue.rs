@@ -7,62 +7,60 @@ use tsp_core::{Millis, NodeId, TaskId, Timestamp};
 use tsp_store::Result;
 use tsp_store::schedule::{FlightMark, InFlight};
 
+use crate::dependencies::FetcherOptions;
 use crate::fetcher::Fetcher;
-use crate::window::Published;
+use crate::window::{Published, Window};
 
-/// Waits ended in one call, and calls in one turn; the rest goes in the next turn, which follows at once.
-const WAITS_PER_CALL: usize = 500;
-const CALLS_PER_TURN: usize = 4;
 /// Rows in flight read in one call.
 const ROWS_PER_PAGE: usize = 2_000;
 /// Rows given back in one transaction, and about so many in one turn, so that after a crash nobody waits long
 /// behind them.
 const GIVEN_BACK_PER_CALL: usize = 500;
 const GIVEN_BACK_PER_TURN: usize = 2_000;
-/// When a wait whose time is over could not be ended.
-const WAIT_AGAIN_AFTER: Millis = Millis::from_secs(1);
 /// How long the auditor is told of configs that were held.
 const HELD_REMEMBERED: Millis = Millis::from_mins(1);
 
 /// A message that was lost or stands in line: its patience doubles so often.
 const REPEATS_DOUBLED_MAX: u32 = 6;
 
+/// What was lost, and is looked for.
+#[derive(Debug)]
+pub(crate) struct Rescue {
+    options: FetcherOptions,
+    /// How often a task was sent again without an answer.
+    repeats: HashMap<TaskId, Repeats>,
+    /// When parts of the pipe were lost, oldest first, as far as it was not made good.
+    losses: Vec<Timestamp>,
+    resync_at: Timestamp,
+    /// A walk that is not at its end.
+    scan: Option<Scan>,
+}
+
 /// How often a row was given back because its message was too long in the pipe, and when last.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Repeats {
+struct Repeats {
     count: u32,
     last: Timestamp,
 }
 
 /// A walk over what is in flight, as long as it takes.
 #[derive(Debug)]
-pub(crate) struct Scan {
+struct Scan {
     after: Option<FlightMark>,
     /// What was in the pipe when it began, as far as it was not met since.
     unmet: HashMap<TaskId, Published>,
 }
 
-impl Fetcher {
-    /// Compares memory with the rows, and takes the rows' word. Returns how many rows were rescued.
-    pub(crate) async fn resync(&mut self, now: Timestamp) -> Result<usize> {
-        // A resync that fails is tried again in the next turn.
-        self.scan.get_or_insert_with(|| Scan { after: None, unmet: self.window.in_pipe().collect() });
-        let rescued = self.rescue(now).await?;
-        self.read_parks(now).await?;
-        let heads = self.parts.store.heads().await?;
-        self.unknown.clear();
-        self.heads.replace(heads.into_iter().map(|head| (head.config, head.due_at)));
-        self.next_deadline = self.parts.store.next_deadline().await?;
-        self.recheck_blocked(now);
-        self.catch_up_schedules().await?;
-        self.held.forget(now.minus(HELD_REMEMBERED));
-        // Occurrences that wait are asked about here, should the feedback that they wait for be lost.
-        self.recompute.extend(self.waiting.iter().copied());
-        self.resync_at = now.plus(self.options.resync);
-        self.losses.retain(|lost_at| lost_at.plus(self.options.lost_timeout) > now);
-        self.resync_for_losses();
-        self.forget_repeats(now);
-        Ok(rescued)
+impl Rescue {
+    /// The first turn reads the rows.
+    pub(crate) fn new(options: FetcherOptions) -> Self {
+        let (repeats, losses) = (HashMap::new(), Vec::new());
+        Self { options, repeats, losses, resync_at: Timestamp::ZERO, scan: None }
+    }
+
+    /// Something may have happened that we were not told: the next turn reads the rows.
+    pub(crate) fn look_again(&mut self) {
+        self.resync_at = Timestamp::ZERO;
     }
 
     /// A part of the pipe was lost with what it held. Which messages these were the rows tell, once workers had
@@ -72,54 +70,105 @@ impl Fetcher {
         self.resync_for_losses();
     }
 
+    /// The message of a task was dealt with.
+    pub(crate) fn forget(&mut self, task: TaskId) {
+        self.repeats.remove(&task);
+    }
+
+    pub(crate) const fn resync_at(&self) -> Timestamp {
+        self.resync_at
+    }
+
+    pub(crate) const fn is_walking(&self) -> bool {
+        self.scan.is_some()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn repeated(&self) -> usize {
+        self.repeats.len()
+    }
+
+    /// Memory was compared with the rows.
+    fn resynced(&mut self, window: &Window, now: Timestamp) {
+        self.resync_at = now.plus(self.options.resync);
+        self.losses.retain(|lost_at| lost_at.plus(self.options.lost_timeout) > now);
+        self.resync_for_losses();
+        // What was given back and did not come into the pipe again was ended by somebody, or is another owner's.
+        let patience = self.options.pipe_timeout;
+        self.repeats.retain(|id, repeats| {
+            window.message(*id).is_some() || repeats.last.plus(repeats.patience(patience)) > now
+        });
+    }
+
     fn resync_for_losses(&mut self) {
         if let Some(lost_at) = self.losses.first() {
             self.resync_at = self.resync_at.min(lost_at.plus(self.options.lost_timeout));
         }
     }
 
+    /// Whether a message is so long in the pipe that it must be lost.
+    fn is_lost(&self, task: TaskId, published: &Published, now: Timestamp) -> bool {
+        let timeout = self.options.pipe_timeout;
+        let patience = self.repeats.get(&task).map_or(timeout, |repeats| repeats.patience(timeout));
+        published.at.plus(patience) <= now || self.was_in_lost_part(published, now)
+    }
+
     /// Whether it was in the pipe when a part of that was lost, and was not heard of since.
-    fn is_lost(&self, published: &Published, now: Timestamp) -> bool {
+    fn was_in_lost_part(&self, published: &Published, now: Timestamp) -> bool {
         let over = |lost_at: &&Timestamp| lost_at.plus(self.options.lost_timeout) <= now;
         self.losses.iter().rev().find(over).is_some_and(|lost_at| published.at <= *lost_at)
     }
 
-    /// Ends the wait of tasks at 45 whose callee did not complete in time.
-    pub(crate) async fn end_waits(&mut self, now: Timestamp) -> Result<()> {
-        for _ in 0..CALLS_PER_TURN {
-            if self.next_deadline.is_none_or(|deadline| deadline > now) {
-                break;
-            }
-            let unit = self.parts.entropy.unit();
-            let ended = self.parts.store.end_waits(self.parts.owner, WAITS_PER_CALL, unit, now).await?;
-            self.learn(&ended);
-            self.next_deadline = self.parts.store.next_deadline().await?;
-            if ended.is_empty() {
-                // A row that cannot be ended, or rows that are not ours: no reason to turn in a circle.
-                self.ask_whether_deposed(now).await?;
-                let again = now.plus(WAIT_AGAIN_AFTER);
-                self.next_deadline = self.next_deadline.map(|deadline| deadline.max(again));
-            }
-        }
-        Ok(())
+    fn repeat(&mut self, task: TaskId, now: Timestamp) {
+        let repeats = self.repeats.entry(task).or_insert(Repeats { count: 0, last: now });
+        *repeats = Repeats { count: repeats.count + 1, last: now };
+    }
+}
+
+impl Repeats {
+    /// How long a message may be in the pipe whose row was given back so often before.
+    fn patience(self, once: Millis) -> Millis {
+        once.saturating_mul(1 << self.count.min(REPEATS_DOUBLED_MAX))
+    }
+}
+
+impl Fetcher {
+    /// Compares memory with the rows, and takes the rows' word. Returns how many rows were rescued.
+    pub(crate) async fn resync(&mut self, now: Timestamp) -> Result<usize> {
+        // A resync that fails is tried again in the next turn.
+        let window = self.flow.window();
+        self.rescue.scan.get_or_insert_with(|| Scan { after: None, unmet: window.in_pipe().collect() });
+        let rescued = self.rescue_rows(now).await?;
+        self.unknown.clear();
+        self.read_parks(now).await?;
+        let heads = self.parts.store.heads().await?;
+        self.flow.due_are(heads.into_iter().map(|head| (head.config, head.due_at)));
+        self.deadlines.set(self.parts.store.next_deadline().await?);
+        self.check_held(now);
+        self.catch_up_schedules().await?;
+        self.flow.holds().view().forget(now.minus(HELD_REMEMBERED));
+        // Occurrences that wait are asked about here, should the feedback that they wait for be lost.
+        self.schedules.recompute_waiting();
+        self.rescue.resynced(self.flow.window(), now);
+        Ok(rescued)
     }
 
     /// For writes that a former owner is not refused but finds without effect.
-    async fn ask_whether_deposed(&mut self, now: Timestamp) -> Result<()> {
+    pub(crate) async fn ask_whether_deposed(&mut self, now: Timestamp) -> Result<()> {
         let nothing = self.parts.store.claim(self.parts.owner, Vec::new(), now).await?;
-        self.deposed |= nothing.deposed;
+        self.ownership.note(nothing.deposed);
         Ok(())
     }
 
     /// Goes on with the walk over what is in flight, if there is one. Returns how many rows were rescued.
-    pub(crate) async fn rescue(&mut self, now: Timestamp) -> Result<usize> {
-        let Some(mut scan) = self.scan.take() else { return Ok(0) };
+    pub(crate) async fn rescue_rows(&mut self, now: Timestamp) -> Result<usize> {
+        let Some(mut scan) = self.rescue.scan.take() else { return Ok(0) };
         let walked = self.walk(&mut scan, now).await;
         match &walked {
             Ok((_, true)) => self.forget_closed(scan.unmet),
-            Ok((_, false)) => self.scan = Some(scan),
+            Ok((_, false)) => self.rescue.scan = Some(scan),
             // From its beginning.
-            Err(_) => self.look_again(),
+            Err(_) => self.rescue.look_again(),
         }
         let (rescued, _) = walked?;
         if rescued > 0 {
@@ -130,7 +179,7 @@ impl Fetcher {
 
     /// How many rows were rescued, and whether this was the end of the walk.
     async fn walk(&mut self, scan: &mut Scan, now: Timestamp) -> Result<(usize, bool)> {
-        let held: HashSet<(TaskId, i64)> = self.window.rows().collect();
+        let held: HashSet<(TaskId, i64)> = self.flow.window().rows().collect();
         let mut rescued = 0;
         while rescued < GIVEN_BACK_PER_TURN {
             let page = self.parts.store.in_flight(scan.after, ROWS_PER_PAGE).await?;
@@ -140,7 +189,7 @@ impl Fetcher {
                 if row.status == Status::Queued {
                     // Whoever gets a message of a version that the row has left throws it away, and may not be
                     // heard of: it takes up no room.
-                    self.window.closed(row.id, row.version - 1);
+                    self.flow.closed(row.id, row.version - 1);
                 }
                 match row.status {
                     Status::Queued if self.is_forgotten(row, &held, now) => rearm.push((row.id, row.version)),
@@ -156,7 +205,7 @@ impl Fetcher {
             }
             rescued += given_back;
             scan.after = page.next;
-            if page.next.is_none() || self.deposed {
+            if page.next.is_none() || self.ownership.is_over() {
                 return Ok((rescued, true));
             }
         }
@@ -175,9 +224,8 @@ impl Fetcher {
             let rows = store.rearm(owner, chunk.to_vec(), now).await?;
             given_back += rows.len();
             for row in &rows {
-                if self.window.closed(row.id, row.version) {
-                    let repeats = self.repeats.entry(row.id).or_insert(Repeats { count: 0, last: now });
-                    *repeats = Repeats { count: repeats.count + 1, last: now };
+                if self.flow.closed(row.id, row.version) {
+                    self.rescue.repeat(row.id, now);
                 }
             }
             self.learn(&rows);
@@ -196,27 +244,11 @@ impl Fetcher {
         if row.epoch != self.parts.owner.epoch {
             return true;
         }
-        match self.window.message(row.id).filter(|published| published.version == row.version) {
-            Some(published) => {
-                let repeats = self.repeats.get(&row.id).map_or(0, |repeats| repeats.count);
-                published.at.plus(self.patience(repeats)) <= now || self.is_lost(&published, now)
-            }
+        let message = self.flow.window().message(row.id);
+        match message.filter(|published| published.version == row.version) {
+            Some(published) => self.rescue.is_lost(row.id, &published, now),
             None => !held.contains(&(row.id, row.version)),
         }
-    }
-
-    /// How long a message may be in the pipe whose row was given back so often before.
-    fn patience(&self, repeats: u32) -> Millis {
-        self.options.pipe_timeout.saturating_mul(1 << repeats.min(REPEATS_DOUBLED_MAX))
-    }
-
-    /// What was given back and did not come into the pipe again was ended by somebody, or is another owner's.
-    fn forget_repeats(&mut self, now: Timestamp) {
-        let mut repeats = std::mem::take(&mut self.repeats);
-        repeats.retain(|id, repeats| {
-            self.window.message(*id).is_some() || repeats.last.plus(self.patience(repeats.count)) > now
-        });
-        self.repeats = repeats;
     }
 
     /// The rows were read first: a node that is dead now began nothing after that.
@@ -232,19 +264,21 @@ impl Fetcher {
 
     /// Feedback may be lost: what is in flight no more takes up no room.
     fn forget_closed(&mut self, unmet: HashMap<TaskId, Published>) {
-        let as_then = |(id, published): &(TaskId, Published)| self.window.message(*id) == Some(*published);
+        let as_then =
+            |(id, published): &(TaskId, Published)| self.flow.window().message(*id) == Some(*published);
         let mut gone: Vec<TaskId> = unmet.into_iter().filter(as_then).map(|(id, _)| id).collect();
         // In a fixed order, so that one seed gives one history.
         gone.sort_unstable();
         for id in gone {
-            self.window.closed(id, i64::MAX);
-            self.repeats.remove(&id);
+            self.flow.closed(id, i64::MAX);
+            self.rescue.forget(id);
         }
     }
 
-    fn learn(&mut self, rows: &[Task]) {
+    /// These rows have changed.
+    pub(crate) fn learn(&mut self, rows: &[Task]) {
         for row in rows.iter().filter(|row| row.status == Status::Scheduled) {
-            self.heads.lower(row.config, row.due_at);
+            self.flow.due(row.config, row.due_at);
         }
     }
 }

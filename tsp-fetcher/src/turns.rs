@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
+use tsp_core::config::TaskConfig;
 use tsp_core::{AppId, ConfigId};
 
 /// One turn in so many goes to a priority below the highest, so that none of them waits for ever.
@@ -11,10 +12,16 @@ const LOWER_EVERY: u64 = 16;
 
 /// Where a config stands in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rank {
+pub(crate) struct Rank {
     /// 0..=4, higher first.
-    pub priority: u8,
-    pub app: AppId,
+    pub(crate) priority: u8,
+    pub(crate) app: AppId,
+}
+
+impl Rank {
+    pub(crate) fn of(config: &TaskConfig) -> Self {
+        Self { priority: config.spec.priority, app: config.app_id }
+    }
 }
 
 /// Configs that have something to be done. Each step costs the logarithm of their number.

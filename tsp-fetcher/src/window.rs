@@ -4,7 +4,7 @@
 //! whose receiver is slow holds its own rows here and nobody else's.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use tsp_core::task::Task;
@@ -51,28 +51,28 @@ impl Default for WindowLimits {
 
 /// A claimed row.
 #[derive(Debug)]
-pub struct Claim {
-    pub row: BareRow,
+pub(crate) struct Claim {
+    pub(crate) row: BareRow,
     /// With all it carries, if there is room for that.
-    pub task: Option<Box<Task>>,
+    pub(crate) task: Option<Box<Task>>,
 }
 
 impl Claim {
-    pub fn whole(task: Box<Task>) -> Self {
+    pub(crate) fn whole(task: Box<Task>) -> Self {
         Self { row: BareRow::from(&*task), task: Some(task) }
     }
 
-    pub const fn bare(row: BareRow) -> Self {
+    pub(crate) const fn bare(row: BareRow) -> Self {
         Self { row, task: None }
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.task.as_ref().map_or(0, |task| task.bytes())
     }
 }
 
 #[derive(Debug, Default)]
-pub struct Window {
+pub(crate) struct Window {
     limits: WindowLimits,
     waiting: BTreeMap<(Timestamp, TaskId), Claim>,
     lanes: HashMap<ConfigId, Lane>,
@@ -81,8 +81,6 @@ pub struct Window {
     published: HashMap<TaskId, Published>,
     /// The rows in `waiting` and `ready`, and what these and the published ones carry.
     share: Share,
-    /// Configs whose due rows stay here.
-    parked: HashSet<ConfigId>,
 }
 
 #[derive(Debug, Default)]
@@ -99,21 +97,21 @@ struct Lane {
 
 /// A message in the pipe or at a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Published {
-    pub config: ConfigId,
-    pub version: i64,
-    pub at: Timestamp,
+pub(crate) struct Published {
+    pub(crate) config: ConfigId,
+    pub(crate) version: i64,
+    pub(crate) at: Timestamp,
     /// What it carries.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Window {
-    pub fn new(limits: WindowLimits, totals: Arc<WindowTotals>) -> Self {
+    pub(crate) fn new(limits: WindowLimits, totals: Arc<WindowTotals>) -> Self {
         Self { limits, share: Share::of(totals), ..Self::default() }
     }
 
     /// How many rows of `config` may be claimed now, when `planned` rows of others will be as well.
-    pub fn room_for(&self, config: ConfigId, planned: usize) -> usize {
+    pub(crate) fn room_for(&self, config: ConfigId, planned: usize) -> usize {
         let lane = self.lanes.get(&config);
         let rows = lane.map_or(0, |lane| lane.waiting + lane.ready.len());
         if lane.is_some_and(|lane| lane.ready.len() >= self.limits.backlog_per_config) {
@@ -124,7 +122,7 @@ impl Window {
         own.min(in_all.max(ROWS_AT_LEAST.saturating_sub(rows)))
     }
 
-    pub fn add(&mut self, mut claim: Claim, rank: Rank) {
+    pub(crate) fn add(&mut self, mut claim: Claim, rank: Rank) {
         let config = claim.row.config;
         let lane = self.lanes.entry(config).or_default();
         lane.rank = rank;
@@ -146,34 +144,40 @@ impl Window {
         self.drop_bytes(config, replaced.map_or(0, |replaced| replaced.bytes()));
     }
 
-    /// Due rows of `config` stay here until [`Window::unpark`].
-    pub fn park(&mut self, config: ConfigId) {
-        self.parked.insert(config);
+    pub(crate) fn configs(&self) -> impl Iterator<Item = ConfigId> + '_ {
+        self.lanes.keys().copied()
+    }
+
+    /// Its due rows stay here.
+    pub(crate) fn leave_turns(&mut self, config: ConfigId) {
         self.turns.remove(config);
     }
 
-    pub fn unpark(&mut self, config: ConfigId) {
-        self.parked.remove(&config);
-        self.enter_turns(config);
+    /// If it has due rows and room in the pipe.
+    pub(crate) fn enter_turns(&mut self, config: ConfigId) {
+        let Some(lane) = self.lanes.get(&config) else { return };
+        if !lane.ready.is_empty() && lane.in_pipe < self.limits.in_pipe_per_config {
+            self.turns.push(config, lane.rank);
+        }
     }
 
     /// The first due time of a row that waits for it.
-    pub fn first_due(&self) -> Option<Timestamp> {
+    pub(crate) fn first_due(&self) -> Option<Timestamp> {
         self.waiting.first_key_value().map(|((due_at, _), _)| *due_at)
     }
 
     /// Whether due rows could go into the pipe if it had room.
-    pub fn has_turns(&self) -> bool {
+    pub(crate) fn has_turns(&self) -> bool {
         !self.turns.is_empty()
     }
 
     /// Whether any due row is held back.
-    pub fn has_backlog(&self) -> bool {
+    pub(crate) fn has_backlog(&self) -> bool {
         self.share.rows() > self.waiting.len()
     }
 
-    /// Moves rows whose time has come behind the others of their config.
-    pub fn ripen(&mut self, now: Timestamp) {
+    /// Moves rows whose time has come behind the others of their config, which takes turns if it `may`.
+    pub(crate) fn ripen(&mut self, now: Timestamp, may: impl Fn(ConfigId) -> bool) {
         while let Some(entry) = self.waiting.first_entry() {
             if entry.key().0 > now {
                 break;
@@ -184,12 +188,14 @@ impl Window {
                 lane.waiting -= 1;
                 lane.ready.push_back(claim);
             }
-            self.enter_turns(config);
+            if may(config) {
+                self.enter_turns(config);
+            }
         }
     }
 
     /// The next rows to publish, at most `room`, in fair order (see [`Turns`]).
-    pub fn take(&mut self, room: usize) -> Vec<Claim> {
+    pub(crate) fn take(&mut self, room: usize) -> Vec<Claim> {
         let mut taken = Vec::new();
         while taken.len() < room {
             let Some((config, _)) = self.turns.pop() else { break };
@@ -206,7 +212,7 @@ impl Window {
     }
 
     /// What [`Window::take`] gave is in the pipe.
-    pub fn published(&mut self, task: TaskId, published: Published) {
+    pub(crate) fn published(&mut self, task: TaskId, published: Published) {
         // A task published again replaces its old message, which counts no more.
         if let Some(old) = self.published.insert(task, published) {
             self.leave_pipe(old.config, old.bytes);
@@ -214,7 +220,7 @@ impl Window {
     }
 
     /// What [`Window::take`] gave did not fit. Several come back last first.
-    pub fn put_back(&mut self, claim: Claim) {
+    pub(crate) fn put_back(&mut self, claim: Claim) {
         let config = claim.row.config;
         self.lanes.entry(config).or_default().ready.push_front(claim);
         self.share.add(1, 0);
@@ -223,29 +229,28 @@ impl Window {
         self.enter_turns(config);
     }
 
-    /// Messages of this version of a row, and of earlier ones, were dealt with. Says whether one was ours.
-    pub fn closed(&mut self, task: TaskId, version: i64) -> bool {
-        let Entry::Occupied(entry) = self.published.entry(task) else { return false };
+    /// Messages of this version of a row, and of earlier ones, were dealt with. Whose it was, if one was ours.
+    pub(crate) fn closed(&mut self, task: TaskId, version: i64) -> Option<ConfigId> {
+        let Entry::Occupied(entry) = self.published.entry(task) else { return None };
         if entry.get().version > version {
-            return false;
+            return None;
         }
-        let published = entry.remove();
-        self.leave_pipe(published.config, published.bytes);
-        self.enter_turns(published.config);
-        true
+        let Published { config, bytes, .. } = entry.remove();
+        self.leave_pipe(config, bytes);
+        Some(config)
     }
 
     /// What is known of a task in the pipe.
-    pub fn message(&self, task: TaskId) -> Option<Published> {
+    pub(crate) fn message(&self, task: TaskId) -> Option<Published> {
         self.published.get(&task).copied()
     }
 
-    pub fn in_pipe(&self) -> impl Iterator<Item = (TaskId, Published)> + '_ {
+    pub(crate) fn in_pipe(&self) -> impl Iterator<Item = (TaskId, Published)> + '_ {
         self.published.iter().map(|(task, published)| (*task, *published))
     }
 
     /// Ids and versions of the rows in the window.
-    pub fn rows(&self) -> impl Iterator<Item = (TaskId, i64)> + '_ {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (TaskId, i64)> + '_ {
         let ready = self.lanes.values().flat_map(|lane| lane.ready.iter());
         self.waiting.values().chain(ready).map(|claim| (claim.row.id, claim.row.version))
     }
@@ -264,14 +269,6 @@ impl Window {
             if lane.in_pipe == 0 && lane.waiting == 0 && lane.ready.is_empty() {
                 self.lanes.remove(&config);
             }
-        }
-    }
-
-    fn enter_turns(&mut self, config: ConfigId) {
-        let Some(lane) = self.lanes.get(&config) else { return };
-        let has_room = lane.in_pipe < self.limits.in_pipe_per_config;
-        if !lane.ready.is_empty() && has_room && !self.parked.contains(&config) {
-            self.turns.push(config, lane.rank);
         }
     }
 }
@@ -327,10 +324,12 @@ mod tests {
         for (id, due) in [(3, 900), (1, 800), (2, 950), (4, 2_000)] {
             window.add(task(1, id, due), rank(2));
         }
-        window.ripen(NOW);
+        window.ripen(NOW, |_| true);
         assert_eq!(publish(&mut window, 10), [1, 3]);
         assert!(publish(&mut window, 10).is_empty(), "two are in the pipe");
-        assert!(window.closed(TaskId::new(1), 1));
+        assert_eq!(window.closed(TaskId::new(1), 1), Some(ConfigId::new(1)));
+        assert!(publish(&mut window, 10).is_empty(), "who is held does not come back by that");
+        window.enter_turns(ConfigId::new(1));
         assert_eq!(publish(&mut window, 10), [2]);
         assert_eq!(window.first_due(), Some(Timestamp::from_ms(2_000)));
     }
@@ -343,7 +342,7 @@ mod tests {
         }
         window.add(task(2, 200, 600), rank(2));
         window.add(task(3, 300, 700), rank(4));
-        window.ripen(NOW);
+        window.ripen(NOW, |_| true);
         let first = publish(&mut window, 80);
         assert_eq!(first[0], 300);
         assert!(first.contains(&200), "config 2 is served after one quantum of config 1");
@@ -356,7 +355,7 @@ mod tests {
         let config = ConfigId::new(1);
         window.add(task(1, 1, 500), rank(2));
         window.add(task(1, 2, 500), rank(2));
-        window.ripen(NOW);
+        window.ripen(NOW, |_| true);
         assert_eq!(window.room_for(config, 0), 0);
         let mut taken = window.take(10);
         assert_eq!(window.room_for(config, 0), WindowLimits::default().claimed_per_config);
@@ -371,7 +370,7 @@ mod tests {
         let mut window = Window::new(WindowLimits::default(), Arc::default());
         window.add(task(1, 1, 500), rank(4));
         window.add(task(2, 2, 500), rank(2));
-        window.ripen(NOW);
+        window.ripen(NOW, |_| true);
         let first = window.take(1).pop().unwrap();
         assert_eq!(first.row.id, TaskId::new(1));
         window.put_back(first);
@@ -383,10 +382,10 @@ mod tests {
         let mut window = Window::new(WindowLimits::default(), Arc::default());
         window.add(task(1, 1, 500), rank(2));
         window.add(task(1, 1, 500), rank(2));
-        window.ripen(NOW);
+        window.ripen(NOW, |_| true);
         assert_eq!(publish(&mut window, 10), [1]);
         assert!(!window.has_backlog(), "nothing is left");
-        assert!(window.closed(TaskId::new(1), 1));
+        assert!(window.closed(TaskId::new(1), 1).is_some());
         assert!(window.lanes.is_empty(), "an idle config takes up no memory");
     }
 
@@ -426,7 +425,7 @@ mod tests {
         }
         assert_eq!(totals.bytes(), 4 * one);
         window.add(carrying(1, 0, 500, 10_000), rank(2));
-        window.ripen(NOW);
+        window.ripen(NOW, |_| true);
         assert_eq!(totals.bytes(), 3 * one, "a row claimed again counts once");
         let mut taken = window.take(100);
         assert_eq!(taken.len(), 10, "all of them go out");
@@ -439,7 +438,7 @@ mod tests {
         assert_eq!(publish(&mut window, 10).len(), 1);
         assert_eq!(totals.bytes(), 3 * one, "what is in the pipe counts until it is dealt with");
         for id in (0..5).chain(10..15) {
-            assert!(window.closed(TaskId::new(id), 1));
+            assert!(window.closed(TaskId::new(id), 1).is_some());
         }
         assert_eq!((totals.rows(), totals.bytes()), (0, 0));
         window.add(carrying(1, 1, 500, 10_000), rank(2));
@@ -447,15 +446,18 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_config_keeps_its_rows_and_only_its_own() {
+    fn a_config_that_may_not_take_turns_keeps_its_rows_and_only_its_own() {
         let mut window = Window::new(WindowLimits::default(), Arc::default());
+        let held = ConfigId::new(1);
         window.add(task(1, 1, 500), rank(2));
         window.add(task(2, 2, 500), rank(2));
-        window.ripen(NOW);
-        window.park(ConfigId::new(1));
+        window.ripen(NOW, |config| config != held);
         assert_eq!(publish(&mut window, 10), [2]);
         assert!(!window.has_turns() && window.has_backlog());
-        window.unpark(ConfigId::new(1));
+        window.enter_turns(held);
+        window.leave_turns(held);
+        assert!(!window.has_turns());
+        window.enter_turns(held);
         assert_eq!(publish(&mut window, 10), [1]);
     }
 }

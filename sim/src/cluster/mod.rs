@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tsp_core::clock::ManualTime;
 use tsp_core::config::TaskConfig;
 use tsp_core::{Clock, ConfigId, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
-use tsp_fetcher::{Auditor, HeldConfigs};
+use tsp_fetcher::{Auditor, HoldsView};
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Feedback, FeedbackSink, Inbox, Subscriber};
 use tsp_store::Catalog;
@@ -354,7 +354,7 @@ impl Cluster {
 
     fn nothing_is_unaccounted_for(&mut self) {
         let (store, seed) = (self.ground.store.clone(), self.ground.plan.seed);
-        let auditor = Auditor::new(store.clone(), store.book().clone(), 16, HeldConfigs::default());
+        let auditor = Auditor::new(store.clone(), store.book().clone(), 16, HoldsView::default());
         finish_off(auditor.step(self.ground.clock.now())).expect("no faults");
         let from = self.elapsed;
         while self.elapsed.since(from) < AUDIT_AGAIN {

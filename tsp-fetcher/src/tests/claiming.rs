@@ -196,8 +196,8 @@ fn the_bound_per_config_holds_its_own_rows_only() {
     let report = bed.settle();
     assert_eq!((report.published, report.claimed), (2, 6), "two in the pipe, four behind them");
     assert!(report.next > at(0), "a starved config does not make turns: {report:?}");
-    let held = bed.fetcher.held();
-    assert!(held.was_held(slow, at(0)) && !held.was_held(quick, at(0)), "the auditor is told why");
+    let was_held = |config| bed.fetcher.holds().was_held(&bed.book_config(config), at(0));
+    assert!(was_held(slow) && !was_held(quick), "the auditor is told why");
 
     let other = bed.submit(quick, at(0));
     bed.go_to(bed.now.plus(TICK));

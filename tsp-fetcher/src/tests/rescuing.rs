@@ -217,10 +217,10 @@ fn what_was_sent_again_is_forgotten_when_it_does_not_come_back() {
     bed.pause(config);
     bed.go_to(at(60_000));
     assert_eq!(bed.status(id), Status::Scheduled, "it was given back");
-    assert_eq!(bed.fetcher.repeats.len(), 1);
+    assert_eq!(bed.fetcher.rescue.repeated(), 1);
     bed.change(id, Wish::Cancel);
     bed.go_to(at(300_000));
-    assert!(bed.fetcher.repeats.is_empty());
+    assert_eq!(bed.fetcher.rescue.repeated(), 0);
 }
 
 fn dealt_with(task: TaskId, config: ConfigId, version: i64) -> Feedback {

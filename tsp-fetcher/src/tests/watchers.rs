@@ -18,8 +18,12 @@ struct Audited {
 impl Audited {
     /// An auditor that has looked for the first time long ago.
     fn new(bed: Bed) -> Self {
-        let auditor =
-            Auditor::new(bed.store.clone(), bed.store.book().clone(), bed.store.shards(), bed.fetcher.held());
+        let auditor = Auditor::new(
+            bed.store.clone(),
+            bed.store.book().clone(),
+            bed.store.shards(),
+            bed.fetcher.holds(),
+        );
         done(auditor.step(Timestamp::ZERO)).expect("a look");
         Self { bed, auditor }
     }
@@ -112,6 +116,35 @@ fn want_of_room_and_a_wait_asked_for_are_reasons_for_a_while() {
     assert_eq!(audited.look(), overdue(1), "{late}");
 }
 
+/// What a long pause has left behind does not fit into the window at once.
+#[test]
+fn what_was_paused_is_given_a_moment_after_it() {
+    let window = WindowLimits { in_pipe_per_config: 1, backlog_per_config: 1, ..WindowLimits::default() };
+    let mut audited = Audited::new(Bed::with(FetcherOptions { window, ..FetcherOptions::default() }, 4_096));
+    let config = audited.bed.delayed("one");
+    for (hold, end) in [(Hold::Pause { note: None }, Hold::Resume), (Hold::Disable, Hold::Enable)] {
+        let now = audited.bed.now;
+        audited.bed.submit_many(config, &[now; 3]);
+        audited.bed.hold(config, hold);
+        audited.bed.inbox.changed(config);
+        audited.bed.go_to(now.plus(Millis::from_secs(60)));
+        assert_eq!(audited.look(), overdue(0), "it is held");
+        audited.bed.hold(config, end);
+        audited.bed.inbox.changed(config);
+        // The turn that sees it cannot claim.
+        audited.bed.fail("claim", &[Fault::Before]);
+        audited.bed.step().expect_err("the fault");
+        assert_eq!(audited.look(), overdue(0), "it was held a moment ago");
+        audited.bed.now = audited.bed.now.plus(Millis::from_ms(10_001));
+        assert_eq!(audited.look(), overdue(3));
+        audited.bed.go_to(audited.bed.now);
+        while !audited.bed.work().is_empty() {
+            audited.bed.go_to(audited.bed.now.plus(TICK));
+        }
+        assert_eq!(audited.look(), overdue(0));
+    }
+}
+
 #[test]
 fn what_an_outage_left_is_given_time_from_the_first_look_on() {
     let bed = Bed::new();
@@ -119,7 +152,7 @@ fn what_an_outage_left_is_given_time_from_the_first_look_on() {
     bed.config("cron", Some(every(10)), |_| {});
     bed.submit_silently(config, at(0));
     let auditor =
-        Auditor::new(bed.store.clone(), bed.store.book().clone(), bed.store.shards(), bed.fetcher.held());
+        Auditor::new(bed.store.clone(), bed.store.book().clone(), bed.store.shards(), bed.fetcher.holds());
     let look = |now| done(auditor.step(now)).expect("a look");
     assert_eq!(look(at(600_000)), Findings::default());
     assert_eq!(look(at(609_999)), Findings::default());

@@ -52,7 +52,7 @@ pub(super) fn start_fetcher(
         options,
     );
     tracker.spawn(
-        Auditor::new(embedded.store.clone(), parts.book().clone(), parts.store.shards(), fetcher.held())
+        Auditor::new(embedded.store.clone(), parts.book().clone(), parts.store.shards(), fetcher.holds())
             .run(parts.clock(), stop.clone()),
     );
     tracker.spawn(Janitor::new(embedded.store.clone()).run(parts.clock(), stop.clone()));

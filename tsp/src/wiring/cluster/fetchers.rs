@@ -122,7 +122,7 @@ impl PairHost for Fetchers {
         };
         let fetcher = Fetcher::new(parts, self.options.clone());
         let auditor =
-            Auditor::new(scheduler.clone(), self.store.book().clone(), self.store.shards(), fetcher.held());
+            Auditor::new(scheduler.clone(), self.store.book().clone(), self.store.shards(), fetcher.holds());
         let handle = self.runtime.clone();
         beside.spawn_on(auditor.run(self.clock.clone(), stop.clone()), &handle);
         beside.spawn_on(Janitor::new(scheduler).run(self.clock.clone(), stop.clone()), &handle);

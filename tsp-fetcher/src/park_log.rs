@@ -1,4 +1,4 @@
-//! Configs whose receiver asked everybody to wait.
+//! Configs whose receiver asked everybody to wait, and what the store is to be told of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,15 +9,16 @@ use tsp_store::parks::{Park, ParkNews};
 /// What is known of a config is written at most this often.
 const SAVE_EVERY: Millis = Millis::from_secs(1);
 
-/// Each config with the latest time it was asked to wait until.
+/// Each config with the latest time it was asked to wait until. When it is over [`crate::holds::Holds`] tells.
 #[derive(Debug, Default)]
-pub(crate) struct Parked {
+pub(crate) struct ParkLog {
     waits: HashMap<ConfigId, Wait>,
-    order: BTreeSet<(Timestamp, ConfigId)>,
     /// What the store is to be told, and when.
     saves: BTreeSet<(Timestamp, ConfigId)>,
     /// Waits that were ended here and are to be ended in the store, too.
     ended: BTreeMap<ConfigId, End>,
+    /// Whether what former owners have kept was read.
+    is_read: bool,
     count: Count,
 }
 
@@ -66,9 +67,9 @@ impl Drop for Count {
     }
 }
 
-impl Parked {
+impl ParkLog {
     /// To be saved, too, unless a longer wait is known.
-    pub(crate) fn park(&mut self, park: Park, now: Timestamp) {
+    pub(crate) fn asked(&mut self, park: Park, now: Timestamp) {
         if self.put(park, false) {
             self.save_soon(park.config, now);
         }
@@ -78,45 +79,49 @@ impl Parked {
         self.waits.contains_key(&config)
     }
 
-    /// The next point at which something is to be done.
-    pub(crate) fn first(&self) -> Option<Timestamp> {
-        let over = self.order.first().map(|(until, _)| *until);
+    pub(crate) fn until(&self, config: ConfigId) -> Option<Timestamp> {
+        self.waits.get(&config).map(|wait| wait.park.until)
+    }
+
+    /// When the store is to be told something.
+    pub(crate) fn first_save(&self) -> Option<Timestamp> {
         let save = self.saves.first().map(|(at, _)| *at);
         let end = self.ended.values().map(|end| end.save_at).min();
-        [over, save, end].into_iter().flatten().min()
+        save.into_iter().chain(end).min()
     }
 
-    /// Takes out one whose time is over.
-    pub(crate) fn pop_over(&mut self, now: Timestamp) -> Option<ConfigId> {
-        let (_, config) = self.order.first().copied().filter(|(until, _)| *until <= now)?;
-        self.remove(config);
-        Some(config)
+    /// Whether the store does not have yet what is known of it here.
+    pub(crate) fn is_unsaved(&self, config: ConfigId) -> bool {
+        self.waits.get(&config).is_some_and(|wait| wait.save_at.is_some())
     }
 
-    /// A person has ended what was asked for until `at`. Says whether the config is free by that.
+    /// A person has ended what was asked for until `at`. Says whether that is what was known; what was asked for since
+    /// then may be known still.
     pub(crate) fn end(&mut self, config: ConfigId, at: Timestamp) -> bool {
         let wait = self.waits.get(&config).copied().filter(|wait| wait.park.since <= at);
         let Some(Wait { last, .. }) = wait else { return false };
-        self.remove(config);
+        self.forget(config);
         self.ended.insert(config, End { at, save_at: at });
         if last.since > at {
-            self.park(last, last.since);
+            self.asked(last, last.since);
         }
-        !self.contains(config)
+        true
     }
 
-    /// Compares with what the store has now. Returns those that are new here, and those that others have ended.
-    pub(crate) fn compare(&mut self, stored: Vec<Park>) -> (Vec<ConfigId>, Vec<ConfigId>) {
+    pub(crate) const fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    /// Compares with what the store has now. Returns the waits that are new or longer than was known, and the configs
+    /// whose wait others have ended.
+    pub(crate) fn compare(&mut self, stored: Vec<Park>) -> (Vec<Park>, Vec<ConfigId>) {
+        self.is_read = true;
         let named: BTreeSet<ConfigId> = stored.iter().map(|park| park.config).collect();
-        let mut new = Vec::new();
+        let mut longer = Vec::new();
         for park in stored {
-            if self.ended.contains_key(&park.config) {
-                continue;
+            if !self.ended.contains_key(&park.config) && self.put(park, true) {
+                longer.push(park);
             }
-            if !self.contains(park.config) {
-                new.push(park.config);
-            }
-            self.put(park, true);
         }
         let is_over = |(config, wait): &(&ConfigId, &Wait)| {
             wait.stored && wait.save_at.is_none() && !named.contains(config)
@@ -125,9 +130,9 @@ impl Parked {
         // In a fixed order, so that one seed gives one history.
         ended.sort_unstable();
         for config in &ended {
-            self.remove(*config);
+            self.forget(*config);
         }
-        (new, ended)
+        (longer, ended)
     }
 
     /// What is to be saved now.
@@ -139,7 +144,7 @@ impl Parked {
         ended.chain(asked).collect()
     }
 
-    /// What [`Parked::news`] gave is saved, or is to be tried again.
+    /// What [`ParkLog::news`] gave is saved, or is to be tried again.
     pub(crate) fn saved(&mut self, news: &[ParkNews], done: bool, now: Timestamp) {
         for one in news {
             match one {
@@ -166,17 +171,9 @@ impl Parked {
 
     /// Says whether it is longer than what was known.
     fn put(&mut self, park: Park, stored: bool) -> bool {
-        let config = park.config;
-        let known = self.waits.get(&config).copied();
-        let longer = known.is_none_or(|known| known.park.until < park.until);
-        if longer {
-            if let Some(known) = known {
-                self.order.remove(&(known.park.until, config));
-            }
-            self.order.insert((park.until, config));
-        }
+        let longer = self.until(park.config).is_none_or(|known| known < park.until);
         let new = Wait { park, last: park, stored: false, saved_at: None, save_at: None };
-        let wait = self.waits.entry(config).or_insert(new);
+        let wait = self.waits.entry(park.config).or_insert(new);
         if wait.last.since < park.since {
             wait.last = park;
         }
@@ -195,9 +192,9 @@ impl Parked {
         self.saves.insert((at, config));
     }
 
-    fn remove(&mut self, config: ConfigId) {
+    /// Its wait is over.
+    pub(crate) fn forget(&mut self, config: ConfigId) {
         let Some(wait) = self.waits.remove(&config) else { return };
-        self.order.remove(&(wait.park.until, config));
         if let Some(at) = wait.save_at {
             self.saves.remove(&(at, config));
         }
@@ -223,72 +220,56 @@ mod tests {
     }
 
     /// What is saved in a turn at `now`.
-    fn save(parked: &mut Parked, now: i64, done: bool) -> Vec<ParkNews> {
-        let news = parked.news(at(now));
-        parked.saved(&news, done, at(now));
+    fn save(log: &mut ParkLog, now: i64, done: bool) -> Vec<ParkNews> {
+        let news = log.news(at(now));
+        log.saved(&news, done, at(now));
         news
     }
 
     #[test]
-    fn the_longest_wait_counts() {
-        let mut parked = Parked::default();
-        parked.park(park(A, 0, 30), at(0));
-        parked.park(park(B, 0, 20), at(0));
-        parked.park(park(A, 0, 10), at(0));
-        parked.park(park(B, 0, 40), at(0));
-        assert_eq!(save(&mut parked, 0, true).len(), 2);
-        assert_eq!(parked.first(), Some(at(30)));
-        assert_eq!(parked.pop_over(at(29)), None);
-        assert_eq!(parked.pop_over(at(40)), Some(A));
-        assert!(!parked.contains(A) && parked.contains(B));
-        assert_eq!(parked.pop_over(at(40)), Some(B));
-        assert_eq!((parked.pop_over(at(40)), parked.first()), (None, None));
-    }
-
-    #[test]
     fn it_is_saved_at_once_and_then_once_a_second() {
-        let mut parked = Parked::default();
-        parked.park(park(A, 0, 90_000), at(0));
-        assert_eq!(parked.first(), Some(at(0)));
-        assert_eq!(save(&mut parked, 0, true), [ParkNews::Asked(park(A, 0, 90_000))]);
-        parked.park(park(A, 1, 80_000), at(1));
-        assert_eq!(parked.first(), Some(at(90_000)), "nothing is new");
+        let mut log = ParkLog::default();
+        log.asked(park(A, 0, 90_000), at(0));
+        assert_eq!(log.first_save(), Some(at(0)));
+        assert_eq!(save(&mut log, 0, true), [ParkNews::Asked(park(A, 0, 90_000))]);
+        log.asked(park(A, 1, 80_000), at(1));
+        assert_eq!(log.first_save(), None, "nothing is new");
         for since in 1..500 {
-            parked.park(park(A, since, 90_000 + since), at(since));
-            assert!(save(&mut parked, since, true).is_empty());
+            log.asked(park(A, since, 90_000 + since), at(since));
+            assert!(save(&mut log, since, true).is_empty());
         }
-        assert_eq!(parked.first(), Some(at(1_000)));
-        assert_eq!(save(&mut parked, 1_000, false), [ParkNews::Asked(park(A, 499, 90_499))]);
-        assert_eq!(parked.first(), Some(at(2_000)), "what failed is tried again");
-        assert_eq!(save(&mut parked, 2_000, true).len(), 1);
-        assert_eq!(parked.first(), Some(at(90_499)));
+        assert_eq!(log.first_save(), Some(at(1_000)));
+        assert_eq!(save(&mut log, 1_000, false), [ParkNews::Asked(park(A, 499, 90_499))]);
+        assert_eq!(log.first_save(), Some(at(2_000)), "what failed is tried again");
+        assert_eq!(save(&mut log, 2_000, true).len(), 1);
+        assert_eq!(log.first_save(), None);
     }
 
     #[test]
     fn an_end_counts_for_what_was_asked_for_before_it() {
-        let mut parked = Parked::default();
-        parked.park(park(A, 5, 90), at(5));
-        assert!(!parked.end(A, at(4)) && !parked.end(B, at(9)));
-        assert!(parked.end(A, at(5)));
-        assert!(!parked.contains(A));
-        assert_eq!(parked.compare(vec![park(A, 5, 90)]), (vec![], vec![]), "not saved yet");
+        let mut log = ParkLog::default();
+        log.asked(park(A, 5, 90), at(5));
+        assert!(!log.end(A, at(4)) && !log.end(B, at(9)));
+        assert!(log.end(A, at(5)));
+        assert!(!log.contains(A));
+        assert_eq!(log.compare(vec![park(A, 5, 90)]), (vec![], vec![]), "not saved yet");
         let end = [ParkNews::Ended { config: A, at: at(5) }];
-        assert_eq!(save(&mut parked, 6, false), end);
-        assert_eq!(parked.first(), Some(at(1_006)));
-        assert_eq!(save(&mut parked, 1_006, true), end);
-        assert_eq!(parked.first(), None);
+        assert_eq!(save(&mut log, 6, false), end);
+        assert_eq!(log.first_save(), Some(at(1_006)));
+        assert_eq!(save(&mut log, 1_006, true), end);
+        assert_eq!(log.first_save(), None);
     }
 
     #[test]
     fn what_the_store_has_is_taken_over_and_what_it_has_no_more_is_over() {
-        let mut parked = Parked::default();
-        assert_eq!(parked.compare(vec![park(A, 0, 90)]), (vec![A], vec![]));
-        assert_eq!(parked.first(), Some(at(90)), "and it need not be told");
-        parked.park(park(B, 1, 80), at(1));
-        assert_eq!(parked.compare(vec![park(A, 0, 90)]), (vec![], vec![]), "B is on its way");
-        save(&mut parked, 1, true);
-        assert_eq!(parked.compare(vec![park(B, 1, 95)]), (vec![], vec![A]));
-        assert_eq!(parked.first(), Some(at(95)), "the longer one");
-        assert_eq!(parked.compare(Vec::new()), (vec![], vec![B]));
+        let mut log = ParkLog::default();
+        assert_eq!(log.compare(vec![park(A, 0, 90)]), (vec![park(A, 0, 90)], vec![]));
+        assert_eq!(log.first_save(), None, "and it need not be told");
+        log.asked(park(B, 1, 80), at(1));
+        assert_eq!(log.compare(vec![park(A, 0, 90)]), (vec![], vec![]), "B is on its way");
+        save(&mut log, 1, true);
+        assert_eq!(log.compare(vec![park(B, 1, 95)]), (vec![park(B, 1, 95)], vec![A]), "a longer one");
+        assert_eq!(log.until(B), Some(at(95)));
+        assert_eq!(log.compare(Vec::new()), (vec![], vec![B]));
     }
 }
