@@ -216,6 +216,7 @@ impl Window {
         // A task published again replaces its old message, which counts no more.
         if let Some(old) = self.published.insert(task, published) {
             self.leave_pipe(old.config, old.bytes);
+            self.enter_turns(old.config);
         }
     }
 
@@ -387,6 +388,24 @@ mod tests {
         assert!(!window.has_backlog(), "nothing is left");
         assert!(window.closed(TaskId::new(1), 1).is_some());
         assert!(window.lanes.is_empty(), "an idle config takes up no memory");
+    }
+
+    #[test]
+    fn a_message_that_is_replaced_makes_room_for_another_one() {
+        let limits = WindowLimits { in_pipe_per_config: 2, ..WindowLimits::default() };
+        let mut window = Window::new(limits, Arc::default());
+        for id in [1, 2] {
+            window.add(task(1, id, 500), rank(2));
+        }
+        window.ripen(NOW, |_| true);
+        assert_eq!(publish(&mut window, 10), [1, 2]);
+        assert!(window.closed(TaskId::new(2), 1).is_some());
+        // A person has changed the first one, whose message is in the pipe.
+        window.add(task(1, 1, 600), rank(2));
+        window.add(task(1, 3, 700), rank(2));
+        window.ripen(NOW, |_| true);
+        assert_eq!(publish(&mut window, 10), [1]);
+        assert_eq!(publish(&mut window, 10), [3], "one of the two is in the pipe once");
     }
 
     #[test]
