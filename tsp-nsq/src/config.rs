@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::TlsConfig;
 use crate::backoff::Backoff;
 use crate::codec::MESSAGE_OVERHEAD;
+use crate::discovery::KnownNsqds;
 
 const MIB: usize = 1 << 20;
 
@@ -38,6 +39,8 @@ pub struct ClientConfig {
     /// Between attempts to connect.
     pub reconnect: Backoff,
     pub jitter: Jitter,
+    /// Where the nsqds were last found. Give the same one to all who search on behalf of a process.
+    pub known_nsqds: KnownNsqds,
 }
 
 impl Default for ClientConfig {
@@ -56,6 +59,7 @@ impl Default for ClientConfig {
             auth_secret: None,
             reconnect: Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10) },
             jitter: Arc::new(|| 0.5),
+            known_nsqds: KnownNsqds::default(),
         }
     }
 }

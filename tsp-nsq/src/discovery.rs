@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,15 +21,27 @@ const JITTER_SHARE: f64 = 0.3;
 /// Pokes do not make a lookup be asked more often than this.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
-/// How soon the lookups are asked again as long as no nsqd is known.
+/// How soon the lookups are asked again as long as no nsqd is known, or the last one came less than
+/// [`COMPLETE_AFTER`] ago.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// An nsqd that no lookup lists is gone only after this: a lookup that was started again knows none until each
-/// nsqd finds that its connection broke, which it does when it next pings, every 15 seconds.
+/// A lookup that was started again knows an nsqd only when that has found that its connection broke and made a new
+/// one: with its next ping and the one after that, every 15 seconds. They come one by one.
+const COMPLETE_AFTER: Duration = Duration::from_secs(30);
+
+/// An nsqd that no lookup lists is gone only after this, for the same reason.
 const FORGET_AFTER: Duration = Duration::from_mins(1);
 
 /// `host:port` of each; `None` before the first answer.
 pub type Addresses = watch::Receiver<Option<BTreeSet<String>>>;
+
+/// The nsqds that a process has found. Who searches with it begins with what the others have found, since a lookup
+/// that was started again names none for up to half a minute. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct KnownNsqds {
+    tcp: Arc<Mutex<BTreeSet<String>>>,
+    http: Arc<Mutex<BTreeSet<String>>>,
+}
 
 pub(crate) struct Source {
     pub(crate) nsqds: Nsqds,
@@ -36,6 +49,7 @@ pub(crate) struct Source {
     pub(crate) topic: Option<Topic>,
     pub(crate) every: Duration,
     pub(crate) jitter: Jitter,
+    pub(crate) known: KnownNsqds,
 }
 
 /// Follows the HTTP addresses of all nsqds that `lookups` know, asked every `every` and up to 30 % more, until
@@ -44,6 +58,7 @@ pub fn http_addresses(
     lookups: &[String],
     every: Duration,
     jitter: Jitter,
+    known: &KnownNsqds,
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Addresses {
@@ -54,6 +69,7 @@ pub fn http_addresses(
         address: Node::http_address,
         every,
         jitter,
+        shared: Some(known.http.clone()),
         poke: Arc::default(),
         sender,
     };
@@ -80,6 +96,8 @@ pub(crate) fn start(
     let (sender, addresses) = watch::channel(None);
     let poller = Poller {
         lookups: lookups.iter().map(|address| LookupdHttp::new(address)).collect(),
+        // Not all nsqds have the topic.
+        shared: source.topic.is_none().then_some(source.known.tcp),
         topic: source.topic,
         address: Node::address,
         every: source.every,
@@ -99,6 +117,7 @@ struct Poller {
     address: fn(&Node) -> String,
     every: Duration,
     jitter: Jitter,
+    shared: Option<Arc<Mutex<BTreeSet<String>>>>,
     poke: Arc<Notify>,
     sender: watch::Sender<Option<BTreeSet<String>>>,
 }
@@ -106,18 +125,20 @@ struct Poller {
 impl Poller {
     async fn run(self) {
         let mut known = Known::default();
+        if let Some(shared) = &self.shared {
+            known.begin_with(&shared.lock());
+        }
+        if !known.is_empty() {
+            self.tell(&known);
+        }
         loop {
             let answers = join_all(self.lookups.iter().map(|lookup| self.ask(lookup))).await;
             if known.learn(answers, Instant::now()) {
-                let addresses = known.addresses();
-                self.sender.send_if_modified(|told| {
-                    let news = told.as_ref() != Some(&addresses);
-                    *told = Some(addresses);
-                    news
-                });
+                self.tell(&known);
             }
             sleep(AT_MOST_EVERY.min(self.every)).await;
-            let period = if self.knows_some() { self.every } else { FIRST_RETRY.min(self.every) };
+            let is_complete = known.is_complete(Instant::now());
+            let period = if is_complete { self.every } else { FIRST_RETRY.min(self.every) };
             let rest = period.mul_f64(1.0 + JITTER_SHARE * (self.jitter)()).saturating_sub(AT_MOST_EVERY);
             tokio::select! {
                 () = sleep(rest) => {}
@@ -126,8 +147,16 @@ impl Poller {
         }
     }
 
-    fn knows_some(&self) -> bool {
-        self.sender.borrow().as_ref().is_some_and(|known| !known.is_empty())
+    fn tell(&self, known: &Known) {
+        let addresses = known.addresses();
+        if let Some(shared) = &self.shared {
+            shared.lock().clone_from(&addresses);
+        }
+        self.sender.send_if_modified(|told| {
+            let news = told.as_ref() != Some(&addresses);
+            *told = Some(addresses);
+            news
+        });
     }
 
     async fn ask(&self, lookup: &LookupdHttp) -> Option<BTreeSet<String>> {
@@ -150,13 +179,30 @@ impl Poller {
     }
 }
 
-/// Each nsqd, and since when all lookups have answered without it.
 #[derive(Debug, Default)]
-struct Known(BTreeMap<String, Option<Instant>>);
+struct Known {
+    /// Each nsqd, and since when all lookups have answered without it.
+    nsqds: BTreeMap<String, Option<Instant>>,
+    /// When a lookup last named one that was not known.
+    grown_at: Option<Instant>,
+}
 
 impl Known {
+    fn begin_with(&mut self, addresses: &BTreeSet<String>) {
+        self.nsqds = addresses.iter().map(|address| (address.clone(), None)).collect();
+    }
+
     fn addresses(&self) -> BTreeSet<String> {
-        self.0.keys().cloned().collect()
+        self.nsqds.keys().cloned().collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.nsqds.is_empty()
+    }
+
+    /// Whether the lookups are likely to have named all there are.
+    fn is_complete(&self, now: Instant) -> bool {
+        !self.is_empty() && self.grown_at.is_none_or(|at| now.duration_since(at) >= COMPLETE_AFTER)
     }
 
     /// What a round of questions has brought. `false` if no lookup has answered. Only if every one has, may an
@@ -167,7 +213,7 @@ impl Known {
             return false;
         }
         let listed: BTreeSet<String> = answers.into_iter().flatten().flatten().collect();
-        self.0.retain(|address, missing| {
+        self.nsqds.retain(|address, missing| {
             if listed.contains(address) || !complete {
                 *missing = None;
                 return true;
@@ -175,7 +221,10 @@ impl Known {
             now.duration_since(*missing.get_or_insert(now)) < FORGET_AFTER
         });
         for address in listed {
-            self.0.entry(address).or_default();
+            self.nsqds.entry(address).or_insert_with(|| {
+                self.grown_at = Some(now);
+                None
+            });
         }
         true
     }
@@ -220,6 +269,32 @@ mod tests {
         known.learn(vec![Some(set(&["a", "b"]))], now + FORGET_AFTER + SECOND);
         known.learn(vec![Some(set(&["b"]))], now + FORGET_AFTER + 2 * SECOND);
         assert_eq!(known.addresses(), set(&["a", "b"]), "its time counts anew");
+    }
+
+    /// A lookup that was started again learns of the nsqds one by one.
+    #[test]
+    fn nsqds_are_asked_for_often_until_the_last_was_named_half_a_minute_ago() {
+        let (mut known, now) = (Known::default(), Instant::now());
+        assert!(!known.is_complete(now), "none is known");
+        known.learn(vec![Some(set(&["a"]))], now);
+        known.learn(vec![Some(set(&["a"]))], now + 14 * SECOND);
+        assert!(!known.is_complete(now + 29 * SECOND));
+        known.learn(vec![Some(set(&["a", "b"]))], now + 29 * SECOND);
+        assert!(!known.is_complete(now + 58 * SECOND), "another has come");
+        assert!(known.is_complete(now + 59 * SECOND));
+    }
+
+    #[test]
+    fn what_others_have_found_is_known_until_the_lookups_have_not_named_it_for_a_minute() {
+        let (mut known, now) = (Known::default(), Instant::now());
+        known.begin_with(&set(&["a", "b"]));
+        assert!(known.is_complete(now));
+        assert!(!known.learn(vec![None], now), "no lookup answers");
+        known.learn(vec![Some(set(&[]))], now);
+        known.learn(vec![Some(set(&["b"]))], now + FORGET_AFTER - SECOND);
+        assert_eq!(known.addresses(), set(&["a", "b"]));
+        known.learn(vec![Some(set(&["b"]))], now + FORGET_AFTER);
+        assert_eq!(known.addresses(), set(&["b"]));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub use backoff::Backoff;
 pub use codec::MessageId;
 pub use config::{ClientConfig, Compression, Jitter, Nsqds, OutputBuffer, Secret};
 pub use consumer::{Consumer, ConsumerOptions, Message};
-pub use discovery::{Addresses, http_addresses};
+pub use discovery::{Addresses, KnownNsqds, http_addresses};
 pub use error::{PublishError, Stale};
 pub use names::{Channel, NameError, Topic};
 pub use producer::Producer;

@@ -33,6 +33,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use futures::FutureExt as _;
 use tsp_core::Name;
+use tsp_queue::nsq::KnownNsqds;
 
 use crate::failure::{Failure, Result};
 use crate::settings::{Settings, StorePlace};
@@ -86,7 +87,8 @@ async fn run(
     metrics: telemetry::Metrics,
 ) -> Result {
     let mut signals = Signals::listen()?;
-    let mut parts = open_parts(settings, clock.clone()).await?;
+    let nsqds = KnownNsqds::default();
+    let mut parts = open_parts(settings, clock.clone(), &nsqds).await?;
     warn_without_keys(&parts, settings).await;
     loop {
         let own = listener.try_clone().map_err(|error| Failure::failed(format!("cannot listen: {error}")))?;
@@ -122,7 +124,7 @@ async fn run(
         tracing::warn!("this process is no node of the cluster any more; it begins anew");
         server.stop().await;
         parts.close().await;
-        let Some(next) = signals.first_or(reopen(settings, &clock)).await else { return Ok(()) };
+        let Some(next) = signals.first_or(reopen(settings, &clock, &nsqds)).await else { return Ok(()) };
         parts = next;
     }
 }
@@ -136,18 +138,19 @@ fn disk_failure(settings: &Settings) -> Failure {
         .advise("look at the disk and the system's log; then start again: what was accepted is there, or move the file")
 }
 
-async fn open_parts(settings: &Settings, clock: ServerClock) -> Result<Parts> {
+/// `nsqds` goes on from one life of the process to the next, as `clock` does.
+async fn open_parts(settings: &Settings, clock: ServerClock, nsqds: &KnownNsqds) -> Result<Parts> {
     let queue_name = Name::lane();
     match clock {
-        ServerClock::Cluster(clock) => cluster::open(settings, clock, queue_name).await,
+        ServerClock::Cluster(clock) => cluster::open(settings, clock, nsqds, queue_name).await,
         clock => embedded::open(settings, clock, queue_name).await,
     }
 }
 
 /// The databases may still be away: they were, or this would not have happened.
-async fn reopen(settings: &Settings, clock: &ServerClock) -> Parts {
+async fn reopen(settings: &Settings, clock: &ServerClock, nsqds: &KnownNsqds) -> Parts {
     loop {
-        match open_parts(settings, clock.clone()).await {
+        match open_parts(settings, clock.clone(), nsqds).await {
             Ok(parts) => return parts,
             Err(failure) => {
                 tracing::warn!(%failure, "cannot join the cluster yet, will try again");

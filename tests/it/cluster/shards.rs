@@ -1,11 +1,13 @@
 //! A shard that stands still beside others of its data source: its tables are locked, or it moves.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tsp_core::{Millis, ShardId, TaskId, Timestamp};
 
 use super::{Stage, check_each_attempt_once};
 use crate::harness::cluster::Plan;
-use crate::harness::process::run;
+use crate::harness::process::run_within;
 use crate::harness::{APP, Arrival, Task, id_of, now, only_on, past};
 
 /// Tasks a second, over all shards.
@@ -92,7 +94,8 @@ async fn a_shard_with_much_history_moves_and_hurts_no_other() {
     stage.cluster.servers().source(0).sql(&fill);
     let moved = async {
         let file = stage.cluster.file().display().to_string();
-        let moved = run(&["shard", "move", "0", "--to", "b", "--config", &file], &[]).await;
+        let arguments = ["shard", "move", "0", "--to", "b", "--config", &file];
+        let moved = run_within(Duration::from_secs(60 + rows / 2_000), &arguments).await;
         assert_eq!(moved.code, Some(0), "{}{}", moved.stdout, moved.stderr);
     };
     let seconds = 10 + i64::try_from(rows / 20_000).expect("not that many");

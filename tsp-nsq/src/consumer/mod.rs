@@ -99,6 +99,7 @@ impl Consumer {
             topic: (!options.everywhere).then(|| options.topic.clone()),
             every: options.lookup_every,
             jitter: config.jitter.clone(),
+            known: config.known_nsqds.clone(),
         };
         let closing = stop.child_token();
         let (addresses, poke) = discovery::start(source, &tasks, closing.clone());

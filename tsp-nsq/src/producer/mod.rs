@@ -74,7 +74,13 @@ impl Producer {
         let search = stop.child_token();
         let (send_nodes, nodes) = watch::channel(None);
         let crew = Crew { config: config.clone(), tasks: tasks.clone(), stop: stop.clone() };
-        let source = Source { nsqds, topic: None, every: LOOKUP_EVERY, jitter: config.jitter.clone() };
+        let source = Source {
+            nsqds,
+            topic: None,
+            every: LOOKUP_EVERY,
+            jitter: config.jitter.clone(),
+            known: config.known_nsqds.clone(),
+        };
         let (addresses, _) = discovery::start(source, &tasks, search.clone());
         // A fixed list is known before this returns.
         crew.renew(&send_nodes, &addresses);

@@ -30,3 +30,4 @@ pub use options::{NsqError, NsqOptions};
 pub use publisher::{Lost, NsqPublisher, Wake};
 pub use sender::{GroupOf, NsqFeedback, NsqHints};
 pub use subscriber::NsqSubscriber;
+pub use tsp_nsq::KnownNsqds;

@@ -81,7 +81,8 @@ impl Nodes {
             return Self { known: watch::channel(Some(fixed)).1 };
         }
         let (lookups, jitter) = (&options.lookupd_http, options.jitter.clone());
-        let mut addresses = http_addresses(lookups, options.lookup_every, jitter, tracker, stop.clone());
+        let (every, known) = (options.lookup_every, &options.known_nsqds);
+        let mut addresses = http_addresses(lookups, every, jitter, known, tracker, stop.clone());
         let (sender, known) = watch::channel(None);
         tracker.spawn(async move {
             // Until the search for them is stopped.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tsp_nsq::{Backoff, ClientConfig, Jitter, NameError, Nsqds, Secret, TlsConfig};
+use tsp_nsq::{Backoff, ClientConfig, Jitter, KnownNsqds, NameError, Nsqds, Secret, TlsConfig};
 
 /// A connection that was silent for two and a half heartbeats is given up. To lose one for publishing costs
 /// nothing, so this is the least that nsqd allows.
@@ -57,6 +57,8 @@ pub struct NsqOptions {
     pub auth_secret: Option<Secret>,
     /// Spreads reconnects and lookups of many processes.
     pub jitter: Jitter,
+    /// Where the nsqds were last found. What begins again in a process gets that of what was before.
+    pub known_nsqds: KnownNsqds,
 }
 
 impl NsqOptions {
@@ -78,6 +80,7 @@ impl NsqOptions {
             tls: None,
             auth_secret: None,
             jitter,
+            known_nsqds: KnownNsqds::default(),
         }
     }
 
@@ -115,6 +118,7 @@ impl NsqOptions {
             tls: self.tls.clone(),
             auth_secret: self.auth_secret.clone(),
             jitter: self.jitter.clone(),
+            known_nsqds: self.known_nsqds.clone(),
             ..ClientConfig::default()
         }
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tsp_client::Client;
+use tsp_queue::nsq::KnownNsqds;
 
 use super::clock::ServerClock;
 use super::descriptors::Descriptors;
@@ -31,7 +32,9 @@ impl TestServer {
         let settings = Settings::load(None, &environment, &[]).expect("the settings are sound");
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = super::listen(settings.web.listen).expect("a free port");
-        let parts = super::open_parts(&settings, ServerClock::virtual_()).await.expect("a store in memory");
+        let parts = super::open_parts(&settings, ServerClock::virtual_(), &KnownNsqds::default())
+            .await
+            .expect("a store in memory");
         let descriptors = Descriptors::of(1_024, &settings);
         let metrics = Metrics::of(PrometheusBuilder::new().build_recorder().handle());
         let server =

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::{Clock as _, ClusterClock, Entropy, Name};
 use tsp_queue::Switchboard;
-use tsp_queue::nsq::{NsqFeedback, NsqHints, NsqPublisher, NsqSubscriber};
+use tsp_queue::nsq::{KnownNsqds, NsqFeedback, NsqHints, NsqPublisher, NsqSubscriber};
 use tsp_store::{Catalog as _, IdSource};
 
 use super::membership::Membership;
@@ -22,10 +22,11 @@ use crate::wiring::node_name::node_name;
 use crate::wiring::parts::{Parts, Shape};
 use crate::wiring::store_failure;
 
-/// `clock` goes on from one life of the process to the next.
+/// `clock` and `nsqds` go on from one life of the process to the next.
 pub(in crate::wiring) async fn open(
     settings: &Settings,
     clock: Arc<ClusterClock>,
+    nsqds: &KnownNsqds,
     queue_name: Name,
 ) -> Result<Parts> {
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
@@ -33,7 +34,7 @@ pub(in crate::wiring) async fn open(
     let membership = Membership::join(settings, &store, clock.clone()).await?;
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
     let name = format!("{}-{}", node_name(settings), membership.node);
-    let nsq = queue::connect(settings, &name, &entropy, &tracker, &stop)?;
+    let nsq = queue::connect(settings, &name, nsqds, &entropy, (&tracker, &stop))?;
     let switchboard = Arc::new(Switchboard::new());
     let (wake, lost) = (switchboard.clone(), switchboard.clone());
     let publisher =

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::config::TaskConfig;
 use tsp_core::{ConfigId, Entropy, Name, ShardId, TaskId, Timestamp};
-use tsp_queue::nsq::{GroupOf, Nsq, NsqHints, NsqOptions, NsqSubscriber};
+use tsp_queue::nsq::{GroupOf, KnownNsqds, Nsq, NsqHints, NsqOptions, NsqSubscriber};
 use tsp_queue::split;
 use tsp_store::ConfigBook;
 use tsp_store::cluster::NodeLease;
@@ -26,15 +26,15 @@ const RDY_MAX: usize = 2_500;
 pub(super) fn connect(
     settings: &Settings,
     name: &str,
+    nsqds: &KnownNsqds,
     entropy: &Arc<dyn Entropy>,
-    tracker: &TaskTracker,
-    stop: &CancellationToken,
+    (tracker, stop): (&TaskTracker, &CancellationToken),
 ) -> Result<Arc<Nsq>> {
     let QueueSettings::Nsq(nsq) = &settings.queue else {
         return Err(Failure::usage("a cluster needs `queue.url = \"nsq:\"`"));
     };
-    Nsq::start(options(nsq, settings, name, entropy), tracker.clone(), stop.clone())
-        .map_err(|error| Failure::usage(error.to_string()))
+    let options = NsqOptions { known_nsqds: nsqds.clone(), ..options(nsq, settings, name, entropy) };
+    Nsq::start(options, tracker.clone(), stop.clone()).map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn options(nsq: &NsqSettings, settings: &Settings, name: &str, entropy: &Arc<dyn Entropy>) -> NsqOptions {
