@@ -1,4 +1,4 @@
-//! Checks of the repository itself: layers, imports, sizes, words. Run by `cargo xtask check`.
+//! Checks of the repository itself: layers, maps, imports, sizes, words. Run by `cargo xtask check`.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod imports;
 mod layers;
 mod lexer;
+mod map;
 mod ratchet;
 mod sizes;
 mod source;
@@ -23,7 +24,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check layers, imports, sizes and words
+    /// Check layers, maps, imports, sizes and words
     Check,
 }
 
@@ -46,6 +47,7 @@ fn check() -> Result<ExitCode> {
 
     let outcomes = [
         ("layers", layers::check(&workspace.packages)),
+        ("map", map::check(&workspace)?),
         ("imports", imports::check(&sources, &ratchet.circles)),
         ("sizes", sizes::check(&sources, &ratchet)),
         ("words", words::check(&sources)),
