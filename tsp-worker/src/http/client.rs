@@ -178,11 +178,18 @@ impl Client {
         }
     }
 
-    /// An idle connection; or a new one, once it is our turn to open one. `fresh`: only a new one.
+    /// An idle connection, or a new one. `fresh`: only a new one.
     async fn connection(&self, pool: &Pool, limit: Duration, fresh: bool) -> Result<Connection, CallError> {
         if !fresh && let Some(connection) = pool.take().await {
             return Ok(connection);
         }
+        // In a box: look-ups, races and handshakes make the largest part of a call's future, which is copied for
+        // each call, and few calls need it.
+        Box::pin(self.open(pool, limit, fresh)).await
+    }
+
+    /// A new connection, once it is our turn to open one; unless one has become idle meanwhile.
+    async fn open(&self, pool: &Pool, limit: Duration, fresh: bool) -> Result<Connection, CallError> {
         let until = Instant::now() + limit;
         let turn = timeout_at(until, pool.opening.acquire()).await;
         let Ok(_turn) = turn else { return Err(CallError::Connect(ConnectError::Timeout)) };

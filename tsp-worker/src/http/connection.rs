@@ -26,7 +26,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// At most this much of it is kept.
 const EXCERPT_BYTES_MAX: usize = 4 * 1024;
 
-type Driver = http1::Connection<TokioIo<Watched>, Full<Bytes>>;
+/// In a box: it is large, and a connection moves from call to call.
+type Driver = Box<http1::Connection<TokioIo<Watched>, Full<Bytes>>>;
 
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
@@ -69,7 +70,7 @@ impl Connection {
             .await?;
         Ok(Self {
             sender,
-            driver: Some(driver),
+            driver: Some(Box::new(driver)),
             heard,
             reused: false,
             expires_at: Instant::now(),
