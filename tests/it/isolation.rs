@@ -4,7 +4,9 @@ use serde_json::json;
 use tsp_core::Millis;
 
 use crate::harness::figures::{CROWD_MS, percentile, resident_kib};
-use crate::harness::{APP, Arrival, Config, Gate, Reply, Scene, Task, Tsp, backoff, now, turn};
+use crate::harness::{
+    APP, Arrival, Config, Gate, Reply, Scene, Task, Tsp, backoff, now, turn, usual_timeout,
+};
 
 const TASKS: usize = 400;
 const EVERY_MS: i64 = 10;
@@ -37,7 +39,8 @@ async fn make_bad_configs(scene: &Scene) {
             "dead" => "http://127.0.0.1:1999/".to_owned(),
             answering => scene.receiver.url(&format!("/{answering}")),
         };
-        let config = Config::delayed(name, &url).set("retry", backoff(3, "500ms"));
+        let config =
+            Config::delayed(name, &url).set("retry", backoff(3, "500ms")).set("timeout", usual_timeout());
         scene.api.config(APP, config).await;
     }
 }

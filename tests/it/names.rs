@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tsp_core::{Millis, Timestamp};
 
 use crate::harness::figures::{CROWD_MS, percentile};
-use crate::harness::{APP, Arrival, Config, Scene, Task, Tsp, backoff, in_time, now, turn};
+use crate::harness::{APP, Arrival, Config, Scene, Task, Tsp, backoff, in_time, now, turn, usual_timeout};
 
 const DEAD_APP: &str = "dead";
 const DEAD_HOSTS: usize = 700;
@@ -41,6 +41,7 @@ async fn make_dead_configs(scene: &Scene) {
     scene.api.app(DEAD_APP).await;
     let made = futures::stream::iter(0..DEAD_HOSTS).for_each_concurrent(16, |n| {
         let config = Config::delayed(&format!("h{n}"), &format!("http://h{n}.dead.test:9999/"));
+        let config = config.set("timeout", usual_timeout());
         // One try: so many hosts are dead at once, and no more from round to round.
         let config = config.set("retry", backoff(1, "1s"));
         async move { drop(scene.api.config(DEAD_APP, config).await) }

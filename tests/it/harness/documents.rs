@@ -11,13 +11,15 @@ pub(crate) struct Config(Value);
 
 impl Config {
     pub(crate) fn delayed(name: &str, url: &str) -> Self {
-        Self(json!({ "name": name, "kind": "delayed", "target": { "type": "http", "url": url } }))
+        let target = json!({ "type": "http", "url": url });
+        Self(json!({ "name": name, "kind": "delayed", "target": target })).set("timeout", unhurried())
     }
 
     pub(crate) fn cron(name: &str, url: &str, schedule: &Value) -> Self {
         Self(json!({
             "name": name, "kind": "cron", "target": { "type": "http", "url": url }, "schedule": schedule,
         }))
+        .set("timeout", unhurried())
     }
 
     /// Sets a top-level field.
@@ -34,6 +36,16 @@ impl Config {
 /// A schedule that does not fire while a test runs, at whatever hour that is.
 pub(crate) fn seldom() -> Value {
     json!({ "type": "every", "interval": "365d", "anchor": in_days(-100) })
+}
+
+/// A machine that is short of time makes no attempt fail: a test says so where a time-out is what it is about.
+fn unhurried() -> Value {
+    json!({ "connect": "1m", "total": "1m" })
+}
+
+/// What a config has that names no time-outs, for tests of receivers that use them up.
+pub(crate) fn usual_timeout() -> Value {
+    json!({ "connect": "2s", "total": "10s" })
 }
 
 /// Every attempt after the first waits `delay`.

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 pub(crate) use api::{Answer, Api, header};
 pub(crate) use dice::Dice;
-pub(crate) use documents::{Config, Task, backoff, seldom};
+pub(crate) use documents::{Config, Task, backoff, seldom, usual_timeout};
 pub(crate) use process::BOOTSTRAP_KEY;
 pub(crate) use receiver::{Arrival, Gate, Receiver, Reply};
 pub(crate) use scene::{APP, Scene, id_of};
