@@ -1,7 +1,8 @@
 //! The messages that a worker holds and has not begun.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use tsp_core::ids::IdMap;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId, Timestamp};
 use tsp_queue::Ticket;
@@ -25,7 +26,7 @@ pub struct Item {
 /// blocks nobody: its messages stand aside. The queue's bound bounds this too.
 #[derive(Debug, Default)]
 pub struct Intake {
-    waiting: HashMap<ConfigId, VecDeque<Item>>,
+    waiting: IdMap<ConfigId, VecDeque<Item>>,
     /// Whose turn it is among the configs that wait.
     turns: VecDeque<ConfigId>,
     early: BTreeMap<(Timestamp, Ticket), Item>,

@@ -1,10 +1,9 @@
 //! Lanes: how many attempts run at once, in all and per config.
 
-use std::collections::HashMap;
-
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tsp_core::ConfigId;
+use tsp_core::ids::IdMap;
 
 /// Permits for running attempts. One is taken before begin, or `too_late` would be said of a task that
 /// only waits. No config takes more than its share, so a slow receiver never holds the whole worker.
@@ -19,7 +18,7 @@ pub struct Lanes {
 #[derive(Debug, Default)]
 struct State {
     busy: usize,
-    by_config: HashMap<ConfigId, usize>,
+    by_config: IdMap<ConfigId, usize>,
 }
 
 impl Lanes {

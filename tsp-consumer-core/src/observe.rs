@@ -1,10 +1,9 @@
 //! The pipeline's measurements. Handles are kept: looking one up by name costs ten times its use.
 
-use std::collections::HashMap;
-
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::RwLock;
 use tsp_core::config::TaskConfig;
+use tsp_core::ids::IdMap;
 use tsp_core::outcome::{OutcomeKind, Verdict};
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, Timestamp};
@@ -14,7 +13,7 @@ const CONFIG_SERIES_MAX: usize = 500;
 
 #[derive(Debug)]
 pub(crate) struct Observer {
-    lateness: RwLock<HashMap<ConfigId, Histogram>>,
+    lateness: RwLock<IdMap<ConfigId, Histogram>>,
     lateness_of_others: Histogram,
     outcomes: [Counter; OutcomeKind::ALL.len()],
     stage_sent: Histogram,

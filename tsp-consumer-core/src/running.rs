@@ -3,9 +3,8 @@
 //! By attempt, not by task: a task may have its next attempt before the outcome of the last one is saved. Its
 //! callee completed inside the call, or the answer of a commit was lost.
 
-use std::collections::{HashMap, HashSet};
-
 use parking_lot::Mutex;
+use tsp_core::ids::{IdMap, IdSet};
 use tsp_core::{Millis, TaskId, Timestamp};
 
 /// How often a worker that begins things compares what it runs with the rows under its name.
@@ -22,9 +21,9 @@ pub(crate) struct Running {
 
 #[derive(Debug)]
 struct State {
-    attempts: HashSet<(TaskId, u32)>,
+    attempts: IdSet<(TaskId, u32)>,
     /// Tasks inside begins that are not answered, and in how many.
-    beginning: HashMap<TaskId, usize>,
+    beginning: IdMap<TaskId, usize>,
     /// For each part of the rows.
     comparisons: Vec<Comparison>,
 }
@@ -46,7 +45,7 @@ impl Comparison {
 impl Running {
     pub(crate) fn new(bulkheads: usize) -> Self {
         let comparisons = vec![Comparison::default(); bulkheads];
-        let state = State { attempts: HashSet::new(), beginning: HashMap::new(), comparisons };
+        let state = State { attempts: IdSet::default(), beginning: IdMap::default(), comparisons };
         Self { state: Mutex::new(state) }
     }
 

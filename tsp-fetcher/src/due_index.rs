@@ -1,7 +1,8 @@
 //! The earliest open due time of every config that has one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use tsp_core::ids::IdMap;
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::turns::{Rank, Turns};
@@ -10,7 +11,7 @@ use crate::turns::{Rank, Turns};
 /// its time and is in neither, so that work that cannot be done does not wake anybody.
 #[derive(Debug, Default)]
 pub(crate) struct DueIndex {
-    by_config: HashMap<ConfigId, Known>,
+    by_config: IdMap<ConfigId, Known>,
     /// Not among `due`.
     order: BTreeSet<(Timestamp, ConfigId)>,
     due: Turns,

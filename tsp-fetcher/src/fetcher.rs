@@ -1,8 +1,8 @@
 //! One turn of the fetcher: news, schedules, deadlines, claims, publishing, and now and then a resync.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
+use tsp_core::ids::IdSet;
 use tsp_core::{ConfigId, Timestamp};
 use tsp_queue::{Inbox, Message, Received, Turn};
 use tsp_store::{Result, StoreError};
@@ -40,7 +40,7 @@ pub struct Fetcher {
     pub(crate) deadlines: Deadlines,
     pub(crate) rescue: Rescue,
     /// Configs that were hinted at and that the book does not have: deleted, or not yet followed.
-    pub(crate) unknown: HashSet<ConfigId>,
+    pub(crate) unknown: IdSet<ConfigId>,
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -59,7 +59,7 @@ impl Fetcher {
             schedules: Schedules::default(),
             deadlines: Deadlines::default(),
             rescue: Rescue::new(options),
-            unknown: HashSet::new(),
+            unknown: IdSet::default(),
             parts,
         }
     }

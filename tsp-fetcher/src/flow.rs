@@ -1,10 +1,11 @@
 //! What stands between a row that is due and the pipe: the index of due times, the window, and what is held.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use tsp_core::config::TaskConfig;
+use tsp_core::ids::{IdMap, IdSet};
 use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 use tsp_queue::{Message, PublishError};
 use tsp_store::ConfigBook;
@@ -38,7 +39,7 @@ pub(crate) struct Flow {
 }
 
 /// The ranks that configs were claimed from at.
-pub(crate) type Ranks = HashMap<ConfigId, Rank>;
+pub(crate) type Ranks = IdMap<ConfigId, Rank>;
 
 impl Flow {
     pub(crate) fn new(book: Arc<ConfigBook>, totals: Arc<WindowTotals>, options: &FetcherOptions) -> Self {
@@ -186,12 +187,12 @@ impl Flow {
 
     /// What to claim, turn by turn (see [`crate::turns::Turns`]); a config that cannot be claimed from leaves
     /// the order, and one that the book does not have becomes `unknown`.
-    pub(crate) fn wants(&mut self, unknown: &mut HashSet<ConfigId>, now: Timestamp) -> (Vec<Want>, Ranks) {
+    pub(crate) fn wants(&mut self, unknown: &mut IdSet<ConfigId>, now: Timestamp) -> (Vec<Want>, Ranks) {
         let due_by = now.plus(self.lookahead);
         let book = self.book.clone();
         let rank = |id| book.config(id).map_or_else(Rank::default, |config| Rank::of(&config));
         self.due.ripen(now.plus(self.half_lookahead()), rank);
-        let (mut wants, mut ranks, mut places) = (Vec::<Want>::new(), Ranks::new(), HashMap::new());
+        let (mut wants, mut ranks, mut places) = (Vec::<Want>::new(), Ranks::default(), IdMap::default());
         let (mut planned, mut served) = (0, Vec::new());
         while wants.len() < CONFIGS_PER_CLAIM
             && let Some((id, rank)) = self.due.next_due()
@@ -229,7 +230,7 @@ impl Flow {
         &mut self,
         id: ConfigId,
         planned: usize,
-        unknown: &mut HashSet<ConfigId>,
+        unknown: &mut IdSet<ConfigId>,
         now: Timestamp,
     ) -> bool {
         let Some(config) = self.book.config(id) else {

@@ -1,8 +1,9 @@
 //! Configs whose receiver asked everybody to wait, and what the store is to be told of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use metrics::{Gauge, gauge};
+use tsp_core::ids::IdMap;
 use tsp_core::{ConfigId, Millis, Timestamp};
 use tsp_store::parks::{Park, ParkNews};
 
@@ -12,7 +13,7 @@ const SAVE_EVERY: Millis = Millis::from_secs(1);
 /// Each config with the latest time it was asked to wait until. When it is over [`crate::holds::Holds`] tells.
 #[derive(Debug, Default)]
 pub(crate) struct ParkLog {
-    waits: HashMap<ConfigId, Wait>,
+    waits: IdMap<ConfigId, Wait>,
     /// What the store is to be told, and when.
     saves: BTreeSet<(Timestamp, ConfigId)>,
     /// Waits that were ended here and are to be ended in the store, too.

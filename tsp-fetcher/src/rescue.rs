@@ -1,7 +1,8 @@
 //! What finds everything that was lost: a crash, a message, a hint, an answer.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
+use tsp_core::ids::{IdMap, IdSet};
 use tsp_core::task::{Status, Task};
 use tsp_core::{Millis, NodeId, TaskId, Timestamp};
 use tsp_store::Result;
@@ -28,7 +29,7 @@ const REPEATS_DOUBLED_MAX: u32 = 6;
 pub(crate) struct Rescue {
     options: FetcherOptions,
     /// How often a task was sent again without an answer.
-    repeats: HashMap<TaskId, Repeats>,
+    repeats: IdMap<TaskId, Repeats>,
     /// When parts of the pipe were lost, oldest first, as far as it was not made good.
     losses: Vec<Timestamp>,
     resync_at: Timestamp,
@@ -48,13 +49,13 @@ struct Repeats {
 struct Scan {
     after: Option<FlightMark>,
     /// What was in the pipe when it began, as far as it was not met since.
-    unmet: HashMap<TaskId, Published>,
+    unmet: IdMap<TaskId, Published>,
 }
 
 impl Rescue {
     /// The first turn reads the rows.
     pub(crate) fn new(options: FetcherOptions) -> Self {
-        let (repeats, losses) = (HashMap::new(), Vec::new());
+        let (repeats, losses) = (IdMap::default(), Vec::new());
         Self { options, repeats, losses, resync_at: Timestamp::ZERO, scan: None }
     }
 
@@ -179,7 +180,7 @@ impl Fetcher {
 
     /// How many rows were rescued, and whether this was the end of the walk.
     async fn walk(&mut self, scan: &mut Scan, now: Timestamp) -> Result<(usize, bool)> {
-        let held: HashSet<(TaskId, i64)> = self.flow.window().rows().collect();
+        let held: IdSet<(TaskId, i64)> = self.flow.window().rows().collect();
         let mut rescued = 0;
         while rescued < GIVEN_BACK_PER_TURN {
             let page = self.parts.store.in_flight(scan.after, ROWS_PER_PAGE).await?;
@@ -240,7 +241,7 @@ impl Fetcher {
 
     /// A row at 10 that nobody will begin: of an epoch that is over, of ours and not in memory, or so
     /// long in the pipe that its message must be lost.
-    fn is_forgotten(&self, row: &InFlight, held: &HashSet<(TaskId, i64)>, now: Timestamp) -> bool {
+    fn is_forgotten(&self, row: &InFlight, held: &IdSet<(TaskId, i64)>, now: Timestamp) -> bool {
         if row.epoch != self.parts.owner.epoch {
             return true;
         }
@@ -263,7 +264,7 @@ impl Fetcher {
     }
 
     /// Feedback may be lost: what is in flight no more takes up no room.
-    fn forget_closed(&mut self, unmet: HashMap<TaskId, Published>) {
+    fn forget_closed(&mut self, unmet: IdMap<TaskId, Published>) {
         let as_then =
             |(id, published): &(TaskId, Published)| self.flow.window().message(*id) == Some(*published);
         let mut gone: Vec<TaskId> = unmet.into_iter().filter(as_then).map(|(id, _)| id).collect();

@@ -1,9 +1,10 @@
 //! Where each schedule stands, and what is to be done about it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tsp_core::config::TaskConfig;
+use tsp_core::ids::{IdMap, IdSet};
 use tsp_core::key::config_shard;
 use tsp_core::schedule::Overlap;
 use tsp_core::task::{NewTask, Origin, Task};
@@ -23,13 +24,13 @@ const FIRE_AGAIN_AFTER: Millis = Millis::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Schedules {
-    cursors: HashMap<ConfigId, Cursor>,
+    cursors: IdMap<ConfigId, Cursor>,
     /// When each is to be handled.
     fire_order: DueIndex,
     /// Cron configs whose cursor is to be computed again, or whose waiting occurrence may go.
     recompute: BTreeSet<ConfigId>,
     /// Overlap `queue_one`: an occurrence waits for the open one to end.
-    waiting: HashSet<ConfigId>,
+    waiting: IdSet<ConfigId>,
     /// The book's state that the cursors were last compared with; `None`: they were never read.
     book_seq: Option<i64>,
 }

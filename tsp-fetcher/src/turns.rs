@@ -2,9 +2,10 @@
 //! configs. So a flood of one app, or of many configs of one app, takes one turn among the apps.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use tsp_core::config::TaskConfig;
+use tsp_core::ids::IdMap;
 use tsp_core::{AppId, ConfigId};
 
 /// One turn in so many goes to a priority below the highest, so that none of them waits for ever.
@@ -28,7 +29,7 @@ impl Rank {
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     by_priority: BTreeMap<Reverse<u8>, Ring>,
-    places: HashMap<ConfigId, Place>,
+    places: IdMap<ConfigId, Place>,
     /// Rises with each push: whoever has the lowest number waits the longest.
     numbers: u64,
     taken: u64,
@@ -43,7 +44,7 @@ struct Place {
 #[derive(Debug, Default)]
 struct Ring {
     apps: BTreeMap<u64, AppId>,
-    members: HashMap<AppId, Members>,
+    members: IdMap<AppId, Members>,
 }
 
 #[derive(Debug, Default)]

@@ -4,9 +4,10 @@
 //! whose receiver is slow holds its own rows here and nobody else's.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use tsp_core::ids::IdMap;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId, Timestamp};
 use tsp_store::schedule::BareRow;
@@ -75,10 +76,10 @@ impl Claim {
 pub(crate) struct Window {
     limits: WindowLimits,
     waiting: BTreeMap<(Timestamp, TaskId), Claim>,
-    lanes: HashMap<ConfigId, Lane>,
+    lanes: IdMap<ConfigId, Lane>,
     /// Configs with due rows and room in the pipe.
     turns: Turns,
-    published: HashMap<TaskId, Published>,
+    published: IdMap<TaskId, Published>,
     /// The rows in `waiting` and `ready`, and what these and the published ones carry.
     share: Share,
 }

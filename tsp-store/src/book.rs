@@ -5,12 +5,13 @@
 //! config barrier). What was begun before stands on a [`Footing`], and a node says that it has applied a
 //! change only when nothing stands on less: [`ConfigBook::settled`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tsp_core::config::TaskConfig;
+use tsp_core::ids::IdMap;
 use tsp_core::{AppId, ConfigId, Name};
 
 use crate::catalog::App;
@@ -29,12 +30,12 @@ struct Inner {
     newest: i64,
     ground: Ground,
     apps: BTreeMap<Name, Arc<App>>,
-    app_names: HashMap<AppId, Name>,
-    configs: HashMap<ConfigId, Arc<TaskConfig>>,
+    app_names: IdMap<AppId, Name>,
+    configs: IdMap<ConfigId, Arc<TaskConfig>>,
     names: BTreeMap<(AppId, Name), ConfigId>,
     /// Each config under the number of its last change.
     changes: BTreeSet<(i64, ConfigId)>,
-    changed: HashMap<ConfigId, i64>,
+    changed: IdMap<ConfigId, i64>,
 }
 
 impl Inner {

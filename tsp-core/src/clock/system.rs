@@ -13,7 +13,7 @@ const PACE: i64 = 10;
 /// So long must a step last before it counts.
 const STEP_LASTS: Millis = Millis::from_secs(60);
 /// Two readings within this belong together.
-const READING: Duration = Duration::from_millis(10);
+const READING_US: u64 = 10_000;
 /// How often they are tried.
 const READINGS_MAX: usize = 3;
 
@@ -41,13 +41,17 @@ impl SystemClock {
         Timestamp::from_ms(wall_us().div_euclid(1_000))
     }
 
-    /// Monotonic time and the machine's clock at about the same moment, in microseconds.
-    fn read(&self) -> (i64, i64) {
+    /// Monotonic time and the machine's clock at about the same moment, in microseconds. `offset` is how they last
+    /// differed: where they still do, nothing came between the readings.
+    fn read(&self, offset: i64) -> (i64, i64) {
         let mut before = self.start.elapsed();
         for _ in 0..READINGS_MAX {
             let wall_us = wall_us();
+            if wall_us.saturating_sub(micros(before)).abs_diff(offset) <= READING_US {
+                return (micros(before), wall_us);
+            }
             let after = self.start.elapsed();
-            if after.saturating_sub(before) <= READING {
+            if after.saturating_sub(before) <= Duration::from_micros(READING_US) {
                 return (micros(after), wall_us);
             }
             before = after;
@@ -65,7 +69,7 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let mut lead = self.lead.lock().unwrap_or_else(PoisonError::into_inner);
-        let (monotonic_us, wall_us) = self.read();
+        let (monotonic_us, wall_us) = self.read(lead.offset);
         Timestamp::from_ms(lead.follow(monotonic_us, wall_us).div_euclid(1_000))
     }
 }

@@ -1,6 +1,5 @@
 //! The HTTP handler: from a begun attempt to its verdict.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tracing::{debug, error};
 use tsp_core::config::TaskConfig;
 use tsp_core::egress::EgressPolicy;
 use tsp_core::entropy::Entropy;
-use tsp_core::ids::ConfigId;
+use tsp_core::ids::{ConfigId, IdMap};
 use tsp_core::outcome::Verdict;
 use tsp_core::task::Task;
 use tsp_core::time::Timestamp;
@@ -76,7 +75,7 @@ pub struct HttpHandler {
     policy: Arc<EgressPolicy>,
     entropy: Arc<dyn Entropy>,
     user_agent: HeaderValue,
-    prepared: RwLock<HashMap<ConfigId, Prepared>>,
+    prepared: RwLock<IdMap<ConfigId, Prepared>>,
     /// When the log was last told that there is no room for connections.
     alarmed: Mutex<Option<Instant>>,
 }

@@ -1,11 +1,12 @@
 //! Idle connections by origin, and the bound on all connections of a client, idle and in use.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
+use tsp_core::ids::IdMap;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -46,7 +47,7 @@ struct Idle {
     next_pool: u64,
     next_rest: u64,
     /// Oldest first. The newest is used first, so that a pool that is too large shrinks.
-    by_pool: HashMap<u64, VecDeque<Resting>>,
+    by_pool: IdMap<u64, VecDeque<Resting>>,
     /// The pools by what rests in them, the one that has rested longest first.
     by_age: BTreeMap<u64, u64>,
 }
