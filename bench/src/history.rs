@@ -8,21 +8,21 @@ use crate::measure::{instant, wall_us};
 use crate::process::Receiver;
 use crate::report::Report;
 use crate::rows;
-use crate::service::{Service, Shape};
+use crate::service::{DeploymentMode, Service};
 use crate::tasks::{Keys, submit_all};
 
 const SCENARIOS: [&str; 4] = ["burst", "steady", "single submits", "batch submits"];
 const FIGURES: [&str; 4] =
     ["burst CPU / without", "steady CPU / without", "submit CPU / without", "batch CPU / without"];
 
-pub(crate) async fn run(report: &mut Report, shape: &Shape, rows: u64) -> Result<()> {
+pub(crate) async fn run(report: &mut Report, mode: &DeploymentMode, rows: u64) -> Result<()> {
     let mut receiver = Receiver::start().await?;
     // The same figures without the rows, in the same run, to be compared with.
-    let service = Service::start(shape).await?;
+    let service = Service::start(mode).await?;
     let before = measure(report, &service, &mut receiver, "no history").await?;
     service.stop().await?;
 
-    let mut service = Service::start(shape).await?;
+    let mut service = Service::start(mode).await?;
     service.keys = Keys::Random;
     fill(report, &mut service, &receiver, rows).await?;
     let after = measure(report, &service, &mut receiver, "history").await?;

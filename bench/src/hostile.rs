@@ -14,7 +14,7 @@ use crate::load::check;
 use crate::measure::{until, wall_us};
 use crate::process::{Receiver, Setup};
 use crate::report::Report;
-use crate::service::{Service, Shape};
+use crate::service::{DeploymentMode, Service};
 use crate::tasks::{Keys, Load, submit_all};
 
 /// The app of the other tenant.
@@ -46,20 +46,20 @@ struct Pace {
 }
 
 impl Pace {
-    const fn of(shape: &Shape) -> Self {
-        match shape {
-            Shape::Embedded => Self { names_ms: 0, rounds: 2, round_ms: 2_000 },
+    const fn of(mode: &DeploymentMode) -> Self {
+        match mode {
+            DeploymentMode::Embedded => Self { names_ms: 0, rounds: 2, round_ms: 2_000 },
             // A callback of a config of its own takes four times the CPU there, of all processes together.
-            Shape::Cluster(_) => Self { names_ms: 4_000, rounds: 1, round_ms: 9_000 },
+            DeploymentMode::Cluster(_) => Self { names_ms: 4_000, rounds: 1, round_ms: 9_000 },
         }
     }
 }
 
-pub(crate) async fn run(report: &mut Report, shape: &Shape, receiver: &mut Receiver) -> Result<()> {
-    dead_names(report, shape, receiver).await.context("dead names")?;
-    many_hosts(report, shape, receiver).await.context("many hosts")?;
-    if let Shape::Cluster(_) = shape {
-        frozen_shard(report, shape, receiver).await.context("a frozen shard")?;
+pub(crate) async fn run(report: &mut Report, mode: &DeploymentMode, receiver: &mut Receiver) -> Result<()> {
+    dead_names(report, mode, receiver).await.context("dead names")?;
+    many_hosts(report, mode, receiver).await.context("many hosts")?;
+    if let DeploymentMode::Cluster(_) = mode {
+        frozen_shard(report, mode, receiver).await.context("a frozen shard")?;
     }
     Ok(())
 }
@@ -112,7 +112,7 @@ fn verdict(report: &mut Report, scenario: &str, alone: f64, beside: f64) {
 }
 
 /// 700 hosts whose name server is silent, each called again and again; the stream's own host has a name, too.
-async fn dead_names(report: &mut Report, shape: &Shape, receiver: &mut Receiver) -> Result<()> {
+async fn dead_names(report: &mut Report, mode: &DeploymentMode, receiver: &mut Receiver) -> Result<()> {
     let scenario = "dead names";
     let names = NameServer::start(|name, _| match name {
         GOOD_NAME => NameAnswer::Addresses(vec![std::net::Ipv4Addr::LOCALHOST.into()]),
@@ -120,7 +120,7 @@ async fn dead_names(report: &mut Report, shape: &Shape, receiver: &mut Receiver)
         _ => NameAnswer::NoSuchName,
     })?;
     let settings = vec![("TSP__WORKER__HTTP__NAME_SERVERS", names.address().to_string())];
-    let service = Service::start_with(shape, Setup { settings, ..Setup::default() }).await?;
+    let service = Service::start_with(mode, Setup { settings, ..Setup::default() }).await?;
     service.app(OTHER).await?;
     let retry = json!({ "retry": { "max_attempts": 3, "backoff": { "type": "list", "delays": ["2s"] } } });
     for number in 0..DEAD_NAMES {
@@ -130,7 +130,7 @@ async fn dead_names(report: &mut Report, shape: &Shape, receiver: &mut Receiver)
     service.config("good", &receiver.url_at(GOOD_NAME, "good"), json!({})).await?;
     let mut stream = Stream { service: &service, receiver, config: "good".to_owned() };
     let alone = stream.alone(report, scenario).await?;
-    let (start, pace) = (stream.start(), Pace::of(shape));
+    let (start, pace) = (stream.start(), Pace::of(mode));
     let dead = Load {
         app: OTHER,
         tasks: DEAD_NAMES,
@@ -148,11 +148,11 @@ async fn dead_names(report: &mut Report, shape: &Shape, receiver: &mut Receiver)
 }
 
 /// More hosts than descriptors; every one of them is called, and at its first attempt.
-async fn many_hosts(report: &mut Report, shape: &Shape, receiver: &mut Receiver) -> Result<()> {
+async fn many_hosts(report: &mut Report, mode: &DeploymentMode, receiver: &mut Receiver) -> Result<()> {
     let mut hosts = Receiver::everywhere().await?;
-    let Pace { rounds, round_ms, .. } = Pace::of(shape);
+    let Pace { rounds, round_ms, .. } = Pace::of(mode);
     let setup = |hard| Setup { descriptors: Some((SOFT, hard)), ..Setup::default() };
-    let mut service = Service::start_with(shape, setup(HARD[0])).await?;
+    let mut service = Service::start_with(mode, setup(HARD[0])).await?;
     service.app(OTHER).await?;
     for number in 0..HOSTS {
         let host = format!("127.1.{}.{}", number / 250, number % 250 + 1);
@@ -194,9 +194,9 @@ async fn many_hosts(report: &mut Report, shape: &Shape, receiver: &mut Receiver)
 
 /// All tables of a shard are locked for as long as the stream flows; its tasks are on another shard of the same
 /// database, the other tenant's on the locked one.
-async fn frozen_shard(report: &mut Report, shape: &Shape, receiver: &mut Receiver) -> Result<()> {
+async fn frozen_shard(report: &mut Report, mode: &DeploymentMode, receiver: &mut Receiver) -> Result<()> {
     let scenario = "frozen shard";
-    let service = Service::start(shape).await?;
+    let service = Service::start(mode).await?;
     let (servers, databases) = service.cluster().context("a cluster")?;
     service.app(OTHER).await?;
     service.config_of(OTHER, "frozen", &receiver.url("frozen"), json!({})).await?;

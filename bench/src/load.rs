@@ -65,10 +65,10 @@ impl<'a> Burst<'a> {
         receiver: &mut Receiver,
         raw: Option<f64>,
     ) -> Result<f64> {
-        let (name, lane) = (self.name, &config_of(self.name));
+        let (name, label) = (self.name, &config_of(self.name));
         receiver.reset().await?;
         for number in 0..self.configs {
-            service.config(&self.config(number), &receiver.url(lane), serde_json::json!({})).await?;
+            service.config(&self.config(number), &receiver.url(label), serde_json::json!({})).await?;
         }
         let due_ms = self.submit(service).await?;
         // The look-ahead claims up to a second before: that CPU belongs to the burst.
@@ -76,8 +76,8 @@ impl<'a> Burst<'a> {
         let cost = Cost::begin(service).await?;
         measure::until(due_ms * 1_000).await;
         let claimed = rows::claimed(service)?;
-        let summary = receiver.wait(lane, self.tasks, ARRIVAL_LIMIT).await?;
-        service.drained((self.configs == 1).then_some(lane)).await?;
+        let summary = receiver.wait(label, self.tasks, ARRIVAL_LIMIT).await?;
+        service.drained((self.configs == 1).then_some(label)).await?;
         let cpu = service.cpu_seconds()? - cost.cpu;
         check(&summary, self.tasks)?;
         let took = summary.last_us - due_ms * 1_000;

@@ -30,7 +30,7 @@ use crate::cluster::Servers;
 use crate::load::{Burst, steady, submit_batches, submit_singly};
 use crate::process::Receiver;
 use crate::report::Report;
-use crate::service::{Service, Shape};
+use crate::service::{DeploymentMode, Service};
 
 #[derive(Debug, Parser)]
 #[command(about = "Benchmarks TSP beside a raw HTTP loop", version)]
@@ -153,22 +153,27 @@ async fn all_runs(
     arguments: &Arguments,
     wanted: &impl Fn(Scenario) -> bool,
 ) -> Result<()> {
-    let shape = if arguments.cluster { Shape::Cluster(Servers::start()?) } else { Shape::Embedded };
+    let mode =
+        if arguments.cluster { DeploymentMode::Cluster(Servers::start()?) } else { DeploymentMode::Embedded };
     for run in 1..=arguments.runs.max(1) {
         println!("run {run} of {}, probe {:.0} ms", arguments.runs.max(1), report.probe());
-        one_run(report, &shape, wanted).await.with_context(|| format!("run {run}"))?;
+        one_run(report, &mode, wanted).await.with_context(|| format!("run {run}"))?;
         if let Some(tasks) = arguments.open {
-            open::run(report, &shape, tasks).await.context("with open tasks")?;
+            open::run(report, &mode, tasks).await.context("with open tasks")?;
         }
         if let Some(tasks) = arguments.history {
-            history::run(report, &shape, tasks).await.context("with a history")?;
+            history::run(report, &mode, tasks).await.context("with a history")?;
         }
     }
     Ok(())
 }
 
 /// Every scenario once, each on a fresh service, so that none inherits the rows of another.
-async fn one_run(report: &mut Report, shape: &Shape, wanted: &impl Fn(Scenario) -> bool) -> Result<()> {
+async fn one_run(
+    report: &mut Report,
+    mode: &DeploymentMode,
+    wanted: &impl Fn(Scenario) -> bool,
+) -> Result<()> {
     let mut receiver = Receiver::start().await?;
     // The burst is read against the raw loop, so that one runs right before it.
     let raw = if wanted(Scenario::Raw) || wanted(Scenario::Burst) {
@@ -177,37 +182,37 @@ async fn one_run(report: &mut Report, shape: &Shape, wanted: &impl Fn(Scenario) 
         None
     };
     if wanted(Scenario::Burst) {
-        let service = Service::start(shape).await?;
+        let service = Service::start(mode).await?;
         Burst::new("burst").run(report, &service, &mut receiver, raw).await.context("burst")?;
         service.stop().await?;
     }
     if wanted(Scenario::Wide) {
-        let service = Service::start(shape).await?;
+        let service = Service::start(mode).await?;
         Burst::wide("wide burst").run(report, &service, &mut receiver, None).await.context("wide burst")?;
         service.stop().await?;
     }
     if wanted(Scenario::Steady) {
-        let service = Service::start(shape).await?;
+        let service = Service::start(mode).await?;
         steady(report, &service, &mut receiver, "steady").await.context("steady")?;
         service.stop().await?;
     }
     if wanted(Scenario::Submit) {
-        let service = Service::start(shape).await?;
+        let service = Service::start(mode).await?;
         submit_singly(report, &service, "single submits").await.context("single submits")?;
         service.stop().await?;
     }
     if wanted(Scenario::Batch) {
-        let service = Service::start(shape).await?;
+        let service = Service::start(mode).await?;
         submit_batches(report, &service, "batch submits").await.context("batch submits")?;
         service.stop().await?;
     }
     if wanted(Scenario::Isolation) {
-        let service = Service::start(shape).await?;
+        let service = Service::start(mode).await?;
         isolation::run(report, &service, &mut receiver).await.context("isolation")?;
         service.stop().await?;
     }
     if wanted(Scenario::Hostile) {
-        hostile::run(report, shape, &mut receiver).await.context("hostile")?;
+        hostile::run(report, mode, &mut receiver).await.context("hostile")?;
     }
     receiver.stop().await
 }

@@ -6,22 +6,22 @@ use crate::load::{Burst, NOBODY, steady};
 use crate::measure::{instant, scatter, wall_us};
 use crate::process::Receiver;
 use crate::report::Report;
-use crate::service::{APP, Service, Shape};
+use crate::service::{APP, DeploymentMode, Service};
 use crate::tasks::{BATCH, Load};
 
 const CONFIGS: usize = 100;
 const DAY_MS: u64 = 86_400_000;
 const SPREAD_DAYS: u64 = 30;
 
-pub(crate) async fn run(report: &mut Report, shape: &Shape, tasks: u64) -> Result<()> {
+pub(crate) async fn run(report: &mut Report, mode: &DeploymentMode, tasks: u64) -> Result<()> {
     let mut receiver = Receiver::start().await?;
     // The same figures without the rows, in the same run, to be compared with.
-    let empty = Service::start(shape).await?;
+    let empty = Service::start(mode).await?;
     let burst_before = Burst::new("burst, empty file").run(report, &empty, &mut receiver, None).await?;
     let steady_before = steady(report, &empty, &mut receiver, "steady, empty file").await?;
     empty.stop().await?;
 
-    let mut service = Service::start(shape).await?;
+    let mut service = Service::start(mode).await?;
     fill(report, &service, tasks).await?;
     service.halt().await?;
     service.boot().await?;

@@ -128,20 +128,20 @@ impl Receiver {
         self.line.json("GET", "/control/reset", &Value::Null, 200).await.map(drop)
     }
 
-    pub(crate) async fn summary(&mut self, lane: &str) -> Result<Summary> {
-        let path = format!("/control/summary/{lane}");
+    pub(crate) async fn summary(&mut self, label: &str) -> Result<Summary> {
+        let path = format!("/control/summary/{label}");
         let value = self.line.json("GET", &path, &Value::Null, 200).await?;
         serde_json::from_value(value).context("the receiver's summary")
     }
 
     /// Waits until `wanted` have come to `lane`, at most so long; then what came is what there is.
-    pub(crate) async fn wait(&mut self, lane: &str, wanted: usize, limit: Duration) -> Result<Summary> {
+    pub(crate) async fn wait(&mut self, label: &str, wanted: usize, limit: Duration) -> Result<Summary> {
         let waiting = async {
             let mut tick = tokio::time::interval(LOOK_EVERY);
             loop {
                 tick.tick().await;
                 let count =
-                    self.line.json("GET", &format!("/control/count/{lane}"), &Value::Null, 200).await?;
+                    self.line.json("GET", &format!("/control/count/{label}"), &Value::Null, 200).await?;
                 if count.as_u64().is_some_and(|count| count >= wanted as u64) {
                     return anyhow::Ok(());
                 }
@@ -153,7 +153,7 @@ impl Receiver {
             // The timed-out call may have left an answer on the line.
             self.line = Connection::open(&self.process.said, "").await?;
         }
-        self.summary(lane).await
+        self.summary(label).await
     }
 
     pub(crate) async fn stop(self) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::report::Report;
 
 const REQUESTS: i64 = 40_000;
 const IN_FLIGHT: usize = 128;
-const LANE: &str = "raw";
+const LABEL: &str = "raw";
 
 /// Enough to fill trace ids; nothing here needs to be hard to guess.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ pub(crate) async fn measure(report: &mut Report, receiver: &mut Receiver) -> Res
     let mut best: f64 = 0.0;
     for workers in [1, 2] {
         receiver.reset().await?;
-        let url = receiver.url(LANE);
+        let url = receiver.url(LABEL);
         // A thread of its own: a runtime cannot be started within another.
         let (send, done) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
@@ -50,7 +50,7 @@ pub(crate) async fn measure(report: &mut Report, receiver: &mut Receiver) -> Res
         });
         let rate = done.await.context("the loop's thread ended early")??;
         let sent = usize::try_from(REQUESTS)?;
-        let summary = receiver.wait(LANE, sent, Duration::from_secs(5)).await?;
+        let summary = receiver.wait(LABEL, sent, Duration::from_secs(5)).await?;
         ensure!(summary.received == sent, "{} of {sent} requests arrived", summary.received);
         println!("  raw loop, {workers} worker thread(s): {rate:.0}/s");
         best = best.max(rate);
@@ -67,18 +67,18 @@ async fn run(url: &str) -> Result<f64> {
     let config = Arc::new(config(url)?);
     let left = Arc::new(AtomicI64::new(REQUESTS));
     let start = measure::instant();
-    let mut lanes = JoinSet::new();
+    let mut senders = JoinSet::new();
     for _ in 0..IN_FLIGHT {
-        lanes.spawn(lane(Arc::clone(&handler), Arc::clone(&config), Arc::clone(&left)));
+        senders.spawn(sender(Arc::clone(&handler), Arc::clone(&config), Arc::clone(&left)));
     }
-    while let Some(ended) = lanes.join_next().await {
+    while let Some(ended) = senders.join_next().await {
         ended.context("a lane failed")??;
     }
     let took = start.elapsed().as_secs_f64();
     Ok(f64::from(i32::try_from(REQUESTS)?) / took)
 }
 
-async fn lane(handler: Arc<HttpHandler>, config: Arc<TaskConfig>, left: Arc<AtomicI64>) -> Result<()> {
+async fn sender(handler: Arc<HttpHandler>, config: Arc<TaskConfig>, left: Arc<AtomicI64>) -> Result<()> {
     let target = handler.prepare(&config)?;
     loop {
         let number = left.fetch_sub(1, Ordering::Relaxed);

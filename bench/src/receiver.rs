@@ -50,7 +50,7 @@ struct Record {
 
 #[derive(Default)]
 struct Store {
-    lanes: Mutex<BTreeMap<String, Vec<Record>>>,
+    records: Mutex<BTreeMap<String, Vec<Record>>>,
 }
 
 /// `everywhere`: on all addresses of loopback.
@@ -110,26 +110,26 @@ impl Store {
             execute_at.copy_from_slice(fits);
         }
         let record = Record { at_us, task, execute_at };
-        let mut lanes = self.lanes.lock();
-        match lanes.get_mut(path) {
-            Some(lane) => lane.push(record),
-            None => drop(lanes.insert(path.to_owned(), vec![record])),
+        let mut records = self.records.lock();
+        match records.get_mut(path) {
+            Some(label) => label.push(record),
+            None => drop(records.insert(path.to_owned(), vec![record])),
         }
     }
 
     /// `count/<lane>`, `summary/<lane>` or `reset`; a lane is the path of its callbacks without the first `/`.
     fn control(&self, control: &str) -> String {
-        let lanes = self.lanes.lock();
+        let records = self.records.lock();
         match control.split_once('/') {
-            Some(("count", lane)) => lanes.get(&format!("/{lane}")).map_or(0, Vec::len).to_string(),
-            Some(("summary", lane)) => {
+            Some(("count", label)) => records.get(&format!("/{label}")).map_or(0, Vec::len).to_string(),
+            Some(("summary", label)) => {
                 let none = Vec::new();
-                let summary = summarise(lanes.get(&format!("/{lane}")).unwrap_or(&none));
+                let summary = summarise(records.get(&format!("/{label}")).unwrap_or(&none));
                 serde_json::to_string(&summary).unwrap_or_else(|e: serde_json::Error| e.to_string())
             }
             _ => {
-                drop(lanes);
-                self.lanes.lock().clear();
+                drop(records);
+                self.records.lock().clear();
                 String::new()
             }
         }

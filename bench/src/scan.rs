@@ -6,10 +6,10 @@
 use anyhow::{Context, Result, ensure};
 use peers::{MariaDb, MariaDbOptions};
 use tsp_core::{ConfigId, Name, NodeId, ShardId, Timestamp};
-use tsp_store::ScheduleStore as _;
-use tsp_store::cluster::Pair;
-use tsp_store::mysql::{MySqlOptions, MySqlScheduler, MySqlStore};
-use tsp_store::schedule::{Owner, Want};
+use tsp_store::FetcherStore as _;
+use tsp_store::cluster::ShardGroup;
+use tsp_store::fetching::{ClaimRequest, Owner};
+use tsp_store::mysql::{MySqlFetcherStore, MySqlOptions, MySqlStore};
 
 use crate::cluster::status;
 use crate::measure::{instant, wall_us};
@@ -37,7 +37,7 @@ struct Table {
     database: String,
     rows: u64,
     store: MySqlStore,
-    scheduler: MySqlScheduler,
+    fetcher_store: MySqlFetcherStore,
 }
 
 pub(crate) async fn run(report: &mut Report, sizes: &[u64]) -> Result<()> {
@@ -69,9 +69,9 @@ pub(crate) async fn run(report: &mut Report, sizes: &[u64]) -> Result<()> {
     }
     for table in &tables {
         let start = instant();
-        let heads = table.scheduler.heads().await?;
+        let earliest_due = table.fetcher_store.earliest_due().await?;
         report.add(&table.name, "heads of all configs", "ms", start.elapsed().as_secs_f64() * 1_000.0);
-        ensure!(heads.len() == usize::try_from(CONFIGS)?, "{} configs have heads", heads.len());
+        ensure!(earliest_due.len() == usize::try_from(CONFIGS)?, "{} configs have heads", earliest_due.len());
     }
     let medians = |figure| -> Result<Vec<f64>> {
         tables.iter().map(|table| report.median(&table.name, figure).context("it was measured")).collect()
@@ -115,9 +115,10 @@ impl Table {
             OWNER.epoch
         ))?;
         let store = MySqlStore::open(&options).await?;
-        let pair = Pair { group: Name::new("default")?, shard: ShardId::new(0).context("a shard")? };
-        let scheduler = store.scheduler(pair);
-        Ok(Self { name, database, rows, store, scheduler })
+        let shard_group =
+            ShardGroup { group: Name::new("default")?, shard: ShardId::new(0).context("a shard")? };
+        let fetcher_store = store.fetcher_store(shard_group);
+        Ok(Self { name, database, rows, store, fetcher_store })
     }
 
     /// Makes 500 rows due and claims them. The rows read are those of the whole server but for what it takes to ask.
@@ -128,7 +129,7 @@ impl Table {
         let due = insert(first, first + DUE - 1, &config, &format!("{now} - 1000 + seq % 1000"));
         server.sql(&format!("USE {}; {due}", self.database))?;
         let wants: Vec<_> = (0..DUE_CONFIGS)
-            .map(|number| Want {
+            .map(|number| ClaimRequest {
                 config: ConfigId::new(
                     i64::try_from(1 + (round * DUE_CONFIGS + number) % CONFIGS).unwrap_or(1),
                 ),
@@ -139,7 +140,7 @@ impl Table {
         let read = || status(server, "HANDLER\\_READ\\_%");
         let (asked, before) = (read()?, read()?);
         let start = instant();
-        let claimed = self.scheduler.claim(OWNER, wants, Timestamp::from_ms(now)).await?;
+        let claimed = self.fetcher_store.claim(OWNER, wants, Timestamp::from_ms(now)).await?;
         let took = start.elapsed();
         let rows = read()? - before - (before - asked);
         ensure!(!claimed.deposed, "the lease is not ours");

@@ -24,7 +24,7 @@ const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
 /// What is measured.
 #[derive(Debug, Clone)]
-pub(crate) enum Shape {
+pub(crate) enum DeploymentMode {
     Embedded,
     Cluster(Arc<Servers>),
 }
@@ -56,15 +56,15 @@ pub(crate) struct Service {
 
 impl Service {
     /// On an empty folder, with the app made.
-    pub(crate) async fn start(shape: &Shape) -> Result<Self> {
-        Self::start_with(shape, Setup::default()).await
+    pub(crate) async fn start(mode: &DeploymentMode) -> Result<Self> {
+        Self::start_with(mode, Setup::default()).await
     }
 
-    pub(crate) async fn start_with(shape: &Shape, setup: Setup) -> Result<Self> {
+    pub(crate) async fn start_with(mode: &DeploymentMode, setup: Setup) -> Result<Self> {
         let dir = private_dir()?;
-        let stores = match shape {
-            Shape::Embedded => Stores::File(dir.join("tsp.db")),
-            Shape::Cluster(servers) => {
+        let stores = match mode {
+            DeploymentMode::Embedded => Stores::File(dir.join("tsp.db")),
+            DeploymentMode::Cluster(servers) => {
                 let installed = cluster::Installed::new(servers, &dir, KEY, &setup).await?;
                 Stores::Cluster { servers: Arc::clone(servers), installed }
             }

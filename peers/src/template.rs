@@ -10,7 +10,7 @@ use crate::{PeerError, program};
 
 /// Part of the directory's name: raise it when the way of making it changes.
 const FORMAT: u32 = 1;
-/// A server that starts with another size writes its log anew, which takes longer than starting.
+/// A server that starts with another size writes its log again, which takes longer than starting.
 pub(crate) const LOG_FILE_SIZE: &str = "--innodb-log-file-size=16M";
 
 /// One is enough for the threads of a process.

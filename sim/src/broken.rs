@@ -8,24 +8,24 @@ use parking_lot::Mutex;
 use tsp_core::config::TaskConfig;
 use tsp_core::key::config_shard;
 use tsp_core::task::{AttemptRecord, NewTask, Origin, Status, Task};
-use tsp_core::transition::{Completion, Note};
-use tsp_core::work::{Begin, Begun, Finish, Finished};
+use tsp_core::transition::{Completion, OutcomeDetail};
+use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
 use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
+use tsp_store::attempts::{AttemptStore, Each};
 use tsp_store::catalog::{
     ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
 };
-use tsp_store::idempotency::{Keep, Kept};
-use tsp_store::memory::MemoryStore;
-use tsp_store::parks::{Park, ParkNews};
-use tsp_store::run::{Each, RunStore};
-use tsp_store::schedule::{
-    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
-    ScheduleStore, Want,
+use tsp_store::fetching::{
+    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
+    FireResult, FlightMark, InFlightPage, Owner,
 };
+use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
+use tsp_store::memory::MemoryStore;
+use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
-use tsp_store::{ConfigBook, Result};
+use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::{ConfigCache, Result};
 
 use crate::weather::finish_off;
 
@@ -106,7 +106,7 @@ impl Broken {
         };
         let task = Box::new(Task::new(new, now));
         let on_duplicate = tsp_core::config::OnDuplicateKey::Add;
-        Submit { task, on_duplicate, own_payload: true, keep: None }
+        Submit { task, on_duplicate, own_payload: true, idempotency: None }
     }
 
     /// The owner that the store would accept.
@@ -117,9 +117,9 @@ impl Broken {
 
 #[async_trait]
 impl TaskStore for Broken {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         if self.has(Bug::SubmitNotDurable) && batch.iter().any(|submit| submit.task.id.get() % 128 == 1) {
-            let lost = |submit: Submit| Kept::Fresh(Submitted::Created(submit.task));
+            let lost = |submit: Submit| IdempotencyResult::Fresh(Submitted::Created(submit.task));
             return Ok(batch.into_iter().map(lost).collect());
         }
         self.inner.submit(batch, now).await
@@ -133,24 +133,37 @@ impl TaskStore for Broken {
         self.inner.task_by_key(config, key).await
     }
 
-    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
-        let Subject::Id(id) = subject else { return self.inner.change(subject, wish, by, now).await };
+    async fn change(
+        &self,
+        subject: Subject,
+        command: TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Changed> {
+        let Subject::Id(id) = subject else { return self.inner.change(subject, command, by, now).await };
         let row = self.row(id).filter(Task::is_open);
-        let (wish, answer) = match (wish, row) {
-            (Wish::Cancel, Some(row)) if row.status == Status::Executing => {
-                (Wish::Cancel, Some((row, Note::TooLate)).filter(|_| self.has(Bug::FlagForgotten)))
+        let (command, answer) = match (command, row) {
+            (TaskCommand::Cancel, Some(row)) if row.status == Status::Executing => (
+                TaskCommand::Cancel,
+                Some((row, OutcomeDetail::TooLate)).filter(|_| self.has(Bug::FlagForgotten)),
+            ),
+            (TaskCommand::Cancel, Some(row)) => (
+                TaskCommand::Cancel,
+                Some((row, OutcomeDetail::None)).filter(|_| self.has(Bug::CancelForgotten)),
+            ),
+            (TaskCommand::Complete { token, completion, jitter_fraction }, Some(row))
+                if self.has(Bug::AnyToken) =>
+            {
+                (
+                    TaskCommand::Complete { token: row.token.unwrap_or(token), completion, jitter_fraction },
+                    None,
+                )
             }
-            (Wish::Cancel, Some(row)) => {
-                (Wish::Cancel, Some((row, Note::None)).filter(|_| self.has(Bug::CancelForgotten)))
-            }
-            (Wish::Complete { token, completion, unit }, Some(row)) if self.has(Bug::AnyToken) => {
-                (Wish::Complete { token: row.token.unwrap_or(token), completion, unit }, None)
-            }
-            (wish, _) => (wish, None),
+            (command, _) => (command, None),
         };
         match answer {
-            Some((row, note)) => Ok(Changed::Done { task: Box::new(row), note }),
-            None => self.inner.change(subject, wish, by, now).await,
+            Some((row, outcome_detail)) => Ok(Changed::Done { task: Box::new(row), outcome_detail }),
+            None => self.inner.change(subject, command, by, now).await,
         }
     }
 
@@ -174,14 +187,14 @@ impl TaskStore for Broken {
 }
 
 #[async_trait]
-impl RunStore for Broken {
+impl AttemptStore for Broken {
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
         self.inner.load(ids).await
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
         let forgotten = std::mem::take(&mut *self.forgotten.lock());
-        if !forgotten.is_empty() && self.inner.give_back(node, forgotten.clone(), now).await.is_err() {
+        if !forgotten.is_empty() && self.inner.release_orphans(node, forgotten.clone(), now).await.is_err() {
             self.forgotten.lock().extend(forgotten);
         }
         if !self.has(Bug::BeginTakesAnyVersion) {
@@ -197,7 +210,7 @@ impl RunStore for Broken {
         answers
     }
 
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
         if self.has(Bug::FinishForgetsTheTask) {
             let ids: Vec<TaskId> = batch.iter().map(|finish| finish.id).collect();
             let answers = self.inner.finish(node, batch, now).await;
@@ -210,7 +223,7 @@ impl RunStore for Broken {
             let mut batch = batch;
             let failed = batch.pop().and_then(|finish| self.row(finish.id));
             let mut answers = self.inner.finish(node, batch, now).await;
-            answers.push(Ok(failed.map_or(Finished::TooLate, |row| Finished::Saved(Box::new(row)))));
+            answers.push(Ok(failed.map_or(FinishResult::TooLate, |row| FinishResult::Saved(Box::new(row)))));
             return answers;
         }
         if !self.has(Bug::FinishTakesAnyAttempt) {
@@ -232,13 +245,18 @@ impl RunStore for Broken {
         Ok(if self.has(Bug::NoReconcile) { Vec::new() } else { rows })
     }
 
-    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.inner.give_back(node, rows, now).await
+    async fn release_orphans(
+        &self,
+        node: NodeId,
+        rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        self.inner.release_orphans(node, rows, now).await
     }
 }
 
 #[async_trait]
-impl Ownership for Broken {
+impl EmbeddedOwnership for Broken {
     async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
         self.inner.register_node(name, now).await
     }
@@ -249,43 +267,59 @@ impl Ownership for Broken {
 }
 
 #[async_trait]
-impl ScheduleStore for Broken {
-    fn partition(&self) -> Partition {
-        self.inner.partition()
+impl FetcherStore for Broken {
+    fn fetch_scope(&self) -> FetchScope {
+        self.inner.fetch_scope()
     }
 
     async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
         self.inner.dead_nodes(among).await
     }
 
-    async fn heads(&self) -> Result<Vec<Head>> {
-        self.inner.heads().await
+    async fn earliest_due(&self) -> Result<Vec<EarliestDue>> {
+        self.inner.earliest_due().await
     }
 
-    async fn claim(&self, owner: Owner, wants: Vec<Want>, now: Timestamp) -> Result<Claimed> {
+    async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult> {
         let owner = if self.has(Bug::ClaimIgnoresEpoch) { self.any_owner(owner) } else { owner };
-        self.inner.claim(owner, wants, now).await
+        self.inner.claim(owner, requests, now).await
     }
 
     async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
         self.inner.in_flight(after, limit).await
     }
 
-    async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+    async fn return_to_scheduled(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, i64)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
         if self.has(Bug::NothingIsRearmed) {
             return Ok(Vec::new());
         }
-        self.inner.rearm(owner, rows, now).await
+        self.inner.return_to_scheduled(owner, rows, now).await
     }
 
-    async fn lose(&self, owner: Owner, rows: Vec<(TaskId, NodeId)>, now: Timestamp) -> Result<Vec<Task>> {
+    async fn mark_worker_lost(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, NodeId)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
         if self.has(Bug::LostNodesStay) {
             return Ok(Vec::new());
         }
-        self.inner.lose(owner, rows, now).await
+        self.inner.mark_worker_lost(owner, rows, now).await
     }
 
-    async fn end_waits(&self, owner: Owner, limit: usize, unit: f64, now: Timestamp) -> Result<Vec<Task>> {
+    async fn end_waits(
+        &self,
+        owner: Owner,
+        limit: usize,
+        jitter_fraction: f64,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
         if self.has(Bug::NoDeadline) {
             return Ok(Vec::new());
         }
@@ -294,23 +328,23 @@ impl ScheduleStore for Broken {
             for row in open.into_iter().filter(|row| row.status == Status::Executing) {
                 let Some(token) = row.token else { continue };
                 let completion = Completion::Retry { after: None, message: None };
-                let wish = Wish::Complete { token, completion, unit };
-                self.inner.change(Subject::Id(row.id), wish, &Actor::system(), now).await?;
+                let command = TaskCommand::Complete { token, completion, jitter_fraction };
+                self.inner.change(Subject::Id(row.id), command, &Actor::system(), now).await?;
             }
         }
-        self.inner.end_waits(owner, limit, unit, now).await
+        self.inner.end_waits(owner, limit, jitter_fraction, now).await
     }
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>> {
         self.inner.next_deadline().await
     }
 
-    async fn parks(&self, anew: bool, now: Timestamp) -> Result<Vec<Park>> {
-        self.inner.parks(anew, now).await
+    async fn parks(&self, reread: bool, now: Timestamp) -> Result<Vec<Park>> {
+        self.inner.parks(reread, now).await
     }
 
-    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
-        self.inner.save_parks(news).await
+    async fn save_parks(&self, events: Vec<ParkEvent>) -> Result<()> {
+        self.inner.save_parks(events).await
     }
 
     async fn cursors(&self) -> Result<Vec<Cursor>> {
@@ -321,9 +355,9 @@ impl ScheduleStore for Broken {
         self.inner.cursors_of(configs).await
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
+    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
         let fired = self.inner.fire(owner, fire, now).await?;
-        if let (true, Fired::Moved { made, .. }) = (self.has(Bug::SlotsTwice), &fired) {
+        if let (true, FireResult::Moved { made, .. }) = (self.has(Bug::SlotsTwice), &fired) {
             for task in made.iter().filter(|task| task.origin == Origin::Schedule) {
                 let mut again = task.clone();
                 // Another sequence number of the same millisecond's end: nobody makes so many ids.
@@ -332,7 +366,7 @@ impl ScheduleStore for Broken {
                     task: again,
                     on_duplicate: tsp_core::config::OnDuplicateKey::Add,
                     own_payload: true,
-                    keep: None,
+                    idempotency: None,
                 };
                 self.inner.submit(vec![submit], now).await?;
             }
@@ -340,8 +374,8 @@ impl ScheduleStore for Broken {
         Ok(fired)
     }
 
-    async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize> {
-        self.inner.prune(limit, now).await
+    async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
+        self.inner.apply_retention(limit, now).await
     }
 
     async fn audit(&self, now: Timestamp) -> Result<Audit> {
@@ -355,8 +389,8 @@ impl ScheduleStore for Broken {
 
 #[async_trait]
 impl Catalog for Broken {
-    fn book(&self) -> &Arc<ConfigBook> {
-        self.inner.book()
+    fn config_cache(&self) -> &Arc<ConfigCache> {
+        self.inner.config_cache()
     }
 
     fn shards(&self) -> u16 {
@@ -374,11 +408,11 @@ impl Catalog for Broken {
     async fn create_app(
         &self,
         app: NewApp,
-        keep: Option<Keep<AppSaved>>,
+        idempotency: Option<IdempotencyRequest<AppSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<AppSaved>> {
-        self.inner.create_app(app, keep, by, now).await
+    ) -> Result<IdempotencyResult<AppSaved>> {
+        self.inner.create_app(app, idempotency, by, now).await
     }
 
     async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
@@ -408,15 +442,15 @@ impl Catalog for Broken {
     async fn save_config(
         &self,
         save: SaveConfig,
-        keep: Option<Keep<ConfigSaved>>,
+        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<ConfigSaved>> {
-        self.inner.save_config(save, keep, by, now).await
+    ) -> Result<IdempotencyResult<ConfigSaved>> {
+        self.inner.save_config(save, idempotency, by, now).await
     }
 
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
-        let config: Option<Arc<TaskConfig>> = self.book().config(id);
+        let config: Option<Arc<TaskConfig>> = self.config_cache().config(id);
         match (hold, config) {
             (Hold::Pause { .. }, Some(config)) if self.has(Bug::PauseNotHeeded) => {
                 Ok(ConfigSaved::Updated(config))
@@ -432,16 +466,16 @@ impl Catalog for Broken {
         by: &Actor,
         now: Timestamp,
     ) -> Result<Deleted> {
-        let config = self.book().config(id);
+        let config = self.config_cache().config(id);
         let deleted = self.inner.delete_config(id, expected, by, now).await?;
         if let (true, Deleted::Deleted, Some(config)) = (self.has(Bug::WorkOutlivesDelete), &deleted, config)
         {
-            let book = self.book();
-            book.put_config(config, book.seq());
+            let config_cache = self.config_cache();
+            config_cache.put_config(config, config_cache.seq());
             let submit = self.late(id, now);
             // It may fail as any other.
             let _ = self.inner.submit(vec![submit], now).await;
-            book.remove_config(id, book.seq());
+            config_cache.remove_config(id, config_cache.seq());
         }
         Ok(deleted)
     }

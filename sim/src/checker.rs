@@ -10,11 +10,11 @@ use tsp_core::{Millis, TaskId, Timestamp};
 use tsp_store::TaskStore as _;
 use tsp_store::memory::{Ledger, MemoryStore};
 
-use crate::chance::Chance;
+use crate::rng::SeededRng;
 use crate::weather::finish_off;
 
-/// Reasons that only an answer of the callee has; the other ways to close an attempt have their own.
-const CALLEE_REASONS: [&str; 5] = ["ok", "http_status", "tsp_result", "gone", "accepted"];
+/// Reasons that only an answer of the receiver has; the other ways to close an attempt have their own.
+const RECEIVER_REASONS: [&str; 5] = ["ok", "http_status", "tsp_result", "gone", "accepted"];
 
 pub(crate) struct Checker {
     seed: u64,
@@ -27,9 +27,9 @@ pub(crate) struct Checker {
     last_attempt: BTreeMap<TaskId, u32>,
     /// The highest attempt that was sent.
     sent: BTreeMap<TaskId, u32>,
-    /// Tasks whose callee once said done.
+    /// Tasks whose receiver once said done.
     done: BTreeSet<TaskId>,
-    /// What the callee answered to each attempt.
+    /// What the receiver answered to each attempt.
     answers: BTreeMap<(TaskId, u32), OutcomeKind>,
     /// Calls that were sent and not answered, and in which life.
     wire: BTreeMap<(TaskId, u32), u32>,
@@ -37,7 +37,7 @@ pub(crate) struct Checker {
     lives: BTreeMap<(TaskId, u32), u32>,
     /// When each life ended.
     deaths: BTreeMap<u32, Timestamp>,
-    /// Attempts that the callee completed, or may have.
+    /// Attempts that the receiver completed, or may have.
     completed: BTreeSet<(TaskId, u32)>,
     lateness_most: Option<Millis>,
     /// The clock went back over crashes, so that rows tell no order.
@@ -102,8 +102,8 @@ impl Checker {
     }
 
     /// A task whose call is not answered.
-    pub(crate) fn one_on_wire(&self, chance: &Chance) -> Option<TaskId> {
-        self.wire.keys().nth(chance.index(self.wire.len().max(1))).map(|(task, _)| *task)
+    pub(crate) fn one_on_wire(&self, rng: &SeededRng) -> Option<TaskId> {
+        self.wire.keys().nth(rng.index(self.wire.len().max(1))).map(|(task, _)| *task)
     }
 
     /// Whether this attempt ever went out.
@@ -111,12 +111,12 @@ impl Checker {
         self.lives.contains_key(&(task.id, task.attempt))
     }
 
-    /// The callee said done by completion.
+    /// The receiver said done by completion.
     pub(crate) fn completed_done(&mut self, task: TaskId) {
         self.done.insert(task);
     }
 
-    /// The callee completed this attempt, or may have.
+    /// The receiver completed this attempt, or may have.
     pub(crate) fn completed(&mut self, task: &Task) {
         self.completed.insert((task.id, task.attempt));
     }
@@ -151,7 +151,7 @@ impl Checker {
         self.wire.insert((id, attempt), life);
         self.lives.insert((id, attempt), life);
         let closed = finish_off(store.attempts(id)).expect("no faults");
-        self.losses(&closed.iter().collect::<Vec<_>>(), task);
+        self.worker_losses(&closed.iter().collect::<Vec<_>>(), task);
         self.require(closed.len() + 1 == attempt as usize, "all earlier attempts are closed", task);
         self.require(!self.cancelled.contains(&id), "no begin after `cancelled`", task);
         let last = self.last_attempt.get(&id).copied().unwrap_or(u32::MAX);
@@ -187,12 +187,12 @@ impl Checker {
             let numbers: Vec<u32> = closed.iter().map(|record| record.attempt).collect();
             let expected: Vec<u32> = (1..=task.attempt).collect();
             self.require(numbers == expected, "each attempt is closed exactly once, in order", task);
-            for record in closed.iter().filter(|record| CALLEE_REASONS.contains(&&*record.reason)) {
+            for record in closed.iter().filter(|record| RECEIVER_REASONS.contains(&&*record.reason)) {
                 let answer = self.answers.get(&(task.id, record.attempt));
                 let own = answer == Some(&record.kind);
                 self.require(own, "an outcome closes its own attempt", task);
             }
-            self.losses(&closed, task);
+            self.worker_losses(&closed, task);
             let overlap = closed.windows(2).any(|pair| pair[1].started_at < pair[0].ended_at);
             self.require(!overlap || self.clock_went_back, "no two attempts overlap in the store", task);
             if task.result == Some(EndResult::Succeeded) {
@@ -212,7 +212,7 @@ impl Checker {
     }
 
     /// What was sent is lost with its life only; what was begun and not sent is lost with its answer.
-    fn losses(&self, closed: &[&AttemptRecord], task: &Task) {
+    fn worker_losses(&self, closed: &[&AttemptRecord], task: &Task) {
         for record in closed.iter().filter(|record| record.kind == OutcomeKind::Lost) {
             let life = self.lives.get(&(task.id, record.attempt));
             let before = |at: &Timestamp| self.clock_went_back || *at <= record.ended_at;

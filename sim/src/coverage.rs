@@ -6,7 +6,7 @@ use std::fmt;
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::outcome::{Outcome, Verdict};
 use tsp_core::transition::Completion;
-use tsp_store::tasks::{Submit, Wish};
+use tsp_store::tasks::{Submit, TaskCommand};
 
 /// What was asked of a row: [`tsp_core::transition::Event`] with what it leads to, and how rows come to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,16 +19,16 @@ pub enum Move {
     /// By the worker that will not begin it.
     Release,
     /// By the owner whose message was lost.
-    Rearm,
+    ReturnToScheduled,
     Done,
     Retry,
     Fail,
     Accept,
     Snooze,
     /// By the owner, of a node that is gone.
-    Lose,
+    MarkWorkerLost,
     /// By the worker that finds it under its own name.
-    GiveBack,
+    ReleaseOrphans,
     Deadline,
     CompleteDone,
     CompleteRetry,
@@ -67,14 +67,14 @@ impl Move {
         Self::Claim,
         Self::Begin,
         Self::Release,
-        Self::Rearm,
+        Self::ReturnToScheduled,
         Self::Done,
         Self::Retry,
         Self::Fail,
         Self::Accept,
         Self::Snooze,
-        Self::Lose,
-        Self::GiveBack,
+        Self::MarkWorkerLost,
+        Self::ReleaseOrphans,
         Self::Deadline,
         Self::CompleteDone,
         Self::CompleteRetry,
@@ -88,16 +88,16 @@ impl Move {
         Self::Replay,
     ];
 
-    pub(crate) fn of_wish(wish: &Wish) -> Self {
-        match wish {
-            Wish::Cancel => Self::Cancel,
-            Wish::Pause => Self::Pause,
-            Wish::Resume => Self::Resume,
-            Wish::Postpone { .. } => Self::Postpone,
-            Wish::Run => Self::Run,
-            Wish::Replay => Self::Replay,
-            Wish::Progress { .. } => Self::Progress,
-            Wish::Complete { completion, .. } => match completion {
+    pub(crate) fn of_command(command: &TaskCommand) -> Self {
+        match command {
+            TaskCommand::Cancel => Self::Cancel,
+            TaskCommand::Pause => Self::Pause,
+            TaskCommand::Resume => Self::Resume,
+            TaskCommand::Postpone { .. } => Self::Postpone,
+            TaskCommand::Run => Self::Run,
+            TaskCommand::Replay => Self::Replay,
+            TaskCommand::Progress { .. } => Self::Progress,
+            TaskCommand::Complete { completion, .. } => match completion {
                 Completion::Done { .. } => Self::CompleteDone,
                 Completion::Retry { .. } => Self::CompleteRetry,
                 Completion::Fail { .. } => Self::CompleteFail,
@@ -152,10 +152,10 @@ impl fmt::Debug for Coverage {
     }
 }
 
-/// What people and callees do never happens late: whoever asked is told that it is not known whether it
+/// What people and receivers do never happens late: whoever asked is told that it is not known whether it
 /// happened, asks for something else meanwhile, and would be judged by it.
 fn can_be(asked: Move, met: Met) -> bool {
-    let of_people = matches!(
+    let of_operators = matches!(
         asked,
         Move::Submit
             | Move::Reset
@@ -170,5 +170,5 @@ fn can_be(asked: Move, met: Met) -> bool {
             | Move::Cancel
             | Move::Replay
     );
-    !(of_people && met == Met::Late)
+    !(of_operators && met == Met::Late)
 }

@@ -7,13 +7,13 @@ use tsp_core::Name;
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Message, PublishError, Publisher};
 
-use crate::chance::Chance;
+use crate::rng::SeededRng;
 
 /// Says "published" and sometimes means nothing or twice.
 #[derive(Debug)]
 pub(crate) struct FaultyPipe {
     pub(crate) queue: Arc<MemoryQueue>,
-    pub(crate) chance: Arc<Chance>,
+    pub(crate) rng: Arc<SeededRng>,
     pub(crate) lose_per_mille: u64,
     pub(crate) double_per_mille: u64,
 }
@@ -27,11 +27,11 @@ impl Publisher for FaultyPipe {
     ) -> Vec<Result<(), (Message, PublishError)>> {
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
-            if self.chance.hits(self.lose_per_mille) {
+            if self.rng.hits(self.lose_per_mille) {
                 results.push(Ok(()));
                 continue;
             }
-            if self.chance.hits(self.double_per_mille) {
+            if self.rng.hits(self.double_per_mille) {
                 // The double comes without the row, as from a queue outside the process.
                 let double = Message { row: None, ..message.clone() };
                 self.queue.publish(queue, vec![double]).await;

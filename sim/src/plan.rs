@@ -1,18 +1,18 @@
-//! What a world is like. A seed draws its own: how often each act, wish, answer and fault is, and some never.
+//! What a world is like. A seed draws its own: how often each act, command, answer and fault is, and some never.
 
 use tsp_core::Millis;
 use tsp_fetcher::WindowLimits;
 
 use crate::broken::Bug;
-use crate::chance::Chance;
+use crate::rng::SeededRng;
 use crate::weather::FaultRates;
 
-/// Acts of the world: time passes, fetch, begin, answer, finish, callers, crash or jump, janitor and auditor.
+/// Acts of the world: time passes, fetch, begin, answer, finish, callers, crash or jump, retention loop and auditor.
 pub(crate) const ACTS: [u64; 8] = [25, 20, 18, 15, 12, 9, 1, 1];
 /// Acts of callers: submit, change, hold, edit, make or delete, look, complete.
 pub(crate) const CALLS: [u64; 7] = [55, 37, 4, 2, 2, 4, 6];
 /// Wishes: cancel, pause, resume, postpone, run, replay, complete, progress.
-pub(crate) const WISHES: [u64; 8] = [2, 1, 1, 1, 1, 1, 2, 1];
+pub(crate) const COMMANDS: [u64; 8] = [2, 1, 1, 1, 1, 1, 2, 1];
 /// Answers: done, retry, retry after, park, fail, snooze, accepted.
 pub(crate) const ANSWERS: [u64; 7] = [55, 15, 5, 4, 4, 6, 12];
 
@@ -21,7 +21,7 @@ pub(crate) const ANSWERS: [u64; 7] = [55, 15, 5, 4, 4, 6, 12];
 pub struct Rates {
     pub(crate) acts: Vec<u64>,
     pub(crate) calls: Vec<u64>,
-    pub(crate) wishes: Vec<u64>,
+    pub(crate) commands: Vec<u64>,
     pub(crate) answers: Vec<u64>,
 }
 
@@ -30,28 +30,27 @@ impl Rates {
         Self {
             acts: ACTS.to_vec(),
             calls: CALLS.to_vec(),
-            wishes: WISHES.to_vec(),
+            commands: COMMANDS.to_vec(),
             answers: ANSWERS.to_vec(),
         }
     }
 
-    fn drawn(chance: &Chance) -> Self {
-        let mut acts = drawn(chance, &ACTS);
+    fn drawn(rng: &SeededRng) -> Self {
+        let mut acts = drawn(rng, &ACTS);
         // Where nobody does anything nothing happens.
         acts[5] = acts[5].max(9);
         Self {
             acts,
-            calls: drawn(chance, &CALLS),
-            wishes: drawn(chance, &WISHES),
-            answers: drawn(chance, &ANSWERS),
+            calls: drawn(rng, &CALLS),
+            commands: drawn(rng, &COMMANDS),
+            answers: drawn(rng, &ANSWERS),
         }
     }
 }
 
 /// One in eight is left out, and the others are a quarter to four times as frequent as usual.
-pub(crate) fn drawn(chance: &Chance, usual: &[u64]) -> Vec<u64> {
-    let rates: Vec<u64> =
-        usual.iter().map(|rate| rate * [0, 1, 2, 4, 4, 4, 8, 16][chance.index(8)]).collect();
+pub(crate) fn drawn(rng: &SeededRng, usual: &[u64]) -> Vec<u64> {
+    let rates: Vec<u64> = usual.iter().map(|rate| rate * [0, 1, 2, 4, 4, 4, 8, 16][rng.index(8)]).collect();
     if rates.iter().all(|rate| *rate == 0) { usual.to_vec() } else { rates }
 }
 
@@ -60,7 +59,7 @@ pub(crate) fn drawn(chance: &Chance, usual: &[u64]) -> Vec<u64> {
 pub struct Sizes {
     /// Rows in one begin or finish.
     pub(crate) batch: usize,
-    pub(crate) lanes: (usize, usize),
+    pub(crate) permits: (usize, usize),
     pub(crate) queue: usize,
     pub(crate) window: WindowLimits,
     pub(crate) pipe_timeout: Millis,
@@ -71,7 +70,7 @@ impl Sizes {
     const fn ample(window: WindowLimits) -> Self {
         Self {
             batch: 8,
-            lanes: (1_000, 1_000),
+            permits: (1_000, 1_000),
             queue: 4_096,
             window,
             pipe_timeout: Millis::from_secs(3),
@@ -80,13 +79,13 @@ impl Sizes {
     }
 
     /// So little room that every bound is met, and some rows travel with their message and some do not.
-    pub(crate) fn drawn(chance: &Chance) -> Self {
-        let few = |least: usize, most: usize| least + chance.index(most - least + 1);
-        let lanes = few(1, 12);
+    pub(crate) fn drawn(rng: &SeededRng) -> Self {
+        let few = |least: usize, most: usize| least + rng.index(most - least + 1);
+        let permits = few(1, 12);
         let in_pipe_per_config = few(1, 10);
         Self {
             batch: few(1, 16),
-            lanes: (lanes, few(1, lanes)),
+            permits: (permits, few(1, permits)),
             queue: few(4, 40),
             window: WindowLimits {
                 in_pipe_per_config,
@@ -96,8 +95,8 @@ impl Sizes {
                 bytes_per_config: 4_096,
                 bytes: 12_288,
             },
-            pipe_timeout: Millis::from_ms(chance.ms(1_000, 4_000)),
-            lookahead: Millis::from_ms(chance.ms(100, 1_500)),
+            pipe_timeout: Millis::from_ms(rng.ms(1_000, 4_000)),
+            lookahead: Millis::from_ms(rng.ms(100, 1_500)),
         }
     }
 }
@@ -127,13 +126,13 @@ pub struct Plan {
 impl Plan {
     /// Everything goes wrong now and then; what, and how often, depends on the seed.
     pub fn rough(seed: u64) -> Self {
-        let chance = Chance::new(seed ^ 0x005e_ed0f_70ff);
+        let rng = SeededRng::new(seed ^ 0x005e_ed0f_70ff);
         // One in three never happens.
-        let some = |most: u64| if chance.below(3) == 0 { 0 } else { chance.below(most) };
+        let some = |most: u64| if rng.below(3) == 0 { 0 } else { rng.below(most) };
         Self {
             seed,
             acts: 2_000,
-            crashes: u32::try_from(chance.below(5)).unwrap_or(0),
+            crashes: u32::try_from(rng.below(5)).unwrap_or(0),
             lose_per_mille: some(250),
             double_per_mille: some(250),
             faults: FaultRates {
@@ -144,13 +143,13 @@ impl Plan {
                 cut: some(60),
                 slow: some(300),
                 split: some(1_000),
-                focus: some(2) * chance.next(),
+                focus: some(2) * rng.next(),
             },
             slow_per_mille: some(100),
             clock_steps_ms: i64::try_from(some(3) * 2_500).unwrap_or(0),
             healthy: false,
-            rates: Rates::drawn(&chance),
-            sizes: Sizes::drawn(&chance),
+            rates: Rates::drawn(&rng),
+            sizes: Sizes::drawn(&rng),
             bug: None,
         }
     }

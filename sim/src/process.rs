@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tsp_consumer_core::{Executed, Intake, Item, Lanes, Pipeline, TaskContext, TaskService};
-use tsp_core::work::{Finish, Finished};
+use tsp_consumer_core::{Executed, Intake, Item, Permits, Pipeline, TaskContext, TaskService};
+use tsp_core::work::{Finish, FinishResult};
 use tsp_core::{ConfigId, Entropy, Name, Timestamp};
-use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Findings, Janitor, Parts, Report};
+use tsp_fetcher::{Auditor, Fetcher, FetcherDependencies, FetcherOptions, Findings, Report, RetentionLoop};
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Delivery, Inbox, Message, Subscriber, Ticket};
 use tsp_store::cluster::NodeLease;
@@ -13,25 +13,25 @@ use tsp_store::memory::MemoryStore;
 use tsp_store::{IdSource, Result, StoreError, WholeStore};
 use tsp_worker::DirectTaskService;
 
-use crate::chance::Chance;
 use crate::clock::SimClock;
 use crate::faults::FaultyPipe;
 use crate::plan::{Plan, Sizes};
+use crate::rng::SeededRng;
 use crate::weather::Weather;
 
 /// The outside of a process: what survives it.
 #[derive(Clone)]
-pub(crate) struct Ground {
+pub(crate) struct Environment {
     /// The rows themselves.
     pub(crate) store: Arc<MemoryStore>,
     /// What processes and callers see of them.
-    pub(crate) door: Arc<dyn WholeStore>,
+    pub(crate) faulty_store: Arc<dyn WholeStore>,
     pub(crate) weather: Arc<Weather>,
     pub(crate) clock: Arc<SimClock>,
-    pub(crate) chance: Arc<Chance>,
+    pub(crate) rng: Arc<SeededRng>,
 }
 
-impl Ground {
+impl Environment {
     /// A call to its end. One that was dropped on its way may have happened.
     pub(crate) fn wait<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.weather.wait(call).unwrap_or_else(|| Err(cut()))
@@ -53,15 +53,15 @@ pub(crate) struct Process {
     pub(crate) hints: Hints,
     fetcher: Fetcher,
     auditor: Auditor,
-    janitor: Janitor,
+    retention: RetentionLoop,
     pipeline: Pipeline,
     service: Arc<dyn TaskService>,
     subscriber: Arc<dyn Subscriber>,
     store: Arc<dyn WholeStore>,
     weather: Arc<Weather>,
-    chance: Arc<Chance>,
+    rng: Arc<SeededRng>,
     sizes: Sizes,
-    lanes: Lanes,
+    permits: Permits,
     intake: Intake,
     /// Attempts that have run and wait to be saved.
     outcomes: Vec<Executed>,
@@ -82,24 +82,24 @@ pub(crate) struct Sent {
 pub(crate) type Between<'a> = &'a mut dyn FnMut();
 
 impl Process {
-    pub(crate) fn start(ground: &Ground, plan: &Plan, now: Timestamp) -> Result<Self> {
-        let (store, sizes) = (ground.door.clone(), plan.sizes);
-        let node = ground.wait(store.register_node("sim", now))?;
-        let owner = ground.wait(store.take_shards(node, now))?;
-        let ids = ground.wait(IdSource::lease(&*store, 0, now))?;
-        let queue_name = Name::lane();
+    pub(crate) fn start(environment: &Environment, plan: &Plan, now: Timestamp) -> Result<Self> {
+        let (store, sizes) = (environment.faulty_store.clone(), plan.sizes);
+        let node = environment.wait(store.register_node("sim", now))?;
+        let owner = environment.wait(store.take_shards(node, now))?;
+        let ids = environment.wait(IdSource::lease(&*store, 0, now))?;
+        let queue_name = Name::default_name();
         let queue = Arc::new(MemoryQueue::new([queue_name.clone()], sizes.queue));
         let subscriber: Arc<dyn Subscriber> = Arc::new(queue.subscribe(&queue_name).expect("just made"));
         let inbox = Arc::new(Inbox::new());
-        let entropy: Arc<dyn Entropy> = ground.chance.clone();
+        let entropy: Arc<dyn Entropy> = environment.rng.clone();
         let publisher = Arc::new(FaultyPipe {
             queue,
-            chance: ground.chance.clone(),
+            rng: environment.rng.clone(),
             lose_per_mille: plan.lose_per_mille,
             double_per_mille: plan.double_per_mille,
         });
-        let parts = Parts {
-            book: store.book().clone(),
+        let deps = FetcherDependencies {
+            config_cache: store.config_cache().clone(),
             shards: store.shards(),
             store: store.clone(),
             publisher,
@@ -117,22 +117,27 @@ impl Process {
             ..FetcherOptions::default()
         };
         let lease = Arc::new(NodeLease::for_ever());
-        let service = DirectTaskService::new(store.clone(), store.book().clone(), node, lease);
+        let service = DirectTaskService::new(store.clone(), store.config_cache().clone(), node, lease);
         let service: Arc<dyn TaskService> = Arc::new(service);
-        let (clock, fetcher) = (ground.clock.clone(), Fetcher::new(parts, options));
+        let (clock, fetcher) = (environment.clock.clone(), Fetcher::new(deps, options));
         Ok(Self {
-            auditor: Auditor::new(store.clone(), store.book().clone(), store.shards(), fetcher.holds()),
-            janitor: Janitor::new(store.clone()),
+            auditor: Auditor::new(
+                store.clone(),
+                store.config_cache().clone(),
+                store.shards(),
+                fetcher.holds(),
+            ),
+            retention: RetentionLoop::new(store.clone()),
             pipeline: Pipeline::new(service.clone(), subscriber.clone(), inbox.clone(), clock, entropy),
             hints: Hints { inbox, ids },
             fetcher,
             service,
             subscriber,
             store,
-            weather: ground.weather.clone(),
-            chance: ground.chance.clone(),
+            weather: environment.weather.clone(),
+            rng: environment.rng.clone(),
             sizes,
-            lanes: Lanes::new(sizes.lanes.0, sizes.lanes.1),
+            permits: Permits::new(sizes.permits.0, sizes.permits.1),
             intake: Intake::default(),
             outcomes: Vec::new(),
             began: false,
@@ -157,7 +162,7 @@ impl Process {
             panic!("broken promise: a living process keeps its id slot: {error}");
         }
         // What fails is tried again.
-        let _ = self.weather.wait(self.janitor.step(now));
+        let _ = self.weather.wait(self.retention.step(now));
         self.weather.wait(self.auditor.step(now))?.ok()
     }
 
@@ -165,12 +170,12 @@ impl Process {
     pub(crate) fn begin(&mut self, now: Timestamp, between: Between<'_>) -> Vec<Sent> {
         // A failure is tried again by the next call.
         let _ = self.weather.drive(self.pipeline.reconcile(now), between);
-        let most = self.lanes.free().min(self.sizes.batch);
+        let most = self.permits.free().min(self.sizes.batch);
         let mut batch = Vec::new();
-        self.intake.pick(&self.lanes, most, now, &mut batch);
+        self.intake.pick(&self.permits, most, now, &mut batch);
         let (items, found) = self.receive(between);
         for item in items {
-            self.intake.offer(&self.lanes, most, item, &mut batch);
+            self.intake.offer(&self.permits, most, item, &mut batch);
         }
         self.began = found || !batch.is_empty();
         if batch.is_empty() {
@@ -179,17 +184,17 @@ impl Process {
         let copies: Vec<_> = batch.iter().map(copy_of).collect();
         let Some(report) = self.weather.drive(self.pipeline.begin(batch, now), between) else {
             for (config, _) in &copies {
-                self.lanes.give_back(*config);
+                self.permits.put_back(*config);
             }
             self.leave(copies.into_iter().map(|(_, delivery)| delivery).collect());
             return Vec::new();
         };
         for (at, item) in report.again {
-            self.lanes.give_back(item.config);
+            self.permits.put_back(item.config);
             self.intake.put_early(at, item);
         }
         for config in report.dropped {
-            self.lanes.give_back(config);
+            self.permits.put_back(config);
         }
         report
             .started
@@ -214,7 +219,7 @@ impl Process {
 
     /// Messages of a call that was dropped: they go back, or are lost with it.
     fn leave(&self, deliveries: Vec<Delivery>) {
-        if self.chance.hits(500) {
+        if self.rng.hits(500) {
             self.subscriber.requeue(deliveries);
         } else {
             let tickets: Vec<_> = deliveries.iter().map(|delivery| delivery.ticket).collect();
@@ -222,7 +227,7 @@ impl Process {
         }
     }
 
-    /// Hands a message back that waits for its time or for a lane.
+    /// Hands a message back that waits for its time or for a permit.
     pub(crate) fn hand_back(&mut self, now: Timestamp, between: Between<'_>) {
         let items = self.intake.drain();
         let copies: Vec<_> = items.iter().map(|item| copy_of(item).1).collect();
@@ -233,7 +238,7 @@ impl Process {
 
     /// The answer of a call is in.
     pub(crate) fn executed(&mut self, executed: Executed) {
-        self.lanes.give_back(executed.task.config);
+        self.permits.put_back(executed.task.config);
         self.outcomes.push(executed);
     }
 
@@ -250,7 +255,7 @@ impl Process {
     /// A finish that comes again changes nothing.
     fn finish_again(&self, batch: Vec<Finish>, now: Timestamp) {
         for answer in self.weather.wait(self.service.finish(batch, now)).into_iter().flatten().flatten() {
-            let late = answer == Finished::TooLate;
+            let late = answer == FinishResult::TooLate;
             assert!(late, "broken promise: an attempt is closed exactly once: {answer:?}");
         }
     }
@@ -264,13 +269,13 @@ impl Process {
             self.outcomes.extend(copies);
             return;
         };
-        if failures.is_empty() && self.chance.hits(100) {
+        if failures.is_empty() && self.rng.hits(100) {
             let finish = |executed: Executed| Finish {
                 id: executed.task.id,
                 attempt: executed.task.attempt,
                 verdict: executed.verdict,
                 ended_at: Some(executed.ended_at),
-                unit: 0.0,
+                jitter_fraction: 0.0,
                 row: None,
             };
             self.finish_again(copies.into_iter().map(finish).collect(), now);

@@ -9,8 +9,8 @@ use tsp_core::Millis;
 use crate::broken::Bug;
 use crate::cluster::{Cluster, ClusterBug, ClusterPlan};
 use crate::coverage::Coverage;
+use crate::harness::{Harness, Story};
 use crate::plan::Plan;
-use crate::world::{Story, World};
 
 const ROUGH_SEEDS: u64 = 200;
 const SMOOTH_SEEDS: u64 = 5;
@@ -70,14 +70,14 @@ pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[test]
 fn the_promises_hold_whatever_happens() {
-    let coverage = all_seeds("rough", ROUGH_SEEDS, true, |seed| World::new(Plan::rough(seed)).run());
+    let coverage = all_seeds("rough", ROUGH_SEEDS, true, |seed| Harness::new(Plan::rough(seed)).run());
     let missing = coverage.missing();
     assert!(missing.is_empty(), "no seed reached these: {missing:?}");
 }
 
 #[test]
 fn in_health_callbacks_are_on_time() {
-    let promptly = |seed| World::new(Plan::smooth(seed)).run_promptly(Millis::from_ms(5));
+    let promptly = |seed| Harness::new(Plan::smooth(seed)).run_promptly(Millis::from_ms(5));
     all_seeds("smooth", SMOOTH_SEEDS, false, promptly);
 }
 
@@ -127,8 +127,8 @@ fn every_known_bug_of_a_cluster_is_caught() {
 #[test]
 fn one_seed_gives_one_history() {
     for seed in [3, 14, 41] {
-        let first = World::new(Plan::rough(seed)).run();
-        let second = World::new(Plan::rough(seed)).run();
+        let first = Harness::new(Plan::rough(seed)).run();
+        let second = Harness::new(Plan::rough(seed)).run();
         let differ = first.history.iter().zip(&second.history).position(|(a, b)| a != b);
         assert_eq!(differ, None, "seed {seed}: the histories differ");
         assert_eq!(first, second, "seed {seed}");
@@ -139,7 +139,7 @@ const SEEDS_PER_BUG: u64 = 400;
 
 /// What one seed says of a world with this bug.
 fn said_of(bug: Bug, seed: u64) -> Option<String> {
-    let run = catch_unwind(|| World::new(Plan { bug: Some(bug), ..Plan::rough(seed) }).run());
+    let run = catch_unwind(|| Harness::new(Plan { bug: Some(bug), ..Plan::rough(seed) }).run());
     run.err().map(|panic| said(panic.as_ref()))
 }
 

@@ -13,12 +13,12 @@ use tsp_core::ConfigId;
 #[cfg(test)]
 use tsp_core::Millis;
 use tsp_core::task::Task;
-use tsp_core::work::Begun;
-use tsp_store::run::Each;
+use tsp_core::work::BeginResult;
+use tsp_store::attempts::Each;
 use tsp_store::{Cause, Result, StoreError};
 
-use crate::chance::Chance;
 use crate::coverage::{Coverage, Met, Move};
+use crate::rng::SeededRng;
 
 /// How often what happens to a call, in a thousand.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,10 +71,10 @@ impl Held {
         self.held.lock().remove(&(config, why));
     }
 
-    pub(crate) fn begun(&self, answers: &Each<Begun>) {
+    pub(crate) fn begun(&self, answers: &Each<BeginResult>) {
         let held = self.held.lock();
         for answer in answers {
-            if let Ok(Begun::Run(task)) = answer
+            if let Ok(BeginResult::Run(task)) = answer
                 && [Why::Paused, Why::Disabled].iter().any(|why| held.contains(&(task.config, *why)))
             {
                 *self.begun.lock() = Some(task.clone());
@@ -98,7 +98,7 @@ pub(crate) enum Waits {
 }
 
 pub(crate) struct Weather {
-    chance: Arc<Chance>,
+    rng: Arc<SeededRng>,
     waits: Waits,
     rates: Mutex<FaultRates>,
     late: Mutex<Vec<BoxFuture<'static, ()>>>,
@@ -109,9 +109,9 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
-    pub(crate) fn new(chance: Arc<Chance>, waits: Waits, held: Arc<Held>) -> Self {
+    pub(crate) fn new(rng: Arc<SeededRng>, waits: Waits, held: Arc<Held>) -> Self {
         Self {
-            chance,
+            rng,
             waits,
             rates: Mutex::default(),
             late: Mutex::default(),
@@ -140,7 +140,7 @@ impl Weather {
 
     pub(crate) fn may_split(&self) -> bool {
         let per_mille = self.rates.lock().split;
-        per_mille > 0 && self.chance.hits(per_mille)
+        per_mille > 0 && self.rng.hits(per_mille)
     }
 
     fn fault(&self, call: &'static str, kind: Kind) -> Option<Met> {
@@ -150,7 +150,7 @@ impl Weather {
             return None;
         }
         let weight = weight(call, rates.focus);
-        let mut left = self.chance.below(4_000);
+        let mut left = self.rng.below(4_000);
         let met =
             [Met::Before, Met::Instead, Met::After, Met::Late, Met::CutBefore, Met::CutAfter].into_iter();
         let hit = met.zip(all).find(|(_, rate)| {
@@ -170,15 +170,15 @@ impl Weather {
         let slow = self.rates.lock().slow;
         match self.waits {
             Waits::ByTurns => {
-                while slow > 0 && self.chance.hits(slow) {
+                while slow > 0 && self.rng.hits(slow) {
                     yield_once().await;
                 }
             }
             #[cfg(test)]
             Waits::ByTimer => {
-                if slow > 0 && self.chance.hits(slow) {
-                    let most = if self.chance.hits(20) { 3_000 } else { 60 };
-                    crate::cluster::pass(Millis::from_ms(self.chance.ms(1, most))).await;
+                if slow > 0 && self.rng.hits(slow) {
+                    let most = if self.rng.hits(20) { 3_000 } else { 60 };
+                    crate::cluster::pass(Millis::from_ms(self.rng.ms(1, most))).await;
                 }
             }
         }
@@ -257,7 +257,7 @@ fn weight(call: &str, focus: u64) -> u64 {
     if focus == 0 {
         return 4;
     }
-    let mixed = call.bytes().fold(focus, |sum, byte| Chance::new(sum ^ u64::from(byte)).next());
+    let mixed = call.bytes().fold(focus, |sum, byte| SeededRng::new(sum ^ u64::from(byte)).next());
     [0, 0, 2, 8][(mixed % 4) as usize]
 }
 

@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::harness::ledger::{
     Ledger, Load, Pace, check_arrivals, decide_slowly, every_task_arrived, one_task_for_each_key, patience,
 };
-use crate::harness::people::People;
+use crate::harness::operators::Operators;
 use crate::harness::wire::{by_attempt, overlapping};
-use crate::harness::{Config, Dice, PATIENCE, Scene, backoff, now};
+use crate::harness::{Config, PATIENCE, Scene, TestRng, backoff, now};
 
 /// Each submitter makes the next submit when the one before has been answered.
 fn pace(submitters: u64) -> Pace {
@@ -32,12 +32,12 @@ async fn nothing_accepted_is_lost_early_or_twice_at_once() {
     scene.receiver.on("/work", decide_slowly);
     let ledger = Ledger::default();
     let load = Load::start(std::slice::from_ref(&scene.api), pace(4), &ledger);
-    let mut dice = Dice::fresh();
-    let people = People::start(std::slice::from_ref(&scene.api), &scene.receiver, &mut dice).await;
+    let mut rng = TestRng::fresh();
+    let operators = Operators::start(std::slice::from_ref(&scene.api), &scene.receiver, &mut rng).await;
     let (kills, mut killed_at) = (kills(), Vec::new());
     for kill in 1..=kills {
         // After so many more callbacks: the moment is random, and there is always work in hand.
-        let further = usize::try_from(20 + dice.below(400)).unwrap();
+        let further = usize::try_from(20 + rng.below(400)).unwrap();
         let seen = scene.receiver.count();
         scene.receiver.nth(seen + further).await;
         let from = now();
@@ -47,7 +47,7 @@ async fn nothing_accepted_is_lost_early_or_twice_at_once() {
         println!("kill {kill}: {} accepted, {} arrived", ledger.len(), scene.receiver.count());
     }
     load.stop().await;
-    let stories = people.stop().await;
+    let stories = operators.stop().await;
     every_task_arrived(&scene.receiver, &ledger, PATIENCE).await;
     for id in ledger.ids() {
         scene.api.wait_for_end(&id, "succeeded").await;
@@ -90,9 +90,9 @@ async fn a_storm_of_retried_submits_makes_exactly_one_task_per_key() {
     scene.delayed("work", |config| config).await;
     let ledger = Ledger::default();
     let load = Load::start(std::slice::from_ref(&scene.api), pace(16), &ledger);
-    let mut dice = Dice::fresh();
+    let mut rng = TestRng::fresh();
     for _ in 0..3 {
-        let wanted = ledger.len() + usize::try_from(50 + dice.below(200)).unwrap();
+        let wanted = ledger.len() + usize::try_from(50 + rng.below(200)).unwrap();
         let moment = now();
         let enough = ledger.clone();
         let reached = move |_: &Value| enough.len() >= wanted;

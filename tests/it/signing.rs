@@ -7,7 +7,7 @@ use serde_json::json;
 use sha2::Sha256;
 use tsp_core::Millis;
 
-use crate::harness::shape::{Shape, shape};
+use crate::harness::mode::{DeploymentMode, mode};
 use crate::harness::{APP, Arrival, PATIENCE, Reply, Scene, Task, backoff, now};
 
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -76,7 +76,7 @@ async fn comes_signed_with(scene: &Scene, secrets: &[&str]) {
         if arrival.find("webhook-signature") == wanted.as_deref() {
             return;
         }
-        let cluster = shape() == Shape::Cluster;
+        let cluster = mode() == DeploymentMode::Cluster;
         assert!(cluster && now() < deadline, "not signed with {} secrets: {arrival:?}", secrets.len());
     }
 }

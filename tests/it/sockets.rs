@@ -28,7 +28,7 @@ const EVERY_MS: i64 = 10;
 /// The hosts are called within this time.
 const SPREAD_MS: i64 = 1_800;
 
-/// The service anew, with `soft` and `hard` descriptors.
+/// The service again, with `soft` and `hard` descriptors.
 async fn limited(tsp: &mut Tsp, soft: usize, hard: usize) {
     tsp.stop().await;
     let mut command = Command::new("sh");

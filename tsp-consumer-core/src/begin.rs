@@ -13,20 +13,20 @@ use tsp_core::{ConfigId, Millis, Timestamp};
 use crate::compartment::Compartment;
 use crate::finish::Stuck;
 use crate::intake::Item;
-use crate::lanes::Lanes;
+use crate::permits::Permits;
 use crate::pipeline::{BeginReport, Loaded, Pipeline, Started};
 use crate::service::ServiceError;
 use crate::worker::WorkerOptions;
 
-/// This share of the lanes' number is held of parts that stand still: messages, and outcomes.
+/// This share of the permits' number is held of parts that stand still: messages, and outcomes.
 const STILL_SHARE: usize = 4;
 
 pub(crate) struct BeginLoop {
     pipeline: Arc<Pipeline>,
-    lanes: Arc<Lanes>,
+    permits: Arc<Permits>,
     options: WorkerOptions,
     stuck: Arc<Stuck>,
-    parts: Vec<Compartment>,
+    compartments: Vec<Compartment>,
     steps: FuturesUnordered<BoxFuture<'static, Step>>,
     /// Lanes inside begins that are not answered.
     in_begins: usize,
@@ -44,12 +44,21 @@ enum Step {
 impl BeginLoop {
     pub(crate) fn new(
         pipeline: Arc<Pipeline>,
-        lanes: Arc<Lanes>,
+        permits: Arc<Permits>,
         options: WorkerOptions,
         stuck: Arc<Stuck>,
     ) -> Self {
-        let parts = (0..pipeline.bulkheads()).map(|_| Compartment::new(options.batch)).collect();
-        Self { pipeline, lanes, options, stuck, parts, steps: FuturesUnordered::new(), in_begins: 0, turn: 0 }
+        let compartments = (0..pipeline.bulkheads()).map(|_| Compartment::new(options.batch)).collect();
+        Self {
+            pipeline,
+            permits,
+            options,
+            stuck,
+            compartments,
+            steps: FuturesUnordered::new(),
+            in_begins: 0,
+            turn: 0,
+        }
     }
 
     /// One round: takes what came, starts what may be begun, and waits for whatever happens next. What is begun
@@ -71,34 +80,34 @@ impl BeginLoop {
         }
     }
 
-    /// Sorts messages into their parts, as long as lanes are free.
+    /// Sorts messages into their parts, as long as permits are free.
     fn take(&mut self, now: Timestamp) {
-        for at in 0..self.parts.len() {
-            let part = (self.turn + at) % self.parts.len();
-            if self.may_begin_more(part) {
+        for at in 0..self.compartments.len() {
+            let bulkhead = (self.turn + at) % self.compartments.len();
+            if self.may_begin_more(bulkhead) {
                 let share = self.share();
-                self.parts[part].pick(&self.lanes, share, now);
+                self.compartments[bulkhead].pick(&self.permits, share, now);
             }
         }
-        self.turn = (self.turn + 1) % self.parts.len();
+        self.turn = (self.turn + 1) % self.compartments.len();
         while self.wants_more(now) {
             let most = self.options.batch - self.ready();
-            let (items, bare) = self.pipeline.take(most.min(self.lanes.free()));
+            let (items, bare) = self.pipeline.take(most.min(self.permits.free()));
             if items.is_empty() && bare.is_empty() {
                 return;
             }
             let (mut back_bare, mut back) = (Vec::new(), Vec::new());
             for delivery in bare {
-                let part = self.pipeline.bulkhead(delivery.message.id);
-                if self.is_full(part, now) {
+                let bulkhead = self.pipeline.bulkhead(delivery.message.id);
+                if self.is_full(bulkhead, now) {
                     back_bare.push(delivery);
                 } else {
-                    self.parts[part].put_bare(delivery);
+                    self.compartments[bulkhead].put_bare(delivery);
                 }
             }
             for item in items {
-                let part = self.pipeline.bulkhead(item.id);
-                if self.is_full(part, now) { back.push(item) } else { self.offer(part, item, now) }
+                let bulkhead = self.pipeline.bulkhead(item.id);
+                if self.is_full(bulkhead, now) { back.push(item) } else { self.offer(bulkhead, item, now) }
             }
             if !(back_bare.is_empty() && back.is_empty()) {
                 self.pipeline.requeue(back_bare, back);
@@ -107,70 +116,71 @@ impl BeginLoop {
         }
     }
 
-    fn offer(&mut self, part: usize, item: Item, now: Timestamp) {
-        let share = if self.may_begin_more(part) { self.share() } else { 0 };
-        self.parts[part].offer(&self.lanes, share, item, now);
+    fn offer(&mut self, bulkhead: usize, item: Item, now: Timestamp) {
+        let share = if self.may_begin_more(bulkhead) { self.share() } else { 0 };
+        self.compartments[bulkhead].offer(&self.permits, share, item, now);
     }
 
     fn ready(&self) -> usize {
-        self.parts.iter().map(Compartment::ready).sum()
+        self.compartments.iter().map(Compartment::ready).sum()
     }
 
-    /// The most messages in the next begin. All begins in flight hold no more lanes than one batch, and none so many
+    /// The most messages in the next begin. All begins in flight hold no more permits than one batch, and none so many
     /// that nothing is left for another part.
     fn share(&self) -> usize {
         let left = self.options.batch.saturating_sub(self.in_begins);
-        if self.parts.len() == 1 { left } else { left.div_ceil(2) }
+        if self.compartments.len() == 1 { left } else { left.div_ceil(2) }
     }
 
     fn wants_more(&self, now: Timestamp) -> bool {
         // With one part messages wait in the queue while it is busy, and batches make themselves.
-        let busy = matches!(&self.parts[..], [only] if only.is_beginning() || self.is_full(0, now));
-        !busy && self.lanes.free() > 0 && self.ready() < self.options.batch
+        let busy = matches!(&self.compartments[..], [only] if only.is_beginning() || self.is_full(0, now));
+        !busy && self.permits.free() > 0 && self.ready() < self.options.batch
     }
 
-    /// Whether a lane that is given back changes anything: most of the time there are enough, and who waits for none
+    /// Whether a permit that is given back changes anything: most of the time there are enough, and who waits for none
     /// sleeps on.
-    fn wants_lane(&self) -> bool {
-        self.lanes.free() == 0 || self.parts.iter().any(|part| !part.intake.is_empty())
+    fn wants_permit(&self) -> bool {
+        self.permits.free() == 0 || self.compartments.iter().any(|compartment| !compartment.intake.is_empty())
     }
 
     /// A part that stands still holds so many messages and no more, or it would in the end hold all that may be in
     /// flight.
-    fn is_full(&self, part: usize, now: Timestamp) -> bool {
-        let still = |part: &&Compartment| part.stands_still(now);
-        if !self.parts[part].stands_still(now) {
+    fn is_full(&self, bulkhead: usize, now: Timestamp) -> bool {
+        let still = |compartment: &&Compartment| compartment.stands_still(now);
+        if !self.compartments[bulkhead].stands_still(now) {
             return false;
         }
-        let parts = self.parts.iter().filter(still).count().max(1);
-        self.parts[part].held() >= (self.options.concurrency / STILL_SHARE / parts).max(1)
+        let still_ones = self.compartments.iter().filter(still).count().max(1);
+        self.compartments[bulkhead].held() >= (self.options.concurrency / STILL_SHARE / still_ones).max(1)
     }
 
     /// Outcomes that cannot be saved keep their messages: no more of these.
-    fn may_begin_more(&self, part: usize) -> bool {
-        self.parts.len() == 1 || self.stuck.of(part) < (self.options.concurrency / STILL_SHARE).max(1)
+    fn may_begin_more(&self, bulkhead: usize) -> bool {
+        self.compartments.len() == 1
+            || self.stuck.of(bulkhead) < (self.options.concurrency / STILL_SHARE).max(1)
     }
 
     fn start(&mut self, now: Timestamp) {
-        let compare_at = self.pipeline.reconcile_at_of_parts();
-        for (part, compare_at) in compare_at.into_iter().enumerate() {
-            let compartment = &mut self.parts[part];
+        let compare_at = self.pipeline.reconcile_at_of_bulkheads();
+        for (bulkhead, compare_at) in compare_at.into_iter().enumerate() {
+            let compartment = &mut self.compartments[bulkhead];
             if !compartment.reconciling && compare_at.is_some_and(|at| at <= now) {
                 compartment.reconciling = true;
                 let pipeline = self.pipeline.clone();
                 self.steps.push(Box::pin(async move {
-                    Step::Compared(pipeline.reconcile_part(part, now).await, part)
+                    Step::Compared(pipeline.reconcile_bulkhead(bulkhead, now).await, bulkhead)
                 }));
             }
             if let Some(bare) = compartment.next_load(now) {
                 let pipeline = self.pipeline.clone();
-                self.steps.push(Box::pin(async move { Step::Loaded(part, pipeline.load(bare).await) }));
+                self.steps.push(Box::pin(async move { Step::Loaded(bulkhead, pipeline.load(bare).await) }));
             }
             if let Some(batch) = compartment.next_begin(now) {
-                let (pipeline, lanes) = (self.pipeline.clone(), batch.len());
-                self.in_begins += lanes;
+                let (pipeline, permits) = (self.pipeline.clone(), batch.len());
+                self.in_begins += permits;
                 self.steps.push(Box::pin(async move {
-                    Step::Begun(part, lanes, pipeline.begin(batch, now).await)
+                    Step::Begun(bulkhead, permits, pipeline.begin(batch, now).await)
                 }));
             }
         }
@@ -183,7 +193,7 @@ impl BeginLoop {
         stop: &CancellationToken,
     ) -> Option<Step> {
         let next_at = self.next_at(now);
-        let (wants_more, wants_lane) = (self.wants_more(now), self.wants_lane());
+        let (wants_more, wants_permit) = (self.wants_more(now), self.wants_permit());
         let timer = async {
             match next_at {
                 Some(at) => tokio::time::sleep(at.since(now).max(Millis::from_ms(1)).to_std()).await,
@@ -196,42 +206,42 @@ impl BeginLoop {
             () = stop.cancelled() => None,
             Some(step) = self.steps.next(), if !self.steps.is_empty() => Some(step),
             () = self.pipeline.subscriber.ready(), if wants_more => None,
-            _ = freed.changed(), if wants_lane => None,
+            _ = freed.changed(), if wants_permit => None,
             () = timer => None,
         }
     }
 
     fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let compare = self.pipeline.reconcile_at_of_parts().into_iter().zip(&self.parts);
-        let compare = compare.filter_map(|(at, part)| at.filter(|_| !part.reconciling));
-        let parts = self.parts.iter().enumerate();
-        let parts = parts.filter_map(|(part, held)| held.next_at(self.may_begin_more(part), now));
-        parts.chain(compare).min()
+        let compare = self.pipeline.reconcile_at_of_bulkheads().into_iter().zip(&self.compartments);
+        let compare = compare.filter_map(|(at, compartment)| at.filter(|_| !compartment.reconciling));
+        let begins = self.compartments.iter().enumerate();
+        let begins = begins.filter_map(|(bulkhead, held)| held.next_at(self.may_begin_more(bulkhead), now));
+        begins.chain(compare).min()
     }
 
     fn answered(&mut self, step: Step, run: &impl Fn(Started)) {
         let now = self.pipeline.clock.now();
         match step {
-            Step::Compared(result, part) => {
-                self.parts[part].reconciling = false;
+            Step::Compared(result, bulkhead) => {
+                self.compartments[bulkhead].reconciling = false;
                 if let Err(error) = result {
                     tracing::warn!(%error, "could not compare what runs with the rows, will try again");
                 }
             }
-            Step::Loaded(part, loaded) => {
-                self.parts[part].loaded(loaded.error.is_some(), now);
+            Step::Loaded(bulkhead, loaded) => {
+                self.compartments[bulkhead].loaded(loaded.error.is_some(), now);
                 for item in loaded.items {
-                    self.offer(part, item, now);
+                    self.offer(bulkhead, item, now);
                 }
             }
-            Step::Begun(part, lanes, report) => {
-                self.in_begins -= lanes;
-                self.parts[part].begun(report.error.is_some(), now);
+            Step::Begun(bulkhead, permits, report) => {
+                self.in_begins -= permits;
+                self.compartments[bulkhead].begun(report.error.is_some(), now);
                 for (at, item) in report.again {
-                    self.lanes.give_back(item.config);
-                    self.parts[part].intake.put_early(at, item);
+                    self.permits.put_back(item.config);
+                    self.compartments[bulkhead].intake.put_early(at, item);
                 }
-                report.dropped.into_iter().for_each(|config: ConfigId| self.lanes.give_back(config));
+                report.dropped.into_iter().for_each(|config: ConfigId| self.permits.put_back(config));
                 report.started.into_iter().for_each(run);
             }
         }
@@ -270,8 +280,9 @@ impl BeginLoop {
     }
 
     fn drain(&mut self) -> (Vec<Item>, Vec<tsp_queue::Delivery>) {
-        let lanes = &self.lanes;
-        let (items, bare): (Vec<_>, Vec<_>) = self.parts.iter_mut().map(|part| part.drain(lanes)).unzip();
+        let permits = &self.permits;
+        let (items, bare): (Vec<_>, Vec<_>) =
+            self.compartments.iter_mut().map(|compartment| compartment.drain(permits)).unzip();
         (items.into_iter().flatten().collect(), bare.into_iter().flatten().collect())
     }
 }

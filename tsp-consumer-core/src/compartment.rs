@@ -4,7 +4,7 @@ use tsp_core::{Millis, Timestamp};
 use tsp_queue::Delivery;
 
 use crate::intake::{Intake, Item};
-use crate::lanes::Lanes;
+use crate::permits::Permits;
 
 /// The first pause after a failure; doubled with each more.
 const PAUSE: Millis = Millis::from_ms(100);
@@ -24,7 +24,7 @@ pub(crate) struct Compartment {
     pub(crate) intake: Intake,
     /// Messages whose rows are not loaded.
     bare: Vec<Delivery>,
-    /// Messages with a lane, to be begun next.
+    /// Messages with a permit, to be begun next.
     batch: Vec<Item>,
     /// A load, a begin in flight since then.
     loading: Option<Timestamp>,
@@ -81,15 +81,15 @@ impl Compartment {
     }
 
     /// A message that just came or was loaded.
-    pub(crate) fn offer(&mut self, lanes: &Lanes, share: usize, item: Item, now: Timestamp) {
+    pub(crate) fn offer(&mut self, permits: &Permits, share: usize, item: Item, now: Timestamp) {
         let most = if self.may_begin(now) { share.min(self.limit) } else { 0 };
-        self.intake.offer(lanes, most, item, &mut self.batch);
+        self.intake.offer(permits, most, item, &mut self.batch);
     }
 
     /// Lanes are free again, or messages' times have come.
-    pub(crate) fn pick(&mut self, lanes: &Lanes, share: usize, now: Timestamp) {
+    pub(crate) fn pick(&mut self, permits: &Permits, share: usize, now: Timestamp) {
         if self.may_begin(now) {
-            self.intake.pick(lanes, share.min(self.limit), now, &mut self.batch);
+            self.intake.pick(permits, share.min(self.limit), now, &mut self.batch);
         }
     }
 
@@ -157,10 +157,10 @@ impl Compartment {
         paused.into_iter().chain(load.into_iter().chain(early).map(|at| at.max(self.pause_until))).min()
     }
 
-    /// Everything, for the way back at a graceful stop. The lanes of the batch are given back.
-    pub(crate) fn drain(&mut self, lanes: &Lanes) -> (Vec<Item>, Vec<Delivery>) {
+    /// Everything, for the way back at a graceful stop. The permits of the batch are given back.
+    pub(crate) fn drain(&mut self, permits: &Permits) -> (Vec<Item>, Vec<Delivery>) {
         for item in &self.batch {
-            lanes.give_back(item.config);
+            permits.put_back(item.config);
         }
         let mut items = std::mem::take(&mut self.batch);
         items.extend(self.intake.drain());
@@ -193,7 +193,7 @@ mod tests {
             row: None,
             tries: 0,
         };
-        part.offer(&Lanes::new(8, 8), 8, item, T0);
+        part.offer(&Permits::new(8, 8), 8, item, T0);
         assert_eq!(part.next_begin(T0).map(|batch| batch.len()), Some(1));
         part
     }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::lanes::Lanes;
+use crate::permits::Permits;
 use crate::pipeline::{Executed, NotSaved, Pipeline};
 use crate::unsaved::{Tried, Unsaved};
 use crate::worker::WorkerOptions;
@@ -37,7 +37,7 @@ impl Stuck {
 pub(crate) struct FinishLoop {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) options: WorkerOptions,
-    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) permits: Arc<Permits>,
     pub(crate) stuck: Arc<Stuck>,
     /// From now on nothing more comes in, and what cannot be saved is left to the rescuer.
     pub(crate) last_call: CancellationToken,
@@ -51,19 +51,19 @@ struct Saved {
 
 impl FinishLoop {
     pub(crate) async fn run(self, mut inbox: mpsc::UnboundedReceiver<Executed>) {
-        let mut parts: Vec<Unsaved> = (0..self.pipeline.bulkheads()).map(|_| Unsaved::default()).collect();
+        let mut unsaved: Vec<Unsaved> = (0..self.pipeline.bulkheads()).map(|_| Unsaved::default()).collect();
         let mut saving: FuturesUnordered<BoxFuture<'static, Saved>> = FuturesUnordered::new();
         let (mut arrived, mut last_until, mut known) = (Vec::new(), None, 0);
         loop {
             let now = Instant::now();
-            self.save(&mut parts, &saving, now);
-            known = self.publish(&parts, known, now);
+            self.save(&mut unsaved, &saving, now);
+            known = self.publish(&unsaved, known, now);
             let over = inbox.is_closed() && inbox.is_empty();
-            if over && parts.iter().all(Unsaved::is_empty) {
+            if over && unsaved.iter().all(Unsaved::is_empty) {
                 return;
             }
             let wait = self.options.finish_wait;
-            let next = parts.iter().filter_map(|part| part.next_at(wait, now)).chain(last_until).min();
+            let next = unsaved.iter().filter_map(|one| one.next_at(wait, now)).chain(last_until).min();
             // In a fixed order, so that one seed gives one history. None starves: what was saved is less than what
             // came in, and what waits is looked at in each round.
             tokio::select! {
@@ -71,17 +71,17 @@ impl FinishLoop {
                 () = self.last_call.cancelled(), if last_until.is_none() => {
                     inbox.close();
                     last_until = Some(Instant::now() + LAST_SAVES);
-                    for part in &mut parts {
-                        part.last_call(Instant::now());
+                    for one in &mut unsaved {
+                        one.last_call(Instant::now());
                     }
                 }
                 Some(saved) = saving.next(), if !saving.is_empty() => {
-                    answered(&mut parts, saved, last_until.is_some());
+                    answered(&mut unsaved, saved, last_until.is_some());
                 }
                 received = inbox.recv_many(&mut arrived, self.options.batch), if !over => {
                     let now = Instant::now();
                     for executed in arrived.drain(..received) {
-                        parts[self.pipeline.bulkhead(executed.task.id)].push(executed, now);
+                        unsaved[self.pipeline.bulkhead(executed.task.id)].push(executed, now);
                     }
                 }
                 () = sleep_until(next) => {}
@@ -89,7 +89,7 @@ impl FinishLoop {
             if last_until.is_some_and(|until| until <= Instant::now()) {
                 tracing::warn!(
                     saves = saving.len(),
-                    "saves in flight are given up; their tasks will come again"
+                    "saves in flight are abandoned; their tasks will be retried"
                 );
                 return;
             }
@@ -99,15 +99,15 @@ impl FinishLoop {
     /// Starts what may be saved now.
     fn save(
         &self,
-        parts: &mut [Unsaved],
+        unsaved: &mut [Unsaved],
         saving: &FuturesUnordered<BoxFuture<'static, Saved>>,
         now: Instant,
     ) {
         let wait = self.options.finish_wait;
-        let enough = parts.iter().map(Unsaved::fresh).sum::<usize>() >= FINISH_AT_ONCE
+        let enough = unsaved.iter().map(Unsaved::fresh).sum::<usize>() >= FINISH_AT_ONCE
             || self.last_call.is_cancelled();
-        for (bulkhead, part) in parts.iter_mut().enumerate() {
-            let Some(batch) = part.next(now, wait, enough, self.options.batch) else { continue };
+        for (bulkhead, one) in unsaved.iter_mut().enumerate() {
+            let Some(batch) = one.next(now, wait, enough, self.options.batch) else { continue };
             let (pipeline, tried) = (self.pipeline.clone(), batch.tried());
             saving.push(Box::pin(async move {
                 let failures = pipeline.finish(batch.outcomes, pipeline.clock.now()).await;
@@ -117,13 +117,13 @@ impl FinishLoop {
     }
 
     /// Tells what cannot be saved just now, of which `known` is told already.
-    fn publish(&self, parts: &[Unsaved], known: usize, now: Instant) -> usize {
+    fn publish(&self, unsaved: &[Unsaved], known: usize, now: Instant) -> usize {
         let mut all = 0;
-        for (part, published) in parts.iter().zip(&self.stuck.0) {
-            let stuck = part.stuck(now);
+        for (one, published) in unsaved.iter().zip(&self.stuck.0) {
+            let stuck = one.stuck(now);
             all += stuck;
             if published.swap(stuck, Ordering::Relaxed) > stuck {
-                self.lanes.nudge();
+                self.permits.wake();
             }
         }
         self.pipeline.observer.unsaved(known, all);
@@ -131,14 +131,14 @@ impl FinishLoop {
     }
 }
 
-fn answered(parts: &mut [Unsaved], saved: Saved, last: bool) {
+fn answered(unsaved: &mut [Unsaved], saved: Saved, last: bool) {
     let Saved { bulkhead, tried, mut failures } = saved;
     if last && !failures.is_empty() {
         let outcomes = failures.len();
-        tracing::warn!(outcomes, "outcomes could not be saved; their tasks will come again");
+        tracing::warn!(outcomes, "outcomes could not be saved; their tasks will be retried");
         failures.clear();
     }
-    parts[bulkhead].answered(&tried, failures, Instant::now());
+    unsaved[bulkhead].answered(&tried, failures, Instant::now());
 }
 
 async fn sleep_until(at: Option<Instant>) {

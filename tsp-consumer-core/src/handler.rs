@@ -25,7 +25,7 @@ pub struct TaskContext {
     /// The row as begun; `task.attempt` is the fencing token.
     pub task: Box<Task>,
     pub config: Arc<TaskConfig>,
-    /// For async configs: with this the callee completes.
+    /// For async configs: with this the receiver completes.
     pub completion_token: Option<Box<str>>,
     /// When the attempt is sent.
     pub now: Timestamp,

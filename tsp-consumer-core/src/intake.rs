@@ -7,7 +7,7 @@ use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId, Timestamp};
 use tsp_queue::Ticket;
 
-use crate::lanes::Lanes;
+use crate::permits::Permits;
 
 /// A message with its config known.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Item {
     pub tries: u32,
 }
 
-/// Messages wait here for a lane of their config, or for their time. A config without a free lane
+/// Messages wait here for a permit of their config, or for their time. A config without a free permit
 /// blocks nobody: its messages stand aside. The queue's bound bounds this too.
 #[derive(Debug, Default)]
 pub struct Intake {
@@ -53,26 +53,26 @@ impl Intake {
         self.early.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Moves messages to `batch` as long as there are lanes: those whose time has come, then one from
+    /// Moves messages to `batch` as long as there are permits: those whose time has come, then one from
     /// each waiting config in turn.
-    pub fn pick(&mut self, lanes: &Lanes, most: usize, now: Timestamp, batch: &mut Vec<Item>) {
+    pub fn pick(&mut self, permits: &Permits, most: usize, now: Timestamp, batch: &mut Vec<Item>) {
         while let Some(entry) = self.early.first_entry() {
             if entry.key().0 > now {
                 break;
             }
             let item = entry.remove();
-            self.offer(lanes, most, item, batch);
+            self.offer(permits, most, item, batch);
         }
         let mut blocked = 0;
         while batch.len() < most && blocked < self.turns.len() {
             let Some(config) = self.turns.pop_front() else { break };
-            if !lanes.try_take(config) {
+            if !permits.try_take(config) {
                 blocked += 1;
                 self.turns.push_back(config);
                 continue;
             }
             let Some(queue) = self.waiting.get_mut(&config) else {
-                lanes.give_back(config);
+                permits.put_back(config);
                 continue;
             };
             self.count -= 1;
@@ -85,10 +85,10 @@ impl Intake {
         }
     }
 
-    /// A message that just came: into `batch` if there is a lane, else it waits behind its config's.
-    pub fn offer(&mut self, lanes: &Lanes, most: usize, item: Item, batch: &mut Vec<Item>) {
+    /// A message that just came: into `batch` if there is a permit, else it waits behind its config's.
+    pub fn offer(&mut self, permits: &Permits, most: usize, item: Item, batch: &mut Vec<Item>) {
         let first = !self.waiting.contains_key(&item.config);
-        if first && batch.len() < most && lanes.try_take(item.config) {
+        if first && batch.len() < most && permits.try_take(item.config) {
             batch.push(item);
             return;
         }
@@ -126,45 +126,45 @@ mod tests {
 
     #[test]
     fn a_blocked_config_lets_others_pass_and_keeps_its_order() {
-        let (lanes, mut intake) = (Lanes::new(10, 1), Intake::default());
+        let (permits, mut intake) = (Permits::new(10, 1), Intake::default());
         let mut batch = Vec::new();
         for (config, ticket) in [(1, 1), (1, 2), (1, 3), (2, 4)] {
-            intake.offer(&lanes, 8, item(config, ticket), &mut batch);
+            intake.offer(&permits, 8, item(config, ticket), &mut batch);
         }
         assert_eq!(tickets(&batch), [1, 4]);
-        lanes.give_back(ConfigId::new(1));
+        permits.put_back(ConfigId::new(1));
         batch.clear();
-        intake.pick(&lanes, 8, NOW, &mut batch);
+        intake.pick(&permits, 8, NOW, &mut batch);
         assert_eq!(tickets(&batch), [2]);
-        intake.pick(&lanes, 8, NOW, &mut batch);
+        intake.pick(&permits, 8, NOW, &mut batch);
         assert_eq!(tickets(&batch), [2], "no lane, no message");
         assert_eq!(tickets(&intake.drain()), [3]);
     }
 
     #[test]
     fn waiting_configs_take_turns() {
-        let (lanes, mut intake) = (Lanes::new(2, 2), Intake::default());
+        let (permits, mut intake) = (Permits::new(2, 2), Intake::default());
         let mut batch = Vec::new();
-        assert!(lanes.try_take(ConfigId::new(9)) && lanes.try_take(ConfigId::new(9)));
+        assert!(permits.try_take(ConfigId::new(9)) && permits.try_take(ConfigId::new(9)));
         for (config, ticket) in [(1, 1), (1, 2), (2, 3)] {
-            intake.offer(&lanes, 8, item(config, ticket), &mut batch);
+            intake.offer(&permits, 8, item(config, ticket), &mut batch);
         }
-        lanes.give_back(ConfigId::new(9));
-        lanes.give_back(ConfigId::new(9));
-        intake.pick(&lanes, 8, NOW, &mut batch);
+        permits.put_back(ConfigId::new(9));
+        permits.put_back(ConfigId::new(9));
+        intake.pick(&permits, 8, NOW, &mut batch);
         assert_eq!(tickets(&batch), [1, 3]);
     }
 
     #[test]
     fn early_ones_come_at_their_time() {
-        let (lanes, mut intake) = (Lanes::new(2, 2), Intake::default());
+        let (permits, mut intake) = (Permits::new(2, 2), Intake::default());
         let mut batch = Vec::new();
         let later = Timestamp::from_ms(1_500);
         intake.put_early(later, item(1, 1));
-        intake.pick(&lanes, 8, NOW, &mut batch);
+        intake.pick(&permits, 8, NOW, &mut batch);
         assert!(batch.is_empty());
         assert_eq!(intake.next_early(), Some(later));
-        intake.pick(&lanes, 8, later, &mut batch);
+        intake.pick(&permits, 8, later, &mut batch);
         assert_eq!(tickets(&batch), [1]);
         assert!(intake.is_empty());
     }

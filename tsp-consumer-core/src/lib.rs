@@ -9,8 +9,8 @@ mod compartment;
 mod finish;
 mod handler;
 mod intake;
-mod lanes;
 mod observe;
+mod permits;
 mod pipeline;
 mod running;
 mod service;
@@ -21,7 +21,7 @@ mod worker;
 
 pub use handler::{Fence, TaskContext, TaskHandler};
 pub use intake::{Intake, Item};
-pub use lanes::Lanes;
+pub use permits::Permits;
 pub use pipeline::{BeginReport, Executed, Loaded, NotSaved, Pipeline, Started};
 pub use service::{Each, ServiceError, TaskService};
 pub use worker::{Worker, WorkerOptions};

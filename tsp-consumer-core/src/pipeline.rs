@@ -7,7 +7,7 @@ use futures::future::join_all;
 use sha2::{Digest, Sha256};
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{Status, Task, TokenHash};
-use tsp_core::work::{Begin, Begun, Finish, Finished};
+use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
 use tsp_core::{Clock, ConfigId, Entropy, Millis, TaskId, Timestamp};
 use tsp_queue::{Delivery, Feedback, FeedbackSink, Message, Subscriber, Ticket};
 
@@ -71,9 +71,9 @@ pub struct BeginReport {
     /// Why some of those to be asked for again were not begun, if it was not for their time.
     pub error: Option<ServiceError>,
     pub started: Vec<Started>,
-    /// Not yet: ask again then. Their lanes are to be given back.
+    /// Not yet: ask again then. Their permits are to be given back.
     pub again: Vec<(Timestamp, Item)>,
-    /// Dealt with without a call. Their lanes are to be given back.
+    /// Dealt with without a call. Their permits are to be given back.
     pub dropped: Vec<ConfigId>,
 }
 
@@ -146,8 +146,8 @@ impl Pipeline {
 
     /// As [`Pipeline::load`], of any parts.
     pub(crate) async fn load_all(&self, bare: Vec<Delivery>) -> Vec<Item> {
-        let parts = self.by_bulkhead(bare, |delivery| delivery.message.id).into_values();
-        let loaded = join_all(parts.map(|part| self.load(part))).await;
+        let batches = self.by_bulkhead(bare, |delivery| delivery.message.id).into_values();
+        let loaded = join_all(batches.map(|batch| self.load(batch))).await;
         loaded.into_iter().flat_map(|loaded| loaded.items).collect()
     }
 
@@ -176,18 +176,18 @@ impl Pipeline {
     /// A message is thrown away, and its owner is told, so that it takes up no room there. Of a row that is gone the
     /// config is not known.
     fn stale(&self, id: TaskId, version: i64, ticket: Ticket, now: Option<&Task>) {
-        self.settle(&[ticket], vec![said(id, now.map(|row| row.config), version, now)]);
+        self.acknowledge(&[ticket], vec![feedback_of(id, now.map(|row| row.config), version, now)]);
     }
 
     fn by_bulkhead<T>(&self, batch: Vec<T>, id: impl Fn(&T) -> TaskId) -> BTreeMap<usize, Vec<T>> {
-        let mut parts = BTreeMap::<usize, Vec<T>>::new();
+        let mut batches = BTreeMap::<usize, Vec<T>>::new();
         for item in batch {
-            parts.entry(self.bulkhead(id(&item))).or_default().push(item);
+            batches.entry(self.bulkhead(id(&item))).or_default().push(item);
         }
-        parts
+        batches
     }
 
-    /// Begins a batch. Each message of it holds a lane.
+    /// Begins a batch. Each message of it holds a permit.
     pub async fn begin(&self, items: Vec<Item>, now: Timestamp) -> BeginReport {
         let mut report = BeginReport::default();
         let (mut begins, mut kept, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
@@ -205,7 +205,7 @@ impl Pipeline {
         let (mut done, mut feedback, mut not_sent) = (Vec::new(), Vec::new(), 0);
         for ((answer, mut item), token) in answers.into_iter().zip(kept).zip(tokens) {
             match answer {
-                Ok(Begun::Run(task)) => {
+                Ok(BeginResult::Run(task)) => {
                     if let Some(config) = self.service.config(task.config).filter(|_| may_send) {
                         let fence = Fence::new(Arc::clone(&self.service), Arc::clone(&self.clock));
                         let context = TaskContext { task, config, completion_token: token, now, fence };
@@ -218,10 +218,10 @@ impl Pipeline {
                         report.dropped.push(item.config);
                     }
                 }
-                Ok(Begun::Wait(at)) => report.again.push((at, item)),
-                Ok(Begun::Drop(row)) => {
+                Ok(BeginResult::Wait(at)) => report.again.push((at, item)),
+                Ok(BeginResult::Drop(row)) => {
                     done.push(item.ticket);
-                    feedback.push(said_of_message(&item, row.as_deref()));
+                    feedback.push(feedback_of_message(&item, row.as_deref()));
                     report.dropped.push(item.config);
                 }
                 Err(error) => {
@@ -250,7 +250,7 @@ impl Pipeline {
             let task = report.again.first().map(|(_, item)| item.id.get());
             tracing::warn!(%error, task, messages = report.again.len(), "begin failed, will try again");
         }
-        self.settle(&done, feedback);
+        self.acknowledge(&done, feedback);
         report
     }
 
@@ -261,7 +261,7 @@ impl Pipeline {
             attempt: executed.task.attempt,
             verdict: executed.verdict.clone(),
             ended_at: Some(executed.ended_at),
-            unit: self.entropy.unit(),
+            jitter_fraction: self.entropy.jitter_fraction(),
             row: Some(executed.task.clone()),
         });
         let answers = self.service.finish(finishes.collect(), now).await;
@@ -270,23 +270,23 @@ impl Pipeline {
         let (mut failures, mut feedback, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
         for (executed, answer) in batch.into_iter().zip(answers) {
             let row = match answer {
-                Ok(Finished::Saved(row)) => {
+                Ok(FinishResult::Saved(row)) => {
                     self.observer.finished(&row, &executed.verdict);
                     Some(row)
                 }
-                Ok(Finished::TooLate) => None,
+                Ok(FinishResult::TooLate) => None,
                 Err(error) => {
                     failures.push(NotSaved { executed, error });
                     continue;
                 }
             };
-            let mut said = said_of(&executed.task, row.as_deref());
-            said.park = executed.verdict.park;
-            feedback.push(said);
+            let mut one = feedback_of_row(&executed.task, row.as_deref());
+            one.park = executed.verdict.park;
+            feedback.push(one);
             tickets.push(executed.ticket);
             self.running.closed((executed.task.id, executed.task.attempt));
         }
-        self.settle(&tickets, feedback);
+        self.acknowledge(&tickets, feedback);
         self.say(&failures, alone);
         failures
     }
@@ -306,25 +306,25 @@ impl Pipeline {
 
     /// Gives back the attempts under our name that we do not run: begins whose answer was lost.
     pub async fn reconcile(&self, now: Timestamp) -> Result<usize, ServiceError> {
-        let parts = (0..self.bulkheads()).map(|part| self.reconcile_part(part, now));
-        let given_back: Result<Vec<usize>, _> = join_all(parts).await.into_iter().collect();
+        let batches = (0..self.bulkheads()).map(|bulkhead| self.reconcile_bulkhead(bulkhead, now));
+        let given_back: Result<Vec<usize>, _> = join_all(batches).await.into_iter().collect();
         Ok(given_back?.into_iter().sum())
     }
 
     /// The same for one part of the rows.
-    pub async fn reconcile_part(&self, bulkhead: usize, now: Timestamp) -> Result<usize, ServiceError> {
+    pub async fn reconcile_bulkhead(&self, bulkhead: usize, now: Timestamp) -> Result<usize, ServiceError> {
         if !self.running.start_reconcile(bulkhead, now) {
             return Ok(0);
         }
         let again = |_: &ServiceError| self.running.reconcile_again(bulkhead, now);
         let rows = self.service.executing(bulkhead).await.inspect_err(again)?;
-        let strangers = self.running.strangers(bulkhead, rows, now);
-        if strangers.is_empty() {
+        let orphaned_attempts = self.running.orphaned_attempts(bulkhead, rows, now);
+        if orphaned_attempts.is_empty() {
             return Ok(0);
         }
-        let rows = self.service.give_back(strangers, now).await.inspect_err(again)?;
+        let rows = self.service.release_orphans(orphaned_attempts, now).await.inspect_err(again)?;
         tracing::warn!(attempts = rows.len(), "gave back attempts that were begun and never run");
-        self.feedback.report(rows.iter().map(|row| said_of(row, Some(row))).collect());
+        self.feedback.report(rows.iter().map(|row| feedback_of_row(row, Some(row))).collect());
         Ok(rows.len())
     }
 
@@ -333,28 +333,28 @@ impl Pipeline {
         self.running.reconcile_at().into_iter().flatten().min()
     }
 
-    /// When [`Pipeline::reconcile_part`] wants to be called, by part.
-    pub(crate) fn reconcile_at_of_parts(&self) -> Vec<Option<Timestamp>> {
+    /// When [`Pipeline::reconcile_bulkhead`] wants to be called, by part.
+    pub(crate) fn reconcile_at_of_bulkheads(&self) -> Vec<Option<Timestamp>> {
         self.running.reconcile_at()
     }
 
     /// Hands messages back that will not be begun: 10 → 0, so that nobody waits for them.
     pub async fn hand_back(&self, items: Vec<Item>, now: Timestamp) {
-        let parts = self.by_bulkhead(items, |item| item.id).into_values();
-        join_all(parts.map(|part| self.hand_back_part(part, now))).await;
+        let batches = self.by_bulkhead(items, |item| item.id).into_values();
+        join_all(batches.map(|batch| self.hand_back_of(batch, now))).await;
     }
 
-    async fn hand_back_part(&self, items: Vec<Item>, now: Timestamp) {
+    async fn hand_back_of(&self, items: Vec<Item>, now: Timestamp) {
         let rows = items.iter().map(|item| (item.id, item.version)).collect();
         if let Err(error) = self.service.release(rows, now).await {
             tracing::warn!(%error, "could not hand messages back; the fetcher will find them");
         }
-        let feedback = items.iter().map(|item| said_of_message(item, None)).collect();
+        let feedback = items.iter().map(|item| feedback_of_message(item, None)).collect();
         let tickets: Vec<_> = items.iter().map(|item| item.ticket).collect();
-        self.settle(&tickets, feedback);
+        self.acknowledge(&tickets, feedback);
     }
 
-    fn settle(&self, tickets: &[Ticket], feedback: Vec<Feedback>) {
+    fn acknowledge(&self, tickets: &[Ticket], feedback: Vec<Feedback>) {
         if !tickets.is_empty() {
             self.subscriber.ack(tickets);
         }
@@ -378,17 +378,17 @@ impl Pipeline {
 }
 
 /// What is said of messages up to `version` of a task whose row is now `row`.
-fn said(task: TaskId, config: Option<ConfigId>, version: i64, row: Option<&Task>) -> Feedback {
+fn feedback_of(task: TaskId, config: Option<ConfigId>, version: i64, row: Option<&Task>) -> Feedback {
     let (due_again, awaits_until) = row.map_or((None, None), next_times);
     Feedback { task, config, version, due_again, awaits_until, park: None }
 }
 
-fn said_of(task: &Task, row: Option<&Task>) -> Feedback {
-    said(task.id, Some(task.config), task.version, row)
+fn feedback_of_row(task: &Task, row: Option<&Task>) -> Feedback {
+    feedback_of(task.id, Some(task.config), task.version, row)
 }
 
-fn said_of_message(item: &Item, row: Option<&Task>) -> Feedback {
-    said(item.id, Some(item.config), item.version, row)
+fn feedback_of_message(item: &Item, row: Option<&Task>) -> Feedback {
+    feedback_of(item.id, Some(item.config), item.version, row)
 }
 
 fn next_times(row: &Task) -> (Option<Timestamp>, Option<Timestamp>) {

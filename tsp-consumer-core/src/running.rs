@@ -1,7 +1,7 @@
 //! What a worker knows to be begun and not yet saved.
 //!
 //! By attempt, not by task: a task may have its next attempt before the outcome of the last one is saved. Its
-//! callee completed inside the call, or the answer of a commit was lost.
+//! receiver completed inside the call, or the answer of a commit was lost.
 
 use parking_lot::Mutex;
 use tsp_core::ids::{IdMap, IdSet};
@@ -52,8 +52,8 @@ impl Running {
     /// From now on these tasks are inside a begin; each with its part of the rows.
     pub(crate) fn begin(&self, tasks: Vec<(usize, TaskId)>, now: Timestamp) -> Beginning<'_> {
         let mut state = self.state.lock();
-        for (part, task) in &tasks {
-            state.comparisons[*part].by(now.plus(RECONCILE_EVERY));
+        for (bulkhead, task) in &tasks {
+            state.comparisons[*bulkhead].by(now.plus(RECONCILE_EVERY));
             *state.beginning.entry(*task).or_default() += 1;
         }
         Beginning { running: self, tasks, now }
@@ -65,8 +65,8 @@ impl Running {
     }
 
     /// Rows may be under our name that nobody here runs.
-    pub(crate) fn unsure(&self, part: usize, now: Timestamp) {
-        let comparison = &mut self.state.lock().comparisons[part];
+    pub(crate) fn unsure(&self, bulkhead: usize, now: Timestamp) {
+        let comparison = &mut self.state.lock().comparisons[bulkhead];
         comparison.by(now);
         comparison.unsure_until = Some(now.plus(UNSURE_FOR));
     }
@@ -78,8 +78,8 @@ impl Running {
 
     /// Whether to compare a part now. Asked before its rows are read, so that a begin in between wants the next
     /// comparison.
-    pub(crate) fn start_reconcile(&self, part: usize, now: Timestamp) -> bool {
-        let comparison = &mut self.state.lock().comparisons[part];
+    pub(crate) fn start_reconcile(&self, bulkhead: usize, now: Timestamp) -> bool {
+        let comparison = &mut self.state.lock().comparisons[bulkhead];
         if comparison.at.is_none_or(|at| at > now) {
             return false;
         }
@@ -89,16 +89,16 @@ impl Running {
     }
 
     /// The comparison is to be made again soon.
-    pub(crate) fn reconcile_again(&self, part: usize, now: Timestamp) {
-        self.state.lock().comparisons[part].by(now.plus(RECONCILE_AGAIN_AFTER));
+    pub(crate) fn reconcile_again(&self, bulkhead: usize, now: Timestamp) {
+        self.state.lock().comparisons[bulkhead].by(now.plus(RECONCILE_AGAIN_AFTER));
     }
 
     /// Those of `rows`, read as open under our name, that nobody here runs. A row may be older than what is
     /// known here: an attempt that was closed since is left alone by the store. What is inside a begin may be
     /// answered yet.
-    pub(crate) fn strangers(
+    pub(crate) fn orphaned_attempts(
         &self,
-        part: usize,
+        bulkhead: usize,
         mut rows: Vec<(TaskId, u32)>,
         now: Timestamp,
     ) -> Vec<(TaskId, u32)> {
@@ -110,7 +110,7 @@ impl Running {
             !beginning && !state.attempts.contains(row)
         });
         if in_flight {
-            state.comparisons[part].by(now.plus(RECONCILE_AGAIN_AFTER));
+            state.comparisons[bulkhead].by(now.plus(RECONCILE_AGAIN_AFTER));
         }
         rows
     }
@@ -136,8 +136,8 @@ impl Beginning<'_> {
 impl Drop for Beginning<'_> {
     fn drop(&mut self) {
         leave(&mut self.running.state.lock(), &self.tasks);
-        for (part, _) in &self.tasks {
-            self.running.unsure(*part, self.now);
+        for (bulkhead, _) in &self.tasks {
+            self.running.unsure(*bulkhead, self.now);
         }
     }
 }
@@ -170,9 +170,9 @@ mod tests {
         running.begin(vec![(1, TASK)], T0).answered([(TASK, 1)]);
         running.begin(vec![(1, TASK)], T0).answered([(TASK, 2)]);
         running.closed((TASK, 1));
-        assert_eq!(running.strangers(1, vec![(TASK, 2)], T0), []);
+        assert_eq!(running.orphaned_attempts(1, vec![(TASK, 2)], T0), []);
         running.closed((TASK, 2));
-        assert_eq!(running.strangers(1, vec![(TASK, 2)], T0), [(TASK, 2)]);
+        assert_eq!(running.orphaned_attempts(1, vec![(TASK, 2)], T0), [(TASK, 2)]);
     }
 
     #[test]
@@ -183,10 +183,10 @@ mod tests {
         drop(first);
         assert!(!running.start_reconcile(0, T0), "another part is none of its business");
         assert!(running.start_reconcile(1, T0), "a begin without an answer is looked for at once");
-        assert_eq!(running.strangers(1, vec![(TASK, 1)], T0), [], "the other one may answer for it");
+        assert_eq!(running.orphaned_attempts(1, vec![(TASK, 1)], T0), [], "the other one may answer for it");
         assert_eq!(running.reconcile_at()[1], Some(at(200)), "and is asked for soon");
         again.answered([]);
-        assert_eq!(running.strangers(1, vec![(TASK, 1)], at(200)), [(TASK, 1)]);
+        assert_eq!(running.orphaned_attempts(1, vec![(TASK, 1)], at(200)), [(TASK, 1)]);
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         running.begin(vec![(1, TASK)], T0).answered([(TASK, 1)]);
         assert!(running.start_reconcile(1, at(5_000)));
         running.begin(vec![(1, TASK)], at(5_001)).answered([(TASK, 2)]);
-        running.strangers(1, Vec::new(), at(5_002));
+        running.orphaned_attempts(1, Vec::new(), at(5_002));
         assert_eq!(running.reconcile_at()[1], Some(at(10_001)));
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::Task;
-use tsp_core::work::{Begin, Begun, Finish, Finished};
+use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
 /// Why the holder of the rows did not do it, or did not say that it did. A begin may have happened.
@@ -48,9 +48,9 @@ pub trait TaskService: Send + Sync + std::fmt::Debug {
     /// The open rows of messages that came without one.
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>>;
 
-    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Each<Begun>;
+    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult>;
 
-    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Each<Finished>;
+    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult>;
 
     /// Hands messages back that will not be begun: 10 → 0.
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError>;
@@ -59,5 +59,9 @@ pub trait TaskService: Send + Sync + std::fmt::Debug {
     async fn executing(&self, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, ServiceError>;
 
     /// Gives back attempts that are open under this worker's name and that it does not run.
-    async fn give_back(&self, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>, ServiceError>;
+    async fn release_orphans(
+        &self,
+        rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>, ServiceError>;
 }

@@ -15,7 +15,7 @@ use tsp_core::outcome::Verdict;
 use crate::begin::BeginLoop;
 use crate::finish::{FinishLoop, Stuck};
 use crate::handler::TaskHandler;
-use crate::lanes::Lanes;
+use crate::permits::Permits;
 use crate::pipeline::{Executed, Pipeline, Started};
 
 #[derive(Debug, Clone)]
@@ -50,23 +50,23 @@ impl Default for WorkerOptions {
 pub struct Worker {
     pipeline: Arc<Pipeline>,
     handler: Arc<dyn TaskHandler>,
-    lanes: Arc<Lanes>,
+    permits: Arc<Permits>,
     options: WorkerOptions,
 }
 
 impl Worker {
     pub fn new(pipeline: Pipeline, handler: Arc<dyn TaskHandler>, options: WorkerOptions) -> Self {
-        let lanes = Arc::new(Lanes::new(options.concurrency, options.per_config));
-        Self { pipeline: Arc::new(pipeline), handler, lanes, options }
+        let permits = Arc::new(Permits::new(options.concurrency, options.per_config));
+        Self { pipeline: Arc::new(pipeline), handler, permits, options }
     }
 
-    /// Another one on the same lanes: what holds up the pipeline of one of them holds up no other.
+    /// Another one on the same permits: what holds up the pipeline of one of them holds up no other.
     #[must_use]
     pub fn beside(&self, pipeline: Pipeline) -> Self {
         Self {
             pipeline: Arc::new(pipeline),
             handler: self.handler.clone(),
-            lanes: self.lanes.clone(),
+            permits: self.permits.clone(),
             options: self.options.clone(),
         }
     }
@@ -80,7 +80,7 @@ impl Worker {
         let finish = FinishLoop {
             pipeline: self.pipeline.clone(),
             options: self.options.clone(),
-            lanes: self.lanes.clone(),
+            permits: self.permits.clone(),
             stuck: stuck.clone(),
             last_call: last_call.clone(),
         };
@@ -88,16 +88,16 @@ impl Worker {
         finishing.close();
 
         let run = {
-            let (pipeline, handler, lanes) =
-                (self.pipeline.clone(), self.handler.clone(), self.lanes.clone());
+            let (pipeline, handler, permits) =
+                (self.pipeline.clone(), self.handler.clone(), self.permits.clone());
             let attempts = attempts.clone();
             move |started| {
-                let (pipeline, handler, lanes) = (pipeline.clone(), handler.clone(), lanes.clone());
-                attempts.spawn(attempt(pipeline, handler, lanes, started, outcomes.clone()));
+                let (pipeline, handler, permits) = (pipeline.clone(), handler.clone(), permits.clone());
+                attempts.spawn(attempt(pipeline, handler, permits, started, outcomes.clone()));
             }
         };
-        let mut begins = BeginLoop::new(self.pipeline, self.lanes.clone(), self.options.clone(), stuck);
-        let mut freed = self.lanes.freed();
+        let mut begins = BeginLoop::new(self.pipeline, self.permits.clone(), self.options.clone(), stuck);
+        let mut freed = self.permits.freed();
         while !stop.is_cancelled() {
             begins.round(&mut freed, &stop, &run).await;
         }
@@ -111,7 +111,10 @@ impl Worker {
         };
         if tokio::time::timeout(self.options.shutdown_grace, all).await.is_err() {
             let running = attempts.len();
-            tracing::warn!(running, "the grace is over; what still runs or is not saved will come again");
+            tracing::warn!(
+                running,
+                "the grace period has ended; what still runs or is not saved will be retried"
+            );
             last_call.cancel();
         }
         finishing.wait().await;
@@ -121,7 +124,7 @@ impl Worker {
 async fn attempt(
     pipeline: Arc<Pipeline>,
     handler: Arc<dyn TaskHandler>,
-    lanes: Arc<Lanes>,
+    permits: Arc<Permits>,
     started: Started,
     outcomes: mpsc::UnboundedSender<Executed>,
 ) {
@@ -135,10 +138,10 @@ async fn attempt(
     let config = context.task.config;
     // A closed channel means that the worker stopped without us; the rescuer closes the attempt.
     let _ = outcomes.send(Executed { ended_at: pipeline.clock.now(), task: context.task, ticket, verdict });
-    lanes.give_back(config);
+    permits.put_back(config);
 }
 
-/// `None` when it panicked: a handler's panic is an outcome like any other, and neither keeps its lane
+/// `None` when it panicked: a handler's panic is an outcome like any other, and neither keeps its permit
 /// nor leaves its row behind.
 async fn unwound<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);

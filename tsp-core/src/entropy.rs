@@ -5,7 +5,7 @@ pub trait Entropy: Send + Sync + std::fmt::Debug {
     fn fill(&self, bytes: &mut [u8]);
 
     /// A number in `0.0..1.0`, for jitter.
-    fn unit(&self) -> f64 {
+    fn jitter_fraction(&self) -> f64 {
         let mut bytes = [0; 4];
         self.fill(&mut bytes);
         f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)

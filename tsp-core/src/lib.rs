@@ -22,7 +22,9 @@ pub mod time;
 pub mod transition;
 pub mod work;
 
-pub use clock::{Clock, ClusterClock, ManualClock, Moment, Monotonic, SystemClock, VirtualClock};
+pub use clock::{
+    Clock, ClusterClock, ManualClock, MonotonicClock, MonotonicInstant, SystemClock, VirtualClock,
+};
 pub use entropy::Entropy;
 pub use ids::{AppId, ConfigId, IdGenerator, KeyId, NodeId, ShardId, TaskId};
 pub use key::TaskKey;

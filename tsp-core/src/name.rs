@@ -22,13 +22,13 @@ pub enum NameError {
     Characters,
 }
 
-/// [`Name::lane`].
-pub const DEFAULT_LANE: &str = "default";
+/// [`Name::default_name`].
+pub const DEFAULT_QUEUE: &str = "default";
 
 impl Name {
     /// The queue and the group of a config that names none.
-    pub fn lane() -> Self {
-        Self(DEFAULT_LANE.into())
+    pub fn default_name() -> Self {
+        Self(DEFAULT_QUEUE.into())
     }
 
     pub fn new(text: &str) -> Result<Self, NameError> {

@@ -33,7 +33,7 @@ pub enum Outcome {
     Retry(RetryDelay),
     /// Never again, whatever the retry policy allows.
     Fail,
-    /// The callee works on and will complete by API.
+    /// The receiver works on and will complete by API.
     Accepted,
     /// Ask again at this time; charges nothing.
     Snooze {
@@ -46,7 +46,7 @@ pub enum Outcome {
 pub enum RetryDelay {
     /// The retry policy's own delay, with jitter.
     Backoff,
-    /// The callee chose it for this task (`TSP-Result: retry; after=30`): taken as it is.
+    /// The receiver chose it for this task (`TSP-Result: retry; after=30`): taken as it is.
     Exactly(Millis),
     /// A `Retry-After` header: clamped (docs/reference/http-callbacks.md section 8).
     RetryAfter(Millis),

@@ -1,6 +1,6 @@
 //! When a failed attempt is tried again (DESIGN.md section 5.1, `retry`).
 //!
-//! A policy is data that yields delays. The delay itself, the jitter on it and a callee's Retry-After are
+//! A policy is data that yields delays. The delay itself, the jitter on it and a receiver's Retry-After are
 //! separate pure functions; the caller brings the random number and the clock.
 
 use crate::duration::format_duration;
@@ -21,11 +21,11 @@ pub const BACKOFF_FACTOR_MAX: f64 = 10.0;
 /// Most status codes a policy may list.
 pub const NON_RETRYABLE_STATUS_MAX: usize = 100;
 
-/// The most jitter on a delay the callee asked for, so that a thousand tasks told "120" do not come back in one
+/// The most jitter on a delay the receiver asked for, so that a thousand tasks told "120" do not come back in one
 /// second (http-callbacks, section 8).
 pub const RETRY_AFTER_JITTER: f64 = 0.1;
 
-/// A callee may always ask for this much, however short the own backoff is.
+/// A receiver may always ask for this much, however short the own backoff is.
 const RETRY_AFTER_FLOOR: Millis = Millis::from_hours(1);
 
 /// How often and how soon a task is tried again. [`Default`] is the default of API.md section 2.
@@ -112,15 +112,15 @@ impl RetryPolicy {
 
     /// The delay before the next attempt without jitter; `charged` is the number of charged failures so
     /// far: 1 after the first (0 is taken as 1).
-    pub fn base_delay(&self, charged: u32) -> Millis {
-        self.backoff.delay(charged)
+    pub fn base_delay(&self, failed_attempts: u32) -> Millis {
+        self.backoff.delay(failed_attempts)
     }
 }
 
 impl Backoff {
     /// The n-th delay, see [`RetryPolicy::base_delay`]. Never negative, whatever the policy holds.
-    fn delay(&self, charged: u32) -> Millis {
-        let step = charged.max(1) - 1;
+    fn delay(&self, failed_attempts: u32) -> Millis {
+        let step = failed_attempts.max(1) - 1;
         match self {
             Self::List(delays) => {
                 let place = usize::try_from(step).unwrap_or(usize::MAX);
@@ -170,13 +170,13 @@ impl Backoff {
 
 /// `base` with jitter on top: a length in `base ..= base * (1 + jitter)`, so never shorter than the policy
 /// says. `unit` is a random number in `0..1`; values outside, like a `jitter` outside 0 to 1, are clamped.
-pub fn with_jitter(base: Millis, jitter: f64, unit: f64) -> Millis {
+pub fn with_jitter(base: Millis, jitter: f64, jitter_fraction: f64) -> Millis {
     let base = base.max(Millis::ZERO);
-    let share = clamp_unit(jitter) * clamp_unit(unit);
+    let share = clamp_fraction(jitter) * clamp_fraction(jitter_fraction);
     base.saturating_add(scale(base, share, base))
 }
 
-/// The delay for a callee that answered 429 or 503 with a Retry-After: what it asked for, but not below
+/// The delay for a receiver that answered 429 or 503 with a Retry-After: what it asked for, but not below
 /// our own backoff (it cannot make us call sooner), and not above twice that or an hour, whichever is
 /// longer (it cannot park a config for a year). http-callbacks, section 8.
 ///
@@ -200,7 +200,7 @@ fn scale(length: Millis, by: f64, most: Millis) -> Millis {
 }
 
 /// `x` within 0 to 1; 0 when it is not a number.
-fn clamp_unit(x: f64) -> f64 {
+fn clamp_fraction(x: f64) -> f64 {
     if x.is_nan() { 0.0 } else { x.clamp(0.0, 1.0) }
 }
 
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callee_moves_the_delay_only_within_bounds() {
+    fn a_receiver_moves_the_delay_only_within_bounds() {
         let secs = Millis::from_secs;
         for (asked, own, delay) in [
             (secs(120), SECOND, secs(120)),
@@ -283,39 +283,39 @@ mod tests {
         #[test]
         fn delays_rise_and_stay_in_bounds(
             initial in 1..=BACKOFF_DELAY_MAX.ms(), factor in 1.0..=BACKOFF_FACTOR_MAX,
-            more in 0..=BACKOFF_DELAY_MAX.ms(), charged in any::<u32>(),
+            more in 0..=BACKOFF_DELAY_MAX.ms(), failed_attempts in any::<u32>(),
         ) {
             let max = Millis::from_ms(initial.saturating_add(more).min(BACKOFF_DELAY_MAX.ms()));
             let backoff = Backoff::Exponential { initial: Millis::from_ms(initial), factor, max };
             let policy = RetryPolicy { backoff, ..RetryPolicy::default() };
             prop_assert!(policy.validate().is_empty());
-            let (now, next) = (policy.base_delay(charged), policy.base_delay(charged.saturating_add(1)));
+            let (now, next) = (policy.base_delay(failed_attempts), policy.base_delay(failed_attempts.saturating_add(1)));
             prop_assert!(now <= next && next <= max && now.ms() >= initial.min(max.ms()));
         }
 
         #[test]
         fn any_numbers_give_a_delay_that_is_not_negative(
-            initial in any::<i64>(), factor in any::<f64>(), max in any::<i64>(), charged in any::<u32>(),
-            jitter in any::<f64>(), unit in any::<f64>(),
+            initial in any::<i64>(), factor in any::<f64>(), max in any::<i64>(), failed_attempts in any::<u32>(),
+            jitter in any::<f64>(), jitter_fraction in any::<f64>(),
         ) {
             let (initial, max) = (Millis::from_ms(initial), Millis::from_ms(max));
-            let delay = Backoff::Exponential { initial, factor, max }.delay(charged);
+            let delay = Backoff::Exponential { initial, factor, max }.delay(failed_attempts);
             prop_assert!(delay >= Millis::ZERO && delay <= max.max(Millis::ZERO));
-            prop_assert!(Backoff::List(vec![initial, max]).delay(charged) >= Millis::ZERO);
-            prop_assert!(with_jitter(initial, jitter, unit) >= Millis::ZERO);
+            prop_assert!(Backoff::List(vec![initial, max]).delay(failed_attempts) >= Millis::ZERO);
+            prop_assert!(with_jitter(initial, jitter, jitter_fraction) >= Millis::ZERO);
             prop_assert!(clamp_retry_after(initial, max) >= Millis::ZERO);
         }
 
         #[test]
         fn jitter_only_adds_up_to_its_share(
-            base in 0..=BACKOFF_DELAY_MAX.ms(), jitter in 0.0..=1.0, unit in 0.0..1.0, more in 0.0..1.0,
+            base in 0..=BACKOFF_DELAY_MAX.ms(), jitter in 0.0..=1.0, jitter_fraction in 0.0..1.0, more in 0.0..1.0,
         ) {
             let base = Millis::from_ms(base);
-            let delay = with_jitter(base, jitter, unit);
+            let delay = with_jitter(base, jitter, jitter_fraction);
             prop_assert!(delay >= base && delay <= with_jitter(base, jitter, 1.0));
             prop_assert!(delay <= base.saturating_mul(2));
-            prop_assert_eq!(with_jitter(base, 0.0, unit), base);
-            prop_assert!(unit > more || delay <= with_jitter(base, jitter, more));
+            prop_assert_eq!(with_jitter(base, 0.0, jitter_fraction), base);
+            prop_assert!(jitter_fraction > more || delay <= with_jitter(base, jitter, more));
         }
     }
 }

@@ -172,9 +172,9 @@ pub struct Task {
     /// The fencing token: the number of begun attempts.
     pub attempt: u32,
     /// What `max_attempts` limits.
-    pub charged: u32,
+    pub failed_attempts: u32,
     /// How many processes were lost with this task.
-    pub losses: u32,
+    pub worker_losses: u32,
     /// The owner's epoch at 10.
     pub epoch: i64,
     /// Who runs it at 30.
@@ -295,8 +295,8 @@ impl Task {
             started_at: None,
             begun_due_at: None,
             attempt: 0,
-            charged: 0,
-            losses: 0,
+            failed_attempts: 0,
+            worker_losses: 0,
             epoch: 0,
             node: None,
             cancel_requested: false,

@@ -17,7 +17,7 @@ pub struct Begin {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Begun {
+pub enum BeginResult {
     /// Call back now. The row as begun.
     Run(Box<Task>),
     /// Due within a second: ask again at this time.
@@ -35,13 +35,13 @@ pub struct Finish {
     /// When the outcome came, which may be a little before it is saved; `None`: now.
     pub ended_at: Option<Timestamp>,
     /// A random number in `0.0..1.0`, for the jitter of a retry.
-    pub unit: f64,
+    pub jitter_fraction: f64,
     /// The row as begun: used when its version is still the stored one, which saves reading it again.
     pub row: Option<Box<Task>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Finished {
+pub enum FinishResult {
     /// The outcome counts; the row as it became.
     Saved(Box<Task>),
     /// Somebody else closed the attempt; acknowledge all the same.

@@ -6,8 +6,8 @@ use metrics::{Label, gauge};
 use tokio_util::sync::CancellationToken;
 use tsp_core::task::Status;
 use tsp_core::{Clock, Millis, Timestamp};
-use tsp_store::schedule::{Audit, Cursor, Partition};
-use tsp_store::{ConfigBook, Result, ScheduleStore};
+use tsp_store::fetching::{Audit, Cursor, FetchScope};
+use tsp_store::{ConfigCache, FetcherStore, Result};
 
 use crate::holds::HoldsView;
 
@@ -25,8 +25,8 @@ const HELD_PATIENCE: Millis = Millis::from_secs(10);
 const START_PATIENCE: Millis = Millis::from_secs(10);
 
 pub struct Auditor {
-    store: Arc<dyn ScheduleStore>,
-    book: Arc<ConfigBook>,
+    store: Arc<dyn FetcherStore>,
+    config_cache: Arc<ConfigCache>,
     shards: u16,
     holds: HoldsView,
     first_look: OnceLock<Timestamp>,
@@ -59,8 +59,13 @@ impl Findings {
 
 impl Auditor {
     /// `holds`: what the fetcher holds back. `shards`: of the whole store.
-    pub fn new(store: Arc<dyn ScheduleStore>, book: Arc<ConfigBook>, shards: u16, holds: HoldsView) -> Self {
-        Self { store, book, shards, holds, first_look: OnceLock::new() }
+    pub fn new(
+        store: Arc<dyn FetcherStore>,
+        config_cache: Arc<ConfigCache>,
+        shards: u16,
+        holds: HoldsView,
+    ) -> Self {
+        Self { store, config_cache, shards, holds, first_look: OnceLock::new() }
     }
 
     /// One look; publishes the gauges.
@@ -73,7 +78,7 @@ impl Auditor {
             schedules: if catching_up { 0 } else { self.broken_schedules(&audit.cursors, now) },
             orphans: audit.orphans.iter().map(|(_, count)| count).sum(),
         };
-        publish(&self.store.partition(), &audit, findings);
+        publish(&self.store.fetch_scope(), &audit, findings);
         if findings.unaccounted() > 0 {
             tracing::error!(
                 imbalance = findings.imbalance,
@@ -87,16 +92,16 @@ impl Auditor {
     }
 
     pub async fn run(self, clock: Arc<dyn Clock>, stop: CancellationToken) {
-        let age = gauge!("tsp_audit_age_seconds", labels(&self.store.partition()).iter());
+        let age = gauge!("tsp_audit_age_seconds", labels(&self.store.fetch_scope()).iter());
         let mut looked = tokio::time::Instant::now();
         loop {
             let began = tokio::time::Instant::now();
             match self.step(clock.now()).await {
                 Ok(_) => looked = began,
                 Err(error) if began - looked >= AGE_MAX => {
-                    tracing::error!(%error, ago = ?began - looked, "the auditor has not looked for long");
+                    tracing::error!(%error, ago = ?began - looked, "the auditor has not run for long");
                 }
-                Err(error) => tracing::warn!(%error, "the auditor could not look, will try again"),
+                Err(error) => tracing::warn!(%error, "the auditor could not run, will try again"),
             }
             age.set(looked.elapsed().as_secs_f64());
             // It counts rows: where there are very many it looks less often.
@@ -111,7 +116,7 @@ impl Auditor {
     fn unexplained(&self, audit: &Audit, now: Timestamp) -> i64 {
         let lately = now.minus(HELD_PATIENCE);
         let unexplained = audit.overdue.iter().filter(|(config, _)| {
-            let config = self.book.config(*config);
+            let config = self.config_cache.config(*config);
             config.is_some_and(|config| config.runnable() && !self.holds.was_held(&config, lately))
         });
         unexplained.map(|(_, count)| count).sum()
@@ -121,11 +126,11 @@ impl Auditor {
         let late = now.minus(CURSOR_PATIENCE);
         let cursors: std::collections::HashMap<_, _> =
             cursors.iter().map(|cursor| (cursor.config, cursor)).collect();
-        let (configs, partition) = (self.book.all_configs(), self.store.partition());
+        let (configs, fetch_scope) = (self.config_cache.all_configs(), self.store.fetch_scope());
         let broken = configs.iter().filter(|config| {
             let asked = config.spec.schedule.is_some() && config.runnable() && config.updated_at < late;
             asked
-                && partition.schedules(config, self.shards)
+                && fetch_scope.schedules(config, self.shards)
                 && cursors.get(&config.id).is_none_or(|cursor| {
                     let behind = cursor.next_fire_at.is_some_and(|next| next < late);
                     cursor.config_version < config.version || behind
@@ -136,8 +141,8 @@ impl Auditor {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point; counts stay far below 2^52")]
-fn publish(partition: &Partition, audit: &Audit, findings: Findings) {
-    let labels = labels(partition);
+fn publish(fetch_scope: &FetchScope, audit: &Audit, findings: Findings) {
+    let labels = labels(fetch_scope);
     gauge!("tsp_unaccounted", labels.iter()).set(findings.unaccounted() as f64);
     let overdue: i64 = audit.overdue.iter().map(|(_, count)| count).sum();
     gauge!("tsp_tasks_overdue", labels.iter()).set(overdue as f64);
@@ -149,12 +154,12 @@ fn publish(partition: &Partition, audit: &Audit, findings: Findings) {
     }
 }
 
-/// An embedded store has one series of each; in a cluster the sum over all pairs is what counts.
-fn labels(partition: &Partition) -> Vec<Label> {
-    match partition {
-        Partition::Whole => Vec::new(),
-        Partition::Pair(pair) => {
-            let (group, shard) = (pair.group.to_string(), pair.shard.get().to_string());
+/// An embedded store has one series of each; in a cluster the sum over all shard groups is what counts.
+fn labels(fetch_scope: &FetchScope) -> Vec<Label> {
+    match fetch_scope {
+        FetchScope::Whole => Vec::new(),
+        FetchScope::ShardGroup(shard_group) => {
+            let (group, shard) = (shard_group.group.to_string(), shard_group.shard.get().to_string());
             vec![Label::new("group", group), Label::new("shard", shard)]
         }
     }

@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use tsp_core::{ConfigId, Timestamp};
-use tsp_store::schedule::Fired;
+use tsp_store::fetching::FireResult;
 use tsp_store::{Result, StoreError};
 
 use crate::fetcher::Fetcher;
@@ -11,8 +11,8 @@ impl Fetcher {
     /// Handles every schedule whose slot has come, and every cursor that is to be computed again.
     pub(crate) async fn fire_schedules(&mut self, now: Timestamp) -> Result<usize> {
         let mut fires = Vec::new();
-        for config in self.schedules.take_due(&self.parts.book, now) {
-            match self.schedules.step_of(config, &self.parts, &self.ownership, now) {
+        for config in self.schedules.take_due(&self.deps.config_cache, now) {
+            match self.schedules.step_of(config, &self.deps, &self.ownership, now) {
                 Ok(fire) => fires.extend(fire),
                 Err(error) => self.fire_failed(config, &error, now),
             }
@@ -20,13 +20,13 @@ impl Fetcher {
         if fires.is_empty() {
             return Ok(0);
         }
-        let owner = self.parts.owner;
+        let owner = self.deps.owner;
         let configs: Vec<_> = fires.iter().map(|fire| fire.config).collect();
-        let answers = join_all(fires.into_iter().map(|fire| self.parts.store.fire(owner, fire, now))).await;
+        let answers = join_all(fires.into_iter().map(|fire| self.deps.store.fire(owner, fire, now))).await;
         let (mut made, mut stale) = (0, Vec::new());
         for (config, answer) in configs.into_iter().zip(answers) {
             match answer {
-                Ok(Fired::Moved { cursor, made: tasks, skipped }) => {
+                Ok(FireResult::Moved { cursor, made: tasks, skipped }) => {
                     made += tasks.len();
                     if skipped > 0 {
                         tracing::info!(%config, skipped, "slots left out: the previous occurrence is open");
@@ -36,8 +36,8 @@ impl Fetcher {
                     }
                     self.schedules.remember(cursor);
                 }
-                Ok(Fired::Stale) => stale.push(config),
-                Ok(Fired::Deposed) => self.ownership.note(true),
+                Ok(FireResult::Stale) => stale.push(config),
+                Ok(FireResult::Deposed) => self.ownership.note(true),
                 Err(error) => self.fire_failed(config, &error, now),
             }
         }
@@ -58,21 +58,21 @@ impl Fetcher {
     /// Finds the schedules that changed without a hint. All cursors are read once, at the first turn.
     pub(crate) async fn catch_up_schedules(&mut self) -> Result<()> {
         if !self.schedules.is_read() {
-            let cursors = self.parts.store.cursors().await?;
-            self.schedules.load(cursors, &self.parts.book);
+            let cursors = self.deps.store.cursors().await?;
+            self.schedules.load(cursors, &self.deps.config_cache);
         }
-        self.schedules.catch_up(&self.parts.book, &self.ownership);
+        self.schedules.catch_up(&self.deps.config_cache, &self.ownership);
         Ok(())
     }
 
     /// Reads these cursors alone: somebody else has moved them, or their config is another one.
     async fn read_again(&mut self, configs: &[ConfigId]) -> Result<()> {
-        let cursors = self.parts.store.cursors_of(configs).await?;
+        let cursors = self.deps.store.cursors_of(configs).await?;
         for config in configs {
             self.schedules.forget(*config);
         }
         for cursor in cursors {
-            self.schedules.compare(cursor, &self.parts.book);
+            self.schedules.compare(cursor, &self.deps.config_cache);
         }
         Ok(())
     }

@@ -49,10 +49,11 @@ impl Fetcher {
             if !self.deadlines.has_passed(now) {
                 break;
             }
-            let unit = self.parts.entropy.unit();
-            let ended = self.parts.store.end_waits(self.parts.owner, WAITS_PER_CALL, unit, now).await?;
+            let jitter_fraction = self.deps.entropy.jitter_fraction();
+            let ended =
+                self.deps.store.end_waits(self.deps.owner, WAITS_PER_CALL, jitter_fraction, now).await?;
             self.learn(&ended);
-            self.deadlines.set(self.parts.store.next_deadline().await?);
+            self.deadlines.set(self.deps.store.next_deadline().await?);
             if ended.is_empty() {
                 // A row that cannot be ended, or rows that are not ours: no reason to turn in a circle.
                 self.ask_whether_deposed(now).await?;

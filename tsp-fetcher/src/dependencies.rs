@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tsp_core::{Entropy, Millis, Name};
 use tsp_queue::{Inbox, Publisher};
-use tsp_store::schedule::Owner;
-use tsp_store::{ConfigBook, IdSource, ScheduleStore};
+use tsp_store::fetching::Owner;
+use tsp_store::{ConfigCache, FetcherStore, IdSource};
 
 use crate::totals::WindowTotals;
 use crate::window::WindowLimits;
@@ -41,10 +41,10 @@ impl Default for FetcherOptions {
 
 /// What a fetcher works with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct FetcherDependencies {
     /// The partition it schedules.
-    pub store: Arc<dyn ScheduleStore>,
-    pub book: Arc<ConfigBook>,
+    pub store: Arc<dyn FetcherStore>,
+    pub config_cache: Arc<ConfigCache>,
     /// Of the whole store.
     pub shards: u16,
     pub publisher: Arc<dyn Publisher>,
@@ -58,8 +58,8 @@ pub struct Parts {
     pub totals: Arc<WindowTotals>,
 }
 
-impl std::fmt::Debug for Parts {
+impl std::fmt::Debug for FetcherDependencies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("owner", &self.owner).finish_non_exhaustive()
+        f.debug_struct("FetcherDependencies").field("owner", &self.owner).finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use tsp_queue::{Inbox, Message, Received, Turn};
 use tsp_store::{Result, StoreError};
 
 use crate::deadlines::Deadlines;
-use crate::dependencies::{FetcherOptions, Parts};
+use crate::dependencies::{FetcherDependencies, FetcherOptions};
 use crate::flow::Flow;
 use crate::holds::HoldsView;
 use crate::ownership::ShardOwnership;
@@ -32,40 +32,40 @@ pub struct Report {
 }
 
 pub struct Fetcher {
-    pub(crate) parts: Parts,
+    pub(crate) deps: FetcherDependencies,
     pub(crate) ownership: ShardOwnership,
     pub(crate) flow: Flow,
     pub(crate) parks: ParkLog,
     pub(crate) schedules: Schedules,
     pub(crate) deadlines: Deadlines,
     pub(crate) rescue: Rescue,
-    /// Configs that were hinted at and that the book does not have: deleted, or not yet followed.
+    /// Configs that were hinted at and that the config cache does not have: deleted, or not yet followed.
     pub(crate) unknown: IdSet<ConfigId>,
 }
 
 impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fetcher").field("owner", &self.parts.owner).finish_non_exhaustive()
+        f.debug_struct("Fetcher").field("owner", &self.deps.owner).finish_non_exhaustive()
     }
 }
 
 impl Fetcher {
     /// Knows nothing yet: its first step reads it all.
-    pub fn new(parts: Parts, options: FetcherOptions) -> Self {
+    pub fn new(deps: FetcherDependencies, options: FetcherOptions) -> Self {
         Self {
-            ownership: ShardOwnership::of(&*parts.store, parts.shards),
-            flow: Flow::new(parts.book.clone(), parts.totals.clone(), &options),
+            ownership: ShardOwnership::of(&*deps.store, deps.shards),
+            flow: Flow::new(deps.config_cache.clone(), deps.totals.clone(), &options),
             parks: ParkLog::default(),
             schedules: Schedules::default(),
             deadlines: Deadlines::default(),
             rescue: Rescue::new(options),
             unknown: IdSet::default(),
-            parts,
+            deps,
         }
     }
 
     pub fn inbox(&self) -> &Arc<Inbox> {
-        &self.parts.inbox
+        &self.deps.inbox
     }
 
     /// What is held back.
@@ -83,7 +83,7 @@ impl Fetcher {
     }
 
     async fn turn(&mut self, now: Timestamp) -> Result<Report> {
-        let received = self.parts.inbox.drain();
+        let received = self.deps.inbox.drain();
         if received.look_again {
             self.rescue.look_again();
         }
@@ -143,14 +143,14 @@ impl Fetcher {
         if wants.is_empty() {
             return Ok(0);
         }
-        let claimed = self.parts.store.claim(self.parts.owner, wants, now).await?;
+        let claimed = self.deps.store.claim(self.deps.owner, wants, now).await?;
         self.ownership.note(claimed.deposed);
         Ok(self.flow.claimed(claimed, &ranks))
     }
 
     async fn publish(&mut self, now: Timestamp) -> usize {
-        let queue = &self.parts.queue;
-        let claims = self.flow.take(|| self.parts.publisher.room(queue), now);
+        let queue = &self.deps.queue;
+        let claims = self.flow.take(|| self.deps.publisher.room(queue), now);
         if claims.is_empty() {
             return 0;
         }
@@ -159,7 +159,7 @@ impl Fetcher {
             .into_iter()
             .map(|Claim { row, task }| Message { id: row.id, version: row.version, row: task })
             .collect();
-        let results = self.parts.publisher.publish(queue, messages).await;
+        let results = self.deps.publisher.publish(queue, messages).await;
         self.flow.sent(&rows, results, now)
     }
 
@@ -170,8 +170,8 @@ impl Fetcher {
         let (deadline, save) = (self.deadlines.next(), self.parks.first_save());
         let next = [flow, fire, deadline, save, go_on].into_iter().flatten().fold(resync_at, Timestamp::min);
         let next = next.max(now);
-        let news_before = next.plus(self.flow.half_lookahead());
-        (next, Turn { news_before, wants_room: self.flow.wants_room() || self.schedules.has_waiting() })
+        let events_before = next.plus(self.flow.half_lookahead());
+        (next, Turn { events_before, wants_room: self.flow.wants_room() || self.schedules.has_waiting() })
     }
 }
 

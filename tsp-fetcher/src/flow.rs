@@ -8,8 +8,8 @@ use tsp_core::config::TaskConfig;
 use tsp_core::ids::{IdMap, IdSet};
 use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 use tsp_queue::{Message, PublishError};
-use tsp_store::ConfigBook;
-use tsp_store::schedule::{BareRow, Claimed, Want};
+use tsp_store::ConfigCache;
+use tsp_store::fetching::{BareRow, ClaimRequest, ClaimResult};
 
 use crate::dependencies::FetcherOptions;
 use crate::due_index::DueIndex;
@@ -28,7 +28,7 @@ const ROWS_PER_TURN: usize = 64;
 
 /// A config is in the order of the index, and in that of the window, as far as nothing in `holds` stops it there.
 pub(crate) struct Flow {
-    book: Arc<ConfigBook>,
+    config_cache: Arc<ConfigCache>,
     holds: Holds,
     due: DueIndex,
     window: Window,
@@ -42,9 +42,13 @@ pub(crate) struct Flow {
 pub(crate) type Ranks = IdMap<ConfigId, Rank>;
 
 impl Flow {
-    pub(crate) fn new(book: Arc<ConfigBook>, totals: Arc<WindowTotals>, options: &FetcherOptions) -> Self {
+    pub(crate) fn new(
+        config_cache: Arc<ConfigCache>,
+        totals: Arc<WindowTotals>,
+        options: &FetcherOptions,
+    ) -> Self {
         Self {
-            book,
+            config_cache,
             holds: Holds::default(),
             due: DueIndex::default(),
             window: Window::new(options.window, totals),
@@ -74,7 +78,7 @@ impl Flow {
     pub(crate) fn release(&mut self, subject: Subject, reason: Reason, now: Timestamp) {
         self.end(subject, reason, now);
         if let Subject::Config(id) = subject
-            && let Some(config) = self.book.config(id)
+            && let Some(config) = self.config_cache.config(id)
         {
             self.see(&config, now);
         }
@@ -154,7 +158,7 @@ impl Flow {
     }
 
     fn may(&self, config: ConfigId, stage: Stage) -> bool {
-        may(&self.holds, &self.book, config, stage)
+        may(&self.holds, &self.config_cache, config, stage)
     }
 
     // --- what is due ---
@@ -186,29 +190,34 @@ impl Flow {
     // --- claims ---
 
     /// What to claim, turn by turn (see [`crate::turns::Turns`]); a config that cannot be claimed from leaves
-    /// the order, and one that the book does not have becomes `unknown`.
-    pub(crate) fn wants(&mut self, unknown: &mut IdSet<ConfigId>, now: Timestamp) -> (Vec<Want>, Ranks) {
+    /// the order, and one that the config cache does not have becomes `unknown`.
+    pub(crate) fn wants(
+        &mut self,
+        unknown: &mut IdSet<ConfigId>,
+        now: Timestamp,
+    ) -> (Vec<ClaimRequest>, Ranks) {
         let due_by = now.plus(self.lookahead);
-        let book = self.book.clone();
-        let rank = |id| book.config(id).map_or_else(Rank::default, |config| Rank::of(&config));
+        let config_cache = self.config_cache.clone();
+        let rank = |id| config_cache.config(id).map_or_else(Rank::default, |config| Rank::of(&config));
         self.due.ripen(now.plus(self.half_lookahead()), rank);
-        let (mut wants, mut ranks, mut places) = (Vec::<Want>::new(), Ranks::default(), IdMap::default());
+        let (mut requests, mut ranks, mut indexes) =
+            (Vec::<ClaimRequest>::new(), Ranks::default(), IdMap::default());
         let (mut planned, mut served) = (0, Vec::new());
-        while wants.len() < CONFIGS_PER_CLAIM
+        while requests.len() < CONFIGS_PER_CLAIM
             && let Some((id, rank)) = self.due.next_due()
         {
-            let place = match places.entry(id) {
-                Entry::Occupied(place) => *place.get(),
-                Entry::Vacant(place) => {
+            let index = match indexes.entry(id) {
+                Entry::Occupied(index) => *index.get(),
+                Entry::Vacant(index) => {
                     if !self.may_claim(id, planned, unknown, now) {
                         continue;
                     }
                     ranks.insert(id, rank);
-                    wants.push(Want { config: id, due_by, limit: 0 });
-                    *place.insert(wants.len() - 1)
+                    requests.push(ClaimRequest { config: id, due_by, limit: 0 });
+                    *index.insert(requests.len() - 1)
                 }
             };
-            let limit = &mut wants[place].limit;
+            let limit = &mut requests[index].limit;
             let most = self.window.room_for(id, planned - *limit).min(ROWS_PER_CONFIG_MAX);
             let more = most.saturating_sub(*limit).min(ROWS_PER_TURN);
             let enough = planned >= ROWS_PER_CLAIM && *limit > 0;
@@ -223,7 +232,7 @@ impl Flow {
         for (id, rank) in served {
             self.due.wait_again(id, rank);
         }
-        (wants, ranks)
+        (requests, ranks)
     }
 
     fn may_claim(
@@ -233,7 +242,7 @@ impl Flow {
         unknown: &mut IdSet<ConfigId>,
         now: Timestamp,
     ) -> bool {
-        let Some(config) = self.book.config(id) else {
+        let Some(config) = self.config_cache.config(id) else {
             self.due.set(id, None);
             unknown.insert(id);
             return false;
@@ -250,8 +259,8 @@ impl Flow {
     }
 
     /// Returns how many rows are in the window by that.
-    pub(crate) fn claimed(&mut self, claimed: Claimed, ranks: &Ranks) -> usize {
-        for (config, earliest) in claimed.heads {
+    pub(crate) fn claimed(&mut self, claimed: ClaimResult, ranks: &Ranks) -> usize {
+        for (config, earliest) in claimed.earliest_due {
             self.due.set(config, earliest);
         }
         let count = claimed.tasks.len() + claimed.bare.len();
@@ -270,8 +279,8 @@ impl Flow {
         if self.publish_at().is_none_or(|at| at > now) {
             return Vec::new();
         }
-        let (holds, book) = (&self.holds, &self.book);
-        self.window.ripen(now, |config| may(holds, book, config, Stage::Publish));
+        let (holds, config_cache) = (&self.holds, &self.config_cache);
+        self.window.ripen(now, |config| may(holds, config_cache, config, Stage::Publish));
         let claims = self.window.take(room());
         if !claims.is_empty() {
             self.last_publish = now;
@@ -349,6 +358,7 @@ impl Flow {
     }
 }
 
-fn may(holds: &Holds, book: &ConfigBook, config: ConfigId, stage: Stage) -> bool {
-    !holds.any(stage) || holds.stage(config, book.config(config).map(|config| config.app_id)) < Some(stage)
+fn may(holds: &Holds, config_cache: &ConfigCache, config: ConfigId, stage: Stage) -> bool {
+    !holds.any(stage)
+        || holds.stage(config, config_cache.config(config).map(|config| config.app_id)) < Some(stage)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use metrics::{Gauge, gauge};
 use tsp_core::ids::IdMap;
 use tsp_core::{ConfigId, Millis, Timestamp};
-use tsp_store::parks::{Park, ParkNews};
+use tsp_store::parks::{Park, ParkEvent};
 
 /// What is known of a config is written at most this often.
 const SAVE_EVERY: Millis = Millis::from_secs(1);
@@ -137,25 +137,25 @@ impl ParkLog {
     }
 
     /// What is to be saved now.
-    pub(crate) fn news(&self, now: Timestamp) -> Vec<ParkNews> {
+    pub(crate) fn events(&self, now: Timestamp) -> Vec<ParkEvent> {
         let ended = self.ended.iter().filter(|(_, end)| end.save_at <= now);
-        let ended = ended.map(|(config, end)| ParkNews::Ended { config: *config, at: end.at });
+        let ended = ended.map(|(config, end)| ParkEvent::Ended { config: *config, at: end.at });
         let due = self.saves.iter().take_while(|(at, _)| *at <= now);
-        let asked = due.filter_map(|(_, config)| Some(ParkNews::Asked(self.waits.get(config)?.park)));
+        let asked = due.filter_map(|(_, config)| Some(ParkEvent::Asked(self.waits.get(config)?.park)));
         ended.chain(asked).collect()
     }
 
     /// What [`ParkLog::news`] gave is saved, or is to be tried again.
-    pub(crate) fn saved(&mut self, news: &[ParkNews], done: bool, now: Timestamp) {
-        for one in news {
+    pub(crate) fn saved(&mut self, events: &[ParkEvent], done: bool, now: Timestamp) {
+        for one in events {
             match one {
-                ParkNews::Ended { config, .. } if done => {
+                ParkEvent::Ended { config, .. } if done => {
                     self.ended.remove(config);
                 }
-                ParkNews::Ended { config, at } => {
+                ParkEvent::Ended { config, at } => {
                     self.ended.insert(*config, End { at: *at, save_at: now.plus(SAVE_EVERY) });
                 }
-                ParkNews::Asked(Park { config, .. }) => {
+                ParkEvent::Asked(Park { config, .. }) => {
                     let Some(wait) = self.waits.get_mut(config) else { continue };
                     if let Some(at) = wait.save_at.take() {
                         self.saves.remove(&(at, *config));
@@ -221,10 +221,10 @@ mod tests {
     }
 
     /// What is saved in a turn at `now`.
-    fn save(log: &mut ParkLog, now: i64, done: bool) -> Vec<ParkNews> {
-        let news = log.news(at(now));
-        log.saved(&news, done, at(now));
-        news
+    fn save(log: &mut ParkLog, now: i64, done: bool) -> Vec<ParkEvent> {
+        let events = log.events(at(now));
+        log.saved(&events, done, at(now));
+        events
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
         let mut log = ParkLog::default();
         log.asked(park(A, 0, 90_000), at(0));
         assert_eq!(log.first_save(), Some(at(0)));
-        assert_eq!(save(&mut log, 0, true), [ParkNews::Asked(park(A, 0, 90_000))]);
+        assert_eq!(save(&mut log, 0, true), [ParkEvent::Asked(park(A, 0, 90_000))]);
         log.asked(park(A, 1, 80_000), at(1));
         assert_eq!(log.first_save(), None, "nothing is new");
         for since in 1..500 {
@@ -240,7 +240,7 @@ mod tests {
             assert!(save(&mut log, since, true).is_empty());
         }
         assert_eq!(log.first_save(), Some(at(1_000)));
-        assert_eq!(save(&mut log, 1_000, false), [ParkNews::Asked(park(A, 499, 90_499))]);
+        assert_eq!(save(&mut log, 1_000, false), [ParkEvent::Asked(park(A, 499, 90_499))]);
         assert_eq!(log.first_save(), Some(at(2_000)), "what failed is tried again");
         assert_eq!(save(&mut log, 2_000, true).len(), 1);
         assert_eq!(log.first_save(), None);
@@ -254,7 +254,7 @@ mod tests {
         assert!(log.end(A, at(5)));
         assert!(!log.contains(A));
         assert_eq!(log.compare(vec![park(A, 5, 90)]), (vec![], vec![]), "not saved yet");
-        let end = [ParkNews::Ended { config: A, at: at(5) }];
+        let end = [ParkEvent::Ended { config: A, at: at(5) }];
         assert_eq!(save(&mut log, 6, false), end);
         assert_eq!(log.first_save(), Some(at(1_006)));
         assert_eq!(save(&mut log, 1_006, true), end);

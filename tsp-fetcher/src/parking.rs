@@ -9,7 +9,7 @@ use crate::holds::{Reason, Subject};
 
 impl Fetcher {
     pub(crate) fn config_changed(&mut self, id: ConfigId, now: Timestamp) {
-        let config = self.parts.book.config(id);
+        let config = self.deps.config_cache.config(id);
         if config.is_some() && self.unknown.remove(&id) {
             // Hints of its tasks came before it, and were left out.
             self.rescue.look_again();
@@ -34,7 +34,7 @@ impl Fetcher {
     pub(crate) fn check_held(&mut self, now: Timestamp) {
         for id in self.flow.holds().configs() {
             self.flow.room_again(id, now);
-            match self.parts.book.config(id) {
+            match self.deps.config_cache.config(id) {
                 Some(config) if self.ownership.holds(&config) => self.flow.see(&config, now),
                 Some(_) => self.flow.drop_config(id, now),
                 None if self.parks.is_unsaved(id) => {}
@@ -45,7 +45,7 @@ impl Fetcher {
 
     /// The answer to `by` asks the whole config to wait, if any of its tasks may be here.
     pub(crate) fn park(&mut self, config: ConfigId, by: TaskId, length: Millis, now: Timestamp) {
-        let known = self.parts.book.config(config);
+        let known = self.deps.config_cache.config(config);
         if known.is_none_or(|known| self.ownership.covers(&known)) || self.flow.knows(config) {
             let until = now.plus(length);
             self.parks.asked(Park { config, since: now, until, by }, now);
@@ -80,9 +80,9 @@ impl Fetcher {
 
     /// What former owners and others have kept; news of it may be lost.
     pub(crate) async fn read_parks(&mut self, now: Timestamp) -> Result<()> {
-        let mut stored = self.parts.store.parks(!self.parks.is_read(), now).await?;
+        let mut stored = self.deps.store.parks(!self.parks.is_read(), now).await?;
         stored.retain(|park| {
-            let is_known = self.parts.book.config(park.config).is_some();
+            let is_known = self.deps.config_cache.config(park.config).is_some();
             if !is_known {
                 self.unknown.insert(park.config);
             }
@@ -100,14 +100,14 @@ impl Fetcher {
 
     /// For whoever comes after us, and for those who look. A failure holds up nothing.
     pub(crate) async fn save_parks(&mut self, now: Timestamp) {
-        let news = self.parks.news(now);
-        if news.is_empty() {
+        let events = self.parks.events(now);
+        if events.is_empty() {
             return;
         }
-        let saved = self.parts.store.save_parks(news.clone()).await;
+        let saved = self.deps.store.save_parks(events.clone()).await;
         if let Err(error) = &saved {
-            tracing::warn!(%error, configs = news.len(), "cannot save which configs are parked, will try again");
+            tracing::warn!(%error, configs = events.len(), "cannot save which configs are parked, will try again");
         }
-        self.parks.saved(&news, saved.is_ok(), now);
+        self.parks.saved(&events, saved.is_ok(), now);
     }
 }

@@ -6,7 +6,7 @@ use tsp_core::ids::{IdMap, IdSet};
 use tsp_core::task::{Status, Task};
 use tsp_core::{Millis, NodeId, TaskId, Timestamp};
 use tsp_store::Result;
-use tsp_store::schedule::{FlightMark, InFlight};
+use tsp_store::fetching::{FlightMark, InFlight};
 
 use crate::dependencies::FetcherOptions;
 use crate::fetcher::Fetcher;
@@ -16,8 +16,8 @@ use crate::window::{Published, Window};
 const ROWS_PER_PAGE: usize = 2_000;
 /// Rows given back in one transaction, and about so many in one turn, so that after a crash nobody waits long
 /// behind them.
-const GIVEN_BACK_PER_CALL: usize = 500;
-const GIVEN_BACK_PER_TURN: usize = 2_000;
+const RETURNED_PER_CALL: usize = 500;
+const RETURNED_PER_TURN: usize = 2_000;
 /// How long the auditor is told of configs that were held.
 const HELD_REMEMBERED: Millis = Millis::from_mins(1);
 
@@ -31,7 +31,7 @@ pub(crate) struct Rescue {
     /// How often a task was sent again without an answer.
     repeats: IdMap<TaskId, Repeats>,
     /// When parts of the pipe were lost, oldest first, as far as it was not made good.
-    losses: Vec<Timestamp>,
+    pipe_losses: Vec<Timestamp>,
     resync_at: Timestamp,
     /// A walk that is not at its end.
     scan: Option<Scan>,
@@ -55,8 +55,8 @@ struct Scan {
 impl Rescue {
     /// The first turn reads the rows.
     pub(crate) fn new(options: FetcherOptions) -> Self {
-        let (repeats, losses) = (IdMap::default(), Vec::new());
-        Self { options, repeats, losses, resync_at: Timestamp::ZERO, scan: None }
+        let (repeats, pipe_losses) = (IdMap::default(), Vec::new());
+        Self { options, repeats, pipe_losses, resync_at: Timestamp::ZERO, scan: None }
     }
 
     /// Something may have happened that we were not told: the next turn reads the rows.
@@ -67,7 +67,7 @@ impl Rescue {
     /// A part of the pipe was lost with what it held. Which messages these were the rows tell, once workers had
     /// time to begin the others.
     pub(crate) fn pipe_lost(&mut self, now: Timestamp) {
-        self.losses.push(now);
+        self.pipe_losses.push(now);
         self.resync_for_losses();
     }
 
@@ -92,7 +92,7 @@ impl Rescue {
     /// Memory was compared with the rows.
     fn resynced(&mut self, window: &Window, now: Timestamp) {
         self.resync_at = now.plus(self.options.resync);
-        self.losses.retain(|lost_at| lost_at.plus(self.options.lost_timeout) > now);
+        self.pipe_losses.retain(|lost_at| lost_at.plus(self.options.lost_timeout) > now);
         self.resync_for_losses();
         // What was given back and did not come into the pipe again was ended by somebody, or is another owner's.
         let patience = self.options.pipe_timeout;
@@ -102,7 +102,7 @@ impl Rescue {
     }
 
     fn resync_for_losses(&mut self) {
-        if let Some(lost_at) = self.losses.first() {
+        if let Some(lost_at) = self.pipe_losses.first() {
             self.resync_at = self.resync_at.min(lost_at.plus(self.options.lost_timeout));
         }
     }
@@ -117,7 +117,7 @@ impl Rescue {
     /// Whether it was in the pipe when a part of that was lost, and was not heard of since.
     fn was_in_lost_part(&self, published: &Published, now: Timestamp) -> bool {
         let over = |lost_at: &&Timestamp| lost_at.plus(self.options.lost_timeout) <= now;
-        self.losses.iter().rev().find(over).is_some_and(|lost_at| published.at <= *lost_at)
+        self.pipe_losses.iter().rev().find(over).is_some_and(|lost_at| published.at <= *lost_at)
     }
 
     fn repeat(&mut self, task: TaskId, now: Timestamp) {
@@ -142,9 +142,9 @@ impl Fetcher {
         let rescued = self.rescue_rows(now).await?;
         self.unknown.clear();
         self.read_parks(now).await?;
-        let heads = self.parts.store.heads().await?;
-        self.flow.due_are(heads.into_iter().map(|head| (head.config, head.due_at)));
-        self.deadlines.set(self.parts.store.next_deadline().await?);
+        let due_index = self.deps.store.earliest_due().await?;
+        self.flow.due_are(due_index.into_iter().map(|earliest| (earliest.config, earliest.due_at)));
+        self.deadlines.set(self.deps.store.next_deadline().await?);
         self.check_held(now);
         self.catch_up_schedules().await?;
         self.flow.holds().view().forget(now.minus(HELD_REMEMBERED));
@@ -156,7 +156,7 @@ impl Fetcher {
 
     /// For writes that a former owner is not refused but finds without effect.
     pub(crate) async fn ask_whether_deposed(&mut self, now: Timestamp) -> Result<()> {
-        let nothing = self.parts.store.claim(self.parts.owner, Vec::new(), now).await?;
+        let nothing = self.deps.store.claim(self.deps.owner, Vec::new(), now).await?;
         self.ownership.note(nothing.deposed);
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Fetcher {
     /// Goes on with the walk over what is in flight, if there is one. Returns how many rows were rescued.
     pub(crate) async fn rescue_rows(&mut self, now: Timestamp) -> Result<usize> {
         let Some(mut scan) = self.rescue.scan.take() else { return Ok(0) };
-        let walked = self.walk(&mut scan, now).await;
+        let walked = self.scan_page(&mut scan, now).await;
         match &walked {
             Ok((_, true)) => self.forget_closed(scan.unmet),
             Ok((_, false)) => self.rescue.scan = Some(scan),
@@ -173,18 +173,18 @@ impl Fetcher {
         }
         let (rescued, _) = walked?;
         if rescued > 0 {
-            tracing::info!(rescued, "rows given back to the schedule");
+            tracing::info!(rescued, "rows returned to scheduled");
         }
         Ok(rescued)
     }
 
     /// How many rows were rescued, and whether this was the end of the walk.
-    async fn walk(&mut self, scan: &mut Scan, now: Timestamp) -> Result<(usize, bool)> {
+    async fn scan_page(&mut self, scan: &mut Scan, now: Timestamp) -> Result<(usize, bool)> {
         let held: IdSet<(TaskId, i64)> = self.flow.window().rows().collect();
         let mut rescued = 0;
-        while rescued < GIVEN_BACK_PER_TURN {
-            let page = self.parts.store.in_flight(scan.after, ROWS_PER_PAGE).await?;
-            let (mut rearm, mut running) = (Vec::new(), Vec::new());
+        while rescued < RETURNED_PER_TURN {
+            let page = self.deps.store.in_flight(scan.after, ROWS_PER_PAGE).await?;
+            let (mut return_to_scheduled, mut running) = (Vec::new(), Vec::new());
             for row in &page.rows {
                 scan.unmet.remove(&row.id);
                 if row.status == Status::Queued {
@@ -193,18 +193,20 @@ impl Fetcher {
                     self.flow.closed(row.id, row.version - 1);
                 }
                 match row.status {
-                    Status::Queued if self.is_forgotten(row, &held, now) => rearm.push((row.id, row.version)),
+                    Status::Queued if self.is_forgotten(row, &held, now) => {
+                        return_to_scheduled.push((row.id, row.version));
+                    }
                     Status::Executing => running.extend(row.node.map(|node| (row.id, node))),
                     _ => {}
                 }
             }
-            let lose = self.of_dead_nodes(running).await?;
-            let asked = !rearm.is_empty() || !lose.is_empty();
-            let given_back = self.give_back(&rearm, &lose, now).await?;
-            if asked && given_back == 0 {
+            let lost = self.of_dead_nodes(running).await?;
+            let asked = !return_to_scheduled.is_empty() || !lost.is_empty();
+            let returned = self.return_rows(&return_to_scheduled, &lost, now).await?;
+            if asked && returned == 0 {
                 self.ask_whether_deposed(now).await?;
             }
-            rescued += given_back;
+            rescued += returned;
             scan.after = page.next;
             if page.next.is_none() || self.ownership.is_over() {
                 return Ok((rescued, true));
@@ -213,17 +215,17 @@ impl Fetcher {
         Ok((rescued, false))
     }
 
-    async fn give_back(
+    async fn return_rows(
         &mut self,
-        rearm: &[(TaskId, i64)],
-        lose: &[(TaskId, NodeId)],
+        return_to_scheduled: &[(TaskId, i64)],
+        lost: &[(TaskId, NodeId)],
         now: Timestamp,
     ) -> Result<usize> {
-        let (store, owner) = (self.parts.store.clone(), self.parts.owner);
-        let mut given_back = 0;
-        for chunk in rearm.chunks(GIVEN_BACK_PER_CALL) {
-            let rows = store.rearm(owner, chunk.to_vec(), now).await?;
-            given_back += rows.len();
+        let (store, owner) = (self.deps.store.clone(), self.deps.owner);
+        let mut returned = 0;
+        for chunk in return_to_scheduled.chunks(RETURNED_PER_CALL) {
+            let rows = store.return_to_scheduled(owner, chunk.to_vec(), now).await?;
+            returned += rows.len();
             for row in &rows {
                 if self.flow.closed(row.id, row.version) {
                     self.rescue.repeat(row.id, now);
@@ -231,18 +233,18 @@ impl Fetcher {
             }
             self.learn(&rows);
         }
-        for chunk in lose.chunks(GIVEN_BACK_PER_CALL) {
-            let rows = store.lose(owner, chunk.to_vec(), now).await?;
-            given_back += rows.len();
+        for chunk in lost.chunks(RETURNED_PER_CALL) {
+            let rows = store.mark_worker_lost(owner, chunk.to_vec(), now).await?;
+            returned += rows.len();
             self.learn(&rows);
         }
-        Ok(given_back)
+        Ok(returned)
     }
 
     /// A row at 10 that nobody will begin: of an epoch that is over, of ours and not in memory, or so
     /// long in the pipe that its message must be lost.
     fn is_forgotten(&self, row: &InFlight, held: &IdSet<(TaskId, i64)>, now: Timestamp) -> bool {
-        if row.epoch != self.parts.owner.epoch {
+        if row.epoch != self.deps.owner.epoch {
             return true;
         }
         let message = self.flow.window().message(row.id);
@@ -255,11 +257,11 @@ impl Fetcher {
     /// The rows were read first: a node that is dead now began nothing after that.
     async fn of_dead_nodes(&self, running: Vec<(TaskId, NodeId)>) -> Result<Vec<(TaskId, NodeId)>> {
         let nodes: BTreeSet<NodeId> = running.iter().map(|(_, node)| *node).collect();
-        let nodes: Vec<NodeId> = nodes.into_iter().filter(|node| *node != self.parts.owner.node).collect();
+        let nodes: Vec<NodeId> = nodes.into_iter().filter(|node| *node != self.deps.owner.node).collect();
         if nodes.is_empty() {
             return Ok(Vec::new());
         }
-        let dead = self.parts.store.dead_nodes(&nodes).await?;
+        let dead = self.deps.store.dead_nodes(&nodes).await?;
         Ok(running.into_iter().filter(|(_, node)| dead.contains(node)).collect())
     }
 

@@ -29,7 +29,7 @@ pub fn run(mut fetcher: Fetcher, clock: &Arc<dyn Clock>, runtime: &tokio::runtim
                     tracing::error!(%error, "the fetcher's turn failed, will try again");
                 }
                 // News does not help a store that is away.
-                let turn = Turn { news_before: Timestamp::ZERO, wants_room: false };
+                let turn = Turn { events_before: Timestamp::ZERO, wants_room: false };
                 inbox.wait(turn, AGAIN_AFTER);
             }
         }

@@ -9,10 +9,10 @@ use tsp_core::key::config_shard;
 use tsp_core::schedule::Overlap;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{ConfigId, Millis, Timestamp};
-use tsp_store::schedule::{Cursor, Fire, SlotTask};
-use tsp_store::{Cause, ConfigBook, Result};
+use tsp_store::fetching::{Cursor, Fire, SlotTask};
+use tsp_store::{Cause, ConfigCache, Result};
 
-use crate::dependencies::Parts;
+use crate::dependencies::FetcherDependencies;
 use crate::due_index::DueIndex;
 use crate::ownership::ShardOwnership;
 use crate::turns::Rank;
@@ -31,8 +31,8 @@ pub(crate) struct Schedules {
     recompute: BTreeSet<ConfigId>,
     /// Overlap `queue_one`: an occurrence waits for the open one to end.
     waiting: IdSet<ConfigId>,
-    /// The book's state that the cursors were last compared with; `None`: they were never read.
-    book_seq: Option<i64>,
+    /// The config cache's state that the cursors were last compared with; `None`: they were never read.
+    config_cache_seq: Option<i64>,
 }
 
 impl Schedules {
@@ -65,8 +65,8 @@ impl Schedules {
     }
 
     /// Some of the due ones, and some of those that were asked for: neither keeps the other waiting.
-    pub(crate) fn take_due(&mut self, book: &ConfigBook, now: Timestamp) -> BTreeSet<ConfigId> {
-        let rank = |id| book.config(id).map_or_else(Rank::default, |config| Rank::of(&config));
+    pub(crate) fn take_due(&mut self, config_cache: &ConfigCache, now: Timestamp) -> BTreeSet<ConfigId> {
+        let rank = |id| config_cache.config(id).map_or_else(Rank::default, |config| Rank::of(&config));
         self.fire_order.ripen(now, rank);
         let due: Vec<_> =
             std::iter::from_fn(|| self.fire_order.next_due()).take(FIRES_PER_TURN / 2).collect();
@@ -88,26 +88,26 @@ impl Schedules {
     }
 
     pub(crate) const fn is_read(&self) -> bool {
-        self.book_seq.is_some()
+        self.config_cache_seq.is_some()
     }
 
     /// Takes over all cursors.
-    pub(crate) fn load(&mut self, cursors: Vec<Cursor>, book: &ConfigBook) {
+    pub(crate) fn load(&mut self, cursors: Vec<Cursor>, config_cache: &ConfigCache) {
         self.cursors.clear();
         self.fire_order = DueIndex::default();
         self.waiting.clear();
         for cursor in cursors {
-            self.compare(cursor, book);
+            self.compare(cursor, config_cache);
         }
     }
 
     /// Finds those that changed without a hint.
-    pub(crate) fn catch_up(&mut self, book: &ConfigBook, ownership: &ShardOwnership) {
-        let seq = book.seq();
-        if self.book_seq == Some(seq) {
+    pub(crate) fn catch_up(&mut self, config_cache: &ConfigCache, ownership: &ShardOwnership) {
+        let seq = config_cache.seq();
+        if self.config_cache_seq == Some(seq) {
             return;
         }
-        for config in book.changed_since(self.book_seq.unwrap_or(-1)) {
+        for config in config_cache.changed_since(self.config_cache_seq.unwrap_or(-1)) {
             let cursor = self.cursors.get(&config.id);
             if ownership.schedules(&config)
                 && cursor.is_none_or(|cursor| cursor.config_version < config.version)
@@ -115,12 +115,12 @@ impl Schedules {
                 self.recompute.insert(config.id);
             }
         }
-        self.book_seq = Some(seq);
+        self.config_cache_seq = Some(seq);
     }
 
     /// Remembers a cursor as it was read, and marks it if it is to be computed again.
-    pub(crate) fn compare(&mut self, cursor: Cursor, book: &ConfigBook) {
-        let config = book.config(cursor.config);
+    pub(crate) fn compare(&mut self, cursor: Cursor, config_cache: &ConfigCache) {
+        let config = config_cache.config(cursor.config);
         if config.is_some_and(|config| cursor.config_version < config.version) {
             self.recompute.insert(cursor.config);
         }
@@ -148,11 +148,11 @@ impl Schedules {
     pub(crate) fn step_of(
         &mut self,
         id: ConfigId,
-        parts: &Parts,
+        deps: &FetcherDependencies,
         ownership: &ShardOwnership,
         now: Timestamp,
     ) -> Result<Option<Fire>> {
-        let Some(config) = parts.book.config(id).filter(|config| ownership.schedules(config)) else {
+        let Some(config) = deps.config_cache.config(id).filter(|config| ownership.schedules(config)) else {
             self.forget(id);
             return Ok(None);
         };
@@ -165,7 +165,7 @@ impl Schedules {
         }
         match cursor {
             Some(cursor) if cursor.config_version == config.version => {
-                self.planned(&config, &cursor, parts, now)
+                self.planned(&config, &cursor, deps, now)
             }
             // A cursor we have not seen: guess its first version; a wrong guess makes us read it.
             cursor => Ok(Some(moved(&config, cursor.as_ref(), next_after_edit(&config)))),
@@ -176,10 +176,10 @@ impl Schedules {
         &mut self,
         config: &Arc<TaskConfig>,
         cursor: &Cursor,
-        parts: &Parts,
+        deps: &FetcherDependencies,
         now: Timestamp,
     ) -> Result<Option<Fire>> {
-        let waiting = waiting_task(parts, config, cursor, now)?;
+        let waiting = waiting_task(deps, config, cursor, now)?;
         let due = cursor.next_fire_at.filter(|next| *next <= now);
         let plan = config.spec.schedule.as_ref().zip(due);
         let Some(plan) = plan.map(|(schedule, next)| schedule.plan(next, now)) else {
@@ -189,7 +189,7 @@ impl Schedules {
         };
         let mut slots = Vec::with_capacity(plan.slots.len());
         for slot in &plan.slots {
-            slots.push(SlotTask { task: slot_task(parts, config, slot.at, now)?, late: slot.late });
+            slots.push(SlotTask { task: slot_task(deps, config, slot.at, now)?, late: slot.late });
         }
         Ok(Some(Fire {
             slots,
@@ -201,19 +201,24 @@ impl Schedules {
 }
 
 fn waiting_task(
-    parts: &Parts,
+    deps: &FetcherDependencies,
     config: &TaskConfig,
     cursor: &Cursor,
     now: Timestamp,
 ) -> Result<Option<SlotTask>> {
     let Some(at) = cursor.waiting else { return Ok(None) };
     let grace = config.spec.schedule.as_ref().map_or(Millis::ZERO, |schedule| schedule.misfire.grace);
-    Ok(Some(SlotTask { task: slot_task(parts, config, at, now)?, late: now > at.plus(grace) }))
+    Ok(Some(SlotTask { task: slot_task(deps, config, at, now)?, late: now > at.plus(grace) }))
 }
 
-fn slot_task(parts: &Parts, config: &TaskConfig, at: Timestamp, now: Timestamp) -> Result<Box<Task>> {
-    let shard = config_shard(config.id, parts.shards);
-    let id = parts.ids.next(shard, now).map_err(|error| Cause::Away.because(error.to_string()))?;
+fn slot_task(
+    deps: &FetcherDependencies,
+    config: &TaskConfig,
+    at: Timestamp,
+    now: Timestamp,
+) -> Result<Box<Task>> {
+    let shard = config_shard(config.id, deps.shards);
+    let id = deps.ids.next(shard, now).map_err(|error| Cause::Away.because(error.to_string()))?;
     let new = NewTask {
         id,
         config: config.id,

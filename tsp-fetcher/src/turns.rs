@@ -29,14 +29,14 @@ impl Rank {
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     by_priority: BTreeMap<Reverse<u8>, Ring>,
-    places: IdMap<ConfigId, Place>,
+    positions: IdMap<ConfigId, TurnPosition>,
     /// Rises with each push: whoever has the lowest number waits the longest.
     numbers: u64,
     taken: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct TurnPosition {
     rank: Rank,
     number: u64,
 }
@@ -56,23 +56,23 @@ struct Members {
 
 impl Turns {
     pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.positions.is_empty()
     }
 
     pub(crate) fn contains(&self, config: ConfigId) -> bool {
-        self.places.contains_key(&config)
+        self.positions.contains_key(&config)
     }
 
     /// Puts a config at the end of its app's; one that stands at another rank leaves that.
     pub(crate) fn push(&mut self, config: ConfigId, rank: Rank) {
-        match self.places.get(&config) {
-            Some(place) if place.rank == rank => return,
+        match self.positions.get(&config) {
+            Some(position) if position.rank == rank => return,
             Some(_) => self.remove(config),
             None => {}
         }
         self.numbers += 1;
         let number = self.numbers;
-        self.places.insert(config, Place { rank, number });
+        self.positions.insert(config, TurnPosition { rank, number });
         let ring = self.by_priority.entry(Reverse(rank.priority)).or_default();
         let members = ring.members.entry(rank.app).or_default();
         if members.configs.is_empty() {
@@ -90,7 +90,7 @@ impl Turns {
         let (_, app) = ring.apps.first_key_value()?;
         let (_, config) = ring.members.get(app)?.configs.first_key_value()?;
         let config = *config;
-        let rank = self.places.get(&config)?.rank;
+        let rank = self.positions.get(&config)?.rank;
         self.leave(config, true);
         Some((config, rank))
     }
@@ -110,7 +110,7 @@ impl Turns {
 
     /// `served`: the app goes to the end of the ring.
     fn leave(&mut self, config: ConfigId, served: bool) {
-        let Some(Place { rank, number }) = self.places.remove(&config) else { return };
+        let Some(TurnPosition { rank, number }) = self.positions.remove(&config) else { return };
         let priority = Reverse(rank.priority);
         let Some(ring) = self.by_priority.get_mut(&priority) else { return };
         let Some(members) = ring.members.get_mut(&rank.app) else { return };
@@ -183,7 +183,7 @@ mod tests {
         push(&mut turns, &[12], rank(2, 1));
         assert!(turns.contains(ConfigId::new(13)) && !turns.contains(ConfigId::new(11)));
         assert_eq!(order(&mut turns), [13, 12, 21]);
-        assert!(turns.by_priority.is_empty() && turns.places.is_empty());
+        assert!(turns.by_priority.is_empty() && turns.positions.is_empty());
     }
 
     #[test]

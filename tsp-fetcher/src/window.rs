@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tsp_core::ids::IdMap;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId, Timestamp};
-use tsp_store::schedule::BareRow;
+use tsp_store::fetching::BareRow;
 
 use crate::totals::{Share, WindowTotals};
 use crate::turns::{Rank, Turns};
@@ -76,7 +76,7 @@ impl Claim {
 pub(crate) struct Window {
     limits: WindowLimits,
     waiting: BTreeMap<(Timestamp, TaskId), Claim>,
-    lanes: IdMap<ConfigId, Lane>,
+    queues: IdMap<ConfigId, ConfigQueue>,
     /// Configs with due rows and room in the pipe.
     turns: Turns,
     published: IdMap<TaskId, Published>,
@@ -85,7 +85,7 @@ pub(crate) struct Window {
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct ConfigQueue {
     rank: Rank,
     /// Rows in `waiting`.
     waiting: usize,
@@ -113,9 +113,9 @@ impl Window {
 
     /// How many rows of `config` may be claimed now, when `planned` rows of others will be as well.
     pub(crate) fn room_for(&self, config: ConfigId, planned: usize) -> usize {
-        let lane = self.lanes.get(&config);
-        let rows = lane.map_or(0, |lane| lane.waiting + lane.ready.len());
-        if lane.is_some_and(|lane| lane.ready.len() >= self.limits.backlog_per_config) {
+        let queue = self.queues.get(&config);
+        let rows = queue.map_or(0, |queue| queue.waiting + queue.ready.len());
+        if queue.is_some_and(|queue| queue.ready.len() >= self.limits.backlog_per_config) {
             return 0;
         }
         let own = self.limits.claimed_per_config.saturating_sub(rows);
@@ -125,10 +125,10 @@ impl Window {
 
     pub(crate) fn add(&mut self, mut claim: Claim, rank: Rank) {
         let config = claim.row.config;
-        let lane = self.lanes.entry(config).or_default();
-        lane.rank = rank;
+        let queue = self.queues.entry(config).or_default();
+        queue.rank = rank;
         let bytes = claim.bytes();
-        if lane.bytes + bytes > self.limits.bytes_per_config
+        if queue.bytes + bytes > self.limits.bytes_per_config
             || self.share.of_all().bytes() + bytes > self.limits.bytes
         {
             claim.task = None;
@@ -137,16 +137,16 @@ impl Window {
         // A row that was taken elsewhere and claimed again for the same time replaces its old copy.
         let replaced = self.waiting.insert((claim.row.due_at, claim.row.id), claim);
         if replaced.is_none() {
-            lane.waiting += 1;
+            queue.waiting += 1;
             self.share.add(1, 0);
         }
-        lane.bytes += bytes;
+        queue.bytes += bytes;
         self.share.add(0, bytes);
         self.drop_bytes(config, replaced.map_or(0, |replaced| replaced.bytes()));
     }
 
     pub(crate) fn configs(&self) -> impl Iterator<Item = ConfigId> + '_ {
-        self.lanes.keys().copied()
+        self.queues.keys().copied()
     }
 
     /// Its due rows stay here.
@@ -156,9 +156,9 @@ impl Window {
 
     /// If it has due rows and room in the pipe.
     pub(crate) fn enter_turns(&mut self, config: ConfigId) {
-        let Some(lane) = self.lanes.get(&config) else { return };
-        if !lane.ready.is_empty() && lane.in_pipe < self.limits.in_pipe_per_config {
-            self.turns.push(config, lane.rank);
+        let Some(queue) = self.queues.get(&config) else { return };
+        if !queue.ready.is_empty() && queue.in_pipe < self.limits.in_pipe_per_config {
+            self.turns.push(config, queue.rank);
         }
     }
 
@@ -185,9 +185,9 @@ impl Window {
             }
             let claim = entry.remove();
             let config = claim.row.config;
-            if let Some(lane) = self.lanes.get_mut(&config) {
-                lane.waiting -= 1;
-                lane.ready.push_back(claim);
+            if let Some(queue) = self.queues.get_mut(&config) {
+                queue.waiting -= 1;
+                queue.ready.push_back(claim);
             }
             if may(config) {
                 self.enter_turns(config);
@@ -200,13 +200,13 @@ impl Window {
         let mut taken = Vec::new();
         while taken.len() < room {
             let Some((config, _)) = self.turns.pop() else { break };
-            let Some(lane) = self.lanes.get_mut(&config) else { continue };
-            let free = self.limits.in_pipe_per_config.saturating_sub(lane.in_pipe);
-            let count = free.min(QUANTUM).min(room - taken.len()).min(lane.ready.len());
-            taken.extend(lane.ready.drain(..count));
+            let Some(queue) = self.queues.get_mut(&config) else { continue };
+            let free = self.limits.in_pipe_per_config.saturating_sub(queue.in_pipe);
+            let count = free.min(QUANTUM).min(room - taken.len()).min(queue.ready.len());
+            taken.extend(queue.ready.drain(..count));
             self.share.take(count, 0);
             // Counted at once, so that the next turn of this config sees it.
-            lane.in_pipe += count;
+            queue.in_pipe += count;
             self.enter_turns(config);
         }
         taken
@@ -224,7 +224,7 @@ impl Window {
     /// What [`Window::take`] gave did not fit. Several come back last first.
     pub(crate) fn put_back(&mut self, claim: Claim) {
         let config = claim.row.config;
-        self.lanes.entry(config).or_default().ready.push_front(claim);
+        self.queues.entry(config).or_default().ready.push_front(claim);
         self.share.add(1, 0);
         // It carries what it carried.
         self.leave_pipe(config, 0);
@@ -253,23 +253,23 @@ impl Window {
 
     /// Ids and versions of the rows in the window.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (TaskId, i64)> + '_ {
-        let ready = self.lanes.values().flat_map(|lane| lane.ready.iter());
+        let ready = self.queues.values().flat_map(|queue| queue.ready.iter());
         self.waiting.values().chain(ready).map(|claim| (claim.row.id, claim.row.version))
     }
 
     fn drop_bytes(&mut self, config: ConfigId, bytes: usize) {
-        if let Some(lane) = self.lanes.get_mut(&config) {
-            lane.bytes -= bytes;
+        if let Some(queue) = self.queues.get_mut(&config) {
+            queue.bytes -= bytes;
         }
         self.share.take(0, bytes);
     }
 
     fn leave_pipe(&mut self, config: ConfigId, bytes: usize) {
         self.drop_bytes(config, bytes);
-        if let Some(lane) = self.lanes.get_mut(&config) {
-            lane.in_pipe = lane.in_pipe.saturating_sub(1);
-            if lane.in_pipe == 0 && lane.waiting == 0 && lane.ready.is_empty() {
-                self.lanes.remove(&config);
+        if let Some(queue) = self.queues.get_mut(&config) {
+            queue.in_pipe = queue.in_pipe.saturating_sub(1);
+            if queue.in_pipe == 0 && queue.waiting == 0 && queue.ready.is_empty() {
+                self.queues.remove(&config);
             }
         }
     }
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(publish(&mut window, 10), [1]);
         assert!(!window.has_backlog(), "nothing is left");
         assert!(window.closed(TaskId::new(1), 1).is_some());
-        assert!(window.lanes.is_empty(), "an idle config takes up no memory");
+        assert!(window.queues.is_empty(), "an idle config takes up no memory");
     }
 
     #[test]

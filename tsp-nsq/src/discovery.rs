@@ -153,9 +153,9 @@ impl Poller {
             shared.lock().clone_from(&addresses);
         }
         self.sender.send_if_modified(|told| {
-            let news = told.as_ref() != Some(&addresses);
+            let is_new = told.as_ref() != Some(&addresses);
             *told = Some(addresses);
-            news
+            is_new
         });
     }
 

@@ -18,7 +18,7 @@ pub const REDELIVERIES: &str = "nsq_redeliveries_total";
 /// Counter: messages that ran into their timeout, or lost their connection, before anybody took them.
 pub const EXPIRED: &str = "nsq_messages_expired_total";
 /// Counter: `FIN`, `REQ` and `TOUCH` that nsqd refused, by `code`.
-pub const SETTLE_ERRORS: &str = "nsq_settle_errors_total";
+pub const ACKNOWLEDGE_ERRORS: &str = "nsq_settle_errors_total";
 /// Counter: connections that ended or could not be made, by `cause`.
 pub const RECONNECTS: &str = "nsq_reconnects_total";
 /// Counter: questions to an nsqlookupd that were not answered.

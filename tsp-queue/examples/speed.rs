@@ -18,8 +18,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::{ConfigId, Name, ShardId, TaskId};
-use tsp_queue::nsq::{Nsq, NsqFeedback, NsqNews, NsqOptions, NsqPublisher, NsqSubscriber};
-use tsp_queue::{Feedback, FeedbackSink, Inbox, Message, Publisher, Subscriber, Switchboard};
+use tsp_queue::nsq::{NsqContext, NsqEvents, NsqFeedback, NsqOptions, NsqPublisher, NsqSubscriber};
+use tsp_queue::{EventRouter, Feedback, FeedbackSink, Inbox, Message, Publisher, Subscriber};
 
 const BATCH: usize = 256;
 const TICK: Duration = Duration::from_millis(1);
@@ -36,18 +36,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut options = NsqOptions::new(Arc::new(|| 0.5));
     options.nsqd_tcp = vec![nsqd.tcp_address()];
     options.nsqd_http = vec![nsqd.http_address()];
-    let nsq = Nsq::start(options, tracker.clone(), stop.clone())?;
+    let nsq = NsqContext::start(options, tracker.clone(), stop.clone())?;
 
-    let (queue, group) = (Name::lane(), Name::lane());
+    let (queue, group) = (Name::default_name(), Name::default_name());
     let room = Arc::new(Notify::new());
     let woken = room.clone();
     let publisher = NsqPublisher::start(&nsq, Arc::new(move || woken.notify_one()), Arc::new(|| {}));
     let subscriber = NsqSubscriber::start(&nsq, &queue, 1_024)?;
-    let (board, inbox) = (Arc::new(Switchboard::new()), Arc::new(Inbox::new()));
-    board.register(group.clone(), ShardId::default(), inbox.clone());
-    let news = NsqNews::start(&nsq, std::slice::from_ref(&group), "speed", &board)?;
+    let (event_router, inbox) = (Arc::new(EventRouter::new()), Arc::new(Inbox::new()));
+    event_router.register(group.clone(), ShardId::default(), inbox.clone());
+    let events = NsqEvents::start(&nsq, std::slice::from_ref(&group), "speed", &event_router)?;
     let feedback = NsqFeedback::start(&nsq, Arc::new(move |_| group.clone()));
-    tokio::join!(subscriber.connected(), news.connected());
+    tokio::join!(subscriber.connected(), events.connected());
 
     let sent = Mutex::new(vec![Instant::now(); total + 1]);
     let (started, cpu) = (Instant::now(), cpu_us());

@@ -53,15 +53,15 @@ pub struct Received {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
     /// News of anything due at or before this is for now.
-    pub news_before: Timestamp,
+    pub events_before: Timestamp,
     /// Work is held back for want of room: any feedback is for now.
     pub wants_room: bool,
 }
 
 impl Turn {
-    fn is_for_now(&self, said: &Feedback) -> bool {
-        let next = said.due_again.into_iter().chain(said.awaits_until).min();
-        self.wants_room || said.park.is_some() || next.is_some_and(|due_at| due_at <= self.news_before)
+    fn is_for_now(&self, feedback: &Feedback) -> bool {
+        let next = feedback.due_again.into_iter().chain(feedback.awaits_until).min();
+        self.wants_room || feedback.park.is_some() || next.is_some_and(|due_at| due_at <= self.events_before)
     }
 }
 
@@ -90,8 +90,8 @@ impl Inbox {
         let mut state = self.state.lock();
         let known = state.received.due.entry(config).or_insert(due_at);
         *known = due_at.min(*known);
-        if state.waiting_for.is_some_and(|turn| due_at <= turn.news_before) {
-            self.wake(state);
+        if state.waiting_for.is_some_and(|turn| due_at <= turn.events_before) {
+            self.notify(state);
         }
     }
 
@@ -99,7 +99,7 @@ impl Inbox {
     pub fn changed(&self, config: ConfigId) {
         let mut state = self.state.lock();
         state.received.changed.insert(config);
-        self.wake(state);
+        self.notify(state);
     }
 
     /// Another fetcher's task was answered so that all of `config` is to wait.
@@ -109,7 +109,7 @@ impl Inbox {
         if known.1 < length {
             *known = (task, length);
         }
-        self.wake(state);
+        self.notify(state);
     }
 
     /// Hint: what receivers of `config` asked for until `at` is over.
@@ -117,32 +117,32 @@ impl Inbox {
         let mut state = self.state.lock();
         let known = state.received.unparked.entry(config).or_insert(at);
         *known = at.max(*known);
-        self.wake(state);
+        self.notify(state);
     }
 
     /// The rows are to be read afresh, now.
     pub fn look_again(&self) {
         let mut state = self.state.lock();
         state.received.look_again = true;
-        self.wake(state);
+        self.notify(state);
     }
 
     /// Messages that were published before this may be lost.
     pub fn pipe_lost(&self) {
         let mut state = self.state.lock();
         state.received.pipe_lost = true;
-        self.wake(state);
+        self.notify(state);
     }
 
     /// The clock was moved: take a turn.
-    pub fn nudge(&self) {
-        self.wake(self.state.lock());
+    pub fn wake(&self) {
+        self.notify(self.state.lock());
     }
 
     pub fn stop(&self) {
         let mut state = self.state.lock();
         state.stopped = true;
-        self.wake(state);
+        self.notify(state);
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -157,9 +157,9 @@ impl Inbox {
     /// Blocks the fetcher's thread until there is news for now, or for `at_most`.
     pub fn wait(&self, turn: Turn, at_most: Millis) {
         let mut state = self.state.lock();
-        let already = state.received.due.values().any(|due_at| *due_at <= turn.news_before)
+        let already = state.received.due.values().any(|due_at| *due_at <= turn.events_before)
             || !state.received.changed.is_empty()
-            || state.received.feedback.iter().any(|said| turn.is_for_now(said));
+            || state.received.feedback.iter().any(|feedback| turn.is_for_now(feedback));
         if !already && !state.awake && !state.stopped && at_most.is_positive() {
             state.waiting_for = Some(turn);
             self.signal.wait_for(&mut state, at_most.to_std());
@@ -168,7 +168,7 @@ impl Inbox {
         state.awake = false;
     }
 
-    fn wake(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+    fn notify(&self, mut state: parking_lot::MutexGuard<'_, State>) {
         state.awake = true;
         let asleep = state.waiting_for.is_some();
         drop(state);
@@ -181,10 +181,11 @@ impl Inbox {
 impl FeedbackSink for Inbox {
     fn report(&self, batch: Vec<Feedback>) {
         let mut state = self.state.lock();
-        let for_now = state.waiting_for.is_some_and(|turn| batch.iter().any(|said| turn.is_for_now(said)));
+        let for_now =
+            state.waiting_for.is_some_and(|turn| batch.iter().any(|feedback| turn.is_for_now(feedback)));
         state.received.feedback.extend(batch);
         if for_now {
-            self.wake(state);
+            self.notify(state);
         }
     }
 }
@@ -207,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn news_that_came_before_the_wait_ends_it_at_once() {
+    fn events_that_came_before_the_wait_end_it_at_once() {
         let inbox = Inbox::new();
-        let turn = Turn { news_before: NOW, wants_room: false };
+        let turn = Turn { events_before: NOW, wants_room: false };
         inbox.due(CONFIG, NOW);
         // Would block for a day if the hint were missed.
         inbox.wait(turn, Millis::from_days(1));
         inbox.drain();
-        inbox.nudge();
+        inbox.wake();
         inbox.wait(turn, Millis::from_days(1));
     }
 
@@ -229,24 +230,24 @@ mod tests {
             awaits_until: None,
             park: None,
         };
-        let news = [
+        let events = [
             Feedback { due_again: Some(NOW), ..quiet.clone() },
             Feedback { awaits_until: Some(NOW), ..quiet.clone() },
             Feedback { park: Some(Millis::from_secs(1)), ..quiet },
         ];
-        for said in news {
+        for feedback in events {
             let inbox = Inbox::new();
-            inbox.report(vec![said]);
-            inbox.wait(Turn { news_before: NOW, wants_room: false }, Millis::from_days(1));
+            inbox.report(vec![feedback]);
+            inbox.wait(Turn { events_before: NOW, wants_room: false }, Millis::from_days(1));
         }
     }
 
     #[test]
-    fn a_sleeper_is_woken_by_news_for_now_only() {
+    fn a_sleeper_is_woken_by_events_for_now_only() {
         let inbox = std::sync::Arc::new(Inbox::new());
         let sleeper = inbox.clone();
         let thread = std::thread::spawn(move || {
-            sleeper.wait(Turn { news_before: NOW, wants_room: false }, Millis::from_days(1));
+            sleeper.wait(Turn { events_before: NOW, wants_room: false }, Millis::from_days(1));
             sleeper.drain()
         });
         while inbox.state.lock().waiting_for.is_none() {

@@ -7,18 +7,18 @@
 //!   between processes.
 //! * [`Inbox`]: what the fetcher is told by callers (hints) and workers (feedback).
 //! * [`split`]: one worker's end of the pipe as several.
-//! * [`Switchboard`]: the inboxes of the fetchers of this process.
+//! * [`EventRouter`]: the inboxes of the fetchers of this process.
 //! * [`conformance`]: what a queue means.
 
 pub mod conformance;
+mod demultiplexer;
+mod event_router;
 mod inbox;
 pub mod memory;
 mod message;
 pub mod nsq;
-mod split;
-mod switchboard;
 
+pub use demultiplexer::{BranchOf, demultiplex};
+pub use event_router::EventRouter;
 pub use inbox::{Feedback, FeedbackSink, Inbox, Received, Turn};
 pub use message::{Delivery, Message, PublishError, Publisher, Subscriber, Ticket};
-pub use split::{PartOf, split};
-pub use switchboard::Switchboard;

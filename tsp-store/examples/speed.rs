@@ -15,14 +15,14 @@ use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey};
 use tsp_core::key::config_shard;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, TaskKey, Timestamp, Verdict};
+use tsp_store::attempts::{Begin, BeginResult, Finish, all};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
-use tsp_store::idempotency::Kept;
-use tsp_store::run::{Begin, Begun, Finish, all};
-use tsp_store::schedule::{Owner, Want};
+use tsp_store::fetching::{ClaimRequest, Owner};
+use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::sqlite::{SqliteOptions, SqliteStore};
 use tsp_store::tasks::{Actor, Submit};
 use tsp_store::{
-    Catalog as _, Ownership as _, RunStore as _, ScheduleStore as _, StoreError, TaskStore as _,
+    AttemptStore as _, Catalog as _, EmbeddedOwnership as _, FetcherStore as _, StoreError, TaskStore as _,
 };
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
@@ -72,12 +72,12 @@ async fn prepare(store: &SqliteStore) -> Result<ConfigId, Failure> {
     let by = Actor::system();
     let app = NewApp { name: Name::new("speed")?, description: String::new(), owner: String::new() };
     let app: AppId = match store.create_app(app, None, &by, NOW).await? {
-        Kept::Fresh(AppSaved::Saved(app)) => app.id,
+        IdempotencyResult::Fresh(AppSaved::Saved(app)) => app.id,
         other => return Err(format!("no app: {other:?}").into()),
     };
     let save = SaveConfig { app, spec: spec()?, expected: Expected::Absent };
     match store.save_config(save, None, &by, NOW).await? {
-        Kept::Fresh(ConfigSaved::Created(config)) => Ok(config.id),
+        IdempotencyResult::Fresh(ConfigSaved::Created(config)) => Ok(config.id),
         other => Err(format!("no config: {other:?}").into()),
     }
 }
@@ -102,7 +102,7 @@ fn new_task(ids: &mut IdGenerator, config: ConfigId, number: usize) -> Result<Ta
 }
 
 fn submit(task: Box<Task>) -> Submit {
-    Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
+    Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, idempotency: None }
 }
 
 async fn insert(store: &SqliteStore, rows: impl IntoIterator<Item = Box<Task>>) -> Result<(), Failure> {
@@ -123,13 +123,13 @@ async fn singles(
     config: ConfigId,
     tasks: usize,
 ) -> Result<(), Failure> {
-    let mut lanes: Vec<Vec<Submit>> = (0..64).map(|_| Vec::new()).collect();
+    let mut shares: Vec<Vec<Submit>> = (0..64).map(|_| Vec::new()).collect();
     for number in 0..tasks {
-        lanes[number % 64].push(submit(Box::new(new_task(ids, config, tasks + number)?)));
+        shares[number % 64].push(submit(Box::new(new_task(ids, config, tasks + number)?)));
     }
     let stage = Stage::begin("insert, one by one from 64 callers");
-    let done = lanes.into_iter().map(|lane| async move {
-        for task in lane {
+    let done = shares.into_iter().map(|share| async move {
+        for task in share {
             store.submit(vec![task], NOW).await?;
         }
         Ok::<(), StoreError>(())
@@ -145,7 +145,7 @@ async fn claim_batch(
     config: ConfigId,
     limit: usize,
 ) -> Result<Vec<Box<Task>>, Failure> {
-    let claimed = store.claim(owner, vec![Want { config, due_by: NOW, limit }], NOW).await?;
+    let claimed = store.claim(owner, vec![ClaimRequest { config, due_by: NOW, limit }], NOW).await?;
     if claimed.tasks.is_empty() { Err("nothing was claimed".into()) } else { Ok(claimed.tasks) }
 }
 
@@ -161,7 +161,7 @@ async fn begin_batch(
     let mut begun = Vec::new();
     for answer in all(store.begin(node, batch, NOW).await)? {
         match answer {
-            Begun::Run(task) => begun.push(task),
+            BeginResult::Run(task) => begun.push(task),
             other => return Err(format!("not begun: {other:?}").into()),
         }
     }
@@ -179,7 +179,7 @@ async fn finish_batch(
         attempt: row.attempt,
         verdict: verdict.clone(),
         ended_at: None,
-        unit: 0.5,
+        jitter_fraction: 0.5,
         row: Some(row),
     };
     all(store.finish(node, rows.into_iter().map(finish).collect(), NOW).await)?;

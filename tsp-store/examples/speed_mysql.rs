@@ -17,14 +17,14 @@ use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey};
 use tsp_core::key::key_shard;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, TaskKey, Timestamp, Verdict};
+use tsp_store::attempts::{Begin, BeginResult, Finish, all};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
 use tsp_store::cluster::{LeaseStore as _, NewNode, NodeLease};
-use tsp_store::idempotency::Kept;
-use tsp_store::mysql::{MySqlOptions, MySqlRunner, MySqlScheduler, MySqlStore};
-use tsp_store::run::{Begin, Begun, Finish, all};
-use tsp_store::schedule::{BareRow, Owner, Want};
+use tsp_store::fetching::{BareRow, ClaimRequest, Owner};
+use tsp_store::idempotency::IdempotencyResult;
+use tsp_store::mysql::{MySqlAttemptStore, MySqlFetcherStore, MySqlOptions, MySqlStore};
 use tsp_store::tasks::{Actor, Submit};
-use tsp_store::{Catalog as _, RunStore as _, ScheduleStore as _, TaskStore as _};
+use tsp_store::{AttemptStore as _, Catalog as _, FetcherStore as _, TaskStore as _};
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 const HOUR: Millis = Millis::from_hours(1);
@@ -32,11 +32,11 @@ const HOUR: Millis = Millis::from_hours(1);
 type Failure = Box<dyn Error>;
 
 /// One process with all its shards.
-struct Bed {
+struct Fixture {
     store: MySqlStore,
-    runner: MySqlRunner,
+    attempt_store: MySqlAttemptStore,
     node: NodeId,
-    pairs: Vec<(MySqlScheduler, Owner)>,
+    shard_groups: Vec<(MySqlFetcherStore, Owner)>,
     config: ConfigId,
     batch: usize,
 }
@@ -49,21 +49,21 @@ async fn main() -> Result<(), Failure> {
     let shards = u16::try_from(shards)?;
     let server =
         MariaDb::start_with(&MariaDbOptions { flush_log_at_commit: 1, ..MariaDbOptions::default() })?;
-    let bed = Bed::make(&server, shards, batch).await?;
+    let fixture = Fixture::make(&server, shards, batch).await?;
     println!("{tasks} tasks, batches of {batch}, {shards} shards, a sync with each commit");
     // By turns, because the first one pays for the preparation of its statements.
     for round in 0..4 {
         let finish = if round % 2 == 0 { "finish: row travels" } else { "finish: row is locked" };
-        bed.round(tasks, shards, round, finish).await?;
+        fixture.round(tasks, shards, round, finish).await?;
     }
-    bed.singles(tasks / 10).await?;
-    bed.idle().await?;
-    bed.store.close().await;
+    fixture.singles(tasks / 10).await?;
+    fixture.idle().await?;
+    fixture.store.close().await;
     server.stop();
     Ok(())
 }
 
-impl Bed {
+impl Fixture {
     async fn make(server: &MariaDb, shards: u16, batch: usize) -> Result<Self, Failure> {
         let url = |hint: &str| server.url(&server.create_database(hint));
         let options = MySqlOptions::new(url("meta"), url("shards"), shards, [7; 32]);
@@ -74,14 +74,14 @@ impl Bed {
         let node =
             NewNode { name: "speed".to_owned(), roles: Vec::new(), version: String::new(), address: None };
         let node = store.join(node, HOUR).await?;
-        let mut pairs = Vec::new();
-        for seen in store.pairs(&[Name::new("default")?]).await?.rows {
+        let mut shard_groups = Vec::new();
+        for seen in store.shard_groups(&[Name::new("default")?]).await?.rows {
             let owner = store.take(&seen, node, HOUR).await?.ok_or("a new lease is free")?;
-            pairs.push((store.scheduler(seen.pair), owner));
+            shard_groups.push((store.fetcher_store(seen.shard_group), owner));
         }
         let config = prepare(&store).await?;
-        let runner = store.runner(Arc::new(NodeLease::for_ever()));
-        Ok(Self { store, runner, node, pairs, config, batch })
+        let attempt_store = store.attempt_store(Arc::new(NodeLease::for_ever()));
+        Ok(Self { store, attempt_store, node, shard_groups, config, batch })
     }
 
     /// Inserts tasks and runs them.
@@ -103,20 +103,22 @@ impl Bed {
         let mut open = tasks;
         while open > 0 {
             let mut claimed = Vec::new();
-            let limit = self.batch / self.pairs.len();
-            for (of, owner) in &self.pairs {
-                let want = Want { config: self.config, due_by: NOW, limit };
-                claimed.extend(clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.bare);
+            let limit = self.batch / self.shard_groups.len();
+            for (of, owner) in &self.shard_groups {
+                let request = ClaimRequest { config: self.config, due_by: NOW, limit };
+                claimed.extend(clocks[1].measure(of.claim(*owner, vec![request], NOW)).await?.bare);
             }
             if claimed.is_empty() {
                 return Err("nothing was claimed".into());
             }
             open -= claimed.len();
             let begun = clocks[2]
-                .measure(async { all(self.runner.begin(self.node, messages(claimed), NOW).await) })
+                .measure(async { all(self.attempt_store.begin(self.node, messages(claimed), NOW).await) })
                 .await?;
             let finishes = finishes(begun, finish.contains("travels"))?;
-            clocks[3].measure(async { all(self.runner.finish(self.node, finishes, NOW).await) }).await?;
+            clocks[3]
+                .measure(async { all(self.attempt_store.finish(self.node, finishes, NOW).await) })
+                .await?;
         }
         for clock in clocks {
             clock.print(tasks);
@@ -130,15 +132,17 @@ impl Bed {
         let mut clocks = ["one insert", "one claim", "one begin", "one finish"].map(Clock::new);
         for number in 0..tasks {
             let task = new_task(&mut ids, self.store.shards(), self.config, &format!("one-{number}"))?;
-            let (of, owner) = &self.pairs[usize::from(task.id.shard().get())];
+            let (of, owner) = &self.shard_groups[usize::from(task.id.shard().get())];
             clocks[0].measure(self.store.submit(vec![submit(task)], NOW)).await?;
-            let want = Want { config: self.config, due_by: NOW, limit: 1 };
-            let claimed = clocks[1].measure(of.claim(*owner, vec![want], NOW)).await?.bare;
+            let request = ClaimRequest { config: self.config, due_by: NOW, limit: 1 };
+            let claimed = clocks[1].measure(of.claim(*owner, vec![request], NOW)).await?.bare;
             let begun = clocks[2]
-                .measure(async { all(self.runner.begin(self.node, messages(claimed), NOW).await) })
+                .measure(async { all(self.attempt_store.begin(self.node, messages(claimed), NOW).await) })
                 .await?;
             let finishes = finishes(begun, true)?;
-            clocks[3].measure(async { all(self.runner.finish(self.node, finishes, NOW).await) }).await?;
+            clocks[3]
+                .measure(async { all(self.attempt_store.finish(self.node, finishes, NOW).await) })
+                .await?;
         }
         for clock in clocks {
             clock.print(tasks);
@@ -146,16 +150,16 @@ impl Bed {
         Ok(())
     }
 
-    /// What a pair asks for when nothing happens.
+    /// What a shard group asks for when nothing happens.
     async fn idle(&self) -> Result<(), Failure> {
         const ROUNDS: usize = 500;
         let mut clock = Clock::new("an idle look: heads, in flight, deadline");
-        let (of, _) = &self.pairs[0];
+        let (of, _) = &self.shard_groups[0];
         for _ in 0..ROUNDS {
-            let heads = clock.measure(of.heads()).await?;
+            let earliest_due = clock.measure(of.earliest_due()).await?;
             let in_flight = clock.measure(of.in_flight(None, 1_000)).await?.rows;
             let deadline = clock.measure(of.next_deadline()).await?;
-            if !heads.is_empty() || !in_flight.is_empty() || deadline.is_some() {
+            if !earliest_due.is_empty() || !in_flight.is_empty() || deadline.is_some() {
                 return Err("all tasks were run".into());
             }
         }
@@ -168,12 +172,12 @@ async fn prepare(store: &MySqlStore) -> Result<ConfigId, Failure> {
     let by = Actor::system();
     let app = NewApp { name: Name::new("speed")?, description: String::new(), owner: String::new() };
     let app: AppId = match store.create_app(app, None, &by, NOW).await? {
-        Kept::Fresh(AppSaved::Saved(app)) => app.id,
+        IdempotencyResult::Fresh(AppSaved::Saved(app)) => app.id,
         other => return Err(format!("no app: {other:?}").into()),
     };
     let save = SaveConfig { app, spec: spec()?, expected: Expected::Absent };
     match store.save_config(save, None, &by, NOW).await? {
-        Kept::Fresh(ConfigSaved::Created(config)) => Ok(config.id),
+        IdempotencyResult::Fresh(ConfigSaved::Created(config)) => Ok(config.id),
         other => Err(format!("no config: {other:?}").into()),
     }
 }
@@ -198,7 +202,12 @@ fn new_task(ids: &mut IdGenerator, shards: u16, config: ConfigId, key: &str) -> 
 }
 
 fn submit(task: Task) -> Submit {
-    Submit { task: Box::new(task), on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
+    Submit {
+        task: Box::new(task),
+        on_duplicate: OnDuplicateKey::Ignore,
+        own_payload: true,
+        idempotency: None,
+    }
 }
 
 fn messages(rows: impl IntoIterator<Item = BareRow>) -> Vec<Begin> {
@@ -206,15 +215,15 @@ fn messages(rows: impl IntoIterator<Item = BareRow>) -> Vec<Begin> {
     rows.into_iter().map(message).collect()
 }
 
-fn finishes(begun: Vec<Begun>, travels: bool) -> Result<Vec<Finish>, Failure> {
+fn finishes(begun: Vec<BeginResult>, travels: bool) -> Result<Vec<Finish>, Failure> {
     let verdict = Verdict::done().with_status(200);
     let finish = |begun| match begun {
-        Begun::Run(row) => Ok(Finish {
+        BeginResult::Run(row) => Ok(Finish {
             id: row.id,
             attempt: row.attempt,
             verdict: verdict.clone(),
             ended_at: None,
-            unit: 0.5,
+            jitter_fraction: 0.5,
             row: travels.then_some(row),
         }),
         other => Err(format!("not begun: {other:?}").into()),

@@ -7,9 +7,9 @@ use tsp_core::config::save::{DeleteRefusal, SaveRefusal};
 use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, Timestamp};
 
-use crate::book::ConfigBook;
+use crate::config_cache::ConfigCache;
 use crate::error::Result;
-use crate::idempotency::{Keep, Kept};
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::parks::Park;
 use crate::tasks::Actor;
 
@@ -18,9 +18,9 @@ pub use tsp_core::config::save::{Expected, Hold};
 #[async_trait]
 pub trait Catalog: Send + Sync {
     /// Apps and configs as committed; kept true by the store itself.
-    fn book(&self) -> &Arc<ConfigBook>;
+    fn config_cache(&self) -> &Arc<ConfigCache>;
 
-    /// Returns when the book has all that was committed before the call, by whichever node. Cheap enough for
+    /// Returns when the config cache has all that was committed before the call, by whichever node. Cheap enough for
     /// whoever finds nothing under a name; it may take some tens of milliseconds when it is called often.
     async fn refresh(&self) -> Result<()>;
 
@@ -30,10 +30,10 @@ pub trait Catalog: Send + Sync {
     async fn create_app(
         &self,
         app: NewApp,
-        keep: Option<Keep<AppSaved>>,
+        idempotency: Option<IdempotencyRequest<AppSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<AppSaved>>;
+    ) -> Result<IdempotencyResult<AppSaved>>;
     async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved>;
     async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted>;
 
@@ -49,10 +49,10 @@ pub trait Catalog: Send + Sync {
     async fn save_config(
         &self,
         save: SaveConfig,
-        keep: Option<Keep<ConfigSaved>>,
+        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<ConfigSaved>>;
+    ) -> Result<IdempotencyResult<ConfigSaved>>;
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved>;
     /// Refused while open tasks are left.
     async fn delete_config(

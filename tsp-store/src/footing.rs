@@ -1,4 +1,4 @@
-//! What work in flight was decided by: the number of the book when it read a config.
+//! What work in flight was decided by: the number of the config cache when it read a config.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -22,7 +22,7 @@ struct Level {
 
 #[derive(Debug, Default)]
 struct Shared {
-    settling: Arc<Notify>,
+    finalising: Arc<Notify>,
     /// Of work whose end is not known, and until when it has surely ended.
     lingering: Mutex<Vec<(Instant, Footing)>>,
 }
@@ -38,11 +38,11 @@ impl Footing {
 
 impl Drop for Level {
     fn drop(&mut self) {
-        self.shared.settling.notify_one();
+        self.shared.finalising.notify_one();
     }
 }
 
-/// The levels of a book: the one it is at, and older ones that something still stands on.
+/// The levels of a config cache: the one it is at, and older ones that something still stands on.
 #[derive(Debug)]
 pub(crate) struct Ground {
     level: Arc<Level>,
@@ -67,7 +67,7 @@ impl Ground {
         self.level = Arc::new(Level { seq, shared: self.level.shared.clone() });
     }
 
-    pub(crate) fn settled(&self) -> i64 {
+    pub(crate) fn finalised(&self) -> i64 {
         let now = Instant::now();
         // Dropped when the lock is free.
         let over: Vec<_> =
@@ -77,59 +77,59 @@ impl Ground {
         least.map_or(self.level.seq, |(seq, _)| *seq)
     }
 
-    pub(crate) fn settling(&self) -> &Arc<Notify> {
-        &self.level.shared.settling
+    pub(crate) fn finalising(&self) -> &Arc<Notify> {
+        &self.level.shared.finalising
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::book::ConfigBook;
+    use crate::config_cache::ConfigCache;
 
     #[test]
     fn a_number_is_said_when_nothing_stands_on_less() {
-        let book = ConfigBook::default();
-        book.reach(5);
-        let first = book.footing();
-        assert_eq!(book.settled(), 5);
-        book.reach(7);
-        let second = book.footing();
-        book.reach(9);
-        book.reach(8);
-        let third = book.footing();
-        assert_eq!((book.seq(), book.settled()), (9, 5));
+        let config_cache = ConfigCache::default();
+        config_cache.reach(5);
+        let first = config_cache.footing();
+        assert_eq!(config_cache.finalised(), 5);
+        config_cache.reach(7);
+        let second = config_cache.footing();
+        config_cache.reach(9);
+        config_cache.reach(8);
+        let third = config_cache.footing();
+        assert_eq!((config_cache.seq(), config_cache.finalised()), (9, 5));
         let clone = first.clone();
         drop(second);
         drop(first);
-        assert_eq!(book.settled(), 5, "a clone is as good");
+        assert_eq!(config_cache.finalised(), 5, "a clone is as good");
         drop(clone);
-        assert_eq!(book.settled(), 9);
+        assert_eq!(config_cache.finalised(), 9);
         drop(third);
-        assert_eq!(book.settled(), 9);
+        assert_eq!(config_cache.finalised(), 9);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_told_when_the_last_one_has_ended() {
-        let book = ConfigBook::default();
-        let footing = book.footing();
-        book.reach(1);
-        let told = book.settling();
+        let config_cache = ConfigCache::default();
+        let footing = config_cache.footing();
+        config_cache.reach(1);
+        let told = config_cache.finalising();
         let early = tokio::time::timeout(Duration::from_secs(1), told.notified()).await;
         assert!(early.is_err(), "it has not ended");
         drop(footing);
         told.notified().await;
-        assert_eq!(book.settled(), 1);
+        assert_eq!(config_cache.finalised(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn work_whose_end_is_not_known_counts_for_a_while() {
-        let book = ConfigBook::default();
-        book.footing().linger(Duration::from_secs(3));
-        book.reach(1);
+        let config_cache = ConfigCache::default();
+        config_cache.footing().linger(Duration::from_secs(3));
+        config_cache.reach(1);
         tokio::time::advance(Duration::from_millis(2_999)).await;
-        assert_eq!(book.settled(), 0);
+        assert_eq!(config_cache.finalised(), 0);
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(book.settled(), 1);
+        assert_eq!(config_cache.finalised(), 1);
     }
 }

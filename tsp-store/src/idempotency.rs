@@ -17,7 +17,7 @@ pub struct StoredAnswer {
 pub type Render<T> = Box<dyn FnOnce(&T) -> Option<StoredAnswer> + Send>;
 
 /// Asks the store to keep the answer of a call in the transaction that does its work.
-pub struct Keep<T: ?Sized> {
+pub struct IdempotencyRequest<T: ?Sized> {
     /// SHA-256 of credential, path and key.
     pub hash: [u8; 32],
     /// SHA-256 of the request's canonical JSON.
@@ -26,15 +26,15 @@ pub struct Keep<T: ?Sized> {
     pub render: Render<T>,
 }
 
-impl<T: ?Sized> fmt::Debug for Keep<T> {
+impl<T: ?Sized> fmt::Debug for IdempotencyRequest<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keep").field("expires_at", &self.expires_at).finish_non_exhaustive()
+        f.debug_struct("IdempotencyRequest").field("expires_at", &self.expires_at).finish_non_exhaustive()
     }
 }
 
 /// What a call with an `Idempotency-Key` finds first.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Kept<T> {
+pub enum IdempotencyResult<T> {
     /// The key is new: this is the call's own answer.
     Fresh(T),
     /// The same request was answered before.

@@ -19,7 +19,7 @@ pub struct Park {
 
 /// What is to be kept of a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParkNews {
+pub enum ParkEvent {
     /// The longest wait counts.
     Asked(Park),
     /// What was asked for until `at` is over.

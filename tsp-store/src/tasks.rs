@@ -4,20 +4,20 @@ use async_trait::async_trait;
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::submit::{ReopenRefusal, SubmitRefusal};
-use tsp_core::transition::{Note, Refused};
+use tsp_core::transition::{OutcomeDetail, Refused};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use crate::error::Result;
-use crate::idempotency::{Keep, Kept};
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::search::{Page, TaskQuery};
 
-pub use tsp_core::transition::Wish;
+pub use tsp_core::transition::TaskCommand;
 
 #[async_trait]
 pub trait TaskStore: Send + Sync {
     /// Saves new tasks durably; the answers are in the order of `batch`, and each element stands alone. An id that
     /// another task has is a fault of ours: it fails the call, and it is not said what else of it was saved.
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>>;
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>>;
 
     /// Open or ended.
     async fn task(&self, id: TaskId) -> Result<Option<Task>>;
@@ -25,8 +25,14 @@ pub trait TaskStore: Send + Sync {
     /// The canonical open task of a key, else its latest ended one.
     async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>>;
 
-    /// Applies what a person or callee wants to one task. Compare-and-set on its version, retried inside.
-    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed>;
+    /// Applies what a person or receiver wants to one task. Compare-and-set on its version, retried inside.
+    async fn change(
+        &self,
+        subject: Subject,
+        command: TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Changed>;
 
     /// Cancels up to `limit` open tasks of a config, of each shard the scheduled ones first, then the paused, awaiting,
     /// queued and executing; says how many were cancelled and how many are left.
@@ -52,7 +58,7 @@ pub struct Submit {
     pub on_duplicate: OnDuplicateKey,
     /// Whether the submitter gave a payload (a reset moves it) or the config's default stands in it.
     pub own_payload: bool,
-    pub keep: Option<Keep<Submitted>>,
+    pub idempotency: Option<IdempotencyRequest<Submitted>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +102,7 @@ pub enum Subject {
 pub enum Changed {
     Done {
         task: Box<Task>,
-        note: Note,
+        outcome_detail: OutcomeDetail,
     },
     /// Nothing changed, and why. `KeyInUse` is apart because only the store can see it.
     Refused {

@@ -19,7 +19,7 @@ use cache::KnownKey;
 pub(crate) use grant::Grant;
 
 use crate::error::{ApiError, ApiResult};
-use crate::rate::Exhausted;
+use crate::rate_limit::Exhausted;
 use crate::request::RequestContext;
 use crate::state::WebState;
 
@@ -124,7 +124,7 @@ impl Caller {
         let Who::Key(known) = &self.who else { return Ok(()) };
         let Some(bucket) = &known.bucket else { return Ok(()) };
         let (state, taken) = bucket.take(count, tokio::time::Instant::now());
-        self.context.note_rate(state);
+        self.context.set_rate_limit(state);
         taken.map_err(rate_limited)
     }
 }

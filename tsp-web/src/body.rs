@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::room::Room;
-use crate::shape;
+use crate::schema_check;
 use crate::state::WebState;
 
 /// Longer than the largest batch takes on a slow line.
@@ -89,8 +89,8 @@ impl Unread {
     }
 
     /// `wish`, if the optional document `T` that asks for it has nothing wrong with its shape.
-    pub async fn asks<T: DeserializeOwned + ToSchema, W>(self, wish: W) -> ApiResult<W> {
-        self.optional_json::<T>().await?.checked().map(|_| wish)
+    pub async fn asks<T: DeserializeOwned + ToSchema, W>(self, command: W) -> ApiResult<W> {
+        self.optional_json::<T>().await?.checked().map(|_| command)
     }
 
     /// The whole body, whatever it is.
@@ -114,7 +114,7 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
         let Some(mut tree) = str::from_utf8(&raw).ok().and_then(|text| json::tree(text).ok()) else {
             return read.map(|value| Self { value, errors: Errors::new(), raw });
         };
-        let errors = shape::prune::<T>(&mut tree);
+        let errors = schema_check::drop_unknown::<T>(&mut tree);
         if errors.is_empty() {
             // If it could not be read: a number or half a character that no field can hold.
             return read.map(|value| Self { value, errors, raw });

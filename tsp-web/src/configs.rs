@@ -3,7 +3,6 @@
 mod barrier;
 #[cfg(test)]
 mod barrier_tests;
-mod closed;
 mod create;
 mod delete;
 #[cfg(test)]
@@ -17,6 +16,7 @@ mod precondition;
 mod replace;
 mod run;
 mod save;
+mod submit_freeze;
 mod turns;
 mod wire;
 

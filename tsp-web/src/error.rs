@@ -13,7 +13,7 @@ use tsp_store::StoreError;
 /// How long a caller should wait when the store is away, in seconds.
 const STORE_RETRY_AFTER_S: u64 = 1;
 
-/// An answer from 400 on. Handlers return it; [`crate::edge`] writes its body, which needs the request id.
+/// An answer from 400 on. Handlers return it; [`crate::middleware`] writes its body, which needs the request id.
 #[derive(Clone)]
 pub struct ApiError {
     inner: Arc<Inner>,

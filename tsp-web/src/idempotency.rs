@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tsp_api::headers::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 use tsp_api::{ErrorCode, json};
 use tsp_core::{Millis, Timestamp};
-use tsp_store::idempotency::{Keep, Kept, StoredAnswer};
+use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
@@ -91,12 +91,12 @@ impl IdempotencyKey {
 
 impl Claim {
     /// What the store needs to keep the answer. `render` is called before the commit.
-    pub fn keep<T: ?Sized>(
+    pub fn request<T: ?Sized>(
         &self,
         now: Timestamp,
         render: impl FnOnce(&T) -> Option<StoredAnswer> + Send + 'static,
-    ) -> Keep<T> {
-        Keep {
+    ) -> IdempotencyRequest<T> {
+        IdempotencyRequest {
             hash: self.hash,
             body_hash: self.body_hash,
             expires_at: now.plus(KEPT_FOR),
@@ -112,11 +112,11 @@ impl Drop for Claim {
 }
 
 /// The own answer of a fresh call; else the kept one, or 422.
-pub fn unwrap_kept<T>(kept: Kept<T>) -> ApiResult<Result<T, Response>> {
+pub fn unwrap_idempotent<T>(kept: IdempotencyResult<T>) -> ApiResult<Result<T, Response>> {
     match kept {
-        Kept::Fresh(answer) => Ok(Ok(answer)),
-        Kept::Replayed(stored) => Ok(Err(replay(stored))),
-        Kept::Mismatch => Err(mismatch()),
+        IdempotencyResult::Fresh(answer) => Ok(Ok(answer)),
+        IdempotencyResult::Replayed(stored) => Ok(Err(replay(stored))),
+        IdempotencyResult::Mismatch => Err(mismatch()),
     }
 }
 

@@ -15,24 +15,24 @@ mod apps;
 pub mod auth;
 pub mod body;
 mod configs;
-pub mod edge;
 pub mod error;
 pub mod idempotency;
 mod in_flight;
 mod keys;
 pub mod lookup;
+pub mod middleware;
 mod observe;
 mod openapi;
 mod parking;
 pub mod path;
 pub mod ports;
 pub mod query;
-pub mod rate;
+pub mod rate_limit;
 pub mod request;
 mod room;
+pub mod schema_check;
 mod serve;
 mod service;
-pub mod shape;
 pub mod state;
 mod tasks;
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod topology;
 pub use error::ApiError;
 pub use ports::{DevHooks, Readiness, Topology, WakeHints};
 pub use serve::serve;
-pub use state::{WebParts, WebSettings, WebState};
+pub use state::{WebDependencies, WebSettings, WebState};
 
 use std::sync::Arc;
 
@@ -67,9 +67,9 @@ pub fn service_router(state: Arc<WebState>) -> Router {
 
 fn edged(router: Router<Arc<WebState>>, state: Arc<WebState>) -> Router {
     router
-        .fallback(edge::no_route)
-        .method_not_allowed_fallback(edge::no_method)
-        .layer(from_fn_with_state(state.clone(), edge::edge))
+        .fallback(middleware::no_route)
+        .method_not_allowed_fallback(middleware::no_method)
+        .layer(from_fn_with_state(state.clone(), middleware::wrap_request))
         .with_state(state)
 }
 

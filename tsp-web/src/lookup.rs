@@ -11,7 +11,7 @@ use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::state::WebState;
 
-/// What `look` finds in the book; before it is nothing, the store asks for what other nodes have changed.
+/// What `look` finds in the config cache; before it is nothing, the store asks for what other nodes have changed.
 pub(crate) async fn find<T>(state: &WebState, look: impl Fn() -> Option<T> + Send) -> ApiResult<Option<T>> {
     if let Some(found) = look() {
         return Ok(Some(found));
@@ -22,7 +22,7 @@ pub(crate) async fn find<T>(state: &WebState, look: impl Fn() -> Option<T> + Sen
 
 /// An app for a caller with any one of `scopes`. Apps of others are as unknown as those that do not exist.
 pub async fn app(state: &WebState, caller: &Caller, name: &str, scopes: &[Scope]) -> ApiResult<Arc<App>> {
-    let seen = find(state, || state.store.book().app(name).filter(|app| caller.sees(app.id))).await?;
+    let seen = find(state, || state.store.config_cache().app(name).filter(|app| caller.sees(app.id))).await?;
     let app = seen.ok_or_else(|| no_app(name))?;
     caller.require_any(scopes, &app)?;
     Ok(app)
@@ -54,7 +54,7 @@ pub(crate) async fn config_named(
     name: &str,
 ) -> ApiResult<Option<Arc<TaskConfig>>> {
     let Ok(name) = Name::new(name) else { return Ok(None) };
-    find(state, || state.store.book().find_config(app.id, &name)).await
+    find(state, || state.store.config_cache().find_config(app.id, &name)).await
 }
 
 /// A public config of an app that the caller does not belong to, as far as this node knows.
@@ -64,8 +64,8 @@ pub(crate) fn public_config(
     app_name: &str,
     name: &str,
 ) -> Option<(Arc<App>, Arc<TaskConfig>)> {
-    let app = state.store.book().app(app_name).filter(|app| !caller.sees(app.id))?;
-    let config = state.store.book().find_config(app.id, &Name::new(name).ok()?)?;
+    let app = state.store.config_cache().app(app_name).filter(|app| !caller.sees(app.id))?;
+    let config = state.store.config_cache().find_config(app.id, &Name::new(name).ok()?)?;
     (config.spec.visibility == Visibility::Public).then_some((app, config))
 }
 
@@ -119,11 +119,11 @@ mod tests {
             assert!(status == 200 || (path.ends_with("fires") && status == 409), "{path}: {status}");
             assert_eq!(server.store.refreshed(), 1, "{path}");
         }
-        server.store.hide_configs(server.store.book().all_configs());
+        server.store.hide_configs(server.store.config_cache().all_configs());
         assert_eq!(server.get(&search).await.expect(200)["items"].as_array().map(Vec::len), Some(1));
-        server.store.hide_configs(server.store.book().all_configs());
+        server.store.hide_configs(server.store.config_cache().all_configs());
         server.call(Method::PATCH, CONFIG, json!({"priority": 1})).await.expect(200);
-        server.store.hide_configs(server.store.book().all_configs());
+        server.store.hide_configs(server.store.config_cache().all_configs());
         server.post(&format!("{APP}/tasks"), json!({"config": "c"})).await.expect(201);
         server.store.hide("trade");
         server.post(&format!("{APP}/tasks"), json!({"config": "c"})).await.expect(201);
@@ -143,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_refreshes_once_and_what_is_known_costs_nothing() {
         let server = start().await;
-        server.store.hide_configs(server.store.book().all_configs());
+        server.store.hide_configs(server.store.config_cache().all_configs());
         let lines = batch(&server, &["c", "nope", "c", "neither"]).await.expect(200);
         let statuses: Vec<_> = lines["results"].as_array().unwrap().iter().map(|it| &it["status"]).collect();
         assert_eq!(statuses, [201, 404, 201, 404]);

@@ -115,7 +115,7 @@ fn never_null(parameter: &mut Value) {
 
 /// The forms of a tagged object know no other fields.
 fn close_tagged(variant: &mut Value) {
-    if crate::shape::tag(variant).is_some()
+    if crate::schema_check::tag(variant).is_some()
         && let Value::Object(fields) = variant
     {
         fields.entry("additionalProperties").or_insert(Value::Bool(false));

@@ -52,8 +52,8 @@ mod tests {
         server.app("trade").await;
         let made = server.post("/api/v1/apps/trade/configs", delayed("c")).await.expect(201);
         assert_eq!(made["parked"], Value::Null);
-        let app = server.store.book().app("trade").unwrap();
-        let config = server.store.book().configs_of(app.id, None, 1)[0].id;
+        let app = server.store.config_cache().app("trade").unwrap();
+        let config = server.store.config_cache().configs_of(app.id, None, 1)[0].id;
         let until = NOW.plus(Millis::from_hours(1));
         server.store.park(Park { config, since: NOW, until, by: TaskId::new(42) }).await;
         server.clock.advance(Millis::from_secs(1));

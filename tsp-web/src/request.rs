@@ -8,7 +8,7 @@ use http::request::Parts;
 use tsp_core::Entropy;
 
 use crate::error::ApiError;
-use crate::rate::RateState;
+use crate::rate_limit::RateState;
 
 /// Makes request ids: random for the process, counted within it, so that no random numbers are drawn
 /// for each request.
@@ -50,7 +50,7 @@ impl RequestContext {
     }
 
     /// Noted by authentication, shown in the answer's headers.
-    pub(crate) fn note_rate(&self, rate: RateState) {
+    pub(crate) fn set_rate_limit(&self, rate: RateState) {
         // The first note stands: a request is charged once before its answer.
         let _ = self.0.rate.set(rate);
     }

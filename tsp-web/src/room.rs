@@ -53,8 +53,8 @@ impl Room {
     }
 
     /// A place without a byte.
-    pub(crate) fn enter(&self) -> Place {
-        Place { room: self.clone(), held: None, bytes: 0 }
+    pub(crate) fn enter(&self) -> RoomPermit {
+        RoomPermit { room: self.clone(), held: None, bytes: 0 }
     }
 
     fn take(&self, large: bool, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
@@ -70,13 +70,13 @@ impl Room {
 
 /// The room that one body takes.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct RoomPermit {
     room: Room,
     held: Option<OwnedSemaphorePermit>,
     bytes: usize,
 }
 
-impl Place {
+impl RoomPermit {
     /// Makes it `bytes` large, which is not less than before. 503 when there is no room.
     pub(crate) fn grow(&mut self, bytes: usize) -> ApiResult<()> {
         let large = bytes > SMALL_BYTES_MAX;
@@ -92,13 +92,13 @@ impl Place {
 
     /// The place is kept for as long as any part of the body is.
     pub(crate) fn fill(self, body: Bytes) -> Bytes {
-        Bytes::from_owner(Filled { body, _place: self })
+        Bytes::from_owner(Filled { body, _permit: self })
     }
 }
 
 struct Filled {
     body: Bytes,
-    _place: Place,
+    _permit: RoomPermit,
 }
 
 impl AsRef<[u8]> for Filled {

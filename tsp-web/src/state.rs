@@ -21,7 +21,7 @@ use crate::room::Room;
 use crate::service::Inbox;
 
 /// What the wiring brings.
-pub struct WebParts {
+pub struct WebDependencies {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
@@ -38,9 +38,9 @@ pub struct WebParts {
     pub topology: Arc<dyn Topology>,
 }
 
-impl std::fmt::Debug for WebParts {
+impl std::fmt::Debug for WebDependencies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WebParts").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("WebDependencies").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -74,7 +74,7 @@ impl WebSettings {
     }
 }
 
-/// [`WebParts`], and what this crate keeps between requests.
+/// [`WebDependencies`], and what this crate keeps between requests.
 pub struct WebState {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
@@ -105,7 +105,7 @@ pub struct WebState {
 }
 
 impl WebState {
-    pub fn new(parts: WebParts) -> Arc<Self> {
+    pub fn new(parts: WebDependencies) -> Arc<Self> {
         let keys = KeyCache::new(parts.settings.bootstrap_key.as_ref());
         let request_ids = RequestIds::new(parts.entropy.as_ref());
         Arc::new(Self {

@@ -25,7 +25,7 @@ use tsp_store::{Catalog as _, IdSource};
 use tsp_worker::http::check_tls;
 
 use crate::ports::{Advanced, DevHooks, Readiness, WakeHints};
-use crate::{WebParts, WebSettings, WebState};
+use crate::{WebDependencies, WebSettings, WebState};
 
 pub(crate) use store::Cluster;
 pub(crate) use topology::Told;
@@ -36,9 +36,9 @@ pub(crate) const BOOTSTRAP: &str = "bootstrap-key-of-the-operator";
 
 /// Bytes that differ from draw to draw, the same in every run.
 #[derive(Debug, Default)]
-struct Counting(AtomicU8);
+struct CountingEntropy(AtomicU8);
 
-impl Entropy for Counting {
+impl Entropy for CountingEntropy {
     fn fill(&self, bytes: &mut [u8]) {
         bytes.fill(self.0.fetch_add(1, Ordering::Relaxed));
     }
@@ -152,10 +152,10 @@ impl Server {
         let clock = Arc::new(ManualClock::at(NOW));
         let (hints, missing) = (Arc::new(Hints::default()), Arc::new(Missing::default()));
         let topology = Arc::new(Told::default());
-        let state = WebState::new(WebParts {
+        let state = WebState::new(WebDependencies {
             store: store.clone(),
             clock: clock.clone(),
-            entropy: Arc::new(Counting::default()),
+            entropy: Arc::new(CountingEntropy::default()),
             ids: IdSource::lease(store.as_ref(), 0, clock.now()).await.unwrap(),
             hints: hints.clone(),
             egress: EgressPolicy::default(),

@@ -6,23 +6,28 @@ use async_trait::async_trait;
 use tsp_consumer_core::{Each, ServiceError, TaskService};
 use tsp_core::config::TaskConfig;
 use tsp_core::task::Task;
-use tsp_core::work::{Begin, Begun, Finish, Finished};
+use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 use tsp_store::cluster::NodeLease;
-use tsp_store::{ConfigBook, RunStore, StoreError};
+use tsp_store::{AttemptStore, ConfigCache, StoreError};
 
 /// Begins and finishes under one node, within its lease.
 #[derive(Clone)]
 pub struct DirectTaskService {
-    store: Arc<dyn RunStore>,
-    book: Arc<ConfigBook>,
+    store: Arc<dyn AttemptStore>,
+    config_cache: Arc<ConfigCache>,
     node: NodeId,
     lease: Arc<NodeLease>,
 }
 
 impl DirectTaskService {
-    pub fn new(store: Arc<dyn RunStore>, book: Arc<ConfigBook>, node: NodeId, lease: Arc<NodeLease>) -> Self {
-        Self { store, book, node, lease }
+    pub fn new(
+        store: Arc<dyn AttemptStore>,
+        config_cache: Arc<ConfigCache>,
+        node: NodeId,
+        lease: Arc<NodeLease>,
+    ) -> Self {
+        Self { store, config_cache, node, lease }
     }
 }
 
@@ -35,7 +40,7 @@ impl std::fmt::Debug for DirectTaskService {
 #[async_trait]
 impl TaskService for DirectTaskService {
     fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
-        self.book.config(id)
+        self.config_cache.config(id)
     }
 
     fn may_send(&self, now: Timestamp) -> bool {
@@ -54,33 +59,37 @@ impl TaskService for DirectTaskService {
         each(self.store.load(ids).await)
     }
 
-    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
+    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
         each(self.store.begin(self.node, batch, now).await)
     }
 
-    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
+    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
         each(self.store.finish(self.node, batch, now).await)
     }
 
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
-        self.store.release(batch, now).await.map_err(said)
+        self.store.release(batch, now).await.map_err(service_error)
     }
 
     async fn executing(&self, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, ServiceError> {
-        self.store.executing(self.node, bulkhead).await.map_err(said)
+        self.store.executing(self.node, bulkhead).await.map_err(service_error)
     }
 
-    async fn give_back(&self, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
-        self.store.give_back(self.node, rows, now).await.map_err(said)
+    async fn release_orphans(
+        &self,
+        rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>, ServiceError> {
+        self.store.release_orphans(self.node, rows, now).await.map_err(service_error)
     }
 }
 
 fn each<T>(answers: Vec<Result<T, StoreError>>) -> Each<T> {
-    answers.into_iter().map(|answer| answer.map_err(said)).collect()
+    answers.into_iter().map(|answer| answer.map_err(service_error)).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
-fn said(error: StoreError) -> ServiceError {
+fn service_error(error: StoreError) -> ServiceError {
     let text = error.to_string();
     match error {
         StoreError::Unavailable { .. } | StoreError::Unknown(_) => ServiceError::Away(text),

@@ -18,8 +18,8 @@ impl Environment {
     }
 
     #[cfg(test)]
-    pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
-        Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    pub(crate) fn of(shard_groups: &[(&str, &str)]) -> Self {
+        Self(shard_groups.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     /// An empty value counts as absent.

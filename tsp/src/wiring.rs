@@ -6,17 +6,17 @@
 mod clock;
 mod clock_watch;
 pub(crate) mod cluster;
+mod dependencies;
 pub(crate) mod descriptors;
 mod dev_clock;
+mod disk_reserve;
 mod embedded;
 mod entropy;
 mod fetcher;
 mod gauges;
-mod hints;
 mod ids;
 mod node_name;
-mod parts;
-mod reserve;
+mod readiness;
 mod running;
 mod server;
 mod stop;
@@ -36,11 +36,11 @@ use tsp_core::Name;
 use tsp_queue::nsq::KnownNsqds;
 
 use crate::failure::{Failure, Result};
-use crate::settings::{Settings, StorePlace};
+use crate::settings::{Settings, StoreLocation};
 pub(crate) use clock::ServerClock;
+use dependencies::ProcessDependencies;
 use descriptors::Descriptors;
 pub(crate) use entropy::OsEntropy;
-use parts::Parts;
 use server::{End, Server};
 pub(crate) use stop::Signals;
 pub(crate) use store::{beside, open as open_store, store_failure};
@@ -77,7 +77,7 @@ pub(crate) fn serve(settings: &Settings, clock: ServerClock, prepare: Option<Pre
     outcome
 }
 
-/// One life after another: a process that is no node of its cluster any more begins anew as another one.
+/// One life after another: a process that is no node of its cluster any more begins again as another one.
 async fn run(
     settings: &Settings,
     clock: ServerClock,
@@ -88,20 +88,20 @@ async fn run(
 ) -> Result {
     let mut signals = Signals::listen()?;
     let nsqds = KnownNsqds::default();
-    let mut parts = open_parts(settings, clock.clone(), &nsqds).await?;
-    warn_without_keys(&parts, settings).await;
+    let mut deps = open_parts(settings, clock.clone(), &nsqds).await?;
+    warn_without_keys(&deps, settings).await;
     loop {
         let own = listener.try_clone().map_err(|error| Failure::failed(format!("cannot listen: {error}")))?;
-        let mut server = Server::start(&parts, settings, descriptors, own, &metrics)?;
+        let mut server = Server::start(&deps, settings, descriptors, own, &metrics)?;
         let prepared = match prepare.take() {
             Some(prepare) => prepare.prepare(server.address).await,
             None => Ok(()),
         };
-        let why = match prepared.and_then(|()| announce(&parts, server.address)) {
-            Ok(()) => signals.first_or(server.ended(&parts)).await,
+        let why = match prepared.and_then(|()| announce(&deps, server.address)) {
+            Ok(()) => signals.first_or(server.ended(&deps)).await,
             Err(failure) => Some(End::Failed(failure)),
         };
-        parts.readiness.set_stopping();
+        deps.readiness.set_stopping();
         if matches!(why, Some(End::Disk)) {
             // At once: a callback that ends now cannot be saved, and comes again after the next start.
             return Err(disk_failure(settings));
@@ -112,35 +112,39 @@ async fn run(
             // Its twin is the server's: while one of them is open, callers are let in whom nobody answers.
             drop(listener);
             server.stop().await;
-            parts.close().await;
+            deps.close().await;
             last_signal.abort();
             tracing::info!("stopped");
             return match why {
                 Some(End::Failed(failure)) => Err(failure),
-                _ if parts.disk_failed().now_or_never().is_some() => Err(disk_failure(settings)),
+                _ if deps.disk_failed().now_or_never().is_some() => Err(disk_failure(settings)),
                 _ => Ok(()),
             };
         }
-        tracing::warn!("this process is no node of the cluster any more; it begins anew");
+        tracing::warn!("this process is no node of the cluster any more; it joins again");
         server.stop().await;
-        parts.close().await;
+        deps.close().await;
         let Some(next) = signals.first_or(reopen(settings, &clock, &nsqds)).await else { return Ok(()) };
-        parts = next;
+        deps = next;
     }
 }
 
 fn disk_failure(settings: &Settings) -> Failure {
-    let database = match &settings.store.place {
-        StorePlace::File(path) => path.display().to_string(),
-        StorePlace::Memory | StorePlace::Cluster(_) => "the database".to_owned(),
+    let database = match &settings.store.location {
+        StoreLocation::File(path) => path.display().to_string(),
+        StoreLocation::Memory | StoreLocation::Cluster(_) => "the database".to_owned(),
     };
     Failure::failed(format!("the disk did not take what was written to `{database}`: a sync has failed"))
         .advise("look at the disk and the system's log; then start again: what was accepted is there, or move the file")
 }
 
 /// `nsqds` goes on from one life of the process to the next, as `clock` does.
-async fn open_parts(settings: &Settings, clock: ServerClock, nsqds: &KnownNsqds) -> Result<Parts> {
-    let queue_name = Name::lane();
+async fn open_parts(
+    settings: &Settings,
+    clock: ServerClock,
+    nsqds: &KnownNsqds,
+) -> Result<ProcessDependencies> {
+    let queue_name = Name::default_name();
     match clock {
         ServerClock::Cluster(clock) => cluster::open(settings, clock, nsqds, queue_name).await,
         clock => embedded::open(settings, clock, queue_name).await,
@@ -148,10 +152,10 @@ async fn open_parts(settings: &Settings, clock: ServerClock, nsqds: &KnownNsqds)
 }
 
 /// The databases may still be away: they were, or this would not have happened.
-async fn reopen(settings: &Settings, clock: &ServerClock, nsqds: &KnownNsqds) -> Parts {
+async fn reopen(settings: &Settings, clock: &ServerClock, nsqds: &KnownNsqds) -> ProcessDependencies {
     loop {
         match open_parts(settings, clock.clone(), nsqds).await {
-            Ok(parts) => return parts,
+            Ok(deps) => return deps,
             Err(failure) => {
                 tracing::warn!(%failure, "cannot join the cluster yet, will try again");
                 tokio::time::sleep(REJOIN_AFTER).await;
@@ -161,10 +165,10 @@ async fn reopen(settings: &Settings, clock: &ServerClock, nsqds: &KnownNsqds) ->
 }
 
 /// Says that it may be called: to callers, to people and to scripts.
-fn announce(parts: &Parts, address: SocketAddr) -> Result {
-    parts.readiness.set_ready();
-    let configs = parts.book().config_count();
-    tracing::info!(%address, node = %parts.node, configs, "serving");
+fn announce(deps: &ProcessDependencies, address: SocketAddr) -> Result {
+    deps.readiness.set_ready();
+    let configs = deps.config_cache().config_count();
+    tracing::info!(%address, node = %deps.node, configs, "serving");
     let mut out = std::io::stdout();
     // The one line on standard output that scripts wait for.
     let said = writeln!(out, "ready: http://{address}").and_then(|()| out.flush());
@@ -172,9 +176,9 @@ fn announce(parts: &Parts, address: SocketAddr) -> Result {
 }
 
 /// A server that nobody may call is a beginner's trap.
-async fn warn_without_keys(parts: &Parts, settings: &Settings) {
-    let open = settings.auth.bootstrap_key.is_some() || matches!(parts.clock, ServerClock::Virtual(_));
-    if !open && parts.store.keys(None).await.is_ok_and(|keys| keys.is_empty()) {
+async fn warn_without_keys(deps: &ProcessDependencies, settings: &Settings) {
+    let open = settings.auth.bootstrap_key.is_some() || matches!(deps.clock, ServerClock::Virtual(_));
+    if !open && deps.store.keys(None).await.is_ok_and(|keys| keys.is_empty()) {
         tracing::warn!(
             "nobody may call the API yet: set `auth.bootstrap_key`, or run \
              `tsp key create --global --name ops --scope admin`"

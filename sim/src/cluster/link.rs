@@ -5,9 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tsp_core::{Millis, Name, NodeId};
 use tsp_store::Result;
-use tsp_store::cluster::{Beat, LeaseStore, NewNode, NodeRow, Pair, PairRow, Pairs, Renewal, RenewedPairs};
+use tsp_store::cluster::{
+    Heartbeat, LeaseStore, NewNode, NodeRow, Renewal, RenewedLeases, ShardGroup, ShardGroupLease,
+    ShardGroupLeases,
+};
+use tsp_store::fetching::Owner;
 use tsp_store::memory::MemoryLeases;
-use tsp_store::schedule::Owner;
 
 use crate::weather::{Kind, Weather};
 
@@ -34,9 +37,9 @@ impl LeaseStore for Link {
         self.ask("join", async move { leases.join(node, lease).await }).await
     }
 
-    async fn renew(&self, node: NodeId, lease: Millis, beat: Beat) -> Result<Renewal> {
+    async fn renew(&self, node: NodeId, lease: Millis, heartbeat: Heartbeat) -> Result<Renewal> {
         let leases = self.leases.clone();
-        self.ask("renew", async move { leases.renew(node, lease, beat).await }).await
+        self.ask("renew", async move { leases.renew(node, lease, heartbeat).await }).await
     }
 
     async fn leave(&self, node: NodeId) -> Result<()> {
@@ -49,9 +52,9 @@ impl LeaseStore for Link {
         self.ask("nodes", async move { leases.nodes().await }).await
     }
 
-    async fn bury(&self, node: NodeId, renewals: i64) -> Result<bool> {
+    async fn mark_dead(&self, node: NodeId, renewals: i64) -> Result<bool> {
         let leases = self.leases.clone();
-        self.ask("bury", async move { leases.bury(node, renewals).await }).await
+        self.ask("bury", async move { leases.mark_dead(node, renewals).await }).await
     }
 
     async fn take_id_slot(&self, node: NodeId) -> Result<Option<u8>> {
@@ -59,23 +62,23 @@ impl LeaseStore for Link {
         self.ask("take_id_slot", async move { leases.take_id_slot(node).await }).await
     }
 
-    async fn pairs(&self, groups: &[Name]) -> Result<Pairs> {
+    async fn shard_groups(&self, groups: &[Name]) -> Result<ShardGroupLeases> {
         let (leases, groups) = (self.leases.clone(), groups.to_vec());
-        self.ask("pairs", async move { leases.pairs(&groups).await }).await
+        self.ask("pairs", async move { leases.shard_groups(&groups).await }).await
     }
 
-    async fn take(&self, seen: &PairRow, node: NodeId, lease: Millis) -> Result<Option<Owner>> {
+    async fn take(&self, seen: &ShardGroupLease, node: NodeId, lease: Millis) -> Result<Option<Owner>> {
         let (leases, seen) = (self.leases.clone(), seen.clone());
         self.ask("take", async move { leases.take(&seen, node, lease).await }).await
     }
 
-    async fn renew_pairs(&self, node: NodeId, lease: Millis) -> Result<RenewedPairs> {
+    async fn renew_leases(&self, node: NodeId, lease: Millis) -> Result<RenewedLeases> {
         let leases = self.leases.clone();
-        self.ask("renew_pairs", async move { leases.renew_pairs(node, lease).await }).await
+        self.ask("renew_pairs", async move { leases.renew_leases(node, lease).await }).await
     }
 
-    async fn give_up(&self, pair: &Pair, owner: Owner) -> Result<()> {
-        let (leases, pair) = (self.leases.clone(), pair.clone());
-        self.ask("give_up", async move { leases.give_up(&pair, owner).await }).await
+    async fn give_up(&self, shard_group: &ShardGroup, owner: Owner) -> Result<()> {
+        let (leases, shard_group) = (self.leases.clone(), shard_group.clone());
+        self.ask("give_up", async move { leases.give_up(&shard_group, owner).await }).await
     }
 }

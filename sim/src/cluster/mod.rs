@@ -3,11 +3,11 @@
 //! wakes up as a ghost when others have taken over. The clock of the database steps both ways, and each node follows
 //! it by a clock of its own.
 
-mod callee;
 mod link;
 mod node;
-mod people;
+mod operators;
 mod plan;
+mod receiver;
 mod view;
 
 use std::collections::BTreeSet;
@@ -19,25 +19,25 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tsp_core::clock::ManualTime;
+use tsp_core::clock::ManualMonotonicClock;
 use tsp_core::config::TaskConfig;
 use tsp_core::{Clock, ConfigId, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
 use tsp_fetcher::{Auditor, HoldsView};
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Feedback, FeedbackSink, Inbox, Subscriber};
 use tsp_store::Catalog;
-use tsp_store::cluster::{LeaseStore, Pair};
+use tsp_store::cluster::{LeaseStore, ShardGroup};
+use tsp_store::fetching::Owner;
 use tsp_store::memory::{MemoryLeases, MemoryStore};
-use tsp_store::schedule::Owner;
 
 use crate::callers::{let_all_go, make_configs};
-use crate::chance::Chance;
 use crate::checker::Checker;
 use crate::clock::SimClock;
 use crate::coverage::Coverage;
+use crate::harness::{START, Story};
+use crate::rng::SeededRng;
 use crate::seeds::said;
 use crate::weather::{FaultRates, Held, Waits, Weather, Why, finish_off};
-use crate::world::{START, Story};
 
 use plan::Forever;
 pub(crate) use plan::{ClusterBug, ClusterPlan};
@@ -52,14 +52,14 @@ const REST_WITHIN: Millis = Millis::from_secs(600);
 const AUDIT_AGAIN: Millis = Millis::from_secs(15);
 
 /// What the nodes share.
-struct Ground {
+struct Environment {
     plan: ClusterPlan,
     store: Arc<MemoryStore>,
     leases: Arc<MemoryLeases>,
-    pair: Pair,
+    shard_group: ShardGroup,
     /// The databases'.
     clock: Arc<SimClock>,
-    chance: Arc<Chance>,
+    rng: Arc<SeededRng>,
     queue: Arc<MemoryQueue>,
     checker: Mutex<Checker>,
     held: Arc<Held>,
@@ -75,9 +75,9 @@ struct Ground {
     broken: Mutex<Option<String>>,
 }
 
-impl std::fmt::Debug for Ground {
+impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ground").field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("Environment").field("plan", &self.plan).finish_non_exhaustive()
     }
 }
 
@@ -90,7 +90,7 @@ fn group() -> Name {
     Name::group("public").expect("a good name")
 }
 
-impl Ground {
+impl Environment {
     fn is_calm(&self) -> bool {
         self.calm.load(Ordering::Relaxed)
     }
@@ -110,11 +110,11 @@ impl Ground {
     }
 
     fn store_seq(&self) -> i64 {
-        self.store.book().seq()
+        self.store.config_cache().seq()
     }
 
     fn truth(&self, config: ConfigId) -> Option<Arc<TaskConfig>> {
-        self.store.book().config(config)
+        self.store.config_cache().config(config)
     }
 
     /// Nodes that others have declared dead.
@@ -148,7 +148,7 @@ impl Ground {
     }
 }
 
-impl FeedbackSink for Ground {
+impl FeedbackSink for Environment {
     fn report(&self, batch: Vec<Feedback>) {
         self.inboxes().iter().for_each(|inbox| inbox.report(batch.clone()));
     }
@@ -157,7 +157,7 @@ impl FeedbackSink for Ground {
 /// A machine with a process on it.
 struct Machine {
     runtime: Option<(Runtime, JoinHandle<()>)>,
-    time: Arc<ManualTime>,
+    time: Arc<ManualMonotonicClock>,
     weather: Arc<Weather>,
     /// It gets no time before.
     idle_until: Timestamp,
@@ -166,20 +166,20 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(ground: &Ground) -> Self {
-        let weather = Weather::new(ground.chance.clone(), Waits::ByTimer, ground.held.clone());
-        weather.set(ground.plan.faults);
+    fn new(environment: &Environment) -> Self {
+        let weather = Weather::new(environment.rng.clone(), Waits::ByTimer, environment.held.clone());
+        weather.set(environment.plan.faults);
         Self {
             runtime: None,
-            time: Arc::new(ManualTime::new()),
+            time: Arc::new(ManualMonotonicClock::new()),
             weather: Arc::new(weather),
             idle_until: Timestamp::ZERO,
             missed: Millis::ZERO,
         }
     }
 
-    fn run(&mut self, ground: &Arc<Ground>, length: Millis, world_now: Timestamp) {
-        if world_now < self.idle_until {
+    fn run(&mut self, environment: &Arc<Environment>, length: Millis, harness_now: Timestamp) {
+        if harness_now < self.idle_until {
             self.missed = self.missed.saturating_add(length);
             return;
         }
@@ -188,7 +188,7 @@ impl Machine {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             let runtime = runtime.expect("a runtime");
-            let process = runtime.spawn(node::live(ground.clone(), weather, time.clone()));
+            let process = runtime.spawn(node::live(environment.clone(), weather, time.clone()));
             (runtime, process)
         });
         let missed = std::mem::replace(&mut self.missed, Millis::ZERO);
@@ -199,12 +199,12 @@ impl Machine {
             }
             pass(length).await;
         });
-        assert!(!process.is_finished(), "seed {}: a process ended by itself", ground.plan.seed);
+        assert!(!process.is_finished(), "seed {}: a process ended by itself", environment.plan.seed);
     }
 }
 
 pub(crate) struct Cluster {
-    ground: Arc<Ground>,
+    environment: Arc<Environment>,
     machines: Vec<Machine>,
     /// By no clock that steps.
     elapsed: Timestamp,
@@ -212,7 +212,7 @@ pub(crate) struct Cluster {
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.ground.fmt(f)
+        self.environment.fmt(f)
     }
 }
 
@@ -223,14 +223,14 @@ impl Cluster {
         let read = clock.clone();
         let (delayed, cron) = make_configs(&store, START);
         let leases = MemoryLeases::new(1, 1, Box::new(move |_| read.now()));
-        leases.set_config_seq(store.book().seq());
-        let ground = Arc::new(Ground {
+        leases.set_config_seq(store.config_cache().seq());
+        let environment = Arc::new(Environment {
             store,
             leases: Arc::new(leases),
-            pair: Pair { group: group(), shard: ShardId::new(0).expect("the first") },
+            shard_group: ShardGroup { group: group(), shard: ShardId::new(0).expect("the first") },
             clock,
-            chance: Arc::new(Chance::new(plan.seed)),
-            queue: Arc::new(MemoryQueue::new([Name::lane()], 4_096)),
+            rng: Arc::new(SeededRng::new(plan.seed)),
+            queue: Arc::new(MemoryQueue::new([Name::default_name()], 4_096)),
             checker: Mutex::new(Checker::new(plan.seed, true)),
             held: Arc::default(),
             inboxes: Mutex::default(),
@@ -243,20 +243,20 @@ impl Cluster {
             broken: Mutex::default(),
             plan,
         });
-        let machines = (0..ground.plan.nodes).map(|_| Machine::new(&ground)).collect();
-        Self { ground, machines, elapsed: Timestamp::ZERO }
+        let machines = (0..environment.plan.nodes).map(|_| Machine::new(&environment)).collect();
+        Self { environment, machines, elapsed: Timestamp::ZERO }
     }
 
     /// Lets chance act, then brings the cluster to rest and checks everything.
     pub(crate) fn run(mut self) -> Story {
-        for _ in 0..self.ground.plan.slices {
-            self.chance_acts();
-            self.slice(Millis::from_ms(self.ground.chance.ms(1, SLICE_MOST_MS)));
+        for _ in 0..self.environment.plan.slices {
+            self.random_acts();
+            self.slice(Millis::from_ms(self.environment.rng.ms(1, SLICE_MOST_MS)));
         }
         self.calm();
         let rested_after = self.come_to_rest();
-        let ground = self.ground.clone();
-        ground.checker.lock().at_rest(&ground.store.dump());
+        let environment = self.environment.clone();
+        environment.checker.lock().at_rest(&environment.store.dump());
         self.nothing_is_unaccounted_for();
         // They end before their coverage is read.
         self.machines.iter_mut().for_each(|machine| machine.runtime = None);
@@ -264,63 +264,64 @@ impl Cluster {
         for machine in &self.machines {
             coverage.add(&machine.weather.coverage.lock());
         }
-        let checker = std::mem::replace(&mut *ground.checker.lock(), Checker::new(0, true));
+        let checker = std::mem::replace(&mut *environment.checker.lock(), Checker::new(0, true));
         Story { history: checker.into_history(), coverage, rested_after }
     }
 
     fn slice(&mut self, length: Millis) {
-        self.ground.clock.step(length);
+        self.environment.clock.step(length);
         self.elapsed = self.elapsed.plus(length);
-        let first = self.ground.chance.index(self.machines.len());
+        let first = self.environment.rng.index(self.machines.len());
         self.machines.rotate_left(first);
         for machine in &mut self.machines {
-            machine.run(&self.ground, length, self.elapsed);
+            machine.run(&self.environment, length, self.elapsed);
         }
         self.machines.rotate_right(first);
-        self.ground.note_deaths();
-        if let Some(broken) = self.ground.broken.lock().take() {
+        self.environment.note_deaths();
+        if let Some(broken) = self.environment.broken.lock().take() {
             panic!("{broken}");
         }
-        if let Some(task) = self.ground.held.take_begun() {
-            self.ground.checker.lock().require(false, "no begin after an answered pause", &task);
+        if let Some(task) = self.environment.held.take_begun() {
+            self.environment.checker.lock().require(false, "no begin after an answered pause", &task);
         }
-        if self.ground.plan.forever == Forever::OneWorker && self.ground.chance.hits(300) {
-            let taker = self.ground.queue.subscribe(&Name::lane()).expect("it was made");
+        if self.environment.plan.forever == Forever::OneWorker && self.environment.rng.hits(300) {
+            let taker = self.environment.queue.subscribe(&Name::default_name()).expect("it was made");
             let tickets: Vec<_> = taker.take(1).iter().map(|delivery| delivery.ticket).collect();
             taker.ack(&tickets);
         }
     }
 
-    fn chance_acts(&mut self) {
-        let ground = self.ground.clone();
-        let (chance, plan) = (&ground.chance, &ground.plan);
-        let at = chance.index(self.machines.len());
-        if chance.hits(plan.kill_per_mille) {
-            ground.note(ground.clock.now(), format!("kill -9 of machine {at}"));
+    fn random_acts(&mut self) {
+        let environment = self.environment.clone();
+        let (rng, plan) = (&environment.rng, &environment.plan);
+        let at = rng.index(self.machines.len());
+        if rng.hits(plan.kill_per_mille) {
+            environment.note(environment.clock.now(), format!("kill -9 of machine {at}"));
             let machine = &mut self.machines[at];
             machine.runtime = None;
             machine.weather.let_late_happen();
-            machine.idle_until = self.elapsed.plus(Millis::from_ms(chance.ms(100, 8_000)));
+            machine.idle_until = self.elapsed.plus(Millis::from_ms(rng.ms(100, 8_000)));
         }
-        if chance.hits(plan.freeze_per_mille) {
-            ground.note(ground.clock.now(), format!("machine {at} stands still"));
+        if rng.hits(plan.freeze_per_mille) {
+            environment.note(environment.clock.now(), format!("machine {at} stands still"));
             self.machines[at].weather.let_late_happen();
-            self.machines[at].idle_until = self.elapsed.plus(Millis::from_ms(chance.ms(500, 15_000)));
+            self.machines[at].idle_until = self.elapsed.plus(Millis::from_ms(rng.ms(500, 15_000)));
         }
-        if chance.hits(plan.step_per_mille) {
-            let step = Millis::from_ms(chance.ms(-3_000, 3_000));
-            ground.note(ground.clock.now(), format!("the databases' clock steps by {} ms", step.ms()));
-            ground.clock.step(step);
+        if rng.hits(plan.step_per_mille) {
+            let step = Millis::from_ms(rng.ms(-3_000, 3_000));
+            environment
+                .note(environment.clock.now(), format!("the databases' clock steps by {} ms", step.ms()));
+            environment.clock.step(step);
         }
-        if chance.hits(20) && self.machines[at].idle_until <= self.elapsed {
+        if rng.hits(20) && self.machines[at].idle_until <= self.elapsed {
             self.machines[at].weather.let_late_happen();
         }
     }
 
     /// Nothing goes wrong any more, but for what stays broken.
     fn calm(&mut self) {
-        self.ground.calm.store(true, Ordering::Relaxed);
-        let broken = self.ground.plan.forever == Forever::OneNode;
+        self.environment.calm.store(true, Ordering::Relaxed);
+        let broken = self.environment.plan.forever == Forever::OneNode;
         for (at, machine) in self.machines.iter_mut().enumerate() {
             machine.weather.calm();
             machine.idle_until = Timestamp::ZERO;
@@ -328,39 +329,40 @@ impl Cluster {
                 machine.weather.set(FaultRates { before: 1_000, ..FaultRates::default() });
             }
         }
-        let now = self.ground.clock.now();
-        for config in &self.ground.configs {
-            self.ground.held.let_go(*config, Why::Paused);
+        let now = self.environment.clock.now();
+        for config in &self.environment.configs {
+            self.environment.held.let_go(*config, Why::Paused);
         }
-        let_all_go(&self.ground.store, &self.ground.configs, now);
-        self.ground.leases.set_config_seq(self.ground.store_seq());
-        self.ground.note(now, "let go");
+        let_all_go(&self.environment.store, &self.environment.configs, now);
+        self.environment.leases.set_config_seq(self.environment.store_seq());
+        self.environment.note(now, "let go");
     }
 
     fn come_to_rest(&mut self) -> Millis {
         let from = self.elapsed;
         while self.elapsed.since(from) < REST_WITHIN {
             self.slice(CALM_SLICE);
-            if self.ground.store.open_tasks().is_empty() {
+            if self.environment.store.open_tasks().is_empty() {
                 return self.elapsed.since(from);
             }
         }
-        let (open, last) = (self.ground.store.open_tasks(), self.ground.checker.lock().last_of_history());
-        let seed = self.ground.plan.seed;
+        let (open, last) =
+            (self.environment.store.open_tasks(), self.environment.checker.lock().last_of_history());
+        let seed = self.environment.plan.seed;
         panic!(
             "seed {seed}: broken promise: the cluster does not come to rest; still open: {open:#?}\n{last}"
         );
     }
 
     fn nothing_is_unaccounted_for(&mut self) {
-        let (store, seed) = (self.ground.store.clone(), self.ground.plan.seed);
-        let auditor = Auditor::new(store.clone(), store.book().clone(), 16, HoldsView::default());
-        finish_off(auditor.step(self.ground.clock.now())).expect("no faults");
+        let (store, seed) = (self.environment.store.clone(), self.environment.plan.seed);
+        let auditor = Auditor::new(store.clone(), store.config_cache().clone(), 16, HoldsView::default());
+        finish_off(auditor.step(self.environment.clock.now())).expect("no faults");
         let from = self.elapsed;
         while self.elapsed.since(from) < AUDIT_AGAIN {
             self.slice(CALM_SLICE);
         }
-        let look = finish_off(auditor.step(self.ground.clock.now())).expect("no faults");
+        let look = finish_off(auditor.step(self.environment.clock.now())).expect("no faults");
         assert_eq!(look.unaccounted(), 0, "seed {seed}: broken promise: {look:?}");
     }
 }

@@ -11,22 +11,22 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tsp_consumer_core::{Pipeline, Worker, WorkerOptions};
-use tsp_core::{Clock, ClusterClock, Millis, Monotonic, Name};
-use tsp_fetcher::pairs::{KeeperParts, PairHost, PairKeeper, Serves};
-use tsp_fetcher::{Fetcher, FetcherOptions, Parts};
+use tsp_core::{Clock, ClusterClock, Millis, MonotonicClock, Name};
+use tsp_fetcher::shard_groups::{LeaseManager, LeaseManagerDependencies, Serves, ShardGroupHost};
+use tsp_fetcher::{Fetcher, FetcherDependencies, FetcherOptions};
 use tsp_queue::Inbox;
-use tsp_store::cluster::{Beat, Member, MemberOptions, NewNode, Pair};
-use tsp_store::schedule::Owner;
-use tsp_store::{ConfigBook, IdSource, WholeStore};
+use tsp_store::cluster::{Heartbeat, Member, MemberOptions, NewNode, ShardGroup};
+use tsp_store::fetching::Owner;
+use tsp_store::{ConfigCache, IdSource, WholeStore};
 use tsp_worker::DirectTaskService;
 
-use super::callee::Callee;
 use super::link::Link;
-use super::people::person;
+use super::operators::person;
+use super::receiver::ScriptedReceiver;
 use super::view::View;
-use super::{Ground, LEASE, group, pass};
-use crate::door::Door;
+use super::{Environment, LEASE, group, pass};
 use crate::faults::FaultyPipe;
+use crate::faulty_store::FaultyStore;
 use crate::weather::Weather;
 
 /// A fetcher that has nothing to do looks for news so often.
@@ -34,63 +34,73 @@ const LOOK_EVERY: Millis = Millis::from_ms(25);
 const RENEW_IDS_EVERY: Millis = Millis::from_secs(20);
 const JOIN_AGAIN_AFTER: Millis = Millis::from_ms(500);
 
-/// One that joins anew whenever it is lost.
-pub(super) async fn live(ground: Arc<Ground>, weather: Arc<Weather>, time: Arc<dyn Monotonic>) {
+/// One that joins again whenever it is lost.
+pub(super) async fn live(
+    environment: Arc<Environment>,
+    weather: Arc<Weather>,
+    time: Arc<dyn MonotonicClock>,
+) {
     let clock = Arc::new(ClusterClock::new(time));
     loop {
-        let book = Arc::new(ConfigBook::default());
-        if let Some(member) = join_cluster(&ground, &weather, &clock, book.clone()).await {
-            be_member(&ground, &weather, &clock, book, member).await;
+        let config_cache = Arc::new(ConfigCache::default());
+        if let Some(member) = join_cluster(&environment, &weather, &clock, config_cache.clone()).await {
+            be_member(&environment, &weather, &clock, config_cache, member).await;
         }
         pass(JOIN_AGAIN_AFTER).await;
     }
 }
 
 async fn join_cluster(
-    ground: &Arc<Ground>,
+    environment: &Arc<Environment>,
     weather: &Arc<Weather>,
     clock: &Arc<ClusterClock>,
-    book: Arc<ConfigBook>,
+    config_cache: Arc<ConfigCache>,
 ) -> Option<Member> {
     let roles = Serves::All.to_roles();
     let new = NewNode { name: "sim".to_owned(), roles, version: String::new(), address: None };
     let options =
         MemberOptions { lease: LEASE, max_skew: Millis::from_ms(500), id_slot: true, watches: true };
-    let link = Arc::new(Link { leases: ground.leases.clone(), weather: weather.clone() });
-    let beat = move || Beat { config_seq: book.settled(), ..Beat::default() };
-    Member::join(link, clock.clone(), new, Arc::new(beat), options).await.ok()
+    let link = Arc::new(Link { leases: environment.leases.clone(), weather: weather.clone() });
+    let heartbeat = move || Heartbeat { config_seq: config_cache.finalised(), ..Heartbeat::default() };
+    Member::join(link, clock.clone(), new, Arc::new(heartbeat), options).await.ok()
 }
 
 /// What a life of a process works with.
 struct Life {
-    ground: Arc<Ground>,
+    environment: Arc<Environment>,
     clock: Arc<ClusterClock>,
-    door: Arc<dyn WholeStore>,
+    faulty_store: Arc<dyn WholeStore>,
     ids: IdSource,
 }
 
 async fn be_member(
-    ground: &Arc<Ground>,
+    environment: &Arc<Environment>,
     weather: &Arc<Weather>,
     clock: &Arc<ClusterClock>,
-    book: Arc<ConfigBook>,
+    config_cache: Arc<ConfigCache>,
     mut member: Member,
 ) {
     let view = View {
-        rows: ground.store.beside(book.clone()),
-        ground: ground.clone(),
+        rows: environment.store.beside(config_cache.clone()),
+        environment: environment.clone(),
         lease: member.lease().clone(),
         clock: clock.clone(),
     };
-    let door: Arc<dyn WholeStore> = Arc::new(Door { inner: Arc::new(view), weather: weather.clone() });
+    let faulty_store: Arc<dyn WholeStore> =
+        Arc::new(FaultyStore { inner: Arc::new(view), weather: weather.clone() });
     // After its row is there: before that nobody waited for it.
-    let (Ok(()), Some(slot)) = (door.refresh().await, member.id_slot()) else { return };
-    let Ok(ids) = IdSource::lease(&*door, slot, clock.now()).await else { return };
-    let life =
-        Arc::new(Life { ground: ground.clone(), clock: clock.clone(), door: door.clone(), ids: ids.clone() });
-    let host = Arc::new(Host { life: life.clone(), running: Mutex::default(), keeper: OnceLock::new() });
-    let keeper = Arc::new(PairKeeper::new(KeeperParts {
-        store: Arc::new(Link { leases: ground.leases.clone(), weather: weather.clone() }),
+    let (Ok(()), Some(slot)) = (faulty_store.refresh().await, member.id_slot()) else { return };
+    let Ok(ids) = IdSource::lease(&*faulty_store, slot, clock.now()).await else { return };
+    let life = Arc::new(Life {
+        environment: environment.clone(),
+        clock: clock.clone(),
+        faulty_store: faulty_store.clone(),
+        ids: ids.clone(),
+    });
+    let host =
+        Arc::new(Host { life: life.clone(), running: Mutex::default(), lease_manager: OnceLock::new() });
+    let lease_manager = Arc::new(LeaseManager::new(LeaseManagerDependencies {
+        store: Arc::new(Link { leases: environment.leases.clone(), weather: weather.clone() }),
         host: host.clone(),
         time: clock.time().clone(),
         peers: member.peers().expect("it watches"),
@@ -99,41 +109,41 @@ async fn be_member(
         groups: Arc::new(|| vec![group()]),
         lease: LEASE,
     }));
-    host.keeper.set(Arc::downgrade(&keeper)).expect("set once");
+    host.lease_manager.set(Arc::downgrade(&lease_manager)).expect("set once");
     let stop = CancellationToken::new();
     let worker = worker(&life, &member).run(stop.clone());
-    let people = stop.run_until_cancelled(person(ground, &door, &ids, clock));
+    let operators = stop.run_until_cancelled(person(environment, &faulty_store, &ids, clock));
     let rest = async {
-        keep(&life, &mut member, &keeper, &book).await;
+        keep(&life, &mut member, &lease_manager, &config_cache).await;
         stop.cancel();
         host.running.lock().clear();
     };
-    join!(worker, people, rest);
+    join!(worker, operators, rest);
     // What fails is left to those who bury it.
     let _ = member.leave().await;
 }
 
 /// Renews, watches, follows, until the node is lost.
-async fn keep(life: &Life, member: &mut Member, keeper: &PairKeeper, book: &ConfigBook) {
+async fn keep(life: &Life, member: &mut Member, lease_manager: &LeaseManager, config_cache: &ConfigCache) {
     let mut renew_ids_at = life.clock.now().plus(RENEW_IDS_EVERY);
     loop {
-        let report = member.step(life.clock.moment()).await;
+        let report = member.step(life.clock.instant()).await;
         if report.lost().is_some() {
             return;
         }
-        if report.config_seq.is_some_and(|seq| seq > book.seq()) {
+        if report.config_seq.is_some_and(|seq| seq > config_cache.seq()) {
             // What fails is tried with the next renewal.
-            let _ = life.door.refresh().await;
-            let inboxes = life.ground.inboxes();
-            for config in book.all_configs() {
+            let _ = life.faulty_store.refresh().await;
+            let inboxes = life.environment.inboxes();
+            for config in config_cache.all_configs() {
                 for inbox in &inboxes {
                     inbox.changed(config.id);
                 }
             }
         }
-        keeper.step(life.clock.moment()).await;
+        lease_manager.step(life.clock.instant()).await;
         if life.clock.now() >= renew_ids_at {
-            match life.ids.renew(&*life.door, life.clock.now()).await {
+            match life.ids.renew(&*life.faulty_store, life.clock.now()).await {
                 Err(tsp_store::StoreError::Unusable(_)) => return,
                 _ => renew_ids_at = life.clock.now().plus(RENEW_IDS_EVERY),
             }
@@ -143,17 +153,22 @@ async fn keep(life: &Life, member: &mut Member, keeper: &PairKeeper, book: &Conf
 }
 
 fn worker(life: &Arc<Life>, member: &Member) -> Worker {
-    let (ground, sizes) = (&life.ground, life.ground.plan.sizes);
-    let book = life.door.book().clone();
-    let service = DirectTaskService::new(life.door.clone(), book, member.node(), member.lease().clone());
-    let subscriber = Arc::new(ground.queue.subscribe(&Name::lane()).expect("it was made"));
-    let (feedback, clock) = (ground.clone(), life.clock.clone());
+    let (environment, sizes) = (&life.environment, life.environment.plan.sizes);
+    let config_cache = life.faulty_store.config_cache().clone();
+    let service = DirectTaskService::new(
+        life.faulty_store.clone(),
+        config_cache,
+        member.node(),
+        member.lease().clone(),
+    );
+    let subscriber = Arc::new(environment.queue.subscribe(&Name::default_name()).expect("it was made"));
+    let (feedback, clock) = (environment.clone(), life.clock.clone());
     let pipeline =
-        Pipeline::new(Arc::new(service), subscriber, feedback, clock.clone(), ground.chance.clone());
-    let handler = Arc::new(Callee { ground: ground.clone(), clock });
+        Pipeline::new(Arc::new(service), subscriber, feedback, clock.clone(), environment.rng.clone());
+    let handler = Arc::new(ScriptedReceiver { environment: environment.clone(), clock });
     let options = WorkerOptions {
-        concurrency: sizes.lanes.0.max(2),
-        per_config: sizes.lanes.1.max(2),
+        concurrency: sizes.permits.0.max(2),
+        per_config: sizes.permits.1.max(2),
         batch: sizes.batch,
         finish_wait: Duration::from_millis(15),
         shutdown_grace: Duration::from_secs(2),
@@ -164,30 +179,31 @@ fn worker(life: &Arc<Life>, member: &Member) -> Worker {
 /// Runs the fetcher of the pair as long as this node owns it.
 struct Host {
     life: Arc<Life>,
-    running: Mutex<BTreeMap<Pair, JoinSet<()>>>,
-    keeper: OnceLock<Weak<PairKeeper>>,
+    running: Mutex<BTreeMap<ShardGroup, JoinSet<()>>>,
+    lease_manager: OnceLock<Weak<LeaseManager>>,
 }
 
 #[async_trait]
-impl PairHost for Host {
-    fn start(&self, pair: &Pair, owner: Owner) {
-        let (life, keeper, own) = (self.life.clone(), self.keeper.get().cloned(), pair.clone());
+impl ShardGroupHost for Host {
+    fn start(&self, shard_group: &ShardGroup, owner: Owner) {
+        let (life, lease_manager, own) =
+            (self.life.clone(), self.lease_manager.get().cloned(), shard_group.clone());
         let now = life.clock.now();
-        life.ground.note(now, format!("node {} owns the pair, epoch {}", owner.node, owner.epoch));
+        life.environment.note(now, format!("node {} owns the pair, epoch {}", owner.node, owner.epoch));
         let work = async move {
             let ended = AssertUnwindSafe(fetch(&life, owner)).catch_unwind().await;
-            life.ground.watch(|| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            if let Some(keeper) = keeper.and_then(|keeper| keeper.upgrade()) {
-                keeper.ended(&own, owner);
+            life.environment.watch(|| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            if let Some(lease_manager) = lease_manager.and_then(|lease_manager| lease_manager.upgrade()) {
+                lease_manager.ended(&own, owner);
             }
         };
         let mut running = JoinSet::new();
         running.spawn(work);
-        self.running.lock().insert(pair.clone(), running);
+        self.running.lock().insert(shard_group.clone(), running);
     }
 
-    async fn stop(&self, pair: &Pair) {
-        let running = self.running.lock().remove(pair);
+    async fn stop(&self, shard_group: &ShardGroup) {
+        let running = self.running.lock().remove(shard_group);
         if let Some(mut running) = running {
             // Wherever it is.
             running.shutdown().await;
@@ -197,33 +213,33 @@ impl PairHost for Host {
 
 async fn fetch(life: &Life, owner: Owner) {
     let inbox = Arc::new(Inbox::new());
-    life.ground.add_inbox(&inbox);
+    life.environment.add_inbox(&inbox);
     let publisher = FaultyPipe {
-        queue: life.ground.queue.clone(),
-        chance: life.ground.chance.clone(),
-        lose_per_mille: life.ground.plan.lose_per_mille,
-        double_per_mille: life.ground.plan.double_per_mille,
+        queue: life.environment.queue.clone(),
+        rng: life.environment.rng.clone(),
+        lose_per_mille: life.environment.plan.lose_per_mille,
+        double_per_mille: life.environment.plan.double_per_mille,
     };
-    let parts = Parts {
-        store: life.door.clone(),
-        book: life.door.book().clone(),
-        shards: life.door.shards(),
+    let deps = FetcherDependencies {
+        store: life.faulty_store.clone(),
+        config_cache: life.faulty_store.config_cache().clone(),
+        shards: life.faulty_store.shards(),
         publisher: Arc::new(publisher),
-        queue: Name::lane(),
+        queue: Name::default_name(),
         inbox,
         ids: life.ids.clone(),
-        entropy: life.ground.chance.clone(),
+        entropy: life.environment.rng.clone(),
         owner,
         totals: Arc::default(),
     };
-    let sizes = life.ground.plan.sizes;
+    let sizes = life.environment.plan.sizes;
     let options = FetcherOptions {
         pipe_timeout: sizes.pipe_timeout,
         lookahead: sizes.lookahead,
         window: sizes.window,
         ..FetcherOptions::default()
     };
-    let mut fetcher = Fetcher::new(parts, options);
+    let mut fetcher = Fetcher::new(deps, options);
     loop {
         let wait = match fetcher.step(life.clock.now()).await {
             Ok(report) if report.deposed => return,

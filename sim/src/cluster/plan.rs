@@ -1,7 +1,7 @@
 //! What a cluster is like, and what happens to it. A seed draws its own.
 
-use crate::chance::Chance;
 use crate::plan::{ANSWERS, Sizes, drawn};
+use crate::rng::SeededRng;
 use crate::weather::FaultRates;
 
 /// A rule of the cluster that is left out.
@@ -41,7 +41,7 @@ pub(crate) struct ClusterPlan {
     pub(crate) slow_per_mille: u64,
     pub(crate) faults: FaultRates,
     /// Submit, change, hold.
-    pub(crate) people: Vec<u64>,
+    pub(crate) operators: Vec<u64>,
     pub(crate) answers: Vec<u64>,
     pub(crate) sizes: Sizes,
     pub(crate) forever: Forever,
@@ -51,11 +51,11 @@ pub(crate) struct ClusterPlan {
 impl ClusterPlan {
     /// Everything goes wrong now and then.
     pub(crate) fn rough(seed: u64) -> Self {
-        let chance = Chance::new(seed ^ 0x00c1_0570_e000);
-        let some = |most: u64| if chance.below(3) == 0 { 0 } else { chance.below(most) };
+        let rng = SeededRng::new(seed ^ 0x00c1_0570_e000);
+        let some = |most: u64| if rng.below(3) == 0 { 0 } else { rng.below(most) };
         Self {
             seed,
-            nodes: 2 + chance.index(3),
+            nodes: 2 + rng.index(3),
             slices: 2_000,
             kill_per_mille: some(4),
             freeze_per_mille: some(4),
@@ -71,12 +71,12 @@ impl ClusterPlan {
                 cut: 0,
                 slow: some(300),
                 split: some(1_000),
-                focus: some(2) * chance.next(),
+                focus: some(2) * rng.next(),
             },
-            people: drawn(&chance, &[55, 30, 15]),
-            answers: drawn(&chance, &ANSWERS),
-            sizes: Sizes::drawn(&chance),
-            forever: [Forever::Nothing, Forever::OneNode, Forever::OneWorker][chance.index(3)],
+            operators: drawn(&rng, &[55, 30, 15]),
+            answers: drawn(&rng, &ANSWERS),
+            sizes: Sizes::drawn(&rng),
+            forever: [Forever::Nothing, Forever::OneNode, Forever::OneWorker][rng.index(3)],
             bug: None,
         }
     }

@@ -1,31 +1,31 @@
-//! The store as one node of a cluster has it: rows that all share, fenced by the lease of their owner, and a book of
+//! The store as one node of a cluster has it: rows that all share, fenced by the lease of their owner, and a config cache of
 //! its own, which follows the changes that others make.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tsp_core::task::{AttemptRecord, Task};
-use tsp_core::transition::Note;
-use tsp_core::work::{Begin, Begun, Finish, Finished};
+use tsp_core::transition::OutcomeDetail;
+use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
 use tsp_core::{AppId, Clock, ClusterClock, ConfigId, KeyId, Millis, NodeId, TaskId, TaskKey, Timestamp};
+use tsp_store::attempts::{AttemptStore, Each};
 use tsp_store::catalog::{
     ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
 };
 use tsp_store::cluster::{LeaseStore, NodeLease};
-use tsp_store::idempotency::{Keep, Kept};
-use tsp_store::memory::MemoryStore;
-use tsp_store::parks::{Park, ParkNews};
-use tsp_store::run::{Each, RunStore};
-use tsp_store::schedule::{
-    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
-    ScheduleStore, Want,
+use tsp_store::fetching::{
+    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
+    FireResult, FlightMark, InFlightPage, Owner,
 };
+use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
+use tsp_store::memory::MemoryStore;
+use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
-use tsp_store::{Cause, ConfigBook, Result, StoreError};
+use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::{Cause, ConfigCache, Result, StoreError};
 
-use super::{ClusterBug, Ground};
+use super::{ClusterBug, Environment};
 use crate::weather::Why;
 
 /// So long before the end of its lease a node commits nothing any more that it decided by its book.
@@ -34,29 +34,29 @@ const LEASE_MARGIN: Millis = Millis::from_secs(2);
 pub(super) struct View {
     /// By the node's own book.
     pub(super) rows: MemoryStore,
-    pub(super) ground: Arc<Ground>,
+    pub(super) environment: Arc<Environment>,
     pub(super) lease: Arc<NodeLease>,
     pub(super) clock: Arc<ClusterClock>,
 }
 
 impl View {
     fn has(&self, bug: ClusterBug) -> bool {
-        self.ground.plan.bug == Some(bug)
+        self.environment.plan.bug == Some(bug)
     }
 
     /// What each transaction of an owner begins with.
     fn owns(&self, owner: Owner) -> bool {
-        let ground = &self.ground;
-        let leased = ground.leases.lease_check(&ground.pair, owner);
+        let environment = &self.environment;
+        let leased = environment.leases.lease_check(&environment.shard_group, owner);
         let owns = leased || self.has(ClusterBug::LeaseNotAsked);
-        ground.write_of(owner, owns);
+        environment.write_of(owner, owns);
         if owns {
             self.rows.hand_to(owner);
         }
         owns
     }
 
-    /// What each transaction that goes by the book ends with.
+    /// What each transaction that goes by the config cache ends with.
     fn may_commit(&self) -> Result<()> {
         if self.lease.holds(self.clock.now().plus(LEASE_MARGIN)) {
             return Ok(());
@@ -66,35 +66,35 @@ impl View {
 
     /// Takes in what others have changed.
     pub(super) fn follow(&self) {
-        let (book, truth) = (self.rows.book(), self.ground.store.book());
+        let (config_cache, truth) = (self.rows.config_cache(), self.environment.store.config_cache());
         for app in truth.apps(None, usize::MAX) {
-            book.put_app(app);
+            config_cache.put_app(app);
         }
         let seq = truth.seq();
-        for config in truth.changed_since(book.seq()) {
-            book.put_config(config, seq);
+        for config in truth.changed_since(config_cache.seq()) {
+            config_cache.put_config(config, seq);
         }
-        book.reach(seq);
+        config_cache.reach(seq);
     }
 
     /// A node's own change is in its book at once, also when earlier ones of others are not.
     fn changed(&self, id: ConfigId) {
-        let seq = self.ground.store.book().seq();
-        self.ground.leases.set_config_seq(seq);
-        if let Some(config) = self.ground.store.book().config(id) {
-            self.rows.book().put_config(config, seq);
+        let seq = self.environment.store.config_cache().seq();
+        self.environment.leases.set_config_seq(seq);
+        if let Some(config) = self.environment.store.config_cache().config(id) {
+            self.rows.config_cache().put_config(config, seq);
         }
     }
 }
 
 #[async_trait]
 impl TaskStore for View {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         self.may_commit()?;
         let answers = self.rows.submit(batch, now).await?;
         for answer in &answers {
-            if let Kept::Fresh(Submitted::Reset { task, .. }) = answer {
-                self.ground.checker.lock().reopened(task.id);
+            if let IdempotencyResult::Fresh(Submitted::Reset { task, .. }) = answer {
+                self.environment.checker.lock().reopened(task.id);
             }
         }
         Ok(answers)
@@ -108,16 +108,22 @@ impl TaskStore for View {
         self.rows.task_by_key(config, key).await
     }
 
-    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
-        let cancels = wish == Wish::Cancel;
-        let changed = self.rows.change(subject, wish.clone(), by, now).await?;
-        if let Changed::Done { task, note } = &changed {
+    async fn change(
+        &self,
+        subject: Subject,
+        command: TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Changed> {
+        let cancels = command == TaskCommand::Cancel;
+        let changed = self.rows.change(subject, command.clone(), by, now).await?;
+        if let Changed::Done { task, outcome_detail } = &changed {
             // Here and not with the answer, which may be late: what comes after it in the rows is judged by it.
-            let mut checker = self.ground.checker.lock();
-            match note {
-                Note::TooLate if cancels => checker.too_late(task, now),
+            let mut checker = self.environment.checker.lock();
+            match outcome_detail {
+                OutcomeDetail::TooLate if cancels => checker.too_late(task, now),
                 _ if cancels => checker.cancelled(task.id, now),
-                _ if wish == Wish::Replay => checker.reopened(task.id),
+                _ if command == TaskCommand::Replay => checker.reopened(task.id),
                 _ => {}
             }
         }
@@ -144,19 +150,19 @@ impl TaskStore for View {
 }
 
 #[async_trait]
-impl RunStore for View {
+impl AttemptStore for View {
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
         self.rows.load(ids).await
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
         if let Err(error) = self.may_commit() {
             return batch.iter().map(|_| Err(error.clone())).collect();
         }
         self.rows.begin(node, batch, now).await
     }
 
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
         if !self.has(ClusterBug::RescuedNodeFinishes) {
             return self.rows.finish(node, batch, now).await;
         }
@@ -178,13 +184,18 @@ impl RunStore for View {
         self.rows.executing(node, bulkhead).await
     }
 
-    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.rows.give_back(node, rows, now).await
+    async fn release_orphans(
+        &self,
+        node: NodeId,
+        rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        self.rows.release_orphans(node, rows, now).await
     }
 }
 
 #[async_trait]
-impl Ownership for View {
+impl EmbeddedOwnership for View {
     async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
         Err(StoreError::Internal(format!("`{name}` at {now}: nodes join by their leases")))
     }
@@ -195,54 +206,74 @@ impl Ownership for View {
 }
 
 #[async_trait]
-impl ScheduleStore for View {
-    fn partition(&self) -> Partition {
-        Partition::Whole
+impl FetcherStore for View {
+    fn fetch_scope(&self) -> FetchScope {
+        FetchScope::Whole
     }
 
     async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
-        let rows = self.ground.leases.nodes().await?;
+        let rows = self.environment.leases.nodes().await?;
         let alive = |id: &NodeId| rows.iter().any(|row| row.id == *id && row.dead_at.is_none());
         Ok(among.iter().copied().filter(|id| !alive(id)).collect())
     }
 
-    async fn heads(&self) -> Result<Vec<Head>> {
-        self.rows.heads().await
+    async fn earliest_due(&self) -> Result<Vec<EarliestDue>> {
+        self.rows.earliest_due().await
     }
 
-    async fn claim(&self, owner: Owner, wants: Vec<Want>, now: Timestamp) -> Result<Claimed> {
+    async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult> {
         if !self.owns(owner) {
-            return Ok(Claimed { deposed: true, ..Claimed::default() });
+            return Ok(ClaimResult { deposed: true, ..ClaimResult::default() });
         }
-        self.rows.claim(owner, wants, now).await
+        self.rows.claim(owner, requests, now).await
     }
 
     async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
         self.rows.in_flight(after, limit).await
     }
 
-    async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        if self.owns(owner) { self.rows.rearm(owner, rows, now).await } else { Ok(Vec::new()) }
+    async fn return_to_scheduled(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, i64)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        if self.owns(owner) { self.rows.return_to_scheduled(owner, rows, now).await } else { Ok(Vec::new()) }
     }
 
-    async fn lose(&self, owner: Owner, rows: Vec<(TaskId, NodeId)>, now: Timestamp) -> Result<Vec<Task>> {
-        if self.owns(owner) { self.rows.lose(owner, rows, now).await } else { Ok(Vec::new()) }
+    async fn mark_worker_lost(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, NodeId)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        if self.owns(owner) { self.rows.mark_worker_lost(owner, rows, now).await } else { Ok(Vec::new()) }
     }
 
-    async fn end_waits(&self, owner: Owner, limit: usize, unit: f64, now: Timestamp) -> Result<Vec<Task>> {
-        if self.owns(owner) { self.rows.end_waits(owner, limit, unit, now).await } else { Ok(Vec::new()) }
+    async fn end_waits(
+        &self,
+        owner: Owner,
+        limit: usize,
+        jitter_fraction: f64,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        if self.owns(owner) {
+            self.rows.end_waits(owner, limit, jitter_fraction, now).await
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>> {
         self.rows.next_deadline().await
     }
 
-    async fn parks(&self, anew: bool, now: Timestamp) -> Result<Vec<Park>> {
-        self.rows.parks(anew, now).await
+    async fn parks(&self, reread: bool, now: Timestamp) -> Result<Vec<Park>> {
+        self.rows.parks(reread, now).await
     }
 
-    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
-        self.rows.save_parks(news).await
+    async fn save_parks(&self, events: Vec<ParkEvent>) -> Result<()> {
+        self.rows.save_parks(events).await
     }
 
     async fn cursors(&self) -> Result<Vec<Cursor>> {
@@ -253,13 +284,13 @@ impl ScheduleStore for View {
         self.rows.cursors_of(configs).await
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
+    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
         self.may_commit()?;
-        if self.owns(owner) { self.rows.fire(owner, fire, now).await } else { Ok(Fired::Deposed) }
+        if self.owns(owner) { self.rows.fire(owner, fire, now).await } else { Ok(FireResult::Deposed) }
     }
 
-    async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize> {
-        self.rows.prune(limit, now).await
+    async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
+        self.rows.apply_retention(limit, now).await
     }
 
     async fn audit(&self, now: Timestamp) -> Result<Audit> {
@@ -273,8 +304,8 @@ impl ScheduleStore for View {
 
 #[async_trait]
 impl Catalog for View {
-    fn book(&self) -> &Arc<ConfigBook> {
-        self.rows.book()
+    fn config_cache(&self) -> &Arc<ConfigCache> {
+        self.rows.config_cache()
     }
 
     fn shards(&self) -> u16 {
@@ -289,19 +320,19 @@ impl Catalog for View {
     async fn create_app(
         &self,
         app: NewApp,
-        keep: Option<Keep<AppSaved>>,
+        idempotency: Option<IdempotencyRequest<AppSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<AppSaved>> {
-        self.ground.store.create_app(app, keep, by, now).await
+    ) -> Result<IdempotencyResult<AppSaved>> {
+        self.environment.store.create_app(app, idempotency, by, now).await
     }
 
     async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
-        self.ground.store.update_app(id, edit, by, now).await
+        self.environment.store.update_app(id, edit, by, now).await
     }
 
     async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        self.ground.store.delete_app(id, by, now).await
+        self.environment.store.delete_app(id, by, now).await
     }
 
     async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
@@ -323,12 +354,13 @@ impl Catalog for View {
     async fn save_config(
         &self,
         save: SaveConfig,
-        keep: Option<Keep<ConfigSaved>>,
+        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<ConfigSaved>> {
-        let saved = self.ground.store.save_config(save, keep, by, now).await?;
-        if let Kept::Fresh(ConfigSaved::Created(config) | ConfigSaved::Updated(config)) = &saved {
+    ) -> Result<IdempotencyResult<ConfigSaved>> {
+        let saved = self.environment.store.save_config(save, idempotency, by, now).await?;
+        if let IdempotencyResult::Fresh(ConfigSaved::Created(config) | ConfigSaved::Updated(config)) = &saved
+        {
             self.changed(config.id);
         }
         Ok(saved)
@@ -337,9 +369,9 @@ impl Catalog for View {
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
         if hold == Hold::Resume {
             // Before it is answered others may know it already.
-            self.ground.held.let_go(id, Why::Paused);
+            self.environment.held.let_go(id, Why::Paused);
         }
-        let saved = self.ground.store.hold_config(id, hold, by, now).await?;
+        let saved = self.environment.store.hold_config(id, hold, by, now).await?;
         self.changed(id);
         Ok(saved)
     }
@@ -351,7 +383,7 @@ impl Catalog for View {
         by: &Actor,
         now: Timestamp,
     ) -> Result<Deleted> {
-        self.ground.store.delete_config(id, expected, by, now).await
+        self.environment.store.delete_config(id, expected, by, now).await
     }
 
     async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
@@ -374,7 +406,7 @@ impl Catalog for View {
         if self.has(ClusterBug::BarrierDoesNotWait) {
             return Ok(true);
         }
-        let rows = self.ground.leases.nodes().await?;
-        Ok(rows.iter().filter(|row| row.dead_at.is_none()).all(|row| row.beat.config_seq >= seq))
+        let rows = self.environment.leases.nodes().await?;
+        Ok(rows.iter().filter(|row| row.dead_at.is_none()).all(|row| row.heartbeat.config_seq >= seq))
     }
 }

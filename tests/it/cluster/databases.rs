@@ -84,12 +84,12 @@ async fn a_killed_database_loses_nothing_and_callbacks_go_on_within_fifteen_seco
 }
 
 /// A config with tasks on one shard, and whether that shard lies on the source that is to fail.
-struct Lane {
+struct ProbeConfig {
     name: String,
     fails: bool,
 }
 
-impl Lane {
+impl ProbeConfig {
     async fn submit(&self, stage: &Stage, in_ms: i64) -> crate::harness::Answer {
         let task = Task::of(&self.name).in_ms(in_ms).json();
         stage.api.post(&format!("/apps/{APP}/tasks"), &task).await
@@ -97,18 +97,18 @@ impl Lane {
 }
 
 /// Configs until there are some on each source.
-async fn lanes(stage: &Stage) -> Vec<Lane> {
+async fn probes(stage: &Stage) -> Vec<ProbeConfig> {
     let shards = stage.api.get("/shards").await.expect(200);
-    let mut lanes = Vec::new();
+    let mut probes = Vec::new();
     for number in 0..16 {
         let name = format!("lane-{number}");
         stage.api.config(APP, Config::delayed(&name, &stage.receiver.url("/lane"))).await;
         let id = id_of(&stage.api.submit(APP, Task::of(&name).delay("1h")).await);
-        lanes.push(Lane { name, fails: source_of(&shards, &id) == "b" });
+        probes.push(ProbeConfig { name, fails: source_of(&shards, &id) == "b" });
     }
-    let failing = lanes.iter().filter(|lane| lane.fails).count();
-    assert!((1..lanes.len()).contains(&failing), "{failing} of {} configs lie on one source", lanes.len());
-    lanes
+    let failing = probes.iter().filter(|probe| probe.fails).count();
+    assert!((1..probes.len()).contains(&failing), "{failing} of {} configs lie on one source", probes.len());
+    probes
 }
 
 /// The source of a task, by the shard in its id.
@@ -122,18 +122,18 @@ fn source_of(shards: &Value, id: &str) -> String {
 
 /// While a source is away its tasks are refused with a time to come again, and all others are taken and
 /// called as ever.
-async fn others_go_on(stage: &Stage, lanes: &[Lane]) {
+async fn others_go_on(stage: &Stage, probes: &[ProbeConfig]) {
     let from = now();
     let (mut accepted, mut refused, mut slowest) = (Vec::new(), 0, Duration::ZERO);
     // All at once: the first one to wait for a frozen database finds out for the others.
-    let answers = join_all(lanes.iter().map(|lane| async move {
+    let answers = join_all(probes.iter().map(|probe| async move {
         let asked = Instant::now();
-        let answer = lane.submit(stage, 500).await;
-        (lane, answer, asked.elapsed())
+        let answer = probe.submit(stage, 500).await;
+        (probe, answer, asked.elapsed())
     }));
-    for (lane, answer, took) in answers.await {
+    for (probe, answer, took) in answers.await {
         slowest = slowest.max(took);
-        if lane.fails {
+        if probe.fails {
             let wait = answer.header("retry-after").and_then(|text| text.parse::<u64>().ok());
             assert!(wait.is_some(), "no `Retry-After` in {} {}", answer.status, answer.text);
             answer.refused(503, "unavailable");
@@ -141,8 +141,8 @@ async fn others_go_on(stage: &Stage, lanes: &[Lane]) {
         } else {
             accepted.push(id_of(&answer.expect(201)["task"]));
         }
-        let most = if lane.fails { REFUSED_WITHIN } else { ACCEPTED_WITHIN };
-        assert!(took < most, "`{}` was answered after {took:?}", lane.name);
+        let most = if probe.fails { REFUSED_WITHIN } else { ACCEPTED_WITHIN };
+        assert!(took < most, "`{}` was answered after {took:?}", probe.name);
     }
     let arrivals = stage.all_of(&accepted).await;
     let longest = longest_lateness(&arrivals, from);
@@ -151,9 +151,9 @@ async fn others_go_on(stage: &Stage, lanes: &[Lane]) {
 }
 
 /// All lanes work again.
-async fn all_go_on(stage: &Stage, lanes: &[Lane]) {
-    for lane in lanes {
-        let task = Task::of(&lane.name).json();
+async fn all_go_on(stage: &Stage, probes: &[ProbeConfig]) {
+    for probe in probes {
+        let task = Task::of(&probe.name).json();
         let path = format!("/apps/{APP}/tasks");
         let deadline = Instant::now() + PATIENCE;
         let mut pause = tokio::time::interval(Duration::from_millis(50));
@@ -166,7 +166,7 @@ async fn all_go_on(stage: &Stage, lanes: &[Lane]) {
             assert!(
                 Instant::now() < deadline,
                 "`{}` is refused still: {} {}",
-                lane.name,
+                probe.name,
                 answer.status,
                 answer.text
             );
@@ -179,12 +179,12 @@ async fn all_go_on(stage: &Stage, lanes: &[Lane]) {
 async fn a_source_that_is_down_or_frozen_hurts_only_its_own_shards() {
     only_on!(Cluster, "it is about MariaDB");
     let stage = Stage::new(plan(Databases::OwnForEachSource)).await;
-    let lanes = lanes(&stage).await;
+    let probes = probes(&stage).await;
     // On both sources, due in the outage.
     let before: Vec<_> = {
         let mut ids = Vec::new();
-        for lane in &lanes {
-            ids.push((lane.fails, id_of(&lane.submit(&stage, 4_000).await.expect(201)["task"])));
+        for probe in &probes {
+            ids.push((probe.fails, id_of(&probe.submit(&stage, 4_000).await.expect(201)["task"])));
         }
         ids
     };
@@ -194,7 +194,7 @@ async fn a_source_that_is_down_or_frozen_hurts_only_its_own_shards() {
     let database = stage.cluster.servers().second_mariadb();
     let down_at = now();
     database.kill();
-    others_go_on(&stage, &lanes).await;
+    others_go_on(&stage, &probes).await;
     let arrivals = stage.all_of(&well).await;
     let longest = longest_lateness(&arrivals, down_at);
     assert!(longest <= BESIDE_MS, "{longest} ms late on a shard whose database is well");
@@ -205,25 +205,25 @@ async fn a_source_that_is_down_or_frozen_hurts_only_its_own_shards() {
     let longest = arrivals.iter().filter(after).map(|one| one.at.since(back_at).ms()).max().unwrap_or(0);
     println!("what waited for the killed source came within {longest} ms of its return");
     assert!(longest <= RECOVERY_MS, "a callback came {longest} ms after its database was back");
-    all_go_on(&stage, &lanes).await;
+    all_go_on(&stage, &probes).await;
 
     database.pause();
-    others_go_on(&stage, &lanes).await;
+    others_go_on(&stage, &probes).await;
     database.resume();
-    all_go_on(&stage, &lanes).await;
+    all_go_on(&stage, &probes).await;
     check_arrivals(&stage.receiver.arrivals());
 }
 
 /// Load on both sources, of which `b` becomes `bad`, and `seconds` later `well` again. Returns how many submits
 /// were refused.
 async fn beside(stage: &Stage, seconds: i64, bad: impl FnOnce(), well: impl AsyncFnOnce()) -> usize {
-    let lanes = lanes(stage).await;
+    let probes = probes(stage).await;
     let from = now().plus(Millis::from_secs(1));
-    let mut steady = Steady::ahead(stage, &lanes, from, seconds + 2).await;
+    let mut steady = Steady::ahead(stage, &probes, from, seconds + 2).await;
     past(from.plus(Millis::from_secs(1))).await;
     bad();
     let bad_at = now();
-    steady.submit(stage, &lanes, bad_at.plus(Millis::from_secs(seconds))).await;
+    steady.submit(stage, &probes, bad_at.plus(Millis::from_secs(seconds))).await;
     well().await;
     steady.judge(stage, bad_at, now()).await
 }

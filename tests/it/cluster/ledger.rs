@@ -21,10 +21,10 @@ use crate::harness::ledger::{
     Ledger, Load, Pace, check_arrivals, check_slots, decide_slowly, every_task_arrived,
     one_task_for_each_key, patience,
 };
-use crate::harness::people::{People, Stories};
+use crate::harness::operators::{Operators, Stories};
 use crate::harness::servers::{Databases, ServerPlan};
 use crate::harness::wire::{LOST, Lost, by_attempt, overlapping};
-use crate::harness::{APP, Arrival, Config, Dice, Task, now, only_on, past, seldom, turn};
+use crate::harness::{APP, Arrival, Config, Task, TestRng, now, only_on, past, seldom, turn};
 use faults::{Deck, Fault, Move, table};
 use tsp_core::{Millis, Timestamp};
 use waits::Waits;
@@ -118,12 +118,12 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
     let load = Load::start(&stage.cluster.apis(), pace, &ledger);
     let warm_at = warm(&stage).await;
     println!("callbacks were in time {} ms after the first submit", warm_at.since(begun_at).ms());
-    let mut dice = Dice::fresh();
-    let people = People::start(&stage.cluster.apis(), &stage.receiver, &mut dice).await;
+    let mut rng = TestRng::fresh();
+    let operators = Operators::start(&stage.cluster.apis(), &stage.receiver, &mut rng).await;
     let count = usize::try_from(number("TSP_CHAOS_FAULTS", SHORT)).expect("it is small");
-    let faults = strike(&mut stage, &ledger, &mut dice, count).await;
+    let faults = strike(&mut stage, &ledger, &mut rng, count).await;
     load.stop().await;
-    let stories = people.stop().await;
+    let stories = operators.stop().await;
     every_task_arrived(&stage.receiver, &ledger, RECOVERY).await;
     // Not disabled: its last task would wait for the day on which it is enabled.
     let seldom = json!({ "schedule": seldom() });
@@ -159,7 +159,7 @@ async fn every_promise_is_kept_through_faults_of_every_kind() {
 }
 
 /// Hits one thing after another, half of the time two before the first is over. Returns what was done.
-async fn strike(stage: &mut Stage, ledger: &Ledger, dice: &mut Dice, count: usize) -> Vec<Fault> {
+async fn strike(stage: &mut Stage, ledger: &Ledger, rng: &mut TestRng, count: usize) -> Vec<Fault> {
     let longest = LONGEST[usize::from(count > usize::try_from(SHORT).expect("it is small"))];
     let mut deck = Deck::lasting(longest);
     let mut faults: Vec<Fault> = Vec::new();
@@ -167,15 +167,15 @@ async fn strike(stage: &mut Stage, ledger: &Ledger, dice: &mut Dice, count: usiz
         let group = faults.len();
         loop {
             // The moment is random: it meets claims, begins and commits in every state.
-            past(now().plus(Millis::from_ms(i64::try_from(300 + dice.below(2_000)).expect("it is small"))))
+            past(now().plus(Millis::from_ms(i64::try_from(300 + rng.below(2_000)).expect("it is small"))))
                 .await;
-            let card = deck.draw(dice);
-            let moving = card.is_move().then(|| Move::start(&stage.cluster, dice));
+            let card = deck.draw(rng);
+            let moving = card.is_move().then(|| Move::start(&stage.cluster, rng));
             // Beside a move something else is hit.
-            let struck = if card.is_move() { deck.draw(dice) } else { card };
+            let struck = if card.is_move() { deck.draw(rng) } else { card };
             let mut over = Vec::new();
             if !struck.is_move() {
-                over.push(struck.strike(&mut stage.cluster, dice).await);
+                over.push(struck.strike(&mut stage.cluster, rng).await);
             }
             if let Some(moving) = moving {
                 over.push(moving.end(&stage.cluster).await);
@@ -185,7 +185,7 @@ async fn strike(stage: &mut Stage, ledger: &Ledger, dice: &mut Dice, count: usiz
                 println!("{}: {fault}; {accepted} accepted, {arrived} arrived", faults.len() + 1);
                 faults.push(fault);
             }
-            if faults.len() >= count || faults.len() - group >= 2 || dice.below(2) == 0 {
+            if faults.len() >= count || faults.len() - group >= 2 || rng.below(2) == 0 {
                 break;
             }
         }

@@ -63,7 +63,7 @@ async fn shards_move_while_callbacks_go_out() {
 }
 
 /// Starts `migrate-data`, and kills it when it has said so many lines, unless it is done before. Whether it was.
-async fn carry_over(cluster: &Cluster, from: &str, lines: usize) -> bool {
+async fn import_once(cluster: &Cluster, from: &str, lines: usize) -> bool {
     let mut command = Command::new(executable());
     command.args(["migrate-data", "--from", from, "--to-config"]).arg(cluster.file());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -112,7 +112,7 @@ async fn an_embedded_store_is_carried_over_however_often_that_is_killed() {
     let from = format!("sqlite:{}", database.display());
     let mut killed = 0;
     for lines in 1..=4 {
-        killed += usize::from(!carry_over(&cluster, &from, lines).await);
+        killed += usize::from(!import_once(&cluster, &from, lines).await);
     }
     let done =
         run(&["migrate-data", "--from", &from, "--to-config", &cluster.file().display().to_string()], &[])

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tsp_core::{Millis, Timestamp};
 
-use super::{APP, Answer, Api, Arrival, Dice, Receiver, Reply, Task, header};
+use super::{APP, Answer, Api, Arrival, Receiver, Reply, Task, TestRng, header};
 
 /// What a submit is due after, at most.
 const HORIZON_MS: u64 = 2_500;
@@ -88,12 +88,12 @@ struct Submitter {
 
 impl Submitter {
     async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut dice = Dice::new(self.number);
+        let mut rng = TestRng::new(self.number);
         let mut pause = interval(self.pace.every);
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for count in 0_u64.. {
             pause.tick().await;
-            self.submit(count, &mut dice).await;
+            self.submit(count, &mut rng).await;
             if *stop.borrow_and_update() {
                 return;
             }
@@ -105,10 +105,10 @@ impl Submitter {
     }
 
     /// A submit that is not answered is made again with the same `Idempotency-Key`, as a caller would.
-    async fn submit(&self, count: u64, dice: &mut Dice) {
+    async fn submit(&self, count: u64, rng: &mut TestRng) {
         let mut tasks = Vec::new();
         for element in 0..self.pace.tasks {
-            let due = i64::try_from(dice.below(HORIZON_MS)).expect("it is below the horizon");
+            let due = i64::try_from(rng.below(HORIZON_MS)).expect("it is below the horizon");
             let task = Task::of("work").key(&self.key(count, element)).in_ms(due);
             // `add` lets only the Idempotency-Key stand between a retry and a second task.
             let task = task.payload(json!({ "count": count })).set("on_duplicate_key", json!("add"));

@@ -6,19 +6,19 @@
 
 pub(crate) mod api;
 pub(crate) mod cluster;
-pub(crate) mod dice;
 pub(crate) mod disk;
 pub(crate) mod documents;
 pub(crate) mod edges;
 pub(crate) mod figures;
 pub(crate) mod ledger;
-pub(crate) mod people;
+pub(crate) mod mode;
+pub(crate) mod operators;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
+pub(crate) mod rng;
 pub(crate) mod scene;
 pub(crate) mod servers;
-pub(crate) mod shape;
 pub(crate) mod temp;
 pub(crate) mod tsp;
 pub(crate) mod turn;
@@ -27,12 +27,12 @@ pub(crate) mod wire;
 use std::time::Duration;
 
 pub(crate) use api::{Answer, Api, header};
-pub(crate) use dice::Dice;
 pub(crate) use documents::{Config, Task, backoff, seldom, usual_timeout};
+pub(crate) use mode::only_on;
 pub(crate) use process::BOOTSTRAP_KEY;
 pub(crate) use receiver::{Arrival, Gate, Receiver, Reply};
+pub(crate) use rng::TestRng;
 pub(crate) use scene::{APP, Scene, id_of};
-pub(crate) use shape::only_on;
 pub(crate) use temp::TempDir;
 pub(crate) use tsp::Tsp;
 use tsp_core::{Clock, Millis, SystemClock, Timestamp};

@@ -18,7 +18,7 @@ const PIECES: usize = 64;
 
 /// One direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub(crate) enum Flow {
     #[default]
     Open,
     /// What is said from now on comes so much later.
@@ -32,15 +32,15 @@ pub(crate) enum Lane {
 /// Both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Way {
-    pub(crate) to_server: Lane,
-    pub(crate) from_server: Lane,
+    pub(crate) to_server: Flow,
+    pub(crate) from_server: Flow,
     /// No connection lives, old or new.
     pub(crate) closed: bool,
 }
 
 impl Way {
-    pub(crate) fn both(lane: Lane) -> Self {
-        Self { to_server: lane, from_server: lane, closed: false }
+    pub(crate) fn both(flow: Flow) -> Self {
+        Self { to_server: flow, from_server: flow, closed: false }
     }
 
     pub(crate) fn closed() -> Self {
@@ -105,7 +105,7 @@ impl Proxy {
 
     /// What the server says from now on comes so much later.
     pub(crate) fn delay(&self, delay: Duration) {
-        self.set(Way { from_server: Lane::Slow(delay), ..Way::default() });
+        self.set(Way { from_server: Flow::Slow(delay), ..Way::default() });
     }
 }
 
@@ -128,8 +128,8 @@ async fn pass(client: TcpStream, server: u16, mut way: watch::Receiver<Way>) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let asking = Direction { way: way.clone(), lane: |way| way.to_server };
-    let answering = Direction { way: way.clone(), lane: |way| way.from_server };
+    let asking = Direction { way: way.clone(), flow: |way| way.to_server };
+    let answering = Direction { way: way.clone(), flow: |way| way.from_server };
     let both =
         async { tokio::try_join!(asking.run(from_client, to_server), answering.run(from_server, to_client)) };
     tokio::select! {
@@ -145,16 +145,16 @@ struct Torn;
 
 struct Direction {
     way: watch::Receiver<Way>,
-    lane: fn(&Way) -> Lane,
+    flow: fn(&Way) -> Flow,
 }
 
 impl Direction {
     async fn run(mut self, from: OwnedReadHalf, to: OwnedWriteHalf) -> Result<(), Torn> {
         let (held, release) = mpsc::channel(PIECES);
         let delay = {
-            let (way, lane) = (self.way.clone(), self.lane);
-            move || match lane(&way.borrow()) {
-                Lane::Slow(delay) => delay,
+            let (way, flow) = (self.way.clone(), self.flow);
+            move || match flow(&way.borrow()) {
+                Flow::Slow(delay) => delay,
                 _ => Duration::ZERO,
             }
         };
@@ -164,13 +164,13 @@ impl Direction {
 
     /// In the order in which they were said, even if the delay became less in between.
     async fn give(&mut self, mut to: OwnedWriteHalf, mut release: mpsc::Receiver<Piece>) -> Result<(), Torn> {
-        let lane = self.lane;
+        let flow = self.flow;
         while let Some((due, piece)) = release.recv().await {
             sleep_until(due).await;
             // Only a dropped sender ends these waits with an error: then the proxy goes.
-            let passes = self.way.wait_for(|way| lane(way) != Lane::Held).await.map(|way| lane(&way));
-            if passes.is_ok_and(|lane| lane == Lane::Lost) {
-                drop(self.way.wait_for(|way| lane(way) != Lane::Lost).await);
+            let passes = self.way.wait_for(|way| flow(way) != Flow::Held).await.map(|way| flow(&way));
+            if passes.is_ok_and(|flow| flow == Flow::Lost) {
+                drop(self.way.wait_for(|way| flow(way) != Flow::Lost).await);
                 return Err(Torn);
             }
             if piece.is_empty() || to.write_all(&piece).await.is_err() {

@@ -33,7 +33,7 @@ pub(crate) struct Arrival {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// It was broken off without an answer; on a kept-alive connection the same attempt is sent once more.
+    /// It was interrupted without an answer; on a kept-alive connection the same attempt is sent once more.
     pub(crate) dropped: bool,
     left: Leaving,
 }

@@ -10,9 +10,9 @@ use tsp_core::Millis;
 
 use super::api::LOOK_EVERY;
 use super::cluster::migrate;
+use super::mode::{DeploymentMode, mode};
 use super::process::Process;
 use super::servers::{Databases, ServerPlan, Servers};
-use super::shape::{Shape, shape};
 use super::wire::{LOST, Lost};
 use super::{Api, TempDir, in_time, now, past, turn};
 
@@ -88,11 +88,11 @@ impl Tsp {
     async fn prepared(settings: Settings, turn: Option<RwLockReadGuard<'static, ()>>) -> Self {
         let dir = TempDir::new();
         let file = dir.join("tsp.toml");
-        let (servers, store) = match shape() {
-            Shape::Embedded => {
+        let (servers, store) = match mode() {
+            DeploymentMode::Embedded => {
                 (None, format!("[store]\nurl = \"sqlite:{}\"\n", dir.join("tsp.db").display()))
             }
-            Shape::Cluster => {
+            DeploymentMode::Cluster => {
                 let plan =
                     ServerPlan { databases: Databases::Shared, nsqds: 1, lookupd: false, edges: false };
                 let servers = Servers::start(plan).await;

@@ -57,77 +57,77 @@ impl Json {
 /// The document with other blanks, escapes and orders of members; 0 is the plainest.
 pub(super) fn rewritten(document: &Json, seed: u64) -> String {
     let mut out = String::new();
-    write(document, &mut Dice(seed), &mut out);
+    write(document, &mut TestRng(seed), &mut out);
     out
 }
 
 /// Small numbers that follow from a seed; none but zeros from zero.
-struct Dice(u64);
+struct TestRng(u64);
 
-impl Dice {
+impl TestRng {
     fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).rotate_left(17) ^ (self.0 >> 7);
         self.0 % sides
     }
 }
 
-fn write(document: &Json, dice: &mut Dice, out: &mut String) {
-    blank(dice, out);
+fn write(document: &Json, rng: &mut TestRng, out: &mut String) {
+    blank(rng, out);
     match document {
         Json::Word(word) => out.push_str(word),
-        Json::Text(units) => write_text(units, dice, out),
+        Json::Text(units) => write_text(units, rng, out),
         Json::List(items) => {
             out.push('[');
             for (at, item) in items.iter().enumerate() {
                 out.push_str(if at == 0 { "" } else { "," });
-                write(item, dice, out);
+                write(item, rng, out);
             }
-            blank(dice, out);
+            blank(rng, out);
             out.push(']');
         }
         Json::Object(fields) => {
             let mut fields: Vec<_> = fields.iter().collect();
-            if dice.roll(2) == 1 {
+            if rng.roll(2) == 1 {
                 fields.reverse();
             }
             out.push('{');
             for (at, (name, value)) in fields.into_iter().enumerate() {
                 out.push_str(if at == 0 { "" } else { "," });
-                blank(dice, out);
-                write_text(name, dice, out);
-                blank(dice, out);
+                blank(rng, out);
+                write_text(name, rng, out);
+                blank(rng, out);
                 out.push(':');
-                write(value, dice, out);
+                write(value, rng, out);
             }
-            blank(dice, out);
+            blank(rng, out);
             out.push('}');
         }
     }
-    blank(dice, out);
+    blank(rng, out);
 }
 
-fn blank(dice: &mut Dice, out: &mut String) {
-    out.push_str(["", "", " ", "\n\t", "\r"][usize::try_from(dice.roll(5)).unwrap_or(0)]);
+fn blank(rng: &mut TestRng, out: &mut String) {
+    out.push_str(["", "", " ", "\n\t", "\r"][usize::try_from(rng.roll(5)).unwrap_or(0)]);
 }
 
-fn write_text(units: &[u16], dice: &mut Dice, out: &mut String) {
+fn write_text(units: &[u16], rng: &mut TestRng, out: &mut String) {
     out.push('"');
     for decoded in char::decode_utf16(units.iter().copied()) {
         match decoded {
-            Ok(c) if c >= ' ' && c != '"' && c != '\\' && dice.roll(4) < 3 => out.push(c),
+            Ok(c) if c >= ' ' && c != '"' && c != '\\' && rng.roll(4) < 3 => out.push(c),
             Ok(c) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    escape(*unit, dice, out);
+                    escape(*unit, rng, out);
                 }
             }
-            Err(lone) => escape(lone.unpaired_surrogate(), dice, out),
+            Err(lone) => escape(lone.unpaired_surrogate(), rng, out),
         }
     }
     out.push('"');
 }
 
-fn escape(unit: u16, dice: &mut Dice, out: &mut String) {
-    match (unit, dice.roll(2)) {
+fn escape(unit: u16, rng: &mut TestRng, out: &mut String) {
+    match (unit, rng.roll(2)) {
         (0x22, 0) => out.push_str("\\\""),
         (0x5c, 0) => out.push_str("\\\\"),
         (0x0a, 0) => out.push_str("\\n"),

@@ -1,6 +1,6 @@
-//! The pipeline and the worker on a service that is scripted, with callees played by the test.
+//! The pipeline and the worker on a service that is scripted, with receivers played by the test.
 
-mod bed;
+mod fixture;
 mod pipeline;
 mod reconcile;
 mod worker;

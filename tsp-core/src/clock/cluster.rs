@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Clock;
-use super::moment::{Moment, Monotonic};
+use super::monotonic::{MonotonicClock, MonotonicInstant};
 use crate::time::{Millis, Timestamp};
 
 /// How fast a difference is worked off: 10 ms in a second. Time never runs back, only slower or faster.
@@ -24,7 +24,7 @@ const READING_US: i64 = 1_000;
 /// Until it is measured for the first time it says 1970: nothing is due.
 #[derive(Debug)]
 pub struct ClusterClock {
-    time: Arc<dyn Monotonic>,
+    time: Arc<dyn MonotonicClock>,
     slew: RwLock<Option<Slew>>,
     highest_ms: AtomicI64,
 }
@@ -33,8 +33,8 @@ pub struct ClusterClock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measurement {
     pub remote: Timestamp,
-    pub sent: Moment,
-    pub received: Moment,
+    pub sent: MonotonicInstant,
+    pub received: MonotonicInstant,
 }
 
 impl Measurement {
@@ -57,45 +57,45 @@ impl Measurement {
 /// An offset on its way from `offset_us`, where it was at `from`, to `target_us`.
 #[derive(Debug, Clone, Copy)]
 struct Slew {
-    from: Moment,
+    from: MonotonicInstant,
     offset_us: i64,
     target_us: i64,
 }
 
 impl Slew {
-    const fn steady(from: Moment, offset_us: i64) -> Self {
+    const fn steady(from: MonotonicInstant, offset_us: i64) -> Self {
         Self { from, offset_us, target_us: offset_us }
     }
 
-    fn offset_us_at(self, moment: Moment) -> i64 {
+    fn offset_us_at(self, moment: MonotonicInstant) -> i64 {
         let most = moment.since(self.from).ms().max(0).saturating_mul(SLEW_US_PER_MS);
         let way = self.target_us.saturating_sub(self.offset_us);
         self.offset_us.saturating_add(way.clamp(-most, most))
     }
 
-    fn at(self, moment: Moment) -> Timestamp {
+    fn at(self, moment: MonotonicInstant) -> Timestamp {
         let us = moment.ms().saturating_mul(1_000).saturating_add(self.offset_us_at(moment));
         Timestamp::from_ms(us.div_euclid(1_000))
     }
 }
 
 impl ClusterClock {
-    pub fn new(time: Arc<dyn Monotonic>) -> Self {
+    pub fn new(time: Arc<dyn MonotonicClock>) -> Self {
         Self { time, slew: RwLock::new(None), highest_ms: AtomicI64::new(0) }
     }
 
     /// The process's monotonic time.
-    pub fn moment(&self) -> Moment {
-        self.time.moment()
+    pub fn instant(&self) -> MonotonicInstant {
+        self.time.instant()
     }
 
-    pub fn time(&self) -> &Arc<dyn Monotonic> {
+    pub fn time(&self) -> &Arc<dyn MonotonicClock> {
         &self.time
     }
 
     /// The service's time at a moment of the present or the near past, by what is known now. Unlike
     /// [`Clock::now`] it may go back after [`ClusterClock::restart`]: it is what the database would say.
-    pub fn at(&self, moment: Moment) -> Timestamp {
+    pub fn at(&self, moment: MonotonicInstant) -> Timestamp {
         self.read().map_or(Timestamp::ZERO, |slew| slew.at(moment))
     }
 
@@ -118,7 +118,7 @@ impl ClusterClock {
         Millis::from_ms(offset_us.clamp(least, most).saturating_sub(offset_us) / 1_000)
     }
 
-    /// Begins anew with this offset, for a process that holds no lease: forward at once; when the service's
+    /// Begins again with this offset, for a process that holds no lease: forward at once; when the service's
     /// time has gone back, the clock stands still until that has caught up.
     pub fn restart(&self, seen: Measurement) {
         // What was said up to now stands, also if nobody asked for it in the last milliseconds.
@@ -134,7 +134,7 @@ impl ClusterClock {
 
 impl Clock for ClusterClock {
     fn now(&self) -> Timestamp {
-        let ms = self.at(self.time.moment()).ms();
+        let ms = self.at(self.time.instant()).ms();
         Timestamp::from_ms(self.highest_ms.fetch_max(ms, Ordering::AcqRel).max(ms))
     }
 }
@@ -144,20 +144,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::ManualTime;
+    use crate::clock::ManualMonotonicClock;
 
     const EPOCH: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
-    struct Bed {
-        time: Arc<ManualTime>,
+    struct Fixture {
+        time: Arc<ManualMonotonicClock>,
         clock: ClusterClock,
         /// What the database's clock says at moment zero.
         remote: Timestamp,
     }
 
-    impl Bed {
+    impl Fixture {
         fn new() -> Self {
-            let time = Arc::new(ManualTime::new());
+            let time = Arc::new(ManualMonotonicClock::new());
             Self { clock: ClusterClock::new(time.clone()), time, remote: EPOCH }
         }
 
@@ -166,16 +166,16 @@ mod tests {
         }
 
         fn truth(&self) -> Timestamp {
-            self.remote.plus(Millis::from_ms(self.time.moment().ms()))
+            self.remote.plus(Millis::from_ms(self.time.instant().ms()))
         }
 
         /// A question that takes `there` and `back` milliseconds.
         fn ask(&self, there: i64, back: i64) -> Measurement {
-            let sent = self.time.moment();
+            let sent = self.time.instant();
             self.pass(there);
             let remote = self.truth();
             self.pass(back);
-            Measurement { remote, sent, received: self.time.moment() }
+            Measurement { remote, sent, received: self.time.instant() }
         }
     }
 
@@ -184,66 +184,66 @@ mod tests {
 
     #[test]
     fn nothing_is_due_before_the_first_measurement() {
-        let bed = Bed::new();
-        bed.pass(5_000);
-        assert_eq!(bed.clock.now(), Timestamp::ZERO);
-        assert_eq!(bed.clock.measure(bed.ask(2, 0)), Millis::ZERO);
-        assert_eq!(bed.clock.now(), bed.truth().minus(READING));
+        let fixture = Fixture::new();
+        fixture.pass(5_000);
+        assert_eq!(fixture.clock.now(), Timestamp::ZERO);
+        assert_eq!(fixture.clock.measure(fixture.ask(2, 0)), Millis::ZERO);
+        assert_eq!(fixture.clock.now(), fixture.truth().minus(READING));
     }
 
     #[test]
     fn a_sudden_change_is_told_and_worked_off_slowly() {
-        let mut bed = Bed::new();
-        bed.clock.restart(bed.ask(0, 0));
-        bed.remote = bed.remote.plus(Millis::from_ms(301));
-        let told = bed.clock.measure(bed.ask(0, 0));
+        let mut fixture = Fixture::new();
+        fixture.clock.restart(fixture.ask(0, 0));
+        fixture.remote = fixture.remote.plus(Millis::from_ms(301));
+        let told = fixture.clock.measure(fixture.ask(0, 0));
         assert!((300..=301).contains(&told.ms()), "{told:?}");
-        bed.pass(10_000);
-        assert_eq!(bed.truth().since(bed.clock.now()), Millis::from_ms(202), "10 ms in each second");
-        bed.pass(21_000);
-        assert_eq!(bed.clock.now(), bed.truth().minus(READING));
+        fixture.pass(10_000);
+        assert_eq!(fixture.truth().since(fixture.clock.now()), Millis::from_ms(202), "10 ms in each second");
+        fixture.pass(21_000);
+        assert_eq!(fixture.clock.now(), fixture.truth().minus(READING));
     }
 
     #[test]
     fn a_slow_answer_is_no_change_of_the_clock() {
-        let bed = Bed::new();
-        bed.clock.restart(bed.ask(1, 0));
-        let before = bed.clock.now().since(bed.truth());
-        assert_eq!(bed.clock.measure(bed.ask(3_000, 0)), Millis::ZERO);
-        assert_eq!(bed.clock.measure(bed.ask(0, 3_000)), Millis::ZERO);
-        bed.pass(60_000);
-        let after = bed.clock.now().since(bed.truth());
+        let fixture = Fixture::new();
+        fixture.clock.restart(fixture.ask(1, 0));
+        let before = fixture.clock.now().since(fixture.truth());
+        assert_eq!(fixture.clock.measure(fixture.ask(3_000, 0)), Millis::ZERO);
+        assert_eq!(fixture.clock.measure(fixture.ask(0, 3_000)), Millis::ZERO);
+        fixture.pass(60_000);
+        let after = fixture.clock.now().since(fixture.truth());
         assert!((0..=2).contains(&(before.ms() - after.ms())), "{before:?} became {after:?}");
     }
 
     #[test]
     fn the_quickest_answers_count() {
-        let bed = Bed::new();
-        bed.clock.restart(bed.ask(0, 40));
-        assert_eq!(bed.truth().since(bed.clock.now()), Millis::from_ms(41));
+        let fixture = Fixture::new();
+        fixture.clock.restart(fixture.ask(0, 40));
+        assert_eq!(fixture.truth().since(fixture.clock.now()), Millis::from_ms(41));
         for back in [30, 2, 60, 25, 90] {
-            bed.clock.measure(bed.ask(5, back));
-            bed.pass(1_000);
+            fixture.clock.measure(fixture.ask(5, back));
+            fixture.pass(1_000);
         }
-        bed.pass(5_000);
-        let behind = bed.truth().since(bed.clock.now());
+        fixture.pass(5_000);
+        let behind = fixture.truth().since(fixture.clock.now());
         assert!((3..=5).contains(&behind.ms()), "{behind:?} behind");
     }
 
     #[test]
-    fn a_process_that_starts_anew_takes_the_new_time_but_never_goes_back() {
-        let mut bed = Bed::new();
-        bed.clock.restart(bed.ask(0, 0));
-        bed.remote = bed.remote.plus(Millis::from_secs(60));
-        bed.clock.restart(bed.ask(0, 0));
-        assert_eq!(bed.clock.now(), bed.truth().minus(READING), "forward at once");
-        let before = bed.clock.now();
-        bed.remote = bed.remote.minus(Millis::from_secs(10));
-        bed.clock.restart(bed.ask(0, 0));
-        assert_eq!(bed.clock.now(), before, "stands still");
-        assert_eq!(bed.clock.at(bed.clock.moment()), bed.truth().minus(READING));
-        bed.pass(10_500);
-        assert_eq!(bed.clock.now(), bed.truth().minus(READING), "the service's time has caught up");
+    fn a_process_that_starts_again_takes_the_new_time_but_never_goes_back() {
+        let mut fixture = Fixture::new();
+        fixture.clock.restart(fixture.ask(0, 0));
+        fixture.remote = fixture.remote.plus(Millis::from_secs(60));
+        fixture.clock.restart(fixture.ask(0, 0));
+        assert_eq!(fixture.clock.now(), fixture.truth().minus(READING), "forward at once");
+        let before = fixture.clock.now();
+        fixture.remote = fixture.remote.minus(Millis::from_secs(10));
+        fixture.clock.restart(fixture.ask(0, 0));
+        assert_eq!(fixture.clock.now(), before, "stands still");
+        assert_eq!(fixture.clock.at(fixture.clock.instant()), fixture.truth().minus(READING));
+        fixture.pass(10_500);
+        assert_eq!(fixture.clock.now(), fixture.truth().minus(READING), "the service's time has caught up");
     }
 
     proptest! {
@@ -252,15 +252,15 @@ mod tests {
         fn never_goes_back_and_slews_at_most_so_much(
             doings in prop::collection::vec((0_i64..5_000, 0_i64..4_000, 0_i64..4_000, -20_000_i64..20_000), 1..60),
         ) {
-            let mut bed = Bed::new();
-            bed.clock.restart(bed.ask(0, 0));
+            let mut fixture = Fixture::new();
+            fixture.clock.restart(fixture.ask(0, 0));
             for (wait, there, back, step) in doings {
-                let (before, from) = (bed.clock.now(), bed.clock.moment());
-                bed.pass(wait);
-                bed.remote = bed.remote.plus(Millis::from_ms(step));
-                bed.clock.measure(bed.ask(there, back));
-                let passed = bed.clock.moment().since(from).ms();
-                let shown = bed.clock.now().since(before).ms();
+                let (before, from) = (fixture.clock.now(), fixture.clock.instant());
+                fixture.pass(wait);
+                fixture.remote = fixture.remote.plus(Millis::from_ms(step));
+                fixture.clock.measure(fixture.ask(there, back));
+                let passed = fixture.clock.instant().since(from).ms();
+                let shown = fixture.clock.now().since(before).ms();
                 prop_assert!(shown >= 0, "went back by {shown}");
                 let most = passed * SLEW_US_PER_MS / 1_000 + 1;
                 prop_assert!((shown - passed).abs() <= most, "{shown} ms shown in {passed} ms");
@@ -270,14 +270,14 @@ mod tests {
         /// After the last change it reaches the truth, to within the way back of an answer.
         #[test]
         fn converges(step in -2_000_i64..2_000, trips in prop::collection::vec((0_i64..50, 0_i64..50), 250)) {
-            let mut bed = Bed::new();
-            bed.clock.restart(bed.ask(0, 0));
-            bed.remote = bed.remote.plus(Millis::from_ms(step));
+            let mut fixture = Fixture::new();
+            fixture.clock.restart(fixture.ask(0, 0));
+            fixture.remote = fixture.remote.plus(Millis::from_ms(step));
             for (there, back) in trips {
-                bed.clock.measure(bed.ask(there, back));
-                bed.pass(1_000);
+                fixture.clock.measure(fixture.ask(there, back));
+                fixture.pass(1_000);
             }
-            let error = bed.clock.now().since(bed.truth()).ms();
+            let error = fixture.clock.now().since(fixture.truth()).ms();
             prop_assert!((-60..=2).contains(&error), "{error} ms off");
         }
 
@@ -285,14 +285,14 @@ mod tests {
         /// change of the clock.
         #[test]
         fn is_never_early(doings in prop::collection::vec((0_i64..5_000, 0_i64..6_000, 0_i64..6_000), 1..60)) {
-            let bed = Bed::new();
-            bed.clock.restart(bed.ask(0, 0));
+            let fixture = Fixture::new();
+            fixture.clock.restart(fixture.ask(0, 0));
             for (wait, there, back) in doings {
-                bed.pass(wait);
-                let told = bed.clock.measure(bed.ask(there, back));
+                fixture.pass(wait);
+                let told = fixture.clock.measure(fixture.ask(there, back));
                 // What is told is the drift that was allowed for, over a thousand seconds at most.
                 prop_assert!((0..=105).contains(&told.ms()), "told {told:?}");
-                let ahead = bed.clock.now().since(bed.truth()).ms();
+                let ahead = fixture.clock.now().since(fixture.truth()).ms();
                 prop_assert!(ahead <= 0, "{ahead} ms early");
             }
         }

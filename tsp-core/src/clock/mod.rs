@@ -1,7 +1,7 @@
 //! The clocks. Only the wiring makes one; everything else is handed `&dyn Clock` or a `now`.
 
 mod cluster;
-mod moment;
+mod monotonic;
 mod system;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::time::{Millis, Timestamp};
 
 pub use cluster::{ClusterClock, Measurement, ROUND_TRIP_TRUSTED};
-pub use moment::{ManualTime, Moment, Monotonic, ProcessTime};
+pub use monotonic::{ManualMonotonicClock, MonotonicClock, MonotonicInstant, ProcessMonotonicClock};
 pub use system::SystemClock;
 
 /// The service's time. It never goes back (DESIGN.md section 2, promise 2).

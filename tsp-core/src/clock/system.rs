@@ -130,13 +130,13 @@ mod tests {
     const WALL: i64 = 1_800_000_000 * SECOND;
 
     /// A clock read each second while the machine's clock is `wrong_by`.
-    struct Bed {
+    struct Fixture {
         lead: Lead,
         monotonic: i64,
         wrong_by: i64,
     }
 
-    impl Bed {
+    impl Fixture {
         fn new() -> Self {
             Self { lead: Lead::at(0, WALL), monotonic: 0, wrong_by: 0 }
         }
@@ -158,10 +158,10 @@ mod tests {
 
     #[test]
     fn says_what_the_machine_says() {
-        let mut bed = Bed::new();
-        assert_eq!(bed.pass(10), bed.wall());
-        bed.wrong_by = 900_000;
-        assert_eq!(bed.pass(1), bed.wall(), "a small step is followed at once");
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.pass(10), fixture.wall());
+        fixture.wrong_by = 900_000;
+        assert_eq!(fixture.pass(1), fixture.wall(), "a small step is followed at once");
         let mut clock = SystemClock::new();
         clock.lead = Mutex::new(Lead::at(0, clock.machine().ms() * 1_000));
         assert!(clock.now() >= clock.machine().minus(Millis::from_secs(1)));
@@ -169,41 +169,41 @@ mod tests {
 
     #[test]
     fn a_step_ahead_that_is_corrected_is_not_seen() {
-        let mut bed = Bed::new();
-        bed.pass(5);
+        let mut fixture = Fixture::new();
+        fixture.pass(5);
         for _ in 0..20 {
-            bed.wrong_by = HOUR;
-            assert_eq!(bed.pass(59), bed.wall() - HOUR, "nothing is due early");
-            bed.wrong_by = 0;
-            assert_eq!(bed.pass(1), bed.wall(), "and time goes on at once");
+            fixture.wrong_by = HOUR;
+            assert_eq!(fixture.pass(59), fixture.wall() - HOUR, "nothing is due early");
+            fixture.wrong_by = 0;
+            assert_eq!(fixture.pass(1), fixture.wall(), "and time goes on at once");
         }
     }
 
     #[test]
     fn a_step_ahead_that_lasts_counts() {
-        let mut bed = Bed::new();
-        bed.wrong_by = HOUR;
-        assert_eq!(bed.pass(60), bed.wall() - HOUR);
-        assert_eq!(bed.pass(1), bed.wall());
-        assert_eq!(bed.pass(5), bed.wall());
+        let mut fixture = Fixture::new();
+        fixture.wrong_by = HOUR;
+        assert_eq!(fixture.pass(60), fixture.wall() - HOUR);
+        assert_eq!(fixture.pass(1), fixture.wall());
+        assert_eq!(fixture.pass(5), fixture.wall());
     }
 
     #[test]
     fn after_a_step_back_it_stands_still_until_that_has_caught_up() {
-        let mut bed = Bed::new();
-        let before = bed.pass(5);
-        bed.wrong_by = -10 * SECOND;
-        assert_eq!(bed.pass(9), before);
-        assert_eq!(bed.pass(10), bed.wall());
-        bed.wrong_by = -HOUR;
-        bed.pass(50);
-        bed.wrong_by = 0;
-        assert_eq!(bed.pass(1), bed.wall(), "the step was a mistake");
-        bed.wrong_by = -HOUR;
-        let stood = bed.pass(100);
-        bed.wrong_by = 0;
-        assert_eq!(bed.pass(60), stood);
-        assert_eq!(bed.pass(1), bed.wall(), "a way ahead like any other");
+        let mut fixture = Fixture::new();
+        let before = fixture.pass(5);
+        fixture.wrong_by = -10 * SECOND;
+        assert_eq!(fixture.pass(9), before);
+        assert_eq!(fixture.pass(10), fixture.wall());
+        fixture.wrong_by = -HOUR;
+        fixture.pass(50);
+        fixture.wrong_by = 0;
+        assert_eq!(fixture.pass(1), fixture.wall(), "the step was a mistake");
+        fixture.wrong_by = -HOUR;
+        let stood = fixture.pass(100);
+        fixture.wrong_by = 0;
+        assert_eq!(fixture.pass(60), stood);
+        assert_eq!(fixture.pass(1), fixture.wall(), "a way ahead like any other");
     }
 
     proptest! {
@@ -211,14 +211,14 @@ mod tests {
         fn never_goes_back_nor_ahead_of_all_that_the_machine_said(
             doings in prop::collection::vec((0_i64..100 * SECOND, -HOUR..HOUR), 1..50),
         ) {
-            let mut bed = Bed::new();
+            let mut fixture = Fixture::new();
             let (mut before, mut most) = (WALL, WALL);
             for (passed, wrong_by) in doings {
-                bed.monotonic += passed;
-                bed.wrong_by = wrong_by;
-                let now = bed.lead.follow(bed.monotonic, bed.wall());
+                fixture.monotonic += passed;
+                fixture.wrong_by = wrong_by;
+                let now = fixture.lead.follow(fixture.monotonic, fixture.wall());
                 // What was believed goes on with monotonic time.
-                most = bed.wall().max(most + passed);
+                most = fixture.wall().max(most + passed);
                 prop_assert!(now >= before && now <= most);
                 before = now;
             }

@@ -55,7 +55,7 @@ pub enum CursorChange {
     /// again.
     Make,
     Drop,
-    Keep,
+    Unchanged,
 }
 
 impl CursorChange {
@@ -164,7 +164,7 @@ pub fn hold(before: Arc<TaskConfig>, hold: Hold, by: &str, now: Timestamp) -> Co
             "config.disable"
         }
     };
-    ConfigWrite { before: Some(before), after, action, detail, cursor: CursorChange::Keep }
+    ConfigWrite { before: Some(before), after, action, detail, cursor: CursorChange::Unchanged }
 }
 
 /// Whether a config with so many open tasks may be deleted.
@@ -330,7 +330,10 @@ mod tests {
         assert_eq!((resume.after.paused, resume.action), (None, "config.resume"));
         let off = hold(stored(), Hold::Disable, "cli", LATER);
         assert!(!off.after.spec.enabled && off.after.paused.is_some());
-        assert_eq!((off.action, off.detail.as_str(), off.cursor), ("config.disable", "", CursorChange::Keep));
+        assert_eq!(
+            (off.action, off.detail.as_str(), off.cursor),
+            ("config.disable", "", CursorChange::Unchanged)
+        );
         let on = hold(Arc::new(off.after), Hold::Enable, "cli", LATER);
         assert_eq!((on.after.spec.enabled, on.action, on.after.version), (true, "config.enable", 9));
     }

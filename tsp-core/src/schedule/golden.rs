@@ -59,7 +59,7 @@ fn new_york_puts_its_clock_back() {
     let zone = "America/New_York";
     let midnight = "2026-11-01T00:00:00-04:00";
     check("0 30 1 * * ?", zone, midnight, &["2026-11-01T01:30:00-04:00", "2026-11-02T01:30:00-05:00"]);
-    // Also when it is asked anew from a stored time inside the repeat.
+    // Also when it is asked again from a stored time inside the repeat.
     check("0 30 1 * * ?", zone, "2026-11-01T01:30:00-04:00", &["2026-11-02T01:30:00-05:00"]);
     check("0 30 1 * * ?", zone, "2026-11-01T01:00:00-05:00", &["2026-11-02T01:30:00-05:00"]);
     check(

@@ -51,7 +51,7 @@ pub struct Slot {
 pub struct FirePlan {
     /// The occurrences to make, oldest first.
     pub slots: Vec<Slot>,
-    /// Slots up to now that are passed over.
+    /// Slots up to now that are skipped.
     pub missed: u64,
     /// Whether `missed` is exact; if not, there were at least that many.
     pub missed_is_exact: bool,

@@ -23,7 +23,7 @@ pub mod step;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod laws;
+mod properties;
 #[cfg(test)]
 mod quartz;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! How long a task has been failing: what `max_age` limits (DESIGN.md section 5.2).
 //!
 //! Only the running of attempts and the retry policy's own back-off count. [`Task::age_from`] moves forward by
-//! every other wait: pause, hold, limit, outage, snooze, an awaited 202, what the callee asked for beyond the
+//! every other wait: pause, hold, limit, outage, snooze, an awaited 202, what the receiver asked for beyond the
 //! back-off. While a row waits, `due_at - age_from` is the age that it will have when it is due; how much later
 //! than that it was begun is left out when the attempt is closed, so that a begin writes nothing of it.
 
@@ -14,7 +14,7 @@ pub(super) fn leave_out_waits(task: &mut Task, lost: bool, now: Timestamp) {
     let due_at = task.begun_due_at.unwrap_or(now);
     let (from, to) = match (task.status, &task.last_outcome) {
         (Status::Awaiting, Some(accepted)) => (accepted.at, now),
-        // A lost process is no failure of the callee, however long nobody noticed.
+        // A lost process is no failure of the receiver, however long nobody noticed.
         _ if lost => (due_at, now),
         _ => (due_at, task.started_at.unwrap_or(due_at)),
     };

@@ -48,7 +48,7 @@ fn after_three_days(how: &str) -> Task {
         "an outage in the back-off" => failed_once(&executing(), NOW),
         "snooze" => finished(&executing(), Outcome::Snooze { until: then }, NOW),
         "Retry-After" => {
-            // An hour is as much as a callee may ask for, so it takes many; only the first is waited out here.
+            // An hour is as much as a receiver may ask for, so it takes many; only the first is waited out here.
             let asked = Outcome::Retry(RetryDelay::Exactly(secs(DAYS)));
             finished(&executing(), asked, NOW)
         }
@@ -129,7 +129,7 @@ fn a_new_promise_is_not_as_old_as_the_one_before() {
     assert_eq!(failed_once(&start(&again, after(DAYS + 5)), after(DAYS + 6)).age_from, after(DAYS + 5));
 }
 
-/// What a history has surely spent, and at most, on running and back-off since its promise was last made anew.
+/// What a history has surely spent, and at most, on running and back-off since its promise was last made again.
 #[derive(Debug, Default)]
 struct Spent {
     running: Millis,
@@ -154,10 +154,10 @@ proptest! {
         let backoff = setting.retry.base_delay(1);
         let mut spent = Spent::default();
         for (moment, change) in history.changes() {
-            let anew = matches!(&moment.step, Step::Postpone(_) | Step::Reset(_) | Step::People(Action::Replay));
+            let again = matches!(&moment.step, Step::Postpone(_) | Step::Reset(_) | Step::Operators(Action::Replay));
             let kind = change.closed.as_ref().map(|closed| closed.kind);
             let ran = moment.before.started_at.filter(|_| moment.before.status == Status::Executing);
-            if let Some(started_at) = ran.filter(|_| kind != Some(OutcomeKind::Lost) && !anew)
+            if let Some(started_at) = ran.filter(|_| kind != Some(OutcomeKind::Lost) && !again)
                 && change.task.status != Status::Executing
             {
                 spent.running = spent.running.saturating_add(moment.now.since(started_at));
@@ -168,7 +168,7 @@ proptest! {
                 if change.task.is_open() && moment.before.next_run().is_none() {
                     prop_assert!(spent.running <= most, "too old to come again: {spent:?}");
                 } else if change.task.result == Some(EndResult::Failed)
-                    && change.task.charged < setting.retry.max_attempts
+                    && change.task.failed_attempts < setting.retry.max_attempts
                 {
                     prop_assert!(at_most > most, "failed of an age it does not have: {spent:?}");
                 }
@@ -176,7 +176,7 @@ proptest! {
             }
             // A reset that waits for the attempt takes effect as it is closed.
             let renewed = moment.before.next_run().is_some() && kind.is_some();
-            if renewed || (anew && change.note != Note::AfterCurrent) {
+            if renewed || (again && change.outcome_detail != OutcomeDetail::AfterCurrent) {
                 spent = Spent::default();
             }
         }

@@ -9,8 +9,8 @@ use crate::task::{AttemptRecord, EndResult, LastOutcome, Progress, Status, Task,
 use crate::time::{Millis, Timestamp};
 
 use super::{
-    BEGIN_WAITS_UP_TO, Change, Completion, LOSSES_MAX, Note, ProgressReport, Refused, Rules, age, changed,
-    end, expire, renew, schedule,
+    BEGIN_WAITS_UP_TO, Change, Completion, OutcomeDetail, ProgressReport, Refused, Rules, WORKER_LOSSES_MAX,
+    age, changed, end, expire, renew, schedule,
 };
 
 /// A snooze into the past asks again after this, or it would call in a loop.
@@ -105,7 +105,8 @@ pub(super) fn node_lost(
         return Err(Refused::AttemptClosed);
     }
     // Only the loss that ends the task bears the hard word.
-    let ends = task.losses + 1 >= LOSSES_MAX && !task.cancel_requested && task.next_run().is_none();
+    let ends =
+        task.worker_losses + 1 >= WORKER_LOSSES_MAX && !task.cancel_requested && task.next_run().is_none();
     let closing = Closing {
         kind: OutcomeKind::Lost,
         step: Step::Lost,
@@ -242,13 +243,13 @@ fn close(task: &Task, closing: &Closing, rules: &Rules<'_>, now: Timestamp) -> C
         task.last_outcome = Some(last_of(&closed));
         task.node = None;
         if matches!(closing.step, Step::Lost) {
-            task.losses += 1;
+            task.worker_losses += 1;
         }
         if let Some(next) = task.extra.as_mut().and_then(|extra| extra.next.take()) {
             if let Some(payload) = next.payload {
                 task.payload = Some(payload);
             }
-            task.charged = 0;
+            task.failed_attempts = 0;
             task.token = None;
             task.cancel_requested = false;
             renew(task, next.execute_at, now);
@@ -266,7 +267,7 @@ fn follow(task: &mut Task, step: &Step, rules: &Rules<'_>, now: Timestamp) {
         Step::Done => end(task, EndResult::Succeeded, now),
         _ if task.cancel_requested => end(task, EndResult::Cancelled, now),
         Step::Fail => {
-            task.charged += 1;
+            task.failed_attempts += 1;
             end(task, EndResult::Failed, now);
         }
         Step::Retry(delay) => retry(task, *delay, rules, now),
@@ -275,28 +276,28 @@ fn follow(task: &mut Task, step: &Step, rules: &Rules<'_>, now: Timestamp) {
             age::leave_out(task, due_at.since(now));
             schedule(task, due_at);
         }
-        Step::Lost if task.losses >= LOSSES_MAX => end(task, EndResult::Failed, now),
+        Step::Lost if task.worker_losses >= WORKER_LOSSES_MAX => end(task, EndResult::Failed, now),
         Step::Lost => schedule(task, now),
     }
 }
 
 fn retry(task: &mut Task, delay: RetryDelay, rules: &Rules<'_>, now: Timestamp) {
-    task.charged += 1;
+    task.failed_attempts += 1;
     let policy = task.retry(rules.retry);
-    let backoff = with_jitter(policy.base_delay(task.charged), policy.jitter, rules.unit);
+    let backoff = with_jitter(policy.base_delay(task.failed_attempts), policy.jitter, rules.jitter_fraction);
     let delay = match delay {
         RetryDelay::Backoff => backoff,
         RetryDelay::Exactly(after) => after,
         RetryDelay::RetryAfter(after) => {
             // A thousand tasks told "120" must not come back in one second.
             let jitter = policy.jitter.min(RETRY_AFTER_JITTER);
-            with_jitter(clamp_retry_after(after, backoff), jitter, rules.unit)
+            with_jitter(clamp_retry_after(after, backoff), jitter, rules.jitter_fraction)
         }
     };
-    // What the callee asked for beyond our own back-off is its wait, not the policy's.
+    // What the receiver asked for beyond our own back-off is its wait, not the policy's.
     let next_age = now.since(task.age_from).saturating_add(delay.min(backoff));
     let too_old = policy.max_age.is_some_and(|most| next_age > most);
-    if task.charged >= policy.max_attempts || too_old {
+    if task.failed_attempts >= policy.max_attempts || too_old {
         end(task, EndResult::Failed, now);
     } else {
         age::leave_out(task, delay.saturating_sub(backoff));
@@ -350,5 +351,5 @@ pub(super) fn close_awaited(
         edit(task);
     })
     .task;
-    Change { task, closed: Some(closed), note: Note::None }
+    Change { task, closed: Some(closed), outcome_detail: OutcomeDetail::None }
 }

@@ -5,9 +5,9 @@ use crate::config::TaskConfig;
 use crate::task::{Task, TokenHash};
 use crate::time::Timestamp;
 
-/// What a person or callee wants; [`Event`] without what the store knows itself.
+/// What a person or receiver wants; [`Event`] without what the store knows itself.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Wish {
+pub enum TaskCommand {
     Cancel,
     Pause,
     Resume,
@@ -20,7 +20,7 @@ pub enum Wish {
     Complete {
         token: TokenHash,
         completion: Completion,
-        unit: f64,
+        jitter_fraction: f64,
     },
     Progress {
         token: TokenHash,
@@ -28,7 +28,7 @@ pub enum Wish {
     },
 }
 
-impl Wish {
+impl TaskCommand {
     /// What it makes of a row, by the row's config as it stands.
     pub fn decide(&self, row: &Task, config: Option<&TaskConfig>, now: Timestamp) -> Result<Change, Refused> {
         let event = match self {
@@ -38,9 +38,11 @@ impl Wish {
             Self::Postpone { execute_at } => Event::Postpone { execute_at: *execute_at },
             Self::Run => Event::Run,
             Self::Replay => Event::Replay,
-            Self::Complete { token, completion, unit } => {
-                Event::Complete { token, completion: completion.clone(), rules: Rules::of(config, *unit) }
-            }
+            Self::Complete { token, completion, jitter_fraction } => Event::Complete {
+                token,
+                completion: completion.clone(),
+                rules: Rules::of(config, *jitter_fraction),
+            },
             Self::Progress { token, report } => {
                 Event::Progress { token, report: report.clone(), rules: Rules::of(config, 0.0) }
             }
@@ -48,7 +50,7 @@ impl Wish {
         transition(row, &event, now)
     }
 
-    /// Action and detail for the audit log; callees are not persons.
+    /// Action and detail for the audit log; receivers are not persons.
     pub fn audited(&self) -> Option<(&'static str, String)> {
         let action = match self {
             Self::Cancel => "task.cancel",
@@ -68,25 +70,29 @@ mod tests {
     use super::super::fixtures::*;
     use super::*;
 
-    fn wishes() -> [Wish; 8] {
+    fn commands() -> [TaskCommand; 8] {
         [
-            Wish::Cancel,
-            Wish::Pause,
-            Wish::Resume,
-            Wish::Postpone { execute_at: after(300) },
-            Wish::Run,
-            Wish::Replay,
-            Wish::Complete { token: TOKEN, completion: Completion::Done { message: None }, unit: 0.5 },
-            Wish::Progress { token: TOKEN, report: ProgressReport::default() },
+            TaskCommand::Cancel,
+            TaskCommand::Pause,
+            TaskCommand::Resume,
+            TaskCommand::Postpone { execute_at: after(300) },
+            TaskCommand::Run,
+            TaskCommand::Replay,
+            TaskCommand::Complete {
+                token: TOKEN,
+                completion: Completion::Done { message: None },
+                jitter_fraction: 0.5,
+            },
+            TaskCommand::Progress { token: TOKEN, report: ProgressReport::default() },
         ]
     }
 
     #[test]
     fn what_people_do_is_audited_by_its_name() {
-        let audited: Vec<_> = wishes().iter().filter_map(Wish::audited).collect();
+        let audited: Vec<_> = commands().iter().filter_map(TaskCommand::audited).collect();
         let actions: Vec<_> = audited.iter().map(|(action, _)| *action).collect();
-        let people = ["cancel", "pause", "resume", "postpone", "run", "replay"];
-        assert_eq!(actions, people.map(|name| format!("task.{name}")));
+        let operator = ["cancel", "pause", "resume", "postpone", "run", "replay"];
+        assert_eq!(actions, operator.map(|name| format!("task.{name}")));
         for (action, detail) in audited {
             let time = if action == "task.postpone" { format!("to {}", after(300)) } else { String::new() };
             assert_eq!(detail, time, "{action}");
@@ -97,12 +103,12 @@ mod tests {
     #[test]
     fn a_row_without_a_config_is_decided_all_the_same() {
         for row in each_state() {
-            let allowed = |wish: &Wish| wish.decide(&row, None, NOW).is_ok();
-            assert!(wishes().iter().any(allowed), "nothing can be done at {:?}", row.status);
+            let allowed = |command: &TaskCommand| command.decide(&row, None, NOW).is_ok();
+            assert!(commands().iter().any(allowed), "nothing can be done at {:?}", row.status);
         }
         let retry = Completion::Retry { after: None, message: None };
-        let wish = Wish::Complete { token: TOKEN, completion: retry, unit: 0.0 };
-        let change = wish.decide(&awaiting(), None, NOW).unwrap();
+        let command = TaskCommand::Complete { token: TOKEN, completion: retry, jitter_fraction: 0.0 };
+        let change = command.decide(&awaiting(), None, NOW).unwrap();
         assert_eq!(change.task.due_at, NOW.plus(secs(1)), "after the default backoff");
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn policy() -> RetryPolicy {
 }
 
 pub(super) const fn rules(retry: &RetryPolicy) -> Rules<'_> {
-    Rules { retry, unit: 0.5, deadline: Some(DEADLINE) }
+    Rules { retry, jitter_fraction: 0.5, deadline: Some(DEADLINE) }
 }
 
 /// Submitted at [`NOW`] for then.

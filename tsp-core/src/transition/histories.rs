@@ -44,7 +44,7 @@ pub(super) enum Step {
     },
     Postpone(i64),
     Reset(i64),
-    People(Action),
+    Operators(Action),
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -86,7 +86,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(extend, back)| Step::Progress { extend, back }),
         2 => (-1_000i64..1_000).prop_map(Step::Postpone),
         2 => (-1_000i64..1_000).prop_map(Step::Reset),
-        6 => prop::sample::select(person.to_vec()).prop_map(Step::People),
+        6 => prop::sample::select(person.to_vec()).prop_map(Step::Operators),
     ]
 }
 
@@ -165,7 +165,7 @@ pub(super) fn play(setting: Setting, steps: Vec<Step>) -> History {
 }
 
 pub(super) fn take(task: &Task, step: &Step, setting: &Setting, now: Timestamp) -> Result<Change, Refused> {
-    let rules = Rules { retry: &setting.retry, unit: 0.5, deadline: setting.deadline };
+    let rules = Rules { retry: &setting.retry, jitter_fraction: 0.5, deadline: setting.deadline };
     let version = |late: bool| task.version - i64::from(late);
     let old = |back: usize| token_of(task.attempt.wrapping_sub(u32::try_from(back).unwrap_or(0)));
     let at = |seconds: i64| now.plus(secs(seconds));
@@ -201,7 +201,7 @@ pub(super) fn take(task: &Task, step: &Step, setting: &Setting, now: Timestamp) 
             let payload = Bytes::from(seconds.to_string());
             Event::Reset { execute_at: at(*seconds), payload: Some(payload) }
         }
-        Step::People(action) => person(*action),
+        Step::Operators(action) => person(*action),
     };
     transition(task, &event, now)
 }

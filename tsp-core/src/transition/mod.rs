@@ -14,9 +14,9 @@ mod command;
 mod fixtures;
 #[cfg(test)]
 mod histories;
-mod people;
+mod operator;
 #[cfg(test)]
-mod people_tests;
+mod operator_tests;
 #[cfg(test)]
 mod properties;
 pub mod submit;
@@ -34,12 +34,12 @@ use crate::retry::RetryPolicy;
 use crate::task::{Action, AttemptRecord, EndResult, Status, Task, TokenHash};
 use crate::time::{Millis, Timestamp};
 
-pub use command::Wish;
+pub use command::TaskCommand;
 
 /// A begin that comes this much too early waits; an earlier one gives the row back.
 pub const BEGIN_WAITS_UP_TO: Millis = Millis::from_secs(1);
 /// A task that was running in this many lost processes ends failed, reason `crashes_workers`.
-pub const LOSSES_MAX: u32 = 10;
+pub const WORKER_LOSSES_MAX: u32 = 10;
 
 /// What happens to a row.
 #[derive(Debug, Clone)]
@@ -71,17 +71,17 @@ pub enum Event<'a> {
         node: NodeId,
         rules: Rules<'a>,
     },
-    /// The callee completes what it accepted.
+    /// The receiver completes what it accepted.
     Complete {
         token: &'a TokenHash,
         completion: Completion,
         rules: Rules<'a>,
     },
-    /// The callee did not complete in time.
+    /// The receiver did not complete in time.
     Deadline {
         rules: Rules<'a>,
     },
-    /// The callee reports how far it is.
+    /// The receiver reports how far it is.
     Progress {
         token: &'a TokenHash,
         report: ProgressReport,
@@ -107,7 +107,7 @@ pub enum Event<'a> {
 pub struct Rules<'a> {
     pub retry: &'a RetryPolicy,
     /// A random number in `0.0..1.0`, for the jitter.
-    pub unit: f64,
+    pub jitter_fraction: f64,
     /// How long a 202 may take to complete, of an attempt that was begun with a token.
     pub deadline: Option<Millis>,
 }
@@ -117,16 +117,16 @@ static NO_CONFIG: RetryPolicy = RetryPolicy::DEFAULT;
 
 impl<'a> Rules<'a> {
     /// A config with open tasks is not deleted; if one is gone all the same, its tasks still end.
-    pub fn of(config: Option<&'a TaskConfig>, unit: f64) -> Self {
+    pub fn of(config: Option<&'a TaskConfig>, jitter_fraction: f64) -> Self {
         Self {
             retry: config.map_or(&NO_CONFIG, |config| &config.spec.retry),
-            unit,
+            jitter_fraction,
             deadline: config.map(|config| config.spec.asynchronous.deadline),
         }
     }
 }
 
-/// How a callee completes.
+/// How a receiver completes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
     Done { message: Option<String> },
@@ -149,12 +149,12 @@ pub struct Change {
     pub task: Task,
     /// The attempt that this closes.
     pub closed: Option<AttemptRecord>,
-    pub note: Note,
+    pub outcome_detail: OutcomeDetail,
 }
 
 /// What the asker must be told beyond the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
+pub enum OutcomeDetail {
     None,
     /// Cancel of an executing task: this attempt is its last.
     TooLate,
@@ -201,13 +201,13 @@ pub fn transition(task: &Task, event: &Event<'_>, now: Timestamp) -> Result<Chan
         }
         Event::Deadline { rules } => attempt::deadline(task, rules, now),
         Event::Progress { token, report, rules } => attempt::progress(task, token, report, rules, now),
-        Event::Pause => people::pause(task),
-        Event::Resume => people::resume(task, now),
-        Event::Postpone { execute_at } => people::postpone(task, *execute_at, now),
-        Event::Reset { execute_at, payload } => people::reset(task, *execute_at, payload.as_ref(), now),
-        Event::Run => people::run(task, now),
-        Event::Cancel => people::cancel(task, now),
-        Event::Replay => people::replay(task, now),
+        Event::Pause => operator::pause(task),
+        Event::Resume => operator::resume(task, now),
+        Event::Postpone { execute_at } => operator::postpone(task, *execute_at, now),
+        Event::Reset { execute_at, payload } => operator::reset(task, *execute_at, payload.as_ref(), now),
+        Event::Run => operator::run(task, now),
+        Event::Cancel => operator::cancel(task, now),
+        Event::Replay => operator::replay(task, now),
     }
 }
 
@@ -216,7 +216,7 @@ fn changed(task: &Task, edit: impl FnOnce(&mut Task)) -> Change {
     let mut task = task.clone();
     task.version += 1;
     edit(&mut task);
-    Change { task, closed: None, note: Note::None }
+    Change { task, closed: None, outcome_detail: OutcomeDetail::None }
 }
 
 /// The row goes to 0 and waits for `due_at`; for the time it was promised for, when the clock has gone back behind
@@ -227,7 +227,7 @@ fn schedule(task: &mut Task, due_at: Timestamp) {
     task.node = None;
 }
 
-/// The row's promise starts anew: a new time, a new age, nothing charged.
+/// The row's promise starts again: a new time, a new age, nothing charged.
 fn renew(task: &mut Task, execute_at: Timestamp, now: Timestamp) {
     let due_at = execute_at.max(now);
     task.execute_at = execute_at;

@@ -70,7 +70,7 @@ proptest! {
     fn an_ended_task_changes_by_replay_alone(history in history()) {
         for (moment, change) in history.changes() {
             if !moment.before.is_open() {
-                prop_assert!(matches!(moment.step, Step::People(Action::Replay)), "{:?}", moment.step);
+                prop_assert!(matches!(moment.step, Step::Operators(Action::Replay)), "{:?}", moment.step);
                 prop_assert!(change.task.is_open());
             }
         }
@@ -83,7 +83,7 @@ proptest! {
             let done = closes(change).is_some() && told_done(moment, &history.setting);
             match &moment.step {
                 Step::Reset(_) => flagged = false,
-                _ if change.note == Note::TooLate => flagged = true,
+                _ if change.outcome_detail == OutcomeDetail::TooLate => flagged = true,
                 step if flagged && !change.task.is_open() => {
                     let result = if done { EndResult::Succeeded } else { EndResult::Cancelled };
                     prop_assert_eq!(change.task.result, Some(result), "{:?}", step);
@@ -103,9 +103,9 @@ proptest! {
     fn a_reset_that_waits_is_never_lost(history in history()) {
         let mut next: Option<(Timestamp, Bytes)> = None;
         for (moment, change) in history.changes() {
-            if let (Step::Reset(seconds), Note::AfterCurrent) = (&moment.step, change.note) {
+            if let (Step::Reset(seconds), OutcomeDetail::AfterCurrent) = (&moment.step, change.outcome_detail) {
                 next = Some((moment.now.plus(secs(*seconds)), seconds.to_string().into()));
-            } else if change.note == Note::TooLate {
+            } else if change.outcome_detail == OutcomeDetail::TooLate {
                 next = None;
             } else if let Some((execute_at, payload)) = next.take_if(|_| change.closed.is_some()) {
                 prop_assert_eq!(change.task.status, Status::Scheduled, "{:?}", moment.step);
@@ -121,7 +121,7 @@ proptest! {
     #[test]
     fn only_the_callees_failures_are_charged_and_never_more_than_allowed(history in history()) {
         for (moment, change) in history.changes() {
-            let (before, after) = (moment.before.charged, change.task.charged);
+            let (before, after) = (moment.before.failed_attempts, change.task.failed_attempts);
             prop_assert!(after <= history.setting.retry.max_attempts);
             let failed = matches!(closes(change), Some(OutcomeKind::Retry | OutcomeKind::Fail));
             prop_assert!(after <= before + u32::from(failed), "{:?} charged", moment.step);
@@ -136,7 +136,7 @@ proptest! {
             }
             if change.task.result == Some(EndResult::Failed) {
                 let kind = closes(change);
-                let worn = kind == Some(OutcomeKind::Lost) && change.task.losses >= LOSSES_MAX;
+                let worn = kind == Some(OutcomeKind::Lost) && change.task.worker_losses >= WORKER_LOSSES_MAX;
                 let failed = matches!(kind, Some(OutcomeKind::Retry | OutcomeKind::Fail));
                 prop_assert!(worn || failed, "{:?}", kind);
             }
@@ -206,7 +206,7 @@ proptest! {
                 Status::Scheduled => Step::Claim,
                 Status::Queued => Step::Begin { runnable: true, token: true, late: false },
                 Status::Executing => Step::Finish { outcome: Outcome::Done, wrong: 0 },
-                Status::Paused => Step::People(Action::Resume),
+                Status::Paused => Step::Operators(Action::Resume),
                 Status::Awaiting => Step::Deadline,
                 Status::Ended => unreachable!("left above"),
             };
@@ -223,7 +223,7 @@ proptest! {
             let taken = transition(task, &person(action), history.now).is_ok();
             prop_assert_eq!(taken, listed.contains(&action), "{:?} at {:?}", action, task.status);
         }
-        // At 30 a callee may be quicker than its own 202, but nobody is invited to.
+        // At 30 a receiver may be quicker than its own 202, but nobody is invited to.
         if let Some(token) = task.token.as_ref().filter(|_| task.status != Status::Executing) {
             let rules = rules(&history.setting.retry);
             let event = Event::Complete { token, completion: Completion::Done { message: None }, rules };
@@ -275,7 +275,7 @@ fn the_histories_reach_everything() {
                     statuses.insert((moment.before.status, change.task.status));
                     results.extend(change.task.result.map(EndResult::as_str));
                     closings.extend(closes(&change).map(OutcomeKind::as_str));
-                    notes.insert(format!("{:?}", change.note));
+                    notes.insert(format!("{:?}", change.outcome_detail));
                 }
                 Err(why) => {
                     refusals

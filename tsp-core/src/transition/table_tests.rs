@@ -7,7 +7,7 @@ use crate::outcome::{Outcome, OutcomeKind, RetryDelay};
 #[test]
 fn a_submit_is_scheduled_and_a_past_time_is_due_now() {
     let task = scheduled();
-    assert_eq!((task.status, task.version, task.attempt, task.charged), (Status::Scheduled, 1, 0, 0));
+    assert_eq!((task.status, task.version, task.attempt, task.failed_attempts), (Status::Scheduled, 1, 0, 0));
     let late = Task::new(
         crate::task::NewTask {
             id: task.id,
@@ -99,7 +99,7 @@ fn expiry_ends_a_row_without_an_attempt_at_claim_begin_resume_and_run() {
 #[test]
 fn release_gives_back_without_an_attempt() {
     let released = go(&queued(), &Event::Release { version: queued().version }, after(9)).task;
-    assert_eq!((released.status, released.attempt, released.charged), (Status::Scheduled, 0, 0));
+    assert_eq!((released.status, released.attempt, released.failed_attempts), (Status::Scheduled, 0, 0));
     assert_eq!(released.due_at, NOW);
     for task in each_state() {
         if task.status != Status::Queued {
@@ -113,7 +113,10 @@ fn release_gives_back_without_an_attempt() {
 fn outcome_done_ends_succeeded() {
     let change = go(&executing(), &finish(&Verdict::done().with_status(200), &policy()), after(3));
     assert_eq!((change.task.status, change.task.result), (Status::Ended, Some(EndResult::Succeeded)));
-    assert_eq!((change.task.ended_at, change.task.node, change.task.charged), (Some(after(3)), None, 0));
+    assert_eq!(
+        (change.task.ended_at, change.task.node, change.task.failed_attempts),
+        (Some(after(3)), None, 0)
+    );
     let closed = change.closed.expect("a finish closes the attempt");
     assert_eq!((closed.attempt, closed.kind, closed.node), (1, OutcomeKind::Done, Some(NODE)));
     assert_eq!((closed.started_at, closed.ended_at, closed.due_at), (NOW, after(3), NOW));
@@ -124,13 +127,13 @@ fn outcome_done_ends_succeeded() {
 fn outcome_retry_waits_for_its_delay_until_the_attempts_are_used_up() {
     let retry = Verdict::retry("http_status");
     let change = go(&executing(), &finish(&retry, &policy()), after(3));
-    assert_eq!((change.task.status, change.task.charged), (Status::Scheduled, 1));
+    assert_eq!((change.task.status, change.task.failed_attempts), (Status::Scheduled, 1));
     assert_eq!((change.task.due_at, change.task.execute_at), (after(63), NOW));
     assert_eq!(change.closed.map(|closed| closed.kind), Some(OutcomeKind::Retry));
 
-    let last = Task { charged: 2, ..executing() };
+    let last = Task { failed_attempts: 2, ..executing() };
     let task = go(&last, &finish(&retry, &policy()), after(3)).task;
-    assert_eq!((task.result, task.charged), (Some(EndResult::Failed), 3));
+    assert_eq!((task.result, task.failed_attempts), (Some(EndResult::Failed), 3));
 }
 
 #[test]
@@ -168,7 +171,7 @@ fn max_age_ends_a_task_whose_attempt_has_failed_and_no_other() {
 #[test]
 fn outcome_fail_ends_failed_whatever_the_policy_allows() {
     let change = go(&executing(), &finish(&Verdict::fail("http_status").with_status(410), &policy()), NOW);
-    assert_eq!((change.task.result, change.task.charged), (Some(EndResult::Failed), 1));
+    assert_eq!((change.task.result, change.task.failed_attempts), (Some(EndResult::Failed), 1));
     assert_eq!(change.closed.map(|closed| closed.kind), Some(OutcomeKind::Fail));
 }
 
@@ -216,7 +219,7 @@ fn outcome_snooze_asks_again_and_is_no_failure() {
     let snooze = |until| Verdict::new(Outcome::Snooze { until }, "later");
     let change = go(&executing(), &finish(&snooze(after(900)), &policy()), NOW);
     assert_eq!((change.task.status, change.task.due_at), (Status::Scheduled, after(900)));
-    assert_eq!((change.task.charged, change.task.attempt), (0, 1));
+    assert_eq!((change.task.failed_attempts, change.task.attempt), (0, 1));
     assert_eq!(change.closed.map(|closed| closed.kind), Some(OutcomeKind::Snooze));
     let past = go(&executing(), &finish(&snooze(after(-900)), &policy()), NOW).task;
     assert_eq!(past.due_at, after(1), "a snooze into the past must not call in a loop");
@@ -259,7 +262,7 @@ fn a_lost_node_gives_the_task_back_at_once_and_charges_nothing() {
     let change = go(&executing(), &lost, after(40));
     let task = change.task;
     assert_eq!((task.status, task.due_at), (Status::Scheduled, after(40)));
-    assert_eq!((task.attempt, task.charged, task.losses), (1, 0, 1));
+    assert_eq!((task.attempt, task.failed_attempts, task.worker_losses), (1, 0, 1));
     let closed = change.closed.expect("the attempt is closed");
     assert_eq!((closed.kind, &*closed.reason), (OutcomeKind::Lost, "worker_lost"));
     let elsewhere = Event::NodeLost { node: OTHER_NODE, rules: rules(&policy) };
@@ -272,13 +275,13 @@ fn ten_losses_end_a_task() {
     let policy = policy();
     let lost = Event::NodeLost { node: NODE, rules: rules(&policy) };
     let mut task = scheduled();
-    for loss in 1..=LOSSES_MAX {
+    for loss in 1..=WORKER_LOSSES_MAX {
         task = go(&task, &Event::Claim { epoch: 1 }, NOW).task;
         task = go(&task, &begin(&task), NOW).task;
         task = go(&task, &lost, NOW).task;
-        assert_eq!(task.is_open(), loss < LOSSES_MAX, "after {loss} losses");
+        assert_eq!(task.is_open(), loss < WORKER_LOSSES_MAX, "after {loss} losses");
     }
-    assert_eq!((task.result, task.charged), (Some(EndResult::Failed), 0));
+    assert_eq!((task.result, task.failed_attempts), (Some(EndResult::Failed), 0));
     let reason = task.last_outcome.map(|last| last.reason);
     assert_eq!(reason.as_deref(), Some("crashes_workers"));
 }
@@ -287,7 +290,7 @@ fn ten_losses_end_a_task() {
 fn a_tenth_loss_still_yields_to_a_cancel_and_to_a_reset() {
     let policy = policy();
     let lost = Event::NodeLost { node: NODE, rules: rules(&policy) };
-    let worn = Task { losses: LOSSES_MAX - 1, ..executing() };
+    let worn = Task { worker_losses: WORKER_LOSSES_MAX - 1, ..executing() };
     let flagged = go(&worn, &Event::Cancel, NOW).task;
     assert_eq!(go(&flagged, &lost, NOW).task.result, Some(EndResult::Cancelled));
     let reset = go(&worn, &Event::Reset { execute_at: after(60), payload: None }, NOW).task;
@@ -304,11 +307,11 @@ fn a_passed_deadline_is_a_retry() {
     let early = over.minus(Millis::from_ms(1));
     assert_eq!(refused(&awaiting(), &deadline, early), Refused::AttemptClosed, "it is not over yet");
     let change = go(&awaiting(), &deadline, over);
-    assert_eq!((change.task.status, change.task.charged), (Status::Scheduled, 1));
+    assert_eq!((change.task.status, change.task.failed_attempts), (Status::Scheduled, 1));
     assert_eq!(change.task.due_at, over.plus(secs(60)));
     let closed = change.closed.expect("the attempt is closed");
     assert_eq!((closed.kind, &*closed.reason), (OutcomeKind::Retry, "async_timeout"));
-    let last = Task { charged: 2, ..awaiting() };
+    let last = Task { failed_attempts: 2, ..awaiting() };
     assert_eq!(go(&last, &deadline, over).task.result, Some(EndResult::Failed));
     for task in each_state() {
         if task.status != Status::Awaiting {

@@ -1,9 +1,9 @@
 //! Turns of the fetcher on the store in memory, with a clock that is moved by hand.
 
-mod bed;
 mod claiming;
 mod failing;
 mod fairness;
+mod fixture;
 mod holding;
 mod idle;
 mod misfires;

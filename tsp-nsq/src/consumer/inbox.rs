@@ -20,7 +20,7 @@ const SLACK: usize = 64;
 pub(super) struct Inbox {
     state: Mutex<State>,
     /// One permit says that there may be something; whoever takes it and leaves something behind puts it back.
-    news: Notify,
+    changed: Notify,
     max_in_flight: Arc<AtomicU32>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Pushed {
 
 impl Inbox {
     pub(super) fn new(max_in_flight: Arc<AtomicU32>) -> Self {
-        Self { state: Mutex::default(), news: Notify::new(), max_in_flight }
+        Self { state: Mutex::default(), changed: Notify::new(), max_in_flight }
     }
 
     pub(super) fn push(&self, batch: &mut Vec<Message>, now: Instant) -> Pushed {
@@ -64,7 +64,7 @@ impl Inbox {
         drop(state);
         pushed.refused = batch.len() as u64;
         batch.clear();
-        self.news.notify_one();
+        self.changed.notify_one();
         pushed
     }
 
@@ -82,7 +82,7 @@ impl Inbox {
             let more = !state.queue.is_empty();
             drop(state);
             if more {
-                self.news.notify_one();
+                self.changed.notify_one();
             }
             return Some(message);
         }
@@ -91,34 +91,34 @@ impl Inbox {
 
     pub(super) async fn recv(&self) -> Option<Message> {
         loop {
-            let news = self.news.notified();
-            let mut news = pin!(news);
+            let changed = self.changed.notified();
+            let mut changed = pin!(changed);
             // Registered before looking, so that what comes in between is not missed.
-            news.as_mut().enable();
+            changed.as_mut().enable();
             if let Some(message) = self.try_recv() {
                 return Some(message);
             }
             if self.is_closed() {
                 return None;
             }
-            news.await;
+            changed.await;
         }
     }
 
     pub(super) async fn ready(&self) {
         loop {
-            let news = self.news.notified();
-            let mut news = pin!(news);
-            news.as_mut().enable();
+            let changed = self.changed.notified();
+            let mut changed = pin!(changed);
+            changed.as_mut().enable();
             if self.is_closed() {
                 return;
             }
             if !self.is_empty() {
                 // This one may have taken the permit, and takes no message.
-                self.news.notify_one();
+                self.changed.notify_one();
                 return;
             }
-            news.await;
+            changed.await;
         }
     }
 
@@ -133,11 +133,11 @@ impl Inbox {
     /// Hands out nothing from now on.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
-        self.news.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     /// Requeues what nobody has taken.
-    pub(super) fn give_back(&self) {
+    pub(super) fn requeue_all(&self) {
         let queue = std::mem::take(&mut self.state.lock().queue);
         drop(queue);
     }

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::connection_supervisor::{self, ConsumerContext, Listed};
 use super::event::Event;
-use super::flight::Flight;
-use super::keeper::{self, Listed, Shop};
+use super::in_flight_tracker::InFlightTracker;
 use super::pause::Pause;
 use super::shares::{Limits, Load, Shares};
 use crate::codec::Command;
@@ -25,11 +25,11 @@ const GATHER: Duration = Duration::from_millis(20);
 const FAR: Duration = Duration::from_hours(1);
 
 pub(super) struct Manager {
-    shop: Shop,
+    context: ConsumerContext,
     max_in_flight: Arc<AtomicU32>,
     addresses: Addresses,
     poke: Arc<Notify>,
-    keepers: HashMap<String, Listed>,
+    supervisors: HashMap<String, Listed>,
     shares: Shares,
     pause: Pause,
     ready: Gauge,
@@ -38,17 +38,17 @@ pub(super) struct Manager {
 
 impl Manager {
     pub(super) fn new(
-        shop: Shop,
+        context: ConsumerContext,
         max_in_flight: Arc<AtomicU32>,
         addresses: Addresses,
         poke: Arc<Notify>,
     ) -> Self {
         Self {
-            shop,
+            context,
             max_in_flight,
             addresses,
             poke,
-            keepers: HashMap::new(),
+            supervisors: HashMap::new(),
             shares: Shares::default(),
             pause: Pause::default(),
             ready: metrics::gauge!(metric_names::READY),
@@ -94,7 +94,7 @@ impl Manager {
             Event::Succeeded => self.pause.succeeded(now),
             Event::Lost => self.poke.notify_one(),
             Event::Left(address) => {
-                self.keepers.remove(&address);
+                self.supervisors.remove(&address);
                 self.follow_list();
             }
             Event::Changed | Event::Freed | Event::Close { .. } => {}
@@ -103,14 +103,14 @@ impl Manager {
 
     fn follow_list(&mut self) {
         let listed = self.addresses.borrow_and_update().clone().unwrap_or_default();
-        for (address, flag) in &self.keepers {
+        for (address, flag) in &self.supervisors {
             flag.store(listed.contains(address), Ordering::Release);
         }
         for address in listed {
-            if !self.keepers.contains_key(&address) {
+            if !self.supervisors.contains_key(&address) {
                 let flag = Listed::new(AtomicBool::new(true));
-                self.keepers.insert(address.clone(), flag.clone());
-                self.shop.tasks.spawn(keeper::keep(self.shop.clone(), address, flag));
+                self.supervisors.insert(address.clone(), flag.clone());
+                self.context.tasks.spawn(connection_supervisor::keep(self.context.clone(), address, flag));
             }
         }
     }
@@ -119,25 +119,25 @@ impl Manager {
     fn step(&mut self) -> Instant {
         let now = Instant::now();
         self.pause.tick(now);
-        self.shop.flights.set_backing_off(!self.pause.is_running());
-        let flights = self.shop.flights.all();
-        self.shares.retain(|id| flights.contains_key(&id));
-        for (id, flight) in &flights {
+        self.context.trackers.set_backing_off(!self.pause.is_running());
+        let trackers = self.context.trackers.all();
+        self.shares.retain(|id| trackers.contains_key(&id));
+        for (id, tracker) in &trackers {
             if !self.shares.contains(*id) {
-                self.shares.join(*id, flight.negotiated.max_rdy_count, now);
+                self.shares.join(*id, tracker.negotiated.max_rdy_count, now);
             }
         }
         let total = self.max_in_flight.load(Ordering::Acquire);
         let limits = Limits { total, allowed: self.pause.allowed(total) };
         // Asked before looking, so that what is done in between is heard.
-        self.shop.bell.ask();
-        let step = self.shares.step(limits, now, |id| load(&flights, id));
+        self.context.notifier.ask();
+        let step = self.shares.step(limits, now, |id| load(&trackers, id));
         if !step.short {
-            self.shop.bell.unask();
+            self.context.notifier.unask();
         }
         for (id, ready) in step.changes {
-            if let Some(flight) = flights.get(&id) {
-                flight.outbox.tell(Command::Rdy(ready));
+            if let Some(tracker) = trackers.get(&id) {
+                tracker.outbox.tell(Command::Rdy(ready));
             }
         }
         self.measure();
@@ -152,33 +152,33 @@ impl Manager {
 
     /// Rule 8 of `docs/reference/nsq.md`, section 13.
     async fn close(&mut self, drained_by: Instant, events: &mut UnboundedReceiver<Event>) {
-        self.shop.closing.cancel();
-        let flights = self.shop.flights.all();
-        let goodbyes = flights.values().map(|flight| {
-            flight.outbox.tell(Command::Rdy(0));
-            flight.outbox.ask(Command::Cls, None)
+        self.context.closing.cancel();
+        let trackers = self.context.trackers.all();
+        let close_requests = trackers.values().map(|tracker| {
+            tracker.outbox.tell(Command::Rdy(0));
+            tracker.outbox.ask(Command::Cls, None)
         });
-        let goodbyes = join_all(goodbyes);
+        let close_requests = join_all(close_requests);
         // The first poll sends all of them, before anything is requeued.
-        tokio::pin!(goodbyes);
-        let _ = futures::poll!(&mut goodbyes);
-        self.shop.inbox.give_back();
+        tokio::pin!(close_requests);
+        let _ = futures::poll!(&mut close_requests);
+        self.context.inbox.requeue_all();
         // An nsqd that does not answer is shown the door like the others.
         let _ = timeout_at(drained_by, async {
-            goodbyes.await;
+            close_requests.await;
             self.drained(events).await;
         })
         .await;
-        for flight in flights.values() {
-            flight.give_back();
-            flight.outbox.shut();
+        for tracker in trackers.values() {
+            tracker.requeue_all();
+            tracker.outbox.shut();
         }
     }
 
     async fn drained(&self, events: &mut UnboundedReceiver<Event>) {
         loop {
-            self.shop.bell.ask();
-            if self.shop.flights.in_flight() == 0 {
+            self.context.notifier.ask();
+            if self.context.trackers.in_flight() == 0 {
                 return;
             }
             // Other events end no message; looking again after them does no harm.
@@ -196,6 +196,6 @@ impl Drop for Manager {
     }
 }
 
-fn load(flights: &BTreeMap<u64, Arc<Flight>>, id: u64) -> Load {
-    flights.get(&id).map(|flight| flight.load()).unwrap_or_default()
+fn load(trackers: &BTreeMap<u64, Arc<InFlightTracker>>, id: u64) -> Load {
+    trackers.get(&id).map(|tracker| tracker.load()).unwrap_or_default()
 }

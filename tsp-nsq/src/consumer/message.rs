@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::flight::Flight;
+use super::in_flight_tracker::InFlightTracker;
 use crate::codec::{Command, MessageFrame, MessageId};
 use crate::error::Stale;
 
@@ -15,7 +15,7 @@ use crate::error::Stale;
 /// requeued without delay.
 ///
 /// Both, and [`Message::touch`], return when the command is with the connection. nsqd does not confirm them: a
-/// finish that comes too late is only counted ([`crate::metric_names::SETTLE_ERRORS`]), and the message comes
+/// finish that comes too late is only counted ([`crate::metric_names::ACKNOWLEDGE_ERRORS`]), and the message comes
 /// again.
 pub struct Message {
     pub body: Bytes,
@@ -38,82 +38,82 @@ impl fmt::Debug for Message {
 }
 
 impl Message {
-    pub(super) fn new(frame: MessageFrame, flight: &Arc<Flight>, received: Instant) -> Self {
-        let key = flight.hold(frame.id);
+    pub(super) fn new(frame: MessageFrame, tracker: &Arc<InFlightTracker>, received: Instant) -> Self {
+        let key = tracker.hold(frame.id);
         Self {
             body: frame.body,
             attempts: frame.attempts,
             timestamp_ns: frame.timestamp_ns,
             id: frame.id,
-            receipt: Receipt { flight: flight.clone(), key, id: frame.id, received },
+            receipt: Receipt { tracker: tracker.clone(), key, id: frame.id, received },
         }
     }
 
     /// It is done.
     pub fn finish(self) -> Result<(), Stale> {
-        self.receipt.settle(Command::Fin(self.id))
+        self.receipt.acknowledge(Command::Fin(self.id))
     }
 
     /// It is to be delivered again, to anyone, after `delay` (whole milliseconds, cut by nsqd at its own
     /// limit, and lost when nsqd stops).
     pub fn requeue(self, delay: Duration) -> Result<(), Stale> {
-        self.receipt.settle(Command::Req(self.id, delay))
+        self.receipt.acknowledge(Command::Req(self.id, delay))
     }
 
     /// It is still being worked on: nsqd waits for another [`Message::msg_timeout`] from now, in all at most
     /// [`Message::max_msg_timeout`] from its delivery.
     pub fn touch(&self) -> Result<(), Stale> {
-        self.receipt.flight.touch(self.receipt.key, self.id)
+        self.receipt.tracker.touch(self.receipt.key, self.id)
     }
 
     /// How long nsqd waits before it delivers the message again.
     pub fn msg_timeout(&self) -> Duration {
-        self.receipt.flight.negotiated.msg_timeout
+        self.receipt.tracker.negotiated.msg_timeout
     }
 
     /// How long nsqd waits, however often the message is touched.
     pub fn max_msg_timeout(&self) -> Duration {
-        self.receipt.flight.negotiated.max_msg_timeout
+        self.receipt.tracker.negotiated.max_msg_timeout
     }
 
     /// Which connection brought it: a number that no other connection of this process has.
     pub fn generation(&self) -> u64 {
-        self.receipt.flight.generation
+        self.receipt.tracker.generation
     }
 
     /// `host:port` of the nsqd that sent it.
     pub fn nsqd(&self) -> &str {
-        &self.receipt.flight.address
+        &self.receipt.tracker.address
     }
 
     /// To be delivered again by nsqd's own doing, so there is no use in handing it out.
     pub(super) fn is_dead(&self, now: Instant) -> bool {
-        !self.receipt.flight.outbox.is_open() || now >= self.receipt.received + self.msg_timeout()
+        !self.receipt.tracker.outbox.is_open() || now >= self.receipt.received + self.msg_timeout()
     }
 
     /// Drops it without a word to nsqd.
     pub(super) fn forget(self) {
-        self.receipt.flight.forget(self.receipt.key);
+        self.receipt.tracker.forget(self.receipt.key);
     }
 }
 
 /// Requeues when it is dropped, unless the message was settled before.
 struct Receipt {
-    flight: Arc<Flight>,
+    tracker: Arc<InFlightTracker>,
     key: u64,
     id: MessageId,
     received: Instant,
 }
 
 impl Receipt {
-    fn settle(&self, command: Command) -> Result<(), Stale> {
-        self.flight.settle(self.key, command)
+    fn acknowledge(&self, command: Command) -> Result<(), Stale> {
+        self.tracker.acknowledge(self.key, command)
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
         // Stale if it was settled before, or nsqd does it by itself.
-        let _ = self.settle(Command::Req(self.id, Duration::ZERO));
+        let _ = self.acknowledge(Command::Req(self.id, Duration::ZERO));
     }
 }

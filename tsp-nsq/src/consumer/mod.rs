@@ -1,9 +1,9 @@
 //! Receiving.
 
+mod connection_supervisor;
 mod event;
-mod flight;
+mod in_flight_tracker;
 mod inbox;
-mod keeper;
 mod manager;
 mod message;
 mod pause;
@@ -23,7 +23,7 @@ use crate::config::{ClientConfig, Nsqds};
 use crate::discovery::{self, Source};
 use crate::names::{Channel, Topic};
 use event::Event;
-use flight::{Bell, Flights, Meters};
+use in_flight_tracker::{InFlightTrackers, Meters, RoomNotifier};
 use inbox::Inbox;
 use manager::Manager;
 
@@ -70,7 +70,7 @@ pub struct Consumer {
 
 struct Inner {
     inbox: Arc<Inbox>,
-    flights: Arc<Flights>,
+    trackers: Arc<InFlightTrackers>,
     max_in_flight: Arc<AtomicU32>,
     events: mpsc::UnboundedSender<Event>,
     tasks: TaskTracker,
@@ -105,27 +105,27 @@ impl Consumer {
         let (addresses, poke) = discovery::start(source, &tasks, closing.clone());
         let max_in_flight = Arc::new(AtomicU32::new(options.max_in_flight));
         let inbox = Arc::new(Inbox::new(max_in_flight.clone()));
-        let flights = Arc::new(Flights::default());
-        let shop = keeper::Shop {
+        let trackers = Arc::new(InFlightTrackers::default());
+        let context = connection_supervisor::ConsumerContext {
             topic: options.topic,
             channel: options.channel,
             config,
             inbox: inbox.clone(),
-            flights: flights.clone(),
-            bell: Arc::new(Bell::new(events.clone())),
+            trackers: trackers.clone(),
+            notifier: Arc::new(RoomNotifier::new(events.clone())),
             meters: Arc::new(Meters::new()),
             events: events.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
             closing,
         };
-        let manager = Manager::new(shop, max_in_flight.clone(), addresses, poke);
+        let manager = Manager::new(context, max_in_flight.clone(), addresses, poke);
         let until = stop.clone();
         tasks.spawn(async move {
             let _ = until.run_until_cancelled(manager.run(inbound)).await;
         });
         let guard = stop.clone().drop_guard();
-        Self { inner: Arc::new(Inner { inbox, flights, max_in_flight, events, tasks, stop, _guard: guard }) }
+        Self { inner: Arc::new(Inner { inbox, trackers, max_in_flight, events, tasks, stop, _guard: guard }) }
     }
 
     /// The next message; `None` after [`Consumer::close`] has begun. Nothing is lost when it is cancelled.
@@ -166,24 +166,24 @@ impl Consumer {
     /// The caller can work: after [`Consumer::back_off`] each call after a trial halves the wait, and the last
     /// one ends it. Costs next to nothing when there is nothing to end.
     pub fn succeeded(&self) {
-        if self.inner.flights.is_backing_off() {
+        if self.inner.trackers.is_backing_off() {
             self.tell(Event::Succeeded);
         }
     }
 
     /// How many connections are subscribed.
     pub fn connections(&self) -> usize {
-        self.inner.flights.count()
+        self.inner.trackers.count()
     }
 
     /// How many messages were received and neither finished nor requeued, by connections that still are.
     pub fn in_flight(&self) -> usize {
-        self.inner.flights.in_flight()
+        self.inner.trackers.in_flight()
     }
 
     /// Returns when at least one connection is subscribed. Pends for ever once closed.
     pub async fn connected(&self) {
-        self.inner.flights.connected().await;
+        self.inner.trackers.connected().await;
     }
 
     /// Ends in order: no more messages, those that nobody has taken are requeued, those in flight may be

@@ -73,7 +73,8 @@ impl Producer {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let search = stop.child_token();
         let (send_nodes, nodes) = watch::channel(None);
-        let crew = Crew { config: config.clone(), tasks: tasks.clone(), stop: stop.clone() };
+        let connections =
+            ConnectionManager { config: config.clone(), tasks: tasks.clone(), stop: stop.clone() };
         let source = Source {
             nsqds,
             topic: None,
@@ -83,11 +84,11 @@ impl Producer {
         };
         let (addresses, _) = discovery::start(source, &tasks, search.clone());
         // A fixed list is known before this returns.
-        crew.renew(&send_nodes, &addresses);
+        connections.renew(&send_nodes, &addresses);
         tasks.spawn({
             let search = search.clone();
             async move {
-                let _ = search.run_until_cancelled(crew.follow(send_nodes, addresses)).await;
+                let _ = search.run_until_cancelled(connections.follow(send_nodes, addresses)).await;
             }
         });
         Self {
@@ -276,13 +277,13 @@ impl Meters {
 }
 
 /// Starts and retires nodes as addresses come and go.
-struct Crew {
+struct ConnectionManager {
     config: Arc<ClientConfig>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Crew {
+impl ConnectionManager {
     async fn follow(self, nodes: watch::Sender<Option<Nodes>>, mut addresses: Addresses) {
         while addresses.changed().await.is_ok() {
             self.renew(&nodes, &addresses);
@@ -294,13 +295,13 @@ impl Crew {
         let old = nodes.borrow().clone().unwrap_or_default();
         let renewed = wanted.iter().map(|address| {
             let kept = old.iter().find(|node| node.address == *address);
-            kept.cloned().unwrap_or_else(|| self.hire(address.clone()))
+            kept.cloned().unwrap_or_else(|| self.connect(address.clone()))
         });
         nodes.send_replace(Some(renewed.collect()));
         old.iter().filter(|node| !wanted.contains(&node.address)).for_each(|node| node.retire());
     }
 
-    fn hire(&self, address: String) -> Arc<Node> {
+    fn connect(&self, address: String) -> Arc<Node> {
         let node = Arc::new(Node::new(address));
         let (config, tasks, stop) = (self.config.clone(), self.tasks.clone(), self.stop.clone());
         self.tasks.spawn(node::keep(node.clone(), config, tasks, stop));

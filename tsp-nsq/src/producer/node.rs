@@ -174,6 +174,6 @@ struct NoMessages;
 
 impl Events for NoMessages {
     fn message(&mut self, _: MessageFrame, _: Instant) {}
-    fn settle_error(&mut self, _: &ErrorReply) {}
+    fn acknowledge_error(&mut self, _: &ErrorReply) {}
     fn batch_end(&mut self) {}
 }

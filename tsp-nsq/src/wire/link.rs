@@ -67,7 +67,7 @@ pub(crate) trait Events {
     /// `read_at` is when it came in.
     fn message(&mut self, message: MessageFrame, read_at: Instant);
     /// One of the three errors that keep the connection.
-    fn settle_error(&mut self, error: &ErrorReply);
+    fn acknowledge_error(&mut self, error: &ErrorReply);
     /// All that came with one read has been seen.
     fn batch_end(&mut self);
 }
@@ -206,7 +206,7 @@ impl<E: Events> Reader<'_, E> {
                 self.answered |= self.waiters.answer(Err(NoAnswer::Refused(error.clone())));
                 return Err(Cause::Refused(error));
             }
-            Frame::Error(error) => self.events.settle_error(&error),
+            Frame::Error(error) => self.events.acknowledge_error(&error),
         }
         Ok(())
     }

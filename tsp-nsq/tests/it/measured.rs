@@ -60,7 +60,7 @@ async fn a_finish_that_failed_is_counted() {
     }
     peer.heartbeat().await;
     soon(peer.expect("NOP")).await;
-    assert_eq!(counters.total(metric_names::SETTLE_ERRORS), 2);
+    assert_eq!(counters.total(metric_names::ACKNOWLEDGE_ERRORS), 2);
     assert_eq!(counters.total(metric_names::RECEIVED), 2);
     assert_eq!(counters.total(metric_names::REDELIVERIES), 1);
     assert_eq!(counters.total(metric_names::RECONNECTS), 0);

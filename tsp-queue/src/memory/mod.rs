@@ -14,20 +14,20 @@ use crate::message::{Delivery, Message, PublishError, Publisher, Subscriber, Tic
 /// All queues of a process, by name.
 #[derive(Debug)]
 pub struct MemoryQueue {
-    lanes: HashMap<Name, Arc<Lane>>,
+    queues: HashMap<Name, Arc<NamedQueue>>,
 }
 
 /// One queue. `capacity` bounds what waits and what is out at workers together.
 #[derive(Debug)]
-struct Lane {
+struct NamedQueue {
     capacity: usize,
-    state: Mutex<LaneState>,
+    state: Mutex<NamedQueueState>,
     arrived: Notify,
     tickets: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct LaneState {
+struct NamedQueueState {
     waiting: VecDeque<Message>,
     /// Delivered and not yet acknowledged.
     out: usize,
@@ -35,25 +35,25 @@ struct LaneState {
 
 impl MemoryQueue {
     pub fn new(names: impl IntoIterator<Item = Name>, capacity: usize) -> Self {
-        let lane = || {
-            Arc::new(Lane {
+        let named_queue = || {
+            Arc::new(NamedQueue {
                 capacity,
                 state: Mutex::default(),
                 arrived: Notify::new(),
                 tickets: AtomicU64::new(1),
             })
         };
-        Self { lanes: names.into_iter().map(|name| (name, lane())).collect() }
+        Self { queues: names.into_iter().map(|name| (name, named_queue())).collect() }
     }
 
     /// A worker's end of `queue`; `None` when there is no such queue.
     pub fn subscribe(&self, queue: &Name) -> Option<MemorySubscriber> {
-        self.lanes.get(queue).map(|lane| MemorySubscriber { lane: lane.clone() })
+        self.queues.get(queue).map(|named_queue| MemorySubscriber { named_queue: named_queue.clone() })
     }
 
     /// Messages that wait and messages out at workers.
     pub fn depth(&self, queue: &Name) -> Option<(usize, usize)> {
-        let state = self.lanes.get(queue)?.state.lock();
+        let state = self.queues.get(queue)?.state.lock();
         Some((state.waiting.len(), state.out))
     }
 }
@@ -65,12 +65,12 @@ impl Publisher for MemoryQueue {
         queue: &Name,
         messages: Vec<Message>,
     ) -> Vec<Result<(), (Message, PublishError)>> {
-        let Some(lane) = self.lanes.get(queue) else {
+        let Some(named_queue) = self.queues.get(queue) else {
             let refused = PublishError::NoSuchQueue(queue.clone());
             return messages.into_iter().map(|message| Err((message, refused.clone()))).collect();
         };
-        let mut state = lane.state.lock();
-        let room = lane.capacity.saturating_sub(state.waiting.len() + state.out);
+        let mut state = named_queue.state.lock();
+        let room = named_queue.capacity.saturating_sub(state.waiting.len() + state.out);
         let mut results = Vec::with_capacity(messages.len());
         for (at, message) in messages.into_iter().enumerate() {
             if at < room {
@@ -81,14 +81,14 @@ impl Publisher for MemoryQueue {
             }
         }
         drop(state);
-        lane.arrived.notify_one();
+        named_queue.arrived.notify_one();
         results
     }
 
     fn room(&self, queue: &Name) -> usize {
-        self.lanes.get(queue).map_or(0, |lane| {
-            let state = lane.state.lock();
-            lane.capacity.saturating_sub(state.waiting.len() + state.out)
+        self.queues.get(queue).map_or(0, |named_queue| {
+            let state = named_queue.state.lock();
+            named_queue.capacity.saturating_sub(state.waiting.len() + state.out)
         })
     }
 }
@@ -96,7 +96,7 @@ impl Publisher for MemoryQueue {
 /// A worker's end of one in-process queue.
 #[derive(Debug, Clone)]
 pub struct MemorySubscriber {
-    lane: Arc<Lane>,
+    named_queue: Arc<NamedQueue>,
 }
 
 #[async_trait]
@@ -104,8 +104,8 @@ impl Subscriber for MemorySubscriber {
     async fn ready(&self) {
         loop {
             // Armed before the look, so that no arrival in between is missed.
-            let arrived = self.lane.arrived.notified();
-            if !self.lane.state.lock().waiting.is_empty() {
+            let arrived = self.named_queue.arrived.notified();
+            if !self.named_queue.state.lock().waiting.is_empty() {
                 return;
             }
             arrived.await;
@@ -113,27 +113,27 @@ impl Subscriber for MemorySubscriber {
     }
 
     fn take(&self, max: usize) -> Vec<Delivery> {
-        let mut state = self.lane.state.lock();
+        let mut state = self.named_queue.state.lock();
         let count = max.min(state.waiting.len());
         state.out += count;
-        let first = self.lane.tickets.fetch_add(count as u64, Ordering::Relaxed);
+        let first = self.named_queue.tickets.fetch_add(count as u64, Ordering::Relaxed);
         let taken = state.waiting.drain(..count);
         taken.zip(first..).map(|(message, number)| Delivery { message, ticket: Ticket(number) }).collect()
     }
 
     fn ack(&self, tickets: &[Ticket]) {
-        let mut state = self.lane.state.lock();
+        let mut state = self.named_queue.state.lock();
         state.out = state.out.saturating_sub(tickets.len());
     }
 
     fn requeue(&self, deliveries: Vec<Delivery>) {
-        let mut state = self.lane.state.lock();
+        let mut state = self.named_queue.state.lock();
         state.out = state.out.saturating_sub(deliveries.len());
         for delivery in deliveries.into_iter().rev() {
             state.waiting.push_front(delivery.message);
         }
         drop(state);
-        self.lane.arrived.notify_one();
+        self.named_queue.arrived.notify_one();
     }
 }
 

@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 use tsp_nsq::http::{HttpError, NsqdHttp, Stats};
 use tsp_nsq::{Channel, Topic, http_addresses};
 
-use super::lives::Sign;
 use super::options::NsqOptions;
+use super::restart_detector::Sign;
 
 /// nsqd answers in a millisecond; one that takes longer than this does not count.
 const ASK_WITHIN: Duration = Duration::from_secs(1);

@@ -49,7 +49,7 @@ pub struct NsqOptions {
     /// at most the `--max-msg-timeout` of nsqd.
     pub msg_timeout: Duration,
     /// How long, at most, news is gathered while there was some just before.
-    pub news_tick: Duration,
+    pub event_tick: Duration,
     /// Shown in the statistics of nsqd, as is the next one.
     pub client_id: String,
     pub hostname: String,
@@ -74,7 +74,7 @@ impl NsqOptions {
             pause_after_failure: Duration::from_millis(200),
             answer_within: Duration::from_secs(3),
             msg_timeout: Duration::from_secs(5),
-            news_tick: Duration::from_millis(2),
+            event_tick: Duration::from_millis(2),
             client_id: "tsp".to_owned(),
             hostname: String::new(),
             tls: None,

@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tsp_core::Name;
 use tsp_nsq::{PublishError as NsqPublishError, Topic};
 
-use super::account::Account;
-use super::hub::Nsq;
-use super::lives::Lives;
+use super::capacity_tracker::CapacityTracker;
+use super::context::NsqContext;
 use super::nodes::{QueueDepth, Survey};
-use super::{names, text};
+use super::restart_detector::RestartDetector;
+use super::{names, records};
 use crate::message::{Message, PublishError, Publisher};
 
 /// Called when there is room again for somebody who found none.
@@ -34,8 +34,8 @@ pub struct NsqPublisher {
 }
 
 struct Shared {
-    nsq: Arc<Nsq>,
-    lanes: RwLock<HashMap<Name, Arc<Lane>>>,
+    nsq: Arc<NsqContext>,
+    topics: RwLock<HashMap<Name, Arc<QueueTopic>>>,
     /// There may be something to ask nsqd for.
     in_use: Notify,
     /// Whether the last question was answered, so that a change is logged and nothing else.
@@ -45,10 +45,10 @@ struct Shared {
 }
 
 /// One queue.
-struct Lane {
+struct QueueTopic {
     topic: Topic,
-    account: Mutex<Account>,
-    lives: Mutex<Lives>,
+    capacity: Mutex<CapacityTracker>,
+    restarts: Mutex<RestartDetector>,
 }
 
 impl std::fmt::Debug for NsqPublisher {
@@ -58,10 +58,10 @@ impl std::fmt::Debug for NsqPublisher {
 }
 
 impl NsqPublisher {
-    pub fn start(nsq: &Arc<Nsq>, wake: Wake, lost: Lost) -> Self {
+    pub fn start(nsq: &Arc<NsqContext>, wake: Wake, lost: Lost) -> Self {
         let shared = Arc::new(Shared {
             nsq: nsq.clone(),
-            lanes: RwLock::default(),
+            topics: RwLock::default(),
             in_use: Notify::new(),
             answering: AtomicBool::new(true),
             wake,
@@ -87,21 +87,22 @@ impl Publisher for NsqPublisher {
         queue: &Name,
         messages: Vec<Message>,
     ) -> Vec<Result<(), (Message, PublishError)>> {
-        let Some(lane) = self.shared.lane(queue) else {
+        let Some(queue_topic) = self.shared.topic_of(queue) else {
             let refused = PublishError::NoSuchQueue(queue.clone());
             return messages.into_iter().map(|message| Err((message, refused.clone()))).collect();
         };
         if messages.is_empty() {
             return Vec::new();
         }
-        if !lane.account.lock().is_known() {
+        if !queue_topic.capacity.lock().is_known() {
             // The first of this queue: make it, and see what is there.
-            self.shared.ask(&lane).await;
+            self.shared.ask(&queue_topic).await;
         }
-        let mut pending = lane.reserve(messages.len());
-        let left_out = lane.why_left_out(queue);
-        let bodies = messages[..pending.count].iter().map(|it| text::task_body(it.id, it.version)).collect();
-        let mut outcomes = self.shared.send(&lane.topic, bodies).await.into_iter();
+        let mut pending = queue_topic.reserve(messages.len());
+        let left_out = queue_topic.why_left_out(queue);
+        let bodies =
+            messages[..pending.count].iter().map(|it| records::task_body(it.id, it.version)).collect();
+        let mut outcomes = self.shared.send(&queue_topic.topic, bodies).await.into_iter();
         pending.answered(outcomes.as_slice(), self.shared.nsq.options.pause_after_failure);
         self.shared.in_use.notify_one();
         let results = messages.into_iter().map(|message| match outcomes.next() {
@@ -113,8 +114,8 @@ impl Publisher for NsqPublisher {
     }
 
     fn room(&self, queue: &Name) -> usize {
-        let Some(lane) = self.shared.lane(queue) else { return 0 };
-        let room = lane.account.lock().room(Instant::now());
+        let Some(queue_topic) = self.shared.topic_of(queue) else { return 0 };
+        let room = queue_topic.capacity.lock().room(Instant::now());
         if room == 0 {
             self.shared.in_use.notify_one();
         }
@@ -124,15 +125,15 @@ impl Publisher for NsqPublisher {
 
 impl Shared {
     /// `None` for a name that no queue can have.
-    fn lane(&self, queue: &Name) -> Option<Arc<Lane>> {
-        if let Some(lane) = self.lanes.read().get(queue) {
-            return Some(lane.clone());
+    fn topic_of(&self, queue: &Name) -> Option<Arc<QueueTopic>> {
+        if let Some(queue_topic) = self.topics.read().get(queue) {
+            return Some(queue_topic.clone());
         }
         let topic = names::queue_topic(queue).ok()?;
-        let account = Mutex::new(Account::new(self.nsq.options.capacity));
-        let lane = Lane { topic, account, lives: Mutex::default() };
-        let mut lanes = self.lanes.write();
-        Some(lanes.entry(queue.clone()).or_insert_with(|| Arc::new(lane)).clone())
+        let capacity = Mutex::new(CapacityTracker::new(self.nsq.options.capacity));
+        let queue_topic = QueueTopic { topic, capacity, restarts: Mutex::default() };
+        let mut topics = self.topics.write();
+        Some(topics.entry(queue.clone()).or_insert_with(|| Arc::new(queue_topic)).clone())
     }
 
     async fn send(&self, topic: &Topic, bodies: Vec<Bytes>) -> Vec<Result<(), NsqPublishError>> {
@@ -151,7 +152,7 @@ impl Shared {
         loop {
             self.in_use.notified().await;
             // One that is not known is asked at once, and then as often as the others.
-            let mut unknown = self.busy().iter().any(|lane| !lane.account.lock().is_known());
+            let mut unknown = self.busy().iter().any(|queue_topic| !queue_topic.capacity.lock().is_known());
             while !self.busy().is_empty() {
                 if !std::mem::take(&mut unknown) {
                     sleep(self.nsq.options.poll_every).await;
@@ -164,32 +165,32 @@ impl Shared {
     /// One round of questions; tells those who wait for room.
     async fn step(&self) {
         let busy = self.busy();
-        join_all(busy.iter().map(|lane| self.ask(lane))).await;
+        join_all(busy.iter().map(|queue_topic| self.ask(queue_topic))).await;
         let now = Instant::now();
-        let news = busy.iter().filter(|lane| lane.account.lock().take_good_news(now)).count();
-        if news > 0 {
+        let freed = busy.iter().filter(|queue_topic| queue_topic.capacity.lock().take_room(now)).count();
+        if freed > 0 {
             (self.wake)();
         }
     }
 
     /// The queues of which something is not known.
-    fn busy(&self) -> Vec<Arc<Lane>> {
+    fn busy(&self) -> Vec<Arc<QueueTopic>> {
         let now = Instant::now();
-        let lanes = self.lanes.read();
-        lanes.values().filter(|lane| lane.is_busy(now)).cloned().collect()
+        let topics = self.topics.read();
+        topics.values().filter(|queue_topic| queue_topic.is_busy(now)).cloned().collect()
     }
 
-    async fn ask(&self, lane: &Lane) {
-        let mark = lane.account.lock().mark();
+    async fn ask(&self, queue_topic: &QueueTopic) {
+        let mark = queue_topic.capacity.lock().mark();
         let asked_at = Instant::now();
-        let survey = self.nsq.nodes.survey(&lane.topic, &names::worker_channel(), true).await;
+        let survey = self.nsq.nodes.survey(&queue_topic.topic, &names::worker_channel(), true).await;
         let Survey { depth: found, silent, signs } = survey;
-        if lane.lives.lock().round(asked_at, Instant::now(), signs) {
-            tracing::warn!(topic = %lane.topic, "an nsqd was lost, with the messages that it had in memory");
+        if queue_topic.restarts.lock().round(asked_at, Instant::now(), signs) {
+            tracing::warn!(topic = %queue_topic.topic, "an nsqd was lost, with the messages that it had in memory");
             (self.lost)();
         }
         if found.nsqds > 0 {
-            lane.account.lock().polled(mark, found.depth + found.in_flight);
+            queue_topic.capacity.lock().polled(mark, found.depth + found.in_flight);
         }
         let answering = silent.is_none();
         if self.answering.swap(answering, Ordering::Relaxed) != answering {
@@ -202,21 +203,21 @@ impl Shared {
     }
 }
 
-impl Lane {
+impl QueueTopic {
     fn is_busy(&self, now: Instant) -> bool {
-        !self.account.lock().is_idle(now) || self.lives.lock().in_doubt()
+        !self.capacity.lock().is_idle(now) || self.restarts.lock().in_doubt()
     }
 
     fn reserve(&self, wanted: usize) -> Pending<'_> {
-        let count = self.account.lock().reserve(wanted, Instant::now());
-        Pending { lane: self, count, open: count }
+        let count = self.capacity.lock().reserve(wanted, Instant::now());
+        Pending { queue_topic: self, count, open: count }
     }
 
     fn why_left_out(&self, queue: &Name) -> PublishError {
-        let account = self.account.lock();
-        if !account.is_known() {
+        let capacity = self.capacity.lock();
+        if !capacity.is_known() {
             PublishError::Away("no nsqd tells its depth".to_owned())
-        } else if account.is_shut(Instant::now()) {
+        } else if capacity.is_shut(Instant::now()) {
             PublishError::Away("the last publish failed".to_owned())
         } else {
             PublishError::Full(queue.clone())
@@ -226,7 +227,7 @@ impl Lane {
 
 /// Room that was taken for messages of which nothing is known yet.
 struct Pending<'a> {
-    lane: &'a Lane,
+    queue_topic: &'a QueueTopic,
     count: usize,
     open: usize,
 }
@@ -238,15 +239,15 @@ impl Pending<'_> {
         };
         let not_there = outcomes.iter().filter(absent).count();
         let error = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
-        let mut account = self.lane.account.lock();
-        account.answered(self.open - not_there, not_there);
+        let mut capacity = self.queue_topic.capacity.lock();
+        capacity.answered(self.open - not_there, not_there);
         self.open = 0;
         match error {
             Some(error) => {
-                tracing::warn!(topic = %self.lane.topic, %error, "not published, will try again");
-                account.shut(Instant::now(), pause);
+                tracing::warn!(topic = %self.queue_topic.topic, %error, "not published, will try again");
+                capacity.shut(Instant::now(), pause);
             }
-            None if self.count > 0 => account.open(),
+            None if self.count > 0 => capacity.open(),
             None => {}
         }
     }
@@ -256,7 +257,7 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         // Given up before the answer came: they may be there.
         if self.open > 0 {
-            self.lane.account.lock().answered(self.open, 0);
+            self.queue_topic.capacity.lock().answered(self.open, 0);
         }
     }
 }

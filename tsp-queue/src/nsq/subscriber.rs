@@ -12,9 +12,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tsp_core::Name;
 use tsp_nsq::{Consumer, ConsumerOptions};
 
-use super::hub::Nsq;
+use super::context::NsqContext;
 use super::options::NsqError;
-use super::{metric_names, names, text};
+use super::{metric_names, names, records};
 use crate::message::{Delivery, Message, Subscriber, Ticket};
 
 /// Messages are touched when so many parts of their time are over, looked at as often.
@@ -58,7 +58,7 @@ struct Held {
 
 impl NsqSubscriber {
     /// Begins to receive at most `max_in_flight` messages at a time from all nsqds together.
-    pub fn start(nsq: &Arc<Nsq>, queue: &Name, max_in_flight: u32) -> Result<Self, NsqError> {
+    pub fn start(nsq: &Arc<NsqContext>, queue: &Name, max_in_flight: u32) -> Result<Self, NsqError> {
         let (topic, channel) = (names::queue_topic(queue)?, names::worker_channel());
         let options = &nsq.options;
         let mut wanted = ConsumerOptions::new(topic.clone(), channel.clone(), options.nsqds());
@@ -158,7 +158,7 @@ impl Subscriber for NsqSubscriber {
 impl Inner {
     /// What a message says; one that says nothing is thrown away.
     fn read(&self, message: tsp_nsq::Message) -> Option<(Message, tsp_nsq::Message)> {
-        match text::read_task(&message.body) {
+        match records::read_task(&message.body) {
             Ok((id, version)) => Some((Message { id, version, row: None }, message)),
             Err(error) => {
                 let (bytes, nsqd) = (message.body.len(), message.nsqd());
@@ -180,7 +180,7 @@ impl Inner {
         };
         if !gone.is_empty() {
             let messages = gone.len();
-            tracing::debug!(queue = %self.queue, messages, "lost with their connection, and will come again");
+            tracing::debug!(queue = %self.queue, messages, "lost with their connection, and will be delivered again");
         }
     }
 }

@@ -3,18 +3,19 @@ use std::sync::Arc;
 use tsp_queue::conformance::{self, Made};
 use tsp_queue::nsq::{NsqPublisher, NsqSubscriber};
 
-use crate::bed::{Bed, soon};
+use crate::fixture::{Fixture, soon};
 
 async fn conforms_over(count: usize) {
-    let bed = Bed::new(count);
+    let fixture = Fixture::new(count);
     // All queues are in the same nsqds, each with a name of its own.
     let made = std::cell::Cell::new(0);
     let make = |capacity| {
         made.set(made.get() + 1);
         let name = tsp_core::Name::queue(&format!("queue-{}", made.get())).unwrap();
-        let mut options = bed.options.clone();
+        let mut options = fixture.options.clone();
         options.capacity = capacity;
-        let nsq = tsp_queue::nsq::Nsq::start(options, bed.tracker.clone(), bed.stop.clone()).unwrap();
+        let nsq = tsp_queue::nsq::NsqContext::start(options, fixture.tracker.clone(), fixture.stop.clone())
+            .unwrap();
         async move {
             let publisher = Arc::new(NsqPublisher::start(&nsq, Arc::new(|| {}), Arc::new(|| {})));
             let subscriber = Arc::new(NsqSubscriber::start(&nsq, &name, 100).unwrap());

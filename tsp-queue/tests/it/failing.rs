@@ -5,9 +5,9 @@ use std::time::Duration;
 use peers::{Nsqd, Nsqlookupd};
 use tsp_queue::{PublishError, Publisher, Subscriber};
 
-use crate::bed::{Bed, collect, ids, queue, soon, stats, tickets, until};
+use crate::fixture::{Fixture, collect, ids, queue, soon, stats, tickets, until};
 
-fn is_away(result: &Result<(), PublishError>) -> bool {
+fn is_unavailable(result: &Result<(), PublishError>) -> bool {
     matches!(result, Err(PublishError::Away(_)))
 }
 
@@ -19,22 +19,22 @@ fn is_older_than_a_second(nsqd: &Nsqd) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_nsqd_loses_what_it_held_and_comes_back_by_itself() {
-    let bed = Bed::new(1);
-    let woken = bed.publisher();
+    let fixture = Fixture::new(1);
+    let woken = fixture.publisher();
     assert!(woken.publish(1..=5).await.iter().all(Result::is_ok));
     // Its next life is told by the second in which it begins.
-    until(|| is_older_than_a_second(&bed.nsqds[0])).await;
-    bed.nsqds[0].kill();
+    until(|| is_older_than_a_second(&fixture.nsqds[0])).await;
+    fixture.nsqds[0].kill();
     let results = woken.publish([6, 7]).await;
-    assert!(results.iter().all(is_away), "{results:?}");
+    assert!(results.iter().all(is_unavailable), "{results:?}");
     assert_eq!(woken.publisher.room(&queue()), 0, "there is no room in a queue that is away");
-    bed.nsqds[0].restart().unwrap();
+    fixture.nsqds[0].restart().unwrap();
     until(|| woken.publisher.room(&queue()) > 0).await;
     woken.insist([6, 7]).await;
     // The five no longer take up room.
     woken.settles_at(98).await;
     assert_eq!(woken.lost.load(Ordering::SeqCst), 1);
-    let subscriber = bed.subscriber().await;
+    let subscriber = fixture.subscriber().await;
     let taken = collect(&subscriber, 2).await;
     assert_eq!(ids(&taken), [6, 7]);
     subscriber.ack(&tickets(&taken));
@@ -43,12 +43,12 @@ async fn a_killed_nsqd_loses_what_it_held_and_comes_back_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_refused_is_called_when_nsqd_is_back() {
-    let bed = Bed::new(1);
-    let woken = bed.publisher();
+    let fixture = Fixture::new(1);
+    let woken = fixture.publisher();
     woken.insist([1]).await;
-    bed.nsqds[0].kill();
-    assert!(woken.publish([2]).await.iter().all(is_away));
-    bed.nsqds[0].restart().unwrap();
+    fixture.nsqds[0].kill();
+    assert!(woken.publish([2]).await.iter().all(is_unavailable));
+    fixture.nsqds[0].restart().unwrap();
     let called = async {
         while woken.publisher.room(&queue()) == 0 {
             woken.calls.notified().await;
@@ -59,12 +59,12 @@ async fn who_was_refused_is_called_when_nsqd_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_comes_back_to_an_nsqd_that_was_killed() {
-    let bed = Bed::new(1);
-    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    let fixture = Fixture::new(1);
+    let (woken, subscriber) = (fixture.publisher(), fixture.subscriber().await);
     woken.insist([1]).await;
     let taken = collect(&subscriber, 1).await;
-    bed.nsqds[0].kill();
-    bed.nsqds[0].restart().unwrap();
+    fixture.nsqds[0].kill();
+    fixture.nsqds[0].restart().unwrap();
     woken.insist([2]).await;
     assert_eq!(ids(&collect(&subscriber, 1).await), [2]);
     // Of a connection that is gone: nothing happens.
@@ -73,16 +73,16 @@ async fn a_subscriber_comes_back_to_an_nsqd_that_was_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_nsqd_that_stands_still_does_not_hold_the_fetcher() {
-    let mut bed = Bed::new(1);
-    bed.options.answer_within = Duration::from_millis(300);
-    let woken = bed.publisher();
+    let mut fixture = Fixture::new(1);
+    fixture.options.answer_within = Duration::from_millis(300);
+    let woken = fixture.publisher();
     woken.insist([1]).await;
-    bed.nsqds[0].pause();
+    fixture.nsqds[0].pause();
     // It comes back although nsqd never answers.
-    assert!(woken.publish([2]).await.iter().all(is_away));
-    bed.nsqds[0].resume();
+    assert!(woken.publish([2]).await.iter().all(is_unavailable));
+    fixture.nsqds[0].resume();
     woken.insist([2]).await;
-    let subscriber = bed.subscriber().await;
+    let subscriber = fixture.subscriber().await;
     // Each may have been stored more than once.
     let mut seen = HashSet::new();
     while seen != HashSet::from([1, 2]) {
@@ -94,10 +94,10 @@ async fn an_nsqd_that_stands_still_does_not_hold_the_fetcher() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_nsqds_is_enough() {
-    let bed = Bed::new(2);
-    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    let fixture = Fixture::new(2);
+    let (woken, subscriber) = (fixture.publisher(), fixture.subscriber().await);
     woken.insist([1]).await;
-    bed.nsqds[0].kill();
+    fixture.nsqds[0].kill();
     for id in 2..10 {
         woken.insist([id]).await;
     }
@@ -108,14 +108,14 @@ async fn one_of_two_nsqds_is_enough() {
         subscriber.ack(&tickets(&taken));
         seen.extend(ids(&taken));
     }
-    bed.nsqds[0].restart().unwrap();
+    fixture.nsqds[0].restart().unwrap();
     // Both are used again.
     let both = async {
         let mut used = false;
         while !used {
             woken.insist([100]).await;
             let taken = collect(&subscriber, 1).await;
-            used = stats(&bed.nsqds[0]).contains(r#""in_flight_count":1"#);
+            used = stats(&fixture.nsqds[0]).contains(r#""in_flight_count":1"#);
             subscriber.ack(&tickets(&taken));
         }
     };
@@ -125,11 +125,11 @@ async fn one_of_two_nsqds_is_enough() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_stays_away_is_told_though_the_other_is_empty() {
-    let bed = Bed::new(2);
-    let (woken, _subscriber) = (bed.publisher(), bed.subscriber().await);
+    let fixture = Fixture::new(2);
+    let (woken, _subscriber) = (fixture.publisher(), fixture.subscriber().await);
     woken.insist(1..=40).await;
     assert_eq!(woken.lost.load(Ordering::SeqCst), 0);
-    bed.nsqds[0].kill();
+    fixture.nsqds[0].kill();
     until(|| woken.lost.load(Ordering::SeqCst) == 1).await;
 }
 
@@ -137,11 +137,11 @@ async fn one_that_stays_away_is_told_though_the_other_is_empty() {
 async fn lookups_tell_where_the_nsqds_are() {
     let lookupd = Nsqlookupd::start().unwrap();
     let told = format!("--lookupd-tcp-address={}", lookupd.tcp_address());
-    let mut bed = Bed::new(0);
-    bed.nsqds = (0..2).map(|_| Nsqd::start_with(&[&told]).unwrap()).collect();
-    bed.options.lookupd_http = vec![lookupd.http_address()];
-    bed.options.lookup_every = Duration::from_secs(1);
-    let nsq = bed.nsq();
+    let mut fixture = Fixture::new(0);
+    fixture.nsqds = (0..2).map(|_| Nsqd::start_with(&[&told]).unwrap()).collect();
+    fixture.options.lookupd_http = vec![lookupd.http_address()];
+    fixture.options.lookup_every = Duration::from_secs(1);
+    let nsq = fixture.nsq();
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let both = async {
         while nsq.depth(&queue()).await.nsqds < 2 {
@@ -149,7 +149,7 @@ async fn lookups_tell_where_the_nsqds_are() {
         }
     };
     soon(both).await;
-    let (subscriber, woken) = (bed.subscriber().await, bed.publisher());
+    let (subscriber, woken) = (fixture.subscriber().await, fixture.publisher());
     woken.insist(1..=20).await;
     let taken = collect(&subscriber, 20).await;
     assert_eq!(ids(&taken), (1..=20).collect::<Vec<_>>());

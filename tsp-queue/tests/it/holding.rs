@@ -5,23 +5,24 @@ use tokio::time::{Instant, timeout};
 use tsp_nsq::{Channel, ClientConfig, Consumer, ConsumerOptions, Nsqds, Topic};
 use tsp_queue::Subscriber;
 
-use crate::bed::{Bed, collect, ids, queue, soon, stats, tickets, until};
+use crate::fixture::{Fixture, collect, ids, queue, soon, stats, tickets, until};
 
 /// Holds a copy of each message and never touches one.
-fn idler(bed: &Bed) -> Consumer {
+fn idler(fixture: &Fixture) -> Consumer {
     let topic = Topic::new("tsp.q.default").unwrap();
-    let nsqds = Nsqds::Fixed(bed.options.nsqd_tcp.clone());
-    let config = ClientConfig { msg_timeout: Some(bed.options.msg_timeout), ..ClientConfig::default() };
+    let nsqds = Nsqds::Fixed(fixture.options.nsqd_tcp.clone());
+    let config = ClientConfig { msg_timeout: Some(fixture.options.msg_timeout), ..ClientConfig::default() };
     Consumer::start(ConsumerOptions::new(topic, Channel::new("idler").unwrap(), nsqds), config)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_held_for_long_does_not_come_twice() {
-    let mut bed = Bed::new(1);
+    let mut fixture = Fixture::new(1);
     // It is touched four times in this.
-    bed.options.msg_timeout = Duration::from_secs(4);
-    let (woken, subscriber, other) = (bed.publisher(), bed.subscriber().await, bed.subscriber().await);
-    let idler = idler(&bed);
+    fixture.options.msg_timeout = Duration::from_secs(4);
+    let (woken, subscriber, other) =
+        (fixture.publisher(), fixture.subscriber().await, fixture.subscriber().await);
+    let idler = idler(&fixture);
     soon(idler.connected()).await;
     woken.insist([1]).await;
     let took = tokio::select! {
@@ -41,7 +42,7 @@ async fn a_message_that_is_held_for_long_does_not_come_twice() {
         () = subscriber.ready() => panic!("the message came again"),
         () = other.ready() => panic!("the message came again"),
     }
-    let said = bed.nsqds[0].get("/stats?format=json&topic=tsp.q.default&channel=worker").unwrap();
+    let said = fixture.nsqds[0].get("/stats?format=json&topic=tsp.q.default&channel=worker").unwrap();
     assert!(said.contains(r#""in_flight_count":1"#) && said.contains(r#""timeout_count":0"#), "{said}");
     took.ack(&tickets(&taken));
     woken.settles_at(100).await;
@@ -49,10 +50,10 @@ async fn a_message_that_is_held_for_long_does_not_come_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_held_for_longer_than_nsqd_allows_comes_again_and_does_no_harm() {
-    let mut bed = Bed::new(0);
-    bed.options.msg_timeout = Duration::from_secs(1);
-    bed.add(Nsqd::start_with(&["--max-msg-timeout=2s"]).unwrap());
-    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    let mut fixture = Fixture::new(0);
+    fixture.options.msg_timeout = Duration::from_secs(1);
+    fixture.add(Nsqd::start_with(&["--max-msg-timeout=2s"]).unwrap());
+    let (woken, subscriber) = (fixture.publisher(), fixture.subscriber().await);
     woken.insist([1]).await;
     let mut taken = collect(&subscriber, 1).await;
     taken.extend(collect(&subscriber, 1).await);
@@ -64,8 +65,8 @@ async fn a_message_that_is_held_for_longer_than_nsqd_allows_comes_again_and_does
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_done_when_a_worker_closes_goes_to_another() {
-    let bed = Bed::new(1);
-    let (woken, closing) = (bed.publisher(), bed.subscriber().await);
+    let fixture = Fixture::new(1);
+    let (woken, closing) = (fixture.publisher(), fixture.subscriber().await);
     woken.insist(1..=5).await;
     let mut taken = collect(&closing, 3).await;
     closing.ack(&[taken.remove(0).ticket]);
@@ -74,7 +75,7 @@ async fn what_is_not_done_when_a_worker_closes_goes_to_another() {
     // One is held, one was given back, and two were never taken.
     soon(closing.close(Duration::from_millis(300))).await;
     assert!(closing.take(10).is_empty());
-    let other = bed.subscriber().await;
+    let other = fixture.subscriber().await;
     let came = ids(&collect(&other, 4).await);
     left.retain(|id| !came.contains(id));
     assert_eq!((came.len(), left), (4, vec![]));
@@ -85,14 +86,14 @@ async fn what_is_not_done_when_a_worker_closes_goes_to_another() {
         timeout(Duration::from_millis(100), closing.ready()).await.is_err(),
         "a closed end is never ready"
     );
-    let said = stats(&bed.nsqds[0]);
+    let said = stats(&fixture.nsqds[0]);
     assert!(said.contains(r#""in_flight_count":4"#) && said.contains(r#""depth":0"#), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_ends_as_soon_as_all_is_done() {
-    let bed = Bed::new(1);
-    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    let fixture = Fixture::new(1);
+    let (woken, subscriber) = (fixture.publisher(), fixture.subscriber().await);
     woken.insist(1..=3).await;
     let taken = collect(&subscriber, 3).await;
     let began = Instant::now();
@@ -107,10 +108,10 @@ async fn closing_ends_as_soon_as_all_is_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_task_is_thrown_away() {
-    let bed = Bed::new(1);
-    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    let fixture = Fixture::new(1);
+    let (woken, subscriber) = (fixture.publisher(), fixture.subscriber().await);
     for body in [&b"junk"[..], b"1 2 3", b"0 1"] {
-        bed.nsqds[0].post("/pub?topic=tsp.q.default", body).unwrap();
+        fixture.nsqds[0].post("/pub?topic=tsp.q.default", body).unwrap();
     }
     woken.insist([1]).await;
     let taken = collect(&subscriber, 1).await;
@@ -119,9 +120,9 @@ async fn what_is_no_task_is_thrown_away() {
     // Nothing is left of the others either, once they were looked at.
     until(|| {
         assert!(subscriber.take(10).is_empty());
-        stats(&bed.nsqds[0]).contains(r#""in_flight_count":0"#)
+        stats(&fixture.nsqds[0]).contains(r#""in_flight_count":0"#)
     })
     .await;
     woken.settles_at(100).await;
-    assert_eq!(bed.nsq().depth(&queue()).await.message_count, 4);
+    assert_eq!(fixture.nsq().depth(&queue()).await.message_count, 4);
 }

@@ -1,8 +1,8 @@
 //! The queue over real nsqds.
 
-mod bed;
 mod conforming;
+mod events;
 mod failing;
+mod fixture;
 mod holding;
-mod news;
 mod room;

@@ -3,13 +3,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tsp_queue::{PublishError, Publisher, Subscriber};
 
-use crate::bed::{Bed, collect, queue, soon, tickets, until};
+use crate::fixture::{Fixture, collect, queue, soon, tickets, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_found_no_room_is_called_when_there_is_some() {
-    let mut bed = Bed::new(1);
-    bed.options.capacity = 2;
-    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
+    let mut fixture = Fixture::new(1);
+    fixture.options.capacity = 2;
+    let (woken, subscriber) = (fixture.publisher(), fixture.subscriber().await);
     let results = woken.publish(1..=3).await;
     assert_eq!(results, [Ok(()), Ok(()), Err(PublishError::Full(queue()))]);
     let taken = collect(&subscriber, 2).await;
@@ -22,11 +22,11 @@ async fn who_found_no_room_is_called_when_there_is_some() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_that_starts_later_sees_what_is_there() {
-    let mut bed = Bed::new(2);
-    bed.options.capacity = 10;
-    bed.publisher().insist(1..=4).await;
-    bed.publisher().insist(5..=7).await;
-    let woken = bed.publisher();
+    let mut fixture = Fixture::new(2);
+    fixture.options.capacity = 10;
+    fixture.publisher().insist(1..=4).await;
+    fixture.publisher().insist(5..=7).await;
+    let woken = fixture.publisher();
     assert_eq!(woken.publisher.room(&queue()), 0, "nothing is known yet");
     soon(woken.calls.notified()).await;
     assert_eq!(woken.publisher.room(&queue()), 3);
@@ -36,9 +36,9 @@ async fn a_publisher_that_starts_later_sees_what_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_queue_asks_nothing() {
-    let bed = Bed::new(1);
-    let (woken, subscriber) = (bed.publisher(), bed.subscriber().await);
-    let questions = || bed.nsqds[0].log().matches("GET /stats").count();
+    let fixture = Fixture::new(1);
+    let (woken, subscriber) = (fixture.publisher(), fixture.subscriber().await);
+    let questions = || fixture.nsqds[0].log().matches("GET /stats").count();
     woken.insist([1]).await;
     let taken = collect(&subscriber, 1).await;
     let before = questions();

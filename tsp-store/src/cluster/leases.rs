@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
 
 use crate::error::{Cause, Result};
-use crate::schedule::Owner;
+use crate::fetching::Owner;
 
 /// What has one owner: the tasks of a group's configs on one shard.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pair {
+pub struct ShardGroup {
     pub group: Name,
     pub shard: ShardId,
 }
@@ -23,7 +23,7 @@ pub trait LeaseStore: Send + Sync {
     async fn join(&self, node: NewNode, lease: Millis) -> Result<NodeId>;
 
     /// Renews a node's lease and writes down what it has to say.
-    async fn renew(&self, node: NodeId, lease: Millis, beat: Beat) -> Result<Renewal>;
+    async fn renew(&self, node: NodeId, lease: Millis, heartbeat: Heartbeat) -> Result<Renewal>;
 
     /// The node stops: from now on it is dead. Its id slot is free.
     async fn leave(&self, node: NodeId) -> Result<()>;
@@ -33,25 +33,25 @@ pub trait LeaseStore: Send + Sync {
 
     /// Marks a node dead if its renewals still are what was seen and its lease is over. Says whether it is
     /// dead now.
-    async fn bury(&self, node: NodeId, renewals: i64) -> Result<bool>;
+    async fn mark_dead(&self, node: NodeId, renewals: i64) -> Result<bool>;
 
     /// An id slot that no living node holds; `None` when all are taken.
     async fn take_id_slot(&self, node: NodeId) -> Result<Option<u8>>;
 
-    /// Every pair of these groups with its lease; pairs that never had one are made, free. Shards whose
+    /// Every shard group of these groups with its lease; shard groups that never had one are made, free. Shards whose
     /// database is away are left out, with the reason, so that they hold up no others: the databases are
     /// asked side by side, and one that has not answered within a second or so counts as away.
-    async fn pairs(&self, groups: &[Name]) -> Result<Pairs>;
+    async fn shard_groups(&self, groups: &[Name]) -> Result<ShardGroupLeases>;
 
-    /// Takes a pair under a new epoch, if its lease is over and still what was seen. `None`: it is not.
-    async fn take(&self, seen: &PairRow, node: NodeId, lease: Millis) -> Result<Option<Owner>>;
+    /// Takes a shard group under a new epoch, if its lease is over and still what was seen. `None`: it is not.
+    async fn take(&self, seen: &ShardGroupLease, node: NodeId, lease: Millis) -> Result<Option<Owner>>;
 
-    /// Renews all pairs of a node, all databases side by side, each with a limit as in
-    /// [`LeaseStore::pairs`]. Shards of databases that could not be asked are in `failed`.
-    async fn renew_pairs(&self, node: NodeId, lease: Millis) -> Result<RenewedPairs>;
+    /// Renews all shard groups of a node, all databases side by side, each with a limit as in
+    /// [`LeaseStore::shard_groups`]. Shards of databases that could not be asked are in `failed`.
+    async fn renew_leases(&self, node: NodeId, lease: Millis) -> Result<RenewedLeases>;
 
-    /// Gives a pair up, so that somebody else can take it at once. Nothing if it is not ours any more.
-    async fn give_up(&self, pair: &Pair, owner: Owner) -> Result<()>;
+    /// Gives a shard group up, so that somebody else can take it at once. Nothing if it is not ours any more.
+    async fn give_up(&self, shard_group: &ShardGroup, owner: Owner) -> Result<()>;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,15 +68,15 @@ pub struct NewNode {
 
 /// What a node says with each renewal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Beat {
-    /// The last config change that all its work in flight has seen: [`crate::ConfigBook::settled`].
+pub struct Heartbeat {
+    /// The last config change that all its work in flight has seen: [`crate::ConfigCache::finalised`].
     pub config_seq: i64,
     /// By how much its machine's clock differs from the meta database's.
     pub clock_offset: Millis,
     /// Callbacks running, if it is a worker.
     pub running: i64,
-    /// Pairs owned, if it is a fetcher.
-    pub pairs: i64,
+    /// Shard groups owned, if it is a fetcher.
+    pub shard_groups: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,37 +100,37 @@ pub struct NodeRow {
     pub renewals: i64,
     pub lease_until: Timestamp,
     /// Whether the lease is over by the database's clock.
-    pub over: bool,
+    pub expired: bool,
     pub dead_at: Option<Timestamp>,
-    pub beat: Beat,
+    pub heartbeat: Heartbeat,
 }
 
-/// A pair's lease as it was read.
+/// A shard group's lease as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PairRow {
-    pub pair: Pair,
+pub struct ShardGroupLease {
+    pub shard_group: ShardGroup,
     /// `None`: free.
     pub owner: Option<NodeId>,
     pub epoch: i64,
     pub lease_until: Timestamp,
     /// Whether it is over by the clock of its database.
-    pub over: bool,
+    pub expired: bool,
     /// The name of the data source that holds the shard.
     pub source: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pairs {
-    pub rows: Vec<PairRow>,
+pub struct ShardGroupLeases {
+    pub rows: Vec<ShardGroupLease>,
     /// Shards that could not be asked, and why.
     pub away: Vec<(ShardId, String)>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RenewedPairs {
-    /// Pairs that are the node's, renewed.
-    pub held: Vec<(Pair, Owner)>,
-    /// Shards whose database could not be asked: their pairs may still be ours.
+pub struct RenewedLeases {
+    /// Shard groups that are the node's, renewed.
+    pub held: Vec<(ShardGroup, Owner)>,
+    /// Shards whose database could not be asked: their shard groups may still be ours.
     pub failed: Vec<ShardId>,
 }
 

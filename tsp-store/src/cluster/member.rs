@@ -6,17 +6,17 @@ use std::sync::Arc;
 use futures::join;
 use thiserror::Error;
 use tokio::sync::Notify;
-use tsp_core::{ClusterClock, Millis, Moment, NodeId};
+use tsp_core::{ClusterClock, Millis, MonotonicInstant, NodeId};
 
-use super::leases::{Beat, LeaseStore, NewNode, answer_within};
+use super::leases::{Heartbeat, LeaseStore, NewNode, answer_within};
 use super::node_lease::NodeLease;
 use super::peers::Peers;
-use super::renewing::{Lost, Renewing, Standing};
+use super::renewing::{LeaseStatus, Lost, Renewing};
 use super::watching::Watching;
 use crate::error::{Result, StoreError};
 
 /// What the node has to say with its next renewal.
-pub type BeatSource = Arc<dyn Fn() -> Beat + Send + Sync>;
+pub type HeartbeatSource = Arc<dyn Fn() -> Heartbeat + Send + Sync>;
 
 /// Renewals in one lease.
 const RENEWALS_PER_LEASE: i64 = 5;
@@ -44,7 +44,7 @@ pub enum JoinError {
 /// What one step found.
 #[derive(Debug, Clone)]
 pub struct MemberReport {
-    pub standing: Standing,
+    pub lease_status: LeaseStatus,
     /// The last config change that was made, as of the last good renewal.
     pub config_seq: Option<i64>,
     /// Nodes that are newly dead: whoever rescues looks again at once.
@@ -55,14 +55,14 @@ pub struct MemberReport {
 
 impl MemberReport {
     pub const fn lost(&self) -> Option<Lost> {
-        match self.standing {
-            Standing::Lost(why) => Some(why),
-            Standing::Renewed | Standing::Unanswered(_) => None,
+        match self.lease_status {
+            LeaseStatus::Lost(why) => Some(why),
+            LeaseStatus::Renewed | LeaseStatus::Unanswered(_) => None,
         }
     }
 }
 
-/// One incarnation of a process. When it is lost, the process joins anew, with the same clock.
+/// One incarnation of a process. When it is lost, the process joins again, with the same clock.
 pub struct Member {
     store: Arc<dyn LeaseStore>,
     clock: Arc<ClusterClock>,
@@ -85,16 +85,16 @@ impl fmt::Debug for Member {
 
 impl Member {
     /// Makes a node, measures the meta database's clock, and takes an id slot if one is needed. What it has
-    /// made when it fails is given back, or left to be buried.
+    /// made when it fails is given back, or left to be marked dead.
     pub async fn join(
         store: Arc<dyn LeaseStore>,
         clock: Arc<ClusterClock>,
         new: NewNode,
-        beat: BeatSource,
+        heartbeat: HeartbeatSource,
         options: MemberOptions,
     ) -> Result<Self, JoinError> {
         let node = answer_within(options.lease, store.join(new, options.lease)).await?;
-        let begun = Self::begin(store.clone(), clock, node, beat, options).await;
+        let begun = Self::begin(store.clone(), clock, node, heartbeat, options).await;
         if begun.is_err()
             && let Err(error) = answer_within(options.lease, store.leave(node)).await
         {
@@ -107,11 +107,11 @@ impl Member {
         store: Arc<dyn LeaseStore>,
         clock: Arc<ClusterClock>,
         node: NodeId,
-        beat: BeatSource,
+        heartbeat: HeartbeatSource,
         options: MemberOptions,
     ) -> Result<Self, JoinError> {
         let times = (options.lease, options.max_skew);
-        let renewing = Renewing::begin(store.clone(), clock.clone(), beat, node, times).await?;
+        let renewing = Renewing::begin(store.clone(), clock.clone(), heartbeat, node, times).await?;
         let id_slot = if options.id_slot {
             let taken = answer_within(options.lease, store.take_id_slot(node)).await?;
             Some(taken.ok_or(JoinError::NoIdSlot)?)
@@ -150,9 +150,9 @@ impl Member {
 
     /// Renews, and looks at the others. `now` is read from the clock of [`Member::join`] just before. Takes
     /// at most two fifths of a lease.
-    pub async fn step(&mut self, now: Moment) -> MemberReport {
+    pub async fn step(&mut self, now: MonotonicInstant) -> MemberReport {
         let lease = self.options.lease;
-        let ((standing, clock_change), ()) =
+        let ((lease_status, clock_change), ()) =
             join!(self.renewing.step(now), watch(self.watching.as_mut(), lease, now));
         if clock_change.ms().abs() > self.options.max_skew.ms() {
             tracing::error!(
@@ -161,7 +161,7 @@ impl Member {
             );
         }
         MemberReport {
-            standing,
+            lease_status,
             config_seq: self.renewing.config_seq(),
             died: self.watching.as_mut().map(Watching::take_died).unwrap_or_default(),
             clock_change,
@@ -178,14 +178,14 @@ impl Member {
         let period = Millis::from_ms(self.options.lease.ms() / RENEWALS_PER_LEASE);
         tokio::pin!(stop);
         loop {
-            let began = self.clock.moment();
+            let began = self.clock.instant();
             let report = self.step(began).await;
             let lost = report.lost();
             tell(report);
             if lost.is_some() {
                 return lost;
             }
-            let left = period.saturating_sub(self.clock.moment().since(began));
+            let left = period.saturating_sub(self.clock.instant().since(began));
             tokio::select! {
                 () = &mut stop => return None,
                 () = tokio::time::sleep(left.to_std()) => {}
@@ -201,10 +201,10 @@ impl Member {
     }
 }
 
-async fn watch(watching: Option<&mut Watching>, lease: Millis, now: Moment) {
+async fn watch(watching: Option<&mut Watching>, lease: Millis, now: MonotonicInstant) {
     let Some(watching) = watching else { return };
     if let Err(error) = answer_within(lease, watching.step(now)).await {
-        tracing::debug!(%error, "could not look at the other nodes, watches them afresh");
-        watching.break_off();
+        tracing::debug!(%error, "could not read the other nodes, observes them afresh");
+        watching.reset();
     }
 }

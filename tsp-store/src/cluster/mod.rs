@@ -5,24 +5,25 @@
 //! lease on its own monotonic clock (DESIGN.md section 7).
 //!
 //! * [`LeaseStore`]: the leases as the databases keep them.
-//! * [`Member`]: a process's place among the nodes: it renews its own lease and buries those who do not.
-//! * [`StillWatch`]: since when something that the living change has stood still.
+//! * [`Member`]: a process's place among the nodes: it renews its own lease and marks dead those who do not.
+//! * [`FailureDetector`]: since when something that the living change has stood still.
 
+mod failure_detector;
 mod leases;
 mod member;
 mod node_lease;
 mod peers;
 mod renewing;
-mod still_watch;
 #[cfg(test)]
 mod tests;
 mod watching;
 
+pub use failure_detector::{FailureDetector, Observation};
 pub use leases::{
-    Beat, LeaseStore, NewNode, NodeRow, Pair, PairRow, Pairs, Renewal, RenewedPairs, answer_within,
+    Heartbeat, LeaseStore, NewNode, NodeRow, Renewal, RenewedLeases, ShardGroup, ShardGroupLease,
+    ShardGroupLeases, answer_within,
 };
-pub use member::{BeatSource, JoinError, Member, MemberOptions, MemberReport};
+pub use member::{HeartbeatSource, JoinError, Member, MemberOptions, MemberReport};
 pub use node_lease::NodeLease;
 pub use peers::Peers;
-pub use renewing::{Lost, Standing};
-pub use still_watch::{Look, StillWatch};
+pub use renewing::{LeaseStatus, Lost};

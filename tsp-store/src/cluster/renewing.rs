@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use tsp_core::clock::Measurement;
-use tsp_core::{ClusterClock, Millis, Moment, NodeId};
+use tsp_core::{ClusterClock, Millis, MonotonicInstant, NodeId};
 
 use super::leases::{LeaseStore, Renewal, answer_within};
-use super::member::BeatSource;
+use super::member::HeartbeatSource;
 use super::node_lease::NodeLease;
 use crate::error::{Cause, Result, StoreError};
 
@@ -15,12 +15,12 @@ const FIRST_MEASUREMENTS: usize = 3;
 
 /// How a node stands after a renewal.
 #[derive(Debug, Clone)]
-pub enum Standing {
+pub enum LeaseStatus {
     Renewed,
     /// The lease runs as long as it was last renewed for. Once that is over nothing is begun under it, and a
     /// renewal that is answered yet is good: nobody can have declared this node dead, or the answer would say so.
     Unanswered(StoreError),
-    /// For ever: the process stops its roles and starts anew under a new node id. What its workers still
+    /// For ever: the process stops its roles and starts again under a new node id. What its workers still
     /// finish goes under the old one.
     Lost(Lost),
 }
@@ -29,7 +29,7 @@ pub enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
     /// Somebody declared it dead.
-    Buried,
+    MarkedDead,
     /// It has left.
     Left,
     /// The service's time suddenly is ahead of what this process went by (negative: behind). Everything is
@@ -40,7 +40,7 @@ pub enum Lost {
 pub(super) struct Renewing {
     store: Arc<dyn LeaseStore>,
     clock: Arc<ClusterClock>,
-    beat: BeatSource,
+    heartbeat: HeartbeatSource,
     node: NodeId,
     length: Millis,
     max_skew: Millis,
@@ -50,25 +50,25 @@ pub(super) struct Renewing {
 }
 
 impl Renewing {
-    /// Renews a new node's lease and begins the clock anew by the answer.
+    /// Renews a new node's lease and begins the clock again by the answer.
     pub(super) async fn begin(
         store: Arc<dyn LeaseStore>,
         clock: Arc<ClusterClock>,
-        beat: BeatSource,
+        heartbeat: HeartbeatSource,
         node: NodeId,
         (length, max_skew): (Millis, Millis),
     ) -> Result<Self> {
         let mut best: Option<Measurement> = None;
-        let mut last_sent = clock.moment();
+        let mut last_sent = clock.instant();
         for _ in 0..FIRST_MEASUREMENTS {
-            last_sent = clock.moment();
-            let remote = match answer_within(length, store.renew(node, length, beat())).await? {
+            last_sent = clock.instant();
+            let remote = match answer_within(length, store.renew(node, length, heartbeat())).await? {
                 Renewal::Alive { clock, .. } => clock,
                 Renewal::Dead => {
                     return Err(Cause::LeaseOver.because(format!("node {node} is dead already")));
                 }
             };
-            let seen = Measurement { remote, sent: last_sent, received: clock.moment() };
+            let seen = Measurement { remote, sent: last_sent, received: clock.instant() };
             if best.is_none_or(|best| seen.round_trip() < best.round_trip()) {
                 best = Some(seen);
             }
@@ -80,7 +80,7 @@ impl Renewing {
             clock.restart(seen);
         }
         let lease = Arc::new(NodeLease::until(clock.at(last_sent).plus(length)));
-        Ok(Self { store, clock, beat, node, length, max_skew, lease, lost: None, config_seq: None })
+        Ok(Self { store, clock, heartbeat, node, length, max_skew, lease, lost: None, config_seq: None })
     }
 
     pub(super) const fn lease(&self) -> &Arc<NodeLease> {
@@ -92,36 +92,36 @@ impl Renewing {
         self.config_seq
     }
 
-    pub(super) fn end(&mut self, why: Lost) -> Standing {
+    pub(super) fn end(&mut self, why: Lost) -> LeaseStatus {
         self.lease.end();
         self.lost = Some(why);
-        Standing::Lost(why)
+        LeaseStatus::Lost(why)
     }
 
     /// One renewal, sent after `now`. Also by how much the service's time suddenly differs.
-    pub(super) async fn step(&mut self, now: Moment) -> (Standing, Millis) {
+    pub(super) async fn step(&mut self, now: MonotonicInstant) -> (LeaseStatus, Millis) {
         if let Some(why) = self.lost {
-            return (Standing::Lost(why), Millis::ZERO);
+            return (LeaseStatus::Lost(why), Millis::ZERO);
         }
-        let asked = self.store.renew(self.node, self.length, (self.beat)());
+        let asked = self.store.renew(self.node, self.length, (self.heartbeat)());
         match answer_within(self.length, asked).await {
             Ok(Renewal::Alive { clock: remote, config_seq }) => {
-                let seen = Measurement { remote, sent: now, received: self.clock.moment() };
+                let seen = Measurement { remote, sent: now, received: self.clock.instant() };
                 let change = self.clock.measure(seen);
                 self.config_seq = Some(config_seq);
                 (self.renewed(now, change), change)
             }
-            Ok(Renewal::Dead) => (self.end(Lost::Buried), Millis::ZERO),
-            Err(error) => (Standing::Unanswered(error), Millis::ZERO),
+            Ok(Renewal::Dead) => (self.end(Lost::MarkedDead), Millis::ZERO),
+            Err(error) => (LeaseStatus::Unanswered(error), Millis::ZERO),
         }
     }
 
     /// A late answer is as good as an early one: nobody has declared this node dead.
-    fn renewed(&mut self, sent: Moment, change: Millis) -> Standing {
+    fn renewed(&mut self, sent: MonotonicInstant, change: Millis) -> LeaseStatus {
         if change.ms().abs() > self.max_skew.ms() {
             return self.end(Lost::ClockChanged(change));
         }
         self.lease.extend(self.clock.at(sent).plus(self.length));
-        Standing::Renewed
+        LeaseStatus::Renewed
     }
 }

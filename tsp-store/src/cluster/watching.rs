@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tsp_core::{ClusterClock, Millis, Moment, NodeId};
+use tsp_core::{ClusterClock, Millis, MonotonicInstant, NodeId};
 
+use super::failure_detector::{FailureDetector, Observation};
 use super::leases::{LeaseStore, NodeRow};
 use super::peers::Peers;
-use super::still_watch::{Look, StillWatch};
 use crate::error::Result;
 
 pub(super) struct Watching {
@@ -18,7 +18,7 @@ pub(super) struct Watching {
     lease: Millis,
     peers: Peers,
     /// Nodes by their renewals.
-    watch: StillWatch<NodeId, i64>,
+    watch: FailureDetector<NodeId, i64>,
     known_dead: HashSet<NodeId>,
     /// Not told yet.
     died: Vec<NodeId>,
@@ -37,7 +37,7 @@ impl Watching {
             node,
             lease,
             peers: Peers::default(),
-            watch: StillWatch::of_lease(lease),
+            watch: FailureDetector::of_lease(lease),
             known_dead: HashSet::new(),
             died: Vec::new(),
         }
@@ -52,22 +52,22 @@ impl Watching {
         std::mem::take(&mut self.died)
     }
 
-    pub(super) fn break_off(&mut self) {
-        self.watch.break_off();
+    pub(super) fn reset(&mut self) {
+        self.watch.reset();
     }
 
-    /// Looks at all nodes, and buries whom it has watched standing still for a lease that is over. May be
+    /// Looks at all nodes, and marks dead whom it has watched standing still for a lease that is over. May be
     /// dropped at any point: what was decided stands.
-    pub(super) async fn step(&mut self, now: Moment) -> Result<()> {
+    pub(super) async fn step(&mut self, now: MonotonicInstant) -> Result<()> {
         let rows = self.store.nodes().await?;
-        let look = Look { sent: now, received: self.clock.moment() };
+        let observation = Observation { sent: now, received: self.clock.instant() };
         let alive = rows.iter().filter(|row| row.dead_at.is_none());
-        self.watch.look(look, alive.map(|row| (row.id, row.renewals)));
+        self.watch.observe(observation, alive.map(|row| (row.id, row.renewals)));
         self.note_dead(&rows);
         let gone: Vec<_> =
             rows.iter().filter(|row| self.is_gone(row)).map(|row| (row.id, row.renewals)).collect();
         self.peers.set(rows);
-        self.bury(gone).await
+        self.mark_dead(gone).await
     }
 
     fn note_dead(&mut self, rows: &[NodeRow]) {
@@ -77,17 +77,18 @@ impl Watching {
     }
 
     fn is_gone(&self, row: &NodeRow) -> bool {
-        let still = self.watch.still_for(&row.id).is_some_and(|still| still >= self.lease);
-        row.id != self.node && row.dead_at.is_none() && row.over && still
+        let still = self.watch.unchanged_for(&row.id).is_some_and(|still| still >= self.lease);
+        row.id != self.node && row.dead_at.is_none() && row.expired && still
     }
 
-    async fn bury(&mut self, gone: Vec<(NodeId, i64)>) -> Result<()> {
+    async fn mark_dead(&mut self, gone: Vec<(NodeId, i64)>) -> Result<()> {
         let store = &self.store;
-        let burials =
-            join_all(gone.into_iter().map(async |(id, renewals)| (id, store.bury(id, renewals).await))).await;
-        for (id, buried) in burials {
-            if buried? {
-                tracing::warn!(node = %id, "a node was declared dead: its lease was over and stood still");
+        let marks =
+            join_all(gone.into_iter().map(async |(id, renewals)| (id, store.mark_dead(id, renewals).await)))
+                .await;
+        for (id, marked) in marks {
+            if marked? {
+                tracing::warn!(node = %id, "a node was marked dead: its lease had expired and was not renewed");
                 metrics::counter!("tsp_nodes_buried_total").increment(1);
                 self.known_dead.insert(id);
                 self.died.push(id);

@@ -1,4 +1,4 @@
-//! Configs: versions, holds, and what the book shows.
+//! Configs: versions, holds, and what the config cache shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use tsp_core::retry::Backoff;
 use tsp_core::schedule::{CronSpec, Misfire, MisfirePolicy, Overlap, Schedule, Trigger};
 use tsp_core::{AppId, ConfigId, Millis, Timestamp};
 
-use super::bed::{Bed, T0, at, by, cron_spec, name, spec};
+use super::fixture::{Fixture, T0, at, by, cron_spec, name, spec};
 use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
-use crate::idempotency::Kept;
-use crate::tasks::Wish;
+use crate::idempotency::IdempotencyResult;
+use crate::tasks::TaskCommand;
 
-/// As written, with its first version, in the book at once.
-pub(super) async fn a_new_config_is_in_the_book(bed: &Bed) {
-    let seq = bed.store.book().seq();
-    let saved = bed.save_config(spec("close-order"), Expected::Absent, at(3)).await;
+/// As written, with its first version, in the config cache at once.
+pub(super) async fn a_new_config_is_in_the_config_cache(fixture: &Fixture) {
+    let seq = fixture.store.config_cache().seq();
+    let saved = fixture.save_config(spec("close-order"), Expected::Absent, at(3)).await;
     let ConfigSaved::Created(config) = saved else { panic!("a new config must be created: {saved:?}") };
-    assert_eq!((config.version, config.app_id, config.app.as_str()), (1, bed.app, "trade"));
+    assert_eq!((config.version, config.app_id, config.app.as_str()), (1, fixture.app, "trade"));
     assert_eq!((config.created_at, config.updated_at, &config.paused), (at(3), at(3), &None));
     assert_eq!(config.spec, spec("close-order"));
-    let book = bed.store.book();
-    assert_eq!(book.config(config.id), Some(config.clone()));
-    assert_eq!(book.find_config(bed.app, &name("close-order")), Some(config));
-    assert!(book.seq() > seq, "each change of a config has the next number");
+    let config_cache = fixture.store.config_cache();
+    assert_eq!(config_cache.config(config.id), Some(config.clone()));
+    assert_eq!(config_cache.find_config(fixture.app, &name("close-order")), Some(config));
+    assert!(config_cache.seq() > seq, "each change of a config has the next number");
 }
 
 /// Every field of a spec survives a replacement of everything by something else.
-pub(super) async fn every_field_is_kept(bed: &Bed) {
+pub(super) async fn every_field_is_kept(fixture: &Fixture) {
     let mut full = cron_spec("nightly");
     let cron = CronSpec::parse("0 30 2 ? * MON-FRI", None, "Asia/Shanghai").expect("a good expression");
     full.schedule = Some(Schedule {
@@ -62,66 +62,80 @@ pub(super) async fn every_field_is_kept(bed: &Bed) {
     full.visibility = Visibility::Public;
     full.signing_secrets = vec![Secret::new("whsec_new"), Secret::new("whsec_old")];
     full.asynchronous.enabled = false;
-    let config = bed.config_of(full.clone()).await;
+    let config = fixture.config_of(full.clone()).await;
     assert_eq!(config.spec, full);
-    bed.save_config(cron_spec("nightly"), Expected::Any, T0).await;
-    assert_eq!(bed.store.book().config(config.id).expect("it is there").spec, cron_spec("nightly"));
-    bed.save_config(full.clone(), Expected::Any, T0).await;
-    assert_eq!(bed.store.book().config(config.id).expect("it is there").spec, full);
+    fixture.save_config(cron_spec("nightly"), Expected::Any, T0).await;
+    assert_eq!(
+        fixture.store.config_cache().config(config.id).expect("it is there").spec,
+        cron_spec("nightly")
+    );
+    fixture.save_config(full.clone(), Expected::Any, T0).await;
+    assert_eq!(fixture.store.config_cache().config(config.id).expect("it is there").spec, full);
 }
 
 /// What must be true of the stored one (`If-Match`).
-pub(super) async fn a_save_is_made_only_of_the_expected_version(bed: &Bed) {
-    let missing = bed.save_config(spec("close-order"), Expected::Version(1), T0).await;
+pub(super) async fn a_save_is_made_only_of_the_expected_version(fixture: &Fixture) {
+    let missing = fixture.save_config(spec("close-order"), Expected::Version(1), T0).await;
     assert_eq!(missing, ConfigSaved::NotFound);
-    let config = bed.config("close-order").await;
-    let again = bed.save_config(spec("close-order"), Expected::Absent, T0).await;
+    let config = fixture.config("close-order").await;
+    let again = fixture.save_config(spec("close-order"), Expected::Absent, T0).await;
     assert_eq!(again, ConfigSaved::AlreadyExists);
     let changed = || {
         let mut spec = spec("close-order");
         "changed".clone_into(&mut spec.description);
         spec
     };
-    let stale = bed.save_config(changed(), Expected::Version(9), T0).await;
+    let stale = fixture.save_config(changed(), Expected::Version(9), T0).await;
     assert_eq!(stale, ConfigSaved::VersionMismatch { version: 1 });
-    assert_eq!(bed.store.book().config(config.id), Some(config.clone()), "a refused save changes nothing");
+    assert_eq!(
+        fixture.store.config_cache().config(config.id),
+        Some(config.clone()),
+        "a refused save changes nothing"
+    );
     for (expected, version) in [(Expected::Version(1), 2), (Expected::Any, 3)] {
-        let saved = bed.save_config(changed(), expected, at(5)).await;
+        let saved = fixture.save_config(changed(), expected, at(5)).await;
         let ConfigSaved::Updated(updated) = saved else { panic!("{expected:?} holds: {saved:?}") };
         assert_eq!((updated.id, updated.version, updated.updated_at), (config.id, version, at(5)));
         assert_eq!((updated.created_at, updated.spec.description.as_str()), (T0, "changed"));
-        assert_eq!(bed.store.book().config(config.id), Some(updated));
+        assert_eq!(fixture.store.config_cache().config(config.id), Some(updated));
     }
 }
 
-pub(super) async fn a_kind_never_changes(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    let saved = bed.save_config(cron_spec("close-order"), Expected::Any, T0).await;
+pub(super) async fn a_kind_never_changes(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
+    let saved = fixture.save_config(cron_spec("close-order"), Expected::Any, T0).await;
     assert_eq!(saved, ConfigSaved::KindChanged);
-    assert_eq!(bed.store.book().config(config.id).map(|config| config.spec.kind), Some(Kind::Delayed));
-    assert!(bed.store.cursors().await.expect("cursors").is_empty());
+    assert_eq!(
+        fixture.store.config_cache().config(config.id).map(|config| config.spec.kind),
+        Some(Kind::Delayed)
+    );
+    assert!(fixture.store.cursors().await.expect("cursors").is_empty());
 }
 
 /// In an app that is not there nothing is saved.
-pub(super) async fn an_unknown_app_or_config_is_not_found(bed: &Bed) {
+pub(super) async fn an_unknown_app_or_config_is_not_found(fixture: &Fixture) {
     let save = SaveConfig { app: AppId::new(999), spec: spec("close-order"), expected: Expected::Any };
-    let saved = bed.store.save_config(save, None, &by(), T0).await.expect("save_config");
-    assert_eq!(saved, Kept::Fresh(ConfigSaved::NotFound));
+    let saved = fixture.store.save_config(save, None, &by(), T0).await.expect("save_config");
+    assert_eq!(saved, IdempotencyResult::Fresh(ConfigSaved::NotFound));
     let nobody = ConfigId::new(999);
-    let held = bed.store.hold_config(nobody, Hold::Resume, &by(), T0).await.expect("hold_config");
+    let held = fixture.store.hold_config(nobody, Hold::Resume, &by(), T0).await.expect("hold_config");
     assert_eq!(held, ConfigSaved::NotFound);
-    let deleted = bed.store.delete_config(nobody, Expected::Any, &by(), T0).await.expect("delete_config");
+    let deleted = fixture.store.delete_config(nobody, Expected::Any, &by(), T0).await.expect("delete_config");
     assert_eq!(deleted, Deleted::NotFound);
 }
 
 /// Each hold is a change: the version rises, and who paused it when and why is kept.
-pub(super) async fn holding_and_letting_go_are_changes(bed: &Bed) {
-    let config = bed.config("close-order").await;
+pub(super) async fn holding_and_letting_go_are_changes(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
     let note = Some("receiver is down — 停".to_owned());
     let hold = async |hold, now: Timestamp| {
-        let saved = bed.store.hold_config(config.id, hold, &by(), now).await.expect("hold_config");
+        let saved = fixture.store.hold_config(config.id, hold, &by(), now).await.expect("hold_config");
         let ConfigSaved::Updated(saved) = saved else { panic!("a hold must update the config: {saved:?}") };
-        assert_eq!(bed.store.book().config(config.id), Some(saved.clone()), "in the book before the answer");
+        assert_eq!(
+            fixture.store.config_cache().config(config.id),
+            Some(saved.clone()),
+            "in the book before the answer"
+        );
         saved
     };
     let paused = hold(Hold::Pause { note: note.clone() }, at(1)).await;
@@ -130,7 +144,7 @@ pub(super) async fn holding_and_letting_go_are_changes(bed: &Bed) {
     assert_eq!((by_whom.by, by_whom.at, by_whom.note), (by().0, at(1), note));
     assert_eq!((paused.version, paused.updated_at), (2, at(1)));
     // A replacement of the spec does not let go.
-    let saved = bed.save_config(spec("close-order"), Expected::Any, at(2)).await;
+    let saved = fixture.save_config(spec("close-order"), Expected::Any, at(2)).await;
     assert!(matches!(&saved, ConfigSaved::Updated(config) if config.paused.is_some()), "{saved:?}");
     let resumed = hold(Hold::Resume, at(3)).await;
     assert_eq!((resumed.version, &resumed.paused), (4, &None));
@@ -142,63 +156,71 @@ pub(super) async fn holding_and_letting_go_are_changes(bed: &Bed) {
 }
 
 /// Not while open tasks are left; ended ones do not hinder.
-pub(super) async fn a_config_with_open_tasks_is_not_deleted(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    bed.one_in_each_state(&config).await;
+pub(super) async fn a_config_with_open_tasks_is_not_deleted(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
+    fixture.one_in_each_state(&config).await;
     let delete = async |expected| {
-        bed.store.delete_config(config.id, expected, &by(), T0).await.expect("delete_config")
+        fixture.store.delete_config(config.id, expected, &by(), T0).await.expect("delete_config")
     };
     assert_eq!(delete(Expected::Any).await, Deleted::InUse(5));
-    let open = bed.store.cancel_open(config.id, 100, &by(), T0).await.expect("cancel_open");
+    let open = fixture.store.cancel_open(config.id, 100, &by(), T0).await.expect("cancel_open");
     assert_eq!(open.left, 1, "one is executing");
     assert_eq!(delete(Expected::Any).await, Deleted::InUse(1));
-    let running = bed.running(bed.node).await;
-    bed.store.lose(bed.owner, vec![(running[0].0, bed.node)], T0).await.expect("lose");
+    let running = fixture.running(fixture.node).await;
+    fixture
+        .store
+        .mark_worker_lost(fixture.owner, vec![(running[0].0, fixture.node)], T0)
+        .await
+        .expect("lose");
     assert_eq!(delete(Expected::Version(9)).await, Deleted::VersionMismatch);
     assert_eq!(delete(Expected::Version(1)).await, Deleted::Deleted);
-    assert_eq!(bed.store.book().config(config.id), None);
-    assert_eq!(bed.store.book().find_config(bed.app, &name("close-order")), None);
+    assert_eq!(fixture.store.config_cache().config(config.id), None);
+    assert_eq!(fixture.store.config_cache().find_config(fixture.app, &name("close-order")), None);
     assert_eq!(delete(Expected::Any).await, Deleted::NotFound);
 }
 
 /// Its successor of the same name is another config: no old task is its own.
-pub(super) async fn an_id_is_never_used_again(bed: &Bed) {
-    let first = bed.config("close-order").await;
-    let task = bed.create(bed.new_task(&first, Some("order-42"), T0)).await;
-    bed.changed(task.id, Wish::Cancel, T0).await;
-    bed.store.delete_config(first.id, Expected::Any, &by(), T0).await.expect("delete_config");
-    let second = bed.config("close-order").await;
+pub(super) async fn an_id_is_never_used_again(fixture: &Fixture) {
+    let first = fixture.config("close-order").await;
+    let task = fixture.create(fixture.new_task(&first, Some("order-42"), T0)).await;
+    fixture.changed(task.id, TaskCommand::Cancel, T0).await;
+    fixture.store.delete_config(first.id, Expected::Any, &by(), T0).await.expect("delete_config");
+    let second = fixture.config("close-order").await;
     assert_ne!(first.id, second.id);
-    let key = super::bed::key("order-42");
-    assert_eq!(bed.store.task_by_key(second.id, &key).await.expect("task_by_key"), None);
+    let key = super::fixture::key("order-42");
+    assert_eq!(fixture.store.task_by_key(second.id, &key).await.expect("task_by_key"), None);
 }
 
 /// A config with a schedule has a cursor, from its first save to its end.
-pub(super) async fn a_schedule_has_a_cursor(bed: &Bed) {
-    bed.config("plain").await;
-    assert!(bed.store.cursors().await.expect("cursors").is_empty(), "no schedule, no cursor");
-    let config = bed.config_of(cron_spec("nightly")).await;
-    let cursor = bed.cursor(config.id).await;
+pub(super) async fn a_schedule_has_a_cursor(fixture: &Fixture) {
+    fixture.config("plain").await;
+    assert!(fixture.store.cursors().await.expect("cursors").is_empty(), "no schedule, no cursor");
+    let config = fixture.config_of(cron_spec("nightly")).await;
+    let cursor = fixture.cursor(config.id).await;
     assert_eq!((cursor.next_fire_at, cursor.config_version), (None, 0), "left for the fetcher to compute");
     assert_eq!((cursor.waiting, cursor.missed), (None, 0));
-    bed.save_config(cron_spec("nightly"), Expected::Any, T0).await;
-    bed.hold(config.id, Hold::Pause { note: None }).await;
-    assert_eq!(bed.cursor(config.id).await, cursor, "an edit leaves it to be recomputed");
-    bed.store.delete_config(config.id, Expected::Any, &by(), T0).await.expect("delete_config");
-    assert!(bed.store.cursors().await.expect("cursors").is_empty());
+    fixture.save_config(cron_spec("nightly"), Expected::Any, T0).await;
+    fixture.hold(config.id, Hold::Pause { note: None }).await;
+    assert_eq!(fixture.cursor(config.id).await, cursor, "an edit leaves it to be recomputed");
+    fixture.store.delete_config(config.id, Expected::Any, &by(), T0).await.expect("delete_config");
+    assert!(fixture.store.cursors().await.expect("cursors").is_empty());
 }
 
-pub(super) async fn config_deeds_are_in_the_audit_log(bed: &Bed) {
-    let config = bed.config("close-order").await;
+pub(super) async fn config_changes_are_in_the_audit_log(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
     let holds = [Hold::Pause { note: Some("down".to_owned()) }, Hold::Disable, Hold::Resume];
     for (seconds, hold) in (1..).zip(holds) {
-        bed.store.hold_config(config.id, hold, &by(), at(seconds)).await.expect("hold_config");
+        fixture.store.hold_config(config.id, hold, &by(), at(seconds)).await.expect("hold_config");
     }
-    bed.store.hold_config(config.id, Hold::Pause { note: None }, &by(), at(4)).await.expect("hold_config");
-    bed.save_config(spec("close-order"), Expected::Any, at(5)).await;
-    bed.store.delete_config(config.id, Expected::Any, &by(), at(6)).await.expect("delete_config");
-    bed.save_config(spec("x"), Expected::Version(1), at(7)).await;
-    let log = bed.store.audit_log(7).await.expect("audit_log");
+    fixture
+        .store
+        .hold_config(config.id, Hold::Pause { note: None }, &by(), at(4))
+        .await
+        .expect("hold_config");
+    fixture.save_config(spec("close-order"), Expected::Any, at(5)).await;
+    fixture.store.delete_config(config.id, Expected::Any, &by(), at(6)).await.expect("delete_config");
+    fixture.save_config(spec("x"), Expected::Version(1), at(7)).await;
+    let log = fixture.store.audit_log(7).await.expect("audit_log");
     // A detail is of what was done, not of the pause that still stands.
     let expected = [
         ("config.delete", "", 6),
@@ -217,12 +239,12 @@ pub(super) async fn config_deeds_are_in_the_audit_log(bed: &Bed) {
 }
 
 /// The homes of its tasks' keys depend on it.
-pub(super) async fn a_span_changes_only_without_open_tasks(bed: &Bed) {
-    let config = bed.config("close-order").await;
+pub(super) async fn a_span_changes_only_without_open_tasks(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
     let wide = || ConfigSpec { span: config.spec.span + 1, ..config.spec.clone() };
-    let task = bed.scheduled(&config).await;
-    assert_eq!(bed.save_config(wide(), Expected::Any, T0).await, ConfigSaved::InUse(1));
-    assert_eq!(bed.store.book().config(config.id), Some(config.clone()), "nothing was changed");
-    bed.changed(task.id, Wish::Cancel, T0).await;
-    assert!(matches!(bed.save_config(wide(), Expected::Any, T0).await, ConfigSaved::Updated(_)));
+    let task = fixture.scheduled(&config).await;
+    assert_eq!(fixture.save_config(wide(), Expected::Any, T0).await, ConfigSaved::InUse(1));
+    assert_eq!(fixture.store.config_cache().config(config.id), Some(config.clone()), "nothing was changed");
+    fixture.changed(task.id, TaskCommand::Cancel, T0).await;
+    assert!(matches!(fixture.save_config(wide(), Expected::Any, T0).await, ConfigSaved::Updated(_)));
 }

@@ -4,10 +4,10 @@ use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::task::{EndResult, Status, Task};
 use tsp_core::{Millis, TaskId};
 
-use super::bed::{Bed, DEADLINE, T0, at, outcome, spec};
+use super::fixture::{DEADLINE, Fixture, T0, at, outcome, spec};
+use crate::attempts::{Finish, FinishResult, all};
 use crate::catalog::Expected;
-use crate::run::{Finish, Finished, all};
-use crate::tasks::Wish;
+use crate::tasks::TaskCommand;
 
 /// The two ways an outcome comes: with the row as begun and without.
 fn both_ways(task: &Task, verdict: &Verdict) -> [Finish; 2] {
@@ -16,8 +16,8 @@ fn both_ways(task: &Task, verdict: &Verdict) -> [Finish; 2] {
 }
 
 /// Every outcome, with and without the row.
-pub(super) async fn each_outcome_leads_where_the_table_says(bed: &Bed) {
-    let config = bed.config("close-order").await;
+pub(super) async fn each_outcome_leads_where_the_table_says(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
     let snooze = Outcome::Snooze { until: at(500) };
     let cases = [
         (Verdict::done(), Status::Ended, Some(EndResult::Succeeded), None),
@@ -34,78 +34,90 @@ pub(super) async fn each_outcome_leads_where_the_table_says(bed: &Bed) {
     ];
     for (verdict, status, result, due_at) in cases {
         for with_row in [true, false] {
-            let begun = bed.executing(&config).await;
+            let begun = fixture.executing(&config).await;
             let finish = both_ways(&begun, &verdict)[usize::from(with_row)].clone();
-            let Finished::Saved(task) = bed.finish_as(bed.node, finish, at(1)).await else {
+            let FinishResult::Saved(task) = fixture.finish_as(fixture.node, finish, at(1)).await else {
                 panic!("{verdict:?}: the attempt is open");
             };
             assert_eq!((task.status, task.result), (status, result), "{verdict:?}");
             assert_eq!(due_at.unwrap_or(task.due_at), task.due_at, "{verdict:?}");
-            bed.check_stored(&task).await;
-            assert!(bed.running(bed.node).await.is_empty(), "it runs no more");
+            fixture.check_stored(&task).await;
+            assert!(fixture.running(fixture.node).await.is_empty(), "it runs no more");
             if task.is_open() {
-                bed.changed(task.id, Wish::Cancel, T0).await;
+                fixture.changed(task.id, TaskCommand::Cancel, T0).await;
             }
         }
     }
 }
 
 /// Once: the second comes too late and changes nothing.
-pub(super) async fn an_attempt_is_closed_once(bed: &Bed) {
-    let config = bed.config("close-order").await;
+pub(super) async fn an_attempt_is_closed_once(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
     for verdict in [Verdict::done(), Verdict::retry("x"), Verdict::new(Outcome::Accepted, "accepted")] {
-        let begun = bed.executing(&config).await;
-        let after = bed.finish(&begun, verdict, at(1)).await;
+        let begun = fixture.executing(&config).await;
+        let after = fixture.finish(&begun, verdict, at(1)).await;
         for second in [Verdict::done(), Verdict::fail("x")] {
             for finish in both_ways(&begun, &second) {
-                assert_eq!(bed.finish_as(bed.node, finish, at(2)).await, Finished::TooLate);
+                assert_eq!(fixture.finish_as(fixture.node, finish, at(2)).await, FinishResult::TooLate);
             }
         }
-        bed.check_stored(&after).await;
+        fixture.check_stored(&after).await;
         if after.is_open() {
-            bed.changed(after.id, Wish::Cancel, T0).await;
+            fixture.changed(after.id, TaskCommand::Cancel, T0).await;
         }
     }
-    let begun = bed.executing(&config).await;
+    let begun = fixture.executing(&config).await;
     let batch = vec![outcome(&begun, Verdict::done()), outcome(&begun, Verdict::fail("x"))];
-    let answers = all(bed.store.finish(bed.node, batch, at(1)).await).expect("finish");
-    assert!(matches!(answers[0], Finished::Saved(_)), "{answers:?}");
-    assert_eq!(answers[1], Finished::TooLate);
+    let answers = all(fixture.store.finish(fixture.node, batch, at(1)).await).expect("finish");
+    assert!(matches!(answers[0], FinishResult::Saved(_)), "{answers:?}");
+    assert_eq!(answers[1], FinishResult::TooLate);
 }
 
 /// Another node, another attempt, a task that is not there.
-pub(super) async fn a_wrong_fence_is_too_late(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    let other = bed.store.register_node("other", T0).await.expect("register_node");
-    let begun = bed.executing(&config).await;
+pub(super) async fn a_wrong_fence_is_too_late(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
+    let other = fixture.store.register_node("other", T0).await.expect("register_node");
+    let begun = fixture.executing(&config).await;
     for finish in both_ways(&begun, &Verdict::done()) {
-        assert_eq!(bed.finish_as(other, finish.clone(), at(1)).await, Finished::TooLate, "another node");
+        assert_eq!(
+            fixture.finish_as(other, finish.clone(), at(1)).await,
+            FinishResult::TooLate,
+            "another node"
+        );
         for attempt in [0, 2] {
             let finish = Finish { attempt, ..finish.clone() };
-            assert_eq!(bed.finish_as(bed.node, finish, at(1)).await, Finished::TooLate, "attempt {attempt}");
+            assert_eq!(
+                fixture.finish_as(fixture.node, finish, at(1)).await,
+                FinishResult::TooLate,
+                "attempt {attempt}"
+            );
         }
     }
-    bed.check_stored(&begun).await;
+    fixture.check_stored(&begun).await;
     let nobody = Finish { id: TaskId::new(1), row: None, ..outcome(&begun, Verdict::done()) };
-    assert_eq!(bed.finish_as(bed.node, nobody, at(1)).await, Finished::TooLate);
-    let queued = bed.queued(&config).await;
+    assert_eq!(fixture.finish_as(fixture.node, nobody, at(1)).await, FinishResult::TooLate);
+    let queued = fixture.queued(&config).await;
     for finish in both_ways(&queued, &Verdict::done()) {
-        assert_eq!(bed.finish_as(bed.node, finish, at(1)).await, Finished::TooLate, "it has not begun");
+        assert_eq!(
+            fixture.finish_as(fixture.node, finish, at(1)).await,
+            FinishResult::TooLate,
+            "it has not begun"
+        );
     }
 }
 
 /// A node that is not the newest writes what is true; nobody else has begun.
-pub(super) async fn an_old_node_may_still_finish(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    let begun = bed.executing(&config).await;
-    let next = bed.store.register_node("next", T0).await.expect("register_node");
-    bed.store.take_shards(next, T0).await.expect("take_shards");
-    assert_eq!(bed.finish(&begun, Verdict::done(), at(1)).await.result, Some(EndResult::Succeeded));
+pub(super) async fn an_old_node_may_still_finish(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
+    let begun = fixture.executing(&config).await;
+    let next = fixture.store.register_node("next", T0).await.expect("register_node");
+    fixture.store.take_shards(next, T0).await.expect("take_shards");
+    assert_eq!(fixture.finish(&begun, Verdict::done(), at(1)).await.result, Some(EndResult::Succeeded));
 }
 
 /// A cancel that came since begin counts, though the row that travelled does not know it.
-pub(super) async fn a_cancel_since_begin_makes_it_the_last_attempt(bed: &Bed) {
-    let config = bed.config("close-order").await;
+pub(super) async fn a_cancel_since_begin_makes_it_the_last_attempt(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
     let cases = [
         (Verdict::done(), Some(EndResult::Succeeded)),
         (Verdict::retry("x"), Some(EndResult::Cancelled)),
@@ -115,59 +127,59 @@ pub(super) async fn a_cancel_since_begin_makes_it_the_last_attempt(bed: &Bed) {
     ];
     for (verdict, result) in cases {
         for with_row in [true, false] {
-            let begun = bed.executing(&config).await;
-            bed.changed(begun.id, Wish::Cancel, T0).await;
+            let begun = fixture.executing(&config).await;
+            fixture.changed(begun.id, TaskCommand::Cancel, T0).await;
             let finish = both_ways(&begun, &verdict)[usize::from(with_row)].clone();
-            let Finished::Saved(task) = bed.finish_as(bed.node, finish, at(1)).await else {
+            let FinishResult::Saved(task) = fixture.finish_as(fixture.node, finish, at(1)).await else {
                 panic!("{verdict:?}: a cancel does not close the attempt");
             };
             assert_eq!((task.result, task.version), (result, begun.version + 2), "{verdict:?}");
-            bed.check_stored(&task).await;
+            fixture.check_stored(&task).await;
         }
     }
 }
 
 /// The rules are the config's as it is now, not as it was at begin.
-pub(super) async fn a_finish_follows_the_config_of_its_moment(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    let begun = bed.executing(&config).await;
+pub(super) async fn a_finish_follows_the_config_of_its_moment(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
+    let begun = fixture.executing(&config).await;
     let mut strict = spec("close-order");
     strict.retry.max_attempts = 1;
-    bed.save_config(strict, Expected::Any, T0).await;
-    let task = bed.finish(&begun, Verdict::retry("x"), at(1)).await;
+    fixture.save_config(strict, Expected::Any, T0).await;
+    let task = fixture.finish(&begun, Verdict::retry("x"), at(1)).await;
     assert_eq!(task.result, Some(EndResult::Failed), "one attempt is allowed now");
 }
 
 /// A task's own retry policy wins over its config's.
-pub(super) async fn a_task_may_bring_its_own_retry_policy(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    let mut new = bed.new_task(&config, None, T0);
+pub(super) async fn a_task_may_bring_its_own_retry_policy(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
+    let mut new = fixture.new_task(&config, None, T0);
     let mut own = spec("x").retry;
     own.backoff = tsp_core::retry::Backoff::List(vec![Millis::from_secs(7)]);
     new.extra_mut().retry = Some(own);
-    let task = bed.create(new).await;
-    let begun = bed.begin(&bed.claim(&task, T0).await, T0).await;
+    let task = fixture.create(new).await;
+    let begun = fixture.begin(&fixture.claim(&task, T0).await, T0).await;
     let stored_only = Finish { row: None, ..outcome(&begun, Verdict::retry("x")) };
-    let Finished::Saved(task) = bed.finish_as(bed.node, stored_only, T0).await else {
+    let FinishResult::Saved(task) = fixture.finish_as(fixture.node, stored_only, T0).await else {
         panic!("the attempt is open");
     };
     assert_eq!(task.due_at, at(7));
 }
 
 /// From submit over failures to the end: counters, times and rows at each stop.
-pub(super) async fn a_task_is_tried_until_its_attempts_are_used_up(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    let mut task = bed.scheduled(&config).await;
+pub(super) async fn a_task_is_tried_until_its_attempts_are_used_up(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
+    let mut task = fixture.scheduled(&config).await;
     for attempt in 1..=3 {
         let now = task.due_at;
-        let queued = bed.claim(&task, now).await;
-        let begun = bed.begin(&queued, now).await;
-        assert_eq!((begun.attempt, begun.charged), (attempt, attempt - 1));
-        task = bed.finish(&begun, Verdict::retry("http_status").with_status(500), now).await;
-        bed.check_stored(&task).await;
+        let queued = fixture.claim(&task, now).await;
+        let begun = fixture.begin(&queued, now).await;
+        assert_eq!((begun.attempt, begun.failed_attempts), (attempt, attempt - 1));
+        task = fixture.finish(&begun, Verdict::retry("http_status").with_status(500), now).await;
+        fixture.check_stored(&task).await;
         assert_eq!(task.is_open(), attempt < 3, "after attempt {attempt}");
     }
-    assert_eq!((task.result, task.charged, task.due_at), (Some(EndResult::Failed), 3, at(120)));
+    assert_eq!((task.result, task.failed_attempts, task.due_at), (Some(EndResult::Failed), 3, at(120)));
     let last = task.last_outcome.expect("the last outcome is kept");
     assert_eq!((last.attempt, last.http_status, &*last.reason), (3, Some(500), "http_status"));
 }

@@ -13,29 +13,29 @@
 mod apps;
 mod attempts;
 mod audit;
-mod bed;
 mod begin;
 mod by_key;
-mod chance;
 mod claim;
 mod configs;
 mod duplicates;
 mod extremes;
 mod finish;
 mod fire;
+mod fixture;
 mod idempotency;
+mod model_test;
 mod nodes;
+mod operators;
 mod overlap;
 mod parks;
-mod people;
-mod prune;
 mod replay;
 mod rescue;
+mod retention;
+mod rng;
 mod samples;
 mod search;
 mod submit;
 mod tokens;
-mod twin;
 mod twin_configs;
 
 use std::any::Any;
@@ -45,7 +45,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::WholeStore;
-use bed::Bed;
+use fixture::Fixture;
 
 /// An empty store, and what must live as long as it (a directory, a lock).
 pub struct Made {
@@ -73,7 +73,7 @@ pub type Make<'a> = &'a (dyn Fn() -> BoxFuture<'static, Made> + Sync);
 pub struct Case {
     pub topic: &'static str,
     pub name: &'static str,
-    run: for<'a> fn(&'a Bed) -> BoxFuture<'a, ()>,
+    run: for<'a> fn(&'a Fixture) -> BoxFuture<'a, ()>,
 }
 
 impl std::fmt::Debug for Case {
@@ -86,9 +86,9 @@ impl Case {
     /// Panics with what was expected when it does not hold.
     pub async fn run(&self, make: Make<'_>) {
         let made = make().await;
-        let bed = Bed::new(made.store.clone()).await;
-        (self.run)(&bed).await;
-        bed.check_sums().await;
+        let fixture = Fixture::new(made.store.clone()).await;
+        (self.run)(&fixture).await;
+        fixture.check_sums().await;
     }
 }
 
@@ -141,20 +141,20 @@ macro_rules! conformance_tests {
         &[$($(Case {
             topic: stringify!($topic),
             name: stringify!($case),
-            run: |bed| Box::pin($topic::$case(bed)),
+            run: |fixture| Box::pin($topic::$case(fixture)),
         },)+)+]
     };
     (@list $do:ident $args:tt) => { $crate::conformance_tests! { @$do $args
         apps {
-            an_app_is_made_once_and_found_in_the_book
+            an_app_is_made_once_and_found_in_the_config_cache
             an_edit_changes_only_what_it_names
             an_app_with_configs_is_not_deleted
             a_key_is_found_by_its_hash_with_all_it_says
             keys_belong_to_their_app
-            catalog_deeds_are_in_the_audit_log
+            catalog_changes_are_in_the_audit_log
         }
         configs {
-            a_new_config_is_in_the_book
+            a_new_config_is_in_the_config_cache
             every_field_is_kept
             a_save_is_made_only_of_the_expected_version
             a_kind_never_changes
@@ -164,7 +164,7 @@ macro_rules! conformance_tests {
             a_config_with_open_tasks_is_not_deleted
             an_id_is_never_used_again
             a_schedule_has_a_cursor
-            config_deeds_are_in_the_audit_log
+            config_changes_are_in_the_audit_log
         }
         nodes {
             a_node_id_is_never_used_again
@@ -196,11 +196,11 @@ macro_rules! conformance_tests {
             tasks_without_a_key_are_never_duplicates
         }
         idempotency {
-            a_repeat_gets_the_kept_answer
+            a_repeat_gets_the_stored_answer
             another_body_is_a_mismatch
             an_expired_key_is_new
             a_refusal_is_not_kept
-            a_kept_answer_outlives_what_it_spoke_of
+            a_stored_answer_outlives_what_it_spoke_of
             elements_of_a_batch_have_their_own_keys
             apps_and_configs_are_kept_too
         }
@@ -212,13 +212,13 @@ macro_rules! conformance_tests {
         }
         claim {
             rows_come_by_due_time_and_id
-            a_want_bounds_number_and_time
+            a_claim_request_bounds_number_and_time
             a_claim_may_look_ahead
             claims_are_disjoint
-            wants_of_several_configs_are_served_in_order
+            claim_requests_of_several_configs_are_served_in_order
             a_deposed_owner_claims_nothing
             what_has_expired_ends_at_its_claim
-            heads_follow_the_rows
+            earliest_due_times_follow_the_rows
         }
         begin {
             a_good_message_begins_the_next_attempt
@@ -242,29 +242,29 @@ macro_rules! conformance_tests {
             a_task_is_tried_until_its_attempts_are_used_up
         }
         rescue {
-            rearm_gives_back_what_is_claimed
+            return_to_scheduled_gives_back_what_is_claimed
             in_flight_lists_what_is_claimed_or_runs
             a_lost_worker_gives_its_tasks_back
             a_loss_yields_to_cancel_and_reset
             end_waits_ends_what_is_over
-            next_due_knows_heads_and_deadlines
+            next_due_knows_earliest_due_times_and_deadlines
             a_deposed_owner_rescues_nothing
             a_new_owner_finds_the_rows_of_the_old
         }
-        people {
-            each_wish_in_each_state_is_what_the_transition_says
+        operators {
+            each_command_in_each_state_is_what_the_transition_says
             a_task_is_meant_by_its_key
             an_unknown_task_is_not_found
-            wishes_that_come_together_are_served_in_turn
+            commands_that_come_together_are_served_in_turn
             what_has_expired_ends_at_resume_and_run
             cancel_open_cancels_a_config_bit_by_bit
             cancel_open_ends_what_is_awaited_with_a_flag
             cancel_open_takes_what_runs_last
-            deeds_are_in_the_audit_log
+            changes_are_in_the_audit_log
         }
         tokens {
             complete_ends_an_awaited_and_a_running_attempt
-            a_callee_may_ask_for_a_retry_or_give_up
+            a_receiver_may_ask_for_a_retry_or_give_up
             a_wrong_token_does_nothing
             the_token_of_an_earlier_attempt_is_void
             a_replay_voids_the_token
@@ -320,16 +320,16 @@ macro_rules! conformance_tests {
             they_outlive_their_owner
             what_is_over_for_long_is_forgotten
         }
-        prune {
+        retention {
             ended_tasks_go_after_their_retention
             open_tasks_never_go
             a_call_drops_at_most_its_limit
             a_replayed_task_is_kept_from_its_last_end
             the_history_of_a_deleted_config_goes
             the_occurrences_of_a_deleted_config_go
-            kept_answers_go_after_their_expiry
+            stored_answers_go_after_their_expiry
             occurrences_at_the_cursor_stay
-            old_lines_of_the_audit_log_go
+            old_entries_of_the_audit_log_go
         }
         audit {
             the_sums_balance_after_every_step
@@ -345,7 +345,7 @@ macro_rules! conformance_tests {
             batches_of_a_thousand
             many_callers_at_once
         }
-        twin {
+        model_test {
             random_histories_are_answered_as_by_the_memory_store
         }
     } };

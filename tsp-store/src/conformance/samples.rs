@@ -9,7 +9,7 @@ use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_core::task::{Task, TaskExtra, TokenHash};
 use tsp_core::{Millis, Name, TaskKey, Timestamp};
 
-use crate::run::{Begin, Finish};
+use crate::attempts::{Begin, Finish};
 use crate::tasks::Actor;
 
 /// When every case begins.
@@ -94,5 +94,5 @@ pub(super) fn message(task: &Task) -> Begin {
 /// The outcome of a begun task, its row with it.
 pub(super) fn outcome(task: &Task, verdict: Verdict) -> Finish {
     let row = Some(Box::new(task.clone()));
-    Finish { id: task.id, attempt: task.attempt, verdict, ended_at: None, unit: 0.5, row }
+    Finish { id: task.id, attempt: task.attempt, verdict, ended_at: None, jitter_fraction: 0.5, row }
 }

@@ -8,9 +8,9 @@ use tsp_core::outcome::Verdict;
 use tsp_core::task::{EndResult, Status, Task};
 use tsp_core::{TaskId, Timestamp};
 
-use super::bed::{Bed, T0, assert_same, at, key};
+use super::fixture::{Fixture, T0, assert_same, at, key};
 use crate::search::{Order, Page, ROWS_READ_MAX, Scope, TaskQuery};
-use crate::tasks::{Submit, Wish};
+use crate::tasks::{Submit, TaskCommand};
 
 const ORDERS: [Order; 4] = [Order::IdDesc, Order::IdAsc, Order::EndedDesc, Order::DueAsc];
 
@@ -32,32 +32,33 @@ fn query(scope: Scope) -> TaskQuery {
 }
 
 /// Two configs with a row of each kind and more, in one app, and one of another app. All rows of the app.
-async fn furnish(bed: &Bed) -> Vec<Task> {
+async fn furnish(fixture: &Fixture) -> Vec<Task> {
     let mut ids = Vec::new();
     for (number, name) in ["one", "two"].into_iter().enumerate() {
-        let config = bed.config(name).await;
-        let running = bed.executing(&config).await;
-        bed.finish(&running, Verdict::fail("x"), at(5)).await;
+        let config = fixture.config(name).await;
+        let running = fixture.executing(&config).await;
+        fixture.finish(&running, Verdict::fail("x"), at(5)).await;
         ids.push(running.id);
-        ids.extend(bed.one_in_each_state(&config).await.iter().map(|task| task.id));
+        ids.extend(fixture.one_in_each_state(&config).await.iter().map(|task| task.id));
         for (seconds, text) in [(30, "order-1"), (10, "order-2"), (20, "order-3"), (10, "order-4")] {
-            let mut new = bed.new_task(&config, Some(text), at(seconds));
+            let mut new = fixture.new_task(&config, Some(text), at(seconds));
             new.created_at = at(seconds - 60);
             new.parent = (text == "order-2").then_some(TaskId::new(77));
-            ids.push(bed.create(new).await.id);
+            ids.push(fixture.create(new).await.id);
         }
         for seconds in [2, 9, 2] {
-            let task = bed.create(bed.new_task(&config, Some("order-9"), at(number_of(number)))).await;
-            bed.changed(task.id, Wish::Cancel, at(seconds)).await;
+            let task =
+                fixture.create(fixture.new_task(&config, Some("order-9"), at(number_of(number)))).await;
+            fixture.changed(task.id, TaskCommand::Cancel, at(seconds)).await;
             ids.push(task.id);
         }
-        let beside = bed.new_task(&config, Some("order-1"), at(40));
+        let beside = fixture.new_task(&config, Some("order-1"), at(40));
         ids.push(beside.id);
-        bed.submit(beside, OnDuplicateKey::Add).await;
+        fixture.submit(beside, OnDuplicateKey::Add).await;
     }
     let mut rows = Vec::new();
     for id in ids {
-        rows.push(bed.stored(id).await);
+        rows.push(fixture.stored(id).await);
     }
     rows
 }
@@ -67,11 +68,11 @@ fn number_of(index: usize) -> i64 {
 }
 
 /// Follows the pages to the end; each row must come once.
-async fn all_pages(bed: &Bed, mut query: TaskQuery) -> Vec<Task> {
+async fn all_pages(fixture: &Fixture, mut query: TaskQuery) -> Vec<Task> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for _ in 0..10_000 {
-        let page: Page = bed.store.search(query.clone()).await.expect("search");
+        let page: Page = fixture.store.search(query.clone()).await.expect("search");
         assert!(page.tasks.len() <= query.limit, "a page has at most {} rows", query.limit);
         for task in page.tasks {
             assert!(seen.insert(task.id), "task {} came twice in {query:?}", task.id);
@@ -160,17 +161,17 @@ fn filters(scope: &Scope) -> Vec<TaskQuery> {
 }
 
 /// Every filter in every order, by pages of several sizes.
-pub(super) async fn every_filter_in_every_order_and_page_size(bed: &Bed) {
-    let rows = furnish(bed).await;
+pub(super) async fn every_filter_in_every_order_and_page_size(fixture: &Fixture) {
+    let rows = furnish(fixture).await;
     let configs: BTreeSet<_> = rows.iter().map(|task| task.config).collect();
     let configs: Vec<_> = configs.into_iter().collect();
     let both = Scope::Configs(vec![configs[1], configs[0], configs[1]]);
-    for scope in [Scope::App(bed.app), Scope::Config(configs[0]), Scope::Config(configs[1]), both] {
+    for scope in [Scope::App(fixture.app), Scope::Config(configs[0]), Scope::Config(configs[1]), both] {
         for base in filters(&scope) {
             for order in ORDERS {
                 for limit in [1, 3, 500] {
                     let query = TaskQuery { order, limit, ..base.clone() };
-                    let found = all_pages(bed, query.clone()).await;
+                    let found = all_pages(fixture, query.clone()).await;
                     let wanted = expected(&rows, &configs, &query);
                     let ids = |tasks: &[Task]| tasks.iter().map(|task| task.id).collect::<Vec<_>>();
                     assert_eq!(ids(&found), ids(&wanted), "{query:?}");
@@ -184,65 +185,65 @@ pub(super) async fn every_filter_in_every_order_and_page_size(bed: &Bed) {
 }
 
 /// A scope never shows what belongs to others.
-pub(super) async fn a_scope_ends_at_its_app(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    bed.scheduled(&config).await;
-    bed.ended(&config).await;
-    let other = bed.make_app("logistics").await;
+pub(super) async fn a_scope_ends_at_its_app(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
+    fixture.scheduled(&config).await;
+    fixture.ended(&config).await;
+    let other = fixture.make_app("logistics").await;
     for order in ORDERS {
         let query = TaskQuery { order, ..query(Scope::App(other)) };
-        assert!(all_pages(bed, query).await.is_empty(), "the other app has no tasks");
+        assert!(all_pages(fixture, query).await.is_empty(), "the other app has no tasks");
     }
-    let empty = bed.config("empty").await;
-    assert!(all_pages(bed, query(Scope::Config(empty.id))).await.is_empty());
+    let empty = fixture.config("empty").await;
+    assert!(all_pages(fixture, query(Scope::Config(empty.id))).await.is_empty());
 }
 
 /// More rows than one call reads: pages may be short, but nothing is missed.
-pub(super) async fn a_rare_row_among_many_is_found(bed: &Bed) {
-    let config = bed.config("close-order").await;
-    let rare = bed.create(bed.new_task(&config, Some("rare"), at(7))).await;
+pub(super) async fn a_rare_row_among_many_is_found(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
+    let rare = fixture.create(fixture.new_task(&config, Some("rare"), at(7))).await;
     let total = ROWS_READ_MAX + 500;
     let mut made = 0;
     while made < total {
         let batch = (0..1_000.min(total - made)).map(|_| Submit {
-            task: bed.new_task(&config, None, at(60)),
+            task: fixture.new_task(&config, None, at(60)),
             on_duplicate: OnDuplicateKey::Ignore,
             own_payload: true,
-            keep: None,
+            idempotency: None,
         });
-        made += bed.store.submit(batch.collect(), T0).await.expect("submit").len();
+        made += fixture.store.submit(batch.collect(), T0).await.expect("submit").len();
     }
-    let last = bed.create(bed.new_task(&config, Some("rare-too"), at(7))).await;
-    for scope in [Scope::App(bed.app), Scope::Config(config.id)] {
+    let last = fixture.create(fixture.new_task(&config, Some("rare-too"), at(7))).await;
+    for scope in [Scope::App(fixture.app), Scope::Config(config.id)] {
         for (order, wanted) in [
             (Order::IdDesc, [last.id, rare.id]),
             (Order::IdAsc, [rare.id, last.id]),
             (Order::DueAsc, [rare.id, last.id]),
         ] {
             let query = TaskQuery { due_to: Some(at(8)), order, ..query(scope.clone()) };
-            let found = all_pages(bed, query).await;
+            let found = all_pages(fixture, query).await;
             assert_eq!(found.iter().map(|task| task.id).collect::<Vec<_>>(), wanted, "{order:?}");
         }
     }
     let query = TaskQuery { limit: 500, order: Order::IdAsc, ..query(Scope::Config(config.id)) };
-    assert_eq!(all_pages(bed, query).await.len(), total + 2, "all rows, page by page");
+    assert_eq!(all_pages(fixture, query).await.len(), total + 2, "all rows, page by page");
 }
 
 /// Rows that come and go between two pages disturb no others.
-pub(super) async fn pages_survive_changes_between_them(bed: &Bed) {
-    let config = bed.config("close-order").await;
+pub(super) async fn pages_survive_changes_between_them(fixture: &Fixture) {
+    let config = fixture.config("close-order").await;
     let mut tasks = Vec::new();
     for n in 0..6 {
-        tasks.push(bed.create(bed.new_task(&config, None, at(n))).await);
+        tasks.push(fixture.create(fixture.new_task(&config, None, at(n))).await);
     }
     tasks.sort_by_key(|task| task.id);
     let mut query = TaskQuery { order: Order::IdAsc, limit: 2, ..query(Scope::Config(config.id)) };
-    let first = bed.store.search(query.clone()).await.expect("search");
-    bed.changed(tasks[1].id, Wish::Cancel, at(1)).await;
-    bed.changed(tasks[3].id, Wish::Cancel, at(1)).await;
+    let first = fixture.store.search(query.clone()).await.expect("search");
+    fixture.changed(tasks[1].id, TaskCommand::Cancel, at(1)).await;
+    fixture.changed(tasks[3].id, TaskCommand::Cancel, at(1)).await;
     query.after = first.next;
     query.limit = 100;
-    let rest = all_pages(bed, query).await;
+    let rest = all_pages(fixture, query).await;
     let ids: Vec<_> = first.tasks.iter().chain(&rest).map(|task| task.id).collect();
     assert_eq!(ids, tasks.iter().map(|task| task.id).collect::<Vec<_>>(), "in id order nothing is missed");
 }

@@ -1,17 +1,17 @@
-//! Steps of [`super::twin`] that change configs and fire schedules, and the audit log of each step.
+//! Steps of [`super::model_test`] that change configs and fire schedules, and the audit log of each step.
 
 use std::sync::Arc;
 
 use tsp_core::config::{Kind, TaskConfig};
 use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 
-use super::bed::{by, cron_spec};
-use super::chance::{Edit, FireStep, Known, SCHEDULED};
 use super::fire::slot;
-use super::twin::{Answer, Side};
+use super::fixture::{by, cron_spec};
+use super::model_test::{Answer, Side};
+use super::rng::{Edit, FireStep, Known, SCHEDULED};
 use crate::catalog::{AuditEntry, ConfigSaved, Deleted, Expected, SaveConfig};
-use crate::idempotency::Kept;
-use crate::schedule::{Cursor, Fire, Fired};
+use crate::fetching::{Cursor, Fire, FireResult};
+use crate::idempotency::IdempotencyResult;
 
 /// Slots are so far apart.
 const PERIOD: Millis = Millis::from_secs(10);
@@ -44,7 +44,7 @@ pub(super) fn answer_of(saved: ConfigSaved) -> Answer {
 impl Side<'_> {
     /// The config as it stands, if it does.
     fn stored(&self, config: usize) -> Option<Arc<TaskConfig>> {
-        self.bed.store.book().config(self.configs[config].id)
+        self.fixture.store.config_cache().config(self.configs[config].id)
     }
 
     fn expected(&self, config: usize, known: Known) -> Expected {
@@ -68,19 +68,20 @@ impl Side<'_> {
             Edit::Scheduled(true) => spec.schedule = cron_spec("x").schedule,
         }
         let save = SaveConfig { app: first.app_id, spec, expected: self.expected(at, known) };
-        match self.bed.store.save_config(save, None, &by(), now).await.expect("save_config") {
-            Kept::Fresh(ConfigSaved::Created(config)) => {
+        match self.fixture.store.save_config(save, None, &by(), now).await.expect("save_config") {
+            IdempotencyResult::Fresh(ConfigSaved::Created(config)) => {
                 self.configs[at] = config;
                 self.answer("config made", &[])
             }
-            Kept::Fresh(saved) => answer_of(saved),
+            IdempotencyResult::Fresh(saved) => answer_of(saved),
             other => panic!("no key was given, so no answer can be kept: {other:?}"),
         }
     }
 
     pub(super) async fn delete(&self, at: usize, known: Known, now: Timestamp) -> Answer {
         let (id, expected) = (self.configs[at].id, self.expected(at, known));
-        let deleted = self.bed.store.delete_config(id, expected, &by(), now).await.expect("delete_config");
+        let deleted =
+            self.fixture.store.delete_config(id, expected, &by(), now).await.expect("delete_config");
         let words = match deleted {
             Deleted::Deleted => "config removed".to_owned(),
             other => format!("{other:?}"),
@@ -90,8 +91,8 @@ impl Side<'_> {
 
     pub(super) async fn cursor(&self) -> Option<Cursor> {
         let config = self.configs[SCHEDULED].id;
-        let cursors = self.bed.store.cursors_of(&[config]).await.expect("cursors_of");
-        let all = self.bed.store.cursors().await.expect("cursors");
+        let cursors = self.fixture.store.cursors_of(&[config]).await.expect("cursors_of");
+        let all = self.fixture.store.cursors().await.expect("cursors");
         assert!(cursors.iter().all(|cursor| all.contains(cursor)), "{cursors:?} in {all:?}");
         cursors.into_iter().next().map(|cursor| Cursor { config: ConfigId::default(), ..cursor })
     }
@@ -101,7 +102,7 @@ impl Side<'_> {
         let cursor = self.cursor().await.unwrap_or_else(|| Cursor::new(config.id));
         let nearest = Timestamp::from_ms(now.ms() - now.ms() % PERIOD.ms());
         let slot_at = |at| {
-            let mut slot = slot(self.bed, &config, at);
+            let mut slot = slot(self.fixture, &config, at);
             slot.late = step.late;
             slot
         };
@@ -115,15 +116,15 @@ impl Side<'_> {
             missed: i64::from(step.late),
             next_fire_at: (!step.ends).then(|| now.plus(PERIOD)),
         };
-        match self.bed.store.fire(self.bed.owner, fire, now).await.expect("fire") {
-            Fired::Moved { cursor, made, skipped } => {
+        match self.fixture.store.fire(self.fixture.owner, fire, now).await.expect("fire") {
+            FireResult::Moved { cursor, made, skipped } => {
                 self.tasks.extend(made.iter().map(|task| task.id));
                 let cursor = Cursor { config: ConfigId::default(), ..cursor };
                 let rows: Vec<_> = made.into_iter().map(|task| *task).collect();
                 self.answer(&format!("fired {}: {skipped} skipped, {cursor:?}", rows.len()), &rows)
             }
-            Fired::Stale => self.answer("stale", &[]),
-            Fired::Deposed => self.answer("deposed", &[]),
+            FireResult::Stale => self.answer("stale", &[]),
+            FireResult::Deposed => self.answer("deposed", &[]),
         }
     }
 
@@ -132,7 +133,7 @@ impl Side<'_> {
     pub(super) async fn log(&self, now: Timestamp) -> Vec<AuditEntry> {
         let mut limit = 4;
         let mut log = loop {
-            let mut log = self.bed.store.audit_log(limit).await.expect("audit_log");
+            let mut log = self.fixture.store.audit_log(limit).await.expect("audit_log");
             let all = log.len();
             log.retain(|entry| entry.at == now);
             if all < limit || log.len() < limit {

@@ -1,4 +1,4 @@
-//! Apps, keys, configs and the audit log. Apps and configs themselves are in the book.
+//! Apps, keys, configs and the audit log. Apps and configs themselves are in the config cache.
 
 use std::sync::Arc;
 
@@ -8,21 +8,21 @@ use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 
 use super::MemoryStore;
 use super::state::{State, StoredKey};
-use crate::book::ConfigBook;
 use crate::catalog::{
     ApiKey, App, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp,
     NewKey, SaveConfig,
 };
+use crate::config_cache::ConfigCache;
 use crate::error::Result;
-use crate::idempotency::{Keep, Kept};
-use crate::parks::{Park, ParkNews};
-use crate::schedule::Cursor;
+use crate::fetching::Cursor;
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
+use crate::parks::{Park, ParkEvent};
 use crate::tasks::Actor;
 
 #[async_trait]
 impl Catalog for MemoryStore {
-    fn book(&self) -> &Arc<ConfigBook> {
-        &self.book
+    fn config_cache(&self) -> &Arc<ConfigCache> {
+        &self.config_cache
     }
 
     fn shards(&self) -> u16 {
@@ -32,17 +32,17 @@ impl Catalog for MemoryStore {
     async fn create_app(
         &self,
         app: NewApp,
-        keep: Option<Keep<AppSaved>>,
+        idempotency: Option<IdempotencyRequest<AppSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<AppSaved>> {
+    ) -> Result<IdempotencyResult<AppSaved>> {
         self.write("create_app", |state| {
-            if let Some(kept) = state.kept(keep.as_ref(), now) {
+            if let Some(kept) = state.recorded(idempotency.as_ref(), now) {
                 return Ok(kept);
             }
             let saved = state.create_app(app, by, now);
-            state.keep(keep, &saved);
-            Ok(Kept::Fresh(saved))
+            state.record(idempotency, &saved);
+            Ok(IdempotencyResult::Fresh(saved))
         })
     }
 
@@ -78,17 +78,17 @@ impl Catalog for MemoryStore {
     async fn save_config(
         &self,
         save: SaveConfig,
-        keep: Option<Keep<ConfigSaved>>,
+        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<ConfigSaved>> {
+    ) -> Result<IdempotencyResult<ConfigSaved>> {
         self.write("save_config", |state| {
-            if let Some(kept) = state.kept(keep.as_ref(), now) {
+            if let Some(kept) = state.recorded(idempotency.as_ref(), now) {
                 return Ok(kept);
             }
             let saved = state.save_config(save, by, now);
-            state.keep(keep, &saved);
-            Ok(Kept::Fresh(saved))
+            state.record(idempotency, &saved);
+            Ok(IdempotencyResult::Fresh(saved))
         })
     }
 
@@ -114,7 +114,7 @@ impl Catalog for MemoryStore {
 
     async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
         self.write("unpark", |state| {
-            state.save_park(ParkNews::Ended { config: id, at: now });
+            state.save_park(ParkEvent::Ended { config: id, at: now });
             Ok(())
         })
     }
@@ -143,37 +143,37 @@ impl Catalog for MemoryStore {
 
 impl State {
     fn create_app(&mut self, new: NewApp, by: &Actor, now: Timestamp) -> AppSaved {
-        if self.book.app(new.name.as_str()).is_some() {
+        if self.config_cache.app(new.name.as_str()).is_some() {
             return AppSaved::AlreadyExists;
         }
         let NewApp { name, description, owner } = new;
         let id = AppId::new(self.next_id());
         let app = Arc::new(App { id, name, description, owner, created_at: now, updated_at: now });
-        self.book.put_app(app.clone());
+        self.config_cache.put_app(app.clone());
         self.note(by, now, "app.create", app.name.to_string(), "");
         AppSaved::Saved(app)
     }
 
     fn update_app(&mut self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> AppSaved {
-        let Some(app) = self.book.app_by_id(id) else { return AppSaved::NotFound };
+        let Some(app) = self.config_cache.app_by_id(id) else { return AppSaved::NotFound };
         let mut app = App::clone(&app);
         app.description = edit.description.unwrap_or(app.description);
         app.owner = edit.owner.unwrap_or(app.owner);
         app.updated_at = now;
         let app = Arc::new(app);
-        self.book.put_app(app.clone());
+        self.config_cache.put_app(app.clone());
         self.note(by, now, "app.update", app.name.to_string(), "");
         AppSaved::Saved(app)
     }
 
     fn delete_app(&mut self, id: AppId, by: &Actor, now: Timestamp) -> Deleted {
-        let Some(app) = self.book.app_by_id(id) else { return Deleted::NotFound };
-        let configs = self.book.configs_of(id, None, usize::MAX).len();
+        let Some(app) = self.config_cache.app_by_id(id) else { return Deleted::NotFound };
+        let configs = self.config_cache.configs_of(id, None, usize::MAX).len();
         if configs > 0 {
             return Deleted::InUse(configs);
         }
         self.keys.retain(|_, stored| stored.key.app != Some(id));
-        self.book.remove_app(id);
+        self.config_cache.remove_app(id);
         self.note(by, now, "app.delete", app.name.to_string(), "");
         Deleted::Deleted
     }
@@ -209,8 +209,8 @@ impl State {
 
     fn save_config(&mut self, save: SaveConfig, by: &Actor, now: Timestamp) -> ConfigSaved {
         let SaveConfig { app, spec, expected } = save;
-        let Some(app) = self.book.app_by_id(app) else { return ConfigSaved::NotFound };
-        let before = self.book.find_config(app.id, &spec.name);
+        let Some(app) = self.config_cache.app_by_id(app) else { return ConfigSaved::NotFound };
+        let before = self.config_cache.find_config(app.id, &spec.name);
         let mut open = None;
         loop {
             match save::save((app.id, &app.name), before.as_ref(), &spec, expected, open, now) {
@@ -222,7 +222,7 @@ impl State {
     }
 
     fn hold_config(&mut self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> ConfigSaved {
-        let Some(before) = self.book.config(id) else { return ConfigSaved::NotFound };
+        let Some(before) = self.config_cache.config(id) else { return ConfigSaved::NotFound };
         self.write_config(save::hold(before, hold, &by.0, now), by, now)
     }
 
@@ -238,25 +238,25 @@ impl State {
             CursorChange::Drop => {
                 self.cursors.remove(&after.id);
             }
-            CursorChange::Keep => {}
+            CursorChange::Unchanged => {}
         }
         let after = Arc::new(after);
         let seq = self.next_seq();
-        self.book.put_config(after.clone(), seq);
-        self.book.reach(seq);
+        self.config_cache.put_config(after.clone(), seq);
+        self.config_cache.reach(seq);
         self.note(by, now, action, after.subject(), detail);
         if before.is_none() { ConfigSaved::Created(after) } else { ConfigSaved::Updated(after) }
     }
 
     fn delete_config(&mut self, id: ConfigId, expected: Expected, by: &Actor, now: Timestamp) -> Deleted {
-        let Some(before) = self.book.config(id) else { return Deleted::NotFound };
+        let Some(before) = self.config_cache.config(id) else { return Deleted::NotFound };
         if let Err(refusal) = save::delete(&before, expected, self.rows.open_of(id).count()) {
             return refusal.into();
         }
         self.cursors.remove(&id);
         let seq = self.next_seq();
-        self.book.remove_config(id, seq);
-        self.book.reach(seq);
+        self.config_cache.remove_config(id, seq);
+        self.config_cache.reach(seq);
         self.note(by, now, "config.delete", before.subject(), "");
         Deleted::Deleted
     }

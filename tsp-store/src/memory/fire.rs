@@ -8,18 +8,18 @@ use tsp_core::task::{Origin, Task};
 use super::ledger::Occurrence;
 use super::state::State;
 use crate::error::{Result, StoreError};
-use crate::schedule::{Cursor, Fire, Fired, Owner};
+use crate::fetching::{Cursor, Fire, FireResult, Owner};
 
 impl State {
     /// Makes the occurrences and moves the cursor, or neither.
-    pub(super) fn fire(&mut self, owner: Owner, fire: Fire) -> Result<Fired> {
+    pub(super) fn fire(&mut self, owner: Owner, fire: Fire) -> Result<FireResult> {
         if !self.owns(owner) {
-            return Ok(Fired::Deposed);
+            return Ok(FireResult::Deposed);
         }
         let config = fire.config;
         let cursor = self.cursors.get(&config).cloned().unwrap_or_else(|| Cursor::new(config));
-        if !fire.fits_config(self.book.config(config).as_deref()) || !fire.fits_cursor(&cursor) {
-            return Ok(Fired::Stale);
+        if !fire.fits_config(self.config_cache.config(config).as_deref()) || !fire.fits_cursor(&cursor) {
+            return Ok(FireResult::Stale);
         }
         let wanted = fire.wanted(&cursor);
         let open = wanted.open && self.rows.open_of(config).any(|task| task.origin != Origin::Submit);

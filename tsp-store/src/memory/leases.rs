@@ -9,9 +9,12 @@ use parking_lot::Mutex;
 use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
 
 use super::{Fault, unavailable};
-use crate::cluster::{Beat, LeaseStore, NewNode, NodeRow, Pair, PairRow, Pairs, Renewal, RenewedPairs};
+use crate::cluster::{
+    Heartbeat, LeaseStore, NewNode, NodeRow, Renewal, RenewedLeases, ShardGroup, ShardGroupLease,
+    ShardGroupLeases,
+};
 use crate::error::{Result, StoreError};
-use crate::schedule::Owner;
+use crate::fetching::Owner;
 
 /// The name of the meta database.
 pub const META: &str = "meta";
@@ -36,7 +39,7 @@ pub struct MemoryLeases {
 struct State {
     nodes: BTreeMap<NodeId, Node>,
     config_seq: i64,
-    pairs: BTreeMap<Pair, Lease>,
+    shard_groups: BTreeMap<ShardGroup, Lease>,
     epochs: BTreeMap<ShardId, i64>,
 }
 
@@ -47,7 +50,7 @@ struct Node {
     lease_until: Timestamp,
     dead_at: Option<Timestamp>,
     id_slot: Option<u8>,
-    beat: Beat,
+    heartbeat: Heartbeat,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -95,10 +98,14 @@ impl MemoryLeases {
         format!("ds{}", shard.get() % self.sources)
     }
 
-    /// What each claim asks first: whether this owner may write to the pair now. Never faulty.
-    pub fn lease_check(&self, pair: &Pair, owner: Owner) -> bool {
-        let now = (self.clock)(&self.source_of(pair.shard));
-        self.state.lock().pairs.get(pair).is_some_and(|lease| lease.is_of(owner) && lease.until >= now)
+    /// What each claim asks first: whether this owner may write to the shard group now. Never faulty.
+    pub fn lease_check(&self, shard_group: &ShardGroup, owner: Owner) -> bool {
+        let now = (self.clock)(&self.source_of(shard_group.shard));
+        self.state
+            .lock()
+            .shard_groups
+            .get(shard_group)
+            .is_some_and(|lease| lease.is_of(owner) && lease.until >= now)
     }
 
     fn fault(&self, call: &'static str, source: &str) -> Fault {
@@ -129,31 +136,43 @@ impl MemoryLeases {
 }
 
 impl State {
-    fn pairs_of(
+    fn shard_groups_of(
         &mut self,
         groups: &[Name],
         shards: impl Iterator<Item = ShardId>,
         now: Timestamp,
-    ) -> Vec<PairRow> {
-        let wanted: BTreeSet<Pair> = shards
-            .flat_map(|shard| groups.iter().map(move |group| Pair { group: group.clone(), shard }))
+    ) -> Vec<ShardGroupLease> {
+        let wanted: BTreeSet<ShardGroup> = shards
+            .flat_map(|shard| groups.iter().map(move |group| ShardGroup { group: group.clone(), shard }))
             .collect();
-        let row = |pair: Pair| {
-            let lease = *self.pairs.entry(pair.clone()).or_default();
+        let row = |shard_group: ShardGroup| {
+            let lease = *self.shard_groups.entry(shard_group.clone()).or_default();
             let (owner, epoch, lease_until) = (lease.owner, lease.epoch, lease.until);
-            PairRow { pair, owner, epoch, lease_until, over: lease_until < now, source: String::new() }
+            ShardGroupLease {
+                shard_group,
+                owner,
+                epoch,
+                lease_until,
+                expired: lease_until < now,
+                source: String::new(),
+            }
         };
         wanted.into_iter().map(row).collect()
     }
 
-    fn renew_all(&mut self, node: NodeId, until: Timestamp, among: &BTreeSet<ShardId>) -> Vec<(Pair, Owner)> {
+    fn renew_all(
+        &mut self,
+        node: NodeId,
+        until: Timestamp,
+        among: &BTreeSet<ShardId>,
+    ) -> Vec<(ShardGroup, Owner)> {
         let ours = self
-            .pairs
+            .shard_groups
             .iter_mut()
-            .filter(|(pair, lease)| lease.owner == Some(node) && among.contains(&pair.shard));
-        ours.map(|(pair, lease)| {
+            .filter(|(shard_group, lease)| lease.owner == Some(node) && among.contains(&shard_group.shard));
+        ours.map(|(shard_group, lease)| {
             lease.until = until;
-            (pair.clone(), Owner { node, epoch: lease.epoch })
+            (shard_group.clone(), Owner { node, epoch: lease.epoch })
         })
         .collect()
     }
@@ -172,21 +191,21 @@ impl LeaseStore for MemoryLeases {
                 lease_until: now.plus(lease),
                 dead_at: None,
                 id_slot: None,
-                beat: Beat::default(),
+                heartbeat: Heartbeat::default(),
             };
             state.nodes.insert(id, joined);
             Ok(id)
         })
     }
 
-    async fn renew(&self, node: NodeId, lease: Millis, beat: Beat) -> Result<Renewal> {
+    async fn renew(&self, node: NodeId, lease: Millis, heartbeat: Heartbeat) -> Result<Renewal> {
         self.on(META, "renew", |state, now| {
             let Some(row) = state.nodes.get_mut(&node).filter(|row| row.dead_at.is_none()) else {
                 return Ok(Renewal::Dead);
             };
             row.renewals += 1;
             row.lease_until = now.plus(lease);
-            row.beat = beat;
+            row.heartbeat = heartbeat;
             Ok(Renewal::Alive { clock: now, config_seq: state.config_seq })
         })
     }
@@ -211,15 +230,15 @@ impl LeaseStore for MemoryLeases {
                 started_at: row.started_at,
                 renewals: row.renewals,
                 lease_until: row.lease_until,
-                over: row.lease_until < now,
+                expired: row.lease_until < now,
                 dead_at: row.dead_at,
-                beat: row.beat.clone(),
+                heartbeat: row.heartbeat.clone(),
             };
             Ok(shown.map(row).collect())
         })
     }
 
-    async fn bury(&self, node: NodeId, renewals: i64) -> Result<bool> {
+    async fn mark_dead(&self, node: NodeId, renewals: i64) -> Result<bool> {
         self.on(META, "bury", |state, now| {
             let Some(row) = state.nodes.get_mut(&node) else { return Ok(true) };
             if row.dead_at.is_none() && row.renewals == renewals && row.lease_until < now {
@@ -246,15 +265,16 @@ impl LeaseStore for MemoryLeases {
         })
     }
 
-    async fn pairs(&self, groups: &[Name]) -> Result<Pairs> {
-        let mut all = Pairs::default();
+    async fn shard_groups(&self, groups: &[Name]) -> Result<ShardGroupLeases> {
+        let mut all = ShardGroupLeases::default();
         for source in 0..self.sources {
             let name = format!("ds{source}");
-            match self
-                .on(&name, "pairs", |state, now| Ok(state.pairs_of(groups, self.shards_of(source), now)))
-            {
+            match self.on(&name, "pairs", |state, now| {
+                Ok(state.shard_groups_of(groups, self.shards_of(source), now))
+            }) {
                 Ok(rows) => {
-                    all.rows.extend(rows.into_iter().map(|row| PairRow { source: name.clone(), ..row }));
+                    all.rows
+                        .extend(rows.into_iter().map(|row| ShardGroupLease { source: name.clone(), ..row }));
                 }
                 Err(error) => {
                     all.away.extend(self.shards_of(source).map(|shard| (shard, error.to_string())));
@@ -264,21 +284,21 @@ impl LeaseStore for MemoryLeases {
         Ok(all)
     }
 
-    async fn take(&self, seen: &PairRow, node: NodeId, lease: Millis) -> Result<Option<Owner>> {
-        self.on(&self.source_of(seen.pair.shard), "take", |state, now| {
-            let Some(row) = state.pairs.get_mut(&seen.pair) else { return Ok(None) };
+    async fn take(&self, seen: &ShardGroupLease, node: NodeId, lease: Millis) -> Result<Option<Owner>> {
+        self.on(&self.source_of(seen.shard_group.shard), "take", |state, now| {
+            let Some(row) = state.shard_groups.get_mut(&seen.shard_group) else { return Ok(None) };
             if row.owner != seen.owner || row.epoch != seen.epoch || row.until >= now {
                 return Ok(None);
             }
-            let epoch = state.epochs.entry(seen.pair.shard).or_default();
+            let epoch = state.epochs.entry(seen.shard_group.shard).or_default();
             *epoch += 1;
             *row = Lease { owner: Some(node), epoch: *epoch, until: now.plus(lease) };
             Ok(Some(Owner { node, epoch: *epoch }))
         })
     }
 
-    async fn renew_pairs(&self, node: NodeId, lease: Millis) -> Result<RenewedPairs> {
-        let mut renewed = RenewedPairs::default();
+    async fn renew_leases(&self, node: NodeId, lease: Millis) -> Result<RenewedLeases> {
+        let mut renewed = RenewedLeases::default();
         for source in 0..self.sources {
             let among: BTreeSet<ShardId> = self.shards_of(source).collect();
             let asked = self.on(&format!("ds{source}"), "renew_pairs", |state, now| {
@@ -292,9 +312,9 @@ impl LeaseStore for MemoryLeases {
         Ok(renewed)
     }
 
-    async fn give_up(&self, pair: &Pair, owner: Owner) -> Result<()> {
-        self.on(&self.source_of(pair.shard), "give_up", |state, _| {
-            if let Some(row) = state.pairs.get_mut(pair).filter(|row| row.is_of(owner)) {
+    async fn give_up(&self, shard_group: &ShardGroup, owner: Owner) -> Result<()> {
+        self.on(&self.source_of(shard_group.shard), "give_up", |state, _| {
+            if let Some(row) = state.shard_groups.get_mut(shard_group).filter(|row| row.is_of(owner)) {
                 *row = Lease { owner: None, epoch: owner.epoch, until: Timestamp::ZERO };
             }
             Ok(())

@@ -4,7 +4,7 @@ use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::catalog::AuditEntry;
-use crate::schedule::{Cursor, Owner};
+use crate::fetching::{Cursor, Owner};
 
 /// A copy of all rows, each list in the order of its ids.
 #[derive(Debug, Clone, Default, PartialEq)]

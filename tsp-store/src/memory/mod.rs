@@ -5,13 +5,13 @@
 //! checker; [`MemoryStore::set_faults`] makes calls fail before they are applied, or lose their answer
 //! after.
 
+mod attempts;
 mod catalog;
+mod fetching;
 mod fire;
 mod leases;
 mod ledger;
 mod rows;
-mod run;
-mod schedule;
 mod search;
 mod state;
 mod tasks;
@@ -22,9 +22,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tsp_core::task::Task;
 
-use crate::book::ConfigBook;
+use crate::config_cache::ConfigCache;
 use crate::error::{Cause, Result, StoreError};
-use crate::schedule::Owner;
+use crate::fetching::Owner;
 
 pub use leases::{DatabaseClock, LeaseFaultHook, META, MemoryLeases};
 pub use ledger::{Ledger, NodeRow, Occurrence};
@@ -47,7 +47,7 @@ pub type FaultHook = Box<dyn FnMut(&'static str) -> Fault + Send>;
 
 pub struct MemoryStore {
     shards: u16,
-    book: Arc<ConfigBook>,
+    config_cache: Arc<ConfigCache>,
     state: Arc<Mutex<State>>,
     faults: Mutex<Option<FaultHook>>,
 }
@@ -62,15 +62,15 @@ impl MemoryStore {
     /// An empty store with this many logical shards, at least 1.
     pub fn new(shards: u16) -> Self {
         let shards = shards.max(1);
-        let book = Arc::new(ConfigBook::default());
-        let state = Arc::new(Mutex::new(State::new(shards, book.clone())));
-        Self { shards, book, state, faults: Mutex::new(None) }
+        let config_cache = Arc::new(ConfigCache::default());
+        let state = Arc::new(Mutex::new(State::new(shards, config_cache.clone())));
+        Self { shards, config_cache, state, faults: Mutex::new(None) }
     }
 
-    /// The same rows as a node of a cluster sees them: by a book of its own, which may lag behind.
+    /// The same rows as a node of a cluster sees them: by a config cache of its own, which may lag behind.
     #[must_use]
-    pub fn beside(&self, book: Arc<ConfigBook>) -> Self {
-        Self { shards: self.shards, book, state: self.state.clone(), faults: Mutex::new(None) }
+    pub fn beside(&self, config_cache: Arc<ConfigCache>) -> Self {
+        Self { shards: self.shards, config_cache, state: self.state.clone(), faults: Mutex::new(None) }
     }
 
     /// Of a cluster: `owner` holds the lease of these rows, as whoever calls has just seen.
@@ -99,8 +99,8 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        if !Arc::ptr_eq(&state.book, &self.book) {
-            state.book = self.book.clone();
+        if !Arc::ptr_eq(&state.config_cache, &self.config_cache) {
+            state.config_cache = self.config_cache.clone();
         }
         state
     }

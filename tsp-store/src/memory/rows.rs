@@ -73,12 +73,12 @@ impl Rows {
     }
 
     /// The earliest due time at 0.
-    pub(super) fn head(&self, config: ConfigId) -> Option<Timestamp> {
+    pub(super) fn earliest(&self, config: ConfigId) -> Option<Timestamp> {
         self.ready.get(&config)?.first().map(|(due_at, _)| *due_at)
     }
 
-    pub(super) fn heads(&self) -> impl Iterator<Item = (ConfigId, Timestamp)> {
-        self.ready.keys().filter_map(|config| Some((*config, self.head(*config)?)))
+    pub(super) fn earliest_due(&self) -> impl Iterator<Item = (ConfigId, Timestamp)> {
+        self.ready.keys().filter_map(|config| Some((*config, self.earliest(*config)?)))
     }
 
     /// Rows of `config` at 0 that are due by then, in order of due time and id.
@@ -107,7 +107,7 @@ impl Rows {
 
     /// What [`tsp_core::transition`] made of a row; returns the row as saved.
     pub(super) fn save(&mut self, change: Change) -> Task {
-        let Change { task, closed, note: _ } = change;
+        let Change { task, closed, outcome_detail: _ } = change;
         if let Some(closed) = closed {
             self.closed.entry(task.id).or_default().push(closed);
         }

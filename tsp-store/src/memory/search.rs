@@ -42,7 +42,9 @@ impl State {
         match scope {
             Scope::Config(config) => task.config == *config,
             Scope::Configs(configs) => configs.contains(&task.config),
-            Scope::App(app) => self.book.config(task.config).is_some_and(|config| config.app_id == *app),
+            Scope::App(app) => {
+                self.config_cache.config(task.config).is_some_and(|config| config.app_id == *app)
+            }
         }
     }
 }

@@ -9,20 +9,20 @@ use tsp_core::{AppId, ConfigId, KeyId, Name, NodeId, TaskId, Timestamp};
 
 use super::ledger::{Ledger, NodeRow, Occurrence};
 use super::rows::Rows;
-use crate::book::ConfigBook;
 use crate::catalog::{ApiKey, AuditEntry};
-use crate::idempotency::{Keep, Kept, StoredAnswer};
+use crate::config_cache::ConfigCache;
+use crate::fetching::{Cursor, Owner};
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 use crate::parks::Park;
-use crate::schedule::{Cursor, Owner};
 use crate::tasks::Actor;
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) shards: u16,
     /// Holds the apps and configs themselves: there is no other table of them.
-    pub(super) book: Arc<ConfigBook>,
+    pub(super) config_cache: Arc<ConfigCache>,
     pub(super) rows: Rows,
-    pub(super) answers: BTreeMap<[u8; 32], KeptAnswer>,
+    pub(super) answers: BTreeMap<[u8; 32], IdempotencyRecord>,
     pub(super) cursors: BTreeMap<ConfigId, Cursor>,
     pub(super) occurrences: BTreeMap<(ConfigId, Timestamp), Occurrence>,
     /// With the time of the last end.
@@ -40,7 +40,7 @@ pub(super) struct State {
 }
 
 #[derive(Debug)]
-pub(super) struct KeptAnswer {
+pub(super) struct IdempotencyRecord {
     body_hash: [u8; 32],
     pub(super) expires_at: Timestamp,
     answer: StoredAnswer,
@@ -53,10 +53,10 @@ pub(super) struct StoredKey {
 }
 
 impl State {
-    pub(super) fn new(shards: u16, book: Arc<ConfigBook>) -> Self {
+    pub(super) fn new(shards: u16, config_cache: Arc<ConfigCache>) -> Self {
         Self {
             shards,
-            book,
+            config_cache,
             rows: Rows::default(),
             answers: BTreeMap::new(),
             cursors: BTreeMap::new(),
@@ -111,27 +111,35 @@ impl State {
     }
 
     /// What was answered under this key before, if that still counts.
-    pub(super) fn kept<T, A>(&self, keep: Option<&Keep<A>>, now: Timestamp) -> Option<Kept<T>> {
-        let keep = keep?;
-        let kept = self.answers.get(&keep.hash).filter(|kept| kept.expires_at > now)?;
-        Some(if kept.body_hash == keep.body_hash {
-            Kept::Replayed(kept.answer.clone())
+    pub(super) fn recorded<T, A>(
+        &self,
+        idempotency: Option<&IdempotencyRequest<A>>,
+        now: Timestamp,
+    ) -> Option<IdempotencyResult<T>> {
+        let idempotency = idempotency?;
+        let kept = self.answers.get(&idempotency.hash).filter(|kept| kept.expires_at > now)?;
+        Some(if kept.body_hash == idempotency.body_hash {
+            IdempotencyResult::Replayed(kept.answer.clone())
         } else {
-            Kept::Mismatch
+            IdempotencyResult::Mismatch
         })
     }
 
     /// Keeps the answer if its caller wants that.
-    pub(super) fn keep<T>(&mut self, keep: Option<Keep<T>>, answer: &T) {
-        let Some(keep) = keep else { return };
-        if let Some(answer) = (keep.render)(answer) {
-            let kept = KeptAnswer { body_hash: keep.body_hash, expires_at: keep.expires_at, answer };
-            self.answers.insert(keep.hash, kept);
+    pub(super) fn record<T>(&mut self, idempotency: Option<IdempotencyRequest<T>>, answer: &T) {
+        let Some(idempotency) = idempotency else { return };
+        if let Some(answer) = (idempotency.render)(answer) {
+            let kept = IdempotencyRecord {
+                body_hash: idempotency.body_hash,
+                expires_at: idempotency.expires_at,
+                answer,
+            };
+            self.answers.insert(idempotency.hash, kept);
         }
     }
 
     pub(super) fn app_name(&self, id: AppId) -> Option<Name> {
-        self.book.app_by_id(id).map(|app| app.name.clone())
+        self.config_cache.app_by_id(id).map(|app| app.name.clone())
     }
 
     pub(super) fn register_node(&mut self, name: &str, now: Timestamp) -> NodeId {

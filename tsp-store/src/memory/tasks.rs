@@ -4,15 +4,15 @@ use async_trait::async_trait;
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::task::{AttemptRecord, Status, Task};
 use tsp_core::transition::submit::{Clash, admit, clash, is_repeated, reopen};
-use tsp_core::transition::{Event, Note};
+use tsp_core::transition::{Event, OutcomeDetail};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use super::MemoryStore;
 use super::state::State;
 use crate::error::{Result, StoreError};
-use crate::idempotency::Kept;
+use crate::idempotency::IdempotencyResult;
 use crate::search::{Page, TaskQuery};
-use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
+use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 
 /// What is ended by one change comes before what is running.
 const CANCELLED_FIRST: [Status; 5] =
@@ -20,7 +20,7 @@ const CANCELLED_FIRST: [Status; 5] =
 
 #[async_trait]
 impl TaskStore for MemoryStore {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         self.write("submit", |state| batch.into_iter().map(|submit| state.submit(submit, now)).collect())
     }
 
@@ -34,8 +34,14 @@ impl TaskStore for MemoryStore {
         })
     }
 
-    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
-        self.write("change", |state| Ok(state.change(&subject, &wish, by, now)))
+    async fn change(
+        &self,
+        subject: Subject,
+        command: TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Changed> {
+        self.write("change", |state| Ok(state.change(&subject, &command, by, now)))
     }
 
     async fn cancel_open(
@@ -58,13 +64,13 @@ impl TaskStore for MemoryStore {
 }
 
 impl State {
-    fn submit(&mut self, submit: Submit, now: Timestamp) -> Result<Kept<Submitted>> {
-        if let Some(kept) = self.kept(submit.keep.as_ref(), now) {
+    fn submit(&mut self, submit: Submit, now: Timestamp) -> Result<IdempotencyResult<Submitted>> {
+        if let Some(kept) = self.recorded(submit.idempotency.as_ref(), now) {
             return Ok(kept);
         }
         let answer = self.submit_new(*submit.task, submit.on_duplicate, submit.own_payload, now)?;
-        self.keep(submit.keep, &answer);
-        Ok(Kept::Fresh(answer))
+        self.record(submit.idempotency, &answer);
+        Ok(IdempotencyResult::Fresh(answer))
     }
 
     fn submit_new(
@@ -74,7 +80,7 @@ impl State {
         own_payload: bool,
         now: Timestamp,
     ) -> Result<Submitted> {
-        match admit(&task, self.book.config(task.config).as_deref(), self.shards, false) {
+        match admit(&task, self.config_cache.config(task.config).as_deref(), self.shards, false) {
             Ok(key_slot) => task.key_slot = key_slot,
             Err(refusal) => return Ok(refusal.into()),
         }
@@ -95,7 +101,7 @@ impl State {
                 Clash::Insert { key_slot } => task.key_slot = key_slot,
                 Clash::Existing(holder) => return Ok(Submitted::Existing(holder)),
                 Clash::Reset(change) => {
-                    let after_current = change.note == Note::AfterCurrent;
+                    let after_current = change.outcome_detail == OutcomeDetail::AfterCurrent;
                     return Ok(Submitted::Reset { task: Box::new(self.rows.save(*change)), after_current });
                 }
             }
@@ -109,14 +115,14 @@ impl State {
         task.key.as_ref().and_then(|key| self.rows.canonical(task.config, key))
     }
 
-    fn change(&mut self, subject: &Subject, wish: &Wish, by: &Actor, now: Timestamp) -> Changed {
+    fn change(&mut self, subject: &Subject, command: &TaskCommand, by: &Actor, now: Timestamp) -> Changed {
         let id = match subject {
             Subject::Id(id) => Some(*id),
             Subject::Key(config, key) => self.rows.by_key(*config, key),
         };
         let Some(task) = id.and_then(|id| self.rows.any(id)).cloned() else { return Changed::NotFound };
-        let config = self.book.config(task.config);
-        let mut change = match wish.decide(&task, config.as_deref(), now) {
+        let config = self.config_cache.config(task.config);
+        let mut change = match command.decide(&task, config.as_deref(), now) {
             Ok(change) => change,
             Err(why) => return Changed::Refused { task: Box::new(task), why },
         };
@@ -126,12 +132,12 @@ impl State {
                 Err(refusal) => return refusal.into(),
             }
         }
-        let note = change.note;
+        let outcome_detail = change.outcome_detail;
         let task = Box::new(self.rows.save(change));
-        if let Some((action, detail)) = wish.audited() {
+        if let Some((action, detail)) = command.audited() {
             self.note(by, now, action, task.id.to_string(), detail);
         }
-        Changed::Done { task, note }
+        Changed::Done { task, outcome_detail }
     }
 
     fn cancel_open(&mut self, config: ConfigId, limit: usize, by: &Actor, now: Timestamp) -> Cancelled {

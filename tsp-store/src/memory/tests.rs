@@ -4,8 +4,8 @@ use futures::FutureExt;
 
 use super::*;
 use crate::catalog::{AppSaved, Catalog, ConfigSaved, Expected, NewApp, SaveConfig};
-use crate::idempotency::Kept;
-use crate::schedule::{Cursor, Fire, Fired, Ownership as _, ScheduleStore as _};
+use crate::fetching::{Cursor, EmbeddedOwnership as _, FetcherStore as _, Fire, FireResult};
+use crate::idempotency::IdempotencyResult;
 use crate::tasks::Actor;
 use tsp_core::config::{ConfigSpec, HttpTarget, TaskConfig};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
@@ -30,10 +30,10 @@ fn a_fault_before_changes_nothing_and_a_fault_after_changes_all_but_says_so() {
     let by = Actor::system();
     let before = now(store.create_app(new_app("before"), None, &by, Timestamp::ZERO));
     assert!(matches!(before, Err(StoreError::Unavailable { .. })), "{before:?}");
-    assert!(store.book().app("before").is_none());
+    assert!(store.config_cache().app("before").is_none());
     let after = now(store.create_app(new_app("after"), None, &by, Timestamp::ZERO));
     assert!(matches!(after, Err(StoreError::Unknown(_))), "{after:?}");
-    assert!(store.book().app("after").is_some());
+    assert!(store.config_cache().app("after").is_some());
     let fine = now(store.create_app(new_app("fine"), None, &by, Timestamp::ZERO));
     assert!(fine.is_ok(), "{fine:?}");
     assert_eq!(store.dump().audit_log.len(), 2);
@@ -54,7 +54,7 @@ fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
     let store = MemoryStore::new(4);
     let by = Actor::system();
     let saved = now(store.create_app(new_app("trade"), None, &by, Timestamp::ZERO)).unwrap();
-    let Kept::Fresh(AppSaved::Saved(app)) = saved else { panic!("{saved:?}") };
+    let IdempotencyResult::Fresh(AppSaved::Saved(app)) = saved else { panic!("{saved:?}") };
     let node = now(store.register_node("n", Timestamp::ZERO)).unwrap();
     let owner = now(store.take_shards(node, Timestamp::ZERO)).unwrap();
     let every = Every { interval: Millis::from_secs(10), anchor: Timestamp::ZERO };
@@ -63,7 +63,7 @@ fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
         let spec = ConfigSpec { schedule, ..ConfigSpec::new(Name::new("nightly").unwrap(), target) };
         let save = SaveConfig { app: app.id, spec, expected: Expected::Any };
         match now(store.save_config(save, None, &by, Timestamp::ZERO)).unwrap() {
-            Kept::Fresh(ConfigSaved::Created(config) | ConfigSaved::Updated(config)) => config,
+            IdempotencyResult::Fresh(ConfigSaved::Created(config) | ConfigSaved::Updated(config)) => config,
             other => panic!("{other:?}"),
         }
     };
@@ -82,11 +82,11 @@ fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
     };
     let config = save(Some(Schedule::new(Trigger::Every(every))));
     store.lock().cursors.clear();
-    assert!(matches!(fire(&config), Fired::Moved { .. }));
+    assert!(matches!(fire(&config), FireResult::Moved { .. }));
     assert_eq!(store.dump().cursors[0].version, 2);
     let bare = save(None);
     store.lock().cursors.insert(bare.id, Cursor::new(bare.id));
-    assert_eq!(fire(&bare), Fired::Stale);
+    assert_eq!(fire(&bare), FireResult::Stale);
 }
 
 mod conformance {

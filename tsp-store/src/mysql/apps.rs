@@ -10,10 +10,10 @@ use crate::error::Result;
 use crate::tasks::Actor;
 
 use super::audit_log::log;
-use super::change::{Line, record};
-use super::core::Core;
+use super::change_log::{ChangeEntry, record};
+use super::context::StoreContext;
 use super::fault::exactly_one;
-use super::follow::{BookEdit, Edit, app, app_named};
+use super::follow::{CacheEdit, Edit, app, app_named};
 use super::session::query;
 use super::tx::Tx;
 
@@ -26,15 +26,15 @@ const DELETE: &str = "-- app_delete\nDELETE FROM app WHERE id = ?";
 
 pub(super) async fn create_app(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     new: &NewApp,
     by: &Actor,
     now: Timestamp,
 ) -> Result<(AppSaved, Option<Edit>)> {
-    if app_named(tx, core, &new.name).await?.is_some() {
+    if app_named(tx, context, &new.name).await?.is_some() {
         return Ok((AppSaved::AlreadyExists, None));
     }
-    let id = query(&core.meta.sql(INSERT))
+    let id = query(&context.meta.sql(INSERT))
         .bind(new.name.as_str())
         .bind(&new.description)
         .bind(&new.owner)
@@ -50,26 +50,26 @@ pub(super) async fn create_app(
         created_at: now,
         updated_at: now,
     });
-    let seq = write_down(tx, core, &app, "app.create", by, now).await?;
-    Ok((AppSaved::Saved(app.clone()), Some(Edit { seq, book: BookEdit::PutApp(app) })))
+    let seq = write_down(tx, context, &app, "app.create", by, now).await?;
+    Ok((AppSaved::Saved(app.clone()), Some(Edit { seq, config_cache: CacheEdit::PutApp(app) })))
 }
 
 pub(super) async fn update_app(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     id: AppId,
     edit: &AppEdit,
     by: &Actor,
     now: Timestamp,
 ) -> Result<(AppSaved, Option<Edit>)> {
-    let Some(app) = app(tx, core, id).await? else { return Ok((AppSaved::NotFound, None)) };
+    let Some(app) = app(tx, context, id).await? else { return Ok((AppSaved::NotFound, None)) };
     let app = Arc::new(App {
         description: edit.description.clone().unwrap_or_else(|| app.description.clone()),
         owner: edit.owner.clone().unwrap_or_else(|| app.owner.clone()),
         updated_at: now,
         ..App::clone(&app)
     });
-    let changed = query(&core.meta.sql(UPDATE))
+    let changed = query(&context.meta.sql(UPDATE))
         .bind(&app.description)
         .bind(&app.owner)
         .bind(now.ms())
@@ -77,42 +77,42 @@ pub(super) async fn update_app(
         .execute(tx.conn())
         .await?;
     exactly_one(changed, "app_update")?;
-    let seq = write_down(tx, core, &app, "app.update", by, now).await?;
-    Ok((AppSaved::Saved(app.clone()), Some(Edit { seq, book: BookEdit::PutApp(app) })))
+    let seq = write_down(tx, context, &app, "app.update", by, now).await?;
+    Ok((AppSaved::Saved(app.clone()), Some(Edit { seq, config_cache: CacheEdit::PutApp(app) })))
 }
 
 /// Its keys go with it.
 pub(super) async fn delete_app(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     id: AppId,
     by: &Actor,
     now: Timestamp,
 ) -> Result<(Deleted, Option<Edit>)> {
-    let Some(app) = app(tx, core, id).await? else { return Ok((Deleted::NotFound, None)) };
-    let meta = &core.meta;
+    let Some(app) = app(tx, context, id).await? else { return Ok((Deleted::NotFound, None)) };
+    let meta = &context.meta;
     let configs: i64 = query(&meta.sql(CONFIGS)).bind(id.get()).fetch_one(tx.conn()).await?.try_get(0)?;
     if configs > 0 {
         return Ok((Deleted::InUse(usize::try_from(configs).unwrap_or(usize::MAX)), None));
     }
     query(&meta.sql(DELETE_KEYS)).bind(id.get()).execute(tx.conn()).await?;
     exactly_one(query(&meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?, "app_delete")?;
-    let seq = write_down(tx, core, &app, "app.delete", by, now).await?;
-    Ok((Deleted::Deleted, Some(Edit { seq, book: BookEdit::RemoveApp(id) })))
+    let seq = write_down(tx, context, &app, "app.delete", by, now).await?;
+    Ok((Deleted::Deleted, Some(Edit { seq, config_cache: CacheEdit::RemoveApp(id) })))
 }
 
 /// The line in the change log and the one in the audit log.
 async fn write_down(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     app: &App,
     action: &'static str,
     by: &Actor,
     now: Timestamp,
 ) -> Result<i64> {
     let subject = app.id.get();
-    let line = Line { kind: "app", subject, version: 0, action, before: None, after: None, by, now };
-    let seq = record(tx, core, line).await?;
-    log(tx, &core.meta, by, action, app.name.as_str(), "", now).await?;
+    let entry = ChangeEntry { kind: "app", subject, version: 0, action, before: None, after: None, by, now };
+    let seq = record(tx, context, entry).await?;
+    log(tx, &context.meta, by, action, app.name.as_str(), "", now).await?;
     Ok(seq)
 }

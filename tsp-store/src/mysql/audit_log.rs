@@ -7,7 +7,7 @@ use crate::catalog::AuditEntry;
 use crate::error::Result;
 use crate::tasks::Actor;
 
-use super::core::Core;
+use super::context::StoreContext;
 use super::db::Db;
 use super::fault::exactly_one;
 use super::session::query;
@@ -40,10 +40,10 @@ pub(super) async fn log(
 }
 
 /// Newest first.
-pub(super) async fn audit_log(core: &Core, limit: usize) -> Result<Vec<AuditEntry>> {
+pub(super) async fn audit_log(context: &StoreContext, limit: usize) -> Result<Vec<AuditEntry>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let sql = &core.meta.sql(LIST);
-    let rows = core
+    let sql = &context.meta.sql(LIST);
+    let rows = context
         .meta
         .read("audit_log", |tx| Box::pin(async move { query(sql).bind(limit).fetch_all(tx.conn()).await }))
         .await?;

@@ -11,19 +11,19 @@ use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Change, Event, Refused, transition};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
 
+use crate::attempts::{Begin, BeginResult, Each, alike};
 use crate::cluster::NodeLease;
 use crate::error::{Cause, Result, StoreError};
 use crate::footing::Footing;
-use crate::run::{Begin, Begun, Each, alike};
 
+use super::attempts::{Indexed, by_id, by_shard, in_order, load_on, padded_pair_count, save_all};
 use super::bind::Values;
-use super::core::Core;
+use super::context::StoreContext;
 use super::db::ShardDb;
 use super::fault::Fault;
-use super::hot::lock_tasks;
-use super::run::{Placed, by_id, by_shard, in_order, load_on, padded_pairs, save_all};
 use super::session::{Session, query};
-use super::text::{ROWS_MAX, padded};
+use super::statement_templates::{ROWS_MAX, padded_to_class};
+use super::task_rows::lock_tasks;
 use super::tx::Tx;
 
 /// The forced index keeps the server from looking through all that is queued.
@@ -53,7 +53,7 @@ struct Beginner {
 
 /// What is to be done with a message.
 enum Plan {
-    Answer(Begun),
+    Answer(BeginResult),
     /// Just what [`TASKS_BEGIN`] saves: the row as it becomes.
     Plain(Box<Task>),
     /// Decided on this version, saved under a lock.
@@ -61,19 +61,19 @@ enum Plan {
 }
 
 pub(super) async fn begin(
-    core: &Core,
+    context: &StoreContext,
     lease: &NodeLease,
     node: NodeId,
     batch: Vec<Begin>,
     now: Timestamp,
-) -> Each<Begun> {
+) -> Each<BeginResult> {
     if !lease.holds(now) {
         return alike(Err(lease_over()), batch.len());
     }
     let by = Beginner { node, until: lease.end_at().minus(LEASE_MARGIN), now };
-    let stale = batch.iter().map(|_| Ok(Begun::Drop(None))).collect();
-    let parts = by_shard(core, batch, |begin| begin.id);
-    let parts = parts.into_iter().map(|(shard, part)| begin_on(core, shard, part, by));
+    let stale = batch.iter().map(|_| Ok(BeginResult::Drop(None))).collect();
+    let parts = by_shard(context, batch, |begin| begin.id);
+    let parts = parts.into_iter().map(|(shard, part)| begin_on(context, shard, part, by));
     in_order(stale, join_all(parts).await.into_iter().flatten())
 }
 
@@ -82,73 +82,76 @@ fn lease_over() -> StoreError {
 }
 
 async fn begin_on(
-    core: &Core,
+    context: &StoreContext,
     shard: ShardDb,
-    part: Vec<Placed<Begin>>,
+    part: Vec<Indexed<Begin>>,
     by: Beginner,
-) -> Vec<(usize, Result<Begun>)> {
+) -> Vec<(usize, Result<BeginResult>)> {
     // Until the last of it is answered.
-    let footing = core.own.book.footing();
+    let footing = context.own.config_cache.footing();
     let mut stale = Vec::new();
     let messages = newest(part, &mut stale);
-    let mut answers: Vec<_> = stale.into_iter().map(|(place, answer)| (place, Ok(answer))).collect();
-    let places: Vec<usize> = messages.iter().map(|one| one.place).collect();
+    let mut answers: Vec<_> = stale.into_iter().map(|(index, answer)| (index, Ok(answer))).collect();
+    let indexes: Vec<usize> = messages.iter().map(|one| one.index).collect();
     let rows = match with_rows(&shard, messages).await {
         Ok(rows) => rows,
         Err(error) => {
-            answers.extend(failed(places, &error));
+            answers.extend(failed(indexes, &error));
             return answers;
         }
     };
     let (mut plain, mut other) = (Vec::with_capacity(rows.len()), Vec::new());
-    for (place, row, message) in rows {
-        match plan(core, row, &message, by) {
-            Plan::Answer(answer) => answers.push((place, Ok(answer))),
-            Plan::Plain(task) => plain.push((place, task)),
-            Plan::Other(version, change) => other.push((place, version, change)),
+    for (index, row, message) in rows {
+        match plan(context, row, &message, by) {
+            Plan::Answer(answer) => answers.push((index, Ok(answer))),
+            Plan::Plain(task) => plain.push((index, task)),
+            Plan::Other(version, change) => other.push((index, version, change)),
         }
     }
     plain.sort_unstable_by_key(|(_, task)| task.id);
     while !plain.is_empty() {
         let rest = plain.split_off(plain.len().min(ROWS_MAX));
         let rows = std::mem::replace(&mut plain, rest);
-        let places = rows.iter().map(|row| row.0).collect();
-        answers.extend(placed(begin_plain(core, &shard, rows, by, &footing).await, places));
+        let indexes = rows.iter().map(|row| row.0).collect();
+        answers.extend(indexed(begin_plain(context, &shard, rows, by, &footing).await, indexes));
     }
     if !other.is_empty() {
-        let places = other.iter().map(|row| row.0).collect();
-        answers.extend(placed(begin_others(core, &shard, &other, by).await, places));
+        let indexes = other.iter().map(|row| row.0).collect();
+        answers.extend(indexed(begin_others(context, &shard, &other, by).await, indexes));
     }
     answers
 }
 
 /// What one statement or transaction said: nothing that others began is lost with it.
-fn placed(done: Result<Vec<(usize, Begun)>>, places: Vec<usize>) -> Vec<(usize, Result<Begun>)> {
+fn indexed(
+    done: Result<Vec<(usize, BeginResult)>>,
+    indexes: Vec<usize>,
+) -> Vec<(usize, Result<BeginResult>)> {
     match done {
-        Ok(answers) => answers.into_iter().map(|(place, answer)| (place, Ok(answer))).collect(),
-        Err(error) => failed(places, &error),
+        Ok(answers) => answers.into_iter().map(|(index, answer)| (index, Ok(answer))).collect(),
+        Err(error) => failed(indexes, &error),
     }
 }
 
-fn failed(places: Vec<usize>, error: &StoreError) -> Vec<(usize, Result<Begun>)> {
-    places.into_iter().map(|place| (place, Err(error.clone()))).collect()
+fn failed(indexes: Vec<usize>, error: &StoreError) -> Vec<(usize, Result<BeginResult>)> {
+    indexes.into_iter().map(|index| (index, Err(error.clone()))).collect()
 }
 
 /// Of several messages of one task the one of its newest version; the others are stale.
-fn newest(part: Vec<Placed<Begin>>, answers: &mut Vec<(usize, Begun)>) -> Vec<Placed<Begin>> {
-    let mut newest: HashMap<TaskId, Placed<Begin>> = HashMap::with_capacity(part.len());
+fn newest(part: Vec<Indexed<Begin>>, answers: &mut Vec<(usize, BeginResult)>) -> Vec<Indexed<Begin>> {
+    let mut newest: HashMap<TaskId, Indexed<Begin>> = HashMap::with_capacity(part.len());
     for one in part {
         let stale = match newest.remove(&one.item.id) {
             Some(other) if other.item.version >= one.item.version => {
                 newest.insert(other.item.id, other);
-                Some(one.place)
+                Some(one.index)
             }
             other => {
                 newest.insert(one.item.id, one);
-                other.map(|other| other.place)
+                other.map(|other| other.index)
             }
         };
-        answers.extend(stale.map(|place| (place, Begun::Drop(None))));
+        answers.extend(stale.map(|index| (index, BeginResult::Drop(None))));
     }
     newest.into_values().collect()
 }
@@ -156,17 +159,16 @@ fn newest(part: Vec<Placed<Begin>>, answers: &mut Vec<(usize, Begun)>) -> Vec<Pl
 /// Loads the rows of messages that came without one, or with one of another version.
 async fn with_rows(
     shard: &ShardDb,
-    part: Vec<Placed<Begin>>,
+    part: Vec<Indexed<Begin>>,
 ) -> Result<Vec<(usize, Option<Box<Task>>, Begin)>> {
     let mut rows = Vec::with_capacity(part.len());
     let mut missing = Vec::new();
-    for Placed { place, item: mut message } in part {
-        let travelled =
-            message.row.take().filter(|row| row.id == message.id && row.version == message.version);
-        if travelled.is_none() {
+    for Indexed { index, item: mut message } in part {
+        let inline = message.row.take().filter(|row| row.id == message.id && row.version == message.version);
+        if inline.is_none() {
             missing.push(message.id);
         }
-        rows.push((place, travelled, message));
+        rows.push((index, inline, message));
     }
     if missing.is_empty() {
         return Ok(rows);
@@ -178,15 +180,15 @@ async fn with_rows(
     Ok(rows)
 }
 
-fn plan(core: &Core, row: Option<Box<Task>>, message: &Begin, by: Beginner) -> Plan {
-    let Some(row) = row else { return Plan::Answer(Begun::Drop(None)) };
-    let runnable = runnable(core, row.config);
+fn plan(context: &StoreContext, row: Option<Box<Task>>, message: &Begin, by: Beginner) -> Plan {
+    let Some(row) = row else { return Plan::Answer(BeginResult::Drop(None)) };
+    let runnable = runnable(context, row.config);
     let event = Event::Begin { version: message.version, node: by.node, runnable, token: message.token };
     match transition(&row, &event, by.now) {
         Ok(change) if is_plain(&change) => Plan::Plain(Box::new(change.task)),
         Ok(change) => Plan::Other(row.version, Box::new(change)),
-        Err(Refused::NotDue { due_at }) => Plan::Answer(Begun::Wait(due_at)),
-        Err(_) => Plan::Answer(Begun::Drop(None)),
+        Err(Refused::NotDue { due_at }) => Plan::Answer(BeginResult::Wait(due_at)),
+        Err(_) => Plan::Answer(BeginResult::Drop(None)),
     }
 }
 
@@ -201,31 +203,32 @@ fn is_plain(change: &Change) -> bool {
 
 /// At most [`ROWS_MAX`] rows, by rising id.
 async fn begin_plain(
-    core: &Core,
+    context: &StoreContext,
     shard: &ShardDb,
     rows: Vec<(usize, Box<Task>)>,
     by: Beginner,
     footing: &Footing,
-) -> Result<Vec<(usize, Begun)>> {
+) -> Result<Vec<(usize, BeginResult)>> {
     let mut conn = shard.conn().await?;
     conn.stand_on(footing.clone());
-    // Others may have come first for the connection: what was held meanwhile is decided anew.
-    let (rows, held): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(_, task)| runnable(core, task.config));
-    let held = held.into_iter().map(|(place, _)| (place, Begun::Wait(by.now)));
+    // Others may have come first for the connection: what was held meanwhile is decided again.
+    let (rows, held): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(_, task)| runnable(context, task.config));
+    let held = held.into_iter().map(|(index, _)| (index, BeginResult::Wait(by.now)));
     if rows.is_empty() {
         return Ok(held.collect());
     }
     let ids: Vec<i64> = rows.iter().map(|(_, task)| task.id.get()).collect();
     let begun = update(&mut conn, shard, &rows, by).await?;
     if usize::try_from(begun) == Ok(rows.len()) {
-        let begun = rows.into_iter().map(|(place, task)| (place, Begun::Run(task)));
+        let begun = rows.into_iter().map(|(index, task)| (index, BeginResult::Run(task)));
         return Ok(begun.chain(held).collect());
     }
-    let (n, padded) = padded(&ids);
-    let look = Values::of_ids(padded).ask(&shard.sql_list(TASKS_BEGUN, n))?;
+    let (n, padded_to_class) = padded_to_class(&ids);
+    let look = Values::of_ids(padded_to_class).ask(&shard.sql_list(TASKS_BEGUN, n))?;
     let mut stored = HashMap::with_capacity(ids.len());
     for row in look.fetch_all(&mut conn).await? {
-        let seen = Seen::read(&row)?;
+        let seen = RowSnapshot::read(&row)?;
         stored.insert(seen.id, seen);
     }
     let mut answers = sort_out(rows, &stored, begun, by)?;
@@ -233,8 +236,8 @@ async fn begin_plain(
     Ok(answers)
 }
 
-fn runnable(core: &Core, config: ConfigId) -> bool {
-    core.config(config).is_some_and(|config| config.runnable())
+fn runnable(context: &StoreContext, config: ConfigId) -> bool {
+    context.config(config).is_some_and(|config| config.runnable())
 }
 
 /// One statement that is its own commit: a deadlock comes again, a lost answer is not known.
@@ -244,7 +247,7 @@ async fn update(
     rows: &[(usize, Box<Task>)],
     by: Beginner,
 ) -> Result<u64> {
-    let n = padded_pairs(rows.len());
+    let n = padded_pair_count(rows.len());
     let sql = shard.sql_rows(TASKS_BEGIN, 2, n);
     let mut tries = 0;
     loop {
@@ -265,7 +268,7 @@ async fn update(
 }
 
 /// A row after the statement.
-struct Seen {
+struct RowSnapshot {
     id: i64,
     status: i64,
     version: i64,
@@ -274,7 +277,7 @@ struct Seen {
     started_at: Option<i64>,
 }
 
-impl Seen {
+impl RowSnapshot {
     fn read(row: &sqlx::mysql::MySqlRow) -> Result<Self> {
         use sqlx::Row as _;
         Ok(Self {
@@ -304,10 +307,10 @@ impl Seen {
 /// Fewer rows were begun than sent: which, and why not the others.
 fn sort_out(
     rows: Vec<(usize, Box<Task>)>,
-    stored: &HashMap<i64, Seen>,
+    stored: &HashMap<i64, RowSnapshot>,
     begun: u64,
     by: Beginner,
-) -> Result<Vec<(usize, Begun)>> {
+) -> Result<Vec<(usize, BeginResult)>> {
     let seen = |task: &Task| stored.get(&task.id.get());
     if rows.iter().any(|(_, task)| seen(task).is_some_and(|seen| seen.is_refused(task))) {
         return Err(lease_over());
@@ -320,17 +323,19 @@ fn sort_out(
     if !told {
         tracing::warn!(node = by.node.get(), count, begun, "messages came twice and were begun at once");
     }
-    let answer = |task: Box<Task>| if told && is_begun(&task) { Begun::Run(task) } else { Begun::Drop(None) };
-    Ok(rows.into_iter().map(|(place, task)| (place, answer(task))).collect())
+    let answer = |task: Box<Task>| {
+        if told && is_begun(&task) { BeginResult::Run(task) } else { BeginResult::Drop(None) }
+    };
+    Ok(rows.into_iter().map(|(index, task)| (index, answer(task))).collect())
 }
 
 /// Rows with a token or with parts that most have not, and those that are given back or end instead.
 async fn begin_others(
-    core: &Core,
+    context: &StoreContext,
     shard: &ShardDb,
     rows: &[(usize, i64, Box<Change>)],
     by: Beginner,
-) -> Result<Vec<(usize, Begun)>> {
+) -> Result<Vec<(usize, BeginResult)>> {
     let ids: Vec<TaskId> = rows.iter().map(|(_, _, change)| change.task.id).collect();
     let ids = &ids;
     shard
@@ -341,12 +346,12 @@ async fn begin_others(
                 if !lease_holds(tx, shard, by.until).await? {
                     return Err(lease_over());
                 }
-                // It was decided before the transaction: what was held meanwhile is decided anew.
+                // It was decided before the transaction: what was held meanwhile is decided again.
                 let mut held = HashSet::new();
                 let mut changes = Vec::with_capacity(rows.len());
                 for (_, version, change) in rows {
                     let task = &change.task;
-                    let config = tx.config(&core.book, task.config);
+                    let config = tx.config(&context.config_cache, task.config);
                     if task.status == Status::Executing && !config.is_some_and(|config| config.runnable()) {
                         held.insert(task.id);
                     } else if versions.get(&task.id) == Some(version) {
@@ -355,9 +360,9 @@ async fn begin_others(
                 }
                 let mut saved = by_id(save_all(tx, shard, changes).await?.into_iter().map(|task| *task));
                 let answer = |id| match saved.remove(&id) {
-                    Some(task) if task.status == Status::Executing => Begun::Run(Box::new(task)),
-                    None if held.contains(&id) => Begun::Wait(by.now),
-                    saved => Begun::Drop(saved.map(Box::new)),
+                    Some(task) if task.status == Status::Executing => BeginResult::Run(Box::new(task)),
+                    None if held.contains(&id) => BeginResult::Wait(by.now),
+                    saved => BeginResult::Drop(saved.map(Box::new)),
                 };
                 let ids = rows.iter().map(|(_, _, change)| change.task.id);
                 let answers = rows.iter().map(|row| row.0).zip(ids.map(answer)).collect();

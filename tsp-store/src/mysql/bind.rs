@@ -6,11 +6,11 @@ use sqlx::{Arguments as _, Encode, MySql, Type};
 use tsp_core::task::{AttemptRecord, Status, Task, TaskExtra};
 use tsp_core::{Millis, NodeId, TaskId, TaskKey, Timestamp};
 
-use crate::codec::extra_to_json;
+use crate::documents::extra_to_json;
 use crate::error::{Result, StoreError};
 
 use super::session::{Statement, query_with};
-use super::text::Sql;
+use super::statement_templates::StatementText;
 
 /// The columns that [`Values::task`] fills.
 macro_rules! task_columns {
@@ -84,7 +84,7 @@ impl Values {
         self
     }
 
-    pub(super) fn ask(self, sql: &Sql) -> Result<Statement> {
+    pub(super) fn ask(self, sql: &StatementText) -> Result<Statement> {
         match self.failed {
             None => Ok(query_with(sql, self.arguments)),
             Some(why) => Err(StoreError::Internal(format!("a value cannot be sent: {why}"))),
@@ -141,7 +141,7 @@ impl Values {
     }
 
     fn counters(&mut self, task: &Task) -> &mut Self {
-        self.put(task.attempt).put(task.charged).put(task.losses).put(task.epoch)
+        self.put(task.attempt).put(task.failed_attempts).put(task.worker_losses).put(task.epoch)
     }
 
     fn made(&mut self, task: &Task) -> &mut Self {
@@ -195,7 +195,7 @@ pub(super) fn is_new(task: &Task) -> bool {
     never_begun
         && task.status == Status::Scheduled
         && task.version == 1
-        && (task.attempt, task.charged, task.losses, task.epoch) == (0, 0, 0, 0)
+        && (task.attempt, task.failed_attempts, task.worker_losses, task.epoch) == (0, 0, 0, 0)
         && task.node.is_none()
         && !task.cancel_requested
         && (task.sharding_id, task.sharding_count, task.parent) == (0, 1, None)

@@ -9,11 +9,11 @@ use crate::error::Result;
 use crate::tasks::{Actor, Cancelled};
 
 use super::configs::open_count;
-use super::core::Core;
+use super::context::StoreContext;
 use super::db::ShardDb;
-use super::hot::{insert_attempts, lock_tasks, save_ended};
 use super::session::query;
-use super::text::ROWS_MAX;
+use super::statement_templates::ROWS_MAX;
+use super::task_rows::{insert_attempts, lock_tasks, save_ended};
 use super::tx::Tx;
 use super::update::update_rows;
 
@@ -26,7 +26,7 @@ SELECT id FROM task_{shard} WHERE config_id = ? AND status = ? AND (status <> 30
 ORDER BY due_at, id LIMIT ?";
 
 pub(super) async fn cancel_open(
-    core: &Core,
+    context: &StoreContext,
     config: ConfigId,
     limit: usize,
     by: &Actor,
@@ -35,12 +35,14 @@ pub(super) async fn cancel_open(
     let mut cancelled = 0;
     let mut left = limit;
     // On all: a task that was replayed beside may lie outside the span of its config.
-    for on in core.all_shards() {
+    for on in context.all_shards() {
         for status in STATUSES {
             while left > 0 {
                 let step = left.min(ROWS_MAX);
                 let done = cancel_some(&on, config, status, step, now).await?;
-                core.deed(by, "task.cancel", &done.changed, "with all open tasks of its config", now).await;
+                context
+                    .audit_entries(by, "task.cancel", &done.changed, "with all open tasks of its config", now)
+                    .await;
                 cancelled += done.ended;
                 left -= done.seen.min(left);
                 // A row that does not change would be seen for ever.
@@ -50,7 +52,7 @@ pub(super) async fn cancel_open(
             }
         }
     }
-    Ok(Cancelled { cancelled, left: open_count(core, config).await? })
+    Ok(Cancelled { cancelled, left: open_count(context, config).await? })
 }
 
 struct Batch {
@@ -107,11 +109,11 @@ async fn cancellable(
 }
 
 /// The shards that new tasks of a config are made on.
-pub(super) fn shards_of(core: &Core, config: ConfigId) -> Result<Vec<ShardDb>> {
-    let Some(known) = core.config(config).filter(|known| known.spec.span != 0) else {
-        return Ok(core.all_shards());
+pub(super) fn shards_of(context: &StoreContext, config: ConfigId) -> Result<Vec<ShardDb>> {
+    let Some(known) = context.config(config).filter(|known| known.spec.span != 0) else {
+        return Ok(context.all_shards());
     };
-    let first = config_shard(config, core.shards).get();
-    let numbers = (0..known.spec.span.min(core.shards)).map(|offset| (first + offset) % core.shards);
-    numbers.filter_map(ShardId::new).map(|shard| core.shard(shard)).collect()
+    let first = config_shard(config, context.shards).get();
+    let numbers = (0..known.spec.span.min(context.shards)).map(|offset| (first + offset) % context.shards);
+    numbers.filter_map(ShardId::new).map(|shard| context.shard(shard)).collect()
 }

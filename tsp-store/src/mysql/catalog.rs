@@ -7,19 +7,19 @@ use sqlx::Row as _;
 use tsp_core::config::save::CursorChange;
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 
-use crate::book::ConfigBook;
 use crate::catalog::{
     ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
 };
+use crate::config_cache::ConfigCache;
 use crate::error::Result;
-use crate::idempotency::{Keep, Kept};
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::parks::Park;
 use crate::tasks::Actor;
 
-use super::change::change;
-use super::configs::Deed;
-use super::kept_meta::Keeping;
+use super::change_log::change;
+use super::configs::Authorship;
+use super::idempotency_meta::MetaRequest;
 use super::session::query;
 use super::{MySqlStore, apps, audit_log, configs, id_slots, keys, parks, refresh};
 
@@ -27,69 +27,69 @@ const BEHIND: &str = "-- nodes_behind\nSELECT COUNT(*) FROM node WHERE dead_at I
 
 #[async_trait]
 impl Catalog for MySqlStore {
-    fn book(&self) -> &Arc<ConfigBook> {
-        &self.core.book
+    fn config_cache(&self) -> &Arc<ConfigCache> {
+        &self.context.config_cache
     }
 
     async fn refresh(&self) -> Result<()> {
-        refresh::refresh(&self.core, &self.looks).await
+        refresh::refresh(&self.context, &self.shared_refresh).await
     }
 
     fn shards(&self) -> u16 {
-        self.core.shards
+        self.context.shards
     }
 
     async fn create_app(
         &self,
         app: NewApp,
-        keep: Option<Keep<AppSaved>>,
+        idempotency: Option<IdempotencyRequest<AppSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<AppSaved>> {
-        let (core, app, keeping) = (&*self.core, &app, &Keeping::new(keep));
-        change(core, "create_app", |tx| {
+    ) -> Result<IdempotencyResult<AppSaved>> {
+        let (context, app, request) = (&*self.context, &app, &MetaRequest::new(idempotency));
+        change(context, "create_app", |tx| {
             Box::pin(async move {
-                if let Some(kept) = keeping.find(tx, core, now).await? {
+                if let Some(kept) = request.find(tx, context, now).await? {
                     return Ok((kept, None));
                 }
-                let (saved, edit) = apps::create_app(tx, core, app, by, now).await?;
-                keeping.put(tx, core, &saved).await?;
-                Ok((Kept::Fresh(saved), edit))
+                let (saved, edit) = apps::create_app(tx, context, app, by, now).await?;
+                request.put(tx, context, &saved).await?;
+                Ok((IdempotencyResult::Fresh(saved), edit))
             })
         })
         .await
     }
 
     async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
-        let (core, edit) = (&*self.core, &edit);
-        change(core, "update_app", |tx| Box::pin(apps::update_app(tx, core, id, edit, by, now))).await
+        let (context, edit) = (&*self.context, &edit);
+        change(context, "update_app", |tx| Box::pin(apps::update_app(tx, context, id, edit, by, now))).await
     }
 
     async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        let core = &*self.core;
-        change(core, "delete_app", |tx| Box::pin(apps::delete_app(tx, core, id, by, now))).await
+        let context = &*self.context;
+        change(context, "delete_app", |tx| Box::pin(apps::delete_app(tx, context, id, by, now))).await
     }
 
     async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
-        let (core, key) = (&*self.core, &key);
-        change(core, "create_key", |tx| {
-            Box::pin(async move { Ok((keys::create_key(tx, core, key, by, now).await?, None)) })
+        let (context, key) = (&*self.context, &key);
+        change(context, "create_key", |tx| {
+            Box::pin(async move { Ok((keys::create_key(tx, context, key, by, now).await?, None)) })
         })
         .await
     }
 
     async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>> {
-        keys::keys(&self.core, app).await
+        keys::keys(&self.context, app).await
     }
 
     async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
-        keys::key_by_hash(&self.core, hash).await
+        keys::key_by_hash(&self.context, hash).await
     }
 
     async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        let core = &*self.core;
-        change(core, "delete_key", |tx| {
-            Box::pin(async move { Ok((keys::delete_key(tx, core, app, id, by, now).await?, None)) })
+        let context = &*self.context;
+        change(context, "delete_key", |tx| {
+            Box::pin(async move { Ok((keys::delete_key(tx, context, app, id, by, now).await?, None)) })
         })
         .await
     }
@@ -97,22 +97,22 @@ impl Catalog for MySqlStore {
     async fn save_config(
         &self,
         save: SaveConfig,
-        keep: Option<Keep<ConfigSaved>>,
+        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<ConfigSaved>> {
-        let (core, save, keeping) = (&*self.core, &save, &Keeping::new(keep));
+    ) -> Result<IdempotencyResult<ConfigSaved>> {
+        let (context, save, request) = (&*self.context, &save, &MetaRequest::new(idempotency));
         let mut open = None;
         loop {
-            let saved = change(core, "save_config", |tx| {
+            let saved = change(context, "save_config", |tx| {
                 Box::pin(async move {
-                    if let Some(kept) = keeping.find(tx, core, now).await? {
+                    if let Some(kept) = request.find(tx, context, now).await? {
                         return Ok((Ok(kept), None));
                     }
-                    match configs::save_config(tx, core, save, open, Deed { by, now }).await? {
+                    match configs::save_config(tx, context, save, open, Authorship { by, now }).await? {
                         Ok((saved, edit)) => {
-                            keeping.put(tx, core, &saved).await?;
-                            Ok((Ok(Kept::Fresh(saved)), edit))
+                            request.put(tx, context, &saved).await?;
+                            Ok((Ok(IdempotencyResult::Fresh(saved)), edit))
                         }
                         Err(uncounted) => Ok((Err(uncounted), None)),
                     }
@@ -120,21 +120,26 @@ impl Catalog for MySqlStore {
             });
             match saved.await? {
                 Ok(saved) => {
-                    if let Kept::Fresh(ConfigSaved::Created(config) | ConfigSaved::Updated(config)) = &saved {
-                        configs::settle_cursor(core, config.id, CursorChange::of(&config.spec)).await;
+                    if let IdempotencyResult::Fresh(
+                        ConfigSaved::Created(config) | ConfigSaved::Updated(config),
+                    ) = &saved
+                    {
+                        configs::initialise_cursor(context, config.id, CursorChange::of(&config.spec)).await;
                     }
                     return Ok(saved);
                 }
                 // While the catalog is not locked: other changes do not wait for the shards.
-                Err(config) => open = Some((config, configs::open_count(core, config).await?)),
+                Err(config) => open = Some((config, configs::open_count(context, config).await?)),
             }
         }
     }
 
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
-        let (core, hold) = (&*self.core, &hold);
-        change(core, "hold_config", |tx| Box::pin(configs::hold_config(tx, core, id, hold, Deed { by, now })))
-            .await
+        let (context, hold) = (&*self.context, &hold);
+        change(context, "hold_config", |tx| {
+            Box::pin(configs::hold_config(tx, context, id, hold, Authorship { by, now }))
+        })
+        .await
     }
 
     async fn delete_config(
@@ -144,38 +149,38 @@ impl Catalog for MySqlStore {
         by: &Actor,
         now: Timestamp,
     ) -> Result<Deleted> {
-        let core = &*self.core;
+        let context = &*self.context;
         // Before the catalog is locked: other changes do not wait for the shards.
-        let open = configs::open_count(core, id).await?;
-        let deleted = change(core, "delete_config", |tx| {
-            Box::pin(configs::delete_config(tx, core, id, expected, open, Deed { by, now }))
+        let open = configs::open_count(context, id).await?;
+        let deleted = change(context, "delete_config", |tx| {
+            Box::pin(configs::delete_config(tx, context, id, expected, open, Authorship { by, now }))
         })
         .await?;
         if deleted == Deleted::Deleted {
-            configs::settle_cursor(core, id, CursorChange::Drop).await;
+            configs::initialise_cursor(context, id, CursorChange::Drop).await;
         }
         Ok(deleted)
     }
 
     async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
-        parks::parked(&self.core, id, now).await
+        parks::parked(&self.context, id, now).await
     }
 
     async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
-        parks::unpark(&self.core, id, now).await
+        parks::unpark(&self.context, id, now).await
     }
 
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
-        id_slots::renew_id_slot(&self.core, slot, until).await
+        id_slots::renew_id_slot(&self.context, slot, until).await
     }
 
     async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
-        audit_log::audit_log(&self.core, limit).await
+        audit_log::audit_log(&self.context, limit).await
     }
 
     async fn applied_by_all(&self, seq: i64) -> Result<bool> {
-        let sql = &self.core.meta.sql(BEHIND);
-        let row = self.core.meta.read("applied_by_all", |tx| {
+        let sql = &self.context.meta.sql(BEHIND);
+        let row = self.context.meta.read("applied_by_all", |tx| {
             Box::pin(async move { query(sql).bind(seq).fetch_one(tx.conn()).await })
         });
         Ok(row.await?.try_get::<i64, _>(0)? == 0)

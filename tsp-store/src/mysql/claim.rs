@@ -1,4 +1,4 @@
-//! What the owner takes: heads, claims, and its right to both.
+//! What the owner takes: earliest due times, claims, and its right to both.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +9,19 @@ use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::schedule::{BareRow, Claimed, FlightMark, Head, InFlight, InFlightPage, Owner, Want};
+use crate::fetching::{
+    BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlight, InFlightPage, Owner,
+};
 
+use super::attempts::sorted_ids;
 use super::bind::Values;
 use super::fault::{exactly, exactly_one};
 use super::fence::owns;
 use super::group_rows::GroupRows;
-use super::hot::{lock_tasks, save_ended};
 use super::row::{bare_columns, read_task};
-use super::run::sorted_ids;
 use super::session::query;
-use super::text::{ROWS_MAX, padded, sql_limit};
+use super::statement_templates::{ROWS_MAX, padded_to_class, sql_limit};
+use super::task_rows::{lock_tasks, save_ended};
 use super::tx::Tx;
 
 /// Workers load what they begin, so nothing that a row carries is read here.
@@ -38,11 +40,11 @@ WHERE id IN ({list}) AND status = 0";
 const CLAIM_QUARANTINE: &str = "-- claim_quarantine
 UPDATE task_{shard} SET status = 40, version = version + 1 WHERE id = ? AND status = 0";
 
-pub(super) const HEAD_OF: &str = "-- head_of
+pub(super) const EARLIEST_DUE_OF: &str = "-- head_of
 SELECT due_at FROM task_{shard} FORCE INDEX (claim) WHERE config_id = ? AND status = 0 ORDER BY due_at LIMIT 1";
 
 /// A loose index scan: two seeks for each config that has rows, none for the others.
-pub(super) const HEADS: &str = "-- heads
+pub(super) const EARLIEST_DUE: &str = "-- heads
 SELECT config_id, MIN(due_at) FROM task_{shard} FORCE INDEX (claim) WHERE status = 0 GROUP BY config_id";
 
 /// One status at a time: `status IN (10, 30)` may be taken for a reason to read the whole table.
@@ -50,22 +52,27 @@ pub(super) const IN_FLIGHT: &str = "-- in_flight
 SELECT id, config_id, status, due_at, version, epoch, node, attempt FROM task_{shard} FORCE INDEX (state)
 WHERE status = ? AND due_at >= ? AND (due_at > ? OR id > ?) ORDER BY due_at, id LIMIT ?";
 
-pub(super) async fn claim(of: &GroupRows, owner: Owner, wants: &[Want], now: Timestamp) -> Result<Claimed> {
+pub(super) async fn claim(
+    of: &GroupRows,
+    owner: Owner,
+    requests: &[ClaimRequest],
+    now: Timestamp,
+) -> Result<ClaimResult> {
     let shard = &of.shard()?;
     shard
         .transact("claim", move |tx| {
             Box::pin(async move {
-                let mut claimed = Claimed::default();
+                let mut claimed = ClaimResult::default();
                 if !owns(tx, of, owner).await? {
                     claimed.deposed = true;
                     return Ok(claimed);
                 }
-                for want in wants.iter().filter(|want| want.limit > 0) {
-                    claim_want(tx, of, *want, owner.epoch, now, &mut claimed).await?;
+                for request in requests.iter().filter(|request| request.limit > 0) {
+                    claim_request(tx, of, *request, owner.epoch, now, &mut claimed).await?;
                 }
-                let configs: BTreeSet<ConfigId> = wants.iter().map(|want| want.config).collect();
+                let configs: BTreeSet<ConfigId> = requests.iter().map(|request| request.config).collect();
                 for config in configs {
-                    claimed.heads.push((config, head_of(tx, of, config).await?));
+                    claimed.earliest_due.push((config, earliest_due_of(tx, of, config).await?));
                 }
                 Ok(claimed)
             })
@@ -73,17 +80,17 @@ pub(super) async fn claim(of: &GroupRows, owner: Owner, wants: &[Want], now: Tim
         .await
 }
 
-async fn claim_want(
+async fn claim_request(
     tx: &mut Tx<'_>,
     of: &GroupRows,
-    want: Want,
+    request: ClaimRequest,
     epoch: i64,
     now: Timestamp,
-    claimed: &mut Claimed,
+    claimed: &mut ClaimResult,
 ) -> Result<()> {
     let mut taken = Vec::new();
     let mut ends = Vec::new();
-    for row in due_rows(tx, of, want).await? {
+    for row in due_rows(tx, of, request).await? {
         let change = claim_of(&row, epoch, now)?;
         if is_plain(&change) {
             taken.push(change.task);
@@ -93,7 +100,7 @@ async fn claim_want(
     }
     let shard = of.shard()?;
     for chunk in sorted_ids(&taken).chunks(ROWS_MAX) {
-        let (n, ids) = padded(chunk);
+        let (n, ids) = padded_to_class(chunk);
         let mut values = Values::default();
         values.put(epoch);
         for id in ids {
@@ -122,21 +129,21 @@ fn is_plain(change: &Change) -> bool {
     change.task.status == Status::Queued && change.closed.is_none()
 }
 
-/// The rows of a want. One that cannot be read is put aside, at 40: left at 0 it would stand at the head
+/// The rows of a want. One that cannot be read is quarantined, at 40: left at 0 it would stand at the earliest due time
 /// of its config for ever.
-async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, want: Want) -> Result<Vec<Task>> {
+async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, request: ClaimRequest) -> Result<Vec<Task>> {
     let shard = of.shard()?;
     let select = query(&shard.sql(CLAIM_SELECT))
-        .bind(want.config.get())
-        .bind(want.due_by.ms())
-        .bind(sql_limit(want.limit));
+        .bind(request.config.get())
+        .bind(request.due_by.ms())
+        .bind(sql_limit(request.limit));
     let rows = select.fetch_all(tx.conn()).await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
         match read_task(row) {
             Ok(task) => due.push(task),
             Err(error @ StoreError::Corrupt { id, .. }) => {
-                tracing::error!(%error, "a row is put aside: it is paused until somebody repairs it");
+                tracing::error!(%error, "a row is quarantined: it is paused until somebody repairs it");
                 let changed = query(&shard.sql(CLAIM_QUARANTINE)).bind(id).execute(tx.conn()).await?;
                 exactly_one(changed, "claim_quarantine")?;
             }
@@ -147,15 +154,15 @@ async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, want: Want) -> Result<Vec<Tas
 }
 
 /// The earliest due time at 0 of a config.
-async fn head_of(tx: &mut Tx<'_>, of: &GroupRows, config: ConfigId) -> Result<Option<Timestamp>> {
-    let sql = of.shard()?.sql(HEAD_OF);
+async fn earliest_due_of(tx: &mut Tx<'_>, of: &GroupRows, config: ConfigId) -> Result<Option<Timestamp>> {
+    let sql = of.shard()?.sql(EARLIEST_DUE_OF);
     let row = query(&sql).bind(config.get()).fetch_optional(tx.conn()).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?.map(Timestamp::from_ms))
 }
 
 /// One statement, whatever there is.
-pub(super) async fn heads(of: &GroupRows) -> Result<Vec<Head>> {
-    of.firsts("heads", HEADS).await
+pub(super) async fn earliest_due(of: &GroupRows) -> Result<Vec<EarliestDue>> {
+    of.firsts("heads", EARLIEST_DUE).await
 }
 
 /// Those at 10 by due time and id, then those at 30.

@@ -11,15 +11,15 @@ use tsp_core::key::config_shard;
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
-use crate::codec::{Secrets, config_to_json};
+use crate::documents::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
 use crate::tasks::Actor;
 
 use super::audit_log::log;
-use super::change::{Line, record};
-use super::core::{Core, all_of};
+use super::change_log::{ChangeEntry, record};
+use super::context::{StoreContext, all_of};
 use super::fault::exactly_one;
-use super::follow::{BookEdit, Edit, app, config, config_named};
+use super::follow::{CacheEdit, Edit, app, config, config_named};
 use super::session::query;
 use super::tx::Tx;
 
@@ -46,7 +46,7 @@ const OPEN: &str = "-- config_open\nSELECT COUNT(*) FROM task_{shard} WHERE conf
 
 /// Who changes something, and when.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deed<'a> {
+pub(super) struct Authorship<'a> {
     pub(super) by: &'a Actor,
     pub(super) now: Timestamp,
 }
@@ -54,18 +54,18 @@ pub(super) struct Deed<'a> {
 /// `open`: the open tasks of a config, if they were counted. `Err`: count those of this config, and ask again.
 pub(super) async fn save_config(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     save: &SaveConfig,
     open: Option<(ConfigId, usize)>,
-    deed: Deed<'_>,
+    authorship: Authorship<'_>,
 ) -> Result<Result<(ConfigSaved, Option<Edit>), ConfigId>> {
     let SaveConfig { app: app_id, spec, expected } = save;
-    let Some(app) = app(tx, core, *app_id).await? else { return Ok(Ok((ConfigSaved::NotFound, None))) };
-    let before = config_named(tx, core, app.id, &spec.name).await?.map(Arc::new);
+    let Some(app) = app(tx, context, *app_id).await? else { return Ok(Ok((ConfigSaved::NotFound, None))) };
+    let before = config_named(tx, context, app.id, &spec.name).await?.map(Arc::new);
     let of_it = |(counted, open)| before.as_ref().filter(|before| before.id == counted).map(|_| open);
     let open = open.and_then(of_it);
-    match save::save((app.id, &app.name), before.as_ref(), spec, *expected, open, deed.now) {
-        SaveDecision::Write(change) => write(tx, core, *change, deed).await.map(Ok),
+    match save::save((app.id, &app.name), before.as_ref(), spec, *expected, open, authorship.now) {
+        SaveDecision::Write(change) => write(tx, context, *change, authorship).await.map(Ok),
         SaveDecision::Refused(refusal) => Ok(Ok((refusal.into(), None))),
         SaveDecision::CountOpen(config) => Ok(Err(config)),
     }
@@ -73,58 +73,58 @@ pub(super) async fn save_config(
 
 pub(super) async fn hold_config(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     id: ConfigId,
     hold: &Hold,
-    deed: Deed<'_>,
+    authorship: Authorship<'_>,
 ) -> Result<(ConfigSaved, Option<Edit>)> {
-    let Some(before) = config(tx, core, id).await? else { return Ok((ConfigSaved::NotFound, None)) };
-    let change = save::hold(Arc::new(before), hold.clone(), &deed.by.0, deed.now);
-    write(tx, core, change, deed).await
+    let Some(before) = config(tx, context, id).await? else { return Ok((ConfigSaved::NotFound, None)) };
+    let change = save::hold(Arc::new(before), hold.clone(), &authorship.by.0, authorship.now);
+    write(tx, context, change, authorship).await
 }
 
 /// `open`: the open tasks as they were counted just before.
 pub(super) async fn delete_config(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     id: ConfigId,
     expected: Expected,
     open: usize,
-    deed: Deed<'_>,
+    authorship: Authorship<'_>,
 ) -> Result<(Deleted, Option<Edit>)> {
-    let Some(before) = config(tx, core, id).await? else { return Ok((Deleted::NotFound, None)) };
+    let Some(before) = config(tx, context, id).await? else { return Ok((Deleted::NotFound, None)) };
     if let Err(refusal) = save::delete(&before, expected, open) {
         return Ok((refusal.into(), None));
     }
-    exactly_one(query(&core.meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?, "config_delete")?;
-    let seq = write_down(tx, core, "config.delete", "", Some(&before), None, deed).await?;
-    Ok((Deleted::Deleted, Some(Edit { seq, book: BookEdit::RemoveConfig(id) })))
+    exactly_one(query(&context.meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?, "config_delete")?;
+    let seq = write_down(tx, context, "config.delete", "", Some(&before), None, authorship).await?;
+    Ok((Deleted::Deleted, Some(Edit { seq, config_cache: CacheEdit::RemoveConfig(id) })))
 }
 
 /// Carries a change out, but for the cursor of its schedule, which is in another database: see [`settle_cursor`].
 async fn write(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     change: ConfigWrite,
-    deed: Deed<'_>,
+    authorship: Authorship<'_>,
 ) -> Result<(ConfigSaved, Option<Edit>)> {
     let ConfigWrite { before, mut after, action, detail, .. } = change;
     match &before {
-        None => after.id = insert(tx, core, &after).await?,
-        Some(before) => update(tx, core, &after, before.version).await?,
+        None => after.id = insert(tx, context, &after).await?,
+        Some(before) => update(tx, context, &after, before.version).await?,
     }
-    let seq = write_down(tx, core, action, &detail, before.as_deref(), Some(&after), deed).await?;
+    let seq = write_down(tx, context, action, &detail, before.as_deref(), Some(&after), authorship).await?;
     let after = Arc::new(after);
-    let edit = Edit { seq, book: BookEdit::PutConfig(after.clone()) };
+    let edit = Edit { seq, config_cache: CacheEdit::PutConfig(after.clone()) };
     let saved = if before.is_none() { ConfigSaved::Created(after) } else { ConfigSaved::Updated(after) };
     Ok((saved, Some(edit)))
 }
 
-async fn insert(tx: &mut Tx<'_>, core: &Core, config: &TaskConfig) -> Result<ConfigId> {
-    let id = query(&core.meta.sql(INSERT))
+async fn insert(tx: &mut Tx<'_>, context: &StoreContext, config: &TaskConfig) -> Result<ConfigId> {
+    let id = query(&context.meta.sql(INSERT))
         .bind(config.app_id.get())
         .bind(config.spec.name.as_str())
-        .bind(sealed(core, &config.spec)?)
+        .bind(sealed(context, &config.spec)?)
         .bind(config.created_at.ms())
         .bind(config.updated_at.ms())
         .insert(tx.conn())
@@ -132,11 +132,11 @@ async fn insert(tx: &mut Tx<'_>, core: &Core, config: &TaskConfig) -> Result<Con
     Ok(ConfigId::new(id))
 }
 
-async fn update(tx: &mut Tx<'_>, core: &Core, after: &TaskConfig, version: i64) -> Result<()> {
+async fn update(tx: &mut Tx<'_>, context: &StoreContext, after: &TaskConfig, version: i64) -> Result<()> {
     let paused = after.paused.as_ref();
-    let changed = query(&core.meta.sql(UPDATE))
+    let changed = query(&context.meta.sql(UPDATE))
         .bind(after.version)
-        .bind(sealed(core, &after.spec)?)
+        .bind(sealed(context, &after.spec)?)
         .bind(paused.map(|paused| &paused.by))
         .bind(paused.map(|paused| paused.at.ms()))
         .bind(paused.and_then(|paused| paused.note.as_ref()))
@@ -149,9 +149,9 @@ async fn update(tx: &mut Tx<'_>, core: &Core, after: &TaskConfig, version: i64) 
 }
 
 /// Open tasks of a config on all shards: its span may have been another one before.
-pub(super) async fn open_count(core: &Core, id: ConfigId) -> Result<usize> {
-    let shards = core.all_shards();
-    let of_source = core.sources().into_iter().map(|(db, _)| {
+pub(super) async fn open_count(context: &StoreContext, id: ConfigId) -> Result<usize> {
+    let shards = context.all_shards();
+    let of_source = context.sources().into_iter().map(|(db, _)| {
         let shards: Vec<_> = shards.iter().filter(|shard| shard.db.is(&db)).cloned().collect();
         async move {
             if shards.is_empty() {
@@ -176,18 +176,18 @@ pub(super) async fn open_count(core: &Core, id: ConfigId) -> Result<usize> {
 }
 
 /// What a save or a delete makes of the cursor, after its commit.
-pub(super) async fn settle_cursor(core: &Core, id: ConfigId, change: CursorChange) {
+pub(super) async fn initialise_cursor(context: &StoreContext, id: ConfigId, change: CursorChange) {
     match change {
-        CursorChange::Make => cursor_statement(core, id, CURSOR_INSERT).await,
-        CursorChange::Drop => cursor_statement(core, id, CURSOR_DELETE).await,
-        CursorChange::Keep => {}
+        CursorChange::Make => cursor_statement(context, id, CURSOR_INSERT).await,
+        CursorChange::Drop => cursor_statement(context, id, CURSOR_DELETE).await,
+        CursorChange::Unchanged => {}
     }
 }
 
 /// The config is committed, whatever becomes of this.
-async fn cursor_statement(core: &Core, id: ConfigId, template: &'static str) {
+async fn cursor_statement(context: &StoreContext, id: ConfigId, template: &'static str) {
     let done = timeout(CURSOR_PATIENCE, async {
-        let shard = core.shard(config_shard(id, core.shards))?;
+        let shard = context.shard(config_shard(id, context.shards))?;
         let sql = &shard.sql(template);
         let work = shard.read("settle_cursor", |tx| {
             Box::pin(async move { query(sql).bind(id.get()).execute(tx.conn()).await })
@@ -196,41 +196,43 @@ async fn cursor_statement(core: &Core, id: ConfigId, template: &'static str) {
     });
     match done.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(config = id.get(), %error, "a cursor was not settled"),
-        Err(_) => tracing::warn!(config = id.get(), "a cursor was not settled: its shard does not answer"),
+        Ok(Err(error)) => tracing::warn!(config = id.get(), %error, "a cursor was not initialised"),
+        Err(_) => {
+            tracing::warn!(config = id.get(), "a cursor was not initialised: its shard does not answer");
+        }
     }
 }
 
 /// The line in the change log (whose number is the config_seq), and the line in the audit log.
 async fn write_down(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     action: &'static str,
     detail: &str,
     before: Option<&TaskConfig>,
     after: Option<&TaskConfig>,
-    deed: Deed<'_>,
+    authorship: Authorship<'_>,
 ) -> Result<i64> {
     let Some(config) = after.or(before) else {
         return Err(StoreError::Internal("a change without a config".to_owned()));
     };
     let document =
         |config: &TaskConfig| config_to_json(&config.spec, Secrets::Hide).map_err(StoreError::Internal);
-    let line = Line {
+    let entry = ChangeEntry {
         kind: "config",
         subject: config.id.get(),
         version: config.version,
         action,
         before: before.map(document).transpose()?,
         after: after.map(document).transpose()?,
-        by: deed.by,
-        now: deed.now,
+        by: authorship.by,
+        now: authorship.now,
     };
-    let seq = record(tx, core, line).await?;
-    log(tx, &core.meta, deed.by, action, &config.subject(), detail, deed.now).await?;
+    let seq = record(tx, context, entry).await?;
+    log(tx, &context.meta, authorship.by, action, &config.subject(), detail, authorship.now).await?;
     Ok(seq)
 }
 
-fn sealed(core: &Core, spec: &ConfigSpec) -> Result<String> {
-    config_to_json(spec, Secrets::Seal(&core.sealer)).map_err(StoreError::Internal)
+fn sealed(context: &StoreContext, spec: &ConfigSpec) -> Result<String> {
+    config_to_json(spec, Secrets::Seal(&context.sealer)).map_err(StoreError::Internal)
 }

@@ -17,13 +17,13 @@ use tsp_core::task::EndResult;
 
 use crate::error::{Cause, Result, StoreError};
 
+use super::circuit_breaker::{CircuitBreaker, Entry};
 use super::endpoint::Endpoint;
 use super::fault::Fault;
-use super::gate::{Entry, Gate};
 use super::own::Own;
 use super::pool::{self, PoolSettings};
 use super::session::{Session, query};
-use super::text::{Sql, Texts};
+use super::statement_templates::{StatementTemplates, StatementText};
 use super::tx::{Sums, Tx};
 
 /// A transaction that met a deadlock or a lock is made so many times more.
@@ -83,8 +83,8 @@ impl Db {
         &self.inner.endpoint.name
     }
 
-    pub(super) fn gate(&self) -> &Gate {
-        &self.inner.endpoint.gate
+    pub(super) fn breaker(&self) -> &CircuitBreaker {
+        &self.inner.endpoint.breaker
     }
 
     /// Whether both are the same pool.
@@ -93,17 +93,17 @@ impl Db {
     }
 
     /// As [`Endpoint::sql`].
-    pub(super) fn sql(&self, template: &'static str) -> Sql {
+    pub(super) fn sql(&self, template: &'static str) -> StatementText {
         self.inner.endpoint.sql(template)
     }
 
     /// As [`Endpoint::sql_list`].
-    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> Sql {
+    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
         self.inner.endpoint.sql_list(template, n)
     }
 
     /// As [`Endpoint::sql_rows`].
-    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> Sql {
+    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
         self.inner.endpoint.sql_rows(template, width, n)
     }
 
@@ -123,7 +123,7 @@ impl Db {
             None => None,
         };
         let pool = &self.inner.pool;
-        let acquired = match self.gate().enter(Instant::now())? {
+        let acquired = match self.breaker().enter(Instant::now())? {
             Entry::Open => pool.acquire().await,
             Entry::Probe => {
                 timeout(PROBE_PATIENCE, pool.acquire()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
@@ -136,7 +136,7 @@ impl Db {
             }
             Err(error) => {
                 let why = format!("`{}` cannot be reached: {error}", self.name());
-                self.gate().unreachable(why.clone(), Instant::now());
+                self.breaker().unreachable(why.clone(), Instant::now());
                 Err(Cause::Away.because(why))
             }
         }
@@ -199,7 +199,7 @@ impl Db {
     pub(super) async fn transact_locked<'e, T: Send>(
         &self,
         name: &'static str,
-        lock: &Sql,
+        lock: &StatementText,
         work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
     ) -> Result<T> {
         self.transaction(name, Around { lock: Some(lock), shard: None }, work).await
@@ -320,14 +320,14 @@ impl Db {
 /// What comes before and after the work of a transaction.
 #[derive(Debug, Clone, Copy, Default)]
 struct Around<'a> {
-    lock: Option<&'a Sql>,
+    lock: Option<&'a StatementText>,
     shard: Option<&'a ShardDb>,
 }
 
 impl Around<'_> {
     async fn begun(self, tx: &mut Tx<'_>) -> Result<()> {
         if let Some(shard) = self.shard {
-            tx.conn().stand_on(shard.own.book.footing());
+            tx.conn().stand_on(shard.own.config_cache.footing());
         }
         if let Some(lock) = self.lock {
             query(lock).fetch_one(tx.conn()).await?;
@@ -376,7 +376,7 @@ async fn write_sums(tx: &mut Tx<'_>, shard: &ShardDb) -> Result<()> {
 pub(super) struct ShardDb {
     pub(super) shard: ShardId,
     pub(super) db: Db,
-    texts: Arc<Texts>,
+    templates: Arc<StatementTemplates>,
     own: Arc<Own>,
     ended: Arc<[Counter; EndResult::ALL.len()]>,
     /// So many connections this shard may have at once: rows that are locked, or a table, would in the end hold all
@@ -394,7 +394,14 @@ impl ShardDb {
     pub(super) fn new(shard: ShardId, db: Db, own: Arc<Own>) -> Self {
         let ended = EndResult::ALL.map(|end| counter!("tsp_tasks_ended_total", "result" => end.as_str()));
         let share = Arc::new(Semaphore::new(db.share()));
-        Self { shard, db, texts: Arc::new(Texts::new(Some(shard))), own, ended: Arc::new(ended), share }
+        Self {
+            shard,
+            db,
+            templates: Arc::new(StatementTemplates::new(Some(shard))),
+            own,
+            ended: Arc::new(ended),
+            share,
+        }
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit> {
@@ -410,19 +417,19 @@ impl ShardDb {
     }
 
     /// The text for this shard: `{shard}` becomes `007`, `{now}` the database's clock.
-    pub(super) fn sql(&self, template: &'static str) -> Sql {
-        self.texts.get(template, 0, 0)
+    pub(super) fn sql(&self, template: &'static str) -> StatementText {
+        self.templates.get(template, 0, 0)
     }
 
     /// As [`ShardDb::sql`], and `{list}` becomes `?, ?, …`, `n` of them: a size of the ladder.
-    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> Sql {
-        self.texts.get(template, 0, n)
+    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
+        self.templates.get(template, 0, n)
     }
 
     /// As [`ShardDb::sql`], and `{rows}` becomes `(?, …), …`: `n` rows, a size of the ladder, each `width`
     /// wide.
-    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> Sql {
-        self.texts.get(template, width, n)
+    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
+        self.templates.get(template, width, n)
     }
 
     /// As [`Db::conn`].
@@ -439,7 +446,7 @@ impl ShardDb {
         self.db.read_of(Some(self), name, work).await
     }
 
-    /// As [`Db::transact`]. The transaction stands on the book as it is when it begins, its last statement
+    /// As [`Db::transact`]. The transaction stands on the config cache as it is when it begins, its last statement
     /// adds its sums to the shard's, and it is committed only if the configs that it went by still stand.
     pub(super) async fn transact<'e, T: Send>(
         &self,

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use super::gate::Gate;
-use super::text::{Sql, Texts};
+use super::circuit_breaker::CircuitBreaker;
+use super::statement_templates::{StatementTemplates, StatementText};
 
 pub(super) struct Endpoint {
     /// The data source's name, or `meta`.
     pub(super) name: String,
-    pub(super) gate: Gate,
-    texts: Texts,
+    pub(super) breaker: CircuitBreaker,
+    templates: StatementTemplates,
 }
 
 impl fmt::Debug for Endpoint {
@@ -20,21 +20,25 @@ impl fmt::Debug for Endpoint {
 
 impl Endpoint {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), gate: Gate::new(name), texts: Texts::new(None) }
+        Self {
+            name: name.to_owned(),
+            breaker: CircuitBreaker::new(name),
+            templates: StatementTemplates::new(None),
+        }
     }
 
     /// The text of a template without a shard.
-    pub(super) fn sql(&self, template: &'static str) -> Sql {
-        self.texts.get(template, 0, 0)
+    pub(super) fn sql(&self, template: &'static str) -> StatementText {
+        self.templates.get(template, 0, 0)
     }
 
     /// And `{list}` becomes `?, ?, …`, `n` of them: a size of the ladder.
-    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> Sql {
-        self.texts.get(template, 0, n)
+    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
+        self.templates.get(template, 0, n)
     }
 
     /// And `{rows}` becomes `(?, …), …`: `n` rows, a size of the ladder, each `width` wide.
-    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> Sql {
-        self.texts.get(template, width, n)
+    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
+        self.templates.get(template, width, n)
     }
 }

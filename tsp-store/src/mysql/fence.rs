@@ -1,7 +1,7 @@
 //! The owner's right to what it does.
 
 use crate::error::Result;
-use crate::schedule::Owner;
+use crate::fetching::Owner;
 
 use super::group_rows::GroupRows;
 use super::session::query;
@@ -18,13 +18,13 @@ WHERE group_name = ? AND shard = ? AND owner = ? AND epoch = ? AND lease_until >
 
 /// First in each transaction of the owner: whether it still is the owner.
 pub(super) async fn owns(tx: &mut Tx<'_>, of: &GroupRows, owner: Owner) -> Result<bool> {
-    let fence = query(&tx.conn().sql(FENCE)).bind(of.pair.shard.get());
+    let fence = query(&tx.conn().sql(FENCE)).bind(of.shard_group.shard.get());
     if fence.fetch_optional(tx.conn()).await?.is_none() {
         return Ok(false);
     }
     let check = query(&tx.conn().sql(LEASE_CHECK))
-        .bind(of.pair.group.as_str())
-        .bind(of.pair.shard.get())
+        .bind(of.shard_group.group.as_str())
+        .bind(of.shard_group.shard.get())
         .bind(owner.node.get())
         .bind(owner.epoch);
     Ok(check.fetch_optional(tx.conn()).await?.is_some())

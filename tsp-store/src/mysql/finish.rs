@@ -2,7 +2,7 @@
 //!
 //! The fence is `(status 30, attempt, node)`, not the version: a cancel or reset may have come since begin.
 //! The row that travelled is tried first: an unchanged one that ends is deleted by its version at once. If
-//! any has moved on, the rows are locked, read and decided anew.
+//! any has moved on, the rows are locked, read and decided again.
 
 use std::collections::HashMap;
 
@@ -11,15 +11,15 @@ use tsp_core::task::Task;
 use tsp_core::transition::{Change, Event, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
+use crate::attempts::{Each, Finish, FinishResult};
 use crate::error::Result;
-use crate::run::{Each, Finish, Finished};
 
-use super::core::Core;
+use super::attempts::{Indexed, by_id, by_shard, in_order, padded_pair_count, save_all};
+use super::context::StoreContext;
 use super::db::ShardDb;
-use super::hot::{insert_ended, lock_tasks};
-use super::run::{Placed, by_id, by_shard, in_order, padded_pairs, save_all};
 use super::session::query;
-use super::text::ROWS_MAX;
+use super::statement_templates::ROWS_MAX;
+use super::task_rows::{insert_ended, lock_tasks};
 use super::tx::Tx;
 
 pub(super) const TASKS_TAKE: &str = "-- tasks_take\nDELETE FROM task_{shard} WHERE (id, version) IN ({rows})";
@@ -27,25 +27,31 @@ pub(super) const TASKS_TAKE: &str = "-- tasks_take\nDELETE FROM task_{shard} WHE
 /// Who closes attempts, and when.
 #[derive(Clone, Copy)]
 struct Closer<'a> {
-    core: &'a Core,
+    context: &'a StoreContext,
     node: NodeId,
     now: Timestamp,
 }
 
-pub(super) async fn finish(core: &Core, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
-    let by = Closer { core, node, now };
-    let late = batch.iter().map(|_| Ok(Finished::TooLate)).collect();
-    let parts = by_shard(core, batch, |finish| finish.id);
+pub(super) async fn finish(
+    context: &StoreContext,
+    node: NodeId,
+    batch: Vec<Finish>,
+    now: Timestamp,
+) -> Each<FinishResult> {
+    let by = Closer { context, node, now };
+    let late = batch.iter().map(|_| Ok(FinishResult::TooLate)).collect();
+    let parts = by_shard(context, batch, |finish| finish.id);
     let parts = parts.into_iter().map(|(shard, part)| async move {
         let (on, part) = (&shard, &part);
         let done = shard
             .transact("finish", move |tx| Box::pin(async move { finish_on(tx, on, part, by).await }))
             .await;
         match done {
-            Ok(saved) => {
-                saved.into_iter().map(|(place, task)| (place, Ok(Finished::Saved(task)))).collect::<Vec<_>>()
-            }
-            Err(error) => part.iter().map(|one| (one.place, Err(error.clone()))).collect(),
+            Ok(saved) => saved
+                .into_iter()
+                .map(|(index, task)| (index, Ok(FinishResult::Saved(task))))
+                .collect::<Vec<_>>(),
+            Err(error) => part.iter().map(|one| (one.index, Err(error.clone()))).collect(),
         }
     });
     in_order(late, join_all(parts).await.into_iter().flatten())
@@ -55,8 +61,8 @@ impl Closer<'_> {
     /// `None`: the attempt is closed, or the row is another one.
     fn close(&self, row: &Task, finish: &Finish) -> Option<Change> {
         let now = finish.ended_at.map_or(self.now, |ended_at| ended_at.min(self.now));
-        let config = self.core.config(row.config);
-        let rules = Rules::of(config.as_deref(), finish.unit);
+        let config = self.context.config(row.config);
+        let rules = Rules::of(config.as_deref(), finish.jitter_fraction);
         let (attempt, node, verdict) = (finish.attempt, self.node, &finish.verdict);
         transition(row, &Event::Finish { attempt, node, verdict, rules }, now).ok()
     }
@@ -66,17 +72,16 @@ impl Closer<'_> {
 async fn finish_on(
     tx: &mut Tx<'_>,
     on: &ShardDb,
-    part: &[Placed<Finish>],
+    part: &[Indexed<Finish>],
     by: Closer<'_>,
 ) -> Result<Vec<(usize, Box<Task>)>> {
     let (mut ends, mut others) = (HashMap::with_capacity(part.len()), Vec::new());
     for one in part {
-        let travelled = one.item.row.as_ref().filter(|row| row.id == one.item.id);
-        let change =
-            travelled.and_then(|row| by.close(row, &one.item)).filter(|change| !change.task.is_open());
+        let inline = one.item.row.as_ref().filter(|row| row.id == one.item.id);
+        let change = inline.and_then(|row| by.close(row, &one.item)).filter(|change| !change.task.is_open());
         match change {
             Some(change) if !ends.contains_key(&one.item.id) => {
-                ends.insert(one.item.id, (one.place, change));
+                ends.insert(one.item.id, (one.index, change));
             }
             _ => others.push(one),
         }
@@ -90,9 +95,9 @@ async fn finish_on(
         ends.clear();
         others = part.iter().collect();
     }
-    let (places, changes): (Vec<usize>, Vec<Change>) = ends.into_iter().unzip();
+    let (indexes, changes): (Vec<usize>, Vec<Change>) = ends.into_iter().unzip();
     let ended = insert_ended(tx, on, changes).await?;
-    let mut saved: Vec<(usize, Box<Task>)> = places.into_iter().zip(ended).collect();
+    let mut saved: Vec<(usize, Box<Task>)> = indexes.into_iter().zip(ended).collect();
     if !others.is_empty() {
         saved.extend(finish_locked(tx, on, &others, by).await?);
     }
@@ -102,7 +107,7 @@ async fn finish_on(
 /// Deletes rows that are still of the version their end was decided on. Whether all were.
 async fn take(tx: &mut Tx<'_>, on: &ShardDb, ends: &[(usize, Change)]) -> Result<bool> {
     for chunk in ends.chunks(ROWS_MAX) {
-        let n = padded_pairs(chunk.len());
+        let n = padded_pair_count(chunk.len());
         let sql = on.sql_rows(TASKS_TAKE, 2, n);
         let mut delete = query(&sql);
         let last = chunk.last().into_iter().cycle();
@@ -121,21 +126,21 @@ async fn take(tx: &mut Tx<'_>, on: &ShardDb, ends: &[(usize, Change)]) -> Result
 async fn finish_locked(
     tx: &mut Tx<'_>,
     on: &ShardDb,
-    part: &[&Placed<Finish>],
+    part: &[&Indexed<Finish>],
     by: Closer<'_>,
 ) -> Result<Vec<(usize, Box<Task>)>> {
     let ids: Vec<TaskId> = part.iter().map(|one| one.item.id).collect();
     let mut rows = by_id(lock_tasks(tx, on, &ids).await?);
-    let mut places = Vec::with_capacity(part.len());
+    let mut indexes = Vec::with_capacity(part.len());
     let mut changes = Vec::with_capacity(part.len());
     for one in part {
         let Some(row) = rows.get(&one.item.id) else { continue };
         let Some(change) = by.close(row, &one.item) else { continue };
         // An attempt is closed once, also within a batch.
         rows.remove(&one.item.id);
-        places.push(one.place);
+        indexes.push(one.index);
         changes.push(change);
     }
     let saved = save_all(tx, on, changes).await?;
-    Ok(places.into_iter().zip(saved).collect())
+    Ok(indexes.into_iter().zip(saved).collect())
 }

@@ -7,16 +7,16 @@ use tsp_core::task::Task;
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::schedule::{Cursor, Fire, Fired, Owner};
+use crate::fetching::{Cursor, Fire, FireResult, Owner};
 
 use super::bind::Values;
 use super::db::ShardDb;
 use super::fault::exactly_one;
 use super::fence::owns;
 use super::group_rows::GroupRows;
-use super::hot::insert_tasks;
 use super::session::query;
-use super::text::{ROWS_MAX, padded};
+use super::statement_templates::{ROWS_MAX, padded_to_class};
+use super::task_rows::insert_tasks;
 use super::tx::Tx;
 
 pub(super) const CURSOR_ALL: &str = "-- cursor_all
@@ -53,8 +53,8 @@ VALUES (?, ?, 0, ?, ?, ?)";
 /// Those of configs that have a schedule, whether a step was taken of it or not.
 pub(super) async fn cursors(of: &GroupRows) -> Result<Vec<Cursor>> {
     let mut scheduled: Vec<ConfigId> = of
-        .core
-        .book
+        .context
+        .config_cache
         .all_configs()
         .into_iter()
         .filter(|config| config.spec.schedule.is_some() && of.schedules(config))
@@ -89,7 +89,7 @@ pub(super) async fn cursors_of(of: &GroupRows, configs: &[ConfigId]) -> Result<V
             Box::pin(async move {
                 let mut cursors = Vec::with_capacity(ids.len());
                 for chunk in ids.chunks(ROWS_MAX) {
-                    let (n, chunk) = padded(chunk);
+                    let (n, chunk) = padded_to_class(chunk);
                     let look = Values::of_ids(chunk).ask(&shard.sql_list(CURSORS_OF, n))?;
                     for row in look.fetch_all(tx.conn()).await? {
                         cursors.push(read_cursor(&row)?);
@@ -112,13 +112,13 @@ pub(super) fn read_cursor(row: &MySqlRow) -> Result<Cursor> {
     })
 }
 
-pub(super) async fn fire(of: &GroupRows, owner: Owner, fire: &Fire, now: Timestamp) -> Result<Fired> {
+pub(super) async fn fire(of: &GroupRows, owner: Owner, fire: &Fire, now: Timestamp) -> Result<FireResult> {
     let shard = &of.shard()?;
     shard
         .transact("fire", move |tx| {
             Box::pin(async move {
                 if !owns(tx, of, owner).await? {
-                    return Ok(Fired::Deposed);
+                    return Ok(FireResult::Deposed);
                 }
                 fire_on(tx, of, shard, fire, now).await
             })
@@ -132,15 +132,15 @@ async fn fire_on(
     on: &ShardDb,
     fire: &Fire,
     now: Timestamp,
-) -> Result<Fired> {
+) -> Result<FireResult> {
     // Of one whose schedule is here.
-    let config = tx.config(&of.core.book, fire.config).filter(|config| of.schedules(config));
+    let config = tx.config(&of.context.config_cache, fire.config).filter(|config| of.schedules(config));
     if !fire.fits_config(config.as_deref()) {
-        return Ok(Fired::Stale);
+        return Ok(FireResult::Stale);
     }
     let cursor = lock_cursor(tx, on, fire.config).await?;
     if !fire.fits_cursor(&cursor) {
-        return Ok(Fired::Stale);
+        return Ok(FireResult::Stale);
     }
     let wanted = fire.wanted(&cursor);
     let mut found =

@@ -1,4 +1,4 @@
-//! The book of this process follows the change log: its own changes at once, those of others when it looks.
+//! The config cache of this process follows the change log: its own changes at once, those of others when it looks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use tsp_core::config::{Paused, TaskConfig};
 use tsp_core::{AppId, ConfigId, Name, Timestamp};
 
 use crate::catalog::App;
-use crate::codec::{Sealer, config_from_json};
+use crate::documents::{Sealer, config_from_json};
 use crate::error::{Result, StoreError};
 
-use super::core::Core;
+use super::context::StoreContext;
 use super::session::query;
-use super::text::{ROWS_MAX, padded};
+use super::statement_templates::{ROWS_MAX, padded_to_class};
 use super::tx::Tx;
 
 /// Changes that are read at once: the largest list.
@@ -44,9 +44,9 @@ const CONFIG_NAMED: &str =
     concat!("-- config_find\n", config_columns!(), " WHERE c.app_id = ? AND c.name = ?");
 const APP_NAMED: &str = concat!("-- app_find\n", app_columns!(), " WHERE name = ?");
 
-/// A change of the book that waits for the commit.
+/// A change of the config cache that waits for the commit.
 #[derive(Debug)]
-pub(super) enum BookEdit {
+pub(super) enum CacheEdit {
     PutApp(Arc<App>),
     RemoveApp(AppId),
     PutConfig(Arc<TaskConfig>),
@@ -57,77 +57,77 @@ pub(super) enum BookEdit {
 #[derive(Debug)]
 pub(super) struct Edit {
     pub(super) seq: i64,
-    pub(super) book: BookEdit,
+    pub(super) config_cache: CacheEdit,
 }
 
-/// Reads all apps and configs into the book, as of one moment.
-pub(super) async fn load(core: &Core) -> Result<()> {
-    let (seq, apps, configs) = core
+/// Reads all apps and configs into the config cache, as of one moment.
+pub(super) async fn load(context: &StoreContext) -> Result<()> {
+    let (seq, apps, configs) = context
         .meta
         .snapshot("load", |tx| {
             Box::pin(async move {
-                let seq: i64 = query(&core.meta.sql(SEQ)).fetch_one(tx.conn()).await?.try_get(0)?;
-                let apps = query(&core.meta.sql(APPS)).fetch_all(tx.conn()).await?;
-                let configs = query(&core.meta.sql(CONFIGS)).fetch_all(tx.conn()).await?;
+                let seq: i64 = query(&context.meta.sql(SEQ)).fetch_one(tx.conn()).await?.try_get(0)?;
+                let apps = query(&context.meta.sql(APPS)).fetch_all(tx.conn()).await?;
+                let configs = query(&context.meta.sql(CONFIGS)).fetch_all(tx.conn()).await?;
                 Ok((seq, apps, configs))
             })
         })
         .await?;
-    let mut followed = core.followed.lock().await;
+    let mut followed = context.followed.lock().await;
     // Not older than the number that this process will say it has reached.
-    core.reload_places().await?;
+    context.reload_shards().await?;
     for row in &apps {
-        core.book.put_app(Arc::new(read_app(row)?));
+        context.config_cache.put_app(Arc::new(read_app(row)?));
     }
     for row in &configs {
-        core.book.put_config(Arc::new(read_config(row, &core.sealer)?), seq);
+        context.config_cache.put_config(Arc::new(read_config(row, &context.sealer)?), seq);
     }
-    core.book.reach(seq);
+    context.config_cache.reach(seq);
     *followed = seq;
     Ok(())
 }
 
-/// Puts a change of this process into the book, in its turn.
-pub(super) async fn apply(core: &Core, edit: Edit) {
-    let mut followed = core.followed.lock().await;
+/// Puts a change of this process into the config cache, in its turn.
+pub(super) async fn apply(context: &StoreContext, edit: Edit) {
+    let mut followed = context.followed.lock().await;
     // What the log gave before was read after this commit: it is not older.
     if edit.seq <= *followed {
         return;
     }
     if edit.seq > *followed + 1
-        && let Err(error) = catch_up(core, &mut followed).await
+        && let Err(error) = catch_up(context, &mut followed).await
     {
-        tracing::warn!(%error, "changes of others wait for the next look at the log");
+        tracing::warn!(%error, "changes of others wait for the next read of the log");
     }
     let next = edit.seq == *followed + 1;
     if edit.seq <= *followed {
         return;
     }
-    put(core, edit.book, edit.seq, next);
+    put(context, edit.config_cache, edit.seq, next);
     if next {
         *followed = edit.seq;
     }
 }
 
-/// One look for changes; the number of the last one that the book has.
-pub(super) async fn follow(core: &Core) -> Result<i64> {
+/// One look for changes; the number of the last one that the config cache has.
+pub(super) async fn follow(context: &StoreContext) -> Result<i64> {
     // Under the lock, so that no older map comes after a newer one.
-    let mut followed = core.followed.lock().await;
-    if core.take_moved() {
-        core.reload_places().await?;
+    let mut followed = context.followed.lock().await;
+    if context.take_moved() {
+        context.reload_shards().await?;
     }
-    catch_up(core, &mut followed).await?;
+    catch_up(context, &mut followed).await?;
     Ok(*followed)
 }
 
-async fn catch_up(core: &Core, followed: &mut i64) -> Result<()> {
+async fn catch_up(context: &StoreContext, followed: &mut i64) -> Result<()> {
     loop {
         let since = *followed;
         let (changes, apps, configs) =
-            core.meta.read("follow", |tx| Box::pin(read_changes(tx, core, since))).await?;
+            context.meta.read("follow", |tx| Box::pin(read_changes(tx, context, since))).await?;
         let Some(last) = changes.last().map(|change| change.seq) else { return Ok(()) };
         if changes.iter().any(|change| change.kind == Kind::Shard) {
-            core.reload_places().await?;
+            context.reload_shards().await?;
         }
         for (change, is_last) in latest(&changes) {
             if !is_last {
@@ -135,15 +135,15 @@ async fn catch_up(core: &Core, followed: &mut i64) -> Result<()> {
             }
             let id = change.subject;
             let edit = match (&change.kind, apps.get(&id), configs.get(&id)) {
-                (Kind::App, Some(app), _) => BookEdit::PutApp(app.clone()),
-                (Kind::App, None, _) => BookEdit::RemoveApp(AppId::new(id)),
-                (Kind::Config, _, Some(config)) => BookEdit::PutConfig(config.clone()),
-                (Kind::Config, _, None) => BookEdit::RemoveConfig(ConfigId::new(id)),
+                (Kind::App, Some(app), _) => CacheEdit::PutApp(app.clone()),
+                (Kind::App, None, _) => CacheEdit::RemoveApp(AppId::new(id)),
+                (Kind::Config, _, Some(config)) => CacheEdit::PutConfig(config.clone()),
+                (Kind::Config, _, None) => CacheEdit::RemoveConfig(ConfigId::new(id)),
                 (Kind::Shard | Kind::Later, ..) => continue,
             };
-            put(core, edit, change.seq, false);
+            put(context, edit, change.seq, false);
         }
-        core.book.reach(last);
+        context.config_cache.reach(last);
         *followed = last;
         if i64::try_from(changes.len()).is_ok_and(|count| count < CHANGES_AT_ONCE) {
             return Ok(());
@@ -174,11 +174,12 @@ fn latest(changes: &[Change]) -> impl Iterator<Item = (&Change, bool)> {
     changes.iter().map(move |change| (change, last[&(change.kind, change.subject)] == change.seq))
 }
 
-type Found = (Vec<Change>, HashMap<i64, Arc<App>>, HashMap<i64, Arc<TaskConfig>>);
+type ChangePage = (Vec<Change>, HashMap<i64, Arc<App>>, HashMap<i64, Arc<TaskConfig>>);
 
 /// Changes after `since`, and what their subjects are now.
-async fn read_changes(tx: &mut Tx<'_>, core: &Core, since: i64) -> Result<Found> {
-    let rows = query(&core.meta.sql(CHANGES)).bind(since).bind(CHANGES_AT_ONCE).fetch_all(tx.conn()).await?;
+async fn read_changes(tx: &mut Tx<'_>, context: &StoreContext, since: i64) -> Result<ChangePage> {
+    let rows =
+        query(&context.meta.sql(CHANGES)).bind(since).bind(CHANGES_AT_ONCE).fetch_all(tx.conn()).await?;
     let changes: Vec<Change> = rows.iter().map(read_change).collect::<Result<_>>()?;
     let of = |kind: Kind| -> Vec<i64> {
         latest(&changes)
@@ -187,23 +188,28 @@ async fn read_changes(tx: &mut Tx<'_>, core: &Core, since: i64) -> Result<Found>
             .collect()
     };
     let mut apps = HashMap::new();
-    for row in some(tx, core, APPS_OF, &of(Kind::App)).await? {
+    for row in some(tx, context, APPS_OF, &of(Kind::App)).await? {
         let app = read_app(&row)?;
         apps.insert(app.id.get(), Arc::new(app));
     }
     let mut configs = HashMap::new();
-    for row in some(tx, core, CONFIGS_OF, &of(Kind::Config)).await? {
-        let config = read_config(&row, &core.sealer)?;
+    for row in some(tx, context, CONFIGS_OF, &of(Kind::Config)).await? {
+        let config = read_config(&row, &context.sealer)?;
         configs.insert(config.id.get(), Arc::new(config));
     }
     Ok((changes, apps, configs))
 }
 
-async fn some(tx: &mut Tx<'_>, core: &Core, template: &'static str, ids: &[i64]) -> Result<Vec<MySqlRow>> {
+async fn some(
+    tx: &mut Tx<'_>,
+    context: &StoreContext,
+    template: &'static str,
+    ids: &[i64],
+) -> Result<Vec<MySqlRow>> {
     let mut rows = Vec::new();
     for ids in ids.chunks(ROWS_MAX) {
-        let (n, ids) = padded(ids);
-        let mut statement = query(&core.meta.sql_list(template, n));
+        let (n, ids) = padded_to_class(ids);
+        let mut statement = query(&context.meta.sql_list(template, n));
         for id in ids {
             statement = statement.bind(id);
         }
@@ -212,45 +218,49 @@ async fn some(tx: &mut Tx<'_>, core: &Core, template: &'static str, ids: &[i64])
     Ok(rows)
 }
 
-fn put(core: &Core, edit: BookEdit, seq: i64, reached: bool) {
-    let book = &core.book;
+fn put(context: &StoreContext, edit: CacheEdit, seq: i64, reached: bool) {
+    let config_cache = &context.config_cache;
     match edit {
-        BookEdit::PutApp(app) => book.put_app(app),
-        BookEdit::RemoveApp(id) => book.remove_app(id),
-        BookEdit::PutConfig(config) => book.put_config(config, seq),
-        BookEdit::RemoveConfig(id) => book.remove_config(id, seq),
+        CacheEdit::PutApp(app) => config_cache.put_app(app),
+        CacheEdit::RemoveApp(id) => config_cache.remove_app(id),
+        CacheEdit::PutConfig(config) => config_cache.put_config(config, seq),
+        CacheEdit::RemoveConfig(id) => config_cache.remove_config(id, seq),
     }
     if reached {
-        book.reach(seq);
+        config_cache.reach(seq);
     }
 }
 
 /// The app as it is in this transaction.
-pub(super) async fn app(tx: &mut Tx<'_>, core: &Core, id: AppId) -> Result<Option<Arc<App>>> {
-    let rows = some(tx, core, APPS_OF, &[id.get()]).await?;
+pub(super) async fn app(tx: &mut Tx<'_>, context: &StoreContext, id: AppId) -> Result<Option<Arc<App>>> {
+    let rows = some(tx, context, APPS_OF, &[id.get()]).await?;
     rows.first().map(|row| read_app(row).map(Arc::new)).transpose()
 }
 
-pub(super) async fn app_named(tx: &mut Tx<'_>, core: &Core, name: &Name) -> Result<Option<App>> {
-    let row = query(&core.meta.sql(APP_NAMED)).bind(name.as_str()).fetch_optional(tx.conn()).await?;
+pub(super) async fn app_named(tx: &mut Tx<'_>, context: &StoreContext, name: &Name) -> Result<Option<App>> {
+    let row = query(&context.meta.sql(APP_NAMED)).bind(name.as_str()).fetch_optional(tx.conn()).await?;
     row.as_ref().map(read_app).transpose()
 }
 
 /// The config as it is in this transaction.
-pub(super) async fn config(tx: &mut Tx<'_>, core: &Core, id: ConfigId) -> Result<Option<TaskConfig>> {
-    let rows = some(tx, core, CONFIGS_OF, &[id.get()]).await?;
-    rows.first().map(|row| read_config(row, &core.sealer)).transpose()
+pub(super) async fn config(
+    tx: &mut Tx<'_>,
+    context: &StoreContext,
+    id: ConfigId,
+) -> Result<Option<TaskConfig>> {
+    let rows = some(tx, context, CONFIGS_OF, &[id.get()]).await?;
+    rows.first().map(|row| read_config(row, &context.sealer)).transpose()
 }
 
 pub(super) async fn config_named(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     app: AppId,
     name: &Name,
 ) -> Result<Option<TaskConfig>> {
-    let named = query(&core.meta.sql(CONFIG_NAMED)).bind(app.get()).bind(name.as_str());
+    let named = query(&context.meta.sql(CONFIG_NAMED)).bind(app.get()).bind(name.as_str());
     let row = named.fetch_optional(tx.conn()).await?;
-    row.map(|row| read_config(&row, &core.sealer)).transpose()
+    row.map(|row| read_config(&row, &context.sealer)).transpose()
 }
 
 fn read_change(row: &MySqlRow) -> Result<Change> {

@@ -4,50 +4,56 @@ use std::sync::Arc;
 
 use sqlx::Row as _;
 use tsp_core::config::TaskConfig;
-use tsp_core::name::DEFAULT_LANE;
+use tsp_core::name::DEFAULT_QUEUE;
 use tsp_core::{ConfigId, Timestamp};
 
-use crate::cluster::Pair;
+use crate::cluster::ShardGroup;
 use crate::error::Result;
-use crate::schedule::{Head, Partition};
+use crate::fetching::{EarliestDue, FetchScope};
 
-use super::core::Core;
+use super::context::StoreContext;
 use super::db::ShardDb;
 use super::session::query;
 
 #[derive(Debug)]
 pub(super) struct GroupRows {
-    pub(super) core: Arc<Core>,
-    pub(super) pair: Pair,
+    pub(super) context: Arc<StoreContext>,
+    pub(super) shard_group: ShardGroup,
 }
 
 impl GroupRows {
     pub(super) fn shard(&self) -> Result<ShardDb> {
-        self.core.shard(self.pair.shard)
+        self.context.shard(self.shard_group.shard)
     }
 
-    /// Whether this pair's owner cares for what belongs to no config, to one that is not known here, or to all.
+    /// Whether this shard group's owner cares for what belongs to no config, to one that is not known here, or to all.
     pub(super) fn is_default(&self) -> bool {
-        self.pair.group.as_str() == DEFAULT_LANE
+        self.shard_group.group.as_str() == DEFAULT_QUEUE
     }
 
-    /// Whether a row of this config is the pair's.
+    /// Whether a row of this config is the shard group's.
     pub(super) fn is_mine(&self, config: ConfigId) -> bool {
-        self.core.config(config).map_or(self.is_default(), |config| config.spec.group == self.pair.group)
+        self.context
+            .config(config)
+            .map_or(self.is_default(), |config| config.spec.group == self.shard_group.group)
     }
 
-    /// Whether the cursor of `config` is on the pair's shard.
+    /// Whether the cursor of `config` is on the shard group's shard.
     pub(super) fn schedules(&self, config: &TaskConfig) -> bool {
-        Partition::Pair(self.pair.clone()).schedules(config, self.core.shards)
+        FetchScope::ShardGroup(self.shard_group.clone()).schedules(config, self.context.shards)
     }
 
-    /// Whether `config` has rows on the pair's shard.
+    /// Whether `config` has rows on the shard group's shard.
     pub(super) fn covers(&self, config: &TaskConfig) -> bool {
-        Partition::Pair(self.pair.clone()).covers(config, self.core.shards)
+        FetchScope::ShardGroup(self.shard_group.clone()).covers(config, self.context.shards)
     }
 
-    /// The first due time of each config of the pair, of rows that `template` chooses.
-    pub(super) async fn firsts(&self, name: &'static str, template: &'static str) -> Result<Vec<Head>> {
+    /// The first due time of each config of the shard group, of rows that `template` chooses.
+    pub(super) async fn firsts(
+        &self,
+        name: &'static str,
+        template: &'static str,
+    ) -> Result<Vec<EarliestDue>> {
         let shard = &self.shard()?;
         let rows = shard
             .read(name, move |tx| {
@@ -58,7 +64,7 @@ impl GroupRows {
         for row in &rows {
             let config = ConfigId::new(row.try_get(0)?);
             if self.is_mine(config) {
-                firsts.push(Head { config, due_at: Timestamp::from_ms(row.try_get(1)?) });
+                firsts.push(EarliestDue { config, due_at: Timestamp::from_ms(row.try_get(1)?) });
             }
         }
         Ok(firsts)

@@ -8,8 +8,8 @@ use tsp_core::{NodeId, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
 
-use super::change;
-use super::core::Core;
+use super::change_log;
+use super::context::StoreContext;
 use super::session::query;
 
 const FIND: &str = "-- slot_find\nSELECT node, used_until FROM id_slot WHERE slot = ? FOR UPDATE";
@@ -25,9 +25,9 @@ const SLOTS: i64 = 64;
 
 /// Raises `used_until`; a slot of another node is refused, so that a process that was declared dead makes no
 /// more ids than it had been granted.
-pub(super) async fn renew_id_slot(core: &Core, slot: u8, until: Timestamp) -> Result<Timestamp> {
-    let own = core.own.node.load(Ordering::Relaxed);
-    let meta = &core.meta_leases;
+pub(super) async fn renew_id_slot(context: &StoreContext, slot: u8, until: Timestamp) -> Result<Timestamp> {
+    let own = context.own.node.load(Ordering::Relaxed);
+    let meta = &context.meta_leases;
     meta.transact("renew_id_slot", |tx| {
         Box::pin(async move {
             let find = query(&meta.sql(FIND)).bind(i64::from(slot));
@@ -49,9 +49,9 @@ pub(super) async fn renew_id_slot(core: &Core, slot: u8, until: Timestamp) -> Re
 }
 
 /// Two that look at once look one after the other.
-pub(super) async fn take_id_slot(core: &Core, node: NodeId) -> Result<Option<u8>> {
-    let meta = &core.meta_leases;
-    meta.transact_locked("take_id_slot", &meta.sql(change::LOCK), |tx| {
+pub(super) async fn take_id_slot(context: &StoreContext, node: NodeId) -> Result<Option<u8>> {
+    let meta = &context.meta_leases;
+    meta.transact_locked("take_id_slot", &meta.sql(change_log::LOCK), |tx| {
         Box::pin(async move {
             let mut holders = HashMap::new();
             for row in query(&meta.sql(ALL)).fetch_all(tx.conn()).await? {

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use tokio::time::timeout;
 use tsp_core::{Clock as _, Millis, ShardId, SystemClock, Timestamp};
 
-use crate::codec::Sealer;
+use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
 use super::migrate::{self, Applied, check_current};
@@ -17,8 +17,8 @@ use super::moving::{self, record};
 use super::options::MySqlOptions;
 use super::problem::{Problem, ProblemKind};
 use super::server::{self, SYNCS, check_version};
-use super::text::database_now;
-use super::{carry, settle};
+use super::statement_templates::database_now;
+use super::{import, initialise};
 
 /// How long one database may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub struct ClusterView {
     pub fixed: Vec<String>,
     pub nodes: Vec<NodeFacts>,
     /// Where each shard is, as far as meta says it.
-    pub places: BTreeMap<u16, String>,
+    pub sources_of_shards: BTreeMap<u16, String>,
     /// Shards that are being moved, and where to.
     pub moving: BTreeMap<u16, String>,
     /// The last change of the catalog.
@@ -74,7 +74,7 @@ pub struct LeaseFacts {
     /// 0: free.
     pub owner: i64,
     /// How long it has been over, by its database's clock; below zero: it lasts.
-    pub over: Millis,
+    pub expired_for: Millis,
 }
 
 /// A process that is not dead.
@@ -84,8 +84,8 @@ pub struct NodeFacts {
     pub name: String,
     pub roles: String,
     pub version: String,
-    /// As [`LeaseFacts::over`].
-    pub over: Millis,
+    /// As [`LeaseFacts::expired_for`].
+    pub expired_for: Millis,
     pub clock_offset: Millis,
     pub config_seq: i64,
 }
@@ -123,9 +123,12 @@ pub(super) async fn inspect(options: &MySqlOptions) -> ClusterView {
     }
     let found = within(look_at_meta(options, &mut view)).await;
     view.databases.push(DatabaseView { name: "meta".to_owned(), found });
-    let places = &view.places;
+    let sources_of_shards = &view.sources_of_shards;
     let looks = options.sources.iter().map(async |source| {
-        let held = places.iter().filter(|(_, place)| **place == source.name).map(|(shard, _)| *shard);
+        let held = sources_of_shards
+            .iter()
+            .filter(|(_, source_name)| **source_name == source.name)
+            .map(|(shard, _)| *shard);
         let found = within(look_at_source(&source.name, &source.url, held.collect(), options)).await;
         DatabaseView { name: source.name.clone(), found }
     });
@@ -160,7 +163,7 @@ async fn look_at_meta(options: &MySqlOptions, view: &mut ClusterView) -> Result<
             name: row.try_get(1)?,
             roles: row.try_get(2)?,
             version: row.try_get(3)?,
-            over: Millis::from_ms(row.try_get(4)?),
+            expired_for: Millis::from_ms(row.try_get(4)?),
             clock_offset: Millis::from_ms(row.try_get(5)?),
             config_seq: row.try_get(6)?,
         });
@@ -174,19 +177,22 @@ async fn look_at_meta(options: &MySqlOptions, view: &mut ClusterView) -> Result<
 async fn look_at_fixed(link: &mut Link, options: &MySqlOptions, view: &mut ClusterView) -> Result<()> {
     let missing =
         || StoreError::Unusable("the meta database was not made ready: run `tsp migrate`".to_owned());
-    let shards = settle::setting(link.raw(), "shards").await?.ok_or_else(missing)?;
-    settle::check_shards(&shards, options.shards)?;
+    let shards = initialise::setting(link.raw(), "shards").await?.ok_or_else(missing)?;
+    initialise::check_shards(&shards, options.shards)?;
     let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
-    let probe = settle::setting(link.raw(), "secret_probe").await?.ok_or_else(missing)?;
-    if let Err(error) = settle::check_key(&probe, &sealer) {
+    let probe = initialise::setting(link.raw(), "secret_probe").await?.ok_or_else(missing)?;
+    if let Err(error) = initialise::check_key(&probe, &sealer) {
         view.fixed.push(error.to_string());
     }
-    if let Err(error) = carry::state::refuse_half(link.raw()).await {
+    if let Err(error) = import::state::refuse_half(link.raw()).await {
         view.fixed.push(error.to_string());
     }
-    let places = settle::shard_places(link.raw(), options.shards).await?;
-    view.places = (0..).zip(&places).filter_map(|(shard, place)| Some((shard, place.clone()?))).collect();
-    settle::known_places(places, options)?;
+    let sources_of_shards = initialise::shard_sources(link.raw(), options.shards).await?;
+    view.sources_of_shards = (0..)
+        .zip(&sources_of_shards)
+        .filter_map(|(shard, source_name)| Some((shard, source_name.clone()?)))
+        .collect();
+    initialise::known_sources(sources_of_shards, options)?;
     for (shard, to) in record::all(link.raw()).await? {
         view.moving.insert(shard, to);
     }
@@ -220,7 +226,7 @@ async fn look_at_source(
             group: row.try_get(0)?,
             shard: u16::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u16::MAX),
             owner: row.try_get(2)?,
-            over: Millis::from_ms(row.try_get(3)?),
+            expired_for: Millis::from_ms(row.try_get(3)?),
         });
     }
     link.close().await;

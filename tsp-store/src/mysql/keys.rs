@@ -9,7 +9,7 @@ use crate::error::{Result, StoreError};
 use crate::tasks::Actor;
 
 use super::audit_log::log;
-use super::core::Core;
+use super::context::StoreContext;
 use super::fault::one_or_none;
 use super::follow::app;
 use super::session::query;
@@ -35,19 +35,19 @@ const DELETE: &str = "-- key_delete\nDELETE FROM api_key WHERE id = ?";
 
 pub(super) async fn create_key(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     new: &NewKey,
     by: &Actor,
     now: Timestamp,
 ) -> Result<ApiKey> {
     // Changes of the catalog come one after another, so it is there until this one is committed.
     if let Some(id) = new.app
-        && app(tx, core, id).await?.is_none()
+        && app(tx, context, id).await?.is_none()
     {
         return Err(StoreError::Internal(format!("a key of app {id}, which is not there")));
     }
     let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.as_str()).collect();
-    let id = query(&core.meta.sql(INSERT))
+    let id = query(&context.meta.sql(INSERT))
         .bind(new.app.map(AppId::get))
         .bind(&new.name)
         .bind(scopes.join(","))
@@ -69,14 +69,14 @@ pub(super) async fn create_key(
         expires_at: new.expires_at,
         created_at: now,
     };
-    let subject = subject(tx, core, &key).await?;
-    log(tx, &core.meta, by, "key.create", &subject, &key.name, now).await?;
+    let subject = subject(tx, context, &key).await?;
+    log(tx, &context.meta, by, "key.create", &subject, &key.name, now).await?;
     Ok(key)
 }
 
-pub(super) async fn keys(core: &Core, app: Option<AppId>) -> Result<Vec<ApiKey>> {
-    let sql = &core.meta.sql(OF_APP);
-    let rows = core
+pub(super) async fn keys(context: &StoreContext, app: Option<AppId>) -> Result<Vec<ApiKey>> {
+    let sql = &context.meta.sql(OF_APP);
+    let rows = context
         .meta
         .read("keys", |tx| {
             Box::pin(async move { query(sql).bind(app.map(AppId::get)).fetch_all(tx.conn()).await })
@@ -85,9 +85,9 @@ pub(super) async fn keys(core: &Core, app: Option<AppId>) -> Result<Vec<ApiKey>>
     rows.iter().map(read_key).collect()
 }
 
-pub(super) async fn key_by_hash(core: &Core, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
-    let sql = &core.meta.sql(BY_HASH);
-    let row = core
+pub(super) async fn key_by_hash(context: &StoreContext, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
+    let sql = &context.meta.sql(BY_HASH);
+    let row = context
         .meta
         .read("key_by_hash", |tx| {
             Box::pin(async move { query(sql).bind(&hash[..]).fetch_optional(tx.conn()).await })
@@ -98,27 +98,27 @@ pub(super) async fn key_by_hash(core: &Core, hash: &[u8; 32]) -> Result<Option<A
 
 pub(super) async fn delete_key(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     app: Option<AppId>,
     id: KeyId,
     by: &Actor,
     now: Timestamp,
 ) -> Result<Deleted> {
-    let meta = &core.meta;
+    let meta = &context.meta;
     let found = query(&meta.sql(BY_ID)).bind(id.get()).bind(app.map(AppId::get));
     let Some(row) = found.fetch_optional(tx.conn()).await? else { return Ok(Deleted::NotFound) };
     let key = read_key(&row)?;
     let changed = query(&meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?;
     if one_or_none(changed, "key_delete")? {
-        let subject = subject(tx, core, &key).await?;
+        let subject = subject(tx, context, &key).await?;
         log(tx, meta, by, "key.delete", &subject, &key.name, now).await?;
     }
     Ok(Deleted::Deleted)
 }
 
-async fn subject(tx: &mut Tx<'_>, core: &Core, key: &ApiKey) -> Result<String> {
+async fn subject(tx: &mut Tx<'_>, context: &StoreContext, key: &ApiKey) -> Result<String> {
     let of = match key.app {
-        Some(id) => app(tx, core, id).await?,
+        Some(id) => app(tx, context, id).await?,
         None => None,
     };
     Ok(match of {

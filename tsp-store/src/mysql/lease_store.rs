@@ -3,51 +3,54 @@
 use async_trait::async_trait;
 use tsp_core::{Millis, Name, NodeId};
 
-use crate::cluster::{Beat, LeaseStore, NewNode, NodeRow, Pair, PairRow, Pairs, Renewal, RenewedPairs};
+use crate::cluster::{
+    Heartbeat, LeaseStore, NewNode, NodeRow, Renewal, RenewedLeases, ShardGroup, ShardGroupLease,
+    ShardGroupLeases,
+};
 use crate::error::Result;
-use crate::schedule::Owner;
+use crate::fetching::Owner;
 
 use super::{MySqlStore, id_slots, leases, nodes};
 
 #[async_trait]
 impl LeaseStore for MySqlStore {
     async fn join(&self, node: NewNode, lease: Millis) -> Result<NodeId> {
-        nodes::join(&self.core, &node, lease).await
+        nodes::join(&self.context, &node, lease).await
     }
 
-    async fn renew(&self, node: NodeId, lease: Millis, beat: Beat) -> Result<Renewal> {
-        nodes::renew(&self.core, node, lease, &beat).await
+    async fn renew(&self, node: NodeId, lease: Millis, heartbeat: Heartbeat) -> Result<Renewal> {
+        nodes::renew(&self.context, node, lease, &heartbeat).await
     }
 
     async fn leave(&self, node: NodeId) -> Result<()> {
-        nodes::leave(&self.core, node).await
+        nodes::leave(&self.context, node).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRow>> {
-        nodes::nodes(&self.core).await
+        nodes::nodes(&self.context).await
     }
 
-    async fn bury(&self, node: NodeId, renewals: i64) -> Result<bool> {
-        nodes::bury(&self.core, node, renewals).await
+    async fn mark_dead(&self, node: NodeId, renewals: i64) -> Result<bool> {
+        nodes::mark_dead(&self.context, node, renewals).await
     }
 
     async fn take_id_slot(&self, node: NodeId) -> Result<Option<u8>> {
-        id_slots::take_id_slot(&self.core, node).await
+        id_slots::take_id_slot(&self.context, node).await
     }
 
-    async fn pairs(&self, groups: &[Name]) -> Result<Pairs> {
-        leases::pairs(&self.core, groups).await
+    async fn shard_groups(&self, groups: &[Name]) -> Result<ShardGroupLeases> {
+        leases::shard_groups(&self.context, groups).await
     }
 
-    async fn take(&self, seen: &PairRow, node: NodeId, lease: Millis) -> Result<Option<Owner>> {
-        leases::take(&self.core, seen, node, lease).await
+    async fn take(&self, seen: &ShardGroupLease, node: NodeId, lease: Millis) -> Result<Option<Owner>> {
+        leases::take(&self.context, seen, node, lease).await
     }
 
-    async fn renew_pairs(&self, node: NodeId, lease: Millis) -> Result<RenewedPairs> {
-        leases::renew_pairs(&self.core, node, lease).await
+    async fn renew_leases(&self, node: NodeId, lease: Millis) -> Result<RenewedLeases> {
+        leases::renew_leases(&self.context, node, lease).await
     }
 
-    async fn give_up(&self, pair: &Pair, owner: Owner) -> Result<()> {
-        leases::give_up(&self.core, pair, owner).await
+    async fn give_up(&self, shard_group: &ShardGroup, owner: Owner) -> Result<()> {
+        leases::give_up(&self.context, shard_group, owner).await
     }
 }

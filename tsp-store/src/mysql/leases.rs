@@ -1,4 +1,4 @@
-//! Leases of pairs, each in the data source that holds the shard, and by its clock.
+//! Leases of shard groups, each in the data source that holds the shard, and by its clock.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use sqlx::mysql::MySqlRow;
 use tokio::time::timeout;
 use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
 
-use crate::cluster::{Pair, PairRow, Pairs, RenewedPairs};
+use crate::cluster::{RenewedLeases, ShardGroup, ShardGroupLease, ShardGroupLeases};
 use crate::error::{Cause, Result, StoreError};
-use crate::schedule::Owner;
+use crate::fetching::Owner;
 
-use super::core::Core;
+use super::context::StoreContext;
 use super::db::Db;
 use super::fault::{exactly_one, one_or_none};
 use super::session::query;
-use super::text::ladder;
+use super::statement_templates::batch_sizes;
 use super::tx::Tx;
 
 /// How long one data source may take: its silence must not cost the leases on the others.
@@ -51,34 +51,37 @@ async fn ask<T>(db: &Db, work: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late()))
 }
 
-pub(super) async fn pairs(core: &Core, groups: &[Name]) -> Result<Pairs> {
-    let asked = core.lease_sources().into_iter().map(async |(db, shards)| {
-        let found = ask(&db, pairs_of(&db, groups, &shards)).await;
+pub(super) async fn shard_groups(context: &StoreContext, groups: &[Name]) -> Result<ShardGroupLeases> {
+    let asked = context.lease_sources().into_iter().map(async |(db, shards)| {
+        let found = ask(&db, shard_groups_of(&db, groups, &shards)).await;
         (found, shards)
     });
-    let mut pairs = Pairs::default();
+    let mut shard_groups = ShardGroupLeases::default();
     for (found, shards) in join_all(asked).await {
         match found {
-            Ok(rows) => pairs.rows.extend(rows),
-            Err(error) => pairs.away.extend(shards.into_iter().map(|shard| (shard, error.to_string()))),
+            Ok(rows) => shard_groups.rows.extend(rows),
+            Err(error) => {
+                shard_groups.away.extend(shards.into_iter().map(|shard| (shard, error.to_string())));
+            }
         }
     }
-    pairs.rows.sort_by(|a, b| a.pair.cmp(&b.pair));
-    Ok(pairs)
+    shard_groups.rows.sort_by(|a, b| a.shard_group.cmp(&b.shard_group));
+    Ok(shard_groups)
 }
 
-async fn pairs_of(db: &Db, groups: &[Name], shards: &[ShardId]) -> Result<Vec<PairRow>> {
+async fn shard_groups_of(db: &Db, groups: &[Name], shards: &[ShardId]) -> Result<Vec<ShardGroupLease>> {
     if shards.is_empty() {
         return Ok(Vec::new());
     }
     db.read("pairs", |tx| {
         Box::pin(async move {
             let rows = list(tx, db, groups, shards).await?;
-            let known: HashSet<&Pair> = rows.iter().map(|row| &row.pair).collect();
-            let wanted = groups
-                .iter()
-                .flat_map(|group| shards.iter().map(|shard| Pair { group: group.clone(), shard: *shard }));
-            let missing: Vec<Pair> = wanted.filter(|pair| !known.contains(pair)).collect();
+            let known: HashSet<&ShardGroup> = rows.iter().map(|row| &row.shard_group).collect();
+            let wanted = groups.iter().flat_map(|group| {
+                shards.iter().map(|shard| ShardGroup { group: group.clone(), shard: *shard })
+            });
+            let missing: Vec<ShardGroup> =
+                wanted.filter(|shard_group| !known.contains(shard_group)).collect();
             if missing.is_empty() {
                 return Ok(rows);
             }
@@ -89,26 +92,26 @@ async fn pairs_of(db: &Db, groups: &[Name], shards: &[ShardId]) -> Result<Vec<Pa
     .await
 }
 
-async fn list(tx: &mut Tx<'_>, db: &Db, groups: &[Name], shards: &[ShardId]) -> Result<Vec<PairRow>> {
+async fn list(tx: &mut Tx<'_>, db: &Db, groups: &[Name], shards: &[ShardId]) -> Result<Vec<ShardGroupLease>> {
     let mut found = Vec::new();
     for row in query(&db.sql(LIST)).fetch_all(tx.conn()).await? {
-        let pair = read_pair(&row)?;
-        if groups.contains(&pair.group) && shards.contains(&pair.shard) {
-            found.push(read_row(&row, pair, db)?);
+        let shard_group = read_shard_group(&row)?;
+        if groups.contains(&shard_group.group) && shards.contains(&shard_group.shard) {
+            found.push(read_row(&row, shard_group, db)?);
         }
     }
     Ok(found)
 }
 
 /// Free leases, in the order of their keys.
-async fn make(tx: &mut Tx<'_>, db: &Db, missing: &[Pair]) -> Result<()> {
+async fn make(tx: &mut Tx<'_>, db: &Db, missing: &[ShardGroup]) -> Result<()> {
     let mut rest = missing;
-    for n in ladder(missing.len()) {
+    for n in batch_sizes(missing.len()) {
         let (now, later) = rest.split_at(n);
         rest = later;
         let mut statement = query(&db.sql_rows(MAKE, 5, n));
-        for pair in now {
-            statement = statement.bind(pair.group.as_str()).bind(i64::from(pair.shard.get()));
+        for shard_group in now {
+            statement = statement.bind(shard_group.group.as_str()).bind(i64::from(shard_group.shard.get()));
             statement = statement.bind(0_i64).bind(0_i64).bind(0_i64);
         }
         statement.execute(tx.conn()).await?;
@@ -116,9 +119,14 @@ async fn make(tx: &mut Tx<'_>, db: &Db, missing: &[Pair]) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn take(core: &Core, seen: &PairRow, node: NodeId, lease: Millis) -> Result<Option<Owner>> {
-    let db = &core.leases_of(seen.pair.shard)?;
-    let shard = i64::from(seen.pair.shard.get());
+pub(super) async fn take(
+    context: &StoreContext,
+    seen: &ShardGroupLease,
+    node: NodeId,
+    lease: Millis,
+) -> Result<Option<Owner>> {
+    let db = &context.leases_of(seen.shard_group.shard)?;
+    let shard = i64::from(seen.shard_group.shard.get());
     db.transact("take", |tx| {
         Box::pin(async move {
             let raised = query(&db.sql(EPOCH_RAISE)).bind(shard).execute(tx.conn()).await?;
@@ -128,7 +136,7 @@ pub(super) async fn take(core: &Core, seen: &PairRow, node: NodeId, lease: Milli
                 .bind(node.get())
                 .bind(epoch)
                 .bind(lease.ms())
-                .bind(seen.pair.group.as_str())
+                .bind(seen.shard_group.group.as_str())
                 .bind(shard)
                 .bind(seen.owner.map_or(0, NodeId::get))
                 .bind(seen.epoch)
@@ -144,17 +152,23 @@ pub(super) async fn take(core: &Core, seen: &PairRow, node: NodeId, lease: Milli
     .await
 }
 
-pub(super) async fn renew_pairs(core: &Core, node: NodeId, lease: Millis) -> Result<RenewedPairs> {
-    let asked = core.lease_sources().into_iter().filter(|(_, shards)| !shards.is_empty());
+pub(super) async fn renew_leases(
+    context: &StoreContext,
+    node: NodeId,
+    lease: Millis,
+) -> Result<RenewedLeases> {
+    let asked = context.lease_sources().into_iter().filter(|(_, shards)| !shards.is_empty());
     let asked = asked.map(async |(db, shards)| {
         let held = ask(&db, renew_of(&db, node, lease)).await;
         (held, shards)
     });
-    let mut renewed = RenewedPairs::default();
+    let mut renewed = RenewedLeases::default();
     for (held, shards) in join_all(asked).await {
         match held {
             Ok(held) => {
-                renewed.held.extend(held.into_iter().filter(|(pair, _)| shards.contains(&pair.shard)));
+                renewed
+                    .held
+                    .extend(held.into_iter().filter(|(shard_group, _)| shards.contains(&shard_group.shard)));
             }
             Err(error) => {
                 tracing::warn!(%error, "leases of a data source were not renewed");
@@ -167,25 +181,25 @@ pub(super) async fn renew_pairs(core: &Core, node: NodeId, lease: Millis) -> Res
     Ok(renewed)
 }
 
-async fn renew_of(db: &Db, node: NodeId, lease: Millis) -> Result<Vec<(Pair, Owner)>> {
+async fn renew_of(db: &Db, node: NodeId, lease: Millis) -> Result<Vec<(ShardGroup, Owner)>> {
     db.read("renew_pairs", |tx| {
         Box::pin(async move {
             query(&db.sql(RENEW)).bind(lease.ms()).bind(node.get()).execute(tx.conn()).await?;
             let rows = query(&db.sql(HELD)).bind(node.get()).fetch_all(tx.conn()).await?;
-            let held = |row: &MySqlRow| Ok((read_pair(row)?, Owner { node, epoch: row.try_get(2)? }));
+            let held = |row: &MySqlRow| Ok((read_shard_group(row)?, Owner { node, epoch: row.try_get(2)? }));
             rows.iter().map(held).collect()
         })
     })
     .await
 }
 
-pub(super) async fn give_up(core: &Core, pair: &Pair, owner: Owner) -> Result<()> {
-    let db = &core.leases_of(pair.shard)?;
+pub(super) async fn give_up(context: &StoreContext, shard_group: &ShardGroup, owner: Owner) -> Result<()> {
+    let db = &context.leases_of(shard_group.shard)?;
     db.read("give_up", |tx| {
         Box::pin(async move {
             let given = query(&db.sql(GIVE_UP))
-                .bind(pair.group.as_str())
-                .bind(i64::from(pair.shard.get()))
+                .bind(shard_group.group.as_str())
+                .bind(i64::from(shard_group.shard.get()))
                 .bind(owner.node.get())
                 .bind(owner.epoch)
                 .execute(tx.conn())
@@ -197,24 +211,24 @@ pub(super) async fn give_up(core: &Core, pair: &Pair, owner: Owner) -> Result<()
 }
 
 /// The first two columns.
-fn read_pair(row: &MySqlRow) -> Result<Pair> {
+fn read_shard_group(row: &MySqlRow) -> Result<ShardGroup> {
     let shard: i64 = row.try_get(1)?;
     let corrupt = |column, why| StoreError::Corrupt { table: "shard_lease", column, id: shard, why };
     let group =
         Name::new(row.try_get::<&str, _>(0)?).map_err(|why| corrupt("group_name", why.to_string()))?;
     let known = u16::try_from(shard).ok().and_then(ShardId::new);
     let shard = known.ok_or_else(|| corrupt("shard", "is not a shard".to_owned()))?;
-    Ok(Pair { group, shard })
+    Ok(ShardGroup { group, shard })
 }
 
-fn read_row(row: &MySqlRow, pair: Pair, db: &Db) -> Result<PairRow> {
+fn read_row(row: &MySqlRow, shard_group: ShardGroup, db: &Db) -> Result<ShardGroupLease> {
     let owner: i64 = row.try_get(2)?;
-    Ok(PairRow {
-        pair,
+    Ok(ShardGroupLease {
+        shard_group,
         owner: (owner != 0).then(|| NodeId::new(owner)),
         epoch: row.try_get(3)?,
         lease_until: Timestamp::from_ms(row.try_get(4)?),
-        over: row.try_get::<i64, _>(5)? != 0,
+        expired: row.try_get::<i64, _>(5)? != 0,
         source: db.name().to_owned(),
     })
 }

@@ -8,17 +8,17 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tsp_core::ids::SHARDS_MAX;
 use tsp_core::{ShardId, Timestamp};
 
-use crate::codec::Sealer;
+use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
 use super::days::first_partitions;
+use super::initialise;
 use super::moving::record;
 use super::options::MySqlOptions;
 use super::pool;
 use super::problem::{Problem, ProblemKind};
 use super::server::refuse_unsynced;
-use super::settle;
-use super::text::{database_now, ddl};
+use super::statement_templates::{database_now, ddl};
 
 /// One step of a schema.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ pub struct MigrateReport {
     /// Migrations that were applied now, as `<database> <part> <number> <name>`.
     pub applied: Vec<String>,
     /// Shards that got their place now.
-    pub placed: Vec<u16>,
+    pub assigned: Vec<u16>,
 }
 
 /// What the meta database's clock says.
@@ -91,9 +91,9 @@ pub(super) async fn migrate(options: &MySqlOptions, now: Timestamp) -> Result<Mi
     let mut meta = Site::connect("meta", &options.meta, options, now).await?;
     meta.lock().await?;
     meta.bring_up("meta", None, META, &mut report).await?;
-    settle::settle_shards(&mut meta.conn, options.shards).await?;
-    settle::settle_key(&mut meta.conn, &sealer).await?;
-    let places = settle::place_shards(&mut meta.conn, options, &mut report.placed).await?;
+    initialise::initialise_shards(&mut meta.conn, options.shards).await?;
+    initialise::initialise_key(&mut meta.conn, &sealer).await?;
+    let places = initialise::assign_shards(&mut meta.conn, options, &mut report.assigned).await?;
     let moves: BTreeMap<u16, String> = record::all(&mut meta.conn).await?.into_iter().collect();
     for source in &options.sources {
         let shards = places.iter().zip(0..).filter(|(name, _)| **name == source.name);

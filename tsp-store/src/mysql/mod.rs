@@ -9,39 +9,41 @@
 //! * `lease_store`, `nodes`, `id_slots`, `leases`: what keeps processes apart.
 
 mod apps;
-mod audit;
+mod attempt_store;
+mod attempts;
+mod audit_entries;
 mod audit_log;
+mod auditor;
 mod begin;
 mod bind;
 mod cancel;
-mod carry;
 mod catalog;
-mod change;
+mod change_log;
+mod circuit_breaker;
 mod claim;
-mod clear;
 mod configs;
-mod core;
+mod context;
+mod day_partitions;
 mod days;
 mod db;
-mod deeds;
 mod endpoint;
 mod fault;
 mod fence;
+mod fetcher_store;
 mod finish;
 mod fire;
 mod follow;
-mod gate;
-mod group;
+mod group_commit;
 mod group_rows;
-mod hot;
 mod id_slots;
+mod idempotency;
+mod idempotency_meta;
+mod import;
+mod initialise;
 mod inspect;
-mod kept;
-mod kept_meta;
 mod keys;
 mod lease_store;
 mod leases;
-mod meta_prune;
 mod migrate;
 mod moving;
 mod nodes;
@@ -49,66 +51,64 @@ mod open;
 mod options;
 mod own;
 mod parks;
-mod partitions;
 mod policy;
 mod pool;
 mod problem;
-mod prune;
 mod refresh;
 mod rescue;
+mod retention;
+mod retention_days;
+mod retention_meta;
 mod row;
-mod run;
-mod runner;
-mod scheduler;
 mod search;
 mod server;
 mod session;
-mod settle;
+mod statement_templates;
 mod submit;
+mod task_rows;
 mod task_store;
 mod tasks;
 #[cfg(test)]
 mod tests;
-mod text;
 mod tx;
 mod update;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use carry::{CarriedTable, CarryProgress, CarryReport, OnPage};
+pub use attempt_store::MySqlAttemptStore;
+pub use fetcher_store::MySqlFetcherStore;
+pub use import::{ImportProgress, ImportReport, ImportedTable, OnPage};
 pub use inspect::{ClusterView, DatabaseFacts, DatabaseView, LeaseFacts, NodeFacts};
 pub use migrate::MigrateReport;
-pub use moving::{MoveStep, OnStep, ShardPlace};
+pub use moving::{MoveStep, OnStep, ShardSource};
 pub use options::{MySqlOptions, SourceOptions};
 pub use problem::{Problem, ProblemKind};
-pub use runner::MySqlRunner;
-pub use scheduler::MySqlScheduler;
 
-use self::core::Core;
-use self::group::Submits;
-use self::refresh::Looks;
-use crate::cluster::{NodeLease, Pair};
+use self::context::StoreContext;
+use self::group_commit::SubmitGroups;
+use self::refresh::SharedRefresh;
+use crate::cluster::{NodeLease, ShardGroup};
 use crate::error::Result;
 
 /// A store on MySQL or MariaDB. Cheap to clone.
 #[derive(Clone)]
 pub struct MySqlStore {
-    core: Arc<Core>,
+    context: Arc<StoreContext>,
     /// Submits that wait for a transaction.
-    submits: Arc<Submits>,
-    /// Looks at the change log for those who miss something in the book.
-    looks: Arc<Looks>,
+    submits: Arc<SubmitGroups>,
+    /// Looks at the change log for those who miss something in the config cache.
+    shared_refresh: Arc<SharedRefresh>,
 }
 
 impl fmt::Debug for MySqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MySqlStore").field("core", &self.core).finish_non_exhaustive()
+        f.debug_struct("MySqlStore").field("core", &self.context).finish_non_exhaustive()
     }
 }
 
 impl MySqlStore {
-    /// Opens the store: checks servers, schemas and settings, and loads the book.
+    /// Opens the store: checks servers, schemas and settings, and loads the config cache.
     ///
     /// # Errors
     /// [`crate::StoreError::Unusable`] with what to do about it: a schema that is not up to date or newer,
@@ -116,9 +116,9 @@ impl MySqlStore {
     /// [`crate::StoreError::Unavailable`] when the meta database is away; a data source that is away is no
     /// hindrance, its shards are served when it is back.
     pub async fn open(options: &MySqlOptions) -> Result<Self> {
-        let core = Arc::new(open::open(options).await?);
-        let submits = Arc::new(Submits::new(core.clone()));
-        Ok(Self { core, submits, looks: Arc::default() })
+        let context = Arc::new(open::open(options).await?);
+        let submits = Arc::new(SubmitGroups::new(context.clone()));
+        Ok(Self { context, submits, shared_refresh: Arc::default() })
     }
 
     /// What the meta database's clock says: the service's time, before a process follows it.
@@ -147,13 +147,13 @@ impl MySqlStore {
     /// # Errors
     /// [`crate::StoreError::Unusable`] for a cluster that is in use, or has another number of shards, or when
     /// counts are not the same in the end. [`crate::StoreError::Unavailable`] when a database is away.
-    pub async fn carry_over(
+    pub async fn import_embedded(
         options: &MySqlOptions,
         source: &crate::sqlite::SqliteStore,
         now: tsp_core::Timestamp,
         on_page: OnPage<'_>,
-    ) -> Result<CarryReport> {
-        Box::pin(carry::carry_over(options, source, now, on_page)).await
+    ) -> Result<ImportReport> {
+        Box::pin(import::import_embedded(options, source, now, on_page)).await
     }
 
     /// Looks at all databases, whatever state they are in. It takes seconds at most, changes nothing, and may
@@ -166,8 +166,8 @@ impl MySqlStore {
     ///
     /// # Errors
     /// As [`MySqlStore::open`]; only the meta database must be there.
-    pub async fn shard_places(options: &MySqlOptions) -> Result<Vec<ShardPlace>> {
-        moving::places(options).await
+    pub async fn shard_sources(options: &MySqlOptions) -> Result<Vec<ShardSource>> {
+        moving::shard_sources(options).await
     }
 
     /// Moves a shard to the data source of this name while the cluster runs; `on_step` is told of each step.
@@ -182,7 +182,7 @@ impl MySqlStore {
         Box::pin(moving::move_shard(options, shard, to, on_step)).await
     }
 
-    /// Takes a move back that was broken off before the target's tables were in place.
+    /// Takes a move back that was interrupted before the target's tables were in place.
     ///
     /// # Errors
     /// As [`MySqlStore::move_shard`]; [`crate::StoreError::Unusable`] when it can only be ended.
@@ -190,32 +190,33 @@ impl MySqlStore {
         Box::pin(moving::undo(options, shard, on_step)).await
     }
 
-    /// One look for changes of apps and configs that others made; the number of the last one in the book.
+    /// One look for changes of apps and configs that others made; the number of the last one in the config cache.
     pub async fn follow(&self) -> Result<i64> {
-        follow::follow(&self.core).await
+        follow::follow(&self.context).await
     }
 
     /// What a worker does, as long as `lease` lasts.
-    pub fn runner(&self, lease: Arc<NodeLease>) -> MySqlRunner {
-        let shards = self.core.all_shards().iter().map(|place| place.shard).collect();
-        MySqlRunner::new(self.core.clone(), lease, shards)
+    pub fn attempt_store(&self, lease: Arc<NodeLease>) -> MySqlAttemptStore {
+        let shards = self.context.all_shards().iter().map(|source_name| source_name.shard).collect();
+        MySqlAttemptStore::new(self.context.clone(), lease, shards)
     }
 
     /// The same as several, one for the shards that now lie on each data source, so that a source that is
     /// away or slow holds up only its own tasks.
-    pub fn runners(&self, lease: &Arc<NodeLease>) -> Vec<MySqlRunner> {
-        let sources = self.core.sources().into_iter().map(|(_, shards)| shards);
+    pub fn attempt_stores(&self, lease: &Arc<NodeLease>) -> Vec<MySqlAttemptStore> {
+        let sources = self.context.sources().into_iter().map(|(_, shards)| shards);
         let used = sources.filter(|shards| !shards.is_empty());
-        used.map(|shards| MySqlRunner::new(self.core.clone(), lease.clone(), shards.into())).collect()
+        used.map(|shards| MySqlAttemptStore::new(self.context.clone(), lease.clone(), shards.into()))
+            .collect()
     }
 
-    /// What the owner of a pair does.
-    pub fn scheduler(&self, pair: Pair) -> MySqlScheduler {
-        MySqlScheduler::new(self.core.clone(), pair)
+    /// What the owner of a shard group does.
+    pub fn fetcher_store(&self, shard_group: ShardGroup) -> MySqlFetcherStore {
+        MySqlFetcherStore::new(self.context.clone(), shard_group)
     }
 
     /// Closes all connections; calls that run may end. Later calls are [`crate::StoreError::Unavailable`].
     pub async fn close(&self) {
-        futures::future::join_all(self.core.databases().iter().map(db::Db::close)).await;
+        futures::future::join_all(self.context.databases().iter().map(db::Db::close)).await;
     }
 }

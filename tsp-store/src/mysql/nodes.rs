@@ -8,10 +8,10 @@ use sqlx::mysql::MySqlRow;
 use tokio::time::Instant;
 use tsp_core::{Millis, NodeId, Timestamp};
 
-use crate::cluster::{Beat, NewNode, NodeRow, Renewal};
+use crate::cluster::{Heartbeat, NewNode, NodeRow, Renewal};
 use crate::error::Result;
 
-use super::core::Core;
+use super::context::StoreContext;
 use super::fault::one_or_none;
 use super::follow::follow;
 use super::session::query;
@@ -41,19 +41,19 @@ SELECT id, name, roles, version, address, started_at, renewals, lease_until,
     CAST(lease_until < {now} AS SIGNED), dead_at, config_seq, clock_offset, running, pairs
 FROM node WHERE dead_at IS NULL OR dead_at > {now} - ? ORDER BY id";
 
-const BURY: &str = "-- node_bury
+const MARK_DEAD: &str = "-- node_bury
 UPDATE node SET dead_at = {now} WHERE id = ? AND renewals = ? AND dead_at IS NULL AND lease_until < {now}";
 const DEAD: &str = "-- node_dead\nSELECT dead_at FROM node WHERE id = ?";
 
 /// Until a process has joined, nobody waits for it: so what was changed since it read its book it reads once it
 /// has, before it begins anything.
-pub(super) async fn join(core: &Core, node: &NewNode, lease: Millis) -> Result<NodeId> {
+pub(super) async fn join(context: &StoreContext, node: &NewNode, lease: Millis) -> Result<NodeId> {
     let sent = Instant::now();
-    let id = insert(core, node, lease).await?;
-    core.own.node.store(id.get(), Ordering::Relaxed);
-    core.own.renewed(sent, lease);
-    if let Err(error) = follow(core).await {
-        if let Err(error) = leave(core, id).await {
+    let id = insert(context, node, lease).await?;
+    context.own.node.store(id.get(), Ordering::Relaxed);
+    context.own.renewed(sent, lease);
+    if let Err(error) = follow(context).await {
+        if let Err(error) = leave(context, id).await {
             tracing::debug!(%error, node = %id, "could not leave after a failed join");
         }
         return Err(error);
@@ -61,8 +61,8 @@ pub(super) async fn join(core: &Core, node: &NewNode, lease: Millis) -> Result<N
     Ok(id)
 }
 
-async fn insert(core: &Core, node: &NewNode, lease: Millis) -> Result<NodeId> {
-    let meta = &core.meta_leases;
+async fn insert(context: &StoreContext, node: &NewNode, lease: Millis) -> Result<NodeId> {
+    let meta = &context.meta_leases;
     let id = meta
         .transact("join", |tx| {
             Box::pin(async move {
@@ -72,7 +72,7 @@ async fn insert(core: &Core, node: &NewNode, lease: Millis) -> Result<NodeId> {
                     .bind(&node.version)
                     .bind(&node.address)
                     .bind(lease.ms())
-                    .bind(core.book.settled())
+                    .bind(context.config_cache.finalised())
                     .insert(tx.conn())
                     .await
             })
@@ -81,17 +81,22 @@ async fn insert(core: &Core, node: &NewNode, lease: Millis) -> Result<NodeId> {
     Ok(NodeId::new(id))
 }
 
-pub(super) async fn renew(core: &Core, node: NodeId, lease: Millis, beat: &Beat) -> Result<Renewal> {
-    let meta = &core.meta_leases;
+pub(super) async fn renew(
+    context: &StoreContext,
+    node: NodeId,
+    lease: Millis,
+    heartbeat: &Heartbeat,
+) -> Result<Renewal> {
+    let meta = &context.meta_leases;
     let sent = Instant::now();
     let renewal = meta.read("renew", |tx| {
         Box::pin(async move {
             let renewed = query(&meta.sql(RENEW))
                 .bind(lease.ms())
-                .bind(beat.config_seq)
-                .bind(beat.clock_offset.ms())
-                .bind(beat.running)
-                .bind(beat.pairs)
+                .bind(heartbeat.config_seq)
+                .bind(heartbeat.clock_offset.ms())
+                .bind(heartbeat.running)
+                .bind(heartbeat.shard_groups)
                 .bind(node.get())
                 .execute(tx.conn())
                 .await?;
@@ -103,20 +108,20 @@ pub(super) async fn renew(core: &Core, node: NodeId, lease: Millis, beat: &Beat)
         })
     });
     let renewal = renewal.await?;
-    if core.own.node.load(Ordering::Relaxed) == node.get() {
+    if context.own.node.load(Ordering::Relaxed) == node.get() {
         match renewal {
-            Renewal::Alive { .. } => core.own.renewed(sent, lease),
-            Renewal::Dead => core.own.ended(),
+            Renewal::Alive { .. } => context.own.renewed(sent, lease),
+            Renewal::Dead => context.own.ended(),
         }
     }
     Ok(renewal)
 }
 
-pub(super) async fn leave(core: &Core, node: NodeId) -> Result<()> {
-    if core.own.node.load(Ordering::Relaxed) == node.get() {
-        core.own.ended();
+pub(super) async fn leave(context: &StoreContext, node: NodeId) -> Result<()> {
+    if context.own.node.load(Ordering::Relaxed) == node.get() {
+        context.own.ended();
     }
-    let meta = &core.meta_leases;
+    let meta = &context.meta_leases;
     meta.transact("leave", |tx| {
         Box::pin(async move {
             let left = query(&meta.sql(LEAVE)).bind(node.get()).execute(tx.conn()).await?;
@@ -129,8 +134,8 @@ pub(super) async fn leave(core: &Core, node: NodeId) -> Result<()> {
     .await
 }
 
-pub(super) async fn nodes(core: &Core) -> Result<Vec<NodeRow>> {
-    let meta = &core.meta_leases;
+pub(super) async fn nodes(context: &StoreContext) -> Result<Vec<NodeRow>> {
+    let meta = &context.meta_leases;
     let sql = &meta.sql(LIST);
     let rows = meta.read("nodes", |tx| {
         Box::pin(async move { query(sql).bind(DEAD_SHOWN.ms()).fetch_all(tx.conn()).await })
@@ -138,12 +143,12 @@ pub(super) async fn nodes(core: &Core) -> Result<Vec<NodeRow>> {
     rows.await?.iter().map(read_node).collect()
 }
 
-pub(super) async fn bury(core: &Core, node: NodeId, renewals: i64) -> Result<bool> {
-    let meta = &core.meta_leases;
+pub(super) async fn mark_dead(context: &StoreContext, node: NodeId, renewals: i64) -> Result<bool> {
+    let meta = &context.meta_leases;
     meta.read("bury", |tx| {
         Box::pin(async move {
-            let bury = query(&meta.sql(BURY)).bind(node.get()).bind(renewals);
-            if one_or_none(bury.execute(tx.conn()).await?, "node_bury")? {
+            let mark_dead = query(&meta.sql(MARK_DEAD)).bind(node.get()).bind(renewals);
+            if one_or_none(mark_dead.execute(tx.conn()).await?, "node_bury")? {
                 return Ok(true);
             }
             // A node without a record is dead.
@@ -170,20 +175,20 @@ fn read_node(row: &MySqlRow) -> Result<NodeRow> {
         started_at: Timestamp::from_ms(row.try_get(5)?),
         renewals: row.try_get(6)?,
         lease_until: Timestamp::from_ms(row.try_get(7)?),
-        over: row.try_get::<i64, _>(8)? != 0,
+        expired: row.try_get::<i64, _>(8)? != 0,
         dead_at: row.try_get::<Option<i64>, _>(9)?.map(Timestamp::from_ms),
-        beat: Beat {
+        heartbeat: Heartbeat {
             config_seq: row.try_get(10)?,
             clock_offset: Millis::from_ms(row.try_get(11)?),
             running: row.try_get(12)?,
-            pairs: row.try_get(13)?,
+            shard_groups: row.try_get(13)?,
         },
     })
 }
 
 /// Those of `among` that are not alive.
-pub(super) async fn dead_nodes(core: &Core, among: &[NodeId]) -> Result<Vec<NodeId>> {
-    let alive = core
+pub(super) async fn dead_nodes(context: &StoreContext, among: &[NodeId]) -> Result<Vec<NodeId>> {
+    let alive = context
         .meta
         .read("dead_nodes", |tx| {
             Box::pin(async move {

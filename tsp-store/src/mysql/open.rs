@@ -1,4 +1,4 @@
-//! Opening: connections, what must be right before the first call, and the book.
+//! Opening: connections, what must be right before the first call, and the config cache.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use futures::future::join_all;
 use sqlx::Row as _;
 use tsp_core::{Clock as _, ShardId, SystemClock, Timestamp};
 
-use crate::codec::Sealer;
+use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
-use super::core::{Core, Source};
+use super::context::{Source, StoreContext};
 use super::db::{Db, ShardDb};
 use super::migrate::{self, Applied, Migration, check_current};
 use super::options::MySqlOptions;
@@ -18,8 +18,8 @@ use super::own::Own;
 use super::pool::{self, PoolSettings};
 use super::server::{self, SYNCS, check_version};
 use super::session::query;
-use super::text::{TEXTS_OF_DATABASE, TEXTS_OF_SHARD};
-use super::{carry, follow, settle};
+use super::statement_templates::{STATEMENTS_OF_DATABASE, STATEMENTS_OF_SHARD};
+use super::{follow, import, initialise};
 
 /// Connections that only leases use.
 const LEASE_CONNECTIONS: u32 = 2;
@@ -32,52 +32,54 @@ const PARTS: &str = "-- schema_version_all\nSELECT part, number, checksum, compa
 /// # Errors
 /// [`StoreError::Unusable`] with what to do about it; [`StoreError::Unavailable`] when the meta database is
 /// away. A data source that is away is left out: its shards are served when it is back.
-pub(super) async fn open(options: &MySqlOptions) -> Result<Core> {
+pub(super) async fn open(options: &MySqlOptions) -> Result<StoreContext> {
     options.check()?;
     let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
-    let meta = pair_of_pools("meta", &options.meta, options, TEXTS_OF_DATABASE)?;
+    let meta = pair_of_pools("meta", &options.meta, options, STATEMENTS_OF_DATABASE)?;
     let server = check_server(&meta.db, options).await?;
     check_parts(&meta.db, &[("meta".to_owned(), migrate::META)]).await?;
-    let places = read_settled(&meta.db, options, &sealer).await?;
+    let sources_of_shards = read_initialised(&meta.db, options, &sealer).await?;
     let mut sources = Vec::new();
     // Any shard may be moved to any source while this process runs.
-    let texts = TEXTS_OF_DATABASE + places.len() * TEXTS_OF_SHARD;
+    let statements = STATEMENTS_OF_DATABASE + sources_of_shards.len() * STATEMENTS_OF_SHARD;
     for source in &options.sources {
-        sources.push(pair_of_pools(&source.name, &source.url, options, texts)?);
+        sources.push(pair_of_pools(&source.name, &source.url, options, statements)?);
     }
     let mut budget = Budget::default();
-    budget.add(&options.meta, TEXTS_OF_DATABASE, server.statements)?;
-    let checks = join_all(sources.iter().map(|source| check_source(source, &places, options))).await;
+    budget.add(&options.meta, STATEMENTS_OF_DATABASE, server.statements)?;
+    let checks =
+        join_all(sources.iter().map(|source| check_source(source, &sources_of_shards, options))).await;
     for (checked, source) in checks.into_iter().zip(&options.sources) {
         match checked {
-            Ok((server, texts)) => budget.add(&source.url, texts, server.statements)?,
+            Ok((server, statements)) => budget.add(&source.url, statements, server.statements)?,
             Err(error @ StoreError::Unavailable { .. }) => {
-                tracing::error!(source = source.name, %error, "a data source is away, its shards stand still");
+                tracing::error!(source = source.name, %error, "a data source is unavailable, its shards wait");
             }
             Err(error) => return Err(error),
         }
     }
     budget.check(options)?;
     let own = Arc::<Own>::default();
-    let held = shard_dbs(&places, &sources, &own)?;
-    let core = Core::new((meta.db, meta.leases), sealer, sources, held, own);
-    follow::load(&core).await?;
-    Ok(core)
+    let held = shard_dbs(&sources_of_shards, &sources, &own)?;
+    let context = StoreContext::new((meta.db, meta.leases), sealer, sources, held, own);
+    follow::load(&context).await?;
+    Ok(context)
 }
 
-fn pair_of_pools(name: &str, url: &str, options: &MySqlOptions, texts: usize) -> Result<Source> {
+fn pair_of_pools(name: &str, url: &str, options: &MySqlOptions, statements: usize) -> Result<Source> {
     let acquire_timeout = options.acquire_timeout.to_std();
-    let settings = PoolSettings { connections: options.connections, acquire_timeout, texts };
-    let leases = PoolSettings { connections: LEASE_CONNECTIONS, acquire_timeout, texts: TEXTS_OF_DATABASE };
+    let settings = PoolSettings { connections: options.connections, acquire_timeout, statements };
+    let leases =
+        PoolSettings { connections: LEASE_CONNECTIONS, acquire_timeout, statements: STATEMENTS_OF_DATABASE };
     Ok(Source {
         db: Db::lazy(name, pool::address(url, name)?, settings),
         leases: Db::lazy(name, pool::address(url, name)?, leases),
     })
 }
 
-fn shard_dbs(places: &[String], sources: &[Source], own: &Arc<Own>) -> Result<Vec<ShardDb>> {
-    let held = places.iter().zip(0..).map(|(place, number)| {
-        let source = sources.iter().find(|source| source.db.name() == place);
+fn shard_dbs(sources_of_shards: &[String], sources: &[Source], own: &Arc<Own>) -> Result<Vec<ShardDb>> {
+    let held = sources_of_shards.iter().zip(0..).map(|(source_name, number)| {
+        let source = sources.iter().find(|source| source.db.name() == source_name);
         let (Some(shard), Some(source)) = (ShardId::new(number), source) else {
             return Err(StoreError::Internal(format!("shard {number} has no place")));
         };
@@ -87,17 +89,17 @@ fn shard_dbs(places: &[String], sources: &[Source], own: &Arc<Own>) -> Result<Ve
 }
 
 /// The number of shards and the key as they were fixed, and where each shard is.
-async fn read_settled(meta: &Db, options: &MySqlOptions, sealer: &Sealer) -> Result<Vec<String>> {
+async fn read_initialised(meta: &Db, options: &MySqlOptions, sealer: &Sealer) -> Result<Vec<String>> {
     let mut session = meta.conn().await?;
     let conn = session.raw()?;
     let missing =
         || StoreError::Unusable("the meta database was not made ready: run `tsp migrate`".to_owned());
-    let shards = settle::setting(conn, "shards").await?.ok_or_else(missing)?;
-    settle::check_shards(&shards, options.shards)?;
-    carry::state::refuse_half(conn).await?;
-    let probe = settle::setting(conn, "secret_probe").await?.ok_or_else(missing)?;
-    settle::check_key(&probe, sealer)?;
-    settle::known_places(settle::shard_places(conn, options.shards).await?, options)
+    let shards = initialise::setting(conn, "shards").await?.ok_or_else(missing)?;
+    initialise::check_shards(&shards, options.shards)?;
+    import::state::refuse_half(conn).await?;
+    let probe = initialise::setting(conn, "secret_probe").await?.ok_or_else(missing)?;
+    initialise::check_key(&probe, sealer)?;
+    initialise::known_sources(initialise::shard_sources(conn, options.shards).await?, options)
 }
 
 /// What a server is able to do.
@@ -105,13 +107,17 @@ struct Server {
     statements: i64,
 }
 
-async fn check_source(source: &Source, places: &[String], options: &MySqlOptions) -> Result<(Server, usize)> {
+async fn check_source(
+    source: &Source,
+    sources_of_shards: &[String],
+    options: &MySqlOptions,
+) -> Result<(Server, usize)> {
     let server = check_server(&source.db, options).await?;
     let mut parts = vec![("source".to_owned(), migrate::SOURCE)];
-    let held = places.iter().zip(0..).filter(|(place, _)| *place == source.db.name());
+    let held = sources_of_shards.iter().zip(0..).filter(|(source_name, _)| *source_name == source.db.name());
     parts.extend(held.filter_map(|(_, shard)| Some((migrate::part(ShardId::new(shard)?), migrate::SHARD))));
     check_parts(&source.db, &parts).await?;
-    Ok((server, TEXTS_OF_DATABASE + (parts.len() - 1) * TEXTS_OF_SHARD))
+    Ok((server, STATEMENTS_OF_DATABASE + (parts.len() - 1) * STATEMENTS_OF_SHARD))
 }
 
 async fn check_server(db: &Db, options: &MySqlOptions) -> Result<Server> {
@@ -183,19 +189,19 @@ struct Budget {
 }
 
 impl Budget {
-    fn add(&mut self, url: &str, texts: usize, allowed: i64) -> Result<()> {
+    fn add(&mut self, url: &str, statements: usize, allowed: i64) -> Result<()> {
         let address = pool::address(url, "database")?;
         let entry = self.servers.entry(format!("{}:{}", address.get_host(), address.get_port()));
         let (sum, limit) = entry.or_insert((0, allowed));
-        *sum += texts;
+        *sum += statements;
         *limit = allowed;
         Ok(())
     }
 
     fn check(&self, options: &MySqlOptions) -> Result<()> {
-        for (server, (texts, allowed)) in &self.servers {
+        for (server, (statements, allowed)) in &self.servers {
             let own =
-                i64::try_from(*texts).unwrap_or(i64::MAX).saturating_mul(i64::from(options.connections));
+                i64::try_from(*statements).unwrap_or(i64::MAX).saturating_mul(i64::from(options.connections));
             let all = own.saturating_mul(i64::from(options.processes.max(1)));
             if own > *allowed {
                 return Err(StoreError::Unusable(format!(

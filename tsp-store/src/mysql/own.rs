@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tsp_core::{ConfigId, Millis};
 
-use crate::book::ConfigBook;
+use crate::config_cache::ConfigCache;
 use crate::error::{Cause, Result};
 
 /// A session that says nothing within an open transaction is ended after this (`idle_transaction_timeout`).
@@ -20,7 +20,7 @@ const IDLE_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Own {
     /// 0 before it has joined.
     pub(super) node: AtomicI64,
-    pub(super) book: Arc<ConfigBook>,
+    pub(super) config_cache: Arc<ConfigCache>,
     /// Until when it may commit what it decided by its book. `None`: it is no node, and nobody goes by what
     /// it has applied.
     until: Mutex<Option<Instant>>,
@@ -54,6 +54,6 @@ impl Own {
 
     /// Whether a config still is of this version; `None`: is not there.
     pub(super) fn still(&self, (config, version): (ConfigId, Option<i64>)) -> bool {
-        self.book.config(config).map(|config| config.version) == version
+        self.config_cache.config(config).map(|config| config.version) == version
     }
 }

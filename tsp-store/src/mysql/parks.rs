@@ -10,9 +10,9 @@ use tsp_core::key::{config_shard, span_shards};
 use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
 
 use crate::error::Result;
-use crate::parks::{Park, ParkNews};
+use crate::parks::{Park, ParkEvent};
 
-use super::core::{Core, all_of};
+use super::context::{StoreContext, all_of};
 use super::db::ShardDb;
 use super::group_rows::GroupRows;
 use super::session::query;
@@ -38,13 +38,13 @@ ON DUPLICATE KEY UPDATE
 const UNPARK: &str = "-- unpark
 UPDATE config_state_{shard} SET parked_until = 0, unparked_at = ? WHERE config_id = ? AND unparked_at < ?";
 
-pub(super) async fn parks(of: &GroupRows, anew: bool, now: Timestamp) -> Result<Vec<Park>> {
+pub(super) async fn parks(of: &GroupRows, reread: bool, now: Timestamp) -> Result<Vec<Park>> {
     let mut parks = parks_on(&of.shard()?, now).await?;
     parks.retain(|park| of.is_mine(park.config));
-    if anew {
+    if reread {
         let others = others(of);
         let found = others.iter().map(|shard| async move {
-            match of.core.shard(*shard) {
+            match of.context.shard(*shard) {
                 Ok(on) => parks_on(&on, now).await,
                 Err(error) => Err(error),
             }
@@ -62,22 +62,22 @@ pub(super) async fn parks(of: &GroupRows, anew: bool, now: Timestamp) -> Result<
 }
 
 fn covers(of: &GroupRows, park: &Park) -> bool {
-    let config = of.core.config(park.config);
+    let config = of.context.config(park.config);
     config.is_some_and(|config| of.covers(&config))
 }
 
 /// For each config that has tasks here and elsewhere, one of the other shards.
 fn others(of: &GroupRows) -> BTreeSet<ShardId> {
-    let own = of.pair.shard;
+    let own = of.shard_group.shard;
     let other = |config: &TaskConfig| {
-        let mut shards = span_shards(config.id, config.spec.span, of.core.shards);
+        let mut shards = span_shards(config.id, config.spec.span, of.context.shards);
         if shards.any(|shard| shard == own) {
-            span_shards(config.id, config.spec.span, of.core.shards).find(|shard| *shard != own)
+            span_shards(config.id, config.spec.span, of.context.shards).find(|shard| *shard != own)
         } else {
             None
         }
     };
-    let configs = of.core.book.all_configs();
+    let configs = of.context.config_cache.all_configs();
     configs.iter().filter(|config| of.is_mine(config.id)).filter_map(|config| other(config)).collect()
 }
 
@@ -90,14 +90,14 @@ async fn parks_on(on: &ShardDb, now: Timestamp) -> Result<Vec<Park>> {
     rows.iter().map(read).collect()
 }
 
-pub(super) async fn save(of: &GroupRows, news: &[ParkNews]) -> Result<()> {
-    save_on(&of.shard()?, news).await
+pub(super) async fn save(of: &GroupRows, events: &[ParkEvent]) -> Result<()> {
+    save_on(&of.shard()?, events).await
 }
 
-async fn save_on(on: &ShardDb, news: &[ParkNews]) -> Result<()> {
+async fn save_on(on: &ShardDb, events: &[ParkEvent]) -> Result<()> {
     on.transact("save_parks", move |tx| {
         Box::pin(async move {
-            for one in news {
+            for one in events {
                 save_one(tx, on, one).await?;
             }
             Ok(())
@@ -107,9 +107,9 @@ async fn save_on(on: &ShardDb, news: &[ParkNews]) -> Result<()> {
 }
 
 /// It need not change anything: a longer wait may be known, or a later end.
-async fn save_one(tx: &mut Tx<'_>, on: &ShardDb, news: &ParkNews) -> Result<()> {
-    match news {
-        ParkNews::Asked(Park { config, since, until, by }) => {
+async fn save_one(tx: &mut Tx<'_>, on: &ShardDb, events: &ParkEvent) -> Result<()> {
+    match events {
+        ParkEvent::Asked(Park { config, since, until, by }) => {
             let mut statement =
                 query(&on.sql(PARK)).bind(config.get()).bind(since.ms()).bind(until.ms()).bind(by.get());
             for value in [since.ms(), by.get(), until.ms()] {
@@ -117,7 +117,7 @@ async fn save_one(tx: &mut Tx<'_>, on: &ShardDb, news: &ParkNews) -> Result<()> 
             }
             statement.execute(tx.conn()).await?;
         }
-        ParkNews::Ended { config, at } => {
+        ParkEvent::Ended { config, at } => {
             query(&on.sql(UNPARK)).bind(at.ms()).bind(config.get()).bind(at.ms()).execute(tx.conn()).await?;
         }
     }
@@ -125,8 +125,8 @@ async fn save_one(tx: &mut Tx<'_>, on: &ShardDb, news: &ParkNews) -> Result<()> 
 }
 
 /// As the shard of its schedule has it: all others have the same, or will soon.
-pub(super) async fn parked(core: &Core, config: ConfigId, now: Timestamp) -> Result<Option<Park>> {
-    let on = &core.shard(config_shard(config, core.shards))?;
+pub(super) async fn parked(context: &StoreContext, config: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+    let on = &context.shard(config_shard(config, context.shards))?;
     let row = on
         .read("parked", move |tx| {
             Box::pin(async move {
@@ -138,14 +138,14 @@ pub(super) async fn parked(core: &Core, config: ConfigId, now: Timestamp) -> Res
 }
 
 /// Everywhere, also when one of them fails.
-pub(super) async fn unpark(core: &Core, config: ConfigId, now: Timestamp) -> Result<()> {
-    if parked(core, config, now).await?.is_none() {
+pub(super) async fn unpark(context: &StoreContext, config: ConfigId, now: Timestamp) -> Result<()> {
+    if parked(context, config, now).await?.is_none() {
         return Ok(());
     }
-    let span = core.config(config).map_or(1, |config| config.spec.span);
-    let news = &[ParkNews::Ended { config, at: now }];
-    let shards = span_shards(config, span, core.shards);
-    all_of(shards.map(|shard| async move { save_on(&core.shard(shard)?, news).await })).await?;
+    let span = context.config(config).map_or(1, |config| config.spec.span);
+    let events = &[ParkEvent::Ended { config, at: now }];
+    let shards = span_shards(config, span, context.shards);
+    all_of(shards.map(|shard| async move { save_on(&context.shard(shard)?, events).await })).await?;
     Ok(())
 }
 

@@ -2,14 +2,14 @@
 
 use tsp_core::{Millis, Timestamp};
 
-use super::core::Core;
+use super::context::StoreContext;
 
 /// Before any time that is looked at.
-const EVER: Timestamp = Timestamp::from_ms(i64::MIN);
+const BEGINNING_OF_TIME: Timestamp = Timestamp::from_ms(i64::MIN);
 
-/// How far the clearing away is, so that it is not begun anew with every call.
+/// How far the clearing away is, so that it is not begun again with every call.
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(super) struct RetentionScan {
     /// When partitions are looked at again.
     pub(super) look_at: Timestamp,
     /// The last task whose old attempts were looked at.
@@ -18,15 +18,21 @@ pub(super) struct Walk {
     pub(super) again_at: Timestamp,
 }
 
-impl Default for Walk {
+impl Default for RetentionScan {
     fn default() -> Self {
-        Self { look_at: EVER, after: i64::MIN, again_at: EVER }
+        Self { look_at: BEGINNING_OF_TIME, after: i64::MIN, again_at: BEGINNING_OF_TIME }
     }
 }
 
 /// How long the config that keeps its history longest does.
-pub(super) fn longest_retention(core: &Core) -> Millis {
-    core.book.all_configs().iter().map(|config| config.spec.retention).max().unwrap_or(Millis::ZERO)
+pub(super) fn longest_retention(context: &StoreContext) -> Millis {
+    context
+        .config_cache
+        .all_configs()
+        .iter()
+        .map(|config| config.spec.retention)
+        .max()
+        .unwrap_or(Millis::ZERO)
 }
 
 /// Whether a day that ended then is past `retention`.

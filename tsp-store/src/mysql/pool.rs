@@ -22,7 +22,7 @@ pub(super) struct PoolSettings {
     pub(super) connections: u32,
     pub(super) acquire_timeout: Duration,
     /// The most texts that one connection can see: above it each new one costs 40 ms (sql.md section 2).
-    pub(super) texts: usize,
+    pub(super) statements: usize,
 }
 
 /// MariaDB and MySQL differ in few settings.
@@ -68,7 +68,7 @@ pub(super) fn lazy(
     settings: PoolSettings,
     endpoint: &Arc<Endpoint>,
 ) -> MySqlPool {
-    let address = address.statement_cache_capacity(settings.texts).disable_statement_logging();
+    let address = address.statement_cache_capacity(settings.statements).disable_statement_logging();
     let seen = Arc::new(ServerSeen::default());
     let noted = seen.clone();
     let endpoint = endpoint.clone();
@@ -81,20 +81,20 @@ pub(super) fn lazy(
         .after_connect(move |conn, _| {
             let noted = noted.clone();
             Box::pin(async move {
-                noted.note(settle(conn).await?);
+                noted.note(initialise(conn).await?);
                 Ok(())
             })
         })
         .before_acquire(move |conn, meta| {
             let stale = seen.is_mysql() && meta.idle_for > MYSQL_IDLE_MAX;
-            let suspect = endpoint.gate.suspect(meta.idle_for, Instant::now());
+            let suspect = endpoint.breaker.suspect(meta.idle_for, Instant::now());
             Box::pin(async move { Ok(!stale && (!suspect || conn.ping().await.is_ok())) })
         })
         .connect_lazy_with(address)
 }
 
 /// The settings of every session (sql.md section 5).
-pub(super) async fn settle(conn: &mut MySqlConnection) -> Result<Server, sqlx::Error> {
+pub(super) async fn initialise(conn: &mut MySqlConnection) -> Result<Server, sqlx::Error> {
     let version: String = sqlx::raw_sql("-- version\nSELECT VERSION()").fetch_one(&mut *conn).await?.get(0);
     let server = if version.contains("MariaDB") { Server::MariaDb } else { Server::MySql };
     let own = match server {

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::Result;
 
-use super::core::Core;
+use super::context::StoreContext;
 use super::follow::follow;
 
 /// Looks of a process begin at least so far apart, so that a stream of unknown names costs next to nothing.
@@ -15,20 +15,20 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// The looks of a process; held by whoever looks.
 #[derive(Debug, Default)]
-pub(super) struct Looks(Mutex<Option<Look>>);
+pub(super) struct SharedRefresh(Mutex<Option<RefreshRound>>);
 
 #[derive(Debug)]
-struct Look {
+struct RefreshRound {
     began: Instant,
-    /// `None`: it was broken off.
+    /// `None`: it was interrupted.
     answer: Option<Result<()>>,
 }
 
 /// Returns after a look that began after the call.
-pub(super) async fn refresh(core: &Core, looks: &Looks) -> Result<()> {
+pub(super) async fn refresh(context: &StoreContext, shared_refresh: &SharedRefresh) -> Result<()> {
     let called = Instant::now();
-    let mut last = looks.0.lock().await;
-    if let Some(Look { began, answer }) = &*last {
+    let mut last = shared_refresh.0.lock().await;
+    if let Some(RefreshRound { began, answer }) = &*last {
         if *began >= called
             && let Some(answer) = answer
         {
@@ -36,8 +36,8 @@ pub(super) async fn refresh(core: &Core, looks: &Looks) -> Result<()> {
         }
         sleep_until(*began + PAUSE).await;
     }
-    let look = last.insert(Look { began: Instant::now(), answer: None });
-    let answer = follow(core).await.map(|_| ());
+    let look = last.insert(RefreshRound { began: Instant::now(), answer: None });
+    let answer = follow(context).await.map(|_| ());
     look.answer = Some(answer.clone());
     answer
 }

@@ -1,4 +1,4 @@
-//! What the owner gives back for others: rows of lost messages, of lost workers, of callees that did not
+//! What the owner gives back for others: rows of lost messages, of lost workers, of receivers that did not
 //! complete.
 
 use tsp_core::task::Task;
@@ -6,14 +6,14 @@ use tsp_core::transition::{Event, Rules, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::error::Result;
-use crate::schedule::Owner;
+use crate::fetching::Owner;
 
+use super::attempts::{mark_worker_lost_on, release_on, save_all};
 use super::fence::owns;
 use super::group_rows::GroupRows;
 use super::row::{all_good, open_columns, read_task};
-use super::run::{lose_on, release_on, save_all};
 use super::session::query;
-use super::text::sql_limit;
+use super::statement_templates::sql_limit;
 use super::tx::Tx;
 
 /// As [`super::claim::CLAIM_SELECT`]: the index has each config's deadlines in order, too.
@@ -24,11 +24,11 @@ pub(super) const WAITS_OVER: &str = concat!(
 WHERE config_id = ? AND status = 45 AND due_at <= ? ORDER BY due_at, id LIMIT ? FOR UPDATE"
 );
 
-/// As [`super::claim::HEADS`].
+/// As [`super::claim::EARLIEST_DUE`].
 pub(super) const DEADLINES: &str = "-- next_deadline
 SELECT config_id, MIN(due_at) FROM task_{shard} FORCE INDEX (claim) WHERE status = 45 GROUP BY config_id";
 
-pub(super) async fn rearm(
+pub(super) async fn return_to_scheduled(
     of: &GroupRows,
     owner: Owner,
     rows: &[(TaskId, i64)],
@@ -48,7 +48,7 @@ pub(super) async fn rearm(
         .await
 }
 
-pub(super) async fn lose(
+pub(super) async fn mark_worker_lost(
     of: &GroupRows,
     owner: Owner,
     rows: &[(TaskId, NodeId)],
@@ -61,7 +61,7 @@ pub(super) async fn lose(
         .transact("lose", move |tx| {
             Box::pin(async move {
                 if owns(tx, of, owner).await? {
-                    lose_on(tx, shard, &of.core, lost, now).await
+                    mark_worker_lost_on(tx, shard, &of.context, lost, now).await
                 } else {
                     Ok(Vec::new())
                 }
@@ -75,7 +75,7 @@ pub(super) async fn end_waits(
     of: &GroupRows,
     owner: Owner,
     limit: usize,
-    unit: f64,
+    jitter_fraction: f64,
     now: Timestamp,
 ) -> Result<Vec<Task>> {
     let mut over = of.firsts("end_waits", DEADLINES).await?;
@@ -98,7 +98,7 @@ pub(super) async fn end_waits(
                         break;
                     }
                     let left = limit - changed.len();
-                    changed.extend(end_waits_of(tx, of, first.config, left, unit, now).await?);
+                    changed.extend(end_waits_of(tx, of, first.config, left, jitter_fraction, now).await?);
                 }
                 Ok(changed)
             })
@@ -111,15 +111,15 @@ async fn end_waits_of(
     of: &GroupRows,
     config: ConfigId,
     limit: usize,
-    unit: f64,
+    jitter_fraction: f64,
     now: Timestamp,
 ) -> Result<Vec<Task>> {
     let shard = of.shard()?;
     let select = query(&shard.sql(WAITS_OVER)).bind(config.get()).bind(now.ms()).bind(sql_limit(limit));
     let over = all_good(&select.fetch_all(tx.conn()).await?, read_task)?;
     let decide = |row: &Task| {
-        let config = of.core.config(row.config);
-        transition(row, &Event::Deadline { rules: Rules::of(config.as_deref(), unit) }, now).ok()
+        let config = of.context.config(row.config);
+        transition(row, &Event::Deadline { rules: Rules::of(config.as_deref(), jitter_fraction) }, now).ok()
     };
     let changes = over.iter().filter_map(decide).collect();
     Ok(save_all(tx, &shard, changes).await?.into_iter().map(|task| *task).collect())

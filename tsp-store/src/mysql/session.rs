@@ -15,7 +15,7 @@ use crate::footing::Footing;
 
 use super::endpoint::Endpoint;
 use super::fault::{Fault, fault};
-use super::text::Sql;
+use super::statement_templates::StatementText;
 
 /// How long a statement may take here: more than the server's own limit, so it ends only what the server
 /// does not answer at all.
@@ -71,12 +71,12 @@ impl Session {
     }
 
     /// As [`Endpoint::sql`].
-    pub(super) fn sql(&self, template: &'static str) -> Sql {
+    pub(super) fn sql(&self, template: &'static str) -> StatementText {
         self.endpoint.sql(template)
     }
 
     /// As [`Endpoint::sql_list`].
-    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> Sql {
+    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
         self.endpoint.sql_list(template, n)
     }
 
@@ -159,21 +159,21 @@ impl Session {
         let Ok(answered) = done else {
             self.fault = Some(Fault::Broken);
             let why = format!("`{}` did not answer within {} s", self.endpoint.name, PATIENCE.as_secs());
-            self.endpoint.gate.unreachable(why.clone(), Instant::now());
+            self.endpoint.breaker.unreachable(why.clone(), Instant::now());
             return Err(Cause::Away.because(format!("{why}: {name}")));
         };
         self.waiting = false;
         match answered {
             Ok(value) => {
-                self.endpoint.gate.answered();
+                self.endpoint.breaker.answered();
                 Ok(value)
             }
             Err(error) => {
                 let fault = fault(&error);
                 self.fault = Some(fault);
                 match fault {
-                    Fault::Broken => self.endpoint.gate.found_broken(Instant::now()),
-                    Fault::Moved => self.endpoint.gate.found_moved(),
+                    Fault::Broken => self.endpoint.breaker.found_broken(Instant::now()),
+                    Fault::Moved => self.endpoint.breaker.found_moved(),
                     Fault::Again | Fault::Duplicate | Fault::Statement => {}
                 }
                 Err(match StoreError::from(error) {
@@ -207,15 +207,15 @@ impl Drop for Session {
 /// A statement being put together: what [`sqlx::query()`] is, measured, and with errors of the store.
 pub(super) struct Statement {
     query: Query<'static, MySql, MySqlArguments>,
-    sql: Sql,
+    sql: StatementText,
 }
 
-pub(super) fn query(sql: &Sql) -> Statement {
+pub(super) fn query(sql: &StatementText) -> Statement {
     Statement { query: sqlx::query(sql.clone()), sql: sql.clone() }
 }
 
 /// The same, with what is bound put together before.
-pub(super) fn query_with(sql: &Sql, arguments: MySqlArguments) -> Statement {
+pub(super) fn query_with(sql: &StatementText, arguments: MySqlArguments) -> Statement {
     Statement { query: sqlx::query_with(sql.clone(), arguments), sql: sql.clone() }
 }
 
@@ -281,7 +281,7 @@ impl Statement {
     }
 }
 
-fn measure(sql: &Sql, on: &Session, started: Instant) {
+fn measure(sql: &StatementText, on: &Session, started: Instant) {
     let took = started.elapsed();
     sql.seconds().record(took);
     if took >= SLOW {

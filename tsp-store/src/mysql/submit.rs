@@ -5,23 +5,23 @@ use std::collections::{HashMap, HashSet};
 use tokio::sync::Mutex;
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::task::Task;
-use tsp_core::transition::Note;
+use tsp_core::transition::OutcomeDetail;
 use tsp_core::transition::submit::{Clash, admit, clash, is_repeated};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
-use crate::idempotency::Kept;
+use crate::idempotency::IdempotencyResult;
 use crate::tasks::{Submit, Submitted};
 
 use super::bind::{Values, key_hash};
-use super::core::Core;
+use super::context::StoreContext;
 use super::db::ShardDb;
 use super::fault::exactly;
-use super::hot::{TASKS_DELETE, ended_from, ended_task, insert_task, insert_tasks, open_task, save};
-use super::kept::{self, Found, Keeping};
+use super::idempotency::{self, LookupResult, PendingAnswer};
 use super::row::{open_columns, read_task};
 use super::session::query;
-use super::text::{ROWS_MAX, padded};
+use super::statement_templates::{ROWS_MAX, padded_to_class};
+use super::task_rows::{TASKS_DELETE, ended_from, ended_task, insert_task, insert_tasks, open_task, save};
 use super::tx::Tx;
 
 pub(super) const CANONICAL: &str = concat!(
@@ -46,7 +46,7 @@ pub(super) struct Item {
     pub(super) task: Box<Task>,
     on_duplicate: OnDuplicateKey,
     own_payload: bool,
-    pub(super) keep: Option<Keeping>,
+    pub(super) idempotency: Option<PendingAnswer>,
     pub(super) now: Timestamp,
     /// Its id is promised already, so it is made on that shard even if that is not its key's home any more:
     /// beside what holds the key there.
@@ -55,25 +55,36 @@ pub(super) struct Item {
 
 impl Item {
     pub(super) fn new(submit: Submit, now: Timestamp) -> Self {
-        let Submit { task, on_duplicate, own_payload, keep } = submit;
-        Self { task, on_duplicate, own_payload, keep: keep.map(Keeping::new), now, promised: false }
+        let Submit { task, on_duplicate, own_payload, idempotency } = submit;
+        Self {
+            task,
+            on_duplicate,
+            own_payload,
+            idempotency: idempotency.map(PendingAnswer::new),
+            now,
+            promised: false,
+        }
     }
 }
 
 /// What a transaction did with an item.
 #[derive(Debug)]
-pub(super) enum Taken {
-    Done(Kept<Submitted>),
+pub(super) enum ItemResult {
+    Done(IdempotencyResult<Submitted>),
     /// The same idempotency key stands earlier in the group.
     Later,
     /// Its idempotency key was taken for another id, and it is not known what became of that.
-    Begun,
+    Started,
     /// It alone cannot be done.
     Failed(StoreError),
 }
 
 /// Does all of a group in one transaction of `on`, where their ids are. The answers are in their order.
-pub(super) async fn submit_group(core: &Core, on: &ShardDb, items: &Mutex<Vec<Item>>) -> Result<Vec<Taken>> {
+pub(super) async fn submit_group(
+    context: &StoreContext,
+    on: &ShardDb,
+    items: &Mutex<Vec<Item>>,
+) -> Result<Vec<ItemResult>> {
     for _ in 0..CLASHES_MAX {
         let clashed = std::sync::atomic::AtomicBool::new(false);
         let clash = &clashed;
@@ -81,8 +92,8 @@ pub(super) async fn submit_group(core: &Core, on: &ShardDb, items: &Mutex<Vec<It
             .transact("submit", move |tx| {
                 Box::pin(async move {
                     let mut items = items.lock().await;
-                    let taken = take(tx, core, on, &mut items).await?;
-                    let Some(taken) = keep_answers(tx, core, &mut items, taken).await? else {
+                    let taken = take(tx, context, on, &mut items).await?;
+                    let Some(taken) = write_answers(tx, context, &mut items, taken).await? else {
                         clash.store(true, std::sync::atomic::Ordering::Relaxed);
                         return Err(Cause::Busy.because("others use the same idempotency keys"));
                     };
@@ -97,10 +108,15 @@ pub(super) async fn submit_group(core: &Core, on: &ShardDb, items: &Mutex<Vec<It
     Err(Cause::Busy.because("others use the same idempotency keys again and again"))
 }
 
-async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) -> Result<Vec<Taken>> {
-    let kept = items.iter().filter_map(|item| Some((item.keep.as_ref()?.key, item.now))).collect();
-    let found = kept::find(tx, core, kept).await?;
-    let mut taken = known(tx, core, items, found);
+async fn take(
+    tx: &mut Tx<'_>,
+    context: &StoreContext,
+    on: &ShardDb,
+    items: &mut [Item],
+) -> Result<Vec<ItemResult>> {
+    let kept = items.iter().filter_map(|item| Some((item.idempotency.as_ref()?.key, item.now))).collect();
+    let found = idempotency::find(tx, context, kept).await?;
+    let mut taken = known(tx, context, items, found);
     let mut new: Vec<usize> = (0..items.len()).filter(|at| taken[*at].is_none()).collect();
     // In one order for all, so that groups with the same keys wait for each other and do not deadlock.
     new.sort_by_cached_key(|at| items[*at].task.key.as_ref().map(key_hash));
@@ -112,16 +128,16 @@ async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) ->
     for (at, inserted) in new.into_iter().zip(inserted) {
         let item = &mut items[at];
         let done = if before.contains(&item.task.id) {
-            again(tx, on, &item.task).await.map_err(Trouble::from)
+            again(tx, on, &item.task).await.map_err(ItemError::from)
         } else if inserted {
             Ok(Submitted::Created(item.task.clone()))
         } else {
             clashing(tx, on, item).await
         };
         taken[at] = Some(match done {
-            Ok(submitted) => Taken::Done(Kept::Fresh(submitted)),
-            Err(Trouble::Own(error)) => Taken::Failed(error),
-            Err(Trouble::All(error)) => return Err(error),
+            Ok(submitted) => ItemResult::Done(IdempotencyResult::Fresh(submitted)),
+            Err(ItemError::Own(error)) => ItemResult::Failed(error),
+            Err(ItemError::All(error)) => return Err(error),
         });
     }
     Ok(taken.into_iter().flatten().collect())
@@ -130,34 +146,34 @@ async fn take(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, items: &mut [Item]) ->
 /// What needs no task: kept answers and refusals. The others get their key slots.
 fn known(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     items: &mut [Item],
-    mut found: HashMap<[u8; 32], Found>,
-) -> Vec<Option<Taken>> {
+    mut found: HashMap<[u8; 32], LookupResult>,
+) -> Vec<Option<ItemResult>> {
     let mut seen = HashSet::new();
     let mut taken = Vec::with_capacity(items.len());
     for item in items {
-        taken.push(if kept::comes_again(&mut seen, item.keep.as_ref()) {
-            Some(Taken::Later)
+        taken.push(if idempotency::is_repeated_key(&mut seen, item.idempotency.as_ref()) {
+            Some(ItemResult::Later)
         } else {
-            match item.keep.as_ref().and_then(|keep| found.remove(&keep.key.hash)) {
-                Some(Found::Kept(kept)) => Some(Taken::Done(kept)),
-                Some(Found::Begun(id)) if id != item.task.id => Some(Taken::Begun),
-                _ => refused(tx, core, item),
+            match item.idempotency.as_ref().and_then(|idempotency| found.remove(&idempotency.key.hash)) {
+                Some(LookupResult::Stored(kept)) => Some(ItemResult::Done(kept)),
+                Some(LookupResult::Started(id)) if id != item.task.id => Some(ItemResult::Started),
+                _ => refused(tx, context, item),
             }
         });
     }
     taken
 }
 
-fn refused(tx: &mut Tx<'_>, core: &Core, item: &mut Item) -> Option<Taken> {
-    let config = tx.config(&core.book, item.task.config);
-    match admit(&item.task, config.as_deref(), core.shards, item.promised) {
+fn refused(tx: &mut Tx<'_>, context: &StoreContext, item: &mut Item) -> Option<ItemResult> {
+    let config = tx.config(&context.config_cache, item.task.config);
+    match admit(&item.task, config.as_deref(), context.shards, item.promised) {
         Ok(key_slot) => {
             item.task.key_slot = key_slot;
             None
         }
-        Err(refusal) => Some(Taken::Done(Kept::Fresh(refusal.into()))),
+        Err(refusal) => Some(ItemResult::Done(IdempotencyResult::Fresh(refusal.into()))),
     }
 }
 
@@ -168,7 +184,7 @@ async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Resul
     for chunk in ids.chunks(ROWS_MAX) {
         let raw: Vec<i64> = chunk.iter().map(|id| id.get()).collect();
         let from = chunk.iter().map(|id| ended_from(*id)).min().unwrap_or_default();
-        let (n, list) = padded(&raw);
+        let (n, list) = padded_to_class(&raw);
         let mut values = Values::of_ids(list);
         values.put(from.ms());
         let rows = values.ask(&on.sql_list(ENDED_AMONG, n))?.fetch_all(tx.conn()).await?;
@@ -179,7 +195,7 @@ async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Resul
         if ended.is_empty() {
             continue;
         }
-        let (n, list) = padded(&ended);
+        let (n, list) = padded_to_class(&ended);
         let deleted = Values::of_ids(list).ask(&on.sql_list(TASKS_DELETE, n))?.execute(tx.conn()).await?;
         exactly(ended.len(), deleted, "tasks_delete")?;
         tx.sums.accepted -= i64::try_from(ended.len()).unwrap_or(0);
@@ -189,14 +205,14 @@ async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Resul
 }
 
 /// Whose an error is.
-enum Trouble {
+enum ItemError {
     /// The item's own: nothing was written for it, and the others go on.
     Own(StoreError),
     /// The transaction's.
     All(StoreError),
 }
 
-impl From<StoreError> for Trouble {
+impl From<StoreError> for ItemError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Internal(_) | StoreError::Corrupt { .. } => Self::Own(error),
@@ -206,7 +222,7 @@ impl From<StoreError> for Trouble {
 }
 
 /// An open task has the id of this one, or holds its key.
-async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Submitted, Trouble> {
+async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Submitted, ItemError> {
     if open_task(tx, on, item.task.id).await?.is_some() {
         return Ok(again(tx, on, &item.task).await?);
     }
@@ -219,15 +235,15 @@ async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Subm
                 return Ok(Submitted::Created(task.clone()));
             }
             let why = format!("task {} was refused and nobody holds its key", task.id);
-            Err(Trouble::Own(StoreError::Internal(why)))
+            Err(ItemError::Own(StoreError::Internal(why)))
         }
         Clash::Existing(holder) => Ok(Submitted::Existing(holder)),
         Clash::Reset(change) => {
-            let (id, after_current) = (change.task.id, change.note == Note::AfterCurrent);
+            let (id, after_current) = (change.task.id, change.outcome_detail == OutcomeDetail::AfterCurrent);
             // More than one statement: half of it must not be committed with the others.
-            let saved = save(tx, on, change.task.version - 1, *change).await.map_err(Trouble::All)?;
+            let saved = save(tx, on, change.task.version - 1, *change).await.map_err(ItemError::All)?;
             let changed = || StoreError::Internal(format!("task {id} changed while it was locked"));
-            let task = saved.ok_or_else(|| Trouble::All(changed()))?;
+            let task = saved.ok_or_else(|| ItemError::All(changed()))?;
             Ok(Submitted::Reset { task, after_current })
         }
     }
@@ -287,19 +303,21 @@ async fn canonical_by(
 }
 
 /// Puts the answers beside the work. `None`: somebody else took a key first.
-async fn keep_answers(
+async fn write_answers(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     items: &mut [Item],
-    taken: Vec<Taken>,
-) -> Result<Option<Vec<Taken>>> {
+    taken: Vec<ItemResult>,
+) -> Result<Option<Vec<ItemResult>>> {
     let mut done = Vec::new();
     for (item, taken) in items.iter_mut().zip(&taken) {
-        if let (Some(keep), Taken::Done(Kept::Fresh(submitted))) = (&mut item.keep, taken) {
-            done.push((keep, item.task.id, submitted.clone()));
+        if let (Some(idempotency), ItemResult::Done(IdempotencyResult::Fresh(submitted))) =
+            (&mut item.idempotency, taken)
+        {
+            done.push((idempotency, item.task.id, submitted.clone()));
         }
     }
-    if !done.is_empty() && !kept::put(tx, core, done).await? {
+    if !done.is_empty() && !idempotency::put(tx, context, done).await? {
         return Ok(None);
     }
     Ok(Some(taken))

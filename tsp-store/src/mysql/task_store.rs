@@ -5,28 +5,34 @@ use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use crate::error::Result;
-use crate::idempotency::Kept;
+use crate::idempotency::IdempotencyResult;
 use crate::search::{Page, TaskQuery};
-use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
+use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 
 use super::{MySqlStore, cancel, search, tasks};
 
 #[async_trait]
 impl TaskStore for MySqlStore {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         self.submits.submit(batch, now).await
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>> {
-        tasks::task(&self.core, id).await
+        tasks::task(&self.context, id).await
     }
 
     async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
-        tasks::task_by_key(&self.core, config, key).await
+        tasks::task_by_key(&self.context, config, key).await
     }
 
-    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
-        tasks::change(&self.core, &subject, &wish, by, now).await
+    async fn change(
+        &self,
+        subject: Subject,
+        command: TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Changed> {
+        tasks::change(&self.context, &subject, &command, by, now).await
     }
 
     async fn cancel_open(
@@ -36,15 +42,15 @@ impl TaskStore for MySqlStore {
         by: &Actor,
         now: Timestamp,
     ) -> Result<Cancelled> {
-        cancel::cancel_open(&self.core, config, limit, by, now).await
+        cancel::cancel_open(&self.context, config, limit, by, now).await
     }
 
     async fn search(&self, query: TaskQuery) -> Result<Page> {
-        let configs = self.core.book.in_scope(&query.scope);
-        search::search(&self.core, &query, &configs).await
+        let configs = self.context.config_cache.in_scope(&query.scope);
+        search::search(&self.context, &query, &configs).await
     }
 
     async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
-        tasks::attempts(&self.core, id).await
+        tasks::attempts(&self.context, id).await
     }
 }

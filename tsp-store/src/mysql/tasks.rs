@@ -8,16 +8,16 @@ use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
 use crate::rules::only_attempt;
-use crate::tasks::{Actor, Changed, Subject, Wish};
+use crate::tasks::{Actor, Changed, Subject, TaskCommand};
 
 use super::bind::key_hash;
-use super::core::{Core, all_of};
+use super::context::{StoreContext, all_of};
 use super::db::ShardDb;
 use super::fault::exactly_one;
-use super::hot::{ended_task, insert_attempts, insert_task, lock_task, open_task, save};
 use super::row::{ended_columns, read_attempt, read_task};
 use super::session::query;
 use super::submit::canonical;
+use super::task_rows::{ended_task, insert_attempts, insert_task, lock_task, open_task, save};
 use super::tx::Tx;
 
 pub(super) const LATEST_OF_KEY: &str = concat!(
@@ -44,9 +44,9 @@ const HISTORY_REOPEN: &str =
 /// A key is looked up again so often when its task is another one meanwhile.
 const LOOKUPS_MAX: usize = 5;
 
-pub(super) async fn task(core: &Core, id: TaskId) -> Result<Option<Task>> {
+pub(super) async fn task(context: &StoreContext, id: TaskId) -> Result<Option<Task>> {
     // A number that no id can be names no shard of ours.
-    let Ok(on) = core.shard_of(id) else { return Ok(None) };
+    let Ok(on) = context.shard_of(id) else { return Ok(None) };
     let on = &on;
     on.read("task", move |tx| Box::pin(row(tx, on, id))).await
 }
@@ -63,16 +63,20 @@ async fn row(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId) -> Result<Option<Task>> 
 }
 
 /// The canonical open task is in the home shard of its key; ended ones are where the key's home was then.
-pub(super) async fn task_by_key(core: &Core, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+pub(super) async fn task_by_key(
+    context: &StoreContext,
+    config: ConfigId,
+    key: &TaskKey,
+) -> Result<Option<Task>> {
     // A config that is gone has no open tasks, so any shard is as good.
-    let span = core.config(config).map_or(0, |config| config.spec.span);
-    let home = key_shard(config, key.as_str(), span, core.shards);
-    let on = &core.shard(home)?;
+    let span = context.config(config).map_or(0, |config| config.spec.span);
+    let home = key_shard(config, key.as_str(), span, context.shards);
+    let on = &context.shard(home)?;
     let open = on.read("task_by_key", move |tx| Box::pin(canonical(tx, on, config, key))).await?;
     if open.is_some() {
         return Ok(open);
     }
-    let looks = core.all_shards().into_iter().map(|on| async move {
+    let looks = context.all_shards().into_iter().map(|on| async move {
         let on = &on;
         on.read("task_by_key", move |tx| Box::pin(latest_of_key(tx, on, config, key))).await
     });
@@ -91,8 +95,8 @@ async fn latest_of_key(
     latest.fetch_optional(tx.conn()).await?.as_ref().map(read_task).transpose()
 }
 
-pub(super) async fn attempts(core: &Core, id: TaskId) -> Result<Vec<AttemptRecord>> {
-    let Ok(on) = core.shard_of(id) else { return Ok(Vec::new()) };
+pub(super) async fn attempts(context: &StoreContext, id: TaskId) -> Result<Vec<AttemptRecord>> {
+    let Ok(on) = context.shard_of(id) else { return Ok(Vec::new()) };
     let on = &on;
     on.read("attempts", move |tx| {
         Box::pin(async move {
@@ -117,18 +121,18 @@ async fn last_node(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> Result<Option<
 }
 
 pub(super) async fn change(
-    core: &Core,
+    context: &StoreContext,
     subject: &Subject,
-    wish: &Wish,
+    command: &TaskCommand,
     by: &Actor,
     now: Timestamp,
 ) -> Result<Changed> {
     let changed = match subject {
-        Subject::Id(id) => change_one(core, *id, wish, now).await?,
-        Subject::Key(config, key) => change_by_key(core, *config, key, wish, now).await?,
+        Subject::Id(id) => change_one(context, *id, command, now).await?,
+        Subject::Key(config, key) => change_by_key(context, *config, key, command, now).await?,
     };
-    if let (Changed::Done { task, .. }, Some((action, detail))) = (&changed, wish.audited()) {
-        core.deed(by, action, &[task.id], &detail, now).await;
+    if let (Changed::Done { task, .. }, Some((action, detail))) = (&changed, command.audited()) {
+        context.audit_entries(by, action, &[task.id], &detail, now).await;
     }
     Ok(changed)
 }
@@ -136,15 +140,15 @@ pub(super) async fn change(
 /// A task that was open when its key was looked up and has ended before it was locked is not meant: the key
 /// may have another one now.
 async fn change_by_key(
-    core: &Core,
+    context: &StoreContext,
     config: ConfigId,
     key: &TaskKey,
-    wish: &Wish,
+    command: &TaskCommand,
     now: Timestamp,
 ) -> Result<Changed> {
     for _ in 0..LOOKUPS_MAX {
-        let Some(found) = task_by_key(core, config, key).await? else { return Ok(Changed::NotFound) };
-        let changed = change_one(core, found.id, wish, now).await?;
+        let Some(found) = task_by_key(context, config, key).await? else { return Ok(Changed::NotFound) };
+        let changed = change_one(context, found.id, command, now).await?;
         match &changed {
             Changed::Refused { task, .. } if found.is_open() && !task.is_open() => {}
             Changed::NotFound => {}
@@ -154,31 +158,38 @@ async fn change_by_key(
     Err(Cause::Changed.because(format!("the task of key `{key}` is another one at each look")))
 }
 
-async fn change_one(core: &Core, id: TaskId, wish: &Wish, now: Timestamp) -> Result<Changed> {
-    let Ok(on) = core.shard_of(id) else { return Ok(Changed::NotFound) };
+async fn change_one(
+    context: &StoreContext,
+    id: TaskId,
+    command: &TaskCommand,
+    now: Timestamp,
+) -> Result<Changed> {
+    let Ok(on) = context.shard_of(id) else { return Ok(Changed::NotFound) };
     let on = &on;
-    on.transact("change", move |tx| Box::pin(change_row(tx, core, on, id, wish, now))).await
+    on.transact("change", move |tx| Box::pin(change_row(tx, context, on, id, command, now))).await
 }
 
 async fn change_row(
     tx: &mut Tx<'_>,
-    core: &Core,
+    context: &StoreContext,
     on: &ShardDb,
     id: TaskId,
-    wish: &Wish,
+    command: &TaskCommand,
     now: Timestamp,
 ) -> Result<Changed> {
-    let Some(row) = locked(tx, on, id, *wish == Wish::Replay).await? else { return Ok(Changed::NotFound) };
-    let change = match wish.decide(&row, core.config(row.config).as_deref(), now) {
+    let Some(row) = locked(tx, on, id, *command == TaskCommand::Replay).await? else {
+        return Ok(Changed::NotFound);
+    };
+    let change = match command.decide(&row, context.config(row.config).as_deref(), now) {
         Ok(change) => change,
         Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
     };
     if !row.is_open() {
-        return replay(tx, core, on, &row, change).await;
+        return replay(tx, context, on, &row, change).await;
     }
-    let note = change.note;
+    let outcome_detail = change.outcome_detail;
     match save(tx, on, row.version, change).await? {
-        Some(task) => Ok(Changed::Done { task, note }),
+        Some(task) => Ok(Changed::Done { task, outcome_detail }),
         None => Err(StoreError::Internal(format!("task {id} changed while it was locked"))),
     }
 }
@@ -204,10 +215,16 @@ async fn locked(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId, reopen: bool) -> Resu
 }
 
 /// Moves an ended row back to the open ones, unless an open task holds its key.
-async fn replay(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, ended: &Task, change: Change) -> Result<Changed> {
-    let Change { mut task, note, .. } = change;
-    let config = tx.config(&core.book, task.config);
-    match reopen(&task, config.as_deref(), core.shards, None) {
+async fn replay(
+    tx: &mut Tx<'_>,
+    context: &StoreContext,
+    on: &ShardDb,
+    ended: &Task,
+    change: Change,
+) -> Result<Changed> {
+    let Change { mut task, outcome_detail, .. } = change;
+    let config = tx.config(&context.config_cache, task.config);
+    match reopen(&task, config.as_deref(), context.shards, None) {
         Ok(key_slot) => task.key_slot = key_slot,
         Err(refusal) => return Ok(refusal.into()),
     }
@@ -224,7 +241,7 @@ async fn replay(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, ended: &Task, change
             Some(key) => canonical(tx, on, task.config, key).await?.map(|holder| holder.id),
             None => None,
         };
-        return match reopen(&task, config.as_deref(), core.shards, holder) {
+        return match reopen(&task, config.as_deref(), context.shards, holder) {
             Err(refusal) => Ok(refusal.into()),
             Ok(_) => Err(StoreError::Internal(format!("task {} cannot be opened again", task.id))),
         };
@@ -239,5 +256,5 @@ async fn replay(tx: &mut Tx<'_>, core: &Core, on: &ShardDb, ended: &Task, change
         .await?;
     exactly_one(deleted, "history_reopen")?;
     tx.sums.dropped += 1;
-    Ok(Changed::Done { task: Box::new(task), note })
+    Ok(Changed::Done { task: Box::new(task), outcome_detail })
 }

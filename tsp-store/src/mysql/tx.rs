@@ -7,7 +7,7 @@ use tsp_core::ConfigId;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::EndResult;
 
-use crate::book::ConfigBook;
+use crate::config_cache::ConfigCache;
 
 use super::session::Session;
 
@@ -52,8 +52,8 @@ impl Tx<'_> {
 
     /// A config that decides what may be written. Before the commit it is looked whether it still stands as it
     /// did, and all of the work comes again if not.
-    pub(super) fn config(&mut self, book: &ConfigBook, id: ConfigId) -> Option<Arc<TaskConfig>> {
-        let config = book.config(id);
+    pub(super) fn config(&mut self, config_cache: &ConfigCache, id: ConfigId) -> Option<Arc<TaskConfig>> {
+        let config = config_cache.config(id);
         let seen = (id, config.as_ref().map(|config| config.version));
         if !self.by.contains(&seen) {
             self.by.push(seen);

@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 use tsp_core::task::Task;
 use tsp_core::{Millis, NodeId, Timestamp};
 
-use crate::codec::extra_to_json;
+use crate::documents::extra_to_json;
 use crate::error::{Result, StoreError};
 
 use super::bind::Values;
 use super::db::ShardDb;
 use super::fault::{exactly, exactly_one, one_or_none};
 use super::session::query;
-use super::text::ROWS_MAX;
+use super::statement_templates::ROWS_MAX;
 use super::tx::Tx;
 
 pub(super) const TASK_UPDATE: &str = "-- task_update
@@ -98,8 +98,8 @@ fn listed_row(version: i64, task: &Task) -> Result<Option<Value>> {
         task.execute_at.ms(),
         task.age_from.ms(),
         task.attempt,
-        task.charged,
-        task.losses,
+        task.failed_attempts,
+        task.worker_losses,
         task.epoch,
         task.node.map(NodeId::get),
         u8::from(task.cancel_requested),

@@ -11,7 +11,7 @@ use crate::tasks::Actor;
 
 use super::audit::log;
 use super::fault::exactly_one;
-use super::tx::{BookEdit, Tx};
+use super::tx::{CacheEdit, Tx};
 
 pub(super) fn create_app(tx: &mut Tx<'_>, new: NewApp, by: &Actor, now: Timestamp) -> Result<AppSaved> {
     let taken: Option<i64> = tx
@@ -39,7 +39,7 @@ pub(super) fn create_app(tx: &mut Tx<'_>, new: NewApp, by: &Actor, now: Timestam
         updated_at: now,
     });
     log(tx.conn, by, "app.create", app.name.as_str(), "", now)?;
-    tx.edit_book(BookEdit::PutApp(app.clone()));
+    tx.edit_cache(CacheEdit::PutApp(app.clone()));
     Ok(AppSaved::Saved(app))
 }
 
@@ -65,7 +65,7 @@ pub(super) fn update_app(
         .execute(params![app.description, app.owner, now.ms(), id.get()])?;
     exactly_one(changed, "app_update")?;
     log(tx.conn, by, "app.update", app.name.as_str(), "", now)?;
-    tx.edit_book(BookEdit::PutApp(app.clone()));
+    tx.edit_cache(CacheEdit::PutApp(app.clone()));
     Ok(AppSaved::Saved(app))
 }
 
@@ -86,6 +86,6 @@ pub(super) fn delete_app(tx: &mut Tx<'_>, id: AppId, by: &Actor, now: Timestamp)
         tx.conn.prepare_cached("-- app_delete\nDELETE FROM app WHERE id = ?")?.execute([id.get()])?;
     exactly_one(changed, "app_delete")?;
     log(tx.conn, by, "app.delete", app.name.as_str(), "", now)?;
-    tx.edit_book(BookEdit::RemoveApp(id));
+    tx.edit_cache(CacheEdit::RemoveApp(id));
     Ok(Deleted::Deleted)
 }

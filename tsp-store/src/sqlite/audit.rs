@@ -8,10 +8,10 @@ use tsp_core::{ConfigId, Millis, Timestamp};
 
 use crate::catalog::AuditEntry;
 use crate::error::Result;
-use crate::schedule::{Audit, COUNTED_MAX};
+use crate::fetching::{Audit, COUNTED_MAX};
 use crate::tasks::Actor;
 
-use super::claim::heads;
+use super::claim::earliest_due;
 use super::fault::exactly_one;
 use super::fire::cursors;
 use super::rescue::next_deadline;
@@ -115,7 +115,8 @@ pub(super) fn audit(conn: &Connection, now: Timestamp) -> Result<Audit> {
 }
 
 fn orphans(conn: &Connection) -> Result<Vec<(ConfigId, i64)>> {
-    let mut configs: BTreeSet<i64> = heads(conn)?.into_iter().map(|head| head.config.get()).collect();
+    let mut configs: BTreeSet<i64> =
+        earliest_due(conn)?.into_iter().map(|earliest| earliest.config.get()).collect();
     for sql in [BUSY, AWAITING] {
         configs.extend(all(conn.prepare_cached(sql)?.query([])?, |row| Ok(row.get::<_, i64>(0)?))?);
     }
@@ -138,24 +139,24 @@ fn orphans(conn: &Connection) -> Result<Vec<(ConfigId, i64)>> {
 }
 
 fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
-    let line = now.minus(OVERDUE_AFTER);
+    let cutoff = now.minus(OVERDUE_AFTER);
     let mut late = Vec::new();
-    for head in heads(conn)?.into_iter().filter(|head| head.due_at < line) {
-        let config = head.config.get();
-        let many = conn.prepare_cached(OVERDUE_MANY)?.exists([config, line.ms(), COUNTED_MAX])?;
+    for earliest in earliest_due(conn)?.into_iter().filter(|earliest| earliest.due_at < cutoff) {
+        let config = earliest.config.get();
+        let many = conn.prepare_cached(OVERDUE_MANY)?.exists([config, cutoff.ms(), COUNTED_MAX])?;
         let count = if many {
             COUNTED_MAX
         } else {
-            conn.prepare_cached(OVERDUE)?.query_row([config, line.ms()], |row| row.get(0))?
+            conn.prepare_cached(OVERDUE)?.query_row([config, cutoff.ms()], |row| row.get(0))?
         };
-        late.push((head.config, count));
+        late.push((earliest.config, count));
     }
     Ok(late)
 }
 
 /// The earliest point at which anything is due.
 pub(super) fn next_due(conn: &Connection) -> Result<Option<Timestamp>> {
-    let tasks = heads(conn)?.into_iter().map(|head| head.due_at);
+    let tasks = earliest_due(conn)?.into_iter().map(|earliest| earliest.due_at);
     let fires = cursors(conn)?.into_iter().filter_map(|cursor| cursor.next_fire_at);
     Ok(tasks.chain(fires).chain(next_deadline(conn)?).min())
 }

@@ -85,7 +85,7 @@ fn fill(from: &Path, draft: &Path) -> Result<()> {
     let _ = fs::remove_file(draft);
     private::ensure(draft).map_err(|error| unwritable(&error))?;
     let mut target = Connection::open(draft).map_err(|error| unwritable(&error))?;
-    // One step is one snapshot: in several, each write of others would start the copy anew.
+    // One step is one snapshot: in several, each write of others would start the copy again.
     let backup = Backup::new(&source, &mut target)?;
     backup.run_to_completion(i32::MAX, Duration::ZERO, None)?;
     Ok(())

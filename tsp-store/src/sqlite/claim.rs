@@ -1,4 +1,4 @@
-//! What the owner takes: heads, claims, and its right to both.
+//! What the owner takes: earliest due times, claims, and its right to both.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,13 @@ use tsp_core::transition::{Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::schedule::{BareRow, Claimed, FlightMark, Head, InFlight, InFlightPage, Owner, Want};
+use crate::fetching::{
+    BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlight, InFlightPage, Owner,
+};
 
 use super::fault::exactly_one;
-use super::hot::is_plain;
 use super::row::{all, first, open_columns, read_bare, read_task};
+use super::task_rows::is_plain;
 use super::tx::Tx;
 
 /// What the rows of one claim carry at most; the others come bare.
@@ -24,10 +26,10 @@ pub(super) const CLAIM_SELECT: &str = concat!(
     " FROM task WHERE config_id = ?1 AND status = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
 );
 
-pub(super) const HEAD_OF: &str = "-- head_of
+pub(super) const EARLIEST_DUE_OF: &str = "-- head_of
 SELECT due_at FROM task WHERE config_id = ?1 AND status = 0 ORDER BY due_at LIMIT 1";
 
-pub(super) const HEAD_NEXT: &str = "-- head_next
+pub(super) const EARLIEST_DUE_NEXT: &str = "-- head_next
 SELECT config_id, due_at FROM task WHERE status = 0 AND config_id > ?1 ORDER BY config_id, due_at LIMIT 1";
 
 pub(super) const IN_FLIGHT: &str = "-- in_flight
@@ -61,7 +63,7 @@ pub(super) fn dead_nodes(conn: &Connection, among: Vec<NodeId>) -> Result<Vec<No
 
 /// All shards at once: an embedded store has one owner.
 pub(super) fn take_shards(tx: &mut Tx<'_>, node: NodeId, now: Timestamp) -> Result<Owner> {
-    super::export::refuse_carried_over(tx.conn)?;
+    super::export::refuse_imported(tx.conn)?;
     let last: i64 = tx
         .conn
         .prepare_cached("-- epoch_last\nSELECT coalesce(max(epoch), 0) FROM shard_epoch")?
@@ -99,21 +101,26 @@ pub(super) fn owns(tx: &Tx<'_>, owner: Owner) -> Result<bool> {
     Ok(epoch.is_some())
 }
 
-pub(super) fn claim(tx: &mut Tx<'_>, owner: Owner, wants: &[Want], now: Timestamp) -> Result<Claimed> {
-    let mut claimed = Claimed::default();
+pub(super) fn claim(
+    tx: &mut Tx<'_>,
+    owner: Owner,
+    requests: &[ClaimRequest],
+    now: Timestamp,
+) -> Result<ClaimResult> {
+    let mut claimed = ClaimResult::default();
     if !owns(tx, owner)? {
         claimed.deposed = true;
         return Ok(claimed);
     }
     let mut bytes = BYTES_PER_CLAIM;
-    for want in wants {
-        for row in due_rows(tx, *want, &mut bytes)? {
+    for request in requests {
+        for row in due_rows(tx, *request, &mut bytes)? {
             claim_row(tx, row, owner.epoch, now, &mut claimed)?;
         }
     }
-    let configs: BTreeSet<ConfigId> = wants.iter().map(|want| want.config).collect();
+    let configs: BTreeSet<ConfigId> = requests.iter().map(|request| request.config).collect();
     for config in configs {
-        claimed.heads.push((config, head_of(tx.conn, config)?));
+        claimed.earliest_due.push((config, earliest_due_of(tx.conn, config)?));
     }
     Ok(claimed)
 }
@@ -125,7 +132,7 @@ struct Due {
     bare: bool,
 }
 
-fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mut Claimed) -> Result<()> {
+fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mut ClaimResult) -> Result<()> {
     let Due { task: row, bare } = due;
     let refused = |row: &Task| StoreError::Internal(format!("task {} at 0 refused a claim", row.id));
     let change = transition(&row, &Event::Claim { epoch }, now).map_err(|_| refused(&row))?;
@@ -147,13 +154,13 @@ fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mu
     Ok(())
 }
 
-/// The rows of a want, whole as long as they fit into `bytes`. One that cannot be read is put aside, at 40:
-/// left at 0 it would stand at the head of its config for ever.
-fn due_rows(tx: &Tx<'_>, want: Want, bytes: &mut usize) -> Result<Vec<Due>> {
-    let limit = i64::try_from(want.limit).unwrap_or(i64::MAX);
+/// The rows of a want, whole as long as they fit into `bytes`. One that cannot be read is quarantined, at 40:
+/// left at 0 it would stand at the earliest due time of its config for ever.
+fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec<Due>> {
+    let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
     let mut statement = tx.conn.prepare_cached(CLAIM_SELECT)?;
-    let mut rows = statement.query(params![want.config.get(), want.due_by.ms(), limit])?;
-    let mut due = Vec::with_capacity(want.limit.min(512));
+    let mut rows = statement.query(params![request.config.get(), request.due_by.ms(), limit])?;
+    let mut due = Vec::with_capacity(request.limit.min(512));
     let mut bad = Vec::new();
     while let Some(row) = rows.next()? {
         let bare = *bytes == 0;
@@ -163,7 +170,7 @@ fn due_rows(tx: &Tx<'_>, want: Want, bytes: &mut usize) -> Result<Vec<Due>> {
                 due.push(Due { task, bare });
             }
             Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(%error, "a row is put aside: it is paused until somebody repairs it");
+                tracing::error!(%error, "a row is quarantined: it is paused until somebody repairs it");
                 bad.push(row.get::<_, i64>(0)?);
             }
             Err(error) => return Err(error),
@@ -178,23 +185,23 @@ fn due_rows(tx: &Tx<'_>, want: Want, bytes: &mut usize) -> Result<Vec<Due>> {
 }
 
 /// The earliest due time at 0 of a config.
-pub(super) fn head_of(conn: &Connection, config: ConfigId) -> Result<Option<Timestamp>> {
-    let mut statement = conn.prepare_cached(HEAD_OF)?;
+pub(super) fn earliest_due_of(conn: &Connection, config: ConfigId) -> Result<Option<Timestamp>> {
+    let mut statement = conn.prepare_cached(EARLIEST_DUE_OF)?;
     first(statement.query([config.get()])?, |row| Ok(Timestamp::from_ms(row.get(0)?)))
 }
 
 /// One seek per config that has rows at 0.
-pub(super) fn heads(conn: &Connection) -> Result<Vec<Head>> {
-    let mut statement = conn.prepare_cached(HEAD_NEXT)?;
-    let mut heads: Vec<Head> = Vec::new();
+pub(super) fn earliest_due(conn: &Connection) -> Result<Vec<EarliestDue>> {
+    let mut statement = conn.prepare_cached(EARLIEST_DUE_NEXT)?;
+    let mut earliest_due: Vec<EarliestDue> = Vec::new();
     loop {
-        let after = heads.last().map_or(i64::MIN, |head| head.config.get());
+        let after = earliest_due.last().map_or(i64::MIN, |earliest| earliest.config.get());
         let next = first(statement.query([after])?, |row| {
-            Ok(Head { config: ConfigId::new(row.get(0)?), due_at: Timestamp::from_ms(row.get(1)?) })
+            Ok(EarliestDue { config: ConfigId::new(row.get(0)?), due_at: Timestamp::from_ms(row.get(1)?) })
         })?;
         match next {
-            Some(head) => heads.push(head),
-            None => return Ok(heads),
+            Some(earliest) => earliest_due.push(earliest),
+            None => return Ok(earliest_due),
         }
     }
 }

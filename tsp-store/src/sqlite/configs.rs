@@ -8,15 +8,15 @@ use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
-use crate::codec::{Secrets, config_to_json};
+use crate::documents::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
-use crate::schedule::Cursor;
+use crate::fetching::Cursor;
 use crate::tasks::Actor;
 
 use super::audit::log;
 use super::fault::{exactly_one, one_or_none};
 use super::tasks::open_count;
-use super::tx::{BookEdit, Tx};
+use super::tx::{CacheEdit, Tx};
 
 /// The newest changes of a config that stay in its log.
 pub(super) const CHANGES_KEPT: i64 = 100;
@@ -110,7 +110,7 @@ fn write(tx: &mut Tx<'_>, change: ConfigWrite, by: &Actor, now: Timestamp) -> Re
     match cursor {
         CursorChange::Make => make_cursor(tx, after.id).map(|_| ())?,
         CursorChange::Drop => delete_cursor(tx, after.id)?,
-        CursorChange::Keep => {}
+        CursorChange::Unchanged => {}
     }
     let after = Arc::new(after);
     record(tx, by, action, &detail, before.as_deref(), Some(&after), now)?;
@@ -158,7 +158,7 @@ fn delete_cursor(tx: &Tx<'_>, id: ConfigId) -> Result<()> {
     one_or_none(changed, "cursor_delete").map(|_| ())
 }
 
-/// The line in the change log (whose number is the config_seq), the line in the audit log, and the book.
+/// The line in the change log (whose number is the config_seq), the line in the audit log, and the config cache.
 fn record(
     tx: &mut Tx<'_>,
     by: &Actor,
@@ -184,9 +184,9 @@ fn record(
     let seq = tx.conn.last_insert_rowid();
     tx.conn.prepare_cached(CHANGE_OLD)?.execute(params![config.id.get(), CHANGES_KEPT])?;
     log(tx.conn, by, action, &config.subject(), detail, now)?;
-    tx.edit_book(match after {
-        Some(after) => BookEdit::PutConfig(after.clone(), seq),
-        None => BookEdit::RemoveConfig(config.id, seq),
+    tx.edit_cache(match after {
+        Some(after) => CacheEdit::PutConfig(after.clone(), seq),
+        None => CacheEdit::RemoveConfig(config.id, seq),
     });
     Ok(())
 }

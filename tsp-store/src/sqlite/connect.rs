@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::error::{Result, StoreError};
 
 use super::fold;
-use super::options::{Place, SqliteOptions};
+use super::options::{DatabaseLocation, SqliteOptions};
 use super::private;
 
 /// Marks a database as one of ours ("TSP1"), so that another program's file is refused.
@@ -23,18 +23,18 @@ const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE
 
 /// The connection that writes; makes the file if there is none.
 pub(super) fn write_connection(options: &SqliteOptions) -> Result<Connection> {
-    let conn = match &options.place {
-        Place::Memory => Connection::open_in_memory()?,
-        Place::File(path) => {
+    let conn = match &options.location {
+        DatabaseLocation::Memory => Connection::open_in_memory()?,
+        DatabaseLocation::File(path) => {
             check_parent(path)?;
             private::ensure(path).map_err(|error| unwritable(path, &error))?;
             let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE;
             Connection::open_with_flags(path, flags).map_err(|error| explain(path, &error))?
         }
     };
-    set_up(&conn, options).map_err(|error| match &options.place {
-        Place::File(path) => explain(path, &error),
-        Place::Memory => error.into(),
+    set_up(&conn, options).map_err(|error| match &options.location {
+        DatabaseLocation::File(path) => explain(path, &error),
+        DatabaseLocation::Memory => error.into(),
     })?;
     refuse_foreign(&conn, options)?;
     Ok(conn)
@@ -81,7 +81,7 @@ fn refuse_foreign(conn: &Connection, options: &SqliteOptions) -> Result<()> {
     }
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if id != 0 || tables > 0 {
-        let Place::File(path) = &options.place else { return Ok(()) };
+        let DatabaseLocation::File(path) = &options.location else { return Ok(()) };
         let text = format!("`{}` is a database of another program: choose another file", path.display());
         return Err(StoreError::Unusable(text));
     }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tsp_core::Timestamp;
 use tsp_core::task::Status;
 
-use crate::codec::Sealer;
+use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
-use crate::schedule::{Ownership as _, ScheduleStore as _};
+use crate::fetching::{EmbeddedOwnership as _, FetcherStore as _};
 
 use super::SqliteStore;
 use super::command::Command;
@@ -22,7 +22,7 @@ use super::row::all;
 /// A page ends with the row that makes it so large.
 const PAGE_BYTES: usize = 8 << 20;
 /// Rows that are given back in one call.
-const GIVE_BACK: usize = 500;
+const RELEASED_AT_ONCE: usize = 500;
 
 /// A value of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,19 +98,19 @@ impl SqliteStore {
     }
 
     /// Gives back what earlier processes had claimed or begun, as the next server at its start would.
-    pub(crate) async fn give_all_back(&self, now: Timestamp) -> Result<()> {
+    pub(crate) async fn release_all(&self, now: Timestamp) -> Result<()> {
         let node = self.register_node("export", now).await?;
         let owner = self.take_shards(node, now).await?;
         loop {
             // What is given back is in flight no more, so each page is the first.
-            let page = self.in_flight(None, GIVE_BACK).await?.rows;
+            let page = self.in_flight(None, RELEASED_AT_ONCE).await?.rows;
             let found = page.len();
             let (queued, begun): (Vec<_>, Vec<_>) =
                 page.into_iter().partition(|row| row.status == Status::Queued);
             let queued = queued.into_iter().map(|row| (row.id, row.version)).collect();
             let begun = begun.into_iter().filter_map(|row| row.node.map(|node| (row.id, node))).collect();
-            let given =
-                self.rearm(owner, queued, now).await?.len() + self.lose(owner, begun, now).await?.len();
+            let given = self.return_to_scheduled(owner, queued, now).await?.len()
+                + self.mark_worker_lost(owner, begun, now).await?.len();
             if found == 0 {
                 return Ok(());
             }
@@ -192,7 +192,7 @@ impl SqliteStore {
     }
 
     /// From now on the store refuses to be served: its tasks live elsewhere.
-    pub(crate) async fn mark_carried_over(&self, now: Timestamp) -> Result<()> {
+    pub(crate) async fn mark_imported(&self, now: Timestamp) -> Result<()> {
         self.write(Command::Export, 1, move |tx| {
             let text = "-- carried_over\nINSERT INTO settings (name, value) VALUES ('carried_over', ?)
                 ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -203,15 +203,15 @@ impl SqliteStore {
 }
 
 /// When the store was carried over to another one.
-fn carried_over(conn: &Connection) -> Result<Option<String>> {
+fn imported_at(conn: &Connection) -> Result<Option<String>> {
     let text = "-- carried_over_find\nSELECT value FROM settings WHERE name = 'carried_over'";
     Ok(conn.query_row(text, [], |row| row.get(0)).optional()?)
 }
 
 /// # Errors
 /// [`StoreError::Unusable`] for a store whose tasks live elsewhere: each would be called back twice.
-pub(super) fn refuse_carried_over(conn: &Connection) -> Result<()> {
-    let Some(at) = carried_over(conn)? else { return Ok(()) };
+pub(super) fn refuse_imported(conn: &Connection) -> Result<()> {
+    let Some(at) = imported_at(conn)? else { return Ok(()) };
     Err(StoreError::Unusable(format!(
         "the tasks of this database were carried over to a cluster at {at}: serve that one. To go back to this \
          database all the same, delete the row `carried_over` of its table `settings`"

@@ -5,7 +5,7 @@ use tsp_core::schedule::step::{Found, NewOccurrence};
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::schedule::{Cursor, Fire, Fired, Owner};
+use crate::fetching::{Cursor, Fire, FireResult, Owner};
 
 use super::claim::owns;
 use super::configs::make_cursor;
@@ -58,20 +58,20 @@ fn read_cursor(row: &Row<'_>) -> Result<Cursor> {
     })
 }
 
-pub(super) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
+pub(super) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
     if !owns(tx, owner)? {
-        return Ok(Fired::Deposed);
+        return Ok(FireResult::Deposed);
     }
     let config = fire.config;
     if !fire.fits_config(tx.config(config).as_deref()) {
-        return Ok(Fired::Stale);
+        return Ok(FireResult::Stale);
     }
     let cursor = match cursor_of(tx.conn, config)? {
         Some(cursor) => cursor,
         None => make_cursor(tx, config)?,
     };
     if !fire.fits_cursor(&cursor) {
-        return Ok(Fired::Stale);
+        return Ok(FireResult::Stale);
     }
     let wanted = fire.wanted(&cursor);
     let open = wanted.open && tx.conn.prepare_cached(OPEN_OCCURRENCE)?.exists([config.get()])?;

@@ -65,7 +65,7 @@ pub(super) fn look_for_damage(conn: &Connection, within: Duration) -> Result<boo
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match found {
         Ok(found) if found == "ok" => {
-            tracing::info!(ms, "the last stop was not clean; the database was looked through and is sound");
+            tracing::info!(ms, "the last stop was not clean; the database was checked and is sound");
             Ok(true)
         }
         Ok(found) => {

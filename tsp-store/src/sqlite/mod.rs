@@ -8,34 +8,34 @@
 //! What a row costs is measured by `examples/speed.rs`.
 
 mod apps;
+mod attempts;
 mod audit;
 mod backup;
 mod claim;
 mod command;
+mod command_queue;
 mod configs;
 mod connect;
 pub(crate) mod export;
 mod fault;
 mod fire;
 mod fold;
-mod hot;
-mod kept;
+mod idempotency;
 mod keys;
-mod load;
 mod lock;
 mod migrate;
+mod opening;
 mod options;
 mod parks;
 mod private;
-mod prune;
-mod queue;
 mod reader;
 mod rescue;
+mod retention;
 mod row;
-mod run;
 mod search;
 mod secret;
 mod submit;
+mod task_rows;
 mod tasks;
 mod traits;
 mod tx;
@@ -52,11 +52,11 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tsp_core::Timestamp;
 
-use crate::book::ConfigBook;
+use crate::config_cache::ConfigCache;
 use crate::error::Result;
 
 pub use lock::ServeLock;
-pub use options::{Place, SqliteOptions, Synchronous};
+pub use options::{DatabaseLocation, SqliteOptions, Synchronous};
 
 use command::{Command, Metrics};
 use reader::Readers;
@@ -70,7 +70,7 @@ pub struct SqliteStore {
     writer: Writer,
     shared: Arc<Shared>,
     /// How far the clearing away is.
-    pruned_to: Mutex<prune::Walk>,
+    retained_from: Mutex<retention::RetentionScan>,
     path: Option<PathBuf>,
 }
 
@@ -81,7 +81,7 @@ impl fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens or makes the store, brings its schema up to date and loads the book. It blocks for the time
+    /// Opens or makes the store, brings its schema up to date and loads the config cache. It blocks for the time
     /// of some reads; call it at start.
     ///
     /// # Errors
@@ -93,21 +93,21 @@ impl SqliteStore {
             fold::look_for_damage(&conn, within)?;
         }
         migrate::migrate(&conn, now)?;
-        let shards = load::settle_shards(&conn, options.shards)?;
+        let shards = opening::initialise_shards(&conn, options.shards)?;
         let sealer = secret::sealer(&conn, options)?;
-        let book = Arc::new(ConfigBook::default());
-        load::fill_book(&conn, &book, &sealer)?;
-        let shared = Arc::new(Shared { book, sealer, shards, metrics: Metrics::new() });
-        let path = match &options.place {
-            Place::File(path) => Some(path.clone()),
-            Place::Memory => None,
+        let config_cache = Arc::new(ConfigCache::default());
+        opening::fill_config_cache(&conn, &config_cache, &sealer)?;
+        let shared = Arc::new(Shared { config_cache, sealer, shards, metrics: Metrics::new() });
+        let path = match &options.location {
+            DatabaseLocation::File(path) => Some(path.clone()),
+            DatabaseLocation::Memory => None,
         };
         for path in path.iter().flat_map(|path| private::open_to_others(path)) {
             tracing::warn!(file = %path.display(), "others can read this file: `chmod 600` it");
         }
         let readers = path.as_ref().map(|path| Readers::start(path, options, shared.clone())).transpose()?;
         let writer = Writer::start(conn, shared.clone(), options.checkpoint_pages)?;
-        Ok(Arc::new(Self { readers, writer, shared, pruned_to: Mutex::default(), path }))
+        Ok(Arc::new(Self { readers, writer, shared, retained_from: Mutex::default(), path }))
     }
 
     /// Lets running commands end, folds the log into the file and closes it. Later calls are

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Where the database is, and how safe and large.
 #[derive(Clone)]
 pub struct SqliteOptions {
-    pub place: Place,
+    pub location: DatabaseLocation,
     pub synchronous: Synchronous,
     /// Logical shards, 1..=512; fixed when the store is made.
     pub shards: u16,
@@ -27,7 +27,7 @@ pub struct SqliteOptions {
 impl std::fmt::Debug for SqliteOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SqliteOptions")
-            .field("place", &self.place)
+            .field("location", &self.location)
             .field("synchronous", &self.synchronous)
             .field("shards", &self.shards)
             .finish_non_exhaustive()
@@ -35,7 +35,7 @@ impl std::fmt::Debug for SqliteOptions {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum DatabaseLocation {
     File(PathBuf),
     /// Gone when the store is dropped.
     Memory,
@@ -64,7 +64,7 @@ impl SqliteOptions {
     /// The defaults of `config/default.toml`.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self {
-            place: Place::File(path.into()),
+            location: DatabaseLocation::File(path.into()),
             synchronous: Synchronous::Full,
             shards: 16,
             readers: 4,
@@ -77,6 +77,6 @@ impl SqliteOptions {
     }
 
     pub fn memory() -> Self {
-        Self { place: Place::Memory, ..Self::file("") }
+        Self { location: DatabaseLocation::Memory, ..Self::file("") }
     }
 }

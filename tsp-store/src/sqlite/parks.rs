@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, params};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
 use crate::error::Result;
-use crate::parks::{Park, ParkNews};
+use crate::parks::{Park, ParkEvent};
 
 use super::row::{all, first};
 use super::tx::Tx;
@@ -34,17 +34,17 @@ pub(super) fn parked(conn: &Connection, config: ConfigId, now: Timestamp) -> Res
     first(conn.prepare_cached(PARKED)?.query([config.get(), now.ms()])?, read)
 }
 
-pub(super) fn save(tx: &Tx<'_>, news: &[ParkNews]) -> Result<()> {
-    for one in news {
+pub(super) fn save(tx: &Tx<'_>, events: &[ParkEvent]) -> Result<()> {
+    for one in events {
         // Neither need change anything: a longer wait is known, or a later end.
         match one {
-            ParkNews::Asked(park) => tx.conn.prepare_cached(PARK)?.execute(params![
+            ParkEvent::Asked(park) => tx.conn.prepare_cached(PARK)?.execute(params![
                 park.config.get(),
                 park.since.ms(),
                 park.until.ms(),
                 park.by.get(),
             ])?,
-            ParkNews::Ended { config, at } => {
+            ParkEvent::Ended { config, at } => {
                 tx.conn.prepare_cached(UNPARK)?.execute([config.get(), at.ms()])?
             }
         };

@@ -14,23 +14,23 @@ use tokio::time::Instant;
 use crate::error::{Cause, Result, StoreError};
 
 use super::command::Command;
+use super::command_queue::{AbandonAtEnd, CommandQueue};
 use super::connect::read_connection;
 use super::options::SqliteOptions;
-use super::queue::{AbandonAtEnd, Queue};
 use super::tx::Shared;
 
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 /// Dropping it lets the threads finish what waits, and waits for them.
 pub(super) struct Readers {
-    queue: Arc<Queue<Read>>,
+    queue: Arc<CommandQueue<Read>>,
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Readers {
     pub(super) fn start(path: &Path, options: &SqliteOptions, shared: Arc<Shared>) -> Result<Self> {
-        let readers = Self { queue: Arc::new(Queue::new()), shared, threads: Mutex::default() };
+        let readers = Self { queue: Arc::new(CommandQueue::new()), shared, threads: Mutex::default() };
         for number in 0..options.readers.clamp(1, 64) {
             let conn = read_connection(path, options)?;
             let queue = readers.queue.clone();
@@ -79,7 +79,7 @@ impl Drop for Readers {
     }
 }
 
-fn serve(conn: &Connection, queue: &Queue<Read>) {
+fn serve(conn: &Connection, queue: &CommandQueue<Read>) {
     let _guard = AbandonAtEnd(queue);
     while let Some(reads) = queue.take(1, 1, |_| 1) {
         for read in reads {

@@ -1,4 +1,4 @@
-//! What the owner gives back for others: rows of lost messages, of lost workers, of callees that did not
+//! What the owner gives back for others: rows of lost messages, of lost workers, of receivers that did not
 //! complete.
 
 use rusqlite::{Connection, params};
@@ -7,11 +7,11 @@ use tsp_core::transition::{Event, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::error::Result;
-use crate::schedule::Owner;
+use crate::fetching::Owner;
 
+use super::attempts::{release, tolerate};
 use super::claim::owns;
 use super::row::{all_good, first, open_columns, read_task};
-use super::run::{release, tolerate};
 use super::tx::Tx;
 
 pub(super) const WAITS_OVER: &str = concat!(
@@ -23,7 +23,7 @@ pub(super) const WAITS_OVER: &str = concat!(
 pub(super) const NEXT_DEADLINE: &str = "-- next_deadline
 SELECT due_at FROM task WHERE status = 45 ORDER BY due_at LIMIT 1";
 
-pub(super) fn rearm(
+pub(super) fn return_to_scheduled(
     tx: &mut Tx<'_>,
     owner: Owner,
     rows: Vec<(TaskId, i64)>,
@@ -32,7 +32,7 @@ pub(super) fn rearm(
     if owns(tx, owner)? { release(tx, rows, now) } else { Ok(Vec::new()) }
 }
 
-pub(super) fn lose(
+pub(super) fn mark_worker_lost(
     tx: &mut Tx<'_>,
     owner: Owner,
     rows: Vec<(TaskId, NodeId)>,
@@ -44,13 +44,13 @@ pub(super) fn lose(
     }
     for (id, node) in rows {
         let Some(row) = tolerate(tx.hot.open_task(id), None)? else { continue };
-        changed.extend(lose_one(tx, &row, node, now)?);
+        changed.extend(mark_one_lost(tx, &row, node, now)?);
     }
     Ok(changed)
 }
 
 /// The same for attempts that a living worker finds under its own id and does not run.
-pub(super) fn give_back(
+pub(super) fn release_orphans(
     tx: &mut Tx<'_>,
     node: NodeId,
     rows: &[(TaskId, u32)],
@@ -60,14 +60,14 @@ pub(super) fn give_back(
     for (id, attempt) in rows {
         let Some(row) = tolerate(tx.hot.open_task(*id), None)? else { continue };
         if row.attempt == *attempt {
-            changed.extend(lose_one(tx, &row, node, now)?);
+            changed.extend(mark_one_lost(tx, &row, node, now)?);
         }
     }
     Ok(changed)
 }
 
 /// The task goes on at once: a loss knows no delay, so no jitter either.
-fn lose_one(tx: &mut Tx<'_>, row: &Task, node: NodeId, now: Timestamp) -> Result<Option<Task>> {
+fn mark_one_lost(tx: &mut Tx<'_>, row: &Task, node: NodeId, now: Timestamp) -> Result<Option<Task>> {
     let config = tx.config(row.config);
     let rules = Rules::of(config.as_deref(), 0.0);
     let Ok(change) = transition(row, &Event::NodeLost { node, rules }, now) else { return Ok(None) };
@@ -78,7 +78,7 @@ pub(super) fn end_waits(
     tx: &mut Tx<'_>,
     owner: Owner,
     limit: usize,
-    unit: f64,
+    jitter_fraction: f64,
     now: Timestamp,
 ) -> Result<Vec<Task>> {
     if !owns(tx, owner)? {
@@ -89,7 +89,7 @@ pub(super) fn end_waits(
     let mut changed = Vec::with_capacity(over.len());
     for row in over {
         let config = tx.config(row.config);
-        let rules = Rules::of(config.as_deref(), unit);
+        let rules = Rules::of(config.as_deref(), jitter_fraction);
         let Ok(change) = transition(&row, &Event::Deadline { rules }, now) else { continue };
         if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
             changed.push(*task);

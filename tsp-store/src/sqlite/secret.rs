@@ -7,13 +7,13 @@ use std::path::Path;
 use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::codec::Sealer;
+use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 
 use super::fault::{exactly_one, one_or_none};
 use super::lock::beside;
 use super::migrate::in_transaction;
-use super::options::{Place, SqliteOptions};
+use super::options::{DatabaseLocation, SqliteOptions};
 use super::private;
 
 /// Sealed and kept in the settings, so that a wrong key is found at start and not at the first callback.
@@ -32,10 +32,10 @@ SELECT EXISTS (SELECT 1 FROM config WHERE json_extract(document, '$.signing_secr
 pub(super) fn sealer(conn: &Connection, options: &SqliteOptions) -> Result<Sealer> {
     // In one transaction, so that of two processes that find no key the second finds the first one's.
     in_transaction(conn, |conn| {
-        let (key, from) = match (&options.secret_key, &options.place) {
+        let (key, from) = match (&options.secret_key, &options.location) {
             (Some(key), _) => (*key, "the secret key of the settings".to_owned()),
-            (None, Place::Memory) => (fresh_key()?, "the secret key".to_owned()),
-            (None, Place::File(database)) => {
+            (None, DatabaseLocation::Memory) => (fresh_key()?, "the secret key".to_owned()),
+            (None, DatabaseLocation::File(database)) => {
                 let path = beside(database, "key");
                 let key = match kept_key(&path)? {
                     Some(key) => key,

@@ -2,15 +2,15 @@
 
 use rusqlite::{Connection, params};
 use tsp_core::task::Task;
-use tsp_core::transition::Note;
+use tsp_core::transition::OutcomeDetail;
 use tsp_core::transition::submit::{Clash, admit, clash, is_repeated};
 use tsp_core::{ConfigId, TaskKey, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::idempotency::Kept;
+use crate::idempotency::IdempotencyResult;
 use crate::tasks::{Submit, Submitted};
 
-use super::kept::keeping;
+use super::idempotency::idempotent;
 use super::row::{first, open_columns, read_task};
 use super::tx::Tx;
 
@@ -20,13 +20,17 @@ pub(super) const CANONICAL: &str = concat!(
     " FROM task WHERE config_id = ?1 AND key = ?2 AND key_slot = 0"
 );
 
-pub(super) fn submit(tx: &mut Tx<'_>, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+pub(super) fn submit(
+    tx: &mut Tx<'_>,
+    batch: Vec<Submit>,
+    now: Timestamp,
+) -> Result<Vec<IdempotencyResult<Submitted>>> {
     batch.into_iter().map(|submit| submit_one(tx, submit, now)).collect()
 }
 
-fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Kept<Submitted>> {
-    let Submit { mut task, on_duplicate, own_payload, keep } = submit;
-    keeping(tx, keep, now, |tx| {
+fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<IdempotencyResult<Submitted>> {
+    let Submit { mut task, on_duplicate, own_payload, idempotency } = submit;
+    idempotent(tx, idempotency, now, |tx| {
         match admit(&task, tx.config(task.config).as_deref(), tx.shared.shards, false) {
             Ok(key_slot) => task.key_slot = key_slot,
             Err(refusal) => return Ok(refusal.into()),
@@ -55,7 +59,8 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Kept<Su
             }
             Clash::Existing(holder) => Ok(Submitted::Existing(holder)),
             Clash::Reset(change) => {
-                let (id, after_current) = (change.task.id, change.note == Note::AfterCurrent);
+                let (id, after_current) =
+                    (change.task.id, change.outcome_detail == OutcomeDetail::AfterCurrent);
                 match tx.hot.save(change.task.version - 1, *change, &mut tx.sums)? {
                     Some(task) => Ok(Submitted::Reset { task, after_current }),
                     None => Err(StoreError::Internal(format!("task {id} changed within a transaction"))),

@@ -8,14 +8,14 @@ use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::error::{Result, StoreError};
 use crate::rules::only_attempt;
-use crate::tasks::{Actor, Cancelled, Changed, Subject, Wish};
+use crate::tasks::{Actor, Cancelled, Changed, Subject, TaskCommand};
 
+use super::attempts::tolerate;
 use super::audit::log;
 use super::fault::exactly_one;
-use super::hot::{ended_task, open_task};
 use super::row::{all, ended_columns, first, read_attempt, read_task};
-use super::run::tolerate;
 use super::submit::canonical;
+use super::task_rows::{ended_task, open_task};
 use super::tx::Tx;
 
 pub(super) const LATEST_OF_KEY: &str = concat!(
@@ -63,7 +63,7 @@ fn last_node(conn: &Connection, id: TaskId) -> Result<Option<NodeId>> {
 pub(super) fn change(
     tx: &mut Tx<'_>,
     subject: &Subject,
-    wish: &Wish,
+    command: &TaskCommand,
     by: &Actor,
     now: Timestamp,
 ) -> Result<Changed> {
@@ -72,11 +72,11 @@ pub(super) fn change(
         Subject::Key(config, key) => task_by_key(tx.conn, *config, key)?,
     };
     let Some(row) = row else { return Ok(Changed::NotFound) };
-    let change = match wish.decide(&row, tx.config(row.config).as_deref(), now) {
+    let change = match command.decide(&row, tx.config(row.config).as_deref(), now) {
         Ok(change) => change,
         Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
     };
-    let note = change.note;
+    let outcome_detail = change.outcome_detail;
     let saved = if row.is_open() {
         tx.hot.save(row.version, change, &mut tx.sums)?
     } else {
@@ -89,10 +89,10 @@ pub(super) fn change(
     let Some(task) = saved else {
         return Err(StoreError::Internal(format!("task {} changed within a transaction", row.id)));
     };
-    if let Some((action, detail)) = wish.audited() {
+    if let Some((action, detail)) = command.audited() {
         log(tx.conn, by, action, &task.id.to_string(), &detail, now)?;
     }
-    Ok(Changed::Done { task, note })
+    Ok(Changed::Done { task, outcome_detail })
 }
 
 /// Moves an ended row back to the open ones, unless an open task holds its key.

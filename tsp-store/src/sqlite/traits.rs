@@ -6,34 +6,35 @@ use async_trait::async_trait;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
 
-use crate::book::ConfigBook;
+use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, alike};
 use crate::catalog::{
     ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
 };
+use crate::config_cache::ConfigCache;
 use crate::error::Result;
-use crate::idempotency::{Keep, Kept};
-use crate::parks::{Park, ParkNews};
-use crate::run::{Begin, Begun, Each, Finish, Finished, RunStore, alike};
-use crate::schedule::{
-    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
-    ScheduleStore, Want,
+use crate::fetching::{
+    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
+    FireResult, FlightMark, InFlightPage, Owner,
 };
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
+use crate::parks::{Park, ParkEvent};
 use crate::search::{Page, TaskQuery};
-use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
+use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 
 use super::command::Command;
-use super::kept::keeping;
+use super::idempotency::idempotent;
 use super::{
-    SqliteStore, apps, audit, claim, configs, fire, keys, parks, prune, rescue, run, search, submit, tasks,
+    SqliteStore, apps, attempts, audit, claim, configs, fire, keys, parks, rescue, retention, search, submit,
+    tasks,
 };
 
 /// Rows dropped in one transaction: others wait behind it.
-const PRUNED_PER_COMMAND: usize = 200;
+const DROPPED_PER_COMMAND: usize = 200;
 
 #[async_trait]
 impl TaskStore for SqliteStore {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         self.write(Command::Submit, batch.len(), move |tx| submit::submit(tx, batch, now)).await
     }
 
@@ -46,9 +47,15 @@ impl TaskStore for SqliteStore {
         self.read(Command::TaskByKey, move |conn| tasks::task_by_key(conn, config, &key)).await
     }
 
-    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
+    async fn change(
+        &self,
+        subject: Subject,
+        command: TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Changed> {
         let by = by.clone();
-        self.write(Command::Change, 1, move |tx| tasks::change(tx, &subject, &wish, &by, now)).await
+        self.write(Command::Change, 1, move |tx| tasks::change(tx, &subject, &command, &by, now)).await
     }
 
     async fn cancel_open(
@@ -64,7 +71,7 @@ impl TaskStore for SqliteStore {
     }
 
     async fn search(&self, query: TaskQuery) -> Result<Page> {
-        let ids = self.shared.book.in_scope(&query.scope);
+        let ids = self.shared.config_cache.in_scope(&query.scope);
         self.read(Command::Search, move |conn| search::search(conn, &query, &ids)).await
     }
 
@@ -79,37 +86,48 @@ fn each<T>(answers: Result<Each<T>>, count: usize) -> Each<T> {
 }
 
 #[async_trait]
-impl RunStore for SqliteStore {
+impl AttemptStore for SqliteStore {
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
         let (count, ids) = (ids.len(), ids.to_vec());
-        each(self.read(Command::Load, move |conn| run::load(conn, &ids)).await, count)
+        each(self.read(Command::Load, move |conn| attempts::load(conn, &ids)).await, count)
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
         let count = batch.len();
-        each(self.write(Command::Begin, count, move |tx| run::begin(tx, node, batch, now)).await, count)
+        each(self.write(Command::Begin, count, move |tx| attempts::begin(tx, node, batch, now)).await, count)
     }
 
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
         let count = batch.len();
-        each(self.write(Command::Finish, count, move |tx| run::finish(tx, node, batch, now)).await, count)
+        each(
+            self.write(Command::Finish, count, move |tx| attempts::finish(tx, node, batch, now)).await,
+            count,
+        )
     }
 
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.write(Command::Release, batch.len(), move |tx| run::release(tx, batch, now)).await
+        self.write(Command::Release, batch.len(), move |tx| attempts::release(tx, batch, now)).await
     }
 
     async fn executing(&self, node: NodeId, _bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
-        self.read(Command::Executing, move |conn| run::executing(conn, node)).await
+        self.read(Command::Executing, move |conn| attempts::executing(conn, node)).await
     }
 
-    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.write(Command::GiveBack, rows.len(), move |tx| rescue::give_back(tx, node, &rows, now)).await
+    async fn release_orphans(
+        &self,
+        node: NodeId,
+        rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        self.write(Command::ReleaseOrphans, rows.len(), move |tx| {
+            rescue::release_orphans(tx, node, &rows, now)
+        })
+        .await
     }
 }
 
 #[async_trait]
-impl Ownership for SqliteStore {
+impl EmbeddedOwnership for SqliteStore {
     async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
         let name = name.to_owned();
         self.write(Command::RegisterNode, 1, move |tx| claim::register_node(tx, &name, now)).await
@@ -121,9 +139,9 @@ impl Ownership for SqliteStore {
 }
 
 #[async_trait]
-impl ScheduleStore for SqliteStore {
-    fn partition(&self) -> Partition {
-        Partition::Whole
+impl FetcherStore for SqliteStore {
+    fn fetch_scope(&self) -> FetchScope {
+        FetchScope::Whole
     }
 
     async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
@@ -131,41 +149,66 @@ impl ScheduleStore for SqliteStore {
         self.read(Command::DeadNodes, move |conn| claim::dead_nodes(conn, among)).await
     }
 
-    async fn heads(&self) -> Result<Vec<Head>> {
-        self.read(Command::Heads, claim::heads).await
+    async fn earliest_due(&self) -> Result<Vec<EarliestDue>> {
+        self.read(Command::Heads, claim::earliest_due).await
     }
 
-    async fn claim(&self, owner: Owner, wants: Vec<Want>, now: Timestamp) -> Result<Claimed> {
-        let rows = wants.iter().fold(0, |rows: usize, want| rows.saturating_add(want.limit));
-        self.write(Command::Claim, rows, move |tx| claim::claim(tx, owner, &wants, now)).await
+    async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult> {
+        let rows = requests.iter().fold(0, |rows: usize, request| rows.saturating_add(request.limit));
+        self.write(Command::Claim, rows, move |tx| claim::claim(tx, owner, &requests, now)).await
     }
 
     async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
         self.read(Command::InFlight, move |conn| claim::in_flight(conn, after, limit)).await
     }
 
-    async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.write(Command::Rearm, rows.len(), move |tx| rescue::rearm(tx, owner, rows, now)).await
+    async fn return_to_scheduled(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, i64)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        self.write(Command::ReturnToScheduled, rows.len(), move |tx| {
+            rescue::return_to_scheduled(tx, owner, rows, now)
+        })
+        .await
     }
 
-    async fn lose(&self, owner: Owner, rows: Vec<(TaskId, NodeId)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.write(Command::Lose, rows.len(), move |tx| rescue::lose(tx, owner, rows, now)).await
+    async fn mark_worker_lost(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, NodeId)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        self.write(Command::MarkWorkerLost, rows.len(), move |tx| {
+            rescue::mark_worker_lost(tx, owner, rows, now)
+        })
+        .await
     }
 
-    async fn end_waits(&self, owner: Owner, limit: usize, unit: f64, now: Timestamp) -> Result<Vec<Task>> {
-        self.write(Command::EndWaits, limit, move |tx| rescue::end_waits(tx, owner, limit, unit, now)).await
+    async fn end_waits(
+        &self,
+        owner: Owner,
+        limit: usize,
+        jitter_fraction: f64,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        self.write(Command::EndWaits, limit, move |tx| {
+            rescue::end_waits(tx, owner, limit, jitter_fraction, now)
+        })
+        .await
     }
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>> {
         self.read(Command::NextDeadline, rescue::next_deadline).await
     }
 
-    async fn parks(&self, _anew: bool, now: Timestamp) -> Result<Vec<Park>> {
+    async fn parks(&self, _reread: bool, now: Timestamp) -> Result<Vec<Park>> {
         self.read(Command::Parks, move |conn| parks::parks(conn, now)).await
     }
 
-    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
-        self.write(Command::SavePark, news.len(), move |tx| parks::save(tx, &news)).await
+    async fn save_parks(&self, events: Vec<ParkEvent>) -> Result<()> {
+        self.write(Command::SavePark, events.len(), move |tx| parks::save(tx, &events)).await
     }
 
     async fn cursors(&self) -> Result<Vec<Cursor>> {
@@ -177,19 +220,23 @@ impl ScheduleStore for SqliteStore {
         self.read(Command::CursorsOf, move |conn| fire::cursors_of(conn, &configs)).await
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
+    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
         let rows = fire.slots.len() + 1;
         self.write(Command::Fire, rows, move |tx| fire::fire(tx, owner, fire, now)).await
     }
 
-    async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize> {
-        let (book, walk) = (self.shared.book.clone(), *self.pruned_to.lock());
-        let found =
-            self.read(Command::PruneFind, move |conn| prune::find(conn, &book, walk, limit, now)).await?;
-        *self.pruned_to.lock() = found.walk;
-        for victims in found.victims.chunks(PRUNED_PER_COMMAND) {
+    async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
+        let (config_cache, scan) = (self.shared.config_cache.clone(), *self.retained_from.lock());
+        let found = self
+            .read(Command::RetentionFind, move |conn| retention::find(conn, &config_cache, scan, limit, now))
+            .await?;
+        *self.retained_from.lock() = found.scan;
+        for victims in found.victims.chunks(DROPPED_PER_COMMAND) {
             let victims = victims.to_vec();
-            self.write(Command::Prune, victims.len(), move |tx| prune::drop_victims(tx, &victims)).await?;
+            self.write(Command::RetentionDrop, victims.len(), move |tx| {
+                retention::drop_victims(tx, &victims)
+            })
+            .await?;
         }
         Ok(found.victims.len())
     }
@@ -205,8 +252,8 @@ impl ScheduleStore for SqliteStore {
 
 #[async_trait]
 impl Catalog for SqliteStore {
-    fn book(&self) -> &Arc<ConfigBook> {
-        &self.shared.book
+    fn config_cache(&self) -> &Arc<ConfigCache> {
+        &self.shared.config_cache
     }
 
     fn shards(&self) -> u16 {
@@ -216,13 +263,13 @@ impl Catalog for SqliteStore {
     async fn create_app(
         &self,
         app: NewApp,
-        keep: Option<Keep<AppSaved>>,
+        idempotency: Option<IdempotencyRequest<AppSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<AppSaved>> {
+    ) -> Result<IdempotencyResult<AppSaved>> {
         let by = by.clone();
         self.write(Command::CreateApp, 1, move |tx| {
-            keeping(tx, keep, now, |tx| apps::create_app(tx, app, &by, now))
+            idempotent(tx, idempotency, now, |tx| apps::create_app(tx, app, &by, now))
         })
         .await
     }
@@ -259,13 +306,13 @@ impl Catalog for SqliteStore {
     async fn save_config(
         &self,
         save: SaveConfig,
-        keep: Option<Keep<ConfigSaved>>,
+        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<ConfigSaved>> {
+    ) -> Result<IdempotencyResult<ConfigSaved>> {
         let by = by.clone();
         self.write(Command::SaveConfig, 1, move |tx| {
-            keeping(tx, keep, now, |tx| configs::save_config(tx, save, &by, now))
+            idempotent(tx, idempotency, now, |tx| configs::save_config(tx, save, &by, now))
         })
         .await
     }
@@ -295,7 +342,7 @@ impl Catalog for SqliteStore {
         if self.parked(id, now).await?.is_none() {
             return Ok(());
         }
-        self.save_parks(vec![ParkNews::Ended { config: id, at: now }]).await
+        self.save_parks(vec![ParkEvent::Ended { config: id, at: now }]).await
     }
 
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {

@@ -7,27 +7,27 @@ use tsp_core::ConfigId;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::EndResult;
 
-use crate::book::ConfigBook;
 use crate::catalog::App;
-use crate::codec::Sealer;
+use crate::config_cache::ConfigCache;
+use crate::documents::Sealer;
 use crate::error::Result;
 
 use super::command::Metrics;
 use super::fault::exactly_one;
-use super::hot::Hot;
+use super::task_rows::Hot;
 
 /// What all threads of a store share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) book: Arc<ConfigBook>,
+    pub(super) config_cache: Arc<ConfigCache>,
     pub(super) sealer: Sealer,
     pub(super) shards: u16,
     pub(super) metrics: Metrics,
 }
 
-/// A change of the book that waits for the commit.
+/// A change of the config cache that waits for the commit.
 #[derive(Debug)]
-pub(super) enum BookEdit {
+pub(super) enum CacheEdit {
     PutApp(Arc<App>),
     RemoveApp(tsp_core::AppId),
     PutConfig(Arc<TaskConfig>, i64),
@@ -58,7 +58,7 @@ pub(super) struct Tx<'c> {
     pub(super) hot: Hot<'c>,
     pub(super) shared: &'c Shared,
     pub(super) sums: Sums,
-    edits: Vec<BookEdit>,
+    edits: Vec<CacheEdit>,
 }
 
 /// How far the transaction was when a command began.
@@ -81,27 +81,27 @@ impl<'c> Tx<'c> {
     pub(super) fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
         for edit in self.edits.iter().rev() {
             match edit {
-                BookEdit::PutConfig(config, _) if config.id == id => return Some(config.clone()),
-                BookEdit::RemoveConfig(gone, _) if *gone == id => return None,
+                CacheEdit::PutConfig(config, _) if config.id == id => return Some(config.clone()),
+                CacheEdit::RemoveConfig(gone, _) if *gone == id => return None,
                 _ => {}
             }
         }
-        self.shared.book.config(id)
+        self.shared.config_cache.config(id)
     }
 
     pub(super) fn app(&self, id: tsp_core::AppId) -> Option<Arc<App>> {
         for edit in self.edits.iter().rev() {
             match edit {
-                BookEdit::PutApp(app) if app.id == id => return Some(app.clone()),
-                BookEdit::RemoveApp(gone) if *gone == id => return None,
+                CacheEdit::PutApp(app) if app.id == id => return Some(app.clone()),
+                CacheEdit::RemoveApp(gone) if *gone == id => return None,
                 _ => {}
             }
         }
-        self.shared.book.app_by_id(id)
+        self.shared.config_cache.app_by_id(id)
     }
 
     /// Seen by the commands after this one at once, and by everybody once it is committed.
-    pub(super) fn edit_book(&mut self, edit: BookEdit) {
+    pub(super) fn edit_cache(&mut self, edit: CacheEdit) {
         self.edits.push(edit);
     }
 
@@ -129,18 +129,18 @@ impl<'c> Tx<'c> {
     /// After the commit.
     pub(super) fn committed(&mut self) {
         self.shared.metrics.ended(&std::mem::take(&mut self.sums).ended);
-        let book = &self.shared.book;
+        let config_cache = &self.shared.config_cache;
         for edit in self.edits.drain(..) {
             match edit {
-                BookEdit::PutApp(app) => book.put_app(app),
-                BookEdit::RemoveApp(id) => book.remove_app(id),
-                BookEdit::PutConfig(config, seq) => {
-                    book.put_config(config, seq);
-                    book.reach(seq);
+                CacheEdit::PutApp(app) => config_cache.put_app(app),
+                CacheEdit::RemoveApp(id) => config_cache.remove_app(id),
+                CacheEdit::PutConfig(config, seq) => {
+                    config_cache.put_config(config, seq);
+                    config_cache.reach(seq);
                 }
-                BookEdit::RemoveConfig(id, seq) => {
-                    book.remove_config(id, seq);
-                    book.reach(seq);
+                CacheEdit::RemoveConfig(id, seq) => {
+                    config_cache.remove_config(id, seq);
+                    config_cache.reach(seq);
                 }
             }
         }

@@ -19,9 +19,9 @@ use tokio::time::Instant;
 use crate::error::{Cause, Result, StoreError};
 
 use super::command::Command;
+use super::command_queue::{AbandonAtEnd, CommandQueue};
 use super::fault::{commit_error, sync_failed};
 use super::fold::{fold_above, fold_all};
-use super::queue::{AbandonAtEnd, Queue};
 use super::tx::{Shared, Tx};
 
 /// The most commands in one transaction.
@@ -91,7 +91,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 /// The handle of the writer thread. Dropping it lets the thread finish what waits, and waits for it.
 pub(super) struct Writer {
-    queue: Arc<Queue<Box<dyn Job>>>,
+    queue: Arc<CommandQueue<Box<dyn Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
     failed: watch::Receiver<bool>,
@@ -99,7 +99,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(conn: Connection, shared: Arc<Shared>, checkpoint_pages: i32) -> Result<Self> {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(CommandQueue::new());
         let (end, ended) = oneshot::channel();
         let (fail, failed) = watch::channel(false);
         let jobs = queue.clone();
@@ -107,7 +107,7 @@ impl Writer {
             .name("tsp-store-writer".to_owned())
             .spawn(move || {
                 let guard = AbandonAtEnd(&*jobs);
-                Group { tx: Tx::new(&conn, &shared), checkpoint_pages }.serve(&jobs);
+                GroupCommit { tx: Tx::new(&conn, &shared), checkpoint_pages }.serve(&jobs);
                 drop(guard);
                 if !sync_failed()
                     && let Err(error) = fold_all(&conn)
@@ -179,7 +179,7 @@ impl Drop for Writer {
 }
 
 /// The thread's side.
-struct Group<'c> {
+struct GroupCommit<'c> {
     tx: Tx<'c>,
     checkpoint_pages: i32,
 }
@@ -191,9 +191,9 @@ enum Ran {
     TransactionLost,
 }
 
-impl Group<'_> {
+impl GroupCommit<'_> {
     /// Until the queue is closed, or a sync has failed.
-    fn serve(&mut self, queue: &Queue<Box<dyn Job>>) {
+    fn serve(&mut self, queue: &CommandQueue<Box<dyn Job>>) {
         while let Some(jobs) = queue.take(GROUP_COMMANDS_MAX, GROUP_ROWS_MAX, |job| job.rows()) {
             let mut waiting = jobs.into_iter();
             while waiting.len() > 0 {

@@ -14,7 +14,7 @@ use super::{read_description, read_owner, shown};
 use crate::auth::Caller;
 use crate::body::Unread;
 use crate::error::{ApiError, ApiResult};
-use crate::idempotency::{IdempotencyKey, answer, stored, unwrap_kept};
+use crate::idempotency::{IdempotencyKey, answer, stored, unwrap_idempotent};
 use crate::state::WebState;
 
 /// Create an app
@@ -49,9 +49,9 @@ pub(super) async fn create_app(
     let Some(name) = name.filter(|_| errors.is_empty()) else { return Err(errors.into()) };
 
     let now = state.now();
-    let keep = claim.as_ref().map(|claim| claim.keep(now, stored_answer));
+    let idempotency = claim.as_ref().map(|claim| claim.request(now, stored_answer));
     let new = NewApp { name: name.clone(), description, owner };
-    match unwrap_kept(state.store.create_app(new, keep, &caller.actor(), now).await?)? {
+    match unwrap_idempotent(state.store.create_app(new, idempotency, &caller.actor(), now).await?)? {
         Err(replayed) => Ok(replayed),
         Ok(saved) => match stored_answer(&saved) {
             Some(made) => Ok(answer(made)),

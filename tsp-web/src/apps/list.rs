@@ -32,7 +32,7 @@ pub(super) async fn list_apps(
     let after = query.cursor()?;
     query.finish()?;
     // One more than asked for tells whether there is a next page.
-    let mut apps = state.store.book().apps(after.as_deref(), limit + 1);
+    let mut apps = state.store.config_cache().apps(after.as_deref(), limit + 1);
     let more = apps.len() > limit;
     apps.truncate(limit);
     let next_cursor = apps.last().filter(|_| more).map(|last| query.next_cursor(last.name.as_str()));

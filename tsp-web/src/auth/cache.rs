@@ -13,7 +13,7 @@ use tsp_store::Store;
 use tsp_store::catalog::ApiKey;
 
 use crate::error::ApiResult;
-use crate::rate::Bucket;
+use crate::rate_limit::Bucket;
 
 /// How long a key is believed without asking the store: a removed key stops within 5 s everywhere
 /// (API.md section 1), and the look-up itself takes time too.
@@ -104,7 +104,7 @@ mod tests {
         let call =
             || server.call_as(made["key"].as_str().unwrap(), Method::GET, "/api/v1/apps/trade", Value::Null);
         call().await.expect(200);
-        let app = server.store.book().app("trade").unwrap().id;
+        let app = server.store.config_cache().app("trade").unwrap().id;
         let id = parse_id(made["id"].as_str().unwrap()).map(KeyId::new).unwrap();
         server.store.delete_key(Some(app), id, &Actor::system(), NOW).await.unwrap();
         tokio::time::advance(BELIEVED).await;

@@ -50,7 +50,7 @@ pub(super) async fn is_immediate(state: &WebState) -> ApiResult<bool> {
 /// Waits until every living node has applied the newest change that this one knows of. It is made by now, so
 /// whatever goes wrong here only means that its reach is not known.
 pub(super) async fn everywhere(state: &WebState) -> Reach {
-    let seq = state.store.book().newest();
+    let seq = state.store.config_cache().newest();
     let end = Instant::now() + PATIENCE;
     let reached = async {
         let mut pause = POLL_FIRST;

@@ -96,12 +96,12 @@ async fn of_other_changes_only_some_wait() {
 async fn a_span_changes_while_no_node_takes_submits() {
     let server = start().await;
     let closed = |server: &Server| {
-        let config = &server.store.book().all_configs()[0];
+        let config = &server.store.config_cache().all_configs()[0];
         assert!(!config.spec.enabled && config.spec.span == 1);
         server.store.catch_up();
     };
     let open = |server: &Server| {
-        let config = &server.store.book().all_configs()[0];
+        let config = &server.store.config_cache().all_configs()[0];
         assert!(config.spec.enabled && config.spec.span == 2);
         server.store.catch_up();
     };
@@ -112,7 +112,7 @@ async fn a_span_changes_while_no_node_takes_submits() {
     // The slowest node knows that the config is closed, and then no more.
     let call = patch(&server, json!({"span": 3}));
     let late = meanwhile(&server, call, [&catches_up]).await.expect(202);
-    assert_eq!(late["config_seq"], server.store.book().seq());
+    assert_eq!(late["config_seq"], server.store.config_cache().seq());
     assert_eq!(config(&server).await, (5, true, 3));
 
     // It does not even know that.
@@ -151,7 +151,7 @@ async fn somebody_elses_change_meanwhile_is_not_overwritten() {
         server.store.asked().await;
         patch(&server, json!({"description": "theirs"})).await.expect(200);
         server.store.catch_up();
-        // The change is worked out anew, upon theirs.
+        // The change is worked out again, upon theirs.
         server.store.asked().await;
         server.store.catch_up();
     };
@@ -176,7 +176,7 @@ async fn somebody_elses_change_meanwhile_is_not_overwritten() {
     assert!(config(&server).await.1, "opened again");
 
     // Who disables it himself meanwhile means it.
-    let id = server.store.book().all_configs()[0].id;
+    let id = server.store.config_cache().all_configs()[0].id;
     let other = async {
         server.store.asked().await;
         server.store.hold_config(id, Hold::Disable, &Actor::system(), NOW).await.unwrap();
@@ -191,7 +191,7 @@ async fn somebody_elses_change_meanwhile_is_not_overwritten() {
 async fn a_config_is_deleted_while_no_node_takes_submits() {
     let server = start().await;
     let closed = |server: &Server| {
-        assert!(!server.store.book().all_configs()[0].spec.enabled);
+        assert!(!server.store.config_cache().all_configs()[0].spec.enabled);
         server.store.catch_up();
     };
     let refused = delete(&server, "").await;
@@ -203,7 +203,7 @@ async fn a_config_is_deleted_while_no_node_takes_submits() {
     assert_eq!(delete(&server, "").await.refused(), (409, "has_open_tasks".into()));
     assert_eq!(config(&server).await, (3, true, 1), "it was not closed in vain");
     let gone = |server: &Server| {
-        assert!(server.store.book().all_configs().is_empty());
+        assert!(server.store.config_cache().all_configs().is_empty());
         server.store.catch_up();
     };
     let deleted = meanwhile(&server, delete(&server, "?cancel_open=true"), [&closed, &gone]).await;
@@ -211,7 +211,7 @@ async fn a_config_is_deleted_while_no_node_takes_submits() {
 
     server.call(Method::PUT, CONFIG, delayed("c")).await.expect(201);
     let late = meanwhile(&server, delete(&server, ""), [&closed]).await.expect(202);
-    assert_eq!(late["config_seq"], server.store.book().seq());
+    assert_eq!(late["config_seq"], server.store.config_cache().seq());
     assert_eq!(server.get(CONFIG).await.status, 404);
 }
 

@@ -14,7 +14,7 @@ use super::wire::{Source, read_config, read_document};
 use crate::auth::Caller;
 use crate::body::Unread;
 use crate::error::{ApiError, ApiResult};
-use crate::idempotency::{IdempotencyKey, stored, unwrap_kept};
+use crate::idempotency::{IdempotencyKey, stored, unwrap_idempotent};
 use crate::lookup;
 use crate::path::Path;
 use crate::query::Query;
@@ -68,8 +68,8 @@ pub(super) async fn create_config(
         };
     }
 
-    let keep = claim.as_ref().map(|claim| {
-        claim.keep(now, move |saved: &ConfigSaved| match saved {
+    let idempotency = claim.as_ref().map(|claim| {
+        claim.request(now, move |saved: &ConfigSaved| match saved {
             ConfigSaved::Created(config) => {
                 Some(stored(StatusCode::CREATED, &new_document(config, now), Some(location(config))))
             }
@@ -77,8 +77,8 @@ pub(super) async fn create_config(
         })
     });
     let save = SaveConfig { app: app.id, spec, expected: Expected::Absent };
-    let saved = state.store.save_config(save, keep, &caller.actor(), now).await?;
-    match unwrap_kept(saved)? {
+    let saved = state.store.save_config(save, idempotency, &caller.actor(), now).await?;
+    match unwrap_idempotent(saved)? {
         Err(replayed) => Ok(replayed),
         Ok(ConfigSaved::Created(config)) => {
             state.hints.config_changed(config.id);

@@ -13,9 +13,9 @@ use tsp_store::catalog::{Deleted, Expected, Hold, Scope};
 use tsp_store::tasks::Actor;
 
 use super::barrier;
-use super::closed::{Closed, has_open};
 use super::precondition::Precondition;
 use super::save::read_dry_run;
+use super::submit_freeze::{SubmitFreeze, has_open};
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::lookup;
@@ -111,7 +111,7 @@ struct Deletion {
 impl Deletion {
     async fn run(self) -> ApiResult<Deleted> {
         if !barrier::is_immediate(&self.state).await? {
-            return self.closed().await;
+            return self.freeze().await;
         }
         match self.attempt(self.expected(&self.config)).await? {
             Deleted::InUse(_) if self.cancel_open => {
@@ -128,18 +128,18 @@ impl Deletion {
     }
 
     /// While no node takes submits: another one could save a task between the count and the deletion.
-    async fn closed(&self) -> ApiResult<Deleted> {
+    async fn freeze(&self) -> ApiResult<Deleted> {
         check_none_open(&self.state, &self.config, self.cancel_open).await?;
-        let closed = Closed::close(&self.state, &self.by, &self.config).await?;
-        if self.pinned && !closed.follows(&self.config) {
-            closed.reopen(&self.state, &self.by).await;
+        let freeze = SubmitFreeze::start(&self.state, &self.by, &self.config).await?;
+        if self.pinned && !freeze.follows(&self.config) {
+            freeze.end(&self.state, &self.by).await;
             return Ok(Deleted::VersionMismatch);
         }
-        match self.attempt(self.expected(&closed.config)).await {
+        match self.attempt(self.expected(&freeze.config)).await {
             Ok(Deleted::Deleted) => Ok(Deleted::Deleted),
             Ok(Deleted::InUse(_)) if self.cancel_open => self.cancel_and_attempt().await,
             refused => {
-                closed.reopen(&self.state, &self.by).await;
+                freeze.end(&self.state, &self.by).await;
                 refused
             }
         }

@@ -53,7 +53,7 @@ pub(super) async fn list_configs(
     let mut items = Vec::new();
     let mut looked_at = 0;
     let more = loop {
-        let chunk = state.store.book().configs_of(app.id, after.as_ref(), CHUNK);
+        let chunk = state.store.config_cache().configs_of(app.id, after.as_ref(), CHUNK);
         let last = chunk.len() < CHUNK;
         for config in chunk {
             if items.len() == limit || looked_at == LOOKED_AT_MAX {

@@ -10,12 +10,12 @@ use tsp_api::{ErrorCode, Errors};
 use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::{AppId, ConfigId, Timestamp};
 use tsp_store::catalog::{App, ConfigSaved, Expected, SaveConfig};
-use tsp_store::idempotency::Kept;
+use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::tasks::Actor;
 
 use super::barrier;
-use super::closed::{Closed, has_open};
 use super::precondition::Precondition;
+use super::submit_freeze::{SubmitFreeze, has_open};
 use super::wire::{Reader, Source, config_document, etag, read_config};
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
@@ -24,7 +24,7 @@ use crate::parking;
 use crate::query::Query;
 use crate::state::WebState;
 
-/// How often a change without `If-Match` is worked out anew because another node was quicker.
+/// How often a change without `If-Match` is worked out again because another node was quicker.
 const TRIES: u32 = 20;
 /// The longest pause before the first of them; it grows from one to the next.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -91,13 +91,7 @@ impl Change<'_> {
                 }
                 ConfigSaved::Updated(config) => {
                     self.state.hints.config_changed(config.id);
-                    // A worker that knows only the old target would call that, and could be asked to wait again.
-                    let waits = unparks && parking::may_be_parked(self.state, config.id, now).await;
-                    let reached =
-                        if reach || waits { Some(barrier::everywhere(self.state).await) } else { None };
-                    if unparks {
-                        parking::unpark(self.state, config.id).await;
-                    }
+                    let reached = self.tell_workers(config.id, unparks, reach, now).await;
                     let notice = notice(left_behind);
                     let done = changed(self.state, &config, notice.clone(), now).await;
                     return Ok(match reached {
@@ -114,12 +108,32 @@ impl Change<'_> {
                 }
                 ConfigSaved::AlreadyExists | ConfigSaved::VersionMismatch { .. } | ConfigSaved::NotFound => {
                     // Not all at the same moment again, and upon what the other node has made of it.
-                    tokio::time::sleep(PAUSE.mul_f64(f64::from(tried) * self.state.entropy.unit())).await;
+                    tokio::time::sleep(
+                        PAUSE.mul_f64(f64::from(tried) * self.state.entropy.jitter_fraction()),
+                    )
+                    .await;
                     self.state.store.refresh().await?;
                 }
             }
         }
         Err(ApiError::unavailable("the config is being changed by others all the time; try again", 1))
+    }
+
+    /// Waits until every worker has read the change, where all must know of it or a wait is to end.
+    async fn tell_workers(
+        &self,
+        id: ConfigId,
+        unparks: bool,
+        reach: bool,
+        now: Timestamp,
+    ) -> Option<barrier::Reach> {
+        // A worker that knows only the old target would call that, and could be asked to wait again.
+        let waits = unparks && parking::may_be_parked(self.state, id, now).await;
+        let reached = if reach || waits { Some(barrier::everywhere(self.state).await) } else { None };
+        if unparks {
+            parking::unpark(self.state, id).await;
+        }
+        reached
     }
 
     /// What a change would be answered with.
@@ -169,8 +183,8 @@ async fn save_as(
 ) -> ApiResult<ConfigSaved> {
     let save = SaveConfig { app, spec, expected };
     match state.store.save_config(save, None, by, state.now()).await? {
-        Kept::Fresh(saved) => Ok(saved),
-        Kept::Replayed(_) | Kept::Mismatch => {
+        IdempotencyResult::Fresh(saved) => Ok(saved),
+        IdempotencyResult::Replayed(_) | IdempotencyResult::Mismatch => {
             Err(ApiError::internal("a kept answer without an idempotency key"))
         }
     }
@@ -188,16 +202,16 @@ async fn save_span(
     if barrier::is_immediate(state).await? {
         return save_as(state, found.app_id, spec, Expected::Version(found.version), by).await;
     }
-    let closed = Closed::close(state, by, found).await?;
+    let freeze = SubmitFreeze::start(state, by, found).await?;
     let saved = match check_none_open(state, found).await {
         Err(refused) => Err(refused),
-        Ok(()) if !closed.follows(found) => {
-            Ok(ConfigSaved::VersionMismatch { version: closed.config.version })
+        Ok(()) if !freeze.follows(found) => {
+            Ok(ConfigSaved::VersionMismatch { version: freeze.config.version })
         }
-        Ok(()) => save_as(state, found.app_id, spec, Expected::Version(closed.config.version), by).await,
+        Ok(()) => save_as(state, found.app_id, spec, Expected::Version(freeze.config.version), by).await,
     };
     if !matches!(saved, Ok(ConfigSaved::Updated(_))) {
-        closed.reopen(state, by).await;
+        freeze.end(state, by).await;
     }
     saved
 }

@@ -16,7 +16,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::connections::Connection;
-use crate::edge::BadHost;
+use crate::middleware::BadHost;
 
 /// What is left of a body is read over and the connection kept, if it was declared to be at most so long.
 const SHORT_BYTES_MAX: u64 = 8 * 1024;

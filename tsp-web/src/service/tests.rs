@@ -146,7 +146,7 @@ async fn no_page_in_a_browser_sees_or_plays_the_inbox_and_the_metrics() {
 /// A body that is read although its sender may not send it fills the memory with what is then refused.
 #[tokio::test]
 async fn nothing_of_a_body_is_read_before_the_right_to_send_it_is_known() {
-    // Whoever has a valid key may ask for a preview; of a callee nothing is known but the token in its body.
+    // Whoever has a valid key may ask for a preview; of a receiver nothing is known but the token in its body.
     const FOR_ANYBODY: [&str; 3] = ["preview_schedule", "complete_task", "report_progress"];
     let server = Server::start().await;
     server.app("trade").await;

@@ -14,7 +14,7 @@ use tsp_api::task::submit::{BATCH_BYTES_MAX, BATCH_TASKS_MAX, BatchAnswer, Submi
 use tsp_api::{Errors, Id, Problem};
 use tsp_core::{ConfigId, ShardId, Timestamp};
 use tsp_store::StoreError;
-use tsp_store::idempotency::{Keep, Kept, StoredAnswer};
+use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 use tsp_store::tasks::{Submit, Submitted};
 
 use crate::auth::{Caller, Unpaid};
@@ -24,7 +24,7 @@ use crate::idempotency::{Claim, IdempotencyKey, mismatch};
 use crate::path::Path;
 use crate::state::WebState;
 
-use super::submit::{Common, Door, Names, Prepared, Shown, unreadable, wake};
+use super::submit::{Common, Names, Prepared, ResolvedApp, ResponseView, unreadable, wake};
 use super::trace::TraceParent;
 use super::{fields, view};
 
@@ -50,27 +50,26 @@ pub(crate) async fn submit_batch(
     body: Unread,
 ) -> ApiResult {
     let arrived = async {
-        let door = Door::find(&state, unpaid.caller(), &app).await?;
-        let body = body.at_most(BATCH_BYTES_MAX).raw_json().await.map_err(|error| door.hide(error))?;
-        ApiResult::Ok((door, body))
+        let resolved = ResolvedApp::find(&state, unpaid.caller(), &app).await?;
+        let body = body.at_most(BATCH_BYTES_MAX).raw_json().await.map_err(|error| resolved.hide(error))?;
+        ApiResult::Ok((resolved, body))
     };
     let arrived = arrived.await;
-    let envelope = arrived
-        .as_ref()
-        .map_err(ApiError::clone)
-        .and_then(|(door, body)| Ok((door, read_envelope(body).map_err(|error| door.hide(error))?)));
+    let envelope = arrived.as_ref().map_err(ApiError::clone).and_then(|(resolved, body)| {
+        Ok((resolved, read_envelope(body).map_err(|error| resolved.hide(error))?))
+    });
     // A call that is wrong as a whole counts once.
     let caller = unpaid.pay(envelope.as_ref().map_or(1, |(_, elements)| elements.len()))?;
-    let (door, elements) = envelope?;
+    let (resolved, elements) = envelope?;
 
     let now = state.now();
-    let common = Common { state: &state, door, trace: &trace, now };
+    let common = Common { state: &state, resolved, trace: &trace, now };
     let mut batch = Batch::new(elements.len());
     for (index, element) in elements.into_iter().enumerate() {
         let added = batch.add(&common, &caller, &key.element(index), element).await;
         batch.slots.push(added.unwrap_or_else(Slot::Failed));
     }
-    if door.foreign() && batch.submits.is_empty() && batch.slots.iter().all(Slot::is_not_found) {
+    if resolved.foreign() && batch.submits.is_empty() && batch.slots.iter().all(Slot::is_not_found) {
         // As if the app did not exist, which is all that this caller may know.
         return Err(crate::lookup::no_app(&app));
     }
@@ -113,15 +112,15 @@ struct Sent {
 }
 
 impl Sent {
-    fn keep(&self, now: Timestamp) -> Option<Keep<Submitted>> {
+    fn request(&self, now: Timestamp) -> Option<IdempotencyRequest<Submitted>> {
         let names = self.names.clone();
-        self.claim.as_ref().map(|claim| claim.keep(now, move |done| stored(&names, done)))
+        self.claim.as_ref().map(|claim| claim.request(now, move |done| stored(&names, done)))
     }
 }
 
 /// What became of each submit, in order.
 type Answers = Vec<Answer>;
-type Answer = Result<Kept<Submitted>, StoreError>;
+type Answer = Result<IdempotencyResult<Submitted>, StoreError>;
 
 impl Slot {
     fn is_not_found(&self) -> bool {
@@ -132,7 +131,7 @@ impl Slot {
 /// One result of [`BatchAnswer`].
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Line<'a> {
+enum ItemAnswer<'a> {
     Done {
         status: u16,
         result: &'static str,
@@ -148,8 +147,8 @@ enum Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Lines<'a> {
-    results: Vec<Line<'a>>,
+struct BatchBody<'a> {
+    results: Vec<ItemAnswer<'a>>,
 }
 
 impl Batch {
@@ -173,8 +172,8 @@ impl Batch {
         let take = |payload: &str| Bytes::copy_from_slice(payload.as_bytes());
         let Prepared { mut submit, config } = common.prepare(draft, take)?;
         let claim = key.claim(&common.state.in_flight, caller, text)?;
-        let sent = Sent { names: Names::new(config, !common.door.foreign()), claim };
-        submit.keep = sent.keep(common.now);
+        let sent = Sent { names: Names::new(config, !common.resolved.foreign()), claim };
+        submit.idempotency = sent.request(common.now);
         self.submits.push(submit);
         Ok(Slot::Sent(sent))
     }
@@ -195,7 +194,7 @@ impl Batch {
             return Vec::new();
         }
         let count = submits.len();
-        let alone = if is_apart(&submits) { self.again(&submits, now) } else { Vec::new() };
+        let alone = if goes_alone(&submits) { self.again(&submits, now) } else { Vec::new() };
         match state.store.submit(submits, now).await {
             Ok(answers) => {
                 let missing = || StoreError::Internal("an answer to a submit was left out".to_owned());
@@ -220,7 +219,7 @@ impl Batch {
             task: submit.task.clone(),
             on_duplicate: submit.on_duplicate,
             own_payload: submit.own_payload,
-            keep: sent.keep(now),
+            idempotency: sent.request(now),
         };
         sent.zip(submits).map(copy).collect()
     }
@@ -233,36 +232,36 @@ impl Batch {
             tracing::error!(request_id, count, "tasks of a batch were not saved: {error}");
         }
         state.http.submitted(answers.iter().filter_map(|answer| match answer {
-            Ok(Kept::Fresh(done)) => Some(done),
-            Ok(Kept::Replayed(_) | Kept::Mismatch) | Err(_) => None,
+            Ok(IdempotencyResult::Fresh(done)) => Some(done),
+            Ok(IdempotencyResult::Replayed(_) | IdempotencyResult::Mismatch) | Err(_) => None,
         }));
         let mut answered = answers.iter();
         let mut heads: BTreeMap<(ConfigId, ShardId), Timestamp> = BTreeMap::new();
         let mut results = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
-            let line = match slot {
+            let item_answer = match slot {
                 Slot::Failed(error) => Err(error.clone()),
                 Slot::Sent(sent) => match answered.next() {
-                    Some(Ok(kept)) => line(&sent.names, kept, &mut heads),
+                    Some(Ok(kept)) => item_answer(&sent.names, kept, &mut heads),
                     Some(Err(error)) => Err(error.clone().into()),
                     None => Err(ApiError::internal("a submit was left without an answer")),
                 },
             };
-            results.push(line.unwrap_or_else(|error| failed(&error, request_id)));
+            results.push(item_answer.unwrap_or_else(|error| failed(&error, request_id)));
         }
         for ((config, shard), due_at) in heads {
             state.hints.wake(config, shard, due_at);
         }
-        view::json(StatusCode::OK, &Lines { results })
+        view::json(StatusCode::OK, &BatchBody { results })
     }
 }
 
 /// Whether some of these may fail where others do not: tasks on several shards, or kept answers, whose
 /// shards are not the tasks'.
-fn is_apart(submits: &[Submit]) -> bool {
+fn goes_alone(submits: &[Submit]) -> bool {
     let shard = |submit: &Submit| submit.task.id.shard();
     submits.len() > 1
-        && (submits.iter().any(|submit| submit.keep.is_some())
+        && (submits.iter().any(|submit| submit.idempotency.is_some())
             || submits.windows(2).any(|pair| shard(&pair[0]) != shard(&pair[1])))
 }
 
@@ -283,29 +282,29 @@ async fn save_alone(state: &WebState, submits: Vec<Submit>, first: &StoreError, 
 }
 
 /// The result of an element that the store has answered; notes the earliest due time of its config on each shard.
-fn line<'a>(
+fn item_answer<'a>(
     names: &Names,
-    kept: &'a Kept<Submitted>,
+    kept: &'a IdempotencyResult<Submitted>,
     heads: &mut BTreeMap<(ConfigId, ShardId), Timestamp>,
-) -> ApiResult<Line<'a>> {
+) -> ApiResult<ItemAnswer<'a>> {
     match kept {
-        Kept::Fresh(done) => {
+        IdempotencyResult::Fresh(done) => {
             let shown = names.shown(done)?;
             if let Some((shard, due_at)) = wake(done) {
                 let head = heads.entry((names.config().id, shard)).or_insert(due_at);
                 *head = due_at.min(*head);
             }
-            Ok(done_line(&shown))
+            Ok(done_answer(&shown))
         }
-        Kept::Replayed(answer) => {
-            serde_json::from_slice(&answer.body).map(Line::Replayed).map_err(ApiError::internal)
+        IdempotencyResult::Replayed(answer) => {
+            serde_json::from_slice(&answer.body).map(ItemAnswer::Replayed).map_err(ApiError::internal)
         }
-        Kept::Mismatch => Err(mismatch()),
+        IdempotencyResult::Mismatch => Err(mismatch()),
     }
 }
 
-fn done_line(shown: &Shown<'_>) -> Line<'static> {
-    Line::Done {
+fn done_answer(shown: &ResponseView<'_>) -> ItemAnswer<'static> {
+    ItemAnswer::Done {
         status: shown.status().as_u16(),
         result: shown.result.as_str(),
         id: shown.task.id.into(),
@@ -313,14 +312,14 @@ fn done_line(shown: &Shown<'_>) -> Line<'static> {
     }
 }
 
-fn failed(error: &ApiError, request_id: &str) -> Line<'static> {
-    Line::Failed { status: error.code().status(), error: error.problem(request_id) }
+fn failed(error: &ApiError, request_id: &str) -> ItemAnswer<'static> {
+    ItemAnswer::Failed { status: error.code().status(), error: error.problem(request_id) }
 }
 
 /// What is kept under an element's idempotency key: its result.
 fn stored(names: &Names, done: &Submitted) -> Option<StoredAnswer> {
     let shown = names.shown(done).ok()?;
-    let body = serde_json::to_vec(&done_line(&shown)).ok()?.into();
+    let body = serde_json::to_vec(&done_answer(&shown)).ok()?.into();
     Some(StoredAnswer { status: shown.status().as_u16(), body, location: None })
 }
 

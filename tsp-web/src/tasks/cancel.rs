@@ -7,9 +7,9 @@ use http::StatusCode;
 use serde::Serialize;
 use tsp_api::task::change::{CancelAnswer, CancelOutcome, NoFields};
 use tsp_api::task::json::TaskJson;
-use tsp_core::transition::{Note, Refused};
+use tsp_core::transition::{OutcomeDetail, Refused};
 use tsp_store::catalog::Scope;
-use tsp_store::tasks::Wish;
+use tsp_store::tasks::TaskCommand;
 
 use crate::auth::Caller;
 use crate::body::Unread;
@@ -45,7 +45,8 @@ pub(crate) async fn by_id(
     body: Unread,
 ) -> ApiResult {
     answer(
-        change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks::<NoFields, _>(Wish::Cancel)).await,
+        change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks::<NoFields, _>(TaskCommand::Cancel))
+            .await,
     )
 }
 
@@ -70,14 +71,22 @@ pub(crate) async fn by_key(
     body: Unread,
 ) -> ApiResult {
     answer(
-        change::by_key(&state, &caller, &path, &[Scope::Submit], body.asks::<NoFields, _>(Wish::Cancel))
-            .await,
+        change::by_key(
+            &state,
+            &caller,
+            &path,
+            &[Scope::Submit],
+            body.asks::<NoFields, _>(TaskCommand::Cancel),
+        )
+        .await,
     )
 }
 
 fn answer(done: Result<Done, NotDone>) -> ApiResult {
     let (outcome, task, config) = match done {
-        Ok(Done { task, config, note: Note::TooLate }) => (CancelOutcome::TooLate, task, config),
+        Ok(Done { task, config, outcome_detail: OutcomeDetail::TooLate }) => {
+            (CancelOutcome::TooLate, task, config)
+        }
         Ok(Done { task, config, .. }) => (CancelOutcome::Cancelled, task, config),
         Err(NotDone::Refused { task, config, why: Refused::AlreadyEnded }) => {
             (CancelOutcome::AlreadyEnded, *task, config)

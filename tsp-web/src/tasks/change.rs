@@ -6,9 +6,9 @@ use axum::response::Response;
 use tsp_api::ErrorCode;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::{Status, Task};
-use tsp_core::transition::{Note, Refused};
+use tsp_core::transition::{OutcomeDetail, Refused};
 use tsp_store::catalog::Scope;
-use tsp_store::tasks::{Actor, Changed, Subject, Wish};
+use tsp_store::tasks::{Actor, Changed, Subject, TaskCommand};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
@@ -23,7 +23,7 @@ use super::view;
 pub(super) struct Done {
     pub(super) task: Task,
     pub(super) config: Arc<TaskConfig>,
-    pub(super) note: Note,
+    pub(super) outcome_detail: OutcomeDetail,
 }
 
 impl Done {
@@ -61,10 +61,10 @@ pub(super) async fn by_id(
     caller: &Caller,
     id: &str,
     scopes: &[Scope],
-    wish: impl Future<Output = ApiResult<Wish>> + Send,
+    command: impl Future<Output = ApiResult<TaskCommand>> + Send,
 ) -> Result<Done, NotDone> {
     let (task, config) = subject::find(state, caller, id, scopes).await?;
-    apply(state, Subject::Id(task.id), Some(config), wish.await?, &caller.actor()).await
+    apply(state, Subject::Id(task.id), Some(config), command.await?, &caller.actor()).await
 }
 
 /// Does `wish` to the open task of a key, else to the latest that ended; as [`by_id`].
@@ -73,10 +73,10 @@ pub(super) async fn by_key(
     caller: &Caller,
     path: &KeyPath,
     scopes: &[Scope],
-    wish: impl Future<Output = ApiResult<Wish>> + Send,
+    command: impl Future<Output = ApiResult<TaskCommand>> + Send,
 ) -> Result<Done, NotDone> {
     let (subject, config) = subject::by_key(state, caller, path, scopes).await?;
-    apply(state, subject, Some(config), wish.await?, &caller.actor()).await
+    apply(state, subject, Some(config), command.await?, &caller.actor()).await
 }
 
 /// Does `wish` and tells the fetcher. Without `config` it is looked up from the row.
@@ -84,32 +84,33 @@ pub(super) async fn apply(
     state: &WebState,
     subject: Subject,
     config: Option<Arc<TaskConfig>>,
-    wish: Wish,
+    command: TaskCommand,
     by: &Actor,
 ) -> Result<Done, NotDone> {
     let missing = match &subject {
         Subject::Id(_) => subject::no_task,
         Subject::Key(..) => subject::no_task_of_key,
     };
-    let config_of =
-        |task: &Task| config.clone().or_else(|| state.store.book().config(task.config)).ok_or_else(missing);
-    let run = wish == Wish::Run;
-    match state.store.change(subject, wish, by, state.now()).await.map_err(ApiError::from)? {
-        Changed::Done { task, note } => {
+    let config_of = |task: &Task| {
+        config.clone().or_else(|| state.store.config_cache().config(task.config)).ok_or_else(missing)
+    };
+    let run = command == TaskCommand::Run;
+    match state.store.change(subject, command, by, state.now()).await.map_err(ApiError::from)? {
+        Changed::Done { task, outcome_detail } => {
             if run {
                 parking::unpark(state, task.config).await;
             }
             if task.status == Status::Scheduled {
                 state.hints.wake(task.config, task.id.shard(), task.due_at);
             }
-            Ok(Done { config: config_of(&task)?, task: *task, note })
+            Ok(Done { config: config_of(&task)?, task: *task, outcome_detail })
         }
         // Asked twice, answered alike.
         Changed::Refused { task, why: Refused::Unchanged } => {
             if run {
                 parking::unpark(state, task.config).await;
             }
-            Ok(Done { config: config_of(&task)?, task: *task, note: Note::None })
+            Ok(Done { config: config_of(&task)?, task: *task, outcome_detail: OutcomeDetail::None })
         }
         Changed::Refused { task, why } => Err(NotDone::Refused { config: config_of(&task)?, task, why }),
         Changed::KeyInUse { holder } => {

@@ -1,4 +1,4 @@
-//! `POST /tasks/{id}/complete`: the callee ends what it answered with 202. The token is the only credential.
+//! `POST /tasks/{id}/complete`: the receiver ends what it answered with 202. The token is the only credential.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tsp_api::task::submit::AHEAD_DAYS_MAX;
 use tsp_core::task::TokenHash;
 use tsp_core::transition::Completion;
 use tsp_core::{Millis, TaskId};
-use tsp_store::tasks::{Actor, Subject, Wish};
+use tsp_store::tasks::{Actor, Subject, TaskCommand};
 
 use crate::body::{Json, Unread};
 use crate::error::{ApiResult, Finish};
@@ -41,15 +41,16 @@ pub(crate) async fn by_id(
     body: Unread,
 ) -> ApiResult {
     let (token, completion) = read(body.at_most(BODY_BYTES_MAX).json().await?)?;
-    let wish = Wish::Complete { token, completion, unit: state.entropy.unit() };
-    by_token(&state, &id, wish).await
+    let command =
+        TaskCommand::Complete { token, completion, jitter_fraction: state.entropy.jitter_fraction() };
+    by_token(&state, &id, command).await
 }
 
 /// Does what a callee wishes. Its token says which attempt it is; the store compares the hashes.
-pub(super) async fn by_token(state: &WebState, id: &str, wish: Wish) -> ApiResult {
+pub(super) async fn by_token(state: &WebState, id: &str, command: TaskCommand) -> ApiResult {
     let id: TaskId = id.parse().map_err(|_| subject::no_task())?;
-    let done = change::apply(state, Subject::Id(id), None, wish, &Actor("callee".to_owned())).await?;
-    // The callee has the payload of its own attempt; a reset's is not meant for it yet.
+    let done = change::apply(state, Subject::Id(id), None, command, &Actor("callee".to_owned())).await?;
+    // The receiver has the payload of its own attempt; a reset's is not meant for it yet.
     view::json(StatusCode::OK, &view::shown(&done.task, &done.config, false))
 }
 

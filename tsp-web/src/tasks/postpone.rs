@@ -8,7 +8,7 @@ use tsp_api::task::Task;
 use tsp_api::task::change::PostponeBody;
 use tsp_core::Timestamp;
 use tsp_store::catalog::Scope;
-use tsp_store::tasks::Wish;
+use tsp_store::tasks::TaskCommand;
 
 use crate::auth::Caller;
 use crate::body::{Json, Unread};
@@ -36,8 +36,8 @@ pub(crate) async fn by_id(
     Path(id): Path<String>,
     body: Unread,
 ) -> ApiResult {
-    let wish = read(body, state.now());
-    change::by_id(&state, &caller, &id, &[Scope::Submit], wish).await?.answer()
+    let command = read(body, state.now());
+    change::by_id(&state, &caller, &id, &[Scope::Submit], command).await?.answer()
 }
 
 /// Gives the open task of a business key a new time.
@@ -61,11 +61,11 @@ pub(crate) async fn by_key(
     Path(path): Path<KeyPath>,
     body: Unread,
 ) -> ApiResult {
-    let wish = read(body, state.now());
-    change::by_key(&state, &caller, &path, &[Scope::Submit], wish).await?.answer()
+    let command = read(body, state.now());
+    change::by_key(&state, &caller, &path, &[Scope::Submit], command).await?.answer()
 }
 
-async fn read(body: Unread, now: Timestamp) -> ApiResult<Wish> {
+async fn read(body: Unread, now: Timestamp) -> ApiResult<TaskCommand> {
     let Json { value, mut errors, .. } = body.json::<PostponeBody>().await?;
     let nothing_wrong = errors.is_empty();
     let at = choose_time(value.execute_at.map(Cow::Owned), value.delay.map(Cow::Owned), now, &mut errors);
@@ -74,5 +74,5 @@ async fn read(body: Unread, now: Timestamp) -> ApiResult<Wish> {
     }
     errors.finish()?;
     // Without an error there is a time.
-    Ok(Wish::Postpone { execute_at: at.unwrap_or(now) })
+    Ok(TaskCommand::Postpone { execute_at: at.unwrap_or(now) })
 }

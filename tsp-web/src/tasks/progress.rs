@@ -1,4 +1,4 @@
-//! `POST /tasks/{id}/progress`: how far the callee of an awaiting task is. The token is the only credential.
+//! `POST /tasks/{id}/progress`: how far the receiver of an awaiting task is. The token is the only credential.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tsp_api::task::Task;
 use tsp_api::task::change::ProgressBody;
 use tsp_core::task::TokenHash;
 use tsp_core::transition::ProgressReport;
-use tsp_store::tasks::Wish;
+use tsp_store::tasks::TaskCommand;
 
 use crate::body::{Json, Unread};
 use crate::error::{ApiResult, Finish};
@@ -33,7 +33,7 @@ pub(crate) async fn by_id(
     body: Unread,
 ) -> ApiResult {
     let (token, report) = read(body.at_most(BODY_BYTES_MAX).json().await?)?;
-    by_token(&state, &id, Wish::Progress { token, report }).await
+    by_token(&state, &id, TaskCommand::Progress { token, report }).await
 }
 
 fn read(body: Json<ProgressBody>) -> ApiResult<(TokenHash, ProgressReport)> {

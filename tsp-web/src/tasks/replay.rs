@@ -6,7 +6,7 @@ use axum::extract::State;
 use tsp_api::task::Task;
 use tsp_api::task::change::NoFields;
 use tsp_store::catalog::Scope;
-use tsp_store::tasks::Wish;
+use tsp_store::tasks::TaskCommand;
 
 use crate::auth::Caller;
 use crate::body::Unread;
@@ -32,7 +32,7 @@ pub(crate) async fn by_id(
     Path(id): Path<String>,
     body: Unread,
 ) -> ApiResult {
-    change::by_id(&state, &caller, &id, &[Scope::Manage], body.asks::<NoFields, _>(Wish::Replay))
+    change::by_id(&state, &caller, &id, &[Scope::Manage], body.asks::<NoFields, _>(TaskCommand::Replay))
         .await?
         .answer()
 }

@@ -6,7 +6,7 @@ use axum::extract::State;
 use tsp_api::task::Task;
 use tsp_api::task::change::NoFields;
 use tsp_store::catalog::Scope;
-use tsp_store::tasks::Wish;
+use tsp_store::tasks::TaskCommand;
 
 use crate::auth::Caller;
 use crate::body::Unread;
@@ -33,7 +33,7 @@ pub(crate) async fn by_id(
     Path(id): Path<String>,
     body: Unread,
 ) -> ApiResult {
-    change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks::<NoFields, _>(Wish::Resume))
+    change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks::<NoFields, _>(TaskCommand::Resume))
         .await?
         .answer()
 }
@@ -59,7 +59,7 @@ pub(crate) async fn by_key(
     Path(path): Path<KeyPath>,
     body: Unread,
 ) -> ApiResult {
-    change::by_key(&state, &caller, &path, &[Scope::Submit], body.asks::<NoFields, _>(Wish::Resume))
+    change::by_key(&state, &caller, &path, &[Scope::Submit], body.asks::<NoFields, _>(TaskCommand::Resume))
         .await?
         .answer()
 }

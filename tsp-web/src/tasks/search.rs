@@ -84,7 +84,7 @@ impl Configs {
         let mut ids: Vec<ConfigId> = tasks.iter().map(|task| task.config).collect();
         ids.sort_unstable();
         ids.dedup();
-        Self(ids.into_iter().filter_map(|id| state.store.book().config(id)).collect())
+        Self(ids.into_iter().filter_map(|id| state.store.config_cache().config(id)).collect())
     }
 
     /// `None` when the config was deleted just now.
@@ -142,7 +142,7 @@ async fn read_scope(
     names: Option<Vec<Name>>,
 ) -> ApiResult<Option<Scope>> {
     let Some(names) = names else {
-        let configs = state.store.book().configs_of(app.id, None, usize::MAX);
+        let configs = state.store.config_cache().configs_of(app.id, None, usize::MAX);
         if configs.iter().all(|config| lookup::is_open_to(caller, config)) {
             return Ok(Some(Scope::App(app.id)));
         }
@@ -151,7 +151,7 @@ async fn read_scope(
     };
     let mut found = Vec::new();
     for name in names {
-        let config = lookup::find(state, || state.store.book().find_config(app.id, &name)).await?;
+        let config = lookup::find(state, || state.store.config_cache().find_config(app.id, &name)).await?;
         found.extend(config.filter(|config| lookup::is_open_to(caller, config)).map(|config| config.id));
     }
     Ok(scope_of(found))

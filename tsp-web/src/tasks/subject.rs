@@ -26,11 +26,12 @@ pub(super) async fn find(
 ) -> ApiResult<(Task, Arc<TaskConfig>)> {
     let task_id: TaskId = id.parse().map_err(|_| no_task())?;
     let task = state.store.task(task_id).await?.ok_or_else(no_task)?;
-    let config = lookup::find(state, || state.store.book().config(task.config)).await?.ok_or_else(no_task)?;
+    let config =
+        lookup::find(state, || state.store.config_cache().config(task.config)).await?.ok_or_else(no_task)?;
     if !caller.sees(config.app_id) || !lookup::is_open_to(caller, &config) {
         return Err(no_task());
     }
-    let app = state.store.book().app_by_id(config.app_id).ok_or_else(no_task)?;
+    let app = state.store.config_cache().app_by_id(config.app_id).ok_or_else(no_task)?;
     caller.require_any(scopes, &app)?;
     Ok((task, config))
 }
@@ -48,7 +49,7 @@ pub(super) async fn find_to_read(
     let submitter = task.extra.as_ref().and_then(|extra| extra.submitter);
     let is_own = submitter.is_some() && submitter == caller.app();
     if is_own && scopes.iter().any(|&scope| caller.grants(scope)) {
-        let config = lookup::find(state, || state.store.book().config(task.config)).await?;
+        let config = lookup::find(state, || state.store.config_cache().config(task.config)).await?;
         return Ok((task, config.ok_or_else(no_task)?, true));
     }
     let (task, config) = find(state, caller, id, scopes).await?;

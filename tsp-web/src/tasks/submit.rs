@@ -20,17 +20,17 @@ use tsp_store::tasks::Submit;
 use crate::auth::Caller;
 use crate::body::Unread;
 use crate::error::{ApiError, ApiResult};
-use crate::idempotency::{IdempotencyKey, unwrap_kept};
+use crate::idempotency::{IdempotencyKey, unwrap_idempotent};
 use crate::path::Path;
 use crate::state::WebState;
 
 use super::trace::TraceParent;
 use super::view;
 
-pub(crate) use answer::{Names, Shown, wake};
+pub(crate) use answer::{Names, ResponseView, wake};
 pub(crate) use draft::{choose_time, unreadable};
-pub(crate) use prepare::{Common, Door, Prepared};
-use prepare::{Made, check_payload, extra};
+pub(crate) use prepare::{Common, Prepared, ResolvedApp};
+use prepare::{TaskDraft, check_payload, extra};
 
 /// Submits a task: one callback at one time.
 #[utoipa::path(
@@ -56,10 +56,10 @@ pub(crate) async fn submit(
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
     body: Unread,
 ) -> ApiResult {
-    let door = Door::find(&state, &caller, &app).await?;
-    let body = body.raw_json().await.map_err(|error| door.hide(error))?;
+    let resolved = ResolvedApp::find(&state, &caller, &app).await?;
+    let body = body.raw_json().await.map_err(|error| resolved.hide(error))?;
     let now = state.now();
-    let common = Common { state: &state, door: &door, trace: &trace, now };
+    let common = Common { state: &state, resolved: &resolved, trace: &trace, now };
     // The payload stays a piece of the body: nothing is copied.
     let take = |payload: &str| body.slice_ref(payload.as_bytes());
     let draft = common.read(&body)?;
@@ -67,7 +67,7 @@ pub(crate) async fn submit(
         state.store.refresh().await?;
     }
     let Prepared { submit, config } = common.prepare(draft, take)?;
-    save(&state, &caller, submit, &Names::new(config, !door.foreign()), &key, &body).await
+    save(&state, &caller, submit, &Names::new(config, !resolved.foreign()), &key, &body).await
 }
 
 /// One occurrence of `config` now, by hand: `POST …/configs/{config}/run`, for both kinds. The caller has
@@ -90,7 +90,7 @@ pub(crate) async fn run_config(
         check_payload(state, payload.len())?;
     }
     let now = state.now();
-    let made = Made {
+    let made = TaskDraft {
         key: None,
         execute_at: now,
         payload: payload.map(Bytes::copy_from_slice),
@@ -115,12 +115,12 @@ async fn save(
     let claim = key.claim(&state.in_flight, caller, body)?;
     if let Some(claim) = &claim {
         let names = names.clone();
-        submit.keep = Some(claim.keep(submit.task.created_at, move |done| names.stored(done)));
+        submit.idempotency = Some(claim.request(submit.task.created_at, move |done| names.stored(done)));
     }
     let now = submit.task.created_at;
     let kept = state.store.submit(vec![submit], now).await?.pop();
     let kept = kept.ok_or_else(|| ApiError::internal("the store gave no answer to a submit"))?;
-    let done = match unwrap_kept(kept)? {
+    let done = match unwrap_idempotent(kept)? {
         Ok(done) => done,
         Err(replayed) => return Ok(replayed),
     };
@@ -132,7 +132,7 @@ async fn save(
     answered(&shown)
 }
 
-fn answered(shown: &Shown<'_>) -> ApiResult<Response> {
+fn answered(shown: &ResponseView<'_>) -> ApiResult<Response> {
     let body = view::to_vec(&shown.document())?;
     Ok(match shown.location() {
         Some(location) => view::response(shown.status(), body, [(http::header::LOCATION, location)]),

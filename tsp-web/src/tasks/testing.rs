@@ -20,18 +20,18 @@ use tsp_core::task::TokenHash;
 use tsp_core::{
     AppId, Clock, ConfigId, Entropy, ManualClock, Millis, Name, NodeId, ShardId, TaskId, Timestamp,
 };
+use tsp_store::attempts::{Begin, BeginResult, Finish, all};
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, NewKey, SaveConfig, Scope};
-use tsp_store::idempotency::Kept;
+use tsp_store::fetching::ClaimRequest;
+use tsp_store::fetching::EmbeddedOwnership as _;
+use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::memory::MemoryStore;
-use tsp_store::run::{Begin, Begun, Finish, all};
-use tsp_store::schedule::Ownership as _;
-use tsp_store::schedule::Want;
 use tsp_store::tasks::Actor;
-use tsp_store::{Catalog as _, IdSource, RunStore as _, ScheduleStore as _};
+use tsp_store::{AttemptStore as _, Catalog as _, FetcherStore as _, IdSource};
 use tsp_worker::http::check_tls;
 
 use crate::ports::{Readiness, WakeHints};
-use crate::{WebParts, WebSettings, WebState};
+use crate::{WebDependencies, WebSettings, WebState};
 
 /// 2026-11-21T10:30:00Z.
 pub(super) const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
@@ -111,7 +111,7 @@ impl Service {
             bootstrap_key: Some(Secret::new(ADMIN)),
             ..WebSettings::default()
         };
-        let state = WebState::new(WebParts {
+        let state = WebState::new(WebDependencies {
             store: store.clone(),
             clock: clock.clone(),
             entropy: Arc::new(Zeros),
@@ -153,7 +153,7 @@ impl Service {
         edit(&mut spec);
         let save = SaveConfig { app, spec, expected: Expected::Absent };
         let saved = self.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
-        let Kept::Fresh(ConfigSaved::Created(config)) = saved else { panic!("{saved:?}") };
+        let IdempotencyResult::Fresh(ConfigSaved::Created(config)) = saved else { panic!("{saved:?}") };
         self.configs.insert(name.to_owned(), config.id);
     }
 
@@ -214,21 +214,22 @@ impl Service {
     pub(super) async fn begin(&self, token: Option<TokenHash>) -> Vec<TaskId> {
         let owner = self.store.take_shards(self.node, self.clock.now()).await.unwrap();
         let now = self.clock.now();
-        let wants = self.configs.values().map(|&config| Want { config, due_by: now, limit: 100 }).collect();
-        let rows = self.store.claim(owner, wants, now).await.unwrap().tasks;
+        let requests =
+            self.configs.values().map(|&config| ClaimRequest { config, due_by: now, limit: 100 }).collect();
+        let rows = self.store.claim(owner, requests, now).await.unwrap().tasks;
         let batch =
             rows.iter().map(|task| Begin { id: task.id, version: task.version, row: None, token }).collect();
         let begun = all(self.store.begin(self.node, batch, now).await).unwrap();
         begun
             .into_iter()
-            .filter_map(|begun| if let Begun::Run(task) = begun { Some(task.id) } else { None })
+            .filter_map(|begun| if let BeginResult::Run(task) = begun { Some(task.id) } else { None })
             .collect()
     }
 
     /// Ends the running attempt of a task.
     pub(super) async fn finish(&self, id: TaskId, attempt: u32, outcome: Outcome) {
         let verdict = Verdict::new(outcome, "http_status").with_status(200);
-        let finish = Finish { id, attempt, verdict, ended_at: None, unit: 0.0, row: None };
+        let finish = Finish { id, attempt, verdict, ended_at: None, jitter_fraction: 0.0, row: None };
         all(self.store.finish(self.node, vec![finish], self.clock.now()).await).unwrap();
     }
 }
@@ -261,7 +262,7 @@ pub(super) fn request(
 async fn app(store: &MemoryStore, name: &str) -> AppId {
     let new = NewApp { name: Name::new(name).unwrap(), description: String::new(), owner: String::new() };
     let saved = store.create_app(new, None, &Actor::system(), NOW).await.unwrap();
-    let Kept::Fresh(AppSaved::Saved(app)) = saved else { panic!("{saved:?}") };
+    let IdempotencyResult::Fresh(AppSaved::Saved(app)) = saved else { panic!("{saved:?}") };
     app.id
 }
 

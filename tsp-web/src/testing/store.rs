@@ -14,12 +14,12 @@ use tsp_store::catalog::{
     ApiKey, App, AppEdit, AppSaved, AuditEntry, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
 };
-use tsp_store::idempotency::{Keep, Kept};
+use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
 use tsp_store::memory::MemoryStore;
-use tsp_store::parks::{Park, ParkNews};
+use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, Wish};
-use tsp_store::{Catalog, Cause, ConfigBook, Result, ScheduleStore as _, StoreError, TaskStore};
+use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand};
+use tsp_store::{Catalog, Cause, ConfigCache, FetcherStore as _, Result, StoreError, TaskStore};
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -28,7 +28,7 @@ pub(crate) struct Cluster {
     away: Mutex<BTreeSet<u16>>,
     /// The last config change that the slowest node has applied.
     applied: AtomicI64,
-    /// What the book lacks until it is refreshed: another node has made it.
+    /// What the config cache lacks until it is refreshed: another node has made it.
     elsewhere: Mutex<Vec<Elsewhere>>,
     /// How often it was refreshed.
     refreshed: AtomicUsize,
@@ -66,49 +66,50 @@ impl Cluster {
 
     /// The slowest node has applied all that was changed so far.
     pub(crate) fn catch_up(&self) {
-        self.set_applied(self.book().seq());
+        self.set_applied(self.config_cache().seq());
     }
 
     /// A replay by a node that does not know yet that the config is disabled.
     pub(crate) async fn replay_unaware(&self, task: TaskId, now: Timestamp) {
-        let (book, config) = (self.book(), self.inner.task(task).await.ok().flatten().map(|row| row.config));
-        let known = config.and_then(|config| book.config(config)).expect("the task has a config");
+        let (config_cache, config) =
+            (self.config_cache(), self.inner.task(task).await.ok().flatten().map(|row| row.config));
+        let known = config.and_then(|config| config_cache.config(config)).expect("the task has a config");
         let mut before = TaskConfig::clone(&known);
         before.spec.enabled = true;
-        book.put_config(Arc::new(before), book.seq());
-        let done = self.inner.change(Subject::Id(task), Wish::Replay, &Actor::system(), now).await;
+        config_cache.put_config(Arc::new(before), config_cache.seq());
+        let done = self.inner.change(Subject::Id(task), TaskCommand::Replay, &Actor::system(), now).await;
         assert!(matches!(done, Ok(Changed::Done { .. })), "{done:?}");
-        book.put_config(known, book.seq());
+        config_cache.put_config(known, config_cache.seq());
     }
 
     /// The app, with its configs, was made by another node, and this one has not heard of it.
     pub(crate) fn hide(&self, name: &str) {
-        let book = self.book();
-        let app = book.app(name).expect("the app exists");
-        let configs = book.configs_of(app.id, None, usize::MAX);
+        let config_cache = self.config_cache();
+        let app = config_cache.app(name).expect("the app exists");
+        let configs = config_cache.configs_of(app.id, None, usize::MAX);
         self.hide_configs(configs);
-        book.remove_app(app.id);
+        config_cache.remove_app(app.id);
         self.elsewhere.lock().insert(0, Elsewhere::App(app));
     }
 
     /// As [`Cluster::hide`], of configs.
     pub(crate) fn hide_configs(&self, configs: impl IntoIterator<Item = Arc<TaskConfig>>) {
         for config in configs {
-            self.book().remove_config(config.id, self.book().seq());
+            self.config_cache().remove_config(config.id, self.config_cache().seq());
             self.elsewhere.lock().push(Elsewhere::Config(config));
         }
     }
 
     /// The receiver of a config asked for a wait.
     pub(crate) async fn park(&self, park: Park) {
-        self.inner.save_parks(vec![ParkNews::Asked(park)]).await.expect("never faulty");
+        self.inner.save_parks(vec![ParkEvent::Asked(park)]).await.expect("never faulty");
     }
 
     pub(crate) fn refreshed(&self) -> usize {
         self.refreshed.swap(0, Ordering::SeqCst)
     }
 
-    fn is_away(&self, id: TaskId) -> bool {
+    fn is_unavailable(&self, id: TaskId) -> bool {
         self.away.lock().contains(&id.shard().get())
     }
 }
@@ -125,9 +126,9 @@ fn away() -> StoreError {
 
 #[async_trait]
 impl TaskStore for Cluster {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         let (bad, good): (Vec<Submit>, Vec<Submit>) =
-            batch.into_iter().partition(|submit| self.is_away(submit.task.id));
+            batch.into_iter().partition(|submit| self.is_unavailable(submit.task.id));
         if bad.is_empty() {
             return self.inner.submit(good, now).await;
         }
@@ -139,15 +140,21 @@ impl TaskStore for Cluster {
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>> {
-        if self.is_away(id) { Err(away()) } else { self.inner.task(id).await }
+        if self.is_unavailable(id) { Err(away()) } else { self.inner.task(id).await }
     }
 
     async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
         self.inner.task_by_key(config, key).await
     }
 
-    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
-        self.inner.change(subject, wish, by, now).await
+    async fn change(
+        &self,
+        subject: Subject,
+        command: TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Changed> {
+        self.inner.change(subject, command, by, now).await
     }
 
     async fn cancel_open(&self, id: ConfigId, limit: usize, by: &Actor, now: Timestamp) -> Result<Cancelled> {
@@ -165,16 +172,18 @@ impl TaskStore for Cluster {
 
 #[async_trait]
 impl Catalog for Cluster {
-    fn book(&self) -> &Arc<ConfigBook> {
-        self.inner.book()
+    fn config_cache(&self) -> &Arc<ConfigCache> {
+        self.inner.config_cache()
     }
 
     async fn refresh(&self) -> Result<()> {
         self.refreshed.fetch_add(1, Ordering::SeqCst);
         for made in self.elsewhere.lock().drain(..) {
             match made {
-                Elsewhere::App(app) => self.book().put_app(app),
-                Elsewhere::Config(config) => self.book().put_config(config, self.book().seq()),
+                Elsewhere::App(app) => self.config_cache().put_app(app),
+                Elsewhere::Config(config) => {
+                    self.config_cache().put_config(config, self.config_cache().seq());
+                }
             }
         }
         self.inner.refresh().await
@@ -195,11 +204,11 @@ impl Catalog for Cluster {
     async fn create_app(
         &self,
         app: NewApp,
-        keep: Option<Keep<AppSaved>>,
+        idempotency: Option<IdempotencyRequest<AppSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<AppSaved>> {
-        self.inner.create_app(app, keep, by, now).await
+    ) -> Result<IdempotencyResult<AppSaved>> {
+        self.inner.create_app(app, idempotency, by, now).await
     }
 
     async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
@@ -229,11 +238,11 @@ impl Catalog for Cluster {
     async fn save_config(
         &self,
         save: SaveConfig,
-        keep: Option<Keep<ConfigSaved>>,
+        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<ConfigSaved>> {
-        self.inner.save_config(save, keep, by, now).await
+    ) -> Result<IdempotencyResult<ConfigSaved>> {
+        self.inner.save_config(save, idempotency, by, now).await
     }
 
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {

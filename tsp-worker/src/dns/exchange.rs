@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep_until};
 
-use crate::http::Found;
+use crate::http::LookupAnswer;
 
 /// A datagram may be lost.
 const RESEND_AFTER: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const ALIASES_MAX: usize = 16;
 
 /// The addresses of an absolute name, none if it has none. An error says that the server cannot tell. It waits for
 /// as long as the caller does.
-pub(super) async fn ask(server: SocketAddr, name: &Name) -> io::Result<Found> {
+pub(super) async fn ask(server: SocketAddr, name: &Name) -> io::Result<LookupAnswer> {
     let local: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -118,7 +118,7 @@ impl Question {
     }
 }
 
-/// Takes in a datagram; what answers no question of ours is passed over.
+/// Takes in a datagram; what answers no question of ours is skipped.
 async fn accept(questions: &mut [Question; 2], datagram: &[u8], server: SocketAddr) -> io::Result<()> {
     let Ok(message) = Message::from_vec(datagram) else { return Ok(()) };
     let open =
@@ -138,15 +138,15 @@ async fn accept(questions: &mut [Question; 2], datagram: &[u8], server: SocketAd
 }
 
 /// What is known, once no answer that is still out could change it.
-fn verdict(questions: &[Question; 2]) -> Option<Found> {
+fn verdict(questions: &[Question; 2]) -> Option<LookupAnswer> {
     let no_such_name = matches!(questions[0].answer, Some(Answer::NoSuchName));
     let complete = questions.iter().all(|question| question.answer.is_some());
     // Some servers deny the name itself for a family that they do not know, but not for the older one.
     (complete || no_such_name).then(|| together(questions))
 }
 
-fn together(questions: &[Question; 2]) -> Found {
-    let mut found = Found { addresses: Vec::new(), ttl: Duration::MAX };
+fn together(questions: &[Question; 2]) -> LookupAnswer {
+    let mut found = LookupAnswer { addresses: Vec::new(), ttl: Duration::MAX };
     for question in questions {
         if let Some(Answer::Addresses { addresses, ttl }) = &question.answer
             && !addresses.is_empty()

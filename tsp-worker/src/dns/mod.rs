@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use hickory_proto::rr::Name;
 
 use self::files::{Conf, Hosts, Watched};
-use crate::http::{Found, Lookup, LookupError};
+use crate::http::{Lookup, LookupAnswer, LookupError};
 use crate::race::race;
 
 /// A name server that has not answered for so long gets company.
@@ -72,7 +72,7 @@ impl Lookup for SystemLookup {
         listed.or_else(|| local.then(|| vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
     }
 
-    async fn addresses(&self, name: &str) -> Result<Found, LookupError> {
+    async fn addresses(&self, name: &str) -> Result<LookupAnswer, LookupError> {
         let conf = self.conf.get();
         let servers = self.servers_in_order(&conf);
         let mut failure = LookupError::NotFound;

@@ -19,8 +19,8 @@ use tsp_core::egress::EgressPolicy;
 use super::connection::Connection;
 use super::connector::{ConnectError, Connector, Origin};
 use super::failure::CallError;
-use super::gates::LOOK_UPS_MAX;
 use super::keep_alive::idle_limit;
+use super::lookup_limits::LOOK_UPS_MAX;
 use super::pool::{Pool, Pools};
 use super::resolver::Lookup;
 use super::stream::Stream;
@@ -99,7 +99,7 @@ impl Client {
         pool
     }
 
-    /// One exchange within both time-outs. `again` makes the same request anew; `may_send` is asked each time.
+    /// One exchange within both time-outs. `again` makes the same request again; `may_send` is asked each time.
     pub(super) async fn send(
         &self,
         pool: &Pool,

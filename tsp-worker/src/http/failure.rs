@@ -30,10 +30,10 @@ pub enum CallError {
     /// It took too long until it could be sent: somebody else may have begun the task. Nothing was sent.
     #[error("the lease of this worker is over")]
     LeaseOver,
-    /// The total time-out; the callee may have acted.
+    /// The total time-out; the receiver may have acted.
     #[error("no complete answer within the total time-out")]
     Timeout { status: Option<StatusCode> },
-    /// The connection broke, or what came is no HTTP; the callee may have acted.
+    /// The connection broke, or what came is no HTTP; the receiver may have acted.
     #[error("the exchange broke off: {error}")]
     Broken { error: hyper::Error, status: Option<StatusCode> },
 }
@@ -80,10 +80,10 @@ impl CallError {
 
     /// A refusal by policy is final; everything else may be better next time. What is our own fault charges
     /// nothing and comes again soon after `now`, spread by `unit` (`0.0..1.0`), or all would come at once.
-    pub fn verdict(&self, now: Timestamp, unit: f64) -> Verdict {
+    pub fn verdict(&self, now: Timestamp, jitter_fraction: f64) -> Verdict {
         let verdict = match self {
             Self::OutOfSockets(_) => {
-                let until = now.plus(with_jitter(AGAIN_AFTER, 1.0, unit));
+                let until = now.plus(with_jitter(AGAIN_AFTER, 1.0, jitter_fraction));
                 Verdict::new(Outcome::Snooze { until }, self.reason())
             }
             Self::LeaseOver => Verdict::new(Outcome::Snooze { until: now }, self.reason()),

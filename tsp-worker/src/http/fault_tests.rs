@@ -15,7 +15,7 @@ use tsp_core::time::Millis;
 
 use super::fault_server::{FaultServer, OK, Peer};
 use super::fixtures::{NOW, Seeded, config, edit_target, task};
-use super::{Call, ClientSettings, Found, HttpHandler, Lookup, LookupError};
+use super::{Call, ClientSettings, HttpHandler, Lookup, LookupAnswer, LookupError};
 
 const SHORT: Millis = Millis::from_ms(200);
 pub(super) const BACKOFF: Outcome = Outcome::Retry(RetryDelay::Backoff);
@@ -91,9 +91,9 @@ async fn redirects_are_not_followed() {
     }
 }
 
-pub(super) fn found(addresses: &[&str]) -> Found {
+pub(super) fn found(addresses: &[&str]) -> LookupAnswer {
     let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-    Found { addresses, ttl: Duration::from_mins(1) }
+    LookupAnswer { addresses, ttl: Duration::from_mins(1) }
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn refused_addresses_are_never_connected_to() {
 
     #[async_trait]
     impl Lookup for Everything {
-        async fn addresses(&self, _name: &str) -> Result<Found, LookupError> {
+        async fn addresses(&self, _name: &str) -> Result<LookupAnswer, LookupError> {
             Ok(found(&["1.1.1.1", "127.0.0.1"]))
         }
     }
@@ -127,7 +127,7 @@ async fn names_lead_to_their_checked_addresses() {
 
     #[async_trait]
     impl Lookup for Loopback {
-        async fn addresses(&self, name: &str) -> Result<Found, LookupError> {
+        async fn addresses(&self, name: &str) -> Result<LookupAnswer, LookupError> {
             match name {
                 "orders.test" => Ok(found(&["127.0.0.1"])),
                 _ => Err(LookupError::NotFound),
@@ -224,7 +224,7 @@ async fn a_connection_that_breaks() {
         .await;
         let verdict = call_server(&server).await;
         assert_verdict(&verdict, BACKOFF, "connection_broken", status);
-        // The callee may have acted: nothing is sent twice.
+        // The receiver may have acted: nothing is sent twice.
         assert_eq!((server.connections(), server.drain_requests()), (1, 1));
     }
 }

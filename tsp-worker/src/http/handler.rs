@@ -94,7 +94,7 @@ impl HttpHandler {
     }
 
     /// Runs one attempt to its verdict, within the config's time-outs. It never fails: what goes wrong is
-    /// a verdict too. Dropping the future closes the connection; the callee may have acted.
+    /// a verdict too. Dropping the future closes the connection; the receiver may have acted.
     pub async fn call(&self, call: &Call<'_>) -> Verdict {
         let prepared = self.prepare(call.config);
         let request = prepared.and_then(|target| Ok((self.request(&target, call)?, target)));
@@ -113,7 +113,7 @@ impl HttpHandler {
                 if let CallError::OutOfSockets(cause) = &error {
                     self.alarm(cause);
                 }
-                error.verdict(call.now, self.entropy.unit())
+                error.verdict(call.now, self.entropy.jitter_fraction())
             }
         }
     }

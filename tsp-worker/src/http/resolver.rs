@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tsp_core::egress::{EgressDenied, EgressPolicy};
 use tsp_core::ids::AppId;
 
-use super::gates::{Gates, Pass};
+use super::lookup_limits::{LookupLimits, Pass};
 
 /// One look-up takes at most this long.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
@@ -47,12 +47,12 @@ pub trait Lookup: Send + Sync + Debug {
     }
 
     /// All addresses of `name`.
-    async fn addresses(&self, name: &str) -> Result<Found, LookupError>;
+    async fn addresses(&self, name: &str) -> Result<LookupAnswer, LookupError>;
 }
 
 /// An answer of a name service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct LookupAnswer {
     pub addresses: Vec<IpAddr>,
     /// How long it holds.
     pub ttl: Duration,
@@ -80,7 +80,7 @@ impl LookupError {
 }
 
 type Answer = Result<Arc<[IpAddr]>, LookupError>;
-type Flight = BoxFuture<'static, Answer>;
+type PendingLookup = BoxFuture<'static, Answer>;
 
 /// What is known of a name.
 #[derive(Debug)]
@@ -90,14 +90,14 @@ struct Entry {
     /// The last good addresses and when they were looked up.
     good: Option<(Arc<[IpAddr]>, Instant)>,
     /// The look-up that is under way, as long as somebody waits for it.
-    flight: Option<WeakShared<Flight>>,
+    pending_lookup: Option<WeakShared<PendingLookup>>,
     used_at: Instant,
 }
 
 #[derive(Debug)]
 pub(super) struct Resolver {
     inner: Arc<Inner>,
-    gates: Gates,
+    lookup_limits: LookupLimits,
     stopping: watch::Sender<bool>,
 }
 
@@ -112,7 +112,7 @@ impl Resolver {
     /// At most `look_ups` at a time; each takes a descriptor, at times two.
     pub(super) fn new(policy: Arc<EgressPolicy>, lookup: Arc<dyn Lookup>, look_ups: usize) -> Self {
         let inner = Arc::new(Inner { policy, lookup, names: Mutex::default() });
-        Self { inner, gates: Gates::new(look_ups), stopping: watch::Sender::new(false) }
+        Self { inner, lookup_limits: LookupLimits::new(look_ups), stopping: watch::Sender::new(false) }
     }
 
     /// From now on a look-up that takes long is given up.
@@ -156,7 +156,7 @@ impl Resolver {
         if let Some(answer) = self.inner.answer(name) {
             return answer.await;
         }
-        let pass = self.gates.enter(app, name).await;
+        let pass = self.lookup_limits.enter(app, name).await;
         // Somebody else may have asked meanwhile; a look-up that is under way needs no second pass.
         match self.inner.answer(name) {
             Some(answer) => {
@@ -170,7 +170,7 @@ impl Resolver {
 
 impl Inner {
     /// The answer that is known, or the look-up that will bring it.
-    fn answer(&self, name: &str) -> Option<Shared<Flight>> {
+    fn answer(&self, name: &str) -> Option<Shared<PendingLookup>> {
         let now = Instant::now();
         let mut names = self.names.lock();
         let entry = names.get_mut(name)?;
@@ -180,7 +180,7 @@ impl Inner {
                 let answer = answer.clone();
                 Some(async move { answer }.boxed().shared())
             }
-            _ => entry.flight.as_ref().and_then(WeakShared::upgrade),
+            _ => entry.pending_lookup.as_ref().and_then(WeakShared::upgrade),
         }
     }
 
@@ -191,17 +191,17 @@ impl Inner {
     }
 
     /// Starts a look-up that others can wait for, too. It goes on as long as one of them does.
-    fn depart(self: &Arc<Self>, name: &str, pass: Pass) -> Shared<Flight> {
+    fn depart(self: &Arc<Self>, name: &str, pass: Pass) -> Shared<PendingLookup> {
         let (this, asked) = (Arc::clone(self), Box::<str>::from(name));
-        let flight = async move {
+        let pending_lookup = async move {
             let (answer, ttl) = this.look_up(&asked).await;
             this.keep(&asked, answer.clone(), ttl);
             drop(pass);
             answer
         };
-        let flight = flight.boxed().shared();
-        self.change(name, |entry| entry.flight = flight.downgrade());
-        flight
+        let pending_lookup = pending_lookup.boxed().shared();
+        self.change(name, |entry| entry.pending_lookup = pending_lookup.downgrade());
+        pending_lookup
     }
 
     async fn look_up(&self, name: &str) -> (Answer, Duration) {
@@ -243,7 +243,7 @@ impl Inner {
         if names.len() >= NAMES_MAX {
             forget_a_quarter(&mut names);
         }
-        let mut entry = Entry { answer: None, good: None, flight: None, used_at: Instant::now() };
+        let mut entry = Entry { answer: None, good: None, pending_lookup: None, used_at: Instant::now() };
         change(&mut entry);
         names.insert(name.into(), entry);
     }
@@ -271,7 +271,7 @@ mod tests {
     use tokio::sync::Notify;
     use tokio::time::advance;
 
-    use super::super::gates::LOOK_UPS_MAX;
+    use super::super::lookup_limits::LOOK_UPS_MAX;
     use super::*;
 
     const APP: AppId = AppId::new(1);
@@ -299,11 +299,11 @@ mod tests {
             (name == "localhost").then(|| vec!["127.0.0.1".parse().unwrap()])
         }
 
-        async fn addresses(&self, _name: &str) -> Result<Found, LookupError> {
+        async fn addresses(&self, _name: &str) -> Result<LookupAnswer, LookupError> {
             let turn = self.asked.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             match self.plan[turn.min(self.plan.len() - 1)] {
-                Does::Answer(addresses, ttl) => Ok(Found {
+                Does::Answer(addresses, ttl) => Ok(LookupAnswer {
                     addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                     ttl: Duration::from_secs(ttl),
                 }),
@@ -423,12 +423,12 @@ mod tests {
 
     #[async_trait]
     impl Lookup for Half {
-        async fn addresses(&self, name: &str) -> Result<Found, LookupError> {
+        async fn addresses(&self, name: &str) -> Result<LookupAnswer, LookupError> {
             if name.ends_with(".dead.test") {
                 pending::<()>().await;
             }
             self.go.notified().await;
-            Ok(Found { addresses: vec!["1.1.1.1".parse().unwrap()], ttl: TTL_MAX })
+            Ok(LookupAnswer { addresses: vec!["1.1.1.1".parse().unwrap()], ttl: TTL_MAX })
         }
     }
 

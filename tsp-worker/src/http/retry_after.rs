@@ -36,11 +36,11 @@ fn parse(text: &str, headers: &HeaderMap, now: Timestamp) -> Option<Millis> {
         return Some(seconds);
     }
     let until = timestamp(httpdate::parse_http_date(text).ok()?);
-    Some(until.since(callee_now(headers, now)).max(Millis::ZERO))
+    Some(until.since(receiver_now(headers, now)).max(Millis::ZERO))
 }
 
-/// The callee's own time where it says it and ours is another.
-fn callee_now(headers: &HeaderMap, now: Timestamp) -> Timestamp {
+/// The receiver's own time where it says it and ours is another.
+fn receiver_now(headers: &HeaderMap, now: Timestamp) -> Timestamp {
     let theirs = headers.get(DATE).and_then(|date| date.to_str().ok());
     match theirs.and_then(|date| httpdate::parse_http_date(date).ok()).map(timestamp) {
         Some(theirs) if theirs.since(now).max(now.since(theirs)) > CLOCKS_AGREE => theirs,

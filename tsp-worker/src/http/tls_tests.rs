@@ -11,7 +11,7 @@ use super::fault_tests::{
     BACKOFF, assert_verdict, call, found, handler, loopback, serve_tls, with_test_authority,
 };
 use super::fixtures::{config, edit_target};
-use super::{ClientSettings, Found, Lookup, LookupError, check_tls, read_ca_file};
+use super::{ClientSettings, Lookup, LookupAnswer, LookupError, check_tls, read_ca_file};
 
 const CA: &str = include_str!("testdata/ca.pem");
 /// Good for both sides.
@@ -88,7 +88,7 @@ async fn a_certificate_for_another_name() {
 
     #[async_trait]
     impl Lookup for Loopback {
-        async fn addresses(&self, _name: &str) -> Result<Found, LookupError> {
+        async fn addresses(&self, _name: &str) -> Result<LookupAnswer, LookupError> {
             Ok(found(&["127.0.0.1"]))
         }
     }

@@ -1,4 +1,4 @@
-//! The `TSP-Result` header, by which a callee decides whatever its status (API.md section 5):
+//! The `TSP-Result` header, by which a receiver decides whatever its status (API.md section 5):
 //! `done | retry[; after=<whole seconds>] | fail | snooze; until=<RFC 3339>`.
 
 use http::HeaderMap;

@@ -358,8 +358,8 @@ retry: {backoff: {type: exponential, initial: 10m}}
         let number = "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,4})?";
         let list = (text.clone(), number, "[ \t\n]{0,2}", text)
             .prop_map(|(a, b, blank, c)| format!("[{a},{blank}{b},{{{c}:{blank}[{b}]}}]"));
-        let mut runner = TestRunner::deterministic();
-        (0..count).map(|_| list.new_tree(&mut runner).unwrap().current()).collect()
+        let mut attempt_store = TestRunner::deterministic();
+        (0..count).map(|_| list.new_tree(&mut attempt_store).unwrap().current()).collect()
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -142,10 +142,10 @@ mod tests {
         std::fs::create_dir(dir.path().join("tsp")).unwrap();
         std::fs::write(dir.path().join("tsp/config.toml"), "server = \"http://file:1\"").unwrap();
         let home = dir.path().display().to_string();
-        let shown = |flag: Option<&str>, pairs: &[(&str, &str)]| {
+        let shown = |flag: Option<&str>, shard_groups: &[(&str, &str)]| {
             let connection = Connection { server: flag.map(str::to_owned), ..Connection::default() };
             let mut all = vec![("XDG_CONFIG_HOME", home.as_str())];
-            all.extend(pairs);
+            all.extend(shard_groups);
             format!("{:?}", connection.client(&Environment::of(&all)).unwrap())
         };
         assert!(shown(None, &[]).contains("http://file:1"));

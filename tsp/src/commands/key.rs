@@ -91,7 +91,7 @@ impl Create {
     async fn save(&self, store: &dyn Catalog, key: &str, now: Timestamp) -> Result<ApiKey> {
         let app = match &self.app {
             None => None,
-            Some(name) => Some(store.book().app(name).map(|app| app.id).ok_or_else(|| {
+            Some(name) => Some(store.config_cache().app(name).map(|app| app.id).ok_or_else(|| {
                 Failure::not_found(format!("there is no app `{name}`"))
                     .advise("make it first: POST /api/v1/apps, or `tsp config apply`")
             })?),

@@ -7,7 +7,7 @@ use super::{existing, on_store};
 use crate::environment::Environment;
 use crate::failure::Result;
 use crate::output::print;
-use crate::settings::{SettingsFile, StorePlace};
+use crate::settings::{SettingsFile, StoreLocation};
 use crate::wiring::cluster;
 
 /// Bring the schema up to this binary's; makes an embedded database, or the tables of a cluster
@@ -24,7 +24,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, environment: &Environment) -> Result {
         let settings = self.file.load(environment)?;
-        if matches!(settings.store.place, StorePlace::Cluster(_)) {
+        if matches!(settings.store.location, StoreLocation::Cluster(_)) {
             return print(&block_on(cluster::migrate(&settings))?);
         }
         // Opening migrates.

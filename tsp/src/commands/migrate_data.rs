@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tsp_core::{Clock as _, SystemClock};
-use tsp_store::mysql::{CarryProgress, CarryReport, MySqlStore};
+use tsp_store::mysql::{ImportProgress, ImportReport, MySqlStore};
 use tsp_store::sqlite::ServeLock;
 
 use super::on_store::block_on;
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::{Table, print};
-use crate::settings::{Settings, SettingsFile, StorePlace};
+use crate::settings::{Settings, SettingsFile, StoreLocation};
 use crate::wiring::{cluster, open_store, store_failure};
 
 /// How often it is told how far it is, where nobody watches.
@@ -51,7 +51,7 @@ fn place(text: &str) -> Result<PathBuf, String> {
 impl Args {
     pub(super) fn run(self, environment: &Environment) -> Result {
         let to = SettingsFile { config: Some(self.to_config.clone()) }.load(environment)?;
-        if !matches!(to.store.place, StorePlace::Cluster(_)) {
+        if !matches!(to.store.location, StoreLocation::Cluster(_)) {
             return Err(Failure::usage(format!("`{}` is not of a cluster", self.to_config.display()))
                 .advise("set `store.meta.url` and `store.sources` there"));
         }
@@ -71,7 +71,7 @@ impl Args {
                 told.page(progress);
                 true
             };
-            let done = MySqlStore::carry_over(&options, &store, now, &mut on_page).await;
+            let done = MySqlStore::import_embedded(&options, &store, now, &mut on_page).await;
             store.close().await;
             done.map_err(|error| store_failure(&error))
         })?;
@@ -97,7 +97,7 @@ struct Told {
 }
 
 impl Told {
-    fn page(&mut self, CarryProgress { table, rows, of }: CarryProgress) {
+    fn page(&mut self, ImportProgress { table, rows, of }: ImportProgress) {
         let before = self.last.filter(|(last, ..)| *last == table).map_or(0, |(_, rows, _)| rows);
         self.rows += rows - before;
         let now = Instant::now();
@@ -120,7 +120,7 @@ impl Told {
     }
 }
 
-fn shown(report: &CarryReport, from: &Path, took: Duration, rows: i64) -> String {
+fn shown(report: &ImportReport, from: &Path, took: Duration, rows: i64) -> String {
     if report.before {
         return format!("`{}` was carried over before; nothing was done\n", from.display());
     }

@@ -5,7 +5,7 @@ use tsp_store::Catalog;
 use tsp_store::sqlite::SqliteStore;
 
 use crate::failure::{Failure, Result};
-use crate::settings::{Settings, StorePlace};
+use crate::settings::{Settings, StoreLocation};
 use crate::wiring::{cluster, open_store};
 
 /// Opens an embedded store, runs `work` on this thread, and closes the store again.
@@ -29,7 +29,7 @@ pub(super) fn on_catalog<T>(
     now: Timestamp,
     work: impl AsyncFnOnce(&dyn Catalog) -> Result<T>,
 ) -> Result<T> {
-    if !matches!(settings.store.place, StorePlace::Cluster(_)) {
+    if !matches!(settings.store.location, StoreLocation::Cluster(_)) {
         return on_store(settings, now, async |store| work(store).await);
     }
     block_on(async {
@@ -58,11 +58,11 @@ pub(super) fn existing(settings: &Settings) -> Result<&std::path::Path> {
 
 /// The file of an embedded store.
 fn embedded(settings: &Settings) -> Result<&std::path::Path> {
-    match &settings.store.place {
-        StorePlace::File(path) => Ok(path),
-        StorePlace::Memory => Err(Failure::usage("a store in memory belongs to its server alone")
+    match &settings.store.location {
+        StoreLocation::File(path) => Ok(path),
+        StoreLocation::Memory => Err(Failure::usage("a store in memory belongs to its server alone")
             .advise("set `store.url` to the database file of the server, `sqlite:tsp.db`")),
-        StorePlace::Cluster(_) => Err(Failure::usage("this is for the embedded store, not for a cluster")
+        StoreLocation::Cluster(_) => Err(Failure::usage("this is for the embedded store, not for a cluster")
             .advise("use the tools of the database server, such as `mariadb-dump`")),
     }
 }

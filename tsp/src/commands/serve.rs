@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::failure::Result;
-use crate::settings::{Flag, Settings, SettingsFile, StorePlace};
+use crate::settings::{Flag, Settings, SettingsFile, StoreLocation};
 use crate::wiring::{self, ServerClock};
 
 /// Run the service
@@ -29,9 +29,9 @@ impl Args {
         flags.extend(self.roles.as_deref().map(|roles| ("--roles", "node.roles", roles)));
         flags.extend(self.listen.as_deref().map(|listen| ("--listen", "web.listen", listen)));
         let settings = Settings::load(self.file.config.as_deref(), environment, &flags)?;
-        let clock = match settings.store.place {
-            StorePlace::Cluster(_) => ServerClock::cluster(),
-            StorePlace::File(_) | StorePlace::Memory => ServerClock::system(),
+        let clock = match settings.store.location {
+            StoreLocation::Cluster(_) => ServerClock::cluster(),
+            StoreLocation::File(_) | StoreLocation::Memory => ServerClock::system(),
         };
         wiring::serve(&settings, clock, None)
     }

@@ -68,7 +68,7 @@ impl List {
     fn run(self, environment: &Environment) -> Result {
         let options = cluster::options(&self.file.load(environment)?)?;
         let places = block_on(async {
-            MySqlStore::shard_places(&options).await.map_err(|error| store_failure(&error))
+            MySqlStore::shard_sources(&options).await.map_err(|error| store_failure(&error))
         })?;
         if self.output == Format::Json {
             let items = places.iter().map(

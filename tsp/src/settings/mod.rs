@@ -21,7 +21,7 @@ pub(crate) use process::{FetcherSettings, LogFormat, LogSettings, NodeSettings, 
 pub(crate) use queue::{NsqSettings, QueueSettings};
 use reader::Reader;
 pub(crate) use show::show;
-pub(crate) use store::{SecretKey, StorePlace, StoreSettings};
+pub(crate) use store::{SecretKey, StoreLocation, StoreSettings};
 pub(crate) use web::WebSettings;
 pub(crate) use worker::WorkerSettings;
 
@@ -63,7 +63,7 @@ impl Settings {
         let fetcher = FetcherSettings::read(reader);
         let node = NodeSettings::read(reader);
         if let Some(store) = &store {
-            let cluster = matches!(store.place, StorePlace::Cluster(_));
+            let cluster = matches!(store.location, StoreLocation::Cluster(_));
             process::check_shape(reader, cluster, &queue, &fetcher, &node);
         }
         let log = LogSettings::read(reader);
@@ -199,7 +199,9 @@ mod tests {
     fn a_cluster_needs_its_databases_its_key_and_its_queue() {
         let whole = CLUSTER.replace("KEY", &"ab".repeat(32));
         let settings = with(&whole).expect("a sound cluster");
-        assert!(matches!(&settings.store.place, StorePlace::Cluster(cluster) if cluster.sources.len() == 1));
+        assert!(
+            matches!(&settings.store.location, StoreLocation::Cluster(cluster) if cluster.sources.len() == 1)
+        );
         assert_eq!(settings.node.roles.names(), ["web", "worker"]);
         assert!(!format!("{settings:?}").contains("hunter2"));
         for (missing, key) in [

@@ -14,7 +14,7 @@ const URL_FORMS: &str = "must be `sqlite:` and a path, for example `sqlite:tsp.d
 
 /// Where tasks are kept.
 #[derive(Debug)]
-pub(crate) enum StorePlace {
+pub(crate) enum StoreLocation {
     File(PathBuf),
     Memory,
     Cluster(ClusterStore),
@@ -22,7 +22,7 @@ pub(crate) enum StorePlace {
 
 #[derive(Debug)]
 pub(crate) struct StoreSettings {
-    pub(crate) place: StorePlace,
+    pub(crate) location: StoreLocation,
     pub(crate) shards: u16,
     /// Whether a commit is on the disk before it is answered.
     pub(crate) synchronous_full: bool,
@@ -47,7 +47,7 @@ impl SecretKey {
 
 impl StoreSettings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let place = reader.parsed("store.url", parse_url);
+        let location = reader.parsed("store.url", parse_url);
         let shards = reader.number("store.shards", 1..=u32::from(tsp_core::ids::SHARDS_MAX));
         let shards = u16::try_from(shards).unwrap_or(1);
         let cluster = ClusterStore::read(reader, shards);
@@ -64,7 +64,7 @@ impl StoreSettings {
             reader.wrong("store.secret_key", "is needed by a cluster: make one with `openssl rand -hex 32`");
         }
         Some(Self {
-            place: cluster.map_or(place, |cluster| Some(StorePlace::Cluster(cluster)))?,
+            location: cluster.map_or(location, |cluster| Some(StoreLocation::Cluster(cluster)))?,
             shards,
             synchronous_full: full,
             check_at_start,
@@ -75,16 +75,16 @@ impl StoreSettings {
     }
 }
 
-fn parse_url(text: &str) -> Result<StorePlace, String> {
+fn parse_url(text: &str) -> Result<StoreLocation, String> {
     match text.split_once(':') {
-        Some(("sqlite", ":memory:")) => Ok(StorePlace::Memory),
+        Some(("sqlite", ":memory:")) => Ok(StoreLocation::Memory),
         Some(("sqlite", path)) => {
             // `sqlite:///var/lib/tsp.db` and `sqlite:/var/lib/tsp.db` mean the same file.
             let path = path.strip_prefix("//").unwrap_or(path);
             if path.is_empty() || path.contains('?') {
                 Err(URL_FORMS.to_owned())
             } else {
-                Ok(StorePlace::File(path.into()))
+                Ok(StoreLocation::File(path.into()))
             }
         }
         Some(("mysql" | "mariadb", _)) => {
@@ -101,14 +101,14 @@ mod tests {
 
     #[test]
     fn urls_name_a_file_or_memory() {
-        assert!(matches!(parse_url("sqlite::memory:"), Ok(StorePlace::Memory)));
+        assert!(matches!(parse_url("sqlite::memory:"), Ok(StoreLocation::Memory)));
         for (url, path) in [
             ("sqlite:tsp.db", "tsp.db"),
             ("sqlite:/var/lib/tsp.db", "/var/lib/tsp.db"),
             ("sqlite:///var/lib/tsp.db", "/var/lib/tsp.db"),
         ] {
             assert!(
-                matches!(parse_url(url), Ok(StorePlace::File(file)) if file.as_os_str() == path),
+                matches!(parse_url(url), Ok(StoreLocation::File(file)) if file.as_os_str() == path),
                 "{url}"
             );
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tsp_core::clock::ProcessTime;
+use tsp_core::clock::ProcessMonotonicClock;
 use tsp_core::{Clock, ClusterClock, Millis, SystemClock, VirtualClock};
 
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ impl ServerClock {
     }
 
     pub(crate) fn cluster() -> Self {
-        Self::Cluster(Arc::new(ClusterClock::new(Arc::new(ProcessTime::new()))))
+        Self::Cluster(Arc::new(ClusterClock::new(Arc::new(ProcessMonotonicClock::new()))))
     }
 
     pub(crate) fn virtual_() -> Self {

@@ -10,18 +10,18 @@ use tokio_util::task::TaskTracker;
 use tsp_core::Timestamp;
 
 use super::clock::ServerClock;
-use super::parts::Parts;
+use super::dependencies::ProcessDependencies;
 use crate::settings::NodeSettings;
 
 /// Looks once per lease, as the nodes of a cluster do when they renew theirs.
 pub(super) fn watch_clock(
-    parts: &Parts,
+    deps: &ProcessDependencies,
     settings: &NodeSettings,
     tracker: &TaskTracker,
     stop: &CancellationToken,
 ) {
     // The development clock jumps because it is told to.
-    let ServerClock::System(clock) = &parts.clock else { return };
+    let ServerClock::System(clock) = &deps.clock else { return };
     let (clock, stop) = (clock.clone(), stop.clone());
     let (lease, max_skew) = (settings.lease, settings.max_skew);
     tracker.spawn(async move {

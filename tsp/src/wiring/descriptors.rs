@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::settings::{Settings, StorePlace};
+use crate::settings::{Settings, StoreLocation};
 
 /// Standard streams, the runtime, listeners, signals, the log, commands beside the server, and some to spare.
 const OWN: usize = 64;
@@ -40,9 +40,9 @@ impl Descriptors {
     /// connections that are tried beside a first, and for what was not foreseen.
     pub(crate) fn of(limit: usize, settings: &Settings) -> Self {
         let own = OWN
-            + match &settings.store.place {
-                StorePlace::Cluster(cluster) => cluster.connections_of_a_process().saturating_add(QUEUE),
-                StorePlace::File(_) | StorePlace::Memory => {
+            + match &settings.store.location {
+                StoreLocation::Cluster(cluster) => cluster.connections_of_a_process().saturating_add(QUEUE),
+                StoreLocation::File(_) | StoreLocation::Memory => {
                     PER_SQLITE_CONNECTION * (settings.store.readers.saturating_add(2))
                 }
             };

@@ -12,15 +12,15 @@ use tokio::time::Instant;
 use tsp_core::task::Status;
 use tsp_core::{Clock, ConfigId, Millis, Timestamp, VirtualClock};
 use tsp_queue::Inbox;
+use tsp_store::fetching::InFlight;
 use tsp_store::id_source::RENEW_AHEAD;
-use tsp_store::schedule::InFlight;
 use tsp_store::sqlite::SqliteStore;
-use tsp_store::{Catalog, IdSource, Result, ScheduleStore};
+use tsp_store::{Catalog, FetcherStore, IdSource, Result};
 use tsp_web::DevHooks;
 use tsp_web::ports::Advanced;
 
+use super::dependencies::ProcessDependencies;
 use super::embedded::Embedded;
-use super::parts::Parts;
 
 /// How often the rows are looked at while something runs. This and what follows is real time.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -31,7 +31,7 @@ const QUIET_LOOKS: u32 = 2;
 /// to wait). Counted and not timed: on a machine that stands still for a moment nobody looks either.
 const HELD_LOOKS: u32 = 300;
 /// A callback that runs longer is left behind; it ends later, by its own time-out.
-const SETTLE_AT_MOST: Duration = Duration::from_secs(30);
+const IDLE_WITHIN: Duration = Duration::from_secs(30);
 /// Ids are made only below the slot's lease, which must therefore run ahead of the clock.
 const IDS_AHEAD_AT_LEAST: Millis = Millis::from_ms(RENEW_AHEAD.ms() / 2);
 
@@ -65,13 +65,13 @@ impl DevHooks for DevClock {
 }
 
 impl DevClock {
-    pub(super) fn new(parts: &Parts, embedded: &Embedded, clock: Arc<VirtualClock>) -> Self {
+    pub(super) fn new(deps: &ProcessDependencies, embedded: &Embedded, clock: Arc<VirtualClock>) -> Self {
         Self {
             store: embedded.store.clone(),
             clock,
             inbox: embedded.inbox.clone(),
-            ids: parts.ids.clone().unwrap_or_else(IdSource::none),
-            sent: parts.sent.clone(),
+            ids: deps.ids.clone().unwrap_or_else(IdSource::none),
+            sent: deps.sent.clone(),
             moving: Mutex::default(),
         }
     }
@@ -79,11 +79,11 @@ impl DevClock {
     async fn advance(&self, by: Millis) -> Result<()> {
         let mut ids_until = self.moving.lock().await;
         let end = self.clock.now().plus(by);
-        self.settle().await?;
+        self.run_until_idle().await?;
         loop {
             let next = self.next_after(self.clock.now()).await?.filter(|next| *next < end);
             self.move_to(next.unwrap_or(end), &mut ids_until).await?;
-            self.settle().await?;
+            self.run_until_idle().await?;
             if next.is_none() {
                 return Ok(());
             }
@@ -96,15 +96,15 @@ impl DevClock {
             *ids_until = to.plus(RENEW_AHEAD);
         }
         self.clock.advance_to(to);
-        self.inbox.nudge();
+        self.inbox.wake();
         Ok(())
     }
 
     /// Waits until all that is due now has ended, or is seen to be held back.
-    async fn settle(&self) -> Result<()> {
+    async fn run_until_idle(&self) -> Result<()> {
         let started = Instant::now();
         let (mut quiet_looks, mut held_looks) = (0, 0);
-        while started.elapsed() < SETTLE_AT_MOST {
+        while started.elapsed() < IDLE_WITHIN {
             let now = self.clock.now();
             // In the order in which a task goes through them, or one could slip by between two reads.
             let due = self.earliest(|at| at <= now).await?.is_some();
@@ -157,13 +157,14 @@ impl DevClock {
     /// The earliest of what comes by itself, among the points in time that `wanted` picks. Configs that
     /// are paused or disabled wait for a person, not for the clock.
     async fn earliest(&self, wanted: impl Fn(Timestamp) -> bool) -> Result<Option<Timestamp>> {
-        let configs = self.store.book().all_configs();
+        let configs = self.store.config_cache().all_configs();
         let runnable: HashSet<ConfigId> =
             configs.iter().filter(|config| config.runnable()).map(|config| config.id).collect();
         let cursors = self.store.cursors().await?.into_iter();
-        let heads = self.store.heads().await?.into_iter().map(|head| (head.config, head.due_at));
+        let earliest_due =
+            self.store.earliest_due().await?.into_iter().map(|earliest| (earliest.config, earliest.due_at));
         let fires = cursors.filter_map(|cursor| Some((cursor.config, cursor.next_fire_at?)));
-        let own = heads.chain(fires).filter(|(config, _)| runnable.contains(config)).map(|(_, at)| at);
+        let own = earliest_due.chain(fires).filter(|(config, _)| runnable.contains(config)).map(|(_, at)| at);
         Ok(own.chain(self.store.next_deadline().await?).filter(|at| wanted(*at)).min())
     }
 }

@@ -1,4 +1,4 @@
-//! The fetcher on its own thread, with the auditor and the janitor beside it.
+//! The fetcher on its own thread, with the auditor and the retention loop beside it.
 
 use std::sync::Arc;
 use std::thread;
@@ -6,13 +6,13 @@ use std::thread;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Janitor};
+use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, RetentionLoop};
 use tsp_queue::Inbox;
 use tsp_store::IdSource;
 
 use super::clock::millis;
+use super::dependencies::ProcessDependencies;
 use super::embedded::Embedded;
-use super::parts::Parts;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 
@@ -25,7 +25,7 @@ pub(super) struct RunningFetcher {
 }
 
 pub(super) fn start_fetcher(
-    parts: &Parts,
+    deps: &ProcessDependencies,
     embedded: &Embedded,
     settings: &Settings,
     tracker: &TaskTracker,
@@ -37,28 +37,33 @@ pub(super) fn start_fetcher(
         ..FetcherOptions::default()
     };
     let fetcher = Fetcher::new(
-        tsp_fetcher::Parts {
+        tsp_fetcher::FetcherDependencies {
             store: embedded.store.clone(),
-            book: parts.book().clone(),
-            shards: parts.store.shards(),
+            config_cache: deps.config_cache().clone(),
+            shards: deps.store.shards(),
             publisher: embedded.queue.clone(),
-            queue: parts.queue_name.clone(),
+            queue: deps.queue_name.clone(),
             inbox: embedded.inbox.clone(),
-            ids: parts.ids.clone().unwrap_or_else(IdSource::none),
-            entropy: parts.entropy.clone(),
+            ids: deps.ids.clone().unwrap_or_else(IdSource::none),
+            entropy: deps.entropy.clone(),
             owner: embedded.owner,
             totals: Arc::default(),
         },
         options,
     );
     tracker.spawn(
-        Auditor::new(embedded.store.clone(), parts.book().clone(), parts.store.shards(), fetcher.holds())
-            .run(parts.clock(), stop.clone()),
+        Auditor::new(
+            embedded.store.clone(),
+            deps.config_cache().clone(),
+            deps.store.shards(),
+            fetcher.holds(),
+        )
+        .run(deps.clock(), stop.clone()),
     );
-    tracker.spawn(Janitor::new(embedded.store.clone()).run(parts.clock(), stop.clone()));
+    tracker.spawn(RetentionLoop::new(embedded.store.clone()).run(deps.clock(), stop.clone()));
 
     let (tell, ended) = oneshot::channel();
-    let (clock, runtime) = (parts.clock(), tokio::runtime::Handle::current());
+    let (clock, runtime) = (deps.clock(), tokio::runtime::Handle::current());
     let thread = thread::Builder::new().name("tsp-fetcher".to_owned()).spawn(move || {
         tsp_fetcher::run(fetcher, &clock, &runtime);
         // Nobody listens any more only when the process is ending.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::parts::{Parts, Shape};
+use super::dependencies::{DeploymentMode, ProcessDependencies};
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,13 +12,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A question to each nsqd.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) fn keep_gauges(parts: &Parts, fetches: bool, tracker: &TaskTracker, stop: &CancellationToken) {
-    let (name, stop) = (parts.queue_name.clone(), stop.clone());
+pub(super) fn keep_gauges(
+    deps: &ProcessDependencies,
+    fetches: bool,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (name, stop) = (deps.queue_name.clone(), stop.clone());
     let gauge_of =
         |state: &'static str| gauge!("tsp_queue_depth", "queue" => name.to_string(), "state" => state);
-    match &parts.shape {
-        Shape::Embedded(embedded) => {
-            gauge!("tsp_shard_leases").set(f64::from(parts.store.shards()));
+    match &deps.mode {
+        DeploymentMode::Embedded(embedded) => {
+            gauge!("tsp_shard_leases").set(f64::from(deps.store.shards()));
             let (waiting, at_workers) = (gauge_of("waiting"), gauge_of("at_workers"));
             let queue = embedded.queue.clone();
             tracker.spawn(async move {
@@ -34,7 +39,7 @@ pub(super) fn keep_gauges(parts: &Parts, fetches: bool, tracker: &TaskTracker, s
             });
         }
         // The queue belongs to no process; those that fill it tell of it.
-        Shape::Cluster(cluster) if fetches => {
+        DeploymentMode::Cluster(cluster) if fetches => {
             let (waiting, at_workers) = (gauge_of("waiting"), gauge_of("at_workers"));
             let nsq = cluster.nsq.clone();
             tracker.spawn(async move {
@@ -49,7 +54,7 @@ pub(super) fn keep_gauges(parts: &Parts, fetches: bool, tracker: &TaskTracker, s
                 let _: Option<std::convert::Infallible> = stop.run_until_cancelled(ask).await;
             });
         }
-        Shape::Cluster(_) => {}
+        DeploymentMode::Cluster(_) => {}
     }
 }
 

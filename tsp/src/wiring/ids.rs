@@ -4,11 +4,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_store::id_source::RENEW_EVERY;
 
-use super::parts::Parts;
+use super::dependencies::ProcessDependencies;
 
-pub(super) fn keep_renewed(parts: &Parts, tracker: &TaskTracker, stop: &CancellationToken) {
-    let Some(ids) = parts.ids.clone() else { return };
-    let (store, clock, stop) = (parts.store.clone(), parts.clock.get(), stop.clone());
+pub(super) fn keep_renewed(deps: &ProcessDependencies, tracker: &TaskTracker, stop: &CancellationToken) {
+    let Some(ids) = deps.ids.clone() else { return };
+    let (store, clock, stop) = (deps.store.clone(), deps.clock.get(), stop.clone());
     tracker.spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(RENEW_EVERY.to_std())).await.is_some() {
             if let Err(error) = ids.renew(&*store, clock.now()).await {

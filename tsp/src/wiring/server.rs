@@ -6,9 +6,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cluster::RunningCluster;
+use super::dependencies::{DeploymentMode, ProcessDependencies};
 use super::descriptors::Descriptors;
 use super::fetcher::{RunningFetcher, start_fetcher};
-use super::parts::{Parts, Shape};
 use super::telemetry::Metrics;
 use super::web::{RunningWeb, start_web};
 use super::worker::{RunningWorker, start_worker};
@@ -32,7 +32,7 @@ pub(super) struct Server {
 #[derive(Debug)]
 pub(super) enum End {
     Failed(Failure),
-    /// The process is no node any more: it must begin anew as another one.
+    /// The process is no node any more: it must begin again as another one.
     Lost,
     /// The disk has failed under the store: whatever happens now could not be kept.
     Disk,
@@ -40,34 +40,34 @@ pub(super) enum End {
 
 impl Server {
     pub(super) fn start(
-        parts: &Parts,
+        deps: &ProcessDependencies,
         settings: &Settings,
         descriptors: Descriptors,
         listener: TcpListener,
         metrics: &Metrics,
     ) -> Result<Self> {
         let (background, stop_background) = (TaskTracker::new(), CancellationToken::new());
-        ids::keep_renewed(parts, &background, &stop_background);
-        clock_watch::watch_clock(parts, &settings.node, &background, &stop_background);
-        gauges::keep_gauges(parts, settings.node.roles.fetcher, &background, &stop_background);
+        ids::keep_renewed(deps, &background, &stop_background);
+        clock_watch::watch_clock(deps, &settings.node, &background, &stop_background);
+        gauges::keep_gauges(deps, settings.node.roles.fetcher, &background, &stop_background);
         metrics.keep_up(&background, &stop_background);
-        let (fetcher, cluster) = match &parts.shape {
-            Shape::Embedded(embedded) => {
-                let fetcher = start_fetcher(parts, embedded, settings, &background, &stop_background)?;
+        let (fetcher, cluster) = match &deps.mode {
+            DeploymentMode::Embedded(embedded) => {
+                let fetcher = start_fetcher(deps, embedded, settings, &background, &stop_background)?;
                 (Some(fetcher), None)
             }
-            Shape::Cluster(cluster) => (None, Some(RunningCluster::start(parts, cluster, settings)?)),
+            DeploymentMode::Cluster(cluster) => (None, Some(RunningCluster::start(deps, cluster, settings)?)),
         };
         let worker =
-            if settings.node.roles.worker { Some(start_worker(parts, settings, descriptors)?) } else { None };
-        let web = start_web(parts, settings, descriptors, listener, metrics)?;
+            if settings.node.roles.worker { Some(start_worker(deps, settings, descriptors)?) } else { None };
+        let web = start_web(deps, settings, descriptors, listener, metrics)?;
         Ok(Self { address: web.address, web, fetcher, worker, cluster, background, stop_background })
     }
 
     /// Returns when a role has ended by itself: it failed, and the others alone would only look alive.
-    pub(super) async fn ended(&mut self, parts: &Parts) -> End {
+    pub(super) async fn ended(&mut self, deps: &ProcessDependencies) -> End {
         let role = tokio::select! {
-            () = parts.disk_failed() => return End::Disk,
+            () = deps.disk_failed() => return End::Disk,
             () = ended_if(self.fetcher.as_mut(), RunningFetcher::ended) => "fetcher",
             () = ended_if(self.worker.as_mut(), RunningWorker::ended) => "worker",
             () = ended_if(self.cluster.as_mut(), RunningCluster::lost) => return End::Lost,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tsp_core::Timestamp;
 use tsp_store::StoreError;
-use tsp_store::sqlite::{Place, SqliteOptions, SqliteStore, Synchronous};
+use tsp_store::sqlite::{DatabaseLocation, SqliteOptions, SqliteStore, Synchronous};
 
 use crate::failure::{Failure, Result};
-use crate::settings::{StorePlace, StoreSettings};
+use crate::settings::{StoreLocation, StoreSettings};
 
 pub(crate) fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<SqliteStore>> {
     try_open(settings, now, None).map_err(|error| store_failure(&error))
@@ -26,10 +26,10 @@ pub(super) fn try_open(
 
 fn options(settings: &StoreSettings) -> SqliteOptions {
     SqliteOptions {
-        place: match &settings.place {
-            StorePlace::File(path) => Place::File(path.clone()),
+        location: match &settings.location {
+            StoreLocation::File(path) => DatabaseLocation::File(path.clone()),
             // A cluster's databases are not opened here.
-            StorePlace::Memory | StorePlace::Cluster(_) => Place::Memory,
+            StoreLocation::Memory | StoreLocation::Cluster(_) => DatabaseLocation::Memory,
         },
         synchronous: if settings.synchronous_full { Synchronous::Full } else { Synchronous::Normal },
         shards: settings.shards,

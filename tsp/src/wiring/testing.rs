@@ -7,8 +7,8 @@ use tsp_client::Client;
 use tsp_queue::nsq::KnownNsqds;
 
 use super::clock::ServerClock;
+use super::dependencies::ProcessDependencies;
 use super::descriptors::Descriptors;
-use super::parts::Parts;
 use super::server::Server;
 use super::telemetry::Metrics;
 use crate::environment::Environment;
@@ -17,7 +17,7 @@ use crate::settings::Settings;
 /// Stopped by [`TestServer::stop`]; a test that fails leaves it to the end of the process.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
-    parts: Parts,
+    deps: ProcessDependencies,
     server: Server,
 }
 
@@ -32,15 +32,15 @@ impl TestServer {
         let settings = Settings::load(None, &environment, &[]).expect("the settings are sound");
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = super::listen(settings.web.listen).expect("a free port");
-        let parts = super::open_parts(&settings, ServerClock::virtual_(), &KnownNsqds::default())
+        let deps = super::open_parts(&settings, ServerClock::virtual_(), &KnownNsqds::default())
             .await
             .expect("a store in memory");
         let descriptors = Descriptors::of(1_024, &settings);
         let metrics = Metrics::of(PrometheusBuilder::new().build_recorder().handle());
         let server =
-            Server::start(&parts, &settings, descriptors, listener, &metrics).expect("all roles start");
-        parts.readiness.set_ready();
-        Self { address: server.address, parts, server }
+            Server::start(&deps, &settings, descriptors, listener, &metrics).expect("all roles start");
+        deps.readiness.set_ready();
+        Self { address: server.address, deps, server }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -49,6 +49,6 @@ impl TestServer {
 
     pub(crate) async fn stop(self) {
         self.server.stop().await;
-        self.parts.close().await;
+        self.deps.close().await;
     }
 }

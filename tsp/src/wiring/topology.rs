@@ -11,15 +11,15 @@ use tsp_core::config::TaskConfig;
 use tsp_core::key::span_shards;
 use tsp_core::{Clock, Millis, Name, ShardId, Timestamp};
 use tsp_queue::memory::MemoryQueue;
-use tsp_store::schedule::Owner;
+use tsp_store::fetching::Owner;
 use tsp_store::sqlite::SqliteStore;
-use tsp_store::{Catalog as _, ScheduleStore as _, StoreError};
+use tsp_store::{Catalog as _, FetcherStore as _, StoreError};
 use tsp_web::Topology;
 use tsp_web::ports::{NodeState, NodeView, QueueView, ShardView, ShardsView};
 
+use super::dependencies::ProcessDependencies;
 use super::embedded::Embedded;
 use super::node_name::node_name;
-use super::parts::Parts;
 use crate::settings::Settings;
 
 /// The data source that holds every shard of an embedded store.
@@ -41,17 +41,17 @@ pub(super) struct EmbeddedTopology {
 }
 
 impl EmbeddedTopology {
-    pub(super) fn new(parts: &Parts, embedded: &Embedded, settings: &Settings) -> Self {
-        let clock = parts.clock();
+    pub(super) fn new(deps: &ProcessDependencies, embedded: &Embedded, settings: &Settings) -> Self {
+        let clock = deps.clock();
         Self {
             store: embedded.store.clone(),
             owner: embedded.owner,
             queue: embedded.queue.clone(),
-            queue_name: parts.queue_name.clone(),
+            queue_name: deps.queue_name.clone(),
             node_name: node_name(settings),
             started_at: clock.now(),
             clock,
-            rate: Rate::new(parts.sent.clone(), Instant::now()),
+            rate: Rate::new(deps.sent.clone(), Instant::now()),
         }
     }
 
@@ -77,25 +77,25 @@ impl Topology for EmbeddedTopology {
             clock_offset: Millis::ZERO,
             running: self.depth().1,
             shards: i64::from(self.store.shards()),
-            config_seq: self.store.book().seq(),
+            config_seq: self.store.config_cache().seq(),
         }])
     }
 
     async fn shards(&self) -> Result<ShardsView, StoreError> {
         let now = self.clock.now();
-        let (heads, audit) = (self.store.heads().await?, self.store.audit(now).await?);
+        let (earliest_due, audit) = (self.store.earliest_due().await?, self.store.audit(now).await?);
         let open: i64 = audit.open.iter().map(|(_, count)| count).sum();
         let shards = self.store.shards();
-        let configs = self.store.book().all_configs();
+        let configs = self.store.config_cache().all_configs();
         let mut lags: BTreeMap<(Name, u16), Millis> = BTreeMap::new();
         for group in groups(&configs) {
             lags.extend((0..shards).map(|shard| ((group.clone(), shard), Millis::ZERO)));
         }
-        for head in heads.iter().filter(|head| head.due_at < now) {
-            let Some(config) = configs.iter().find(|config| config.id == head.config) else { continue };
+        for earliest in earliest_due.iter().filter(|earliest| earliest.due_at < now) {
+            let Some(config) = configs.iter().find(|config| config.id == earliest.config) else { continue };
             for shard in homes(config, shards) {
                 let lag = lags.entry((config.spec.group.clone(), shard)).or_default();
-                *lag = now.since(head.due_at).max(*lag);
+                *lag = now.since(earliest.due_at).max(*lag);
             }
         }
         // The rows are counted for the whole store only.
@@ -124,7 +124,7 @@ impl Topology for EmbeddedTopology {
 fn groups(configs: &[Arc<TaskConfig>]) -> BTreeSet<Name> {
     let mut groups: BTreeSet<Name> = configs.iter().map(|config| config.spec.group.clone()).collect();
     if groups.is_empty() {
-        groups.insert(Name::lane());
+        groups.insert(Name::default_name());
     }
     groups
 }

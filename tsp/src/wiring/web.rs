@@ -10,14 +10,14 @@ use tokio_util::task::TaskTracker;
 use tsp_core::config::Secret;
 use tsp_core::egress::EgressPolicy;
 use tsp_store::IdSource;
-use tsp_web::{DevHooks, Topology, WebParts, WebSettings, WebState};
+use tsp_web::{DevHooks, Topology, WebDependencies, WebSettings, WebState};
 use tsp_worker::http::check_tls;
 
 use super::clock::ServerClock;
 use super::cluster::ClusterTopology;
+use super::dependencies::{DeploymentMode, ProcessDependencies};
 use super::descriptors::Descriptors;
 use super::dev_clock::DevClock;
-use super::parts::{Parts, Shape};
 use super::running::Running;
 use super::telemetry::Metrics;
 use super::topology::EmbeddedTopology;
@@ -36,7 +36,7 @@ pub(super) struct RunningWeb {
 }
 
 pub(super) fn start_web(
-    parts: &Parts,
+    deps: &ProcessDependencies,
     settings: &Settings,
     descriptors: Descriptors,
     listener: TcpListener,
@@ -45,19 +45,19 @@ pub(super) fn start_web(
     let unusable = |error: std::io::Error| Failure::failed(format!("cannot listen: {error}"));
     let address = listener.local_addr().map_err(unusable)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(unusable)?;
-    let state = WebState::new(WebParts {
-        store: parts.store.clone(),
-        clock: parts.clock(),
-        entropy: parts.entropy.clone(),
-        ids: parts.ids.clone().unwrap_or_else(IdSource::none),
-        hints: parts.hints.clone(),
+    let state = WebState::new(WebDependencies {
+        store: deps.store.clone(),
+        clock: deps.clock(),
+        entropy: deps.entropy.clone(),
+        ids: deps.ids.clone().unwrap_or_else(IdSource::none),
+        hints: deps.hints.clone(),
         egress: EgressPolicy::new(settings.worker.allow_networks.clone()),
         check_tls: |tls| check_tls(tls).map_err(|problem| (problem.field, problem.message)),
         settings: web_settings(settings),
         metrics: Some(metrics.handle()),
-        dev: dev_hooks(parts),
-        readiness: parts.readiness.clone(),
-        topology: topology(parts, settings),
+        dev: dev_hooks(deps),
+        readiness: deps.readiness.clone(),
+        topology: topology(deps, settings),
     });
     let stop = CancellationToken::new();
     let stopped = stop.clone();
@@ -68,10 +68,10 @@ pub(super) fn start_web(
     Ok(RunningWeb { address, answering })
 }
 
-fn topology(parts: &Parts, settings: &Settings) -> Arc<dyn Topology> {
-    match &parts.shape {
-        Shape::Embedded(embedded) => Arc::new(EmbeddedTopology::new(parts, embedded, settings)),
-        Shape::Cluster(cluster) => Arc::new(ClusterTopology::new(parts, cluster)),
+fn topology(deps: &ProcessDependencies, settings: &Settings) -> Arc<dyn Topology> {
+    match &deps.mode {
+        DeploymentMode::Embedded(embedded) => Arc::new(EmbeddedTopology::new(deps, embedded, settings)),
+        DeploymentMode::Cluster(cluster) => Arc::new(ClusterTopology::new(deps, cluster)),
     }
 }
 
@@ -85,10 +85,10 @@ fn web_settings(settings: &Settings) -> WebSettings {
 }
 
 /// Only with a virtual clock: they also open the API to loopback without a key.
-fn dev_hooks(parts: &Parts) -> Option<Arc<dyn DevHooks>> {
-    match (&parts.clock, &parts.shape) {
-        (ServerClock::Virtual(clock), Shape::Embedded(embedded)) => {
-            Some(Arc::new(DevClock::new(parts, embedded, clock.clone())))
+fn dev_hooks(deps: &ProcessDependencies) -> Option<Arc<dyn DevHooks>> {
+    match (&deps.clock, &deps.mode) {
+        (ServerClock::Virtual(clock), DeploymentMode::Embedded(embedded)) => {
+            Some(Arc::new(DevClock::new(deps, embedded, clock.clone())))
         }
         _ => None,
     }

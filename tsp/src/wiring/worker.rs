@@ -18,8 +18,8 @@ use tsp_worker::http::{ClientSettings, HttpHandler, read_ca_file};
 use tsp_worker::{CallbackHandler, DirectTaskService, SystemLookup};
 
 use super::clock::ServerClock;
+use super::dependencies::{DeploymentMode, PipelineParts, ProcessDependencies};
 use super::descriptors::Descriptors;
-use super::parts::{Line, Parts, Shape};
 use super::running::Running;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
@@ -27,7 +27,7 @@ use crate::settings::Settings;
 /// How often connections that nobody uses are closed.
 const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(5);
 /// How long nsqd is given to take back the last messages at a stop.
-const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
+const REQUEUE_WITHIN: Duration = Duration::from_secs(1);
 /// A config gets at most this share of the lanes, so that a slow receiver never takes them all.
 const SHARE_PER_CONFIG: usize = 4;
 
@@ -43,7 +43,7 @@ pub(super) struct RunningWorker {
 }
 
 pub(super) fn start_worker(
-    parts: &Parts,
+    deps: &ProcessDependencies,
     settings: &Settings,
     descriptors: Descriptors,
 ) -> Result<RunningWorker> {
@@ -55,7 +55,7 @@ pub(super) fn start_worker(
         connections_max: descriptors.receivers,
         look_ups_max: descriptors.look_ups,
     };
-    let http = HttpHandler::new(&client, parts.entropy.clone())
+    let http = HttpHandler::new(&client, deps.entropy.clone())
         .map_err(|error| Failure::failed(format!("cannot make the HTTP client: {error}")))?;
     let http = Arc::new(http);
     let concurrency = descriptors.callbacks;
@@ -63,22 +63,22 @@ pub(super) fn start_worker(
         concurrency,
         per_config: (concurrency / SHARE_PER_CONFIG).max(1),
         shutdown_grace: settings.worker.shutdown_grace,
-        finish_wait: match &parts.clock {
+        finish_wait: match &deps.clock {
             ServerClock::System(_) | ServerClock::Cluster(_) => WorkerOptions::default().finish_wait,
             // Moving the clock waits for every outcome, so none waits for company.
             ServerClock::Virtual(_) => Duration::ZERO,
         },
         ..WorkerOptions::default()
     };
-    let handler = Counting {
-        sent: parts.sent.clone(),
-        running: parts.running.clone(),
+    let handler = MeteredHandler {
+        sent: deps.sent.clone(),
+        running: deps.running.clone(),
         inner: CallbackHandler::new(http.clone()),
     };
-    let mut pipelines = parts.lines.iter().map(|line| pipeline(parts, line));
+    let mut pipelines = deps.pipelines.iter().map(|of| pipeline(deps, of));
     let first = pipelines
         .next()
-        .ok_or_else(|| Failure::failed(format!("there is no queue `{}`", parts.queue_name)))?;
+        .ok_or_else(|| Failure::failed(format!("there is no queue `{}`", deps.queue_name)))?;
     let first = Worker::new(first, Arc::new(handler), options);
     let mut workers: Vec<Worker> = pipelines.map(|pipeline| first.beside(pipeline)).collect();
     workers.push(first);
@@ -91,9 +91,9 @@ pub(super) fn start_worker(
     });
     let all = join_all(workers.into_iter().map(|worker| worker.run(stop.clone())));
     let pipeline = Running::new(&tracker, stop, async { drop(all.await) });
-    let subscriber = match &parts.shape {
-        Shape::Embedded(_) => None,
-        Shape::Cluster(cluster) => cluster.subscriber.clone(),
+    let subscriber = match &deps.mode {
+        DeploymentMode::Embedded(_) => None,
+        DeploymentMode::Cluster(cluster) => cluster.subscriber.clone(),
     };
     let shutdown_grace = settings.worker.shutdown_grace;
     Ok(RunningWorker { pipeline, subscriber, shutdown_grace, tracker, http })
@@ -108,23 +108,23 @@ fn extra_roots(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>> {
     read_ca_file(&pem).map_err(failure)
 }
 
-fn pipeline(parts: &Parts, line: &Line) -> Pipeline {
+fn pipeline(deps: &ProcessDependencies, of: &PipelineParts) -> Pipeline {
     let service =
-        DirectTaskService::new(line.store.clone(), parts.book().clone(), parts.node, parts.lease.clone());
-    let (subscriber, feedback) = (line.subscriber.clone(), parts.feedback.clone());
-    Pipeline::new(Arc::new(service), subscriber, feedback, parts.clock(), parts.entropy.clone())
+        DirectTaskService::new(of.store.clone(), deps.config_cache().clone(), deps.node, deps.lease.clone());
+    let (subscriber, feedback) = (of.subscriber.clone(), deps.feedback.clone());
+    Pipeline::new(Arc::new(service), subscriber, feedback, deps.clock(), deps.entropy.clone())
 }
 
 /// Counts what it sends, for `tsp clock advance`, and what runs, for `GET /nodes`.
 #[derive(Debug)]
-struct Counting {
+struct MeteredHandler {
     sent: Arc<AtomicU64>,
     running: Arc<AtomicI64>,
     inner: CallbackHandler,
 }
 
 #[async_trait]
-impl TaskHandler for Counting {
+impl TaskHandler for MeteredHandler {
     async fn execute(&self, task: &TaskContext) -> Verdict {
         self.sent.fetch_add(1, Ordering::SeqCst);
         self.running.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +151,7 @@ impl RunningWorker {
         // When nothing runs here any more nobody will say what became of a message: nsqd gets it back now.
         let enough = async {
             stopped.cancelled().await;
-            tokio::time::sleep(GIVE_BACK_WITHIN).await;
+            tokio::time::sleep(REQUEUE_WITHIN).await;
         };
         // Others get at once what nobody has taken here, and all that comes while the last callbacks run.
         let give_up = async {

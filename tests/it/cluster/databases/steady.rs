@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tsp_core::{Millis, Timestamp};
 
 use super::super::Stage;
-use super::{ACCEPTED_WITHIN, BESIDE_MS, Lane, RECOVERY_MS};
+use super::{ACCEPTED_WITHIN, BESIDE_MS, ProbeConfig, RECOVERY_MS};
 use crate::harness::ledger::check_arrivals;
 use crate::harness::{APP, Answer, Api, Arrival, PATIENCE, Task, header, id_of, now};
 
@@ -57,14 +57,14 @@ impl Call {
 
 impl Steady {
     /// Tasks of both sources, due one after the other from `from` on for `seconds`.
-    pub(super) async fn ahead(stage: &Stage, lanes: &[Lane], from: Timestamp, seconds: i64) -> Self {
+    pub(super) async fn ahead(stage: &Stage, probes: &[ProbeConfig], from: Timestamp, seconds: i64) -> Self {
         let mut promises = Vec::new();
         for fails in [false, true] {
-            let of_source: Vec<_> = lanes.iter().filter(|lane| lane.fails == fails).collect();
+            let of_source: Vec<_> = probes.iter().filter(|probe| probe.fails == fails).collect();
             let steps = (0..seconds * 1_000 / STEP_MS).map(|step| from.plus(Millis::from_ms(step * STEP_MS)));
-            let lanes = of_source.iter().cycle();
+            let probes = of_source.iter().cycle();
             let tasks: Vec<_> =
-                steps.zip(lanes).map(|(at, lane)| Task::of(&lane.name).at(at).json()).collect();
+                steps.zip(probes).map(|(at, probe)| Task::of(&probe.name).at(at).json()).collect();
             let path = format!("/apps/{APP}/tasks/batch");
             let answer = stage.api.post(&path, &json!({ "tasks": tasks })).await.expect(200);
             let results = answer["results"].as_array().expect("a batch has results");
@@ -74,21 +74,21 @@ impl Steady {
     }
 
     /// Submits to both sources, one after the other and without waiting for answers, until `end`.
-    pub(super) async fn submit(&mut self, stage: &Stage, lanes: &[Lane], end: Timestamp) {
-        let lanes_of = |fails| lanes.iter().filter(move |lane| lane.fails == fails).cycle();
+    pub(super) async fn submit(&mut self, stage: &Stage, probes: &[ProbeConfig], end: Timestamp) {
+        let probes_of = |fails| probes.iter().filter(move |probe| probe.fails == fails).cycle();
         let mut tick = interval(SUBMIT_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let pairs = lanes_of(false).zip(lanes_of(true)).flat_map(|(well, bad)| [well, bad]);
-        for (number, lane) in pairs.enumerate() {
-            if !lane.fails {
+        let pairs = probes_of(false).zip(probes_of(true)).flat_map(|(well, bad)| [well, bad]);
+        for (number, probe) in pairs.enumerate() {
+            if !probe.fails {
                 tick.tick().await;
             }
             if now() >= end {
                 return;
             }
             let payload = json!("x".repeat(PAYLOAD));
-            let task = Task::of(&lane.name).in_ms(500).payload(payload).json();
-            let (api, fails) = (stage.api.clone(), lane.fails);
+            let task = Task::of(&probe.name).in_ms(500).payload(payload).json();
+            let (api, fails) = (stage.api.clone(), probe.fails);
             self.calls.spawn(async move {
                 let asked = Instant::now();
                 let answer = post(&api, number, fails, &task).await;

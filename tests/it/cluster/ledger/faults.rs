@@ -10,9 +10,9 @@ use super::waits::Waits;
 use crate::harness::cluster::{Cluster, Role};
 use crate::harness::figures::MACHINE;
 use crate::harness::process::{Process, run_within};
-use crate::harness::proxy::{Lane, Way};
+use crate::harness::proxy::{Flow, Way};
 use crate::harness::servers::SHARDS;
-use crate::harness::{Dice, now, past};
+use crate::harness::{TestRng, now, past};
 
 /// A process that is gone without a word is replaced within this.
 const TAKEOVER: Millis = Millis::from_secs(10);
@@ -94,24 +94,24 @@ impl Deck {
         Self { cards: Vec::new(), longest }
     }
 
-    pub(super) fn draw(&mut self, dice: &mut Dice) -> Card {
+    pub(super) fn draw(&mut self, rng: &mut TestRng) -> Card {
         if self.cards.is_empty() {
             self.cards = all();
         }
         assert!(!self.cards.is_empty(), "`TSP_CHAOS_ONLY` is part of a subject's name, such as `database`");
-        let (subject, blow) = self.cards.swap_remove(below(dice, self.cards.len()));
+        let (subject, blow) = self.cards.swap_remove(below(rng, self.cards.len()));
         let [least, most] = match blow {
             Blow::Kill => [Millis::ZERO, Millis::from_secs(2)],
             _ => [Millis::from_secs(1), self.longest],
         };
-        let more = dice.below(u64::try_from(most.ms() - least.ms()).expect("it is more"));
+        let more = rng.below(u64::try_from(most.ms() - least.ms()).expect("it is more"));
         Card { subject, blow, lasts: Millis::from_ms(least.ms() + i64::try_from(more).expect("it is less")) }
     }
 }
 
-fn below(dice: &mut Dice, end: usize) -> usize {
+fn below(rng: &mut TestRng, end: usize) -> usize {
     let end = u64::try_from(end).expect("it is small");
-    usize::try_from(dice.below(end)).expect("it is small")
+    usize::try_from(rng.below(end)).expect("it is small")
 }
 
 /// Every kind of fault, or those that were asked for.
@@ -151,16 +151,16 @@ macro_rules! hurt {
 
 impl Blow {
     /// What becomes of a way. Chance decides about the direction and the delay.
-    fn way(self, dice: &mut Dice) -> Way {
+    fn way(self, rng: &mut TestRng) -> Way {
         match self {
             Self::Close => Way::closed(),
-            Self::Slow => Way::both(Lane::Slow(Duration::from_millis(50 + dice.below(400)))),
-            Self::Jam => Way::both(Lane::Held),
+            Self::Slow => Way::both(Flow::Slow(Duration::from_millis(50 + rng.below(400)))),
+            Self::Jam => Way::both(Flow::Held),
             Self::OneWay => {
-                let lane = if dice.below(2) == 0 { Lane::Held } else { Lane::Lost };
-                match dice.below(2) {
-                    0 => Way { to_server: lane, ..Way::default() },
-                    _ => Way { from_server: lane, ..Way::default() },
+                let flow = if rng.below(2) == 0 { Flow::Held } else { Flow::Lost };
+                match rng.below(2) {
+                    0 => Way { to_server: flow, ..Way::default() },
+                    _ => Way { from_server: flow, ..Way::default() },
                 }
             }
             Self::Kill | Self::Freeze | Self::Move => unreachable!("{self:?} is not for a way"),
@@ -174,8 +174,8 @@ impl Card {
     }
 
     /// Strikes, and returns when all runs again.
-    pub(super) async fn strike(self, cluster: &mut Cluster, dice: &mut Dice) -> Fault {
-        let number = below(dice, 2);
+    pub(super) async fn strike(self, cluster: &mut Cluster, rng: &mut TestRng) -> Fault {
+        let number = below(rng, 2);
         let from = now();
         let until = from.plus(self.lasts);
         let (name, node) = match self.subject {
@@ -200,17 +200,17 @@ impl Card {
             }
             Subject::DatabaseEdge(role) => {
                 let node = cluster.process(role, number).name().to_owned();
-                let way = self.block(until, dice, |way| cluster.edges(role, number).database.set(way)).await;
+                let way = self.block(until, rng, |way| cluster.edges(role, number).database.set(way)).await;
                 (format!("{node} to mariadb, {way}"), Some(node))
             }
             Subject::NsqdEdge => {
-                let way = self.block(until, dice, |way| cluster.servers().nsqd_edge(number).set(way)).await;
+                let way = self.block(until, rng, |way| cluster.servers().nsqd_edge(number).set(way)).await;
                 (format!("all to nsqd-{number}, {way}"), None)
             }
             Subject::LookupdEdge => {
-                let role = [Role::Web, Role::Fetcher, Role::Worker][below(dice, 3)];
+                let role = [Role::Web, Role::Fetcher, Role::Worker][below(rng, 3)];
                 let name = cluster.process(role, number).name().to_owned();
-                let way = self.block(until, dice, |way| cluster.edges(role, number).lookupd.set(way)).await;
+                let way = self.block(until, rng, |way| cluster.edges(role, number).lookupd.set(way)).await;
                 (format!("{name} to nsqlookupd, {way}"), None)
             }
             Subject::Shard => unreachable!("a shard moves by `Move`"),
@@ -231,8 +231,8 @@ impl Card {
         process.name().to_owned()
     }
 
-    async fn block(self, until: Timestamp, dice: &mut Dice, set: impl Fn(Way)) -> String {
-        let way = self.blow.way(dice);
+    async fn block(self, until: Timestamp, rng: &mut TestRng, set: impl Fn(Way)) -> String {
+        let way = self.blow.way(rng);
         set(way);
         past(until).await;
         set(Way::default());
@@ -250,8 +250,8 @@ pub(super) struct Move {
 }
 
 impl Move {
-    pub(super) fn start(cluster: &Cluster, dice: &mut Dice) -> Self {
-        let shard = below(dice, usize::from(SHARDS));
+    pub(super) fn start(cluster: &Cluster, rng: &mut TestRng) -> Self {
+        let shard = below(rng, usize::from(SHARDS));
         let to = 1 - cluster.servers().place_of(shard);
         let file = cluster.file().display().to_string();
         let mut running = JoinSet::new();

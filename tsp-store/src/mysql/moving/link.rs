@@ -11,7 +11,7 @@ use crate::error::{Cause, Result, StoreError};
 
 use super::super::fault::{Fault, fault};
 use super::super::pool;
-use super::super::text::ddl;
+use super::super::statement_templates::ddl;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 

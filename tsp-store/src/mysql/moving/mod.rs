@@ -3,12 +3,12 @@
 //! Under their own names the tables of a shard are in one database at most: at the target they are `copy_…`
 //! until all is there, at the source `moved_…` from the rename on. So whoever goes by an old map finds no
 //! table, and says so; nobody can write to a copy. What is there under which name, and the record in meta,
-//! tell how far a move is, so that it goes on from wherever it was broken off.
+//! tell how far a move is, so that it goes on from wherever it was interrupted.
 
-mod cut;
+mod checksum_diff;
+mod cutover;
 pub(super) mod link;
 pub(super) mod record;
-mod sync;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -22,13 +22,13 @@ use crate::error::{Cause, Result, StoreError};
 
 use super::migrate;
 use super::options::MySqlOptions;
+use checksum_diff::{ChecksumDiff, ScanResult};
 use link::Link;
 use record::Intent;
-use sync::{Same, Walked};
 use tables::{Stage, TABLES};
 
 /// Walks over a shard in use before the last one, at most: each is shorter than the one before it.
-const WALKS_MAX: usize = 6;
+const SCANS_MAX: usize = 6;
 /// So few different stretches are left to the last walk.
 const FEW: u64 = 20;
 /// How long all processes may take to learn the new place.
@@ -79,7 +79,7 @@ pub type OnStep<'a> = &'a mut (dyn FnMut(MoveStep) -> bool + Send);
 
 /// A shard, where it is, and where it is being moved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardPlace {
+pub struct ShardSource {
     pub shard: u16,
     pub source: String,
     pub moving_to: Option<String>,
@@ -93,7 +93,7 @@ enum Asked<'a> {
 }
 
 /// Where each shard is.
-pub(super) async fn places(options: &MySqlOptions) -> Result<Vec<ShardPlace>> {
+pub(super) async fn shard_sources(options: &MySqlOptions) -> Result<Vec<ShardSource>> {
     options.check()?;
     let mut meta = Link::connect("meta", &options.meta).await?;
     let moves: BTreeMap<u16, String> = record::all(meta.raw()).await?.into_iter().collect();
@@ -101,7 +101,7 @@ pub(super) async fn places(options: &MySqlOptions) -> Result<Vec<ShardPlace>> {
     for number in 0..options.shards {
         let Some(shard) = ShardId::new(number) else { continue };
         let source = record::place(&mut meta, shard).await?;
-        places.push(ShardPlace { shard: number, source, moving_to: moves.get(&number).cloned() });
+        places.push(ShardSource { shard: number, source, moving_to: moves.get(&number).cloned() });
     }
     meta.close().await;
     Ok(places)
@@ -215,7 +215,7 @@ impl<'a> Move<'a> {
             self.copy_in_use().await?;
         }
         self.check_lock().await?;
-        let cut = self.cut_over().await;
+        let cut = self.cutover().await;
         match cut {
             Err(error) if !error.is(Cause::Interrupted) => Err(self.back_in_use(error).await),
             other => other,
@@ -239,24 +239,24 @@ impl<'a> Move<'a> {
 
     /// Walks until little is different.
     async fn copy_in_use(&mut self) -> Result<()> {
-        for _ in 0..WALKS_MAX {
+        for _ in 0..SCANS_MAX {
             self.check_lock().await?;
-            let walked = self.walk_all(Stage::Live).await?;
-            self.step(MoveStep::Copied(walked.written))?;
-            if walked.written == 0 || walked.different > 0 && walked.different <= FEW {
+            let scanned = self.scan_all(Stage::Live).await?;
+            self.step(MoveStep::Copied(scanned.written))?;
+            if scanned.written == 0 || scanned.different > 0 && scanned.different <= FEW {
                 break;
             }
         }
         Ok(())
     }
 
-    async fn walk_all(&mut self, stage: Stage) -> Result<Walked> {
-        let mut all = Walked::default();
+    async fn scan_all(&mut self, stage: Stage) -> Result<ScanResult> {
+        let mut all = ScanResult::default();
         for table in TABLES {
-            let same = Same::new(&mut self.source, table, self.shard, stage).await?;
-            let walked = same.walk(&mut self.source, &mut self.target).await?;
-            all.written += walked.written;
-            all.different += walked.different;
+            let same = ChecksumDiff::new(&mut self.source, table, self.shard, stage).await?;
+            let scanned = same.scan(&mut self.source, &mut self.target).await?;
+            all.written += scanned.written;
+            all.different += scanned.different;
         }
         Ok(all)
     }

@@ -8,7 +8,7 @@ use tsp_core::ShardId;
 use crate::error::{Result, StoreError};
 
 use super::super::fault::exactly_one;
-use super::super::text::database_now;
+use super::super::statement_templates::database_now;
 use super::link::Link;
 
 /// Longer than any lease: a process that has not renewed for so long, and that nobody has declared dead, is

@@ -12,18 +12,18 @@ use super::link::Link;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Table {
     pub(super) name: &'static str,
-    pub(super) walk: &'static [&'static str],
+    pub(super) scan: &'static [&'static str],
 }
 
 pub(super) const TABLES: [Table; 8] = [
-    Table { name: "task", walk: &["id"] },
-    Table { name: "history", walk: &["id"] },
-    Table { name: "attempt", walk: &["task_id"] },
-    Table { name: "cursor", walk: &["config_id"] },
-    Table { name: "occurrence", walk: &["config_id", "execute_at"] },
-    Table { name: "idempotency", walk: &["hash"] },
-    Table { name: "balance", walk: &["node"] },
-    Table { name: "config_state", walk: &["config_id"] },
+    Table { name: "task", scan: &["id"] },
+    Table { name: "history", scan: &["id"] },
+    Table { name: "attempt", scan: &["task_id"] },
+    Table { name: "cursor", scan: &["config_id"] },
+    Table { name: "occurrence", scan: &["config_id", "execute_at"] },
+    Table { name: "idempotency", scan: &["hash"] },
+    Table { name: "balance", scan: &["node"] },
+    Table { name: "config_state", scan: &["config_id"] },
 ];
 
 /// What a table is called. Under its own name a shard's tables are in one database at most, so whoever goes

@@ -11,7 +11,7 @@ use crate::search::Order;
 
 use super::super::bind::{Values, key_hash};
 use super::super::db::ShardDb;
-use super::super::text::padded;
+use super::super::statement_templates::padded_to_class;
 use super::{Entry, Search, Table};
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
@@ -77,7 +77,7 @@ async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Re
                     By::Parent(parent) => (Values::of_ids(std::iter::once(parent.get())), 0),
                     By::Key(configs, _) | By::Configs(configs) => {
                         let configs: Vec<i64> = configs.iter().map(|config| config.get()).collect();
-                        let (n, list) = padded(&configs);
+                        let (n, list) = padded_to_class(&configs);
                         (Values::of_ids(list), n)
                     }
                 };
@@ -101,7 +101,7 @@ async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Re
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
         let (id, at) = (TaskId::new(row.try_get(0)?), row.try_get(1)?);
-        entries.push(Entry { mark: search.mark(id, at), table, ended_at: at, passed_over: false });
+        entries.push(Entry { mark: search.mark(id, at), table, ended_at: at, skipped: false });
     }
     Ok(entries)
 }

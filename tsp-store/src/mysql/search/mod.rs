@@ -22,10 +22,10 @@ use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX, Scope, TaskQuery};
 use self::merge::Merge;
 use super::bind::Values;
 use super::cancel::shards_of;
-use super::core::{Core, all_of};
+use super::context::{StoreContext, all_of};
 use super::db::ShardDb;
 use super::row::{all_good, ended_columns, open_columns, read_task};
-use super::text::{ROWS_MAX, padded};
+use super::statement_templates::{ROWS_MAX, padded_to_class};
 
 const LOAD_OPEN: &str =
     concat!("-- search_open\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id IN ({list})");
@@ -36,13 +36,13 @@ const LOAD_ENDED: &str = concat!(
 );
 
 /// The scope is given as the configs it holds, in rising order.
-pub(super) async fn search(core: &Core, query: &TaskQuery, configs: &[ConfigId]) -> Result<Page> {
+pub(super) async fn search(context: &StoreContext, query: &TaskQuery, configs: &[ConfigId]) -> Result<Page> {
     let open = match query.scope {
-        Scope::Config(config) => shards_of(core, config)?,
-        Scope::App(_) | Scope::Configs(_) => core.all_shards(),
+        Scope::Config(config) => shards_of(context, config)?,
+        Scope::App(_) | Scope::Configs(_) => context.all_shards(),
     };
     let scope = configs.iter().copied().collect();
-    let search = Search { query, configs, scope, open, ended: core.all_shards() };
+    let search = Search { query, configs, scope, open, ended: context.all_shards() };
     if configs.is_empty() || (!search.wants_ended() && !search.wants_open()) {
         return Ok(Page::default());
     }
@@ -68,7 +68,7 @@ struct Entry {
     /// For a row of history: with its id it finds the partition.
     ended_at: i64,
     /// The row is none of those asked for, as far as the index says.
-    passed_over: bool,
+    skipped: bool,
 }
 
 struct Search<'s> {
@@ -167,8 +167,8 @@ impl Search<'_> {
                 };
                 last = Some(entry.mark);
                 // A loaded row costs as much as the entry that led to it.
-                budget = budget.saturating_sub(if entry.passed_over { 1 } else { 2 });
-                entries.extend(Some(entry).filter(|entry| !entry.passed_over));
+                budget = budget.saturating_sub(if entry.skipped { 1 } else { 2 });
+                entries.extend(Some(entry).filter(|entry| !entry.skipped));
             }
             let Some(last) = last else { return Ok(page) };
             let mut rows = self.load(&entries).await?;
@@ -208,7 +208,7 @@ async fn load(on: &ShardDb, table: Table, entries: &[&Entry]) -> Result<Vec<Task
             let mut tasks = Vec::with_capacity(entries.len());
             for chunk in entries.chunks(ROWS_MAX) {
                 let ids: Vec<i64> = chunk.iter().map(|entry| entry.mark.id.get()).collect();
-                let (n, list) = padded(&ids);
+                let (n, list) = padded_to_class(&ids);
                 let mut values = Values::of_ids(list);
                 let template = match table {
                     Table::Open => LOAD_OPEN,

@@ -10,9 +10,9 @@ use tsp_core::{ConfigId, TaskId, Timestamp};
 use crate::error::Result;
 use crate::search::Bookmark;
 
-use super::super::hot::ended_from;
 use super::super::session::query;
-use super::super::text::ROWS_MAX;
+use super::super::statement_templates::ROWS_MAX;
+use super::super::task_rows::ended_from;
 use super::super::tx::Tx;
 use super::{Entry, Search, ShardDb, Table};
 
@@ -137,7 +137,7 @@ impl Stream {
         }
         let (at, id) = (row.try_get(0)?, TaskId::new(row.try_get(1)?));
         let table = if matches!(self.kind, Kind::Ended(_)) { Table::Ended } else { Table::Open };
-        Ok(Entry { mark: Bookmark { at, id }, table, ended_at: at, passed_over: false })
+        Ok(Entry { mark: Bookmark { at, id }, table, ended_at: at, skipped: false })
     }
 }
 
@@ -164,6 +164,6 @@ fn scanned(row: &MySqlRow, table: Table, search: &Search<'_>) -> Result<Entry> {
         mark: Bookmark { at: id, id: TaskId::new(id) },
         table,
         ended_at,
-        passed_over: !(in_scope && wanted && search.is_in_time(due_at, created_at)),
+        skipped: !(in_scope && wanted && search.is_in_time(due_at, created_at)),
     })
 }

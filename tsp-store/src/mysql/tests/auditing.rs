@@ -4,11 +4,11 @@ use tokio::time::Instant;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::Status;
 
-use super::super::audit::count;
-use super::bed::{NOW, Process, shard, spec};
+use super::super::auditor::count;
+use super::fixture::{NOW, Process, shard, spec};
 use super::site::{connect, sql};
 use crate::catalog::Catalog as _;
-use crate::schedule::{Audit, ScheduleStore as _};
+use crate::fetching::{Audit, FetcherStore as _};
 
 /// Of these configs, in all states, many of them due at the same time.
 async fn fill(process: &Process, config: &TaskConfig, rows: i64) {
@@ -30,7 +30,7 @@ async fn rows_are_counted_page_by_page_as_of_one_moment() {
     let app = process.app().await;
     let config = process.config(app, spec("orders")).await;
     fill(&process, &config, 1_000).await;
-    let on = process.store.core.shard(shard(0)).unwrap();
+    let on = process.store.context.shard(shard(0)).unwrap();
     let mut whole = Audit::default();
     count(&on, 1_000_000, &mut whole).await.unwrap();
     assert_eq!(whole.open.iter().map(|(_, count)| count).sum::<i64>(), 1_000, "{whole:?}");
@@ -51,17 +51,17 @@ async fn a_task_without_a_config_is_counted_in_every_state() {
     let app = one.app().await;
     let config = one.config(app, spec("orders")).await;
     fill(&one, &config, 100).await;
-    assert!(two.store.book().config(config.id).is_none());
-    let of = two.scheduler("default", 0);
+    assert!(two.store.config_cache().config(config.id).is_none());
+    let of = two.fetcher_store("default", 0);
     assert_eq!(of.audit(NOW).await.unwrap().orphans, [], "it was made elsewhere just now");
     let mut meta = connect(one.databases.meta()).await;
     sql(&mut meta, "DELETE FROM config").await;
     let new = one.another().await;
-    assert_eq!(new.scheduler("default", 0).audit(NOW).await.unwrap().orphans, [(config.id, 100)]);
+    assert_eq!(new.fetcher_store("default", 0).audit(NOW).await.unwrap().orphans, [(config.id, 100)]);
     let mut rows = connect(one.databases.source_of(0)).await;
     for (status, left) in [(Status::Scheduled, 8), (Status::Queued, 6), (Status::Executing, 4)] {
         sql(&mut rows, &format!("DELETE FROM task_000 WHERE status = {}", status.code())).await;
-        let found = new.scheduler("default", 0).audit(NOW).await.unwrap().orphans;
+        let found = new.fetcher_store("default", 0).audit(NOW).await.unwrap().orphans;
         assert_eq!(found, [(config.id, left)], "{status:?}");
     }
 }
@@ -75,7 +75,7 @@ async fn the_cost_of_an_audit() {
     let app = process.app().await;
     let config = process.config(app, spec("orders")).await;
     fill(&process, &config, rows).await;
-    let on = process.store.core.shard(shard(0)).unwrap();
+    let on = process.store.context.shard(shard(0)).unwrap();
     let began = Instant::now();
     let whole = count(&on, i64::MAX, &mut Audit::default()).await.map_err(|error| error.to_string());
     println!("{rows} rows in one statement: {:?}, {whole:?}", began.elapsed());
@@ -88,7 +88,7 @@ async fn the_cost_of_an_audit() {
     }
     for _ in 0..2 {
         let began = Instant::now();
-        process.scheduler("default", 0).audit(NOW).await.unwrap();
+        process.fetcher_store("default", 0).audit(NOW).await.unwrap();
         println!("a whole look at {rows} rows: {:?}", began.elapsed());
     }
 }

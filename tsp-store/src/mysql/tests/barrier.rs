@@ -15,24 +15,24 @@ use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{ConfigId, Millis, TaskId, TaskKey};
 
 use super::super::MySqlStore;
-use super::bed::{HOUR, NOW, Process, id, message, spec};
+use super::fixture::{HOUR, NOW, Process, id, message, spec};
 use super::site::{Databases, SHARDS, connect, sql};
+use crate::attempts::{AttemptStore as _, Begin, BeginResult};
 use crate::catalog::{Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
-use crate::cluster::{Beat, LeaseStore as _, NewNode, NodeLease};
+use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeLease};
 use crate::error::{Cause, Result};
-use crate::idempotency::Kept;
-use crate::run::{Begin, Begun, RunStore as _};
-use crate::schedule::{Fire, Fired, Owner, ScheduleStore as _, SlotTask};
-use crate::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskStore as _, Wish};
+use crate::fetching::{FetcherStore as _, Fire, FireResult, Owner, SlotTask};
+use crate::idempotency::IdempotencyResult;
+use crate::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore as _};
 
 /// Two processes of a cluster; the first one works, the second one changes its config.
-struct Bed {
+struct Fixture {
     one: Process,
     two: Process,
     config: std::sync::Arc<TaskConfig>,
 }
 
-impl Bed {
+impl Fixture {
     async fn new(spec: ConfigSpec) -> Self {
         let one = Process::first().await;
         let two = one.another().await;
@@ -50,17 +50,18 @@ impl Bed {
     }
 
     async fn read(&self) -> i64 {
-        let seq = self.two.store.book().newest();
+        let seq = self.two.store.config_cache().newest();
         assert_eq!(self.one.store.follow().await.unwrap(), seq);
-        assert_eq!(self.one.store.book().seq(), seq, "the book has it");
+        assert_eq!(self.one.store.config_cache().seq(), seq, "the book has it");
         seq
     }
 
     /// Whether everybody has applied the change, once all have said what they have.
     async fn applied(&self, seq: i64) -> bool {
         for process in [&self.one, &self.two] {
-            let beat = Beat { config_seq: process.store.book().settled(), ..Beat::default() };
-            process.store.renew(process.node, HOUR, beat).await.unwrap();
+            let heartbeat =
+                Heartbeat { config_seq: process.store.config_cache().finalised(), ..Heartbeat::default() };
+            process.store.renew(process.node, HOUR, heartbeat).await.unwrap();
         }
         self.two.store.applied_by_all(seq).await.unwrap()
     }
@@ -138,9 +139,9 @@ fn task(config: ConfigId, id: TaskId, key: Option<&str>, origin: Origin) -> Box<
 }
 
 async fn submit(store: &MySqlStore, task: Box<Task>) -> Result<Submitted> {
-    let submit = Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None };
+    let submit = Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, idempotency: None };
     match store.submit(vec![submit], NOW).await?.remove(0) {
-        Kept::Fresh(submitted) => Ok(submitted),
+        IdempotencyResult::Fresh(submitted) => Ok(submitted),
         other => panic!("nothing was kept: {other:?}"),
     }
 }
@@ -155,49 +156,51 @@ async fn ended<T: 'static>(work: JoinSet<T>) -> T {
 
 #[tokio::test]
 async fn a_submit_in_flight_is_waited_for_before_its_config_is_deleted() {
-    let bed = Bed::new(spec("orders")).await;
-    let held = Held::sums(&bed.one, 0).await;
-    let (store, new) = (bed.one.store.clone(), task(bed.config.id, id(0, 1), None, Origin::Submit));
+    let fixture = Fixture::new(spec("orders")).await;
+    let held = Held::sums(&fixture.one, 0).await;
+    let (store, new) = (fixture.one.store.clone(), task(fixture.config.id, id(0, 1), None, Origin::Submit));
     let late = beside(async move { submit(&store, new).await });
     held.reached("balance_add").await;
-    let seq = bed.hold(Hold::Disable).await;
-    assert!(!bed.applied(seq).await, "a task may still come of it");
+    let seq = fixture.hold(Hold::Disable).await;
+    assert!(!fixture.applied(seq).await, "a task may still come of it");
     held.let_go().await;
     assert_eq!(ended(late).await.unwrap(), Submitted::ConfigDisabled, "it was decided anew");
-    assert!(bed.applied(seq).await);
-    let deleted = bed.two.store.delete_config(bed.config.id, Expected::Any, &Actor::system(), NOW).await;
+    assert!(fixture.applied(seq).await);
+    let deleted =
+        fixture.two.store.delete_config(fixture.config.id, Expected::Any, &Actor::system(), NOW).await;
     assert_eq!(deleted.unwrap(), Deleted::Deleted);
-    assert_eq!(bed.open_rows().await, 0);
+    assert_eq!(fixture.open_rows().await, 0);
 }
 
 #[tokio::test]
 async fn a_submit_in_flight_makes_no_second_canonical_task_when_the_span_changes() {
-    let bed = Bed::new(ConfigSpec { span: 1, ..spec("orders") }).await;
-    let home = |key: &str, span| key_shard(bed.config.id, key, span, SHARDS);
+    let fixture = Fixture::new(ConfigSpec { span: 1, ..spec("orders") }).await;
+    let home = |key: &str, span| key_shard(fixture.config.id, key, span, SHARDS);
     let key = (0..1_000).map(|n| format!("order-{n}")).find(|key| home(key, 1) != home(key, 0)).unwrap();
     let (old, new) = (home(&key, 1).get(), home(&key, 0).get());
-    let held = Held::sums(&bed.one, old).await;
-    let (store, first) = (bed.one.store.clone(), task(bed.config.id, id(old, 1), Some(&key), Origin::Submit));
+    let held = Held::sums(&fixture.one, old).await;
+    let (store, first) =
+        (fixture.one.store.clone(), task(fixture.config.id, id(old, 1), Some(&key), Origin::Submit));
     let late = beside(async move { submit(&store, first).await });
     held.reached("balance_add").await;
-    let save = SaveConfig { app: bed.config.app_id, spec: spec("orders"), expected: Expected::Any };
-    let saved = bed.two.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
-    assert!(matches!(saved, Kept::Fresh(ConfigSaved::Updated(_))), "no task is open: {saved:?}");
-    let seq = bed.read().await;
-    assert!(!bed.applied(seq).await, "the old home may still get a task");
-    let second = task(bed.config.id, id(new, 2), Some(&key), Origin::Submit);
-    assert!(matches!(submit(&bed.two.store, second).await.unwrap(), Submitted::Created(_)));
+    let save = SaveConfig { app: fixture.config.app_id, spec: spec("orders"), expected: Expected::Any };
+    let saved = fixture.two.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
+    assert!(matches!(saved, IdempotencyResult::Fresh(ConfigSaved::Updated(_))), "no task is open: {saved:?}");
+    let seq = fixture.read().await;
+    assert!(!fixture.applied(seq).await, "the old home may still get a task");
+    let second = task(fixture.config.id, id(new, 2), Some(&key), Origin::Submit);
+    assert!(matches!(submit(&fixture.two.store, second).await.unwrap(), Submitted::Created(_)));
     held.let_go().await;
     assert_eq!(ended(late).await.unwrap(), Submitted::NotAtHome);
-    assert!(bed.applied(seq).await);
-    assert_eq!(bed.open_rows().await, 1);
+    assert!(fixture.applied(seq).await);
+    assert_eq!(fixture.open_rows().await, 1);
     let narrow = ConfigSpec { span: 1, ..spec("orders") };
-    let save = SaveConfig { app: bed.config.app_id, spec: narrow, expected: Expected::Any };
-    let refused = bed.two.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
-    assert_eq!(refused, Kept::Fresh(ConfigSaved::InUse(1)));
+    let save = SaveConfig { app: fixture.config.app_id, spec: narrow, expected: Expected::Any };
+    let refused = fixture.two.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
+    assert_eq!(refused, IdempotencyResult::Fresh(ConfigSaved::InUse(1)));
 }
 
-impl Bed {
+impl Fixture {
     async fn queued(&self) -> (Owner, Begin) {
         self.one.submit(&self.config, 0, 1).await;
         let owner = self.one.take("default", 0, HOUR).await;
@@ -205,41 +208,41 @@ impl Bed {
         (owner, message(&claimed[0]))
     }
 
-    fn begin(&self, message: Begin) -> JoinSet<Begun> {
-        let (runner, node) = (self.one.runner(NodeLease::for_ever()), self.one.node);
-        beside(async move { runner.begin(node, vec![message], NOW).await.remove(0).unwrap() })
+    fn begin(&self, message: Begin) -> JoinSet<BeginResult> {
+        let (attempt_store, node) = (self.one.attempt_store(NodeLease::for_ever()), self.one.node);
+        beside(async move { attempt_store.begin(node, vec![message], NOW).await.remove(0).unwrap() })
     }
 }
 
 #[tokio::test]
 async fn a_begin_in_flight_is_waited_for_before_a_pause_is_answered() {
-    let bed = Bed::new(spec("orders")).await;
-    let (_, message) = bed.queued().await;
-    let held = Held::task(&bed.one, message.id).await;
-    let late = bed.begin(message.clone());
+    let fixture = Fixture::new(spec("orders")).await;
+    let (_, message) = fixture.queued().await;
+    let held = Held::task(&fixture.one, message.id).await;
+    let late = fixture.begin(message.clone());
     held.reached("tasks_begin").await;
-    let seq = bed.hold(Hold::Pause { note: None }).await;
-    assert!(!bed.applied(seq).await, "it may still begin");
+    let seq = fixture.hold(Hold::Pause { note: None }).await;
+    assert!(!fixture.applied(seq).await, "it may still begin");
     held.let_go().await;
-    assert!(matches!(ended(late).await, Begun::Run(_)), "it began before the pause was answered");
-    assert!(bed.applied(seq).await);
-    assert!(matches!(ended(bed.begin(message)).await, Begun::Drop(_)));
+    assert!(matches!(ended(late).await, BeginResult::Run(_)), "it began before the pause was answered");
+    assert!(fixture.applied(seq).await);
+    assert!(matches!(ended(fixture.begin(message)).await, BeginResult::Drop(_)));
 }
 
 #[tokio::test]
-async fn a_begin_with_a_token_is_decided_anew_under_its_locks() {
-    let bed = Bed::new(spec("orders")).await;
-    let (_, message) = bed.queued().await;
+async fn a_begin_with_a_token_is_decided_again_under_its_locks() {
+    let fixture = Fixture::new(spec("orders")).await;
+    let (_, message) = fixture.queued().await;
     let message = Begin { token: Some([7; 32]), ..message };
-    let held = Held::task(&bed.one, message.id).await;
-    let late = bed.begin(message.clone());
+    let held = Held::task(&fixture.one, message.id).await;
+    let late = fixture.begin(message.clone());
     held.reached("tasks_lock").await;
-    let seq = bed.hold(Hold::Pause { note: None }).await;
-    assert!(!bed.applied(seq).await, "it may still begin");
+    let seq = fixture.hold(Hold::Pause { note: None }).await;
+    assert!(!fixture.applied(seq).await, "it may still begin");
     held.let_go().await;
-    assert_eq!(ended(late).await, Begun::Wait(NOW));
-    assert!(bed.applied(seq).await);
-    let row = bed.one.store.task(message.id).await.unwrap().unwrap();
+    assert_eq!(ended(late).await, BeginResult::Wait(NOW));
+    assert!(fixture.applied(seq).await);
+    let row = fixture.one.store.task(message.id).await.unwrap().unwrap();
     assert_eq!((row.status, row.attempt), (Status::Queued, 0));
 }
 
@@ -247,93 +250,94 @@ async fn a_begin_with_a_token_is_decided_anew_under_its_locks() {
 async fn a_slot_in_flight_is_waited_for_before_a_disable_is_answered() {
     let every = Schedule::new(Trigger::Every(Every { interval: Millis::from_secs(10), anchor: NOW }));
     let cron = ConfigSpec { kind: Kind::Cron, schedule: Some(every), span: 1, ..spec("nightly") };
-    let bed = Bed::new(cron).await;
-    let shard = tsp_core::key::config_shard(bed.config.id, SHARDS).get();
-    let owner = bed.one.take("default", shard, HOUR).await;
-    let slot = task(bed.config.id, id(shard, 1), None, Origin::Schedule);
+    let fixture = Fixture::new(cron).await;
+    let shard = tsp_core::key::config_shard(fixture.config.id, SHARDS).get();
+    let owner = fixture.one.take("default", shard, HOUR).await;
+    let slot = task(fixture.config.id, id(shard, 1), None, Origin::Schedule);
     let fire = Fire {
-        config: bed.config.id,
+        config: fixture.config.id,
         cursor_version: 1,
-        config_version: bed.config.version,
+        config_version: fixture.config.version,
         overlap: Overlap::Allow,
         slots: vec![SlotTask { task: slot, late: false }],
         waiting: None,
         missed: 0,
         next_fire_at: Some(NOW.plus(Millis::from_secs(10))),
     };
-    let held = Held::sums(&bed.one, shard).await;
-    let of = bed.one.scheduler("default", shard);
+    let held = Held::sums(&fixture.one, shard).await;
+    let of = fixture.one.fetcher_store("default", shard);
     let late = beside(async move { of.fire(owner, fire, NOW).await.unwrap() });
     held.reached("balance_add").await;
-    let seq = bed.hold(Hold::Disable).await;
-    assert!(!bed.applied(seq).await, "the slot may still be made");
+    let seq = fixture.hold(Hold::Disable).await;
+    assert!(!fixture.applied(seq).await, "the slot may still be made");
     held.let_go().await;
-    assert_eq!(ended(late).await, Fired::Stale);
-    assert!(bed.applied(seq).await);
-    assert_eq!(bed.open_rows().await, 0);
+    assert_eq!(ended(late).await, FireResult::Stale);
+    assert!(fixture.applied(seq).await);
+    assert_eq!(fixture.open_rows().await, 0);
 }
 
 #[tokio::test]
 async fn a_replay_in_flight_leaves_no_task_without_a_config() {
-    let bed = Bed::new(spec("orders")).await;
-    let ended_task = bed.one.submit(&bed.config, 0, 1).await;
+    let fixture = Fixture::new(spec("orders")).await;
+    let ended_task = fixture.one.submit(&fixture.config, 0, 1).await;
     let by = Actor::system();
-    let cancel = bed.one.store.change(Subject::Id(ended_task), Wish::Cancel, &by, NOW).await.unwrap();
+    let cancel =
+        fixture.one.store.change(Subject::Id(ended_task), TaskCommand::Cancel, &by, NOW).await.unwrap();
     assert!(matches!(cancel, Changed::Done { .. }));
-    let held = Held::sums(&bed.one, 0).await;
-    let store = bed.one.store.clone();
+    let held = Held::sums(&fixture.one, 0).await;
+    let store = fixture.one.store.clone();
     let late = beside(async move {
-        store.change(Subject::Id(ended_task), Wish::Replay, &Actor::system(), NOW).await.unwrap()
+        store.change(Subject::Id(ended_task), TaskCommand::Replay, &Actor::system(), NOW).await.unwrap()
     });
     held.reached("balance_add").await;
-    let seq = bed.hold(Hold::Disable).await;
-    assert!(!bed.applied(seq).await, "it may still open again");
+    let seq = fixture.hold(Hold::Disable).await;
+    assert!(!fixture.applied(seq).await, "it may still open again");
     held.let_go().await;
     assert_eq!(ended(late).await, Changed::ConfigDisabled);
-    assert!(bed.applied(seq).await);
-    let deleted = bed.two.store.delete_config(bed.config.id, Expected::Any, &by, NOW).await.unwrap();
-    assert_eq!((deleted, bed.open_rows().await), (Deleted::Deleted, 0));
+    assert!(fixture.applied(seq).await);
+    let deleted = fixture.two.store.delete_config(fixture.config.id, Expected::Any, &by, NOW).await.unwrap();
+    assert_eq!((deleted, fixture.open_rows().await), (Deleted::Deleted, 0));
 }
 
 /// The statement is at the server, whoever waits for its answer.
 #[tokio::test]
-async fn what_was_broken_off_counts_until_it_has_surely_ended() {
-    let bed = Bed::new(spec("orders")).await;
-    let (_, message) = bed.queued().await;
-    let held = Held::task(&bed.one, message.id).await;
-    let mut late = bed.begin(message.clone());
+async fn what_was_interrupted_counts_until_it_has_surely_ended() {
+    let fixture = Fixture::new(spec("orders")).await;
+    let (_, message) = fixture.queued().await;
+    let held = Held::task(&fixture.one, message.id).await;
+    let mut late = fixture.begin(message.clone());
     held.reached("tasks_begin").await;
     late.shutdown().await;
-    let seq = bed.hold(Hold::Pause { note: None }).await;
-    assert!(!bed.applied(seq).await, "it may still begin");
+    let seq = fixture.hold(Hold::Pause { note: None }).await;
+    assert!(!fixture.applied(seq).await, "it may still begin");
     held.let_go().await;
-    assert!(!bed.applied(seq).await, "nobody knows whether it has begun");
+    assert!(!fixture.applied(seq).await, "nobody knows whether it has begun");
 }
 
 /// As a process that was frozen between its last statement and the commit: nobody waits for it any more.
 #[tokio::test]
-async fn nothing_is_committed_by_the_book_of_a_node_whose_lease_is_over() {
-    let bed = Bed::new(spec("orders")).await;
-    let store = bed.one.databases.open().await;
+async fn nothing_is_committed_by_the_config_cache_of_a_node_whose_lease_is_over() {
+    let fixture = Fixture::new(spec("orders")).await;
+    let store = fixture.one.databases.open().await;
     let node = NewNode { name: "n".to_owned(), roles: Vec::new(), version: "test".to_owned(), address: None };
     let lease = Millis::from_secs(2);
     let node = store.join(node, lease).await.unwrap();
-    let frozen = Process { store: store.clone(), node, databases: bed.one.databases.clone() };
+    let frozen = Process { store: store.clone(), node, databases: fixture.one.databases.clone() };
     let held = Held::sums(&frozen, 0).await;
-    let new = task(bed.config.id, id(0, 1), None, Origin::Submit);
+    let new = task(fixture.config.id, id(0, 1), None, Origin::Submit);
     let (own, again) = (store.clone(), new.clone());
     let late = beside(async move { submit(&own, new).await });
     held.reached("balance_add").await;
     let end = Instant::now() + Duration::from_secs(4);
     let mut look = tokio::time::interval(Duration::from_millis(20));
-    while !store.nodes().await.unwrap().iter().any(|row| row.id == node && row.over) {
+    while !store.nodes().await.unwrap().iter().any(|row| row.id == node && row.expired) {
         assert!(Instant::now() < end, "a short lease ends");
         look.tick().await;
     }
     held.let_go().await;
     let refused = ended(late).await.unwrap_err();
     assert!(refused.is(Cause::LeaseOver), "{refused}");
-    assert_eq!(bed.open_rows().await, 0);
-    store.renew(node, HOUR, Beat::default()).await.unwrap();
+    assert_eq!(fixture.open_rows().await, 0);
+    store.renew(node, HOUR, Heartbeat::default()).await.unwrap();
     assert!(matches!(submit(&store, again).await.unwrap(), Submitted::Created(_)), "nobody has buried it");
 }

@@ -8,19 +8,19 @@ use tsp_core::config::ConfigSpec;
 use tsp_core::task::Task;
 use tsp_core::{Millis, TaskId, Verdict};
 
-use super::super::MySqlRunner;
+use super::super::MySqlAttemptStore;
 use super::super::session::Session;
-use super::bed::{HOUR, NOW, Process, message, spec};
+use super::fixture::{HOUR, NOW, Process, message, spec};
 use super::site::{connect, sql};
+use crate::attempts::{AttemptStore as _, BeginResult, Finish, FinishResult, all};
 use crate::catalog::{Catalog as _, ConfigSaved, Expected, SaveConfig};
 use crate::cluster::NodeLease;
 use crate::error::StoreError;
-use crate::idempotency::Kept;
-use crate::run::{Begun, Finish, Finished, RunStore as _, all};
+use crate::idempotency::IdempotencyResult;
 use crate::tasks::Actor;
 
 /// Two tasks in each of two shards of one data source, claimed.
-async fn claimed(process: &Process) -> (MySqlRunner, Vec<Box<Task>>) {
+async fn claimed(process: &Process) -> (MySqlAttemptStore, Vec<Box<Task>>) {
     let app = process.app().await;
     let config = process.config(app, spec("plain")).await;
     let mut rows = Vec::new();
@@ -31,7 +31,7 @@ async fn claimed(process: &Process) -> (MySqlRunner, Vec<Box<Task>>) {
         let owner = process.take("default", shard, HOUR).await;
         rows.extend(process.claim(owner, &config, shard).await);
     }
-    (process.runner(NodeLease::for_ever()), rows)
+    (process.attempt_store(NodeLease::for_ever()), rows)
 }
 
 fn finish(row: Box<Task>) -> Finish {
@@ -40,64 +40,65 @@ fn finish(row: Box<Task>) -> Finish {
         attempt: row.attempt,
         verdict: Verdict::done(),
         ended_at: None,
-        unit: 0.5,
+        jitter_fraction: 0.5,
         row: Some(row),
     }
 }
 
-fn is_away<T>(answer: &Result<T, StoreError>) -> bool {
+fn is_unavailable<T>(answer: &Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::Unavailable { .. }))
 }
 
 #[tokio::test]
 async fn a_shard_that_is_not_there_fails_its_own_elements_alone() {
     let process = Process::first().await;
-    let (runner, rows) = claimed(&process).await;
+    let (attempt_store, rows) = claimed(&process).await;
     let ids: Vec<TaskId> = rows.iter().map(|row| row.id).collect();
     let mut conn = connect(process.databases.source_of(1)).await;
     let away = "RENAME TABLE task_001 TO moved_task_001";
     let back = "RENAME TABLE moved_task_001 TO task_001";
 
     sql(&mut conn, away).await;
-    let loaded = runner.load(&ids).await;
+    let loaded = attempt_store.load(&ids).await;
     assert!(loaded[..2].iter().all(|row| matches!(row, Ok(Some(_)))), "{loaded:?}");
-    assert!(loaded[2..].iter().all(is_away), "{loaded:?}");
+    assert!(loaded[2..].iter().all(is_unavailable), "{loaded:?}");
     let batch: Vec<_> = rows.iter().map(|row| message(row)).collect();
-    let begun = runner.begin(process.node, batch.clone(), NOW).await;
-    assert!(begun[2..].iter().all(is_away), "{begun:?}");
+    let begun = attempt_store.begin(process.node, batch.clone(), NOW).await;
+    assert!(begun[2..].iter().all(is_unavailable), "{begun:?}");
     sql(&mut conn, back).await;
 
     let mut running = Vec::new();
-    for answer in begun.into_iter().take(2).chain(runner.begin(process.node, batch[2..].to_vec(), NOW).await)
+    for answer in
+        begun.into_iter().take(2).chain(attempt_store.begin(process.node, batch[2..].to_vec(), NOW).await)
     {
         match answer.expect("it is back") {
-            Begun::Run(row) => running.push(row),
+            BeginResult::Run(row) => running.push(row),
             other => panic!("{other:?}"),
         }
     }
     sql(&mut conn, away).await;
     let outcomes: Vec<_> = running.into_iter().map(finish).collect();
-    let finished = runner.finish(process.node, outcomes.clone(), NOW).await;
-    assert!(finished[..2].iter().all(|saved| matches!(saved, Ok(Finished::Saved(_)))), "{finished:?}");
-    assert!(finished[2..].iter().all(is_away), "{finished:?}");
-    assert_eq!(runner.executing(process.node, 0).await.expect("it is there"), []);
-    assert!(is_away(&runner.executing(process.node, 1).await));
+    let finished = attempt_store.finish(process.node, outcomes.clone(), NOW).await;
+    assert!(finished[..2].iter().all(|saved| matches!(saved, Ok(FinishResult::Saved(_)))), "{finished:?}");
+    assert!(finished[2..].iter().all(is_unavailable), "{finished:?}");
+    assert_eq!(attempt_store.executing(process.node, 0).await.expect("it is there"), []);
+    assert!(is_unavailable(&attempt_store.executing(process.node, 1).await));
     sql(&mut conn, back).await;
-    assert_eq!(runner.executing(process.node, 1).await.expect("it is back").len(), 2);
-    all(runner.finish(process.node, outcomes[2..].to_vec(), NOW).await).expect("it is back");
+    assert_eq!(attempt_store.executing(process.node, 1).await.expect("it is back").len(), 2);
+    all(attempt_store.finish(process.node, outcomes[2..].to_vec(), NOW).await).expect("it is back");
 }
 
 /// However many calls wait for a table of one shard, the others of its data source have connections.
 #[tokio::test]
 async fn a_shard_that_is_locked_leaves_connections_to_the_others() {
     let process = Process::first().await;
-    let (runner, rows) = claimed(&process).await;
+    let (attempt_store, rows) = claimed(&process).await;
     let (free, locked): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.id.shard().get() == 0);
     let mut conn = connect(process.databases.source_of(1)).await;
     sql(&mut conn, "LOCK TABLES task_001 WRITE").await;
     let wait = locked.iter().cycle().take(40).map(|row| {
-        let (runner, id) = (runner.clone(), row.id);
-        async move { runner.load(&[id]).await }
+        let (attempt_store, id) = (attempt_store.clone(), row.id);
+        async move { attempt_store.load(&[id]).await }
     });
     let others = async {
         for _ in 0..100 {
@@ -105,7 +106,7 @@ async fn a_shard_that_is_locked_leaves_connections_to_the_others() {
             tokio::task::yield_now().await;
         }
         for row in &free {
-            let load = timeout(Duration::from_secs(20), runner.load(&[row.id])).await;
+            let load = timeout(Duration::from_secs(20), attempt_store.load(&[row.id])).await;
             assert!(all(load.expect("it waits for nobody")).is_ok());
         }
         sql(&mut conn, "UNLOCK TABLES").await;
@@ -140,14 +141,14 @@ async fn a_change_that_waits_for_a_shard_holds_up_no_other() {
         saved.expect("it waits for nobody");
     };
     let (saved, ()) = tokio::join!(saving, others);
-    assert!(matches!(saved, Ok(Kept::Fresh(ConfigSaved::Updated(_)))), "{saved:?}");
+    assert!(matches!(saved, Ok(IdempotencyResult::Fresh(ConfigSaved::Updated(_)))), "{saved:?}");
 }
 
 /// `BEGIN` commits what is open.
 #[tokio::test]
 async fn nothing_begins_on_a_connection_whose_rollback_failed() {
     let process = Process::first().await;
-    let shard = process.store.core.shard_of(super::bed::id(0, 1)).expect("shard 0");
+    let shard = process.store.context.shard_of(super::fixture::id(0, 1)).expect("shard 0");
     let mut session: Session = shard.conn().await.expect("it is there");
     session.begin().await.expect("it is there");
     let own = sqlx::raw_sql("SELECT CONNECTION_ID()").fetch_one(session.raw().expect("open")).await;
@@ -170,16 +171,16 @@ async fn nothing_begins_on_a_connection_whose_rollback_failed() {
 #[tokio::test]
 async fn a_long_reason_is_saved_in_part() {
     let process = Process::first().await;
-    let (runner, rows) = claimed(&process).await;
+    let (attempt_store, rows) = claimed(&process).await;
     let batch = rows.iter().map(|row| message(row)).collect();
     let mut outcomes = Vec::new();
-    for begun in all(runner.begin(process.node, batch, NOW).await).expect("all is well") {
-        let Begun::Run(row) = begun else { panic!("{begun:?}") };
+    for begun in all(attempt_store.begin(process.node, batch, NOW).await).expect("all is well") {
+        let BeginResult::Run(row) = begun else { panic!("{begun:?}") };
         outcomes.push(Finish { verdict: Verdict::retry("x".repeat(70_000)), ..finish(row) });
     }
     let later = NOW.plus(Millis::from_ms(1));
-    for saved in all(runner.finish(process.node, outcomes, later).await).expect("all is well") {
-        let Finished::Saved(row) = saved else { panic!("{saved:?}") };
+    for saved in all(attempt_store.finish(process.node, outcomes, later).await).expect("all is well") {
+        let FinishResult::Saved(row) = saved else { panic!("{saved:?}") };
         assert_eq!(row.last_outcome.expect("an outcome").reason.len(), 1_024);
     }
 }

@@ -9,13 +9,13 @@ use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::Status;
 use tsp_core::{Clock as _, Millis, SystemClock, Timestamp};
 
-use super::bed::{HOUR, NOW, Process, message, spec};
+use super::fixture::{HOUR, NOW, Process, message, spec};
 use super::site::{connect, sql};
+use crate::attempts::{AttemptStore as _, BeginResult, all};
 use crate::catalog::Catalog as _;
 use crate::cluster::{LeaseStore as _, NodeLease};
 use crate::error::Cause;
-use crate::run::{Begun, RunStore as _, all};
-use crate::schedule::{Claimed, Fire, Fired, ScheduleStore as _, Want};
+use crate::fetching::{ClaimRequest, ClaimResult, FetcherStore as _, Fire, FireResult};
 use crate::tasks::TaskStore as _;
 
 #[tokio::test]
@@ -37,10 +37,10 @@ async fn who_was_deposed_does_nothing() {
     let next = second.take("default", shard, HOUR).await;
     assert!(next.epoch > owner.epoch);
 
-    let of = first.scheduler("default", shard);
-    let want = Want { config: config.id, due_by: NOW, limit: 10 };
-    let claimed = of.claim(owner, vec![want], NOW).await.unwrap();
-    assert_eq!(claimed, Claimed { deposed: true, ..Claimed::default() });
+    let of = first.fetcher_store("default", shard);
+    let request = ClaimRequest { config: config.id, due_by: NOW, limit: 10 };
+    let claimed = of.claim(owner, vec![request], NOW).await.unwrap();
+    assert_eq!(claimed, ClaimResult { deposed: true, ..ClaimResult::default() });
     let fire = Fire {
         config: cron.id,
         cursor_version: 1,
@@ -51,16 +51,16 @@ async fn who_was_deposed_does_nothing() {
         missed: 0,
         next_fire_at: Some(NOW),
     };
-    assert_eq!(of.fire(owner, fire.clone(), NOW).await.unwrap(), Fired::Deposed);
-    assert!(of.rearm(owner, vec![(task, queued.version)], NOW).await.unwrap().is_empty());
-    assert!(of.lose(owner, vec![(task, first.node)], NOW).await.unwrap().is_empty());
+    assert_eq!(of.fire(owner, fire.clone(), NOW).await.unwrap(), FireResult::Deposed);
+    assert!(of.return_to_scheduled(owner, vec![(task, queued.version)], NOW).await.unwrap().is_empty());
+    assert!(of.mark_worker_lost(owner, vec![(task, first.node)], NOW).await.unwrap().is_empty());
     assert_eq!(first.store.task(task).await.unwrap().unwrap().status, Status::Queued);
     assert_eq!(first.store.task(waiting).await.unwrap().unwrap().status, Status::Scheduled);
 
-    let of = second.scheduler("default", shard);
-    assert_eq!(of.claim(next, vec![want], NOW).await.unwrap().bare.len(), 1);
-    assert_eq!(of.rearm(next, vec![(task, queued.version)], NOW).await.unwrap().len(), 1);
-    assert!(matches!(of.fire(next, fire, NOW).await.unwrap(), Fired::Moved { .. }));
+    let of = second.fetcher_store("default", shard);
+    assert_eq!(of.claim(next, vec![request], NOW).await.unwrap().bare.len(), 1);
+    assert_eq!(of.return_to_scheduled(next, vec![(task, queued.version)], NOW).await.unwrap().len(), 1);
+    assert!(matches!(of.fire(next, fire, NOW).await.unwrap(), FireResult::Moved { .. }));
 }
 
 /// Its own lease, by the database's clock, even if nobody took it.
@@ -72,8 +72,8 @@ async fn a_lease_that_is_over_claims_nothing() {
     process.submit(&config, 1, 1).await;
     let owner = process.take("default", 1, HOUR).await;
     process.end_lease(1).await;
-    let want = Want { config: config.id, due_by: NOW, limit: 10 };
-    assert!(process.scheduler("default", 1).claim(owner, vec![want], NOW).await.unwrap().deposed);
+    let request = ClaimRequest { config: config.id, due_by: NOW, limit: 10 };
+    assert!(process.fetcher_store("default", 1).claim(owner, vec![request], NOW).await.unwrap().deposed);
 }
 
 /// How many transactions of this database wait for a lock.
@@ -112,9 +112,9 @@ async fn a_takeover_waits_for_a_claim_that_has_begun() {
     let mut holder = connect(&database).await;
     sql(&mut holder, "BEGIN").await;
     sql(&mut holder, &format!("SELECT id FROM task_002 WHERE id = {task} FOR UPDATE")).await;
-    let of = first.scheduler("default", 2);
-    let want = Want { config: config.id, due_by: NOW, limit: 10 };
-    let claim = tokio::task::JoinSet::from_iter([async move { of.claim(owner, vec![want], NOW).await }]);
+    let of = first.fetcher_store("default", 2);
+    let request = ClaimRequest { config: config.id, due_by: NOW, limit: 10 };
+    let claim = tokio::task::JoinSet::from_iter([async move { of.claim(owner, vec![request], NOW).await }]);
     until_waiting(&database, 1).await;
 
     let end = Instant::now() + Duration::from_secs(4);
@@ -122,7 +122,7 @@ async fn a_takeover_waits_for_a_claim_that_has_begun() {
     let seen = loop {
         look.tick().await;
         let seen = second.seen("default", 2).await;
-        if seen.over {
+        if seen.expired {
             break seen;
         }
         assert!(Instant::now() < end, "a short lease ends");
@@ -139,7 +139,7 @@ async fn a_takeover_waits_for_a_claim_that_has_begun() {
     assert!(next.epoch > owner.epoch);
     let stored = first.store.task(task).await.unwrap().unwrap();
     assert_eq!((stored.status, stored.epoch), (Status::Queued, owner.epoch), "the next owner sees it");
-    assert!(first.scheduler("default", 2).claim(owner, vec![want], NOW).await.unwrap().deposed);
+    assert!(first.fetcher_store("default", 2).claim(owner, vec![request], NOW).await.unwrap().deposed);
 }
 
 /// By its own clock the process may still be far from the end of its lease.
@@ -158,22 +158,23 @@ async fn nothing_begins_after_the_end_of_the_nodes_lease() {
     assert_eq!(messages.len(), 4);
     let database_now = SystemClock::new().now();
     // Ends within the margin, by the database's clock; the process thinks it is an hour earlier.
-    let runner = process.runner(NodeLease::until(database_now.plus(Millis::from_ms(500))));
+    let attempt_store = process.attempt_store(NodeLease::until(database_now.plus(Millis::from_ms(500))));
     let early = database_now.minus(HOUR).max(NOW);
     for batch in [messages.clone(), messages[..1].to_vec()] {
-        let refused = all(runner.begin(process.node, batch, early).await).unwrap_err();
+        let refused = all(attempt_store.begin(process.node, batch, early).await).unwrap_err();
         assert!(refused.is(Cause::LeaseOver), "{refused}");
     }
     let ended = NodeLease::for_ever();
     ended.end();
-    let refused = all(process.runner(ended).begin(process.node, messages.clone(), NOW).await).unwrap_err();
+    let refused =
+        all(process.attempt_store(ended).begin(process.node, messages.clone(), NOW).await).unwrap_err();
     assert!(refused.is(Cause::LeaseOver), "{refused}");
     for message in &messages {
         assert_eq!(process.store.task(message.id).await.unwrap().unwrap().status, Status::Queued);
     }
-    let runner = process.runner(NodeLease::until(Timestamp::MAX));
-    let begun = all(runner.begin(process.node, messages, NOW).await).unwrap();
-    assert!(begun.iter().all(|begun| matches!(begun, Begun::Run(_))), "{begun:?}");
+    let attempt_store = process.attempt_store(NodeLease::until(Timestamp::MAX));
+    let begun = all(attempt_store.begin(process.node, messages, NOW).await).unwrap();
+    assert!(begun.iter().all(|begun| matches!(begun, BeginResult::Run(_))), "{begun:?}");
 }
 
 /// Of messages that came twice one runs, whatever else is in the batch.
@@ -187,18 +188,18 @@ async fn a_message_that_came_twice_runs_once() {
     }
     let owner = process.take("default", 0, HOUR).await;
     let claimed = process.claim(owner, &config, 0).await;
-    let runner = process.runner(NodeLease::for_ever());
+    let attempt_store = process.attempt_store(NodeLease::for_ever());
     let half: Vec<_> = claimed.iter().take(10).map(|row| message(row)).collect();
-    assert!(all(runner.begin(process.node, half.clone(), NOW).await).unwrap().iter().all(runs));
+    assert!(all(attempt_store.begin(process.node, half.clone(), NOW).await).unwrap().iter().all(runs));
     // A little later the whole batch comes, half of it again, and all of it twice.
     let later = NOW.plus(Millis::from_ms(1));
     let twice: Vec<_> = claimed.iter().chain(&claimed).map(|row| message(row)).collect();
-    let begun = all(runner.begin(process.node, twice, later).await).unwrap();
+    let begun = all(attempt_store.begin(process.node, twice, later).await).unwrap();
     let ran: Vec<usize> = (0..begun.len()).filter(|at| runs(&begun[*at])).collect();
     assert_eq!(ran.len(), 10, "{ran:?}");
     assert!(ran.iter().all(|at| at % 20 >= 10), "{ran:?}");
 }
 
-fn runs(begun: &Begun) -> bool {
-    matches!(begun, Begun::Run(_))
+fn runs(begun: &BeginResult) -> bool {
+    matches!(begun, BeginResult::Run(_))
 }

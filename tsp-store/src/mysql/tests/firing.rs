@@ -4,10 +4,10 @@ use tsp_core::Millis;
 use tsp_core::config::{ConfigSpec, Kind};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 
-use super::bed::{HOUR, NOW, Process, spec};
+use super::fixture::{HOUR, NOW, Process, spec};
 use super::site::{connect, sql};
 use crate::catalog::{Catalog as _, Expected, SaveConfig};
-use crate::schedule::{Fire, Fired, ScheduleStore as _};
+use crate::fetching::{FetcherStore as _, Fire, FireResult};
 use crate::tasks::Actor;
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
     let config = process.config(app, cron).await;
     let shard = tsp_core::key::config_shard(config.id, process.store.shards()).get();
     let owner = process.take("default", shard, HOUR).await;
-    let of = process.scheduler("default", shard);
+    let of = process.fetcher_store("default", shard);
     let mut conn = connect(process.databases.source_of(shard)).await;
     let fire = |config_version| Fire {
         config: config.id,
@@ -34,7 +34,7 @@ async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
 
     sql(&mut conn, &format!("DELETE FROM cursor_{shard:03}")).await;
     let fired = of.fire(owner, fire(1), NOW).await.unwrap();
-    let Fired::Moved { cursor, .. } = fired else { panic!("{fired:?}") };
+    let FireResult::Moved { cursor, .. } = fired else { panic!("{fired:?}") };
     assert_eq!(of.cursors_of(&[config.id]).await.unwrap(), [cursor]);
 
     let bare = ConfigSpec { schedule: None, ..config.spec.clone() };
@@ -43,6 +43,6 @@ async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
     let values = format!("({}, 1, 0, 0)", config.id);
     let insert = "(config_id, version, config_version, missed) VALUES";
     sql(&mut conn, &format!("INSERT INTO cursor_{shard:03} {insert} {values}")).await;
-    assert_eq!(of.fire(owner, fire(2), NOW).await.unwrap(), Fired::Stale);
+    assert_eq!(of.fire(owner, fire(2), NOW).await.unwrap(), FireResult::Stale);
     assert_eq!(of.cursors().await.unwrap(), []);
 }

@@ -8,11 +8,11 @@ use tsp_core::Millis;
 use tsp_core::config::TaskConfig;
 
 use super::super::MySqlStore;
-use super::bed::{NOW, Process, name, spec};
+use super::fixture::{NOW, Process, name, spec};
 use super::site::{connect, sql};
 use crate::catalog::{AppEdit, Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::cluster::{LeaseStore as _, NewNode};
-use crate::idempotency::Kept;
+use crate::idempotency::IdempotencyResult;
 use crate::tasks::Actor;
 
 /// Of each of eight writers.
@@ -24,12 +24,12 @@ async fn write(store: &MySqlStore, writer: usize, app: tsp_core::AppId) {
     let spec = spec(&format!("writer-{writer}"));
     let save = SaveConfig { app, spec, expected: Expected::Absent };
     store.save_config(save, None, &by, NOW).await.unwrap();
-    let config = store.book().find_config(app, &name(&format!("writer-{writer}"))).unwrap();
+    let config = store.config_cache().find_config(app, &name(&format!("writer-{writer}"))).unwrap();
     for round in 0..CHANGES {
         let hold = if round.is_multiple_of(2) { Hold::Pause { note: None } } else { Hold::Resume };
         let saved = store.hold_config(config.id, hold, &by, NOW).await.unwrap();
         let ConfigSaved::Updated(saved) = saved else { panic!("{saved:?}") };
-        let version = store.book().config(config.id).unwrap().version;
+        let version = store.config_cache().config(config.id).unwrap().version;
         assert!(version >= saved.version, "the book has what was answered: {version} of {}", saved.version);
     }
     if writer.is_multiple_of(2) {
@@ -39,7 +39,7 @@ async fn write(store: &MySqlStore, writer: usize, app: tsp_core::AppId) {
 }
 
 fn sorted(store: &MySqlStore) -> Vec<Arc<TaskConfig>> {
-    let mut configs = store.book().all_configs();
+    let mut configs = store.config_cache().all_configs();
     configs.sort_by_key(|config| config.id);
     configs
 }
@@ -68,7 +68,7 @@ async fn changes_are_seen_in_the_order_of_their_numbers() {
                 last = seq;
             }
             let applied = follower.store.follow().await.unwrap();
-            assert!(applied >= last && follower.store.book().seq() == applied);
+            assert!(applied >= last && follower.store.config_cache().seq() == applied);
         }
         last
     };
@@ -82,7 +82,7 @@ async fn changes_are_seen_in_the_order_of_their_numbers() {
         assert_eq!(sorted(store), followed);
     }
     assert_eq!(sorted(&one.databases.open().await), followed, "and so does a new process");
-    assert_eq!(follower.store.book().changed_since(start).len(), 4);
+    assert_eq!(follower.store.config_cache().changed_since(start).len(), 4);
 }
 
 #[tokio::test]
@@ -94,10 +94,10 @@ async fn whoever_misses_something_gets_what_was_committed_before() {
         let spec = spec(&format!("config-{n}"));
         let save = SaveConfig { app, spec, expected: Expected::Absent };
         let saved = one.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
-        let Kept::Fresh(ConfigSaved::Created(config)) = saved else { panic!("{saved:?}") };
+        let IdempotencyResult::Fresh(ConfigSaved::Created(config)) = saved else { panic!("{saved:?}") };
         let misses = (0..20).map(|_| async {
             two.store.refresh().await.unwrap();
-            two.store.book().config(config.id).is_some()
+            two.store.config_cache().config(config.id).is_some()
         });
         assert!(join_all(misses).await.into_iter().all(|found| found), "round {n}");
     }
@@ -108,48 +108,55 @@ async fn apps_are_followed_too() {
     let one = Process::first().await;
     let two = one.another().await;
     let app = one.app().await;
-    assert!(two.store.book().app_by_id(app).is_none());
+    assert!(two.store.config_cache().app_by_id(app).is_none());
     two.store.follow().await.unwrap();
-    assert_eq!(two.store.book().app_by_id(app), one.store.book().app_by_id(app));
+    assert_eq!(two.store.config_cache().app_by_id(app), one.store.config_cache().app_by_id(app));
     let edit = AppEdit { owner: Some("ann".to_owned()), description: None };
     two.store.update_app(app, edit, &Actor::system(), NOW).await.unwrap();
     one.store.follow().await.unwrap();
-    assert_eq!(one.store.book().app_by_id(app).unwrap().owner, "ann");
+    assert_eq!(one.store.config_cache().app_by_id(app).unwrap().owner, "ann");
     one.store.delete_app(app, &Actor::system(), NOW).await.unwrap();
-    assert_eq!(two.store.follow().await.unwrap(), one.store.book().seq());
-    assert!(two.store.book().app_by_id(app).is_none());
+    assert_eq!(two.store.follow().await.unwrap(), one.store.config_cache().seq());
+    assert!(two.store.config_cache().app_by_id(app).is_none());
 }
 
 /// What this process has not followed yet is no excuse to work on an old config.
 #[tokio::test]
-async fn a_change_is_made_of_what_is_stored_not_of_the_book() {
+async fn a_change_is_made_of_what_is_stored_not_of_the_config_cache() {
     let one = Process::first().await;
     let two = one.another().await;
     let app = one.app().await;
     let config = one.config(app, spec("close-order")).await;
     let saved = two.store.hold_config(config.id, Hold::Disable, &Actor::system(), NOW).await.unwrap();
     assert!(matches!(&saved, ConfigSaved::Updated(config) if config.version == 2), "{saved:?}");
-    assert_eq!(two.store.book().seq(), one.store.book().seq() + 1, "and what came before is in its book");
+    assert_eq!(
+        two.store.config_cache().seq(),
+        one.store.config_cache().seq() + 1,
+        "and what came before is in its book"
+    );
     let stale = SaveConfig { app, spec: spec("close-order"), expected: Expected::Version(1) };
     let refused = one.store.save_config(stale, None, &Actor::system(), NOW).await.unwrap();
-    assert_eq!(refused, crate::idempotency::Kept::Fresh(ConfigSaved::VersionMismatch { version: 2 }));
+    assert_eq!(
+        refused,
+        crate::idempotency::IdempotencyResult::Fresh(ConfigSaved::VersionMismatch { version: 2 })
+    );
 }
 
 /// Of a release that is being rolled out beside this one.
 #[tokio::test]
-async fn a_change_of_a_kind_that_is_not_known_is_passed_over() {
+async fn a_change_of_a_kind_that_is_not_known_is_skipped() {
     let one = Process::first().await;
     let mut log = connect(one.databases.meta()).await;
     sql(&mut log, "UPDATE counter SET value = value + 1 WHERE name = 'change'").await;
     let line = "INSERT INTO change_log SELECT value, 'calendar', 1, 1, 0, 'system', 'create', NULL, NULL FROM counter";
     sql(&mut log, line).await;
     let app = one.app().await;
-    let seq = one.store.book().seq();
+    let seq = one.store.config_cache().seq();
     assert_eq!(one.store.follow().await.unwrap(), seq);
-    assert!(one.store.book().app_by_id(app).is_some());
+    assert!(one.store.config_cache().app_by_id(app).is_some());
 }
 
-/// The book has a change of its own at once, but says no number before it has read what came earlier.
+/// The config cache has a change of its own at once, but says no number before it has read what came earlier.
 #[tokio::test]
 async fn a_number_is_not_reached_over_one_that_was_not_read() {
     let one = Process::first().await;
@@ -169,28 +176,30 @@ async fn a_number_is_not_reached_over_one_that_was_not_read() {
     sql(&mut meta, &hide("!")).await;
     let paused = two.store.hold_config(config.id, Hold::Pause { note: None }, &Actor::system(), NOW).await;
     assert!(matches!(paused.unwrap(), ConfigSaved::Updated(_)));
-    let book = two.store.book();
-    assert!(book.config(config.id).unwrap().paused.is_some(), "its own change it has");
-    assert_eq!((book.seq(), book.settled(), book.newest()), (seq, seq, seq + 2));
-    assert!(book.changed_since(seq).len() == 1 && book.config(hidden.id).is_none());
+    let config_cache = two.store.config_cache();
+    assert!(config_cache.config(config.id).unwrap().paused.is_some(), "its own change it has");
+    assert_eq!((config_cache.seq(), config_cache.finalised(), config_cache.newest()), (seq, seq, seq + 2));
+    assert!(config_cache.changed_since(seq).len() == 1 && config_cache.config(hidden.id).is_none());
     sql(&mut meta, &hide("{")).await;
     assert_eq!(two.store.follow().await.unwrap(), seq + 2);
-    assert_eq!((book.seq(), book.settled()), (seq + 2, seq + 2));
-    assert!(book.config(hidden.id).is_some() && book.config(config.id).unwrap().paused.is_some());
+    assert_eq!((config_cache.seq(), config_cache.finalised()), (seq + 2, seq + 2));
+    assert!(
+        config_cache.config(hidden.id).is_some() && config_cache.config(config.id).unwrap().paused.is_some()
+    );
 }
 
 /// Nobody waits for a process that has not joined.
 #[tokio::test]
-async fn who_joins_has_what_was_changed_since_it_read_its_book() {
+async fn who_joins_has_what_was_changed_since_it_read_its_config_cache() {
     let one = Process::first().await;
     let app = one.app().await;
     let config = one.config(app, spec("orders")).await;
     let store = one.databases.open().await;
     let saved = one.store.hold_config(config.id, Hold::Disable, &Actor::system(), NOW).await.unwrap();
     assert!(matches!(saved, ConfigSaved::Updated(_)));
-    assert!(store.book().config(config.id).unwrap().spec.enabled, "it has not looked since");
+    assert!(store.config_cache().config(config.id).unwrap().spec.enabled, "it has not looked since");
     let node = NewNode { name: "n".to_owned(), roles: Vec::new(), version: "test".to_owned(), address: None };
     store.join(node, Millis::from_hours(1)).await.unwrap();
-    assert!(!store.book().config(config.id).unwrap().spec.enabled);
-    assert_eq!(store.book().seq(), one.store.book().seq());
+    assert!(!store.config_cache().config(config.id).unwrap().spec.enabled);
+    assert_eq!(store.config_cache().seq(), one.store.config_cache().seq());
 }

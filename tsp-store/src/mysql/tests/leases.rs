@@ -1,4 +1,4 @@
-//! Leases of nodes, pairs and id slots.
+//! Leases of nodes, shard groups and id slots.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use tsp_core::config::ConfigSpec;
 use tsp_core::{Millis, NodeId};
 
-use super::super::MySqlScheduler;
-use super::bed::{HOUR, NOW, Process, name, spec};
+use super::super::MySqlFetcherStore;
+use super::fixture::{HOUR, NOW, Process, name, spec};
 use super::site::{connect, sql};
 use crate::catalog::Catalog as _;
-use crate::cluster::{Beat, LeaseStore as _, NewNode, NodeRow, Renewal};
-use crate::schedule::{ScheduleStore as _, Want};
+use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeRow, Renewal};
+use crate::fetching::{ClaimRequest, FetcherStore as _};
 
 /// A lease that is over as soon as it is taken.
 const OVER: Millis = Millis::from_ms(-1);
@@ -36,13 +36,16 @@ impl Process {
 }
 
 #[tokio::test]
-async fn every_pair_of_a_group_is_there_and_free_at_first() {
+async fn every_shard_of_a_group_is_there_and_free_at_first() {
     let one = Process::first().await;
     let groups = [name("default"), name("batch")];
-    let pairs = one.store.pairs(&groups).await.unwrap();
-    assert!(pairs.away.is_empty());
-    let brief: Vec<_> =
-        pairs.rows.iter().map(|row| (row.pair.group.as_str(), row.pair.shard.get(), &*row.source)).collect();
+    let shard_groups = one.store.shard_groups(&groups).await.unwrap();
+    assert!(shard_groups.away.is_empty());
+    let brief: Vec<_> = shard_groups
+        .rows
+        .iter()
+        .map(|row| (row.shard_group.group.as_str(), row.shard_group.shard.get(), &*row.source))
+        .collect();
     assert_eq!(
         brief,
         [
@@ -56,12 +59,12 @@ async fn every_pair_of_a_group_is_there_and_free_at_first() {
             ("default", 3, "two"),
         ]
     );
-    assert!(pairs.rows.iter().all(|row| row.owner.is_none() && row.over));
-    assert_eq!(one.store.pairs(&groups).await.unwrap(), pairs);
+    assert!(shard_groups.rows.iter().all(|row| row.owner.is_none() && row.expired));
+    assert_eq!(one.store.shard_groups(&groups).await.unwrap(), shard_groups);
 }
 
 #[tokio::test]
-async fn of_two_that_race_for_a_pair_one_wins() {
+async fn of_two_that_race_for_a_shard_group_one_wins() {
     let one = Process::first().await;
     let two = one.another().await;
     let mut last = 0;
@@ -84,9 +87,9 @@ async fn a_lease_that_is_not_over_is_not_taken_and_no_epoch_is_lost() {
     let two = one.another().await;
     let owner = one.store.take(&one.seen("default", 0).await, one.node, HOUR).await.unwrap().unwrap();
     let seen = two.seen("default", 0).await;
-    assert!(!seen.over);
+    assert!(!seen.expired);
     assert_eq!(two.store.take(&seen, two.node, HOUR).await.unwrap(), None);
-    one.store.give_up(&seen.pair, owner).await.unwrap();
+    one.store.give_up(&seen.shard_group, owner).await.unwrap();
     assert_eq!(
         two.store.take(&seen, two.node, HOUR).await.unwrap(),
         None,
@@ -99,22 +102,22 @@ async fn a_lease_that_is_not_over_is_not_taken_and_no_epoch_is_lost() {
 }
 
 #[tokio::test]
-async fn a_late_renewal_is_good_until_somebody_has_taken_the_pair() {
+async fn a_late_renewal_is_good_until_somebody_has_taken_the_shard_group() {
     let one = Process::first().await;
     let two = one.another().await;
     let owner = one.store.take(&one.seen("default", 1).await, one.node, OVER).await.unwrap().unwrap();
     let seen = two.seen("default", 1).await;
-    assert!(seen.over && seen.owner == Some(one.node));
-    let renewed = one.store.renew_pairs(one.node, OVER).await.unwrap();
-    assert_eq!(renewed.held, [(seen.pair.clone(), owner)]);
+    assert!(seen.expired && seen.owner == Some(one.node));
+    let renewed = one.store.renew_leases(one.node, OVER).await.unwrap();
+    assert_eq!(renewed.held, [(seen.shard_group.clone(), owner)]);
     assert!(renewed.failed.is_empty());
     let taken = two.store.take(&seen, two.node, HOUR).await.unwrap().unwrap();
     assert!(taken.epoch > owner.epoch);
-    assert!(one.store.renew_pairs(one.node, HOUR).await.unwrap().held.is_empty());
-    one.store.give_up(&seen.pair, owner).await.unwrap();
+    assert!(one.store.renew_leases(one.node, HOUR).await.unwrap().held.is_empty());
+    one.store.give_up(&seen.shard_group, owner).await.unwrap();
     let now = one.seen("default", 1).await;
-    assert_eq!((now.owner, now.epoch, now.over), (Some(two.node), taken.epoch, false));
-    assert_eq!(two.store.renew_pairs(two.node, HOUR).await.unwrap().held, [(now.pair, taken)]);
+    assert_eq!((now.owner, now.epoch, now.expired), (Some(two.node), taken.epoch, false));
+    assert_eq!(two.store.renew_leases(two.node, HOUR).await.unwrap().held, [(now.shard_group, taken)]);
 }
 
 /// So that a row says by its epoch alone whether its claim is older.
@@ -135,30 +138,31 @@ async fn a_node_says_who_it_is_and_how_it_does() {
     let one = Process::first().await;
     let node = one.store.join(new_node(), HOUR).await.unwrap();
     let before = one.node_row(node).await.unwrap();
-    assert_eq!((before.node, before.renewals, before.over, before.dead_at), (new_node(), 0, false, None));
-    let beat = Beat { config_seq: 7, clock_offset: Millis::from_ms(-3), running: 5, pairs: 2 };
-    let renewal = one.store.renew(node, HOUR, beat.clone()).await.unwrap();
-    let seq = one.store.book().seq();
+    assert_eq!((before.node, before.renewals, before.expired, before.dead_at), (new_node(), 0, false, None));
+    let heartbeat =
+        Heartbeat { config_seq: 7, clock_offset: Millis::from_ms(-3), running: 5, shard_groups: 2 };
+    let renewal = one.store.renew(node, HOUR, heartbeat.clone()).await.unwrap();
+    let seq = one.store.config_cache().seq();
     assert!(matches!(renewal, Renewal::Alive { config_seq, .. } if config_seq == seq), "{renewal:?}");
     let after = one.node_row(node).await.unwrap();
-    assert_eq!((after.beat, after.renewals), (beat, 1));
+    assert_eq!((after.heartbeat, after.renewals), (heartbeat, 1));
     one.store.leave(node).await.unwrap();
     assert!(one.node_row(node).await.unwrap().dead_at.is_some(), "it is shown for a while");
-    assert_eq!(one.store.renew(node, HOUR, Beat::default()).await.unwrap(), Renewal::Dead);
+    assert_eq!(one.store.renew(node, HOUR, Heartbeat::default()).await.unwrap(), Renewal::Dead);
 }
 
 #[tokio::test]
-async fn only_who_stands_still_and_is_over_is_buried() {
+async fn only_who_stands_still_and_is_over_is_marked_dead() {
     let one = Process::first().await;
     let alive = one.store.join(new_node(), HOUR).await.unwrap();
-    assert!(!one.store.bury(alive, 0).await.unwrap(), "its lease holds");
+    assert!(!one.store.mark_dead(alive, 0).await.unwrap(), "its lease holds");
     let late = one.store.join(new_node(), OVER).await.unwrap();
-    one.store.renew(late, OVER, Beat::default()).await.unwrap();
-    assert!(!one.store.bury(late, 0).await.unwrap(), "it was renewed since");
-    assert!(one.store.bury(late, 1).await.unwrap());
-    assert!(one.store.bury(late, 0).await.unwrap(), "it is dead, whatever was seen");
-    assert_eq!(one.store.renew(late, HOUR, Beat::default()).await.unwrap(), Renewal::Dead);
-    assert!(one.store.bury(NodeId::new(1 << 40), 0).await.unwrap(), "without a record it is dead");
+    one.store.renew(late, OVER, Heartbeat::default()).await.unwrap();
+    assert!(!one.store.mark_dead(late, 0).await.unwrap(), "it was renewed since");
+    assert!(one.store.mark_dead(late, 1).await.unwrap());
+    assert!(one.store.mark_dead(late, 0).await.unwrap(), "it is dead, whatever was seen");
+    assert_eq!(one.store.renew(late, HOUR, Heartbeat::default()).await.unwrap(), Renewal::Dead);
+    assert!(one.store.mark_dead(NodeId::new(1 << 40), 0).await.unwrap(), "without a record it is dead");
     let next = one.store.join(new_node(), HOUR).await.unwrap();
     assert!(next > late, "an id is never used again");
 }
@@ -200,9 +204,9 @@ async fn a_change_is_applied_by_all_when_the_last_living_node_says_so() {
     let one = Process::first().await;
     let two = one.another().await;
     one.app().await;
-    let seq = one.store.book().seq();
+    let seq = one.store.config_cache().seq();
     assert!(!one.store.applied_by_all(seq).await.unwrap());
-    let applied = |config_seq| Beat { config_seq, ..Beat::default() };
+    let applied = |config_seq| Heartbeat { config_seq, ..Heartbeat::default() };
     one.store.renew(one.node, HOUR, applied(seq)).await.unwrap();
     assert!(!one.store.applied_by_all(seq).await.unwrap(), "the other has not");
     assert_eq!(two.store.follow().await.unwrap(), seq);
@@ -219,21 +223,22 @@ async fn a_renewal_does_not_wait_for_slow_claims() {
     let one = Process::first().await;
     let app = one.app().await;
     let groups: Vec<_> = (0..8).map(|n| format!("group-{n}")).collect();
-    let mut wants = Vec::new();
+    let mut requests = Vec::new();
     for (group, number) in groups.iter().zip(1..) {
         let spec = ConfigSpec { group: name(group), ..spec(group) };
         let config = one.config(app, spec).await;
         one.submit(&config, 0, number).await;
-        let want = Want { config: config.id, due_by: NOW, limit: 10 };
-        wants.push((one.scheduler(group, 0), one.take(group, 0, HOUR).await, want));
+        let request = ClaimRequest { config: config.id, due_by: NOW, limit: 10 };
+        requests.push((one.fetcher_store(group, 0), one.take(group, 0, HOUR).await, request));
     }
-    let owners: BTreeSet<i64> = wants.iter().map(|(_, owner, _)| owner.epoch).collect();
+    let owners: BTreeSet<i64> = requests.iter().map(|(_, owner, _)| owner.epoch).collect();
     let mut holder = connect(one.databases.source_of(0)).await;
     sql(&mut holder, "BEGIN").await;
     sql(&mut holder, "SELECT id FROM task_000 FOR UPDATE").await;
-    let claim =
-        |(of, owner, want): (MySqlScheduler, _, _)| async move { of.claim(owner, vec![want], NOW).await };
-    let claims: JoinSet<_> = wants.into_iter().map(claim).collect();
+    let claim = |(of, owner, request): (MySqlFetcherStore, _, _)| async move {
+        of.claim(owner, vec![request], NOW).await
+    };
+    let claims: JoinSet<_> = requests.into_iter().map(claim).collect();
     let waiting = format!(
         "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = '{}' AND INFO LIKE '-- claim_select%'",
         one.databases.source_of(0)
@@ -246,7 +251,7 @@ async fn a_renewal_does_not_wait_for_slow_claims() {
         look.tick().await;
     }
     let began = Instant::now();
-    let renewed = one.store.renew_pairs(one.node, HOUR).await.unwrap();
+    let renewed = one.store.renew_leases(one.node, HOUR).await.unwrap();
     println!("renewing beside eight open claims took {:?}", began.elapsed());
     assert_eq!(renewed.failed, []);
     let held: BTreeSet<i64> = renewed.held.iter().map(|(_, owner)| owner.epoch).collect();

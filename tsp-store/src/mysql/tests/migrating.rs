@@ -3,9 +3,9 @@
 use sqlx::{Connection as _, Row as _};
 use tsp_core::{Millis, Timestamp};
 
-use super::super::partitions::keep_ahead;
+use super::super::day_partitions::keep_ahead;
 use super::super::{MigrateReport, MySqlOptions, MySqlStore, SourceOptions};
-use super::bed::{NOW, shard};
+use super::fixture::{NOW, shard};
 use super::site::{connect, sql};
 use crate::catalog::Catalog as _;
 
@@ -51,7 +51,7 @@ async fn two_may_migrate_at_once_and_again() {
             "main shard_001 2 config_state"
         ]
     );
-    assert_eq!(reports[1].placed, [0, 1]);
+    assert_eq!(reports[1].assigned, [0, 1]);
     assert_eq!(MySqlStore::migrate(&options, NOW).await.unwrap(), MigrateReport::default());
     let store = MySqlStore::open(&options).await.unwrap();
     assert_eq!(store.shards(), 2);
@@ -80,7 +80,7 @@ async fn days_are_those_of_the_services_clock() {
         MySqlStore::migrate(&options, now).await.unwrap();
         assert_eq!(days(&source).await, format!("{made} pmax"), "{now}");
         let store = MySqlStore::open(&options).await.unwrap();
-        keep_ahead(&store.core.shard(shard(1)).unwrap(), now.plus(Millis::from_days(1))).await.unwrap();
+        keep_ahead(&store.context.shard(shard(1)).unwrap(), now.plus(Millis::from_days(1))).await.unwrap();
         assert_eq!(days(&source).await, format!("{made} {ahead} pmax"), "a day after {now}");
         store.close().await;
     }
@@ -229,8 +229,8 @@ async fn sessions_are_settled() {
     let store = MySqlStore::open(&options).await.unwrap();
     let text = "-- settings\nSELECT @@tx_isolation, CAST(@@innodb_lock_wait_timeout AS SIGNED), \
                 CAST(@@max_statement_time * 1000 AS SIGNED), CAST(@@idle_transaction_timeout AS SIGNED), @@time_zone";
-    let mut session = store.core.meta.conn().await.unwrap();
-    let row = query(&store.core.meta.sql(text)).fetch_one(&mut session).await.unwrap();
+    let mut session = store.context.meta.conn().await.unwrap();
+    let row = query(&store.context.meta.sql(text)).fetch_one(&mut session).await.unwrap();
     let number = |at: usize| Millis::from_ms(row.get::<i64, _>(at)).ms();
     assert_eq!(row.get::<String, _>(0), "READ-COMMITTED");
     assert_eq!([number(1), number(2), number(3)], [5, 10_000, 2]);

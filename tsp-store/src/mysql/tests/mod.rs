@@ -2,20 +2,20 @@
 
 mod auditing;
 mod barrier;
-mod bed;
 mod bulkheads;
-mod carrying;
 mod common_subset;
 mod fencing;
 mod firing;
+mod fixture;
 mod following;
+mod importing;
 mod leases;
 mod migrating;
 mod moving;
 mod outages;
 mod parks;
 mod plans;
-mod pruning;
+mod retention;
 mod site;
 mod statements;
 mod tasks;

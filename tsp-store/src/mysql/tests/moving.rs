@@ -11,14 +11,14 @@ use tsp_core::task::{EndResult, NewTask, Origin, Status, Task};
 use tsp_core::{NodeId, TaskId, Verdict};
 
 use super::super::{MoveStep, MySqlOptions, MySqlStore, SourceOptions};
-use super::bed::{HOUR, NOW, id, key_at, name, shard, spec};
+use super::fixture::{HOUR, NOW, id, key_at, name, shard, spec};
 use super::site::{connect, sql};
+use crate::attempts::{AttemptStore as _, Begin, BeginResult, Finish};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
-use crate::cluster::{Beat, LeaseStore as _, NewNode, NodeLease, Pair, Renewal};
+use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeLease, Renewal, ShardGroup};
 use crate::error::StoreError;
-use crate::idempotency::Kept;
-use crate::run::{Begin, Begun, Finish, RunStore as _};
-use crate::schedule::{BareRow, Owner, ScheduleStore as _, Want};
+use crate::fetching::{BareRow, ClaimRequest, FetcherStore as _, Owner};
+use crate::idempotency::IdempotencyResult;
 use crate::tasks::{Actor, Submit, TaskStore as _};
 
 const SHARDS: u16 = 2;
@@ -53,7 +53,7 @@ impl Client {
         let store = MySqlStore::open(options).await.unwrap();
         let new = NewNode { name: "n".to_owned(), roles: vec![], version: "t".to_owned(), address: None };
         let node = store.join(new, HOUR).await.unwrap();
-        let known = store.book().all_configs();
+        let known = store.config_cache().all_configs();
         let config = match known.first() {
             Some(config) => config.clone(),
             None => Self::config(&store).await,
@@ -64,12 +64,12 @@ impl Client {
     async fn config(store: &MySqlStore) -> Arc<TaskConfig> {
         let new = NewApp { name: name("shop"), description: String::new(), owner: String::new() };
         let app = match store.create_app(new, None, &Actor::system(), NOW).await.unwrap() {
-            Kept::Fresh(AppSaved::Saved(app)) => app.id,
+            IdempotencyResult::Fresh(AppSaved::Saved(app)) => app.id,
             other => panic!("{other:?}"),
         };
         let save = SaveConfig { app, spec: spec("plain"), expected: Expected::Absent };
         match store.save_config(save, None, &Actor::system(), NOW).await.unwrap() {
-            Kept::Fresh(ConfigSaved::Created(config)) => config,
+            IdempotencyResult::Fresh(ConfigSaved::Created(config)) => config,
             other => panic!("{other:?}"),
         }
     }
@@ -77,8 +77,8 @@ impl Client {
     /// What a process does four times a second.
     async fn follow(&self) {
         let _ = self.store.follow().await;
-        let beat = Beat { config_seq: self.store.book().seq(), ..Beat::default() };
-        assert!(matches!(self.store.renew(self.node, HOUR, beat).await, Ok(Renewal::Alive { .. })));
+        let heartbeat = Heartbeat { config_seq: self.store.config_cache().seq(), ..Heartbeat::default() };
+        assert!(matches!(self.store.renew(self.node, HOUR, heartbeat).await, Ok(Renewal::Alive { .. })));
     }
 
     async fn submit(&self, number: i64, key: Option<&str>) -> Result<TaskId, StoreError> {
@@ -93,7 +93,8 @@ impl Client {
             extra: None,
         };
         let task = Box::new(Task::new(new, NOW));
-        let submit = Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None };
+        let submit =
+            Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, idempotency: None };
         for answer in self.store.submit(vec![submit], NOW).await? {
             drop(answer);
         }
@@ -101,13 +102,13 @@ impl Client {
     }
 
     async fn owner(&self) -> Option<Owner> {
-        let renewed = self.store.renew_pairs(self.node, HOUR).await.ok()?;
-        let mine = |pair: &Pair| pair.shard == shard(MOVED);
-        if let Some((_, owner)) = renewed.held.into_iter().find(|(pair, _)| mine(pair)) {
+        let renewed = self.store.renew_leases(self.node, HOUR).await.ok()?;
+        let mine = |shard_group: &ShardGroup| shard_group.shard == shard(MOVED);
+        if let Some((_, owner)) = renewed.held.into_iter().find(|(shard_group, _)| mine(shard_group)) {
             return Some(owner);
         }
-        let pairs = self.store.pairs(&[name("default")]).await.ok()?;
-        let seen = pairs.rows.into_iter().find(|row| mine(&row.pair))?;
+        let shard_groups = self.store.shard_groups(&[name("default")]).await.ok()?;
+        let seen = shard_groups.rows.into_iter().find(|row| mine(&row.shard_group))?;
         self.store.take(&seen, self.node, HOUR).await.ok()?
     }
 
@@ -115,24 +116,27 @@ impl Client {
     async fn turn(&self, open: &mut HashMap<TaskId, Finish>) -> usize {
         self.follow().await;
         let Some(owner) = self.owner().await else { return 0 };
-        let scheduler = self.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
-        let in_flight = scheduler.in_flight(None, 1_000).await.unwrap_or_default();
+        let fetcher_store =
+            self.store.fetcher_store(ShardGroup { group: name("default"), shard: shard(MOVED) });
+        let in_flight = fetcher_store.in_flight(None, 1_000).await.unwrap_or_default();
         let queued = in_flight.rows.iter().filter(|row| row.status == Status::Queued);
-        let _ = scheduler.rearm(owner, queued.map(|row| (row.id, row.version)).collect(), NOW).await;
-        let want = Want { config: self.config.id, due_by: NOW, limit: 40 };
-        let claimed = scheduler.claim(owner, vec![want], NOW).await.unwrap_or_default();
-        let runner = self.store.runner(Arc::new(NodeLease::for_ever()));
+        let _ = fetcher_store
+            .return_to_scheduled(owner, queued.map(|row| (row.id, row.version)).collect(), NOW)
+            .await;
+        let request = ClaimRequest { config: self.config.id, due_by: NOW, limit: 40 };
+        let claimed = fetcher_store.claim(owner, vec![request], NOW).await.unwrap_or_default();
+        let attempt_store = self.store.attempt_store(Arc::new(NodeLease::for_ever()));
         let bare = |row: &BareRow| Begin { id: row.id, version: row.version, row: None, token: None };
         let batch: Vec<_> = claimed.bare.iter().map(bare).collect();
-        for begun in runner.begin(self.node, batch, NOW).await {
-            if let Ok(Begun::Run(row)) = begun {
+        for begun in attempt_store.begin(self.node, batch, NOW).await {
+            if let Ok(BeginResult::Run(row)) = begun {
                 let verdict = Verdict::done();
                 let finish = Finish {
                     id: row.id,
                     attempt: row.attempt,
                     verdict,
                     ended_at: None,
-                    unit: 0.5,
+                    jitter_fraction: 0.5,
                     row: Some(row),
                 };
                 open.insert(finish.id, finish);
@@ -141,7 +145,7 @@ impl Client {
         // As a worker does: until it is said that it is saved.
         let batch: Vec<Finish> = open.values().cloned().collect();
         let before = open.len();
-        let saved = runner.finish(self.node, batch.clone(), NOW).await;
+        let saved = attempt_store.finish(self.node, batch.clone(), NOW).await;
         for (finish, saved) in batch.iter().zip(saved) {
             if saved.is_ok() {
                 open.remove(&finish.id);
@@ -156,10 +160,10 @@ async fn ended(store: &MySqlStore, id: TaskId) -> bool {
     task.is_some_and(|task| task.result == Some(EndResult::Succeeded) && task.attempt == 1)
 }
 
-async fn place(options: &MySqlOptions) -> (String, Option<String>) {
-    let places = MySqlStore::shard_places(options).await.unwrap();
-    let place = places.into_iter().find(|place| place.shard == MOVED).unwrap();
-    (place.source, place.moving_to)
+async fn source_name(options: &MySqlOptions) -> (String, Option<String>) {
+    let sources_of_shards = MySqlStore::shard_sources(options).await.unwrap();
+    let source_name = sources_of_shards.into_iter().find(|source_name| source_name.shard == MOVED).unwrap();
+    (source_name.source, source_name.moving_to)
 }
 
 fn at(source: &str) -> (String, Option<String>) {
@@ -205,14 +209,15 @@ async fn submit_all(client: &Client, progress: &Progress) -> Vec<TaskId> {
 
 async fn work_all(client: &Client, progress: &Progress) {
     let mut open = HashMap::new();
-    let scheduler = client.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
+    let fetcher_store =
+        client.store.fetcher_store(ShardGroup { group: name("default"), shard: shard(MOVED) });
     loop {
         let ended = client.turn(&mut open).await;
         progress.finished.fetch_add(ended, Ordering::Relaxed);
         if progress.moves.load(Ordering::Relaxed) == OVER
             && open.is_empty()
-            && scheduler.heads().await.is_ok_and(|heads| heads.is_empty())
-            && scheduler.in_flight(None, 1).await.is_ok_and(|page| page.rows.is_empty())
+            && fetcher_store.earliest_due().await.is_ok_and(|earliest_due| earliest_due.is_empty())
+            && fetcher_store.in_flight(None, 1).await.is_ok_and(|page| page.rows.is_empty())
         {
             return;
         }
@@ -232,7 +237,7 @@ async fn move_all(options: &MySqlOptions, progress: &Progress) {
         };
         MySqlStore::move_shard(options, MOVED, to, &mut on_step).await.unwrap();
         assert_eq!(steps.last(), Some(&MoveStep::Dropped), "{steps:?}");
-        assert_eq!(place(options).await, at(to));
+        assert_eq!(source_name(options).await, at(to));
         progress.moves.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -259,8 +264,8 @@ async fn a_shard_moves_back_and_forth_while_it_is_used() {
         }
     }
     assert!(done > 100 && held < all.len() / 2, "{done} of {}", all.len());
-    let scheduler = works.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
-    let audit = scheduler.audit(NOW).await.unwrap();
+    let fetcher_store = works.store.fetcher_store(ShardGroup { group: name("default"), shard: shard(MOVED) });
+    let audit = fetcher_store.audit(NOW).await.unwrap();
     assert_eq!((audit.accepted, audit.ended, audit.open.len()), (done, done, 0));
 }
 
@@ -296,7 +301,7 @@ async fn with_follower<T>(client: &Client, work: impl Future<Output = T>) -> T {
     tokio::join!(working, follows).0
 }
 
-async fn break_off(client: &Client, options: &MySqlOptions, to: &str, at: fn(MoveStep) -> bool) {
+async fn interrupt(client: &Client, options: &MySqlOptions, to: &str, at: fn(MoveStep) -> bool) {
     let mut on_step = |step| !at(step);
     let moving = MySqlStore::move_shard(options, MOVED, to, &mut on_step);
     let error = with_follower(client, moving).await.unwrap_err();
@@ -306,11 +311,11 @@ async fn break_off(client: &Client, options: &MySqlOptions, to: &str, at: fn(Mov
 async fn finish(client: &Client, options: &MySqlOptions, to: &str) {
     let mut on_step = |_| true;
     with_follower(client, MySqlStore::move_shard(options, MOVED, to, &mut on_step)).await.unwrap();
-    assert_eq!(place(options).await, at(to));
+    assert_eq!(source_name(options).await, at(to));
 }
 
 #[tokio::test]
-async fn a_move_that_was_broken_off_goes_on() {
+async fn a_move_that_was_interrupted_goes_on() {
     let options = fresh().await;
     let client = Client::new(&options).await;
     let mut known = Vec::new();
@@ -319,7 +324,7 @@ async fn a_move_that_was_broken_off_goes_on() {
         let number = i64::try_from(number).unwrap();
         known.push(client.submit(number * 2 + 1, Some(step)).await.unwrap());
         let to = targets.next().unwrap();
-        break_off(&client, &options, to, at).await;
+        interrupt(&client, &options, to, at).await;
         // Where it is in use it takes tasks, and where it stands still it says so and loses nothing.
         let more = client.submit(number * 2 + 2, None).await;
         let stands_still = ["renamed", "complete", "installed"].contains(&step);
@@ -332,7 +337,7 @@ async fn a_move_that_was_broken_off_goes_on() {
             let task = client.store.task(*id).await.unwrap();
             assert_eq!(task.map(|task| task.status), Some(Status::Scheduled), "{step}: {id}");
         }
-        let audit = client.store.scheduler(Pair { group: name("default"), shard: shard(MOVED) });
+        let audit = client.store.fetcher_store(ShardGroup { group: name("default"), shard: shard(MOVED) });
         assert_eq!(audit.audit(NOW).await.unwrap().accepted, i64::try_from(known.len()).unwrap(), "{step}");
     }
 }
@@ -347,7 +352,7 @@ async fn a_move_is_taken_back_until_the_copy_is_in_place() {
         if step == "known" {
             continue;
         }
-        break_off(&client, &options, "one", at_step).await;
+        interrupt(&client, &options, "one", at_step).await;
         let undone = MySqlStore::undo_move(&options, MOVED, &mut |_| true).await;
         if ["installed", "switched"].contains(&step) {
             assert!(undone.is_err(), "{step}");
@@ -356,7 +361,7 @@ async fn a_move_is_taken_back_until_the_copy_is_in_place() {
         } else {
             undone.unwrap();
         }
-        assert_eq!(place(&options).await, at("two"), "{step}");
+        assert_eq!(source_name(&options).await, at("two"), "{step}");
         client.follow().await;
         assert_eq!(client.store.task(task).await.unwrap().unwrap().status, Status::Scheduled, "{step}");
     }
@@ -413,7 +418,7 @@ async fn a_shard_does_not_stand_still_because_the_target_fails() {
     let error = MySqlStore::move_shard(&options, MOVED, "one", &mut on_step).await.unwrap_err().to_string();
     assert!(error.contains("is back where it was"), "{error}");
     assert_eq!(steps.last(), Some(&MoveStep::Undone), "{steps:?}");
-    assert_eq!(place(&options).await, at("two"));
+    assert_eq!(source_name(&options).await, at("two"));
     client.submit(2, None).await.expect("it is in use again");
     finish(&client, &options, "one").await;
     assert_eq!(client.store.task(task).await.unwrap().unwrap().status, Status::Scheduled);
@@ -424,7 +429,7 @@ async fn a_shard_does_not_stand_still_because_the_target_fails() {
 async fn a_shard_is_not_upgraded_on_its_way() {
     let options = fresh().await;
     let client = Client::new(&options).await;
-    break_off(&client, &options, "one", |step| step == MoveStep::Renamed).await;
+    interrupt(&client, &options, "one", |step| step == MoveStep::Renamed).await;
     MySqlStore::migrate(&options, NOW).await.expect("there is nothing to be done");
     let database = options.sources[1].url.rsplit('/').next().and_then(|end| end.split('?').next()).unwrap();
     let mut conn = connect(database).await;

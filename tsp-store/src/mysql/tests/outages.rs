@@ -13,12 +13,12 @@ use tsp_core::Millis;
 use super::super::db::ShardDb;
 use super::super::session::query;
 use super::super::{MySqlOptions, MySqlStore, SourceOptions};
-use super::bed::{NOW, Process, id, name, shard};
+use super::fixture::{NOW, Process, id, name, shard};
 use super::site::{connect, sql};
-use crate::RunStore as _;
+use crate::AttemptStore as _;
 use crate::StoreError;
+use crate::attempts::all;
 use crate::cluster::{LeaseStore as _, NewNode, NodeLease};
-use crate::run::all;
 use crate::tasks::TaskStore as _;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -87,9 +87,12 @@ impl Hurt {
                 assert!(started.elapsed() < GIVEN_UP.to_std(), "round {round}: {:?}", started.elapsed());
             }
             let started = Instant::now();
-            let pairs = store.pairs(&[name("default")]).await.unwrap();
-            assert_eq!(pairs.rows.iter().map(|row| row.pair.shard.get()).collect::<Vec<_>>(), [0, 1]);
-            let lost: Vec<u16> = pairs.away.iter().map(|(shard, _)| shard.get()).collect();
+            let shard_groups = store.shard_groups(&[name("default")]).await.unwrap();
+            assert_eq!(
+                shard_groups.rows.iter().map(|row| row.shard_group.shard.get()).collect::<Vec<_>>(),
+                [0, 1]
+            );
+            let lost: Vec<u16> = shard_groups.away.iter().map(|(shard, _)| shard.get()).collect();
             assert_eq!(lost, [2, 3]);
             assert!(started.elapsed() < GIVEN_UP.to_std(), "{:?}", started.elapsed());
         };
@@ -98,7 +101,7 @@ impl Hurt {
 }
 
 fn on(store: &MySqlStore, number: u16) -> ShardDb {
-    store.core.shard(shard(number)).expect("it is one of four")
+    store.context.shard(shard(number)).expect("it is one of four")
 }
 
 fn new_node() -> NewNode {
@@ -120,13 +123,13 @@ async fn a_source_that_is_down_leaves_the_others_usable() {
     let hurt = Hurt::make().await;
     let store = MySqlStore::open(&hurt.options).await.unwrap();
     let node = store.join(new_node(), Millis::from_hours(1)).await.unwrap();
-    for row in store.pairs(&[name("default")]).await.unwrap().rows {
+    for row in store.shard_groups(&[name("default")]).await.unwrap().rows {
         store.take(&row, node, Millis::from_hours(1)).await.unwrap().unwrap();
     }
     put(&on(&store, 2), 1).await.unwrap();
     hurt.own.kill();
     hurt.others_go_on(&store).await;
-    let renewed = store.renew_pairs(node, Millis::from_hours(1)).await.unwrap();
+    let renewed = store.renew_leases(node, Millis::from_hours(1)).await.unwrap();
     assert_eq!(renewed.held.len(), 2);
     assert_eq!(renewed.failed, [2, 3].map(shard));
     let started = Instant::now();
@@ -139,7 +142,7 @@ async fn a_source_that_is_down_leaves_the_others_usable() {
         until_back(&on(store, 2)).await;
         until_back(&on(store, 3)).await;
     }
-    assert_eq!(store.renew_pairs(node, Millis::from_hours(1)).await.unwrap().held.len(), 4);
+    assert_eq!(store.renew_leases(node, Millis::from_hours(1)).await.unwrap().held.len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -277,20 +280,20 @@ async fn a_dropped_transaction_is_rolled_back() {
 async fn who_asks_several_shards_at_once_finds_the_database_that_is_back() {
     let hurt = Hurt::make().await;
     let store = MySqlStore::open(&hurt.options).await.expect("open");
-    let runs = store.runner(Arc::new(NodeLease::for_ever()));
+    let runs = store.attempt_store(Arc::new(NodeLease::for_ever()));
     let tasks = [id(2, 1), id(3, 1)];
     all(runs.load(&tasks).await).expect("all is well");
     hurt.own.kill();
-    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    let mut heartbeat = tokio::time::interval(Duration::from_millis(100));
     let away = Instant::now() + 2 * SECOND;
     while Instant::now() < away {
-        beat.tick().await;
+        heartbeat.tick().await;
         all(runs.load(&tasks).await).expect_err("it is away");
     }
     hurt.own.restart().expect("the same server again");
     let end = Instant::now() + 30 * SECOND;
     while let Err(error) = all(runs.load(&tasks).await) {
         assert!(Instant::now() < end, "it is back, and still: {error}");
-        beat.tick().await;
+        heartbeat.tick().await;
     }
 }

@@ -4,11 +4,11 @@ use tsp_core::config::ConfigSpec;
 use tsp_core::key::config_shard;
 use tsp_core::{Millis, TaskId, Timestamp};
 
-use super::bed::{HOUR, NOW, Process, spec};
+use super::fixture::{HOUR, NOW, Process, spec};
 use super::site::{connect, sql};
-use crate::ScheduleStore as _;
+use crate::FetcherStore as _;
 use crate::catalog::Catalog as _;
-use crate::parks::{Park, ParkNews};
+use crate::parks::{Park, ParkEvent};
 
 const LATER: Timestamp = NOW.plus(HOUR);
 
@@ -21,11 +21,11 @@ async fn a_new_owner_learns_of_a_wait_from_another_shard_and_an_end_reaches_all(
     let narrow = one.config(app, ConfigSpec { span: 1, ..spec("narrow") }).await;
     let shards: Vec<u16> = (0..one.store.shards()).collect();
     let home = config_shard(config.id, one.store.shards()).get();
-    let of = |number| one.scheduler("default", number);
+    let of = |number| one.fetcher_store("default", number);
     let park = |config| Park { config, since: NOW, until: LATER, by: TaskId::new(7) };
     let (wide, own) = (park(config.id), park(narrow.id));
 
-    of(home).save_parks(vec![ParkNews::Asked(wide)]).await.unwrap();
+    of(home).save_parks(vec![ParkEvent::Asked(wide)]).await.unwrap();
     for number in &shards {
         let seen =
             (of(*number).parks(false, NOW).await.unwrap(), of(*number).parks(true, NOW).await.unwrap());
@@ -37,13 +37,13 @@ async fn a_new_owner_learns_of_a_wait_from_another_shard_and_an_end_reaches_all(
 
     // One whose tasks are on one shard only concerns nobody else.
     let home_of_narrow = config_shard(narrow.id, one.store.shards()).get();
-    of(home_of_narrow).save_parks(vec![ParkNews::Asked(own)]).await.unwrap();
+    of(home_of_narrow).save_parks(vec![ParkEvent::Asked(own)]).await.unwrap();
     for number in shards.iter().filter(|number| **number != home_of_narrow) {
         assert!(!of(*number).parks(true, NOW).await.unwrap().contains(&own), "shard {number}");
     }
 
     for number in &shards {
-        of(*number).save_parks(vec![ParkNews::Asked(wide)]).await.unwrap();
+        of(*number).save_parks(vec![ParkEvent::Asked(wide)]).await.unwrap();
     }
     let another = one.another().await;
     another.store.unpark(config.id, NOW.plus(Millis::from_ms(5))).await.unwrap();
@@ -61,13 +61,13 @@ async fn a_shard_that_is_away_is_left_out() {
     let app = one.app().await;
     one.config(app, spec("spread")).await;
     for number in 0..one.store.shards() {
-        one.scheduler("default", number).parks(true, NOW).await.unwrap();
+        one.fetcher_store("default", number).parks(true, NOW).await.unwrap();
     }
     let table = "config_state_003";
     let mut conn = connect(one.databases.source_of(3)).await;
     sql(&mut conn, &format!("RENAME TABLE {table} TO away_{table}")).await;
     for number in 0..3 {
-        one.scheduler("default", number).parks(true, NOW).await.unwrap();
+        one.fetcher_store("default", number).parks(true, NOW).await.unwrap();
     }
-    one.scheduler("default", 3).parks(true, NOW).await.expect_err("its own it needs");
+    one.fetcher_store("default", 3).parks(true, NOW).await.expect_err("its own it needs");
 }

@@ -6,23 +6,23 @@ use peers::MariaDb;
 use sqlx::Row as _;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 
-use super::super::audit::{AUDIT_COUNTS, CONFIGS_OPEN, OPEN_OF, OVERDUE, PAGE, PAGE_TIED, REST, REST_TIED};
+use super::super::attempts::{EXECUTING, TASKS_LOAD, TASKS_RELEASE};
+use super::super::auditor::{AUDIT_COUNTS, CONFIGS_OPEN, OPEN_OF, OVERDUE, PAGE, PAGE_TIED, REST, REST_TIED};
 use super::super::begin::{TASKS_BEGIN, TASKS_BEGUN};
-use super::super::claim::{CLAIM_MARK, CLAIM_SELECT, HEAD_OF, HEADS, IN_FLIGHT};
-use super::super::clear::{ATTEMPTS_OLD, TASKS_THERE};
+use super::super::claim::{CLAIM_MARK, CLAIM_SELECT, EARLIEST_DUE, EARLIEST_DUE_OF, IN_FLIGHT};
 use super::super::finish::TASKS_TAKE;
 use super::super::fire::OPEN_OCCURRENCE;
-use super::super::hot::{ATTEMPTS_DROP, TASK_DELETE, TASK_OPEN, TASKS_DELETE, TASKS_LOCK};
-use super::super::prune::{
+use super::super::rescue::{DEADLINES, WAITS_OVER};
+use super::super::retention::{
     HISTORY_DROP, HISTORY_FIRSTS, HISTORY_OLD, IDEMPOTENCY_OLD, OCCURRENCE_FIRSTS, OCCURRENCE_OLD,
 };
-use super::super::rescue::{DEADLINES, WAITS_OVER};
-use super::super::run::{EXECUTING, TASKS_LOAD, TASKS_RELEASE};
+use super::super::retention_days::{ATTEMPTS_OLD, TASKS_THERE};
 use super::super::search;
+use super::super::statement_templates::StatementTemplates;
+use super::super::task_rows::{ATTEMPTS_DROP, TASK_DELETE, TASK_OPEN, TASKS_DELETE, TASKS_LOCK};
 use super::super::tasks::LATEST_OF_KEY;
-use super::super::text::Texts;
 use super::super::update::TASK_UPDATE;
-use super::bed::{NOW, shard};
+use super::fixture::{NOW, shard};
 use super::site::{Databases, connect, sql};
 
 const ROWS: i64 = 100_000;
@@ -69,8 +69,8 @@ type Golden = (&'static str, usize, &'static str);
 const GOLDEN: [Golden; 37] = [
     (CLAIM_SELECT, 0, "task_000 range claim: Using index condition"),
     (CLAIM_MARK, 1, "task_000 range PRIMARY:"),
-    (HEAD_OF, 0, "task_000 ref claim: Using index"),
-    (HEADS, 0, "task_000 range claim: Using index for group-by"),
+    (EARLIEST_DUE_OF, 0, "task_000 ref claim: Using index"),
+    (EARLIEST_DUE, 0, "task_000 range claim: Using index for group-by"),
     (DEADLINES, 0, "task_000 range claim: Using index for group-by"),
     (IN_FLIGHT, 0, "task_000 range state: Using index condition"),
     (WAITS_OVER, 0, "task_000 range claim: Using index condition"),
@@ -157,10 +157,10 @@ fn show(rows: &[MySqlRow]) -> String {
 async fn hot_queries_use_their_index_and_never_sort() {
     let databases = Databases::take().await.for_good();
     let mut conn = filled(databases.source_of(0)).await;
-    let texts = Texts::new(Some(shard(0)));
-    hot_queries_are_as_ever(&mut conn, &texts).await;
-    pages_are_read_in_the_order_of_an_index(&mut conn, &texts).await;
-    the_history_of_a_day_is_read_from_its_partition(&mut conn, &texts).await;
+    let templates = StatementTemplates::new(Some(shard(0)));
+    hot_queries_are_as_ever(&mut conn, &templates).await;
+    pages_are_read_in_the_order_of_an_index(&mut conn, &templates).await;
+    the_history_of_a_day_is_read_from_its_partition(&mut conn, &templates).await;
     println!(
         "{} hot queries and all pages keep their plans beside {} rows of each kind",
         GOLDEN.len(),
@@ -168,12 +168,12 @@ async fn hot_queries_use_their_index_and_never_sort() {
     );
 }
 
-async fn hot_queries_are_as_ever(conn: &mut MySqlConnection, texts: &Texts) {
+async fn hot_queries_are_as_ever(conn: &mut MySqlConnection, templates: &StatementTemplates) {
     let mut wrong = Vec::new();
     for (template, width, golden) in GOLDEN {
-        // A list of pairs is never of one.
+        // A list of shard groups is never of one.
         for n in [vec![0], vec![1, 10, 500], vec![10, 500]][width].clone() {
-            let text = texts.get(template, if width > 1 { width } else { 0 }, n).to_string();
+            let text = templates.get(template, if width > 1 { width } else { 0 }, n).to_string();
             // Ids that are there, far apart; and for a table without rows nothing can be said.
             let rows = explain(conn, &text, |at| at * 97).await;
             let plan = show(&rows);
@@ -189,11 +189,11 @@ async fn hot_queries_are_as_ever(conn: &mut MySqlConnection, texts: &Texts) {
 }
 
 /// Lists and searches, each of one page of what is much.
-async fn pages_are_read_in_the_order_of_an_index(conn: &mut MySqlConnection, texts: &Texts) {
+async fn pages_are_read_in_the_order_of_an_index(conn: &mut MySqlConnection, templates: &StatementTemplates) {
     let mut wrong = Vec::new();
     for template in search::statements() {
         for n in if template.contains("{list}") { vec![1, 10] } else { vec![0] } {
-            let text = texts.get(template, 0, n).to_string();
+            let text = templates.get(template, 0, n).to_string();
             let plan = show(&explain(conn, &text, |at| at * 7).await);
             if plan.contains("filesort") || plan.contains("temporary") || plan.contains(" ALL ") {
                 wrong.push(format!("{} of {n}\n  is {plan}", text.lines().next().unwrap_or_default()));
@@ -204,16 +204,19 @@ async fn pages_are_read_in_the_order_of_an_index(conn: &mut MySqlConnection, tex
 }
 
 /// What is asked of the history by time reads only the days it is about.
-async fn the_history_of_a_day_is_read_from_its_partition(conn: &mut MySqlConnection, texts: &Texts) {
+async fn the_history_of_a_day_is_read_from_its_partition(
+    conn: &mut MySqlConnection,
+    templates: &StatementTemplates,
+) {
     let yesterday = NOW.ms() - DAY_MS;
     let partitions = |rows: &[MySqlRow]| rows[0].get::<String, _>("partitions");
-    let text = texts.get(HISTORY_OLD, 0, 0).to_string();
+    let text = templates.get(HISTORY_OLD, 0, 0).to_string();
     let rows = explain(conn, &text, |at| if at == 2 { yesterday } else { at }).await;
     assert_eq!(partitions(&rows), "p20261120");
-    let text = texts.get(HISTORY_DROP, 2, 10).to_string();
+    let text = templates.get(HISTORY_DROP, 2, 10).to_string();
     let rows = explain(conn, &text, |at| if at % 2 == 0 { NOW.ms() } else { at }).await;
     assert_eq!(partitions(&rows), "p20261121");
-    let text = texts.get(ATTEMPTS_OLD, 0, 0).to_string();
+    let text = templates.get(ATTEMPTS_OLD, 0, 0).to_string();
     let rows = explain(conn, &text, |at| if at == 2 { yesterday } else { at }).await;
     assert_eq!(partitions(&rows), "p20261120");
 }

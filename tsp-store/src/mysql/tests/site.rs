@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use tsp_core::Millis;
 
 use super::super::{MySqlOptions, MySqlStore, SourceOptions};
-use super::bed::NOW;
+use super::fixture::NOW;
 
 pub(in super::super) const SHARDS: u16 = 4;
 

@@ -4,9 +4,9 @@
 use sqlx::Row as _;
 
 use super::super::session::{Session, query};
-use super::super::text::LADDER;
-use super::super::text::TEXTS_OF_SHARD;
-use super::bed::{Process, shard};
+use super::super::statement_templates::BATCH_SIZES;
+use super::super::statement_templates::STATEMENTS_OF_SHARD;
+use super::fixture::{Process, shard};
 use super::site::SHARDS;
 
 /// Each a text of its own by its name. With sizes and shards they are more than the 100 of a plain cache.
@@ -39,10 +39,11 @@ async fn prepared(session: &mut Session) -> [i64; 2] {
 #[tokio::test]
 async fn every_text_is_prepared_once_and_stays() {
     let one = Process::first().await;
-    let shards: Vec<_> = (0..SHARDS / 2).map(|number| one.store.core.shard(shard(number)).unwrap()).collect();
+    let shards: Vec<_> =
+        (0..SHARDS / 2).map(|number| one.store.context.shard(shard(number)).unwrap()).collect();
     let mut session = shards[0].conn().await.unwrap();
-    let sizes = LADDER;
-    assert!(TEXTS.len() * sizes.len() <= TEXTS_OF_SHARD);
+    let sizes = BATCH_SIZES;
+    assert!(TEXTS.len() * sizes.len() <= STATEMENTS_OF_SHARD);
     let mut counts = Vec::new();
     for _ in 0..3 {
         for shard in &shards {

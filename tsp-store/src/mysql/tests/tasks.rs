@@ -15,37 +15,37 @@ use tsp_core::task::{LastOutcome, NewTask, Origin, Task};
 use tsp_core::{IdGenerator, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
 
 use super::super::MySqlStore;
-use super::super::kept::{self, Found, Keeping};
+use super::super::idempotency::{self, LookupResult, PendingAnswer};
 use super::super::update::update_rows;
-use super::bed::key_at;
+use super::fixture::key_at;
 use super::site::{Databases, SHARDS, connect, sql};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::error::StoreError;
-use crate::idempotency::{Keep, Kept, StoredAnswer};
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 use crate::search::{Order, Scope, TaskQuery};
 use crate::tasks::{Actor, Submit, Submitted, TaskStore as _};
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 
 /// A store with one config that spreads over all shards.
-struct Bed {
+struct Fixture {
     store: MySqlStore,
     databases: Arc<Databases>,
     config: Arc<TaskConfig>,
     ids: Mutex<IdGenerator>,
 }
 
-impl Bed {
+impl Fixture {
     async fn new() -> Self {
         let (store, databases) = Databases::store().await;
         let new = NewApp { name: name("trade"), description: String::new(), owner: String::new() };
         let app = match store.create_app(new, None, &Actor::system(), NOW).await.expect("create_app") {
-            Kept::Fresh(AppSaved::Saved(app)) => app,
+            IdempotencyResult::Fresh(AppSaved::Saved(app)) => app,
             other => panic!("{other:?}"),
         };
         let save = SaveConfig { app: app.id, spec: spec("close-order"), expected: Expected::Absent };
         let config = match store.save_config(save, None, &Actor::system(), NOW).await.expect("save_config") {
-            Kept::Fresh(ConfigSaved::Created(config)) => config,
+            IdempotencyResult::Fresh(ConfigSaved::Created(config)) => config,
             other => panic!("{other:?}"),
         };
         let ids = Mutex::new(IdGenerator::new(5, NOW.minus(Millis::from_secs(1)), Timestamp::MAX));
@@ -131,14 +131,14 @@ fn spec(config: &str) -> ConfigSpec {
 }
 
 fn submit(task: Box<Task>) -> Submit {
-    Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
+    Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, idempotency: None }
 }
 
 /// A key whose record is in `shard`.
-fn keep(shard: u16, number: u8) -> Keep<Submitted> {
+fn request(shard: u16, number: u8) -> IdempotencyRequest<Submitted> {
     let mut hash = [number; 32];
     hash[..8].copy_from_slice(&u64::from(shard).to_le_bytes());
-    Keep {
+    IdempotencyRequest {
         hash,
         body_hash: [1; 32],
         expires_at: NOW.plus(Millis::from_mins(1)),
@@ -153,20 +153,20 @@ fn answer(id: TaskId) -> StoredAnswer {
     StoredAnswer { status: 201, body: Bytes::from(id.to_string()), location: None }
 }
 
-fn created(answer: &Kept<Submitted>) -> TaskId {
+fn created(answer: &IdempotencyResult<Submitted>) -> TaskId {
     match answer {
-        Kept::Fresh(Submitted::Created(task)) => task.id,
+        IdempotencyResult::Fresh(Submitted::Created(task)) => task.id,
         other => panic!("a new task must be created: {other:?}"),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_meanwhile_goes_with_the_next_transaction() {
-    let bed = Bed::new().await;
-    let held = bed.task(0, Some("held"));
-    let mut other = connect(bed.databases.source_of(0)).await;
+    let fixture = Fixture::new().await;
+    let held = fixture.task(0, Some("held"));
+    let mut other = connect(fixture.databases.source_of(0)).await;
     // Somebody else holds the key, so the first transaction waits.
-    let (config, key) = (bed.config.id, held.key.clone().expect("it has one"));
+    let (config, key) = (fixture.config.id, held.key.clone().expect("it has one"));
     let hash = format!("UNHEX(LEFT(SHA2('{key}', 256), 32))");
     sql(&mut other, "BEGIN").await;
     sql(
@@ -179,39 +179,39 @@ async fn what_comes_meanwhile_goes_with_the_next_transaction() {
         ),
     )
     .await;
-    let first = bed.store.submit(vec![submit(held)], NOW);
+    let first = fixture.store.submit(vec![submit(held)], NOW);
     let rest = async {
-        bed.blocked(0).await;
-        let more = join_all((0..20).map(|_| bed.store.submit(vec![bed.plain(0)], NOW)));
+        fixture.blocked(0).await;
+        let more = join_all((0..20).map(|_| fixture.store.submit(vec![fixture.plain(0)], NOW)));
         // Its id is that of the task above, of another key: it fails alone.
-        let mut bad = bed.plain(0);
+        let mut bad = fixture.plain(0);
         bad.task.id = TaskId::new(1);
-        let bad = bed.store.submit(vec![bad], NOW);
+        let bad = fixture.store.submit(vec![bad], NOW);
         let release = async {
-            bed.waiting(0, 21).await;
+            fixture.waiting(0, 21).await;
             sql(&mut other, "COMMIT").await;
         };
         futures::join!(more, bad, release)
     };
     let (first, (more, bad, ())) = futures::join!(first, rest);
-    assert!(matches!(first.as_deref(), Ok([Kept::Fresh(Submitted::Existing(_))])), "{first:?}");
+    assert!(matches!(first.as_deref(), Ok([IdempotencyResult::Fresh(Submitted::Existing(_))])), "{first:?}");
     for answer in more {
         created(&answer.expect("its neighbour's fault is not its own")[0]);
     }
     assert!(matches!(bad, Err(StoreError::Internal(_))), "{bad:?}");
-    assert_eq!(bed.count("task").await, 21);
+    assert_eq!(fixture.count("task").await, 21);
 }
 
 /// Two processes reset the same tasks in opposite order, again and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn opposite_orders_both_end() {
-    let bed = Bed::new().await;
-    let other = bed.databases.open().await;
+    let fixture = Fixture::new().await;
+    let other = fixture.databases.open().await;
     let keys: Vec<String> = (0..40).map(|number| format!("order-{number}")).collect();
     let batch = |backwards: bool| {
         let mut batch: Vec<Submit> = keys
             .iter()
-            .map(|key| Submit { on_duplicate: OnDuplicateKey::Reset, ..submit(bed.task(1, Some(key))) })
+            .map(|key| Submit { on_duplicate: OnDuplicateKey::Reset, ..submit(fixture.task(1, Some(key))) })
             .collect();
         if backwards {
             batch.reverse();
@@ -220,92 +220,92 @@ async fn opposite_orders_both_end() {
     };
     for _ in 0..10 {
         let (left, right) =
-            futures::join!(bed.store.submit(batch(false), NOW), other.submit(batch(true), NOW));
+            futures::join!(fixture.store.submit(batch(false), NOW), other.submit(batch(true), NOW));
         assert_eq!(left.expect("submit").len(), keys.len());
         assert_eq!(right.expect("submit").len(), keys.len());
     }
-    assert_eq!(bed.count("task").await, 40);
+    assert_eq!(fixture.count("task").await, 40);
 }
 
 /// The process dies after the first or the second of three transactions; the repeat makes the same task.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_off_submit_is_finished_by_its_repeat() {
-    let bed = Bed::new().await;
-    let core = &bed.store.core;
+async fn an_interrupted_submit_is_finished_by_its_repeat() {
+    let fixture = Fixture::new().await;
+    let context = &fixture.store.context;
     // Task on the first data source; the record on the second, and on the first.
     for (number, (record, with_task)) in (1u8..).zip([(3, false), (3, true), (1, false), (1, true)]) {
-        let first = bed.task(0, None);
+        let first = fixture.task(0, None);
         let id = first.id;
-        let key = Keeping::new(keep(record, number)).key;
-        assert_eq!(kept::reserve(core, key, id, NOW).await.expect("reserve"), Found::New);
+        let key = PendingAnswer::new(request(record, number)).key;
+        assert_eq!(idempotency::reserve(context, key, id, NOW).await.expect("reserve"), LookupResult::New);
         if with_task {
-            bed.store.submit(vec![submit(first)], NOW).await.expect("submit");
+            fixture.store.submit(vec![submit(first)], NOW).await.expect("submit");
         }
-        let again = || Submit { keep: Some(keep(record, number)), ..bed.plain(2) };
-        let answers = bed.store.submit(vec![again()], NOW).await.expect("submit");
+        let again = || Submit { idempotency: Some(request(record, number)), ..fixture.plain(2) };
+        let answers = fixture.store.submit(vec![again()], NOW).await.expect("submit");
         assert_eq!(created(&answers[0]), id, "the repeat takes the id of the first try");
-        let answers = bed.store.submit(vec![again()], NOW).await.expect("submit");
-        assert_eq!(answers, [Kept::Replayed(answer(id))]);
+        let answers = fixture.store.submit(vec![again()], NOW).await.expect("submit");
+        assert_eq!(answers, [IdempotencyResult::Replayed(answer(id))]);
     }
-    assert_eq!(bed.count("task").await, 4);
-    assert_eq!(bed.count("idempotency").await, 4);
+    assert_eq!(fixture.count("task").await, 4);
+    assert_eq!(fixture.count("idempotency").await, 4);
 }
 
 /// Many callers of two processes with one key, record and task on one data source and on two.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_key_makes_one_task_whoever_asks() {
-    let bed = Bed::new().await;
-    let other = bed.databases.open().await;
+    let fixture = Fixture::new().await;
+    let other = fixture.databases.open().await;
     for record in [0, 1, 2, 3] {
         let calls = (0..10u16).map(|number| {
-            let store = if number % 2 == 0 { &bed.store } else { &other };
-            let new = Submit { keep: Some(keep(record, 1)), ..bed.plain(number % 2) };
+            let store = if number % 2 == 0 { &fixture.store } else { &other };
+            let new = Submit { idempotency: Some(request(record, 1)), ..fixture.plain(number % 2) };
             store.submit(vec![new], NOW)
         });
         let mut ids = BTreeSet::new();
         for answers in join_all(calls).await {
             match &answers.expect("submit")[0] {
-                Kept::Replayed(answer) => ids.insert(answer.body.clone()),
+                IdempotencyResult::Replayed(answer) => ids.insert(answer.body.clone()),
                 answer => ids.insert(Bytes::from(created(answer).to_string())),
             };
         }
         assert_eq!(ids.len(), 1, "one key, one task: {ids:?}");
     }
-    assert_eq!(bed.count("task").await, 4);
+    assert_eq!(fixture.count("task").await, 4);
 }
 
 /// A refusal leaves no record, wherever the record would be.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_kept_leaves_no_record() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     for record in [0, 3] {
         for key in ["order-1", "order-1"] {
-            let task = bed.task(0, Some(key));
+            let task = fixture.task(0, Some(key));
             let on_duplicate = OnDuplicateKey::Ignore;
-            let keep = Keep { render: Box::new(|_| None), ..keep(record, 9) };
-            let new = Submit { task, on_duplicate, own_payload: true, keep: Some(keep) };
-            bed.store.submit(vec![new], NOW).await.expect("submit");
+            let idempotency = IdempotencyRequest { render: Box::new(|_| None), ..request(record, 9) };
+            let new = Submit { task, on_duplicate, own_payload: true, idempotency: Some(idempotency) };
+            fixture.store.submit(vec![new], NOW).await.expect("submit");
         }
     }
-    assert_eq!(bed.count("idempotency").await, 0);
-    assert_eq!(bed.count("task").await, 1);
+    assert_eq!(fixture.count("idempotency").await, 0);
+    assert_eq!(fixture.count("task").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_row_is_reported_and_does_not_stop_its_neighbours() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let mut ids = Vec::new();
     for _ in 0..3 {
-        ids.push(created(&bed.store.submit(vec![bed.plain(0)], NOW).await.expect("submit")[0]));
+        ids.push(created(&fixture.store.submit(vec![fixture.plain(0)], NOW).await.expect("submit")[0]));
     }
-    let mut conn = connect(bed.databases.source_of(0)).await;
+    let mut conn = connect(fixture.databases.source_of(0)).await;
     sql(&mut conn, &format!("UPDATE task_000 SET origin = 99 WHERE id = {}", ids[1])).await;
-    match bed.store.task(ids[1]).await {
+    match fixture.store.task(ids[1]).await {
         Err(StoreError::Corrupt { table: "task", column: "origin", id, .. }) => assert_eq!(id, ids[1].get()),
         other => panic!("the row is bad: {other:?}"),
     }
     let query = TaskQuery {
-        scope: Scope::Config(bed.config.id),
+        scope: Scope::Config(fixture.config.id),
         key: None,
         statuses: Vec::new(),
         results: Vec::new(),
@@ -319,24 +319,25 @@ async fn a_bad_row_is_reported_and_does_not_stop_its_neighbours() {
         limit: 10,
     };
     let found: Vec<TaskId> =
-        bed.store.search(query).await.expect("search").tasks.iter().map(|task| task.id).collect();
+        fixture.store.search(query).await.expect("search").tasks.iter().map(|task| task.id).collect();
     assert_eq!(found, [ids[0], ids[2]]);
-    let done = bed.store.cancel_open(bed.config.id, 10, &Actor::system(), NOW).await.expect("cancel_open");
+    let done =
+        fixture.store.cancel_open(fixture.config.id, 10, &Actor::system(), NOW).await.expect("cancel_open");
     assert_eq!((done.cancelled, done.left), (2, 1));
 }
 
 /// Whatever a row holds, it is saved the same in a list and alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_saved_in_a_list_as_they_are_alone() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let texts = ["", "plain", "a \"quote\", a \\ and a \u{1f600}\n", r#"{"a": "\u0000\u00e9\ud83d\ude00"}"#];
     let large = "x".repeat(100_000);
     let mut payloads: Vec<Option<Bytes>> = vec![None, Some(Bytes::from_static(&[0xff, 0x00, 0xfe]))];
     payloads.extend(texts.iter().copied().chain([&*large]).map(|text| Some(Bytes::from(text.to_owned()))));
     let mut changed = Vec::new();
     for (number, payload) in (0u32..).zip(payloads) {
-        let id = created(&bed.store.submit(vec![bed.plain(0)], NOW).await.expect("submit")[0]);
-        let mut task = bed.store.task(id).await.expect("task").expect("it was made");
+        let id = created(&fixture.store.submit(vec![fixture.plain(0)], NOW).await.expect("submit")[0]);
+        let mut task = fixture.store.task(id).await.expect("task").expect("it was made");
         let text = texts[number as usize % texts.len()];
         task.version = 2;
         task.due_at = [Timestamp::MAX, Timestamp::from_ms(i64::MIN), NOW][number as usize % 3];
@@ -356,13 +357,13 @@ async fn rows_are_saved_in_a_list_as_they_are_alone() {
         task.payload = payload;
         changed.push(task);
     }
-    let on = &bed.store.core.shard(ShardId::default()).expect("a shard");
+    let on = &fixture.store.context.shard(ShardId::default()).expect("a shard");
     let rows: Vec<(i64, &Task)> = changed.iter().map(|task| (1, task)).collect();
     let rows = &rows;
     let save = on.transact("test", move |tx| Box::pin(update_rows(tx, on, rows)));
     assert_eq!(save.await.expect("update_rows"), changed.len());
     for task in &changed {
-        assert_eq!(bed.store.task(task.id).await.expect("task").as_ref(), Some(task));
+        assert_eq!(fixture.store.task(task.id).await.expect("task").as_ref(), Some(task));
     }
     let stale = on.transact("test", move |tx| Box::pin(update_rows(tx, on, rows))).await;
     assert!(matches!(stale, Err(StoreError::Internal(_))), "they have another version now: {stale:?}");
@@ -372,16 +373,17 @@ async fn rows_are_saved_in_a_list_as_they_are_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_speed_of_submits() {
     const ROWS: u32 = 20_000;
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     for (what, keyed) in [("warm-up", true), ("without keys", false), ("with keys", true)] {
         let batches = (0..ROWS / 500).map(|batch| {
             let shard = u16::try_from(batch % u32::from(SHARDS)).expect("a shard");
-            let task = |number| bed.task(shard, keyed.then(|| format!("{what}-{batch}-{number}")).as_deref());
+            let task =
+                |number| fixture.task(shard, keyed.then(|| format!("{what}-{batch}-{number}")).as_deref());
             (0..500).map(|number| submit(task(number))).collect::<Vec<_>>()
         });
         let batches: Vec<_> = batches.collect();
         let started = Instant::now();
-        for answers in join_all(batches.into_iter().map(|batch| bed.store.submit(batch, NOW))).await {
+        for answers in join_all(batches.into_iter().map(|batch| fixture.store.submit(batch, NOW))).await {
             assert_eq!(answers.expect("submit").len(), 500);
         }
         let rate = f64::from(ROWS) / started.elapsed().as_secs_f64();
@@ -389,10 +391,10 @@ async fn the_speed_of_submits() {
     }
     let started = Instant::now();
     let callers = (0..200u16).map(|caller| {
-        let bed = &bed;
+        let fixture = &fixture;
         async move {
             for _ in 0..20 {
-                bed.store.submit(vec![bed.plain(caller % SHARDS)], NOW).await.expect("submit");
+                fixture.store.submit(vec![fixture.plain(caller % SHARDS)], NOW).await.expect("submit");
             }
         }
     });

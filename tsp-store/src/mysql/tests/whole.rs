@@ -11,34 +11,34 @@ use tsp_core::key::config_shard;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 
-use super::super::{MySqlRunner, MySqlScheduler, MySqlStore};
+use super::super::{MySqlAttemptStore, MySqlFetcherStore, MySqlStore};
 use super::site::{Databases, SHARDS, connect, sql};
 use crate::WholeStore;
-use crate::book::ConfigBook;
+use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult};
 use crate::catalog::{
     ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
 };
-use crate::cluster::{LeaseStore, NewNode, NodeLease, Pair};
+use crate::cluster::{LeaseStore, NewNode, NodeLease, ShardGroup};
+use crate::config_cache::ConfigCache;
 use crate::conformance::Made;
 use crate::error::Result;
-use crate::idempotency::{Keep, Kept};
-use crate::parks::{Park, ParkNews};
-use crate::run::{Begin, Begun, Each, Finish, Finished, RunStore};
-use crate::schedule::{
-    Audit, Claimed, Cursor, Fire, Fired, FlightMark, Head, InFlightPage, Owner, Ownership, Partition,
-    ScheduleStore, Want,
+use crate::fetching::{
+    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
+    FireResult, FlightMark, InFlightPage, Owner,
 };
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
+use crate::parks::{Park, ParkEvent};
 use crate::search::{Page, TaskQuery};
-use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskStore, Wish};
+use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 
 /// Longer than any test.
 const LEASE: Millis = Millis::from_hours(1);
 
 pub(super) struct Whole {
     store: MySqlStore,
-    runner: MySqlRunner,
-    schedulers: Vec<MySqlScheduler>,
+    attempt_store: MySqlAttemptStore,
+    schedulers: Vec<MySqlFetcherStore>,
     databases: Arc<Databases>,
     /// A claim looks at all shards before it claims on each.
     claiming: Mutex<()>,
@@ -47,25 +47,25 @@ pub(super) struct Whole {
 impl Whole {
     pub(super) async fn make() -> Made {
         let (store, databases) = Databases::store().await;
-        let runner = store.runner(Arc::new(NodeLease::for_ever()));
+        let attempt_store = store.attempt_store(Arc::new(NodeLease::for_ever()));
         let shards = (0..SHARDS).filter_map(ShardId::new);
         let schedulers =
-            shards.map(|shard| store.scheduler(Pair { group: default_group(), shard })).collect();
+            shards.map(|shard| store.fetcher_store(ShardGroup { group: default_group(), shard })).collect();
         let guard = databases.clone();
-        let whole = Self { store, runner, schedulers, databases, claiming: Mutex::default() };
+        let whole = Self { store, attempt_store, schedulers, databases, claiming: Mutex::default() };
         Made { store: Arc::new(whole) as Arc<dyn WholeStore>, guard: Box::new(guard) }
     }
 
-    fn of(&self, shard: ShardId) -> &MySqlScheduler {
+    fn of(&self, shard: ShardId) -> &MySqlFetcherStore {
         &self.schedulers[usize::from(shard.get())]
     }
 
     /// How many of a want's rows, the first of all shards, are on each shard.
-    async fn shares(&self, want: Want) -> Vec<usize> {
+    async fn shares(&self, request: ClaimRequest) -> Vec<usize> {
         let mut due = Vec::new();
         for shard in 0..SHARDS {
             let mut conn = connect(self.databases.source_of(shard)).await;
-            let (config, due_by, limit) = (want.config.get(), want.due_by.ms(), want.limit);
+            let (config, due_by, limit) = (request.config.get(), request.due_by.ms(), request.limit);
             let text = format!(
                 "SELECT due_at, id FROM task_{shard:03} WHERE config_id = {config} AND status = 0 \
                  AND due_at <= {due_by} ORDER BY due_at, id LIMIT {limit}"
@@ -75,7 +75,7 @@ impl Whole {
         }
         due.sort_unstable();
         let mut shares = vec![0; usize::from(SHARDS)];
-        for (_, _, shard) in due.iter().take(want.limit) {
+        for (_, _, shard) in due.iter().take(request.limit) {
             shares[usize::from(*shard)] += 1;
         }
         shares
@@ -100,7 +100,7 @@ fn parts<T: Copy>(rows: Vec<T>, id: impl Fn(T) -> TaskId) -> BTreeMap<ShardId, V
 }
 
 #[async_trait]
-impl Ownership for Whole {
+impl EmbeddedOwnership for Whole {
     async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
         let mut conn = connect(self.databases.meta()).await;
         sql(&mut conn, &format!("UPDATE node SET dead_at = {} WHERE dead_at IS NULL", now.ms())).await;
@@ -118,10 +118,10 @@ impl Ownership for Whole {
         for source in self.databases.sources() {
             sql(&mut connect(source).await, "UPDATE shard_lease SET lease_until = 0").await;
         }
-        let pairs = self.store.pairs(&[default_group()]).await?;
-        assert!(pairs.away.is_empty(), "{pairs:?}");
+        let shard_groups = self.store.shard_groups(&[default_group()]).await?;
+        assert!(shard_groups.away.is_empty(), "{shard_groups:?}");
         let mut owners = Vec::new();
-        for seen in &pairs.rows {
+        for seen in &shard_groups.rows {
             let taken = self.store.take(seen, node, LEASE).await?;
             owners.push(taken.unwrap_or_else(|| panic!("nobody else takes {seen:?}")));
         }
@@ -133,35 +133,36 @@ impl Ownership for Whole {
 }
 
 #[async_trait]
-impl ScheduleStore for Whole {
-    fn partition(&self) -> Partition {
-        Partition::Whole
+impl FetcherStore for Whole {
+    fn fetch_scope(&self) -> FetchScope {
+        FetchScope::Whole
     }
 
     async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
         self.schedulers[0].dead_nodes(among).await
     }
 
-    async fn heads(&self) -> Result<Vec<Head>> {
-        let all = try_join_all(self.schedulers.iter().map(ScheduleStore::heads)).await?;
-        let mut heads: BTreeMap<ConfigId, Timestamp> = BTreeMap::new();
-        for head in all.into_iter().flatten() {
-            let first = heads.entry(head.config).or_insert(head.due_at);
-            *first = head.due_at.min(*first);
+    async fn earliest_due(&self) -> Result<Vec<EarliestDue>> {
+        let all = try_join_all(self.schedulers.iter().map(FetcherStore::earliest_due)).await?;
+        let mut earliest_due: BTreeMap<ConfigId, Timestamp> = BTreeMap::new();
+        for earliest in all.into_iter().flatten() {
+            let first = earliest_due.entry(earliest.config).or_insert(earliest.due_at);
+            *first = earliest.due_at.min(*first);
         }
-        Ok(heads.into_iter().map(|(config, due_at)| Head { config, due_at }).collect())
+        Ok(earliest_due.into_iter().map(|(config, due_at)| EarliestDue { config, due_at }).collect())
     }
 
-    async fn claim(&self, owner: Owner, wants: Vec<Want>, now: Timestamp) -> Result<Claimed> {
+    async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult> {
         let _claiming = self.claiming.lock().await;
-        let mut all = Claimed::default();
-        for want in &wants {
+        let mut all = ClaimResult::default();
+        for request in &requests {
             let mut tasks = Vec::new();
-            for (of, limit) in self.schedulers.iter().zip(self.shares(*want).await) {
-                let claimed = of.claim(owner, vec![Want { limit, ..*want }], now).await?;
+            for (of, limit) in self.schedulers.iter().zip(self.shares(*request).await) {
+                let claimed = of.claim(owner, vec![ClaimRequest { limit, ..*request }], now).await?;
                 all.deposed |= claimed.deposed;
                 let ids: Vec<TaskId> = claimed.bare.iter().map(|row| row.id).collect();
-                tasks.extend(crate::run::all(self.runner.load(&ids).await)?.into_iter().flatten());
+                tasks
+                    .extend(crate::attempts::all(self.attempt_store.load(&ids).await)?.into_iter().flatten());
                 all.expired.extend(claimed.expired);
             }
             sort_by_due(&mut tasks);
@@ -170,15 +171,15 @@ impl ScheduleStore for Whole {
         if all.deposed {
             return Ok(all);
         }
-        let mut heads: BTreeMap<ConfigId, Option<Timestamp>> = BTreeMap::new();
+        let mut earliest_due: BTreeMap<ConfigId, Option<Timestamp>> = BTreeMap::new();
         for of in &self.schedulers {
-            let looks = wants.iter().map(|want| Want { limit: 0, ..*want }).collect();
-            for (config, head) in of.claim(owner, looks, now).await?.heads {
-                let first = heads.entry(config).or_insert(head);
-                *first = [*first, head].into_iter().flatten().min();
+            let looks = requests.iter().map(|request| ClaimRequest { limit: 0, ..*request }).collect();
+            for (config, earliest) in of.claim(owner, looks, now).await?.earliest_due {
+                let first = earliest_due.entry(config).or_insert(earliest);
+                *first = [*first, earliest].into_iter().flatten().min();
             }
         }
-        all.heads = heads.into_iter().collect();
+        all.earliest_due = earliest_due.into_iter().collect();
         sort_by_due(&mut all.expired);
         Ok(all)
     }
@@ -199,32 +200,48 @@ impl ScheduleStore for Whole {
         Ok(page)
     }
 
-    async fn rearm(&self, owner: Owner, rows: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+    async fn return_to_scheduled(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, i64)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
         let mut changed = Vec::new();
         for (shard, part) in parts(rows, |(id, _)| id) {
-            changed.extend(self.of(shard).rearm(owner, part, now).await?);
+            changed.extend(self.of(shard).return_to_scheduled(owner, part, now).await?);
         }
         Ok(changed)
     }
 
-    async fn lose(&self, owner: Owner, rows: Vec<(TaskId, NodeId)>, now: Timestamp) -> Result<Vec<Task>> {
+    async fn mark_worker_lost(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, NodeId)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
         let mut changed = Vec::new();
         for (shard, part) in parts(rows, |(id, _)| id) {
-            changed.extend(self.of(shard).lose(owner, part, now).await?);
+            changed.extend(self.of(shard).mark_worker_lost(owner, part, now).await?);
         }
         Ok(changed)
     }
 
-    async fn end_waits(&self, owner: Owner, limit: usize, unit: f64, now: Timestamp) -> Result<Vec<Task>> {
+    async fn end_waits(
+        &self,
+        owner: Owner,
+        limit: usize,
+        jitter_fraction: f64,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
         let mut changed = Vec::new();
         for of in &self.schedulers {
-            changed.extend(of.end_waits(owner, limit - changed.len(), unit, now).await?);
+            changed.extend(of.end_waits(owner, limit - changed.len(), jitter_fraction, now).await?);
         }
         Ok(changed)
     }
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>> {
-        let all = try_join_all(self.schedulers.iter().map(ScheduleStore::next_deadline)).await?;
+        let all = try_join_all(self.schedulers.iter().map(FetcherStore::next_deadline)).await?;
         Ok(all.into_iter().flatten().min())
     }
 
@@ -232,16 +249,16 @@ impl ScheduleStore for Whole {
         Ok(try_join_all(self.schedulers.iter().map(|of| of.parks(false, now))).await?.concat())
     }
 
-    async fn save_parks(&self, news: Vec<ParkNews>) -> Result<()> {
-        for one in news {
-            let (ParkNews::Asked(Park { config, .. }) | ParkNews::Ended { config, .. }) = one;
+    async fn save_parks(&self, events: Vec<ParkEvent>) -> Result<()> {
+        for one in events {
+            let (ParkEvent::Asked(Park { config, .. }) | ParkEvent::Ended { config, .. }) = one;
             self.of(config_shard(config, SHARDS)).save_parks(vec![one]).await?;
         }
         Ok(())
     }
 
     async fn cursors(&self) -> Result<Vec<Cursor>> {
-        let mut all = try_join_all(self.schedulers.iter().map(ScheduleStore::cursors)).await?.concat();
+        let mut all = try_join_all(self.schedulers.iter().map(FetcherStore::cursors)).await?.concat();
         all.sort_by_key(|cursor| cursor.config);
         Ok(all)
     }
@@ -250,16 +267,16 @@ impl ScheduleStore for Whole {
         Ok(try_join_all(self.schedulers.iter().map(|of| of.cursors_of(configs))).await?.concat())
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<Fired> {
+    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
         self.of(config_shard(fire.config, SHARDS)).fire(owner, fire, now).await
     }
 
-    async fn prune(&self, limit: usize, now: Timestamp) -> Result<usize> {
-        let mut pruned = 0;
+    async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
+        let mut removed = 0;
         for of in &self.schedulers {
-            pruned += of.prune(limit - pruned, now).await?;
+            removed += of.apply_retention(limit - removed, now).await?;
         }
-        Ok(pruned)
+        Ok(removed)
     }
 
     async fn audit(&self, now: Timestamp) -> Result<Audit> {
@@ -281,49 +298,54 @@ impl ScheduleStore for Whole {
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>> {
-        let all = try_join_all(self.schedulers.iter().map(ScheduleStore::next_due)).await?;
+        let all = try_join_all(self.schedulers.iter().map(FetcherStore::next_due)).await?;
         Ok(all.into_iter().flatten().min())
     }
 }
 
 #[async_trait]
-impl RunStore for Whole {
+impl AttemptStore for Whole {
     fn bulkheads(&self) -> usize {
-        self.runner.bulkheads()
+        self.attempt_store.bulkheads()
     }
 
     fn bulkhead(&self, task: TaskId) -> usize {
-        self.runner.bulkhead(task)
+        self.attempt_store.bulkhead(task)
     }
 
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
-        self.runner.load(ids).await
+        self.attempt_store.load(ids).await
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<Begun> {
-        self.runner.begin(node, batch, now).await
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+        self.attempt_store.begin(node, batch, now).await
     }
 
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<Finished> {
-        self.runner.finish(node, batch, now).await
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
+        self.attempt_store.finish(node, batch, now).await
     }
 
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.runner.release(batch, now).await
+        self.attempt_store.release(batch, now).await
     }
 
     async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
-        self.runner.executing(node, bulkhead).await
+        self.attempt_store.executing(node, bulkhead).await
     }
 
-    async fn give_back(&self, node: NodeId, rows: Vec<(TaskId, u32)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.runner.give_back(node, rows, now).await
+    async fn release_orphans(
+        &self,
+        node: NodeId,
+        rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        self.attempt_store.release_orphans(node, rows, now).await
     }
 }
 
 #[async_trait]
 impl TaskStore for Whole {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<Kept<Submitted>>> {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         self.store.submit(batch, now).await
     }
 
@@ -335,8 +357,14 @@ impl TaskStore for Whole {
         self.store.task_by_key(config, key).await
     }
 
-    async fn change(&self, subject: Subject, wish: Wish, by: &Actor, now: Timestamp) -> Result<Changed> {
-        self.store.change(subject, wish, by, now).await
+    async fn change(
+        &self,
+        subject: Subject,
+        command: TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Changed> {
+        self.store.change(subject, command, by, now).await
     }
 
     async fn cancel_open(
@@ -360,8 +388,8 @@ impl TaskStore for Whole {
 
 #[async_trait]
 impl Catalog for Whole {
-    fn book(&self) -> &Arc<ConfigBook> {
-        self.store.book()
+    fn config_cache(&self) -> &Arc<ConfigCache> {
+        self.store.config_cache()
     }
 
     fn shards(&self) -> u16 {
@@ -371,11 +399,11 @@ impl Catalog for Whole {
     async fn create_app(
         &self,
         app: NewApp,
-        keep: Option<Keep<AppSaved>>,
+        idempotency: Option<IdempotencyRequest<AppSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<AppSaved>> {
-        self.store.create_app(app, keep, by, now).await
+    ) -> Result<IdempotencyResult<AppSaved>> {
+        self.store.create_app(app, idempotency, by, now).await
     }
 
     async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
@@ -405,11 +433,11 @@ impl Catalog for Whole {
     async fn save_config(
         &self,
         save: SaveConfig,
-        keep: Option<Keep<ConfigSaved>>,
+        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Kept<ConfigSaved>> {
-        self.store.save_config(save, keep, by, now).await
+    ) -> Result<IdempotencyResult<ConfigSaved>> {
+        self.store.save_config(save, idempotency, by, now).await
     }
 
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {

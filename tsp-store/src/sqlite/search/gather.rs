@@ -52,7 +52,7 @@ const ENDED: &str = "-- search_ended\nSELECT id FROM history WHERE config_id = ?
 /// Every row that could be in the answer. `None`: they are too many, or in an order that the merge serves.
 pub(super) fn gather(search: &Search<'_>) -> Result<Option<Vec<(Table, TaskId)>>> {
     let query = search.query;
-    let mut found = Found { search, rows: Vec::new(), full: false };
+    let mut found = GatheredRows { search, rows: Vec::new(), full: false };
     if let Some(parent) = query.parent {
         for (table, sql) in BY_PARENT {
             found.add(table, sql, parent.get(), None)?;
@@ -86,13 +86,13 @@ pub(super) fn gather(search: &Search<'_>) -> Result<Option<Vec<(Table, TaskId)>>
     Ok(found.whole())
 }
 
-struct Found<'a, 's> {
+struct GatheredRows<'a, 's> {
     search: &'a Search<'s>,
     rows: Vec<(Table, TaskId)>,
     full: bool,
 }
 
-impl Found<'_, '_> {
+impl GatheredRows<'_, '_> {
     fn add(&mut self, table: Table, sql: &str, of: i64, key: Option<&str>) -> Result<()> {
         let wanted = match table {
             Table::Open => self.search.wants_open(),

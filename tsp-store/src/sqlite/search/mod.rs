@@ -17,7 +17,7 @@ use tsp_core::{ConfigId, TaskId, Timestamp};
 use crate::error::{Result, StoreError};
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX, TaskQuery};
 
-use super::hot::{ended_task, open_task};
+use super::task_rows::{ended_task, open_task};
 
 /// The scope is given as the configs it holds, in rising order.
 pub(super) fn search(conn: &Connection, query: &TaskQuery, configs: &[ConfigId]) -> Result<Page> {
@@ -89,7 +89,7 @@ impl Search<'_> {
         match loaded {
             // A bad row is reported and does not stop its neighbours.
             Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(%error, "a row was passed over");
+                tracing::error!(%error, "a row was skipped");
                 Ok(None)
             }
             other => other,

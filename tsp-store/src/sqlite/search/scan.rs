@@ -109,14 +109,14 @@ impl<'r> Side<'r> {
     /// The row it stands at, if it is one of those asked for.
     fn read(&self, search: &Search<'_>) -> Result<Option<Task>> {
         let Some(row) = self.row() else { return Ok(None) };
-        // Most rows of a busy store are of other configs; they are passed over without being read.
+        // Most rows of a busy store are of other configs; they are skipped without being read.
         if !search.scope.contains(&ConfigId::new(row.get(1)?)) {
             return Ok(None);
         }
         match read_task(row) {
             Ok(task) => Ok(Some(task).filter(|task| search.matches(task))),
             Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(%error, "a row was passed over");
+                tracing::error!(%error, "a row was skipped");
                 Ok(None)
             }
             Err(error) => Err(error),

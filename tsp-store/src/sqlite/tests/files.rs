@@ -7,10 +7,10 @@ use rusqlite::Connection;
 
 use super::super::configs::CHANGES_KEPT;
 use super::super::fold::look_for_damage;
-use super::super::{Place, ServeLock, private};
+use super::super::{DatabaseLocation, ServeLock, private};
 use super::*;
 use crate::error::StoreError;
-use crate::schedule::ScheduleStore as _;
+use crate::fetching::FetcherStore as _;
 use crate::tasks::TaskStore as _;
 
 fn refused(options: &SqliteOptions) -> String {
@@ -29,8 +29,8 @@ async fn everything_is_there_after_a_restart() {
     store.close().await;
     drop(store);
     let again = open(dir.path());
-    assert_eq!(again.book().config(config.id), Some(config.clone()), "secrets included");
-    assert_eq!(again.book().seq(), 1);
+    assert_eq!(again.config_cache().config(config.id), Some(config.clone()), "secrets included");
+    assert_eq!(again.config_cache().seq(), 1);
     let task = again.task_by_key(config.id, &TaskKey::new("k").unwrap()).await.unwrap();
     assert_eq!(task, Some(new_task(1, config.id, Some("k"))));
 }
@@ -69,7 +69,7 @@ async fn secrets_stand_nowhere_in_the_file() {
         let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!found, "{secret}");
     }
-    assert!(open(dir.path()).book().config(config.id).unwrap().paused.is_some());
+    assert!(open(dir.path()).config_cache().config(config.id).unwrap().paused.is_some());
 }
 
 #[tokio::test]
@@ -90,12 +90,12 @@ async fn a_database_with_secrets_is_not_opened_without_its_key() {
     assert!(why.contains("tsp.db.key") && why.contains("is not the one"), "{why}");
 
     fs::write(&path, &key).unwrap();
-    assert_eq!(open(dir.path()).book().config(config.id).unwrap(), config);
+    assert_eq!(open(dir.path()).config_cache().config(config.id).unwrap(), config);
     fs::remove_file(&path).unwrap();
     let mut bytes = [0; 32];
     hex::decode_to_slice(key.trim(), &mut bytes).unwrap();
     let given = SqliteOptions { secret_key: Some(bytes), ..options(dir.path()) };
-    assert_eq!(SqliteStore::open(&given, NOW).unwrap().book().config(config.id).unwrap(), config);
+    assert_eq!(SqliteStore::open(&given, NOW).unwrap().config_cache().config(config.id).unwrap(), config);
 }
 
 /// There is nothing that the lost key would open.
@@ -116,7 +116,10 @@ fn a_database_without_secrets_gets_another_key() {
 #[test]
 fn says_what_to_do_about_a_place_that_cannot_be_used() {
     let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| SqliteOptions { place: Place::File(dir.path().join(name)), ..options(dir.path()) };
+    let at = |name: &str| SqliteOptions {
+        location: DatabaseLocation::File(dir.path().join(name)),
+        ..options(dir.path())
+    };
     let why = refused(&at("missing/tsp.db"));
     assert!(why.contains("missing") && why.contains("does not exist"), "{why}");
 
@@ -167,11 +170,14 @@ async fn a_backup_while_writing_is_whole_and_overwrites_nothing() {
     assert!(leftovers.into_iter().all(|file| !file.file_name().to_string_lossy().contains("partial")));
 
     fs::copy(dir.path().join("tsp.db.key"), dir.path().join("backup.db.key")).unwrap();
-    let copy =
-        SqliteStore::open(&SqliteOptions { place: Place::File(to), ..options(dir.path()) }, NOW).unwrap();
+    let copy = SqliteStore::open(
+        &SqliteOptions { location: DatabaseLocation::File(to), ..options(dir.path()) },
+        NOW,
+    )
+    .unwrap();
     assert_eq!(copy.check().await.unwrap(), Vec::<String>::new());
-    assert!(copy.book().config(config).is_some());
-    let audit = crate::ScheduleStore::audit(&*copy, NOW).await.unwrap();
+    assert!(copy.config_cache().config(config).is_some());
+    let audit = crate::FetcherStore::audit(&*copy, NOW).await.unwrap();
     assert_eq!(audit.open.iter().map(|(_, count)| count).sum::<i64>(), audit.accepted);
 }
 
@@ -206,7 +212,7 @@ async fn a_store_in_memory_reads_what_it_wrote() {
 }
 
 #[tokio::test]
-async fn the_change_log_of_a_config_keeps_its_newest_lines() {
+async fn the_change_log_of_a_config_keeps_its_newest_entries() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let first = make_config(&store, "a").await;
@@ -219,9 +225,9 @@ async fn the_change_log_of_a_config_keeps_its_newest_lines() {
     let conn = Connection::open(dir.path().join("tsp.db")).unwrap();
     let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(count("SELECT count(*) FROM config_change"), CHANGES_KEPT + 1, "the other config has its one");
-    assert_eq!(count("SELECT max(seq) FROM config_change"), store.book().seq());
+    assert_eq!(count("SELECT max(seq) FROM config_change"), store.config_cache().seq());
     drop(store);
-    assert_eq!(open(dir.path()).book().seq(), CHANGES_KEPT + 22);
+    assert_eq!(open(dir.path()).config_cache().seq(), CHANGES_KEPT + 22);
 }
 
 /// Left by a fault, or in a copy of which a part is older.

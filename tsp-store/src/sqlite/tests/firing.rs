@@ -5,7 +5,7 @@ use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 
 use super::super::command::Command;
 use super::*;
-use crate::schedule::{Fire, Fired, Ownership as _, ScheduleStore as _};
+use crate::fetching::{EmbeddedOwnership as _, FetcherStore as _, Fire, FireResult};
 
 #[tokio::test]
 async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
@@ -41,11 +41,11 @@ async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
 
     save(schedule).await;
     edit("DELETE FROM cursor").await;
-    let Fired::Moved { cursor, .. } = fire(2).await else { panic!("it has a schedule") };
+    let FireResult::Moved { cursor, .. } = fire(2).await else { panic!("it has a schedule") };
     assert_eq!(store.cursors().await.unwrap(), [cursor]);
 
     save(None).await;
     edit("INSERT INTO cursor (config_id, version, config_version, missed) SELECT id, 1, 0, 0 FROM config")
         .await;
-    assert_eq!(fire(3).await, Fired::Stale);
+    assert_eq!(fire(3).await, FireResult::Stale);
 }

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::super::command::Command;
 use super::*;
 use crate::error::StoreError;
-use crate::tasks::{Changed, Subject, Submitted, TaskStore as _, Wish};
-use crate::{Result, ScheduleStore as _};
+use crate::tasks::{Changed, Subject, Submitted, TaskCommand, TaskStore as _};
+use crate::{FetcherStore as _, Result};
 
 /// Holds the writer until the sender is used, so that what is sent meanwhile becomes one group.
 pub(super) fn hold(store: &Arc<SqliteStore>) -> (oneshot::Sender<()>, impl Future<Output = Result<()>>) {
@@ -26,12 +26,12 @@ pub(super) fn hold(store: &Arc<SqliteStore>) -> (oneshot::Sender<()>, impl Futur
     (go, held)
 }
 
-async fn create(store: &SqliteStore, task: Task) -> Result<Kept<Submitted>> {
+async fn create(store: &SqliteStore, task: Task) -> Result<IdempotencyResult<Submitted>> {
     store.submit(vec![submit(task)], NOW).await.map(|mut answers| answers.remove(0))
 }
 
-fn is_created(answer: &Result<Kept<Submitted>>) -> bool {
-    matches!(answer, Ok(Kept::Fresh(Submitted::Created(_))))
+fn is_created(answer: &Result<IdempotencyResult<Submitted>>) -> bool {
+    matches!(answer, Ok(IdempotencyResult::Fresh(Submitted::Created(_))))
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn commands_of_a_group_see_those_before_them_and_are_answered_in_order() {
     let (held, (first, second)) = tokio::join!(held, group);
     held.unwrap();
     assert!(is_created(&first), "{first:?}");
-    let Ok(Kept::Fresh(Submitted::Existing(existing))) = second else { panic!("{second:?}") };
+    let Ok(IdempotencyResult::Fresh(Submitted::Existing(existing))) = second else { panic!("{second:?}") };
     assert_eq!(existing.id, TaskId::new(1));
 }
 
@@ -189,8 +189,8 @@ async fn a_config_change_holds_for_the_next_command_of_its_group() {
     held.unwrap();
     disabled.unwrap();
     assert!(is_created(&before));
-    assert!(matches!(after, Ok(Kept::Fresh(Submitted::ConfigDisabled))), "{after:?}");
-    assert!(!store.book().config(config).unwrap().spec.enabled);
+    assert!(matches!(after, Ok(IdempotencyResult::Fresh(Submitted::ConfigDisabled))), "{after:?}");
+    assert!(!store.config_cache().config(config).unwrap().spec.enabled);
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn the_sums_balance_at_every_moment() {
             let (created, batched) = tokio::join!(lonely, store.submit(batch, NOW));
             assert!(is_created(&created));
             batched.unwrap();
-            let cancel = store.change(Subject::Id(TaskId::new(id)), Wish::Cancel, &by, NOW);
+            let cancel = store.change(Subject::Id(TaskId::new(id)), TaskCommand::Cancel, &by, NOW);
             assert!(matches!(cancel.await, Ok(Changed::Done { .. })));
         }
     };

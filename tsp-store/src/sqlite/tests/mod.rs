@@ -5,7 +5,7 @@ mod firing;
 mod groups;
 mod plans;
 mod power;
-mod pruning;
+mod retention;
 mod search;
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use tsp_core::{ConfigId, Name, TaskId, TaskKey, Timestamp};
 
 use super::{SqliteOptions, SqliteStore, Synchronous};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
-use crate::idempotency::Kept;
+use crate::idempotency::IdempotencyResult;
 use crate::tasks::{Actor, Submit};
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
@@ -47,12 +47,12 @@ async fn make_config(store: &SqliteStore, name: &str) -> Arc<TaskConfig> {
     let by = Actor::system();
     let new = NewApp { name: Name::new("shop").unwrap(), description: String::new(), owner: String::new() };
     let app = match store.create_app(new, None, &by, NOW).await.unwrap() {
-        Kept::Fresh(AppSaved::Saved(app)) => app,
+        IdempotencyResult::Fresh(AppSaved::Saved(app)) => app,
         other => panic!("{other:?}"),
     };
     let save = SaveConfig { app: app.id, spec: spec(name), expected: Expected::Absent };
     match store.save_config(save, None, &by, NOW).await.unwrap() {
-        Kept::Fresh(ConfigSaved::Created(config)) => config,
+        IdempotencyResult::Fresh(ConfigSaved::Created(config)) => config,
         other => panic!("{other:?}"),
     }
 }
@@ -72,7 +72,12 @@ fn new_task(id: i64, config: ConfigId, key: Option<&str>) -> Task {
 }
 
 fn submit(task: Task) -> Submit {
-    Submit { task: Box::new(task), on_duplicate: OnDuplicateKey::Ignore, own_payload: true, keep: None }
+    Submit {
+        task: Box::new(task),
+        on_duplicate: OnDuplicateKey::Ignore,
+        own_payload: true,
+        idempotency: None,
+    }
 }
 
 /// What a store means, in a file and in memory.

@@ -3,12 +3,12 @@
 use rusqlite::Connection;
 
 use super::super::audit::{AWAITING, BUSY, OPEN_BY_STATUS, OVERDUE, OVERDUE_MANY, PAUSED_NEXT};
-use super::super::claim::{CLAIM_SELECT, HEAD_NEXT, HEAD_OF, IN_FLIGHT};
+use super::super::claim::{CLAIM_SELECT, EARLIEST_DUE_NEXT, EARLIEST_DUE_OF, IN_FLIGHT};
 use super::super::configs::CHANGE_OLD;
 use super::super::fire::OPEN_OCCURRENCE;
-use super::super::prune::{HISTORY_NEXT, HISTORY_OLD};
 use super::super::rescue::{NEXT_DEADLINE, WAITS_OVER};
-use super::super::{hot, migrate, prune, run, search, submit, tasks};
+use super::super::retention::{HISTORY_NEXT, HISTORY_OLD};
+use super::super::{attempts, migrate, retention, search, submit, task_rows, tasks};
 use super::*;
 
 const ROWS: i64 = 100_000;
@@ -47,8 +47,8 @@ fn hot_queries_use_their_index_and_never_sort() {
         }
         let expected = [
             (CLAIM_SELECT, "SEARCH task USING INDEX task_claim (config_id=? AND due_at<?)"),
-            (HEAD_OF, "SEARCH task USING COVERING INDEX task_claim (config_id=?)"),
-            (HEAD_NEXT, "SEARCH task USING COVERING INDEX task_claim (config_id>?)"),
+            (EARLIEST_DUE_OF, "SEARCH task USING COVERING INDEX task_claim (config_id=?)"),
+            (EARLIEST_DUE_NEXT, "SEARCH task USING COVERING INDEX task_claim (config_id>?)"),
             (OVERDUE, "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at<?)"),
             (OVERDUE_MANY, "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at<?)"),
             (PAUSED_NEXT, "SEARCH task USING COVERING INDEX task_paused (config_id>?)"),
@@ -66,17 +66,22 @@ fn hot_queries_use_their_index_and_never_sort() {
             (IN_FLIGHT, "SEARCH task USING INDEX task_busy (status=? AND rowid>?)"),
             (submit::CANONICAL, "SEARCH task USING INDEX task_key (config_id=? AND key=? AND key_slot=?)"),
             (tasks::LATEST_OF_KEY, "SEARCH history USING INDEX history_key (config_id=? AND key=?)"),
-            (hot::TASK_OPEN, "SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"),
+            (task_rows::TASK_OPEN, "SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"),
         ];
         for (sql, golden) in expected {
             let plan = plan(&conn, sql);
             assert!(plan.starts_with(golden), "analyzed {analyzed}: {sql}\n  is    {plan}\n  wants {golden}");
         }
-        let others = OPEN_BY_STATUS.iter().map(|(_, sql)| *sql).chain([run::EXECUTING, hot::TASK_ENDED]);
+        let others =
+            OPEN_BY_STATUS.iter().map(|(_, sql)| *sql).chain([attempts::EXECUTING, task_rows::TASK_ENDED]);
         let others = others.chain(expected.iter().map(|(sql, _)| *sql));
-        let writes = [hot::TASK_CLAIM, hot::TASK_BEGIN, hot::TASK_UPDATE, hot::TASK_DELETE];
-        for sql in
-            others.chain(tasks::BY_INDEX).chain(search::statements()).chain(prune::STATEMENTS).chain(writes)
+        let writes =
+            [task_rows::TASK_CLAIM, task_rows::TASK_BEGIN, task_rows::TASK_UPDATE, task_rows::TASK_DELETE];
+        for sql in others
+            .chain(tasks::BY_INDEX)
+            .chain(search::statements())
+            .chain(retention::STATEMENTS)
+            .chain(writes)
         {
             let plan = plan(&conn, sql);
             assert!(!plan.contains("TEMP B-TREE"), "{sql}\n  {plan}");

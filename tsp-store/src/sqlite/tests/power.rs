@@ -16,9 +16,9 @@ use tsp_core::{TaskId, Timestamp};
 
 use super::super::{SqliteOptions, SqliteStore, Synchronous};
 use super::{NOW, make_config, new_task, submit};
-use crate::idempotency::Kept;
-use crate::schedule::ScheduleStore as _;
-use crate::tasks::{Actor, Changed, Subject, Submitted, TaskStore as _, Wish};
+use crate::fetching::FetcherStore as _;
+use crate::idempotency::IdempotencyResult;
+use crate::tasks::{Actor, Changed, Subject, Submitted, TaskCommand, TaskStore as _};
 use disk::{Disk, Files};
 use record::{Event, read};
 
@@ -52,12 +52,14 @@ async fn writes_for_the_record() {
             submit(tsp_core::task::Task { payload: Some(payload.into()), ..new_task(*id, config.id, None) })
         });
         let answers = store.submit(tasks.collect(), NOW).await.unwrap();
-        assert!(answers.iter().all(|answer| matches!(answer, Kept::Fresh(Submitted::Created(_)))));
+        assert!(
+            answers.iter().all(|answer| matches!(answer, IdempotencyResult::Fresh(Submitted::Created(_))))
+        );
         say(&ids.iter().map(|id| format!("made {id};")).collect::<Vec<_>>().concat());
         if round % 3 == 2 {
             let id = (round - 1) * 10 + 1;
             let changed =
-                store.change(Subject::Id(TaskId::new(id)), Wish::Cancel, &Actor::system(), NOW).await;
+                store.change(Subject::Id(TaskId::new(id)), TaskCommand::Cancel, &Actor::system(), NOW).await;
             let changed = changed.unwrap();
             assert!(matches!(changed, Changed::Done { .. }), "{id}: {changed:?}");
             say(&format!("ended {id};"));

@@ -6,11 +6,11 @@ use tsp_core::{AppId, Millis};
 
 use super::*;
 use crate::WholeStore;
+use crate::attempts::{Begin, BeginResult, Finish, all};
+use crate::fetching::ClaimRequest;
 use crate::memory::MemoryStore;
-use crate::run::{Begin, Begun, Finish, all};
-use crate::schedule::Want;
 use crate::search::{Order, Scope, TaskQuery};
-use crate::tasks::{Subject, Wish};
+use crate::tasks::{Subject, TaskCommand};
 
 const TASKS: i64 = 240;
 
@@ -27,14 +27,15 @@ fn number_to_id(n: i64) -> TaskId {
 async fn fill(store: &dyn WholeStore) -> (AppId, Vec<ConfigId>) {
     let by = Actor::system();
     let new = NewApp { name: Name::new("shop").unwrap(), description: String::new(), owner: String::new() };
-    let Ok(Kept::Fresh(AppSaved::Saved(app))) = store.create_app(new, None, &by, NOW).await else {
+    let Ok(IdempotencyResult::Fresh(AppSaved::Saved(app))) = store.create_app(new, None, &by, NOW).await
+    else {
         panic!("no app");
     };
     let mut configs = Vec::new();
     for name in ["a", "b", "c"] {
         let save = SaveConfig { app: app.id, spec: spec(name), expected: Expected::Absent };
         match store.save_config(save, None, &by, NOW).await {
-            Ok(Kept::Fresh(ConfigSaved::Created(config))) => configs.push(config.id),
+            Ok(IdempotencyResult::Fresh(ConfigSaved::Created(config))) => configs.push(config.id),
             other => panic!("{other:?}"),
         }
     }
@@ -51,24 +52,26 @@ async fn fill(store: &dyn WholeStore) -> (AppId, Vec<ConfigId>) {
         store.submit(vec![submit(task)], NOW).await.unwrap();
     }
     let late = NOW.plus(Millis::from_secs(1));
-    let wants = configs.iter().map(|config| Want { config: *config, due_by: late, limit: 30 }).collect();
-    let claimed = store.claim(owner, wants, late).await.unwrap().tasks;
+    let requests =
+        configs.iter().map(|config| ClaimRequest { config: *config, due_by: late, limit: 30 }).collect();
+    let claimed = store.claim(owner, requests, late).await.unwrap().tasks;
     let begins = claimed.iter().take(70);
     let begins =
         begins.map(|row| Begin { id: row.id, version: row.version, row: None, token: None }).collect();
     for (n, begun) in all(store.begin(node, begins, late).await).unwrap().into_iter().enumerate() {
-        let Begun::Run(row) = begun else { panic!("{begun:?}") };
+        let BeginResult::Run(row) = begun else { panic!("{begun:?}") };
         if n % 7 == 0 {
             continue;
         }
         let verdict = if n % 3 == 0 { tsp_core::Verdict::fail("no") } else { tsp_core::Verdict::done() };
-        let finish = Finish { id: row.id, attempt: 1, verdict, ended_at: None, unit: 0.5, row: None };
+        let finish =
+            Finish { id: row.id, attempt: 1, verdict, ended_at: None, jitter_fraction: 0.5, row: None };
         let at = late.plus(Millis::from_ms(i64::try_from(n).unwrap() / 4));
         all(store.finish(node, vec![finish], at).await).unwrap();
     }
     for n in (1..=TASKS).filter(|n| n % 6 == 0) {
-        let wish = if n % 4 == 0 { Wish::Pause } else { Wish::Cancel };
-        store.change(Subject::Id(number_to_id(n)), wish, &by, late).await.unwrap();
+        let command = if n % 4 == 0 { TaskCommand::Pause } else { TaskCommand::Cancel };
+        store.change(Subject::Id(number_to_id(n)), command, &by, late).await.unwrap();
     }
     (app.id, configs)
 }

@@ -79,7 +79,7 @@ pub(crate) fn read_config(
         asynchronous: read_async(&doc.asynchronous.unwrap_or_default(), errors),
         payload: doc.payload.map(|payload| read_payload(payload.get(), reader, errors)),
         priority: up_to(doc.priority.unwrap_or(PRIORITY_DEFAULT), PRIORITY_MAX, "priority", errors),
-        queue: Name::lane(),
+        queue: Name::default_name(),
         group: read_group(doc.group.as_deref(), errors),
         span: up_to(doc.span.unwrap_or(1), reader.shards, "span", errors),
         on_duplicate_key: match doc.on_duplicate_key {
@@ -145,7 +145,7 @@ fn read_group(given: Option<&str>, errors: &mut Errors) -> Name {
     let named = given
         .map(Name::group)
         .and_then(|name| name.map_err(|error| errors.add("group", error.to_string())).ok());
-    named.unwrap_or_else(Name::lane)
+    named.unwrap_or_else(Name::default_name)
 }
 
 fn read_kind(given: Option<wire::Kind>, errors: &mut Errors) -> Option<Kind> {

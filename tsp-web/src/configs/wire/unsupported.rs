@@ -4,7 +4,7 @@
 use tsp_api::config::{Adaptive, Config, Join, Limits};
 use tsp_api::{ErrorCode, Errors, Length};
 use tsp_core::Millis;
-use tsp_core::name::DEFAULT_LANE;
+use tsp_core::name::DEFAULT_QUEUE;
 
 const ADAPTIVE_MIN: u32 = 10;
 const ADAPTIVE_TARGET: Millis = Millis::from_ms(200);
@@ -29,7 +29,7 @@ pub(crate) fn refuse(config: &Config, errors: &mut Errors) {
     check("sharding_count", is_or_absent(config.sharding_count.as_ref(), &1));
     check("join", matches!(config.join, None | Some(Join::All {})));
     check("notify", config.notify.as_ref().is_none_or(Vec::is_empty));
-    check("queue", config.queue.as_deref().is_none_or(|queue| queue == DEFAULT_LANE));
+    check("queue", config.queue.as_deref().is_none_or(|queue| queue == DEFAULT_QUEUE));
 }
 
 fn is_or_absent<T: PartialEq>(given: Option<&T>, default: &T) -> bool {

@@ -26,7 +26,7 @@ pub(crate) struct Names {
 
 /// A task that was saved or found.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct ResponseView<'a> {
     names: &'a Names,
     pub(crate) task: &'a Task,
     pub(crate) result: SubmitResult,
@@ -52,7 +52,7 @@ impl Names {
     }
 
     /// 409 and 404 for what the store refused.
-    pub(crate) fn shown<'a>(&'a self, done: &'a Submitted) -> ApiResult<Shown<'a>> {
+    pub(crate) fn shown<'a>(&'a self, done: &'a Submitted) -> ApiResult<ResponseView<'a>> {
         let (task, result, after_current) = match done {
             Submitted::Created(task) => (task, SubmitResult::Created, false),
             Submitted::Existing(task) => (task, SubmitResult::Existing, false),
@@ -72,7 +72,7 @@ impl Names {
                 ));
             }
         };
-        Ok(Shown { names: self, task, result, after_current })
+        Ok(ResponseView { names: self, task, result, after_current })
     }
 
     /// For a single submit's idempotency key. Refusals are not kept.
@@ -86,7 +86,7 @@ impl Names {
     }
 }
 
-impl<'a> Shown<'a> {
+impl<'a> ResponseView<'a> {
     pub(crate) fn status(&self) -> StatusCode {
         match self.result {
             SubmitResult::Created => StatusCode::CREATED,

@@ -31,7 +31,7 @@ static NEXT_SALT: AtomicU64 = AtomicU64::new(0);
 
 /// The app that tasks are submitted to.
 #[derive(Debug, Clone)]
-pub(crate) struct Door {
+pub(crate) struct ResolvedApp {
     app: Arc<App>,
     /// The caller's key belongs to another app: only public configs are open, and no payload is shown
     /// (API.md section 2).
@@ -42,10 +42,10 @@ pub(crate) struct Door {
     caller: Option<AppId>,
 }
 
-impl Door {
+impl ResolvedApp {
     /// 404 for an app that does not exist, 403 for a key that may not submit.
     pub(crate) async fn find(state: &WebState, caller: &Caller, name: &str) -> ApiResult<Self> {
-        let found = lookup::find(state, || state.store.book().app(name)).await?;
+        let found = lookup::find(state, || state.store.config_cache().app(name)).await?;
         let app = found.ok_or_else(|| no_app(name))?;
         let foreign = !caller.sees(app.id);
         if !foreign {
@@ -63,7 +63,7 @@ impl Door {
 
     /// The config, if this caller may know of it.
     fn config(&self, state: &WebState, name: &Name) -> Option<Arc<TaskConfig>> {
-        let config = state.store.book().find_config(self.app.id, name)?;
+        let config = state.store.config_cache().find_config(self.app.id, name)?;
         let open = match config.spec.visibility {
             Visibility::Public => true,
             Visibility::App => !self.foreign,
@@ -90,7 +90,7 @@ pub(crate) struct Prepared {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Common<'a> {
     pub(crate) state: &'a WebState,
-    pub(crate) door: &'a Door,
+    pub(crate) resolved: &'a ResolvedApp,
     pub(crate) trace: &'a TraceParent,
     pub(crate) now: Timestamp,
 }
@@ -98,12 +98,12 @@ pub(crate) struct Common<'a> {
 impl Common<'_> {
     /// One task, as far as it can be read without its config.
     pub(crate) fn read<'a>(&self, text: &'a [u8]) -> ApiResult<Draft<'a>> {
-        Draft::read(text, self.now).map_err(|error| self.door.hide(error))
+        Draft::read(text, self.now).map_err(|error| self.resolved.hide(error))
     }
 
-    /// Whether the book should be refreshed before the draft is refused for its config.
+    /// Whether the config cache should be refreshed before the draft is refused for its config.
     pub(crate) fn is_unknown(&self, draft: &Draft<'_>) -> bool {
-        draft.config.as_ref().is_some_and(|name| self.door.config(self.state, name).is_none())
+        draft.config.as_ref().is_some_and(|name| self.resolved.config(self.state, name).is_none())
     }
 
     /// 400 with all that is wrong, 404 for the config, 409 for its kind, 413 for the payload. Whether the
@@ -115,9 +115,9 @@ impl Common<'_> {
         mut draft: Draft<'a>,
         take: impl FnOnce(&'a str) -> Bytes,
     ) -> ApiResult<Prepared> {
-        let config = draft.config.as_ref().and_then(|name| self.door.config(self.state, name));
-        if config.is_none() && self.door.foreign {
-            return Err(no_app(self.door.app.name.as_str()));
+        let config = draft.config.as_ref().and_then(|name| self.resolved.config(self.state, name));
+        if config.is_none() && self.resolved.foreign {
+            return Err(no_app(self.resolved.app.name.as_str()));
         }
         let retry = match (&config, &draft.retry) {
             (Some(config), Some(given)) => {
@@ -137,7 +137,7 @@ impl Common<'_> {
         std::mem::take(&mut draft.errors).finish()?;
         let config = match (config, &draft.config) {
             (Some(config), _) => config,
-            (None, Some(name)) => return Err(no_config(self.door.app.name.as_str(), name.as_str())),
+            (None, Some(name)) => return Err(no_config(self.resolved.app.name.as_str(), name.as_str())),
             (None, None) => return Err(ApiError::internal("a draft without a config and without an error")),
         };
         if config.spec.kind == Kind::Cron {
@@ -147,9 +147,9 @@ impl Common<'_> {
             ));
         }
         let payload = draft.payload.map(|payload| self.checked(payload.get())).transpose()?.map(take);
-        let submitter = self.door.caller.filter(|_| self.door.foreign);
+        let submitter = self.resolved.caller.filter(|_| self.resolved.foreign);
         let extra = extra(draft.headers, retry, self.trace, submitter);
-        let made = Made {
+        let made = TaskDraft {
             key: draft.key,
             execute_at: draft.execute_at,
             payload,
@@ -179,7 +179,7 @@ pub(crate) fn check_payload(state: &WebState, bytes: usize) -> ApiResult<()> {
 }
 
 /// The fields of a task that do not follow from its config.
-pub(crate) struct Made {
+pub(crate) struct TaskDraft {
     pub(crate) key: Option<TaskKey>,
     pub(crate) execute_at: Timestamp,
     /// `None`: the config's.
@@ -191,7 +191,7 @@ pub(crate) struct Made {
     pub(crate) on_duplicate: OnDuplicateKey,
 }
 
-impl Made {
+impl TaskDraft {
     /// 503 when no id can be made.
     pub(crate) fn submit(self, state: &WebState, config: &TaskConfig, now: Timestamp) -> ApiResult<Submit> {
         let id = new_id(state, config, self.key.as_ref(), now)?;
@@ -209,7 +209,7 @@ impl Made {
             },
             now,
         );
-        Ok(Submit { task: Box::new(task), on_duplicate: self.on_duplicate, own_payload, keep: None })
+        Ok(Submit { task: Box::new(task), on_duplicate: self.on_duplicate, own_payload, idempotency: None })
     }
 }
 

@@ -9,7 +9,7 @@ use tsp_core::Timestamp;
 use tsp_store::sqlite::ServeLock;
 
 use super::Finding;
-use crate::settings::{Settings, StorePlace};
+use crate::settings::{Settings, StoreLocation};
 use crate::wiring::beside;
 use crate::wiring::descriptors::{Descriptors, hard_limit};
 
@@ -29,9 +29,9 @@ pub(super) enum Serving {
 }
 
 pub(super) fn serving(settings: &Settings) -> Serving {
-    match &settings.store.place {
+    match &settings.store.location {
         // Without the file nobody holds it, and looking must not make it.
-        StorePlace::File(path) if beside(path, "lock").exists() => match ServeLock::acquire(path) {
+        StoreLocation::File(path) if beside(path, "lock").exists() => match ServeLock::acquire(path) {
             Ok(_) => Serving::Nobody,
             Err(error) => Serving::Somebody(error.to_string()),
         },
@@ -40,7 +40,7 @@ pub(super) fn serving(settings: &Settings) -> Serving {
 }
 
 pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
-    let StorePlace::File(path) = &settings.store.place else {
+    let StoreLocation::File(path) = &settings.store.location else {
         return vec![Finding::Note {
             what: "the store is in memory".to_owned(),
             to_do:
@@ -179,7 +179,9 @@ pub(super) fn clock(settings: &Settings, now: Timestamp) -> Finding {
             to_do: "set the machine's clock: tasks are due by it".to_owned(),
         };
     }
-    let StorePlace::File(path) = &settings.store.place else { return Finding::Good(format!("it is {now}")) };
+    let StoreLocation::File(path) = &settings.store.location else {
+        return Finding::Good(format!("it is {now}"));
+    };
     let written = std::fs::metadata(path).and_then(|file| file.modified()).ok();
     let written = written.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     let written = written.and_then(|since| i64::try_from(since.as_millis()).ok()).map(Timestamp::from_ms);

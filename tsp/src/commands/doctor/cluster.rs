@@ -126,10 +126,10 @@ fn fixed(view: &ClusterView, shards: u16) -> Vec<Finding> {
             to_do: format!("if no `tsp shard move` runs, run it again: `tsp shard move {shard} --to '{to}'`"),
         });
     }
-    if findings.is_empty() && view.places.len() == usize::from(shards) {
+    if findings.is_empty() && view.sources_of_shards.len() == usize::from(shards) {
         let mut held: BTreeMap<&str, usize> = BTreeMap::new();
-        for place in view.places.values() {
-            *held.entry(place).or_default() += 1;
+        for source_name in view.sources_of_shards.values() {
+            *held.entry(source_name).or_default() += 1;
         }
         let held: Vec<String> = held.iter().map(|(name, count)| format!("{count} on `{name}`")).collect();
         findings
@@ -176,7 +176,7 @@ fn limits(view: &ClusterView, connections: u32, processes: u32) -> Vec<Finding> 
 fn processes(view: &ClusterView, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (late, alive): (Vec<&NodeFacts>, Vec<&NodeFacts>) =
-        view.nodes.iter().partition(|node| node.over > Millis::ZERO);
+        view.nodes.iter().partition(|node| node.expired_for > Millis::ZERO);
     for node in &alive {
         let behind = view.config_seq - node.config_seq;
         let behind = if behind > 0 { format!(", {behind} changes behind") } else { String::new() };
@@ -190,7 +190,7 @@ fn processes(view: &ClusterView, now: Timestamp) -> Vec<Finding> {
         )));
     }
     for node in late {
-        let since = now.minus(node.over);
+        let since = now.minus(node.expired_for);
         findings.push(Finding::Note {
             what: format!(
                 "`{}` (node {}, {}) has not renewed its lease; it was over at {since}",
@@ -220,20 +220,20 @@ fn processes(view: &ClusterView, now: Timestamp) -> Vec<Finding> {
 }
 
 fn leases(view: &ClusterView) -> Vec<Finding> {
-    let fetches = |node: &&NodeFacts| node.roles.contains("fetcher") && node.over <= Millis::ZERO;
+    let fetches = |node: &&NodeFacts| node.roles.contains("fetcher") && node.expired_for <= Millis::ZERO;
     let alive: Vec<i64> = view.nodes.iter().filter(fetches).map(|node| node.id).collect();
     let (mut held, mut free, mut over) = (0, Vec::new(), Vec::new());
     for (name, facts) in good(view) {
         for lease in &facts.leases {
             // One of a shard that has left is nobody's concern.
-            if view.places.get(&lease.shard).is_some_and(|place| place != name) {
+            if view.sources_of_shards.get(&lease.shard).is_some_and(|source_name| source_name != name) {
                 continue;
             }
             let pair = format!("{}/{}", lease.group, lease.shard);
             if lease.owner == 0 {
                 free.push(pair);
-            } else if lease.over > LEASE_OVER_LONG
-                || !alive.contains(&lease.owner) && lease.over > Millis::ZERO
+            } else if lease.expired_for > LEASE_OVER_LONG
+                || !alive.contains(&lease.owner) && lease.expired_for > Millis::ZERO
             {
                 over.push(pair);
             } else {
@@ -350,7 +350,7 @@ mod tests {
             group: "default".to_owned(),
             shard,
             owner,
-            over: Millis::from_ms(over),
+            expired_for: Millis::from_ms(over),
         };
         let leases = vec![lease(0, 7, -4_000), lease(1, 0, 0), lease(2, 9, 5_000), lease(3, 7, 90_000)];
         let node = NodeFacts {
@@ -358,14 +358,14 @@ mod tests {
             name: "f".to_owned(),
             roles: "fetcher".to_owned(),
             version: "1".to_owned(),
-            over: Millis::from_ms(-4_000),
+            expired_for: Millis::from_ms(-4_000),
             clock_offset: Millis::ZERO,
             config_seq: 0,
         };
         let view = |nodes| ClusterView {
             databases: vec![named("one", DatabaseFacts { leases: leases.clone(), ..facts(0) })],
             nodes,
-            places: BTreeMap::from([(3, "two".to_owned())]),
+            sources_of_shards: BTreeMap::from([(3, "two".to_owned())]),
             ..ClusterView::default()
         };
         let findings = super::leases(&view(vec![node]));

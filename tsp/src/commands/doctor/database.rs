@@ -1,16 +1,16 @@
 //! What can be seen inside the database.
 
 use tsp_core::Timestamp;
-use tsp_store::{Catalog as _, ScheduleStore as _};
+use tsp_store::{Catalog as _, FetcherStore as _};
 
 use super::Finding;
 use crate::commands::on_store;
-use crate::settings::{Settings, StorePlace};
+use crate::settings::{Settings, StoreLocation};
 use crate::wiring::{beside, store_failure};
 
 /// Opening it checks schema, shards and secret key; then SQLite looks at every page.
 pub(super) fn check(settings: &Settings, now: Timestamp) -> Vec<Finding> {
-    let StorePlace::File(path) = &settings.store.place else { return Vec::new() };
+    let StoreLocation::File(path) = &settings.store.location else { return Vec::new() };
     if !path.exists() {
         return vec![Finding::Note {
             what: format!("`{}` does not exist yet", path.display()),
@@ -26,7 +26,7 @@ pub(super) fn check(settings: &Settings, now: Timestamp) -> Vec<Finding> {
         let broken = store.check().await.map_err(failed)?;
         let audit = store.audit(now).await.map_err(failed)?;
         let open: i64 = audit.open.iter().map(|(_, count)| count).sum();
-        let configs = store.book().config_count();
+        let configs = store.config_cache().config_count();
         let keys = store.keys(None).await.map_err(failed)?.len();
         let unaccounted = audit.accepted - audit.ended - open;
         Ok((broken, open, configs, keys, unaccounted))

@@ -10,7 +10,7 @@ use tsp_core::{Clock as _, SystemClock};
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::print;
-use crate::settings::{SettingsFile, StorePlace};
+use crate::settings::{SettingsFile, StoreLocation};
 
 /// Check settings, databases, clocks, queue, ports and leases; say what is wrong and what to do
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ impl Args {
         let settings = self.file.load(environment)?;
         let now = SystemClock::new().now();
         let mut findings = vec![("settings", vec![Finding::Good("every value is allowed".to_owned())])];
-        if matches!(settings.store.place, StorePlace::Cluster(_)) {
+        if matches!(settings.store.location, StoreLocation::Cluster(_)) {
             findings.extend(cluster::check(&settings, now)?);
         } else {
             let serving = checks::serving(&settings);

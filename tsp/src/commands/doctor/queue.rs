@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use tsp_core::Name;
-use tsp_queue::nsq::{NsqdView, look_at_lookupd, look_at_nsqd};
+use tsp_queue::nsq::{NsqdView, diagnose_lookupd, diagnose_nsqd};
 
 use super::Finding;
 use crate::settings::{NsqSettings, QueueSettings};
@@ -29,7 +29,7 @@ pub(super) async fn look(settings: &QueueSettings, queue: Option<Name>) -> Vec<F
             "start one with `--lookupd-tcp-address`, or name it in `queue.nsq.nsqd_tcp`",
         ));
     }
-    let looks = servers.iter().map(|(tcp, http)| look_at_nsqd(tcp, http, &queue));
+    let looks = servers.iter().map(|(tcp, http)| diagnose_nsqd(tcp, http, &queue));
     let views = join_all(looks).await;
     let consumers: i64 =
         views.iter().filter_map(|view| view.found.as_ref().ok()).map(|facts| facts.consumers).sum();
@@ -41,7 +41,7 @@ pub(super) async fn look(settings: &QueueSettings, queue: Option<Name>) -> Vec<F
 
 async fn lookupds(nsq: &NsqSettings) -> (Vec<Finding>, BTreeSet<(String, String)>) {
     let (mut findings, mut all) = (Vec::new(), BTreeSet::new());
-    let answers = join_all(nsq.lookupd_http.iter().map(|address| look_at_lookupd(address))).await;
+    let answers = join_all(nsq.lookupd_http.iter().map(|address| diagnose_lookupd(address))).await;
     for (address, answer) in nsq.lookupd_http.iter().zip(answers) {
         match answer {
             Ok(nodes) => {

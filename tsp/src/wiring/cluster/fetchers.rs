@@ -1,4 +1,4 @@
-//! The pairs that this process owns, each with a fetcher on a thread of its own, its auditor and its janitor.
+//! The shard groups that this process owns, each with a fetcher on a thread of its own, its auditor and its retention loop.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,20 +13,20 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::{Clock, Entropy, Millis, Name};
-use tsp_fetcher::pairs::{PairHost, PairKeeper};
-use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, Janitor, WindowLimits, WindowTotals};
+use tsp_fetcher::shard_groups::{LeaseManager, ShardGroupHost};
+use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, RetentionLoop, WindowLimits, WindowTotals};
 use tsp_queue::nsq::NsqPublisher;
-use tsp_queue::{Inbox, Switchboard};
-use tsp_store::cluster::Pair;
+use tsp_queue::{EventRouter, Inbox};
+use tsp_store::cluster::ShardGroup;
+use tsp_store::fetching::Owner;
 use tsp_store::mysql::MySqlStore;
-use tsp_store::schedule::Owner;
 use tsp_store::{Catalog as _, IdSource};
 
-use super::membership::Figures;
+use super::membership::NodeStats;
 use super::state::Cluster;
 use crate::settings::Settings;
 use crate::wiring::clock::millis;
-use crate::wiring::parts::Parts;
+use crate::wiring::dependencies::ProcessDependencies;
 
 /// Less than half of what one worker holds by default: a config whose receiver hangs must leave room in the pipe
 /// for all others.
@@ -37,20 +37,20 @@ pub(super) struct Fetchers {
     store: MySqlStore,
     publisher: Arc<NsqPublisher>,
     queue: Name,
-    switchboard: Arc<Switchboard>,
+    event_router: Arc<EventRouter>,
     ids: IdSource,
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
     options: FetcherOptions,
     totals: Arc<WindowTotals>,
-    figures: Arc<Figures>,
+    stats: Arc<NodeStats>,
     runtime: Handle,
-    running: Mutex<HashMap<Pair, RunningPair>>,
-    /// Told of fetchers that end by themselves; it hands the pairs out, so it comes second.
-    keeper: OnceLock<Weak<PairKeeper>>,
+    running: Mutex<HashMap<ShardGroup, RunningShardGroup>>,
+    /// Told of fetchers that end by themselves; it hands the shard groups out, so it comes second.
+    lease_manager: OnceLock<Weak<LeaseManager>>,
 }
 
-struct RunningPair {
+struct RunningShardGroup {
     inbox: Arc<Inbox>,
     stop: CancellationToken,
     beside: TaskTracker,
@@ -65,7 +65,7 @@ impl fmt::Debug for Fetchers {
 }
 
 impl Fetchers {
-    pub(super) fn new(parts: &Parts, cluster: &Cluster, settings: &Settings) -> Self {
+    pub(super) fn new(deps: &ProcessDependencies, cluster: &Cluster, settings: &Settings) -> Self {
         let options = FetcherOptions {
             lookahead: millis(settings.fetcher.lookahead),
             resync: millis(settings.fetcher.resync),
@@ -76,41 +76,41 @@ impl Fetchers {
         Self {
             store: cluster.store.clone(),
             publisher: cluster.publisher.clone(),
-            queue: parts.queue_name.clone(),
-            switchboard: cluster.switchboard.clone(),
-            ids: parts.ids.clone().unwrap_or_else(IdSource::none),
-            entropy: parts.entropy.clone(),
-            clock: parts.clock(),
+            queue: deps.queue_name.clone(),
+            event_router: cluster.event_router.clone(),
+            ids: deps.ids.clone().unwrap_or_else(IdSource::none),
+            entropy: deps.entropy.clone(),
+            clock: deps.clock(),
             options,
             totals: Arc::default(),
-            figures: cluster.membership.figures.clone(),
+            stats: cluster.membership.stats.clone(),
             runtime: Handle::current(),
             running: Mutex::default(),
-            keeper: OnceLock::new(),
+            lease_manager: OnceLock::new(),
         }
     }
 
-    pub(super) fn set_keeper(&self, keeper: &Arc<PairKeeper>) {
+    pub(super) fn set_lease_manager(&self, lease_manager: &Arc<LeaseManager>) {
         // Called once, where both are made.
-        let _ = self.keeper.set(Arc::downgrade(keeper));
+        let _ = self.lease_manager.set(Arc::downgrade(lease_manager));
     }
 
     fn count(&self) {
-        let pairs = i64::try_from(self.running.lock().len()).unwrap_or(i64::MAX);
-        self.figures.pairs.store(pairs, Ordering::Relaxed);
+        let shard_groups = i64::try_from(self.running.lock().len()).unwrap_or(i64::MAX);
+        self.stats.shard_groups.store(shard_groups, Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "a gauge; pairs stay far below 2^52")]
-        metrics::gauge!("tsp_shard_leases").set(pairs as f64);
+        metrics::gauge!("tsp_shard_leases").set(shard_groups as f64);
     }
 }
 
 #[async_trait]
-impl PairHost for Fetchers {
-    fn start(&self, pair: &Pair, owner: Owner) {
+impl ShardGroupHost for Fetchers {
+    fn start(&self, shard_group: &ShardGroup, owner: Owner) {
         let (stop, beside, inbox) = (CancellationToken::new(), TaskTracker::new(), Arc::new(Inbox::new()));
-        let scheduler = Arc::new(self.store.scheduler(pair.clone()));
-        let parts = tsp_fetcher::Parts {
-            store: scheduler.clone(),
-            book: self.store.book().clone(),
+        let fetcher_store = Arc::new(self.store.fetcher_store(shard_group.clone()));
+        let deps = tsp_fetcher::FetcherDependencies {
+            store: fetcher_store.clone(),
+            config_cache: self.store.config_cache().clone(),
             shards: self.store.shards(),
             publisher: self.publisher.clone(),
             queue: self.queue.clone(),
@@ -120,45 +120,50 @@ impl PairHost for Fetchers {
             owner,
             totals: self.totals.clone(),
         };
-        let fetcher = Fetcher::new(parts, self.options.clone());
-        let auditor =
-            Auditor::new(scheduler.clone(), self.store.book().clone(), self.store.shards(), fetcher.holds());
+        let fetcher = Fetcher::new(deps, self.options.clone());
+        let auditor = Auditor::new(
+            fetcher_store.clone(),
+            self.store.config_cache().clone(),
+            self.store.shards(),
+            fetcher.holds(),
+        );
         let handle = self.runtime.clone();
         beside.spawn_on(auditor.run(self.clock.clone(), stop.clone()), &handle);
-        beside.spawn_on(Janitor::new(scheduler).run(self.clock.clone(), stop.clone()), &handle);
-        self.switchboard.register(pair.group.clone(), pair.shard, inbox.clone());
+        beside.spawn_on(RetentionLoop::new(fetcher_store).run(self.clock.clone(), stop.clone()), &handle);
+        self.event_router.register(shard_group.group.clone(), shard_group.shard, inbox.clone());
 
         let (tell, ended) = oneshot::channel();
-        let (clock, keeper, own) = (self.clock.clone(), self.keeper.get().cloned(), pair.clone());
-        let name = format!("tsp-f-{}-{}", pair.shard.get(), pair.group);
+        let (clock, lease_manager, own) =
+            (self.clock.clone(), self.lease_manager.get().cloned(), shard_group.clone());
+        let name = format!("tsp-f-{}-{}", shard_group.shard.get(), shard_group.group);
         let thread = thread::Builder::new().name(name).spawn(move || {
             tsp_fetcher::run(fetcher, &clock, &handle);
-            if let Some(keeper) = keeper.and_then(|keeper| keeper.upgrade()) {
-                keeper.ended(&own, owner);
+            if let Some(lease_manager) = lease_manager.and_then(|lease_manager| lease_manager.upgrade()) {
+                lease_manager.ended(&own, owner);
             }
             // Nobody listens any more only when the process is ending.
             let _ = tell.send(());
         });
         if let Err(error) = thread {
-            tracing::error!(%error, shard = pair.shard.get(), "cannot start a fetcher's thread");
-            if let Some(keeper) = self.keeper.get().and_then(Weak::upgrade) {
-                keeper.ended(pair, owner);
+            tracing::error!(%error, shard = shard_group.shard.get(), "cannot start a fetcher's thread");
+            if let Some(lease_manager) = self.lease_manager.get().and_then(Weak::upgrade) {
+                lease_manager.ended(shard_group, owner);
             }
         }
-        self.running.lock().insert(pair.clone(), RunningPair { inbox, stop, beside, ended });
+        self.running.lock().insert(shard_group.clone(), RunningShardGroup { inbox, stop, beside, ended });
         self.count();
-        tracing::info!(shard = pair.shard.get(), group = %pair.group, epoch = owner.epoch, "took a shard");
+        tracing::info!(shard = shard_group.shard.get(), group = %shard_group.group, epoch = owner.epoch, "took a shard");
     }
 
-    async fn stop(&self, pair: &Pair) {
-        let Some(running) = self.running.lock().remove(pair) else { return };
-        self.switchboard.unregister(&pair.group, pair.shard);
+    async fn stop(&self, shard_group: &ShardGroup) {
+        let Some(running) = self.running.lock().remove(shard_group) else { return };
+        self.event_router.unregister(&shard_group.group, shard_group.shard);
         running.inbox.stop();
         running.stop.cancel();
         let _ = running.ended.await;
         running.beside.close();
         running.beside.wait().await;
         self.count();
-        tracing::info!(shard = pair.shard.get(), group = %pair.group, "left a shard");
+        tracing::info!(shard = shard_group.shard.get(), group = %shard_group.group, "left a shard");
     }
 }

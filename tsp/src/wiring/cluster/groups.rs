@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tsp_core::Name;
-use tsp_fetcher::pairs::{GroupSource, Serves};
-use tsp_store::ConfigBook;
+use tsp_fetcher::shard_groups::{GroupSource, Serves};
+use tsp_store::ConfigCache;
 
 use crate::settings::FetcherSettings;
 
@@ -18,14 +18,14 @@ pub(super) fn serves(settings: &FetcherSettings) -> Serves {
 }
 
 /// The groups of all configs, computed again only when a config has changed.
-pub(super) fn groups_of(book: Arc<ConfigBook>) -> GroupSource {
+pub(super) fn groups_of(config_cache: Arc<ConfigCache>) -> GroupSource {
     let known = Mutex::new((i64::MIN, Vec::new()));
     Arc::new(move || {
         let mut known = known.lock();
-        let seq = book.seq();
+        let seq = config_cache.seq();
         if known.0 != seq {
-            let groups = book.all_configs().into_iter().map(|config| config.spec.group.clone());
-            let groups: BTreeSet<Name> = groups.chain([Name::lane()]).collect();
+            let groups = config_cache.all_configs().into_iter().map(|config| config.spec.group.clone());
+            let groups: BTreeSet<Name> = groups.chain([Name::default_name()]).collect();
             *known = (seq, groups.into_iter().collect());
         }
         known.1.clone()

@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tsp_core::{Clock as _, ClusterClock, NodeId, SystemClock};
-use tsp_fetcher::pairs::FETCHER_ROLE;
-use tsp_queue::Switchboard;
+use tsp_fetcher::shard_groups::FETCHER_ROLE;
+use tsp_queue::EventRouter;
 use tsp_store::Catalog as _;
-use tsp_store::cluster::{Beat, JoinError, Lost, Member, MemberOptions, NewNode, NodeLease, Peers};
+use tsp_store::cluster::{Heartbeat, JoinError, Lost, Member, MemberOptions, NewNode, NodeLease, Peers};
 use tsp_store::mysql::MySqlStore;
 
 use super::groups::serves;
@@ -26,18 +26,18 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 
 /// What a node says of itself with each renewal.
 #[derive(Debug, Default)]
-pub(crate) struct Figures {
+pub(crate) struct NodeStats {
     /// Callbacks running.
     pub(crate) running: Arc<AtomicI64>,
-    /// Pairs owned.
-    pub(crate) pairs: AtomicI64,
+    /// Shard groups owned.
+    pub(crate) shard_groups: AtomicI64,
 }
 
 pub(crate) struct Membership {
     pub(crate) node: NodeId,
     pub(crate) lease: Arc<NodeLease>,
     pub(crate) id_slot: Option<u8>,
-    pub(crate) figures: Arc<Figures>,
+    pub(crate) stats: Arc<NodeStats>,
     pub(crate) peers: Peers,
     /// Until it runs.
     member: Mutex<Option<Member>>,
@@ -56,14 +56,14 @@ impl Membership {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: roles.web.then(|| settings.web.listen.to_string()),
         };
-        let figures = Arc::new(Figures::default());
-        let (said, book, cluster) = (figures.clone(), store.book().clone(), clock.clone());
+        let stats = Arc::new(NodeStats::default());
+        let (said, config_cache, cluster) = (stats.clone(), store.config_cache().clone(), clock.clone());
         let machine = SystemClock::new();
-        let beat = Arc::new(move || Beat {
-            config_seq: book.settled(),
+        let heartbeat = Arc::new(move || Heartbeat {
+            config_seq: config_cache.finalised(),
             clock_offset: machine.now().since(cluster.now()),
             running: said.running.load(Ordering::Relaxed),
-            pairs: said.pairs.load(Ordering::Relaxed),
+            shard_groups: said.shard_groups.load(Ordering::Relaxed),
         });
         let options = MemberOptions {
             lease: millis(settings.node.lease),
@@ -71,7 +71,7 @@ impl Membership {
             id_slot: roles.web || roles.fetcher,
             watches: true,
         };
-        let member = Member::join(Arc::new(store.clone()), clock, new, beat, options).await;
+        let member = Member::join(Arc::new(store.clone()), clock, new, heartbeat, options).await;
         let member = member.map_err(|error| match error {
             JoinError::Store(error) => store_failure(&error),
             full @ JoinError::NoIdSlot => Failure::failed(full.to_string()),
@@ -80,7 +80,7 @@ impl Membership {
             node: member.node(),
             lease: member.lease().clone(),
             id_slot: member.id_slot(),
-            figures,
+            stats,
             peers: member.peers().unwrap_or_default(),
             member: Mutex::new(Some(member)),
         })
@@ -91,22 +91,22 @@ impl Membership {
     pub(super) fn run(
         &self,
         store: MySqlStore,
-        switchboard: Arc<Switchboard>,
+        event_router: Arc<EventRouter>,
         stop: CancellationToken,
     ) -> impl Future<Output = Option<Lost>> + Send + use<> {
         let member = self.member.lock().take();
         async move {
             let mut member = member?;
-            let news = Arc::new(Notify::new());
-            let follow = follow(store.clone(), switchboard.clone(), news.clone(), member.wake().clone());
-            let book = store.book().clone();
+            let changed = Arc::new(Notify::new());
+            let follow = follow(store.clone(), event_router.clone(), changed.clone(), member.wake().clone());
+            let config_cache = store.config_cache().clone();
             let renew = member.run(stop.cancelled(), |report| {
-                if report.config_seq.is_some_and(|seq| seq > book.seq()) {
-                    news.notify_one();
+                if report.config_seq.is_some_and(|seq| seq > config_cache.seq()) {
+                    changed.notify_one();
                 }
                 if !report.died.is_empty() {
-                    tracing::info!(nodes = ?report.died, "nodes are gone; what they ran is looked for");
-                    switchboard.look_again_all();
+                    tracing::info!(nodes = ?report.died, "nodes are gone; what they ran is searched for");
+                    event_router.look_again_all();
                 }
             });
             tokio::select! {
@@ -120,33 +120,33 @@ impl Membership {
 /// Applies what other processes changed.
 async fn follow(
     store: MySqlStore,
-    switchboard: Arc<Switchboard>,
-    news: Arc<Notify>,
+    event_router: Arc<EventRouter>,
+    changed: Arc<Notify>,
     applied: Arc<Notify>,
 ) -> std::convert::Infallible {
-    let book = store.book().clone();
-    let settling = book.settling();
-    let (mut told, mut settled) = (book.seq(), book.settled());
+    let config_cache = store.config_cache().clone();
+    let finalising = config_cache.finalising();
+    let (mut told, mut settled) = (config_cache.seq(), config_cache.finalised());
     loop {
         if let Err(error) = store.follow().await {
-            tracing::debug!(%error, "could not look for config changes, will try again");
+            tracing::debug!(%error, "could not read the config changes, will try again");
         }
-        let seq = book.seq();
+        let seq = config_cache.seq();
         if seq != told {
-            for config in book.changed_since(told) {
-                switchboard.changed(config.id);
+            for config in config_cache.changed_since(told) {
+                event_router.changed(config.id);
             }
             told = seq;
         }
-        if book.settled() != settled {
-            settled = book.settled();
+        if config_cache.finalised() != settled {
+            settled = config_cache.finalised();
             // A barrier may wait for it.
             applied.notify_one();
         }
         // A look that is early costs one small statement.
         tokio::select! {
-            () = news.notified() => {}
-            () = settling.notified() => {}
+            () = changed.notified() => {}
+            () = finalising.notified() => {}
             () = tokio::time::sleep(FOLLOW_EVERY) => {}
         }
     }

@@ -1,6 +1,6 @@
 //! The cluster's shape: sharded MySQL or MariaDB, NSQ, and any number of processes with some of the roles.
 //!
-//! * `store`, `queue`: the back ends. `membership`: this process among the others. `fetchers`: the pairs that it
+//! * `store`, `queue`: the back ends. `membership`: this process among the others. `fetchers`: the shard groups that it
 //!   owns. `state`: what they share. `running`: all of it together.
 
 mod fetchers;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::{Clock as _, ClusterClock, Entropy, Name};
-use tsp_queue::Switchboard;
+use tsp_queue::EventRouter;
 use tsp_queue::nsq::{KnownNsqds, NsqFeedback, NsqHints, NsqPublisher, NsqSubscriber};
 use tsp_store::{Catalog as _, IdSource};
 
@@ -16,10 +16,10 @@ use super::store::open_store;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 use crate::wiring::clock::ServerClock;
+use crate::wiring::dependencies::{DeploymentMode, ProcessDependencies};
 use crate::wiring::entropy::OsEntropy;
-use crate::wiring::hints::Phase;
 use crate::wiring::node_name::node_name;
-use crate::wiring::parts::{Parts, Shape};
+use crate::wiring::readiness::Phase;
 use crate::wiring::store_failure;
 
 /// `clock` and `nsqds` go on from one life of the process to the next.
@@ -28,19 +28,19 @@ pub(in crate::wiring) async fn open(
     clock: Arc<ClusterClock>,
     nsqds: &KnownNsqds,
     queue_name: Name,
-) -> Result<Parts> {
+) -> Result<ProcessDependencies> {
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let store = open_store(settings).await?;
     let membership = Membership::join(settings, &store, clock.clone()).await?;
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
     let name = format!("{}-{}", node_name(settings), membership.node);
     let nsq = queue::connect(settings, &name, nsqds, &entropy, (&tracker, &stop))?;
-    let switchboard = Arc::new(Switchboard::new());
-    let (wake, lost) = (switchboard.clone(), switchboard.clone());
+    let event_router = Arc::new(EventRouter::new());
+    let (wake, lost) = (event_router.clone(), event_router.clone());
     let publisher =
-        NsqPublisher::start(&nsq, Arc::new(move || wake.nudge_all()), Arc::new(move || lost.pipe_lost_all()));
+        NsqPublisher::start(&nsq, Arc::new(move || wake.wake_all()), Arc::new(move || lost.pipe_lost_all()));
     let publisher = Arc::new(publisher);
-    let group_of = queue::group_of(store.book());
+    let group_of = queue::group_of(store.config_cache());
     let subscriber = if settings.node.roles.worker {
         let most = queue::max_in_flight(settings.worker.concurrency);
         let subscriber = NsqSubscriber::start(&nsq, &queue_name, most);
@@ -55,10 +55,10 @@ pub(in crate::wiring) async fn open(
         None => None,
     };
     let feedback = Arc::new(NsqFeedback::start(&nsq, group_of.clone()));
-    Ok(Parts {
-        lines: subscriber
+    Ok(ProcessDependencies {
+        pipelines: subscriber
             .as_ref()
-            .map(|whole| queue::lines(whole, &store, settings, &membership.lease))
+            .map(|whole| queue::pipelines(whole, &store, settings, &membership.lease))
             .unwrap_or_default(),
         store: Arc::new(store.clone()),
         clock: ServerClock::Cluster(clock),
@@ -70,12 +70,12 @@ pub(in crate::wiring) async fn open(
         feedback,
         queue_name,
         sent: Arc::default(),
-        running: membership.figures.running.clone(),
+        running: membership.stats.running.clone(),
         readiness: Arc::new(Phase::default()),
-        shape: Shape::Cluster(Box::new(Cluster {
+        mode: DeploymentMode::Cluster(Box::new(Cluster {
             store,
             nsq,
-            switchboard,
+            event_router,
             publisher,
             subscriber,
             membership,

@@ -7,16 +7,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::config::TaskConfig;
 use tsp_core::{ConfigId, Entropy, Name, ShardId, TaskId, Timestamp};
-use tsp_queue::nsq::{GroupOf, KnownNsqds, Nsq, NsqHints, NsqOptions, NsqSubscriber};
-use tsp_queue::split;
-use tsp_store::ConfigBook;
+use tsp_queue::demultiplex;
+use tsp_queue::nsq::{GroupOf, KnownNsqds, NsqContext, NsqHints, NsqOptions, NsqSubscriber};
+use tsp_store::ConfigCache;
 use tsp_store::cluster::NodeLease;
 use tsp_store::mysql::MySqlStore;
 use tsp_web::WakeHints;
 
 use crate::failure::{Failure, Result};
 use crate::settings::{NsqSettings, QueueSettings, Settings};
-use crate::wiring::parts::Line;
+use crate::wiring::dependencies::PipelineParts;
 
 /// Messages in the pipe beyond those that run, so that no worker waits for the fetcher.
 const PIPE_AHEAD: usize = 4_096;
@@ -29,12 +29,13 @@ pub(super) fn connect(
     nsqds: &KnownNsqds,
     entropy: &Arc<dyn Entropy>,
     (tracker, stop): (&TaskTracker, &CancellationToken),
-) -> Result<Arc<Nsq>> {
+) -> Result<Arc<NsqContext>> {
     let QueueSettings::Nsq(nsq) = &settings.queue else {
         return Err(Failure::usage("a cluster needs `queue.url = \"nsq:\"`"));
     };
     let options = NsqOptions { known_nsqds: nsqds.clone(), ..options(nsq, settings, name, entropy) };
-    Nsq::start(options, tracker.clone(), stop.clone()).map_err(|error| Failure::usage(error.to_string()))
+    NsqContext::start(options, tracker.clone(), stop.clone())
+        .map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn options(nsq: &NsqSettings, settings: &Settings, name: &str, entropy: &Arc<dyn Entropy>) -> NsqOptions {
@@ -47,7 +48,7 @@ fn options(nsq: &NsqSettings, settings: &Settings, name: &str, entropy: &Arc<dyn
         msg_timeout: nsq.msg_timeout,
         client_id: name.to_owned(),
         hostname: name.to_owned(),
-        ..NsqOptions::new(Arc::new(move || entropy.unit()))
+        ..NsqOptions::new(Arc::new(move || entropy.jitter_fraction()))
     }
 }
 
@@ -58,31 +59,34 @@ pub(super) fn max_in_flight(concurrency: usize) -> u32 {
 }
 
 /// One line for the shards of each data source.
-pub(super) fn lines(
+pub(super) fn pipelines(
     whole: &Arc<NsqSubscriber>,
     store: &MySqlStore,
     settings: &Settings,
     lease: &Arc<NodeLease>,
-) -> Vec<Line> {
-    let runners = store.runners(lease);
+) -> Vec<PipelineParts> {
+    let attempt_stores = store.attempt_stores(lease);
     let lines_of_shards: HashMap<ShardId, usize> = (0..)
-        .zip(&runners)
-        .flat_map(|(line, runner)| runner.shards().iter().map(move |shard| (*shard, line)))
+        .zip(&attempt_stores)
+        .flat_map(|(pipeline, attempt_store)| {
+            attempt_store.shards().iter().map(move |shard| (*shard, pipeline))
+        })
         .collect();
-    let line_of = move |task: TaskId| lines_of_shards.get(&task.shard()).copied().unwrap_or(0);
+    let pipeline_of = move |task: TaskId| lines_of_shards.get(&task.shard()).copied().unwrap_or(0);
     // A line that stands still leaves half of what may be in flight to the others.
     let bound = max_in_flight(settings.worker.concurrency) as usize / 2;
-    let parts = split(whole.clone(), runners.len(), bound, Arc::new(line_of));
-    let line = |(subscriber, store)| Line { subscriber, store: Arc::new(store) };
-    parts.into_iter().zip(runners).map(line).collect()
+    let branches = demultiplex(whole.clone(), attempt_stores.len(), bound, Arc::new(pipeline_of));
+    let pipeline = |(subscriber, store)| PipelineParts { subscriber, store: Arc::new(store) };
+    branches.into_iter().zip(attempt_stores).map(pipeline).collect()
 }
 
 /// The group of a config; of one that is not known here, the group that every config begins in.
-pub(super) fn group_of(book: &Arc<ConfigBook>) -> GroupOf {
-    let book = book.clone();
-    let default = Name::lane();
+pub(super) fn group_of(config_cache: &Arc<ConfigCache>) -> GroupOf {
+    let config_cache = config_cache.clone();
+    let default = Name::default_name();
     Arc::new(move |config: ConfigId| {
-        book.config(config)
+        config_cache
+            .config(config)
             .map_or_else(|| default.clone(), |config: Arc<TaskConfig>| config.spec.group.clone())
     })
 }

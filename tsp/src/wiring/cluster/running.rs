@@ -1,4 +1,4 @@
-//! What a process of a cluster does beside its roles, and the role `fetcher`, whose pairs come and go.
+//! What a process of a cluster does beside its roles, and the role `fetcher`, whose shard groups come and go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tsp_core::Name;
-use tsp_fetcher::pairs::{GroupSource, KeeperParts, PairKeeper};
-use tsp_queue::Switchboard;
-use tsp_queue::nsq::{Nsq, NsqNews};
+use tsp_fetcher::shard_groups::{GroupSource, LeaseManager, LeaseManagerDependencies};
+use tsp_queue::EventRouter;
+use tsp_queue::nsq::{NsqContext, NsqEvents};
 
 use super::fetchers::Fetchers;
 use super::groups::{groups_of, serves};
@@ -17,7 +17,7 @@ use super::state::Cluster;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 use crate::wiring::clock::{ServerClock, millis};
-use crate::wiring::parts::Parts;
+use crate::wiring::dependencies::ProcessDependencies;
 
 /// How often it is seen whether there is a new group: one comparison of a number.
 const GROUPS_EVERY: Duration = Duration::from_secs(1);
@@ -33,14 +33,18 @@ pub(in crate::wiring) struct RunningCluster {
 }
 
 impl RunningCluster {
-    pub(in crate::wiring) fn start(parts: &Parts, cluster: &Cluster, settings: &Settings) -> Result<Self> {
+    pub(in crate::wiring) fn start(
+        deps: &ProcessDependencies,
+        cluster: &Cluster,
+        settings: &Settings,
+    ) -> Result<Self> {
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let (fetching, stop_fetching) = (TaskTracker::new(), CancellationToken::new());
         if settings.node.roles.fetcher {
-            fetch(parts, cluster, settings, &fetching, &stop_fetching)?;
+            fetch(deps, cluster, settings, &fetching, &stop_fetching)?;
         }
         let (tell, lost) = oneshot::channel();
-        let run = cluster.membership.run(cluster.store.clone(), cluster.switchboard.clone(), stop.clone());
+        let run = cluster.membership.run(cluster.store.clone(), cluster.event_router.clone(), stop.clone());
         tracker.spawn(async move {
             if let Some(why) = run.await {
                 tracing::error!(?why, "this node is lost");
@@ -56,7 +60,7 @@ impl RunningCluster {
         let _ = (&mut self.lost).await;
     }
 
-    /// Gives up all pairs, so that others take them at once.
+    /// Gives up all shard groups, so that others take them at once.
     pub(in crate::wiring) async fn stop_fetching(&self) {
         self.stop_fetching.cancel();
         self.fetching.close();
@@ -71,67 +75,72 @@ impl RunningCluster {
     }
 }
 
-/// Takes this node's share of the pairs, and listens to what is told to their groups.
+/// Takes this node's share of the shard groups, and listens to what is told to their groups.
 fn fetch(
-    parts: &Parts,
+    deps: &ProcessDependencies,
     cluster: &Cluster,
     settings: &Settings,
     tracker: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result {
-    let ServerClock::Cluster(clock) = &parts.clock else {
+    let ServerClock::Cluster(clock) = &deps.clock else {
         return Err(Failure::failed("a cluster goes by its own clock"));
     };
-    let host = Arc::new(Fetchers::new(parts, cluster, settings));
-    let groups = groups_of(parts.book().clone());
-    let keeper = Arc::new(PairKeeper::new(KeeperParts {
+    let host = Arc::new(Fetchers::new(deps, cluster, settings));
+    let groups = groups_of(deps.config_cache().clone());
+    let lease_manager = Arc::new(LeaseManager::new(LeaseManagerDependencies {
         store: Arc::new(cluster.store.clone()),
         host: host.clone(),
         time: clock.time().clone(),
         peers: cluster.membership.peers.clone(),
-        node: parts.node,
+        node: deps.node,
         serves: serves(&settings.fetcher),
         groups: groups.clone(),
         lease: millis(settings.node.lease),
     }));
-    host.set_keeper(&keeper);
-    let ears = Ears {
+    host.set_lease_manager(&lease_manager);
+    let listener = EventListener {
         nsq: cluster.nsq.clone(),
-        board: cluster.switchboard.clone(),
-        node: format!("f{}", parts.node),
+        event_router: cluster.event_router.clone(),
+        node: format!("f{}", deps.node),
         groups,
     };
     let (listening, keeping) = (stop.clone(), stop.clone());
-    let (woken, news) = (keeper.clone(), ears.open()?);
-    tracker.spawn(async move { ears.listen(news, &woken, &listening).await });
+    let (woken, events) = (lease_manager.clone(), listener.open()?);
+    tracker.spawn(async move { listener.listen(events, &woken, &listening).await });
     tracker.spawn(async move {
-        keeper.run(&keeping).await;
+        lease_manager.run(&keeping).await;
         drop(host);
     });
     Ok(())
 }
 
 /// What listens to the hints and the feedback of all groups, also of those that come later.
-struct Ears {
-    nsq: Arc<Nsq>,
-    board: Arc<Switchboard>,
+struct EventListener {
+    nsq: Arc<NsqContext>,
+    event_router: Arc<EventRouter>,
     node: String,
     groups: GroupSource,
 }
 
-impl Ears {
-    fn open(&self) -> Result<(Vec<Name>, NsqNews)> {
+impl EventListener {
+    fn open(&self) -> Result<(Vec<Name>, NsqEvents)> {
         let groups = (self.groups)();
-        let news = NsqNews::start(&self.nsq, &groups, &self.node, &self.board);
-        Ok((groups, news.map_err(|error| Failure::failed(error.to_string()))?))
+        let events = NsqEvents::start(&self.nsq, &groups, &self.node, &self.event_router);
+        Ok((groups, events.map_err(|error| Failure::failed(error.to_string()))?))
     }
 
-    async fn listen(&self, mut open: (Vec<Name>, NsqNews), keeper: &PairKeeper, stop: &CancellationToken) {
+    async fn listen(
+        &self,
+        mut open: (Vec<Name>, NsqEvents),
+        lease_manager: &LeaseManager,
+        stop: &CancellationToken,
+    ) {
         while stop.run_until_cancelled(tokio::time::sleep(GROUPS_EVERY)).await.is_some() {
             if (self.groups)() == open.0 {
                 continue;
             }
-            keeper.look_again();
+            lease_manager.look_again();
             match self.open() {
                 Ok(next) => open = next,
                 Err(error) => tracing::warn!(%error, "cannot listen to a new group, will try again"),

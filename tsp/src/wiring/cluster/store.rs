@@ -7,7 +7,7 @@ use tsp_core::Millis;
 use tsp_store::mysql::{MySqlOptions, MySqlStore, SourceOptions};
 
 use crate::failure::{Failure, Result};
-use crate::settings::{SecretKey, Settings, StorePlace};
+use crate::settings::{SecretKey, Settings, StoreLocation};
 use crate::wiring::clock::millis;
 use crate::wiring::store_failure;
 
@@ -26,15 +26,15 @@ pub(crate) async fn migrate(settings: &Settings) -> Result<String> {
     for migration in report.applied {
         let _ = writeln!(text, "applied {migration}");
     }
-    if !report.placed.is_empty() {
-        let _ = writeln!(text, "placed {} shards", report.placed.len());
+    if !report.assigned.is_empty() {
+        let _ = writeln!(text, "placed {} shards", report.assigned.len());
     }
     text.push_str("the cluster's databases are up to date\n");
     Ok(text)
 }
 
 pub(crate) fn options(settings: &Settings) -> Result<MySqlOptions> {
-    let StorePlace::Cluster(cluster) = &settings.store.place else {
+    let StoreLocation::Cluster(cluster) = &settings.store.location else {
         return Err(Failure::usage("`store.meta.url` is not set"));
     };
     let secret_key = settings.store.secret_key.as_ref().map(SecretKey::bytes);

@@ -7,17 +7,17 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tsp_core::{Clock, Millis, Name};
-use tsp_fetcher::pairs::GroupSource;
+use tsp_fetcher::shard_groups::GroupSource;
 use tsp_queue::nsq::NsqPublisher;
 use tsp_store::cluster::{LeaseStore as _, NodeRow};
 use tsp_store::mysql::MySqlStore;
-use tsp_store::{ScheduleStore as _, StoreError};
+use tsp_store::{FetcherStore as _, StoreError};
 use tsp_web::Topology;
 use tsp_web::ports::{NodeState, NodeView, QueueView, ShardView, ShardsView};
 
 use super::groups::groups_of;
 use super::state::Cluster;
-use crate::wiring::parts::Parts;
+use crate::wiring::dependencies::ProcessDependencies;
 
 pub(in crate::wiring) struct ClusterTopology {
     store: MySqlStore,
@@ -30,13 +30,13 @@ pub(in crate::wiring) struct ClusterTopology {
 }
 
 impl ClusterTopology {
-    pub(in crate::wiring) fn new(parts: &Parts, cluster: &Cluster) -> Self {
+    pub(in crate::wiring) fn new(deps: &ProcessDependencies, cluster: &Cluster) -> Self {
         Self {
             store: cluster.store.clone(),
-            clock: parts.clock(),
+            clock: deps.clock(),
             publisher: cluster.publisher.clone(),
-            queue: parts.queue_name.clone(),
-            groups: groups_of(parts.book().clone()),
+            queue: deps.queue_name.clone(),
+            groups: groups_of(deps.config_cache().clone()),
             seen: Mutex::default(),
         }
     }
@@ -55,16 +55,18 @@ impl Topology for ClusterTopology {
     }
 
     async fn shards(&self) -> Result<ShardsView, StoreError> {
-        let pairs = self.store.pairs(&(self.groups)()).await?;
-        let looks = pairs.rows.into_iter().map(async |row| {
-            let scheduler = self.store.scheduler(row.pair.clone());
-            let open = scheduler.open_rows().await;
-            let heads = scheduler.heads().await;
+        let shard_groups = self.store.shard_groups(&(self.groups)()).await?;
+        let looks = shard_groups.rows.into_iter().map(async |row| {
+            let fetcher_store = self.store.fetcher_store(row.shard_group.clone());
+            let open = fetcher_store.open_rows().await;
+            let earliest_due = fetcher_store.earliest_due().await;
             let now = self.clock.now();
-            let first = heads.ok().map(|heads| heads.into_iter().map(|head| head.due_at).min());
+            let first = earliest_due
+                .ok()
+                .map(|earliest_due| earliest_due.into_iter().map(|earliest| earliest.due_at).min());
             ShardView {
-                shard: row.pair.shard.get(),
-                group: row.pair.group,
+                shard: row.shard_group.shard.get(),
+                group: row.shard_group.group,
                 source: row.source,
                 owner: row.owner,
                 epoch: row.epoch,
@@ -74,7 +76,7 @@ impl Topology for ClusterTopology {
             }
         });
         let rows = futures::future::join_all(looks).await;
-        let away = pairs.away.into_iter().map(|(shard, why)| (shard.get(), why)).collect();
+        let away = shard_groups.away.into_iter().map(|(shard, why)| (shard.get(), why)).collect();
         Ok(ShardsView { rows, away })
     }
 
@@ -101,7 +103,7 @@ fn rate(over: std::time::Duration, messages: u64) -> f64 {
 }
 
 fn view(row: NodeRow) -> NodeView {
-    let state = match (row.dead_at, row.over) {
+    let state = match (row.dead_at, row.expired) {
         (Some(_), _) => NodeState::Dead,
         (None, true) => NodeState::Late,
         (None, false) => NodeState::Alive,
@@ -114,9 +116,9 @@ fn view(row: NodeRow) -> NodeView {
         state,
         started_at: row.started_at,
         lease_until: Some(row.lease_until),
-        clock_offset: row.beat.clock_offset,
-        running: row.beat.running,
-        shards: row.beat.pairs,
-        config_seq: row.beat.config_seq,
+        clock_offset: row.heartbeat.clock_offset,
+        running: row.heartbeat.running,
+        shards: row.heartbeat.shard_groups,
+        config_seq: row.heartbeat.config_seq,
     }
 }

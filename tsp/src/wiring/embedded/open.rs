@@ -7,20 +7,20 @@ use tsp_core::{Clock as _, Entropy, Name};
 use tsp_queue::Inbox;
 use tsp_queue::memory::MemoryQueue;
 use tsp_store::cluster::NodeLease;
+use tsp_store::fetching::Owner;
 use tsp_store::id_source::RENEW_AHEAD;
-use tsp_store::schedule::Owner;
 use tsp_store::sqlite::{ServeLock, SqliteStore};
-use tsp_store::{Catalog, IdSource, Ownership, StoreError};
+use tsp_store::{Catalog, EmbeddedOwnership, IdSource, StoreError};
 
 use super::state::Embedded;
 use crate::failure::Result;
-use crate::settings::{Settings, StorePlace};
+use crate::settings::{Settings, StoreLocation};
 use crate::wiring::clock::ServerClock;
+use crate::wiring::dependencies::{DeploymentMode, PipelineParts, ProcessDependencies};
+use crate::wiring::disk_reserve::DiskReserve;
 use crate::wiring::entropy::OsEntropy;
-use crate::wiring::hints::{InboxHints, Phase};
 use crate::wiring::node_name::node_name;
-use crate::wiring::parts::{Line, Parts, Shape};
-use crate::wiring::reserve::Reserve;
+use crate::wiring::readiness::{InboxHints, Phase};
 use crate::wiring::store;
 
 /// The one id slot of an embedded store: one process serves it.
@@ -39,12 +39,14 @@ pub(in crate::wiring) async fn open(
     settings: &Settings,
     clock: ServerClock,
     queue_name: Name,
-) -> Result<Parts> {
+) -> Result<ProcessDependencies> {
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let failed = |error: StoreError| store::store_failure(&error);
-    let (lock, reserve) = match &settings.store.place {
-        StorePlace::File(path) => (Some(ServeLock::acquire(path).map_err(failed)?), Some(Reserve::of(path))),
-        StorePlace::Memory | StorePlace::Cluster(_) => (None, None),
+    let (lock, disk_reserve) = match &settings.store.location {
+        StoreLocation::File(path) => {
+            (Some(ServeLock::acquire(path).map_err(failed)?), Some(DiskReserve::of(path)))
+        }
+        StoreLocation::Memory | StoreLocation::Cluster(_) => (None, None),
     };
     let unclean = lock.as_ref().is_some_and(|lock| !lock.found_clean());
     let check_within =
@@ -53,12 +55,12 @@ pub(in crate::wiring) async fn open(
         lock.begin().map_err(failed)?;
     }
     let started = match start(settings, &clock, check_within).await {
-        Err(error) if reserve.as_ref().is_some_and(|reserve| reserve.give_up(&error)) => {
+        Err(error) if disk_reserve.as_ref().is_some_and(|disk_reserve| disk_reserve.give_up(&error)) => {
             start(settings, &clock, check_within).await
         }
         Ok(started) => {
-            if let Some(reserve) = &reserve {
-                reserve.keep(&*entropy);
+            if let Some(disk_reserve) = &disk_reserve {
+                disk_reserve.keep(&*entropy);
             }
             Ok(started)
         }
@@ -69,12 +71,12 @@ pub(in crate::wiring) async fn open(
     let inbox = Arc::new(Inbox::new());
     let queue = Arc::new(MemoryQueue::new([queue_name.clone()], capacity));
     let subscriber = queue.subscribe(&queue_name);
-    let line = |subscriber| Line { subscriber: Arc::new(subscriber), store: store.clone() };
-    let lines = subscriber.into_iter().map(line).collect();
+    let pipeline = |subscriber| PipelineParts { subscriber: Arc::new(subscriber), store: store.clone() };
+    let pipelines = subscriber.into_iter().map(pipeline).collect();
     let embedded = Embedded { store: store.clone(), owner, inbox: inbox.clone(), queue, lock };
-    Ok(Parts {
+    Ok(ProcessDependencies {
         store,
-        lines,
+        pipelines,
         clock,
         entropy,
         ids: Some(ids),
@@ -86,7 +88,7 @@ pub(in crate::wiring) async fn open(
         sent: Arc::default(),
         running: Arc::default(),
         readiness: Arc::new(Phase::default()),
-        shape: Shape::Embedded(embedded),
+        mode: DeploymentMode::Embedded(embedded),
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tsp_queue::Inbox;
 use tsp_queue::memory::MemoryQueue;
-use tsp_store::schedule::Owner;
+use tsp_store::fetching::Owner;
 use tsp_store::sqlite::{ServeLock, SqliteStore};
 
 pub(in crate::wiring) struct Embedded {

@@ -1,0 +1,318 @@
+//! The store as a process sees it: through weather. Every method of every trait goes through it, and batches of
+//! begin, finish and load fail by parts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
+use tsp_core::{ConfigId, NodeId, ShardId, TaskId, TaskKey, Timestamp};
+use tsp_store::attempts::{AttemptStore, Each};
+use tsp_store::fetching::{
+    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
+    FireResult, FlightMark, InFlightPage, Owner,
+};
+use tsp_store::idempotency::IdempotencyResult;
+use tsp_store::parks::{Park, ParkEvent};
+use tsp_store::search::{Page, TaskQuery};
+use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::{Result, WholeStore};
+
+use crate::coverage::Move;
+use crate::weather::{Kind, Weather};
+
+#[derive(Clone)]
+pub(crate) struct FaultyStore {
+    pub(crate) inner: Arc<dyn WholeStore>,
+    pub(crate) weather: Arc<Weather>,
+}
+
+impl FaultyStore {
+    pub(crate) async fn read<T: Send>(
+        &self,
+        call: &'static str,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.weather.ask((call, Kind::Read), Vec::new(), work).await
+    }
+
+    pub(crate) async fn write<T: Send>(
+        &self,
+        call: &'static str,
+        moves: Vec<Move>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.weather.ask((call, Kind::Write), moves, work).await
+    }
+
+    async fn may_be_late<T: Send>(
+        &self,
+        call: &'static str,
+        moves: Vec<Move>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.weather.ask((call, Kind::MayBeLate), moves, work).await
+    }
+
+    /// A batch as a cluster does it: each shard by itself, with results for each element.
+    async fn by_shard<I: Send, T: Send + 'static>(
+        &self,
+        call: (&'static str, Kind),
+        batch: Vec<(TaskId, Vec<Move>, I)>,
+        work: impl Fn(Vec<I>) -> BoxFuture<'static, Each<T>> + Send + Sync,
+    ) -> Each<T> {
+        let split = self.weather.may_split();
+        let mut parts = BTreeMap::<Option<ShardId>, Vec<_>>::new();
+        for (at, item) in batch.into_iter().enumerate() {
+            parts.entry(split.then(|| item.0.shard())).or_default().push((at, item));
+        }
+        let mut answers = BTreeMap::new();
+        for part in parts.into_values() {
+            let (mut places, mut moves, mut items) = (Vec::new(), Vec::new(), Vec::new());
+            for (at, (_, asked, item)) in part {
+                places.push(at);
+                moves.extend(asked);
+                items.push(item);
+            }
+            let work = work(items);
+            match self.weather.ask(call, moves, async move { Ok(work.await) }).await {
+                Ok(each) => answers.extend(places.into_iter().zip(each)),
+                Err(error) => answers.extend(places.into_iter().map(|at| (at, Err(error.clone())))),
+            }
+        }
+        answers.into_values().collect()
+    }
+}
+
+#[async_trait]
+impl TaskStore for FaultyStore {
+    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
+        let moves = batch.iter().map(Move::of_submit).collect();
+        let inner = self.inner.clone();
+        self.write("submit", moves, async move { inner.submit(batch, now).await }).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        let inner = self.inner.clone();
+        self.read("task", async move { inner.task(id).await }).await
+    }
+
+    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+        let (inner, key) = (self.inner.clone(), key.clone());
+        self.read("task_by_key", async move { inner.task_by_key(config, &key).await }).await
+    }
+
+    async fn change(
+        &self,
+        subject: Subject,
+        command: TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Changed> {
+        let (inner, by, moves) = (self.inner.clone(), by.clone(), vec![Move::of_command(&command)]);
+        self.write("change", moves, async move { inner.change(subject, command, &by, now).await }).await
+    }
+
+    async fn cancel_open(
+        &self,
+        config: ConfigId,
+        limit: usize,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Cancelled> {
+        let (inner, by) = (self.inner.clone(), by.clone());
+        let work = async move { inner.cancel_open(config, limit, &by, now).await };
+        self.write("cancel_open", vec![Move::Cancel], work).await
+    }
+
+    async fn search(&self, query: TaskQuery) -> Result<Page> {
+        let inner = self.inner.clone();
+        self.read("search", async move { inner.search(query).await }).await
+    }
+
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
+        let inner = self.inner.clone();
+        self.read("attempts", async move { inner.attempts(id).await }).await
+    }
+}
+
+#[async_trait]
+impl AttemptStore for FaultyStore {
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+        let batch = ids.iter().map(|id| (*id, Vec::new(), *id)).collect();
+        let work = |ids: Vec<TaskId>| -> BoxFuture<'static, _> {
+            let inner = self.inner.clone();
+            Box::pin(async move { inner.load(&ids).await })
+        };
+        self.by_shard(("load", Kind::Read), batch, work).await
+    }
+
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+        let batch = batch.into_iter().map(|begin| (begin.id, vec![Move::Begin], begin)).collect();
+        let work = |batch: Vec<Begin>| -> BoxFuture<'static, _> {
+            let (inner, weather) = (self.inner.clone(), self.weather.clone());
+            Box::pin(async move {
+                let answers = inner.begin(node, batch, now).await;
+                weather.held.begun(&answers);
+                answers
+            })
+        };
+        self.by_shard(("begin", Kind::MayBeLate), batch, work).await
+    }
+
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
+        let asked = |finish: Finish| (finish.id, vec![Move::of_verdict(&finish.verdict)], finish);
+        let work = |batch: Vec<Finish>| -> BoxFuture<'static, _> {
+            let inner = self.inner.clone();
+            Box::pin(async move { inner.finish(node, batch, now).await })
+        };
+        self.by_shard(("finish", Kind::MayBeLate), batch.into_iter().map(asked).collect(), work).await
+    }
+
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let moves = batch.iter().map(|_| Move::Release).collect();
+        self.may_be_late("release", moves, async move { inner.release(batch, now).await }).await
+    }
+
+    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+        let inner = self.inner.clone();
+        self.read("executing", async move { inner.executing(node, bulkhead).await }).await
+    }
+
+    async fn release_orphans(
+        &self,
+        node: NodeId,
+        rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let moves = rows.iter().map(|_| Move::ReleaseOrphans).collect();
+        self.may_be_late("give_back", moves, async move { inner.release_orphans(node, rows, now).await })
+            .await
+    }
+}
+
+#[async_trait]
+impl EmbeddedOwnership for FaultyStore {
+    async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        self.write("register_node", Vec::new(), async move { inner.register_node(&name, now).await }).await
+    }
+
+    async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner> {
+        let inner = self.inner.clone();
+        self.write("take_shards", Vec::new(), async move { inner.take_shards(node, now).await }).await
+    }
+}
+
+#[async_trait]
+impl FetcherStore for FaultyStore {
+    fn fetch_scope(&self) -> FetchScope {
+        self.inner.fetch_scope()
+    }
+
+    async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
+        let (inner, among) = (self.inner.clone(), among.to_vec());
+        self.read("dead_nodes", async move { inner.dead_nodes(&among).await }).await
+    }
+
+    async fn earliest_due(&self) -> Result<Vec<EarliestDue>> {
+        let inner = self.inner.clone();
+        self.read("heads", async move { inner.earliest_due().await }).await
+    }
+
+    async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult> {
+        let inner = self.inner.clone();
+        let moves = requests.first().map(|_| Move::Claim).into_iter().collect();
+        self.may_be_late("claim", moves, async move { inner.claim(owner, requests, now).await }).await
+    }
+
+    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
+        let inner = self.inner.clone();
+        self.read("in_flight", async move { inner.in_flight(after, limit).await }).await
+    }
+
+    async fn return_to_scheduled(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, i64)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let moves = rows.iter().map(|_| Move::ReturnToScheduled).collect();
+        self.may_be_late("rearm", moves, async move { inner.return_to_scheduled(owner, rows, now).await })
+            .await
+    }
+
+    async fn mark_worker_lost(
+        &self,
+        owner: Owner,
+        rows: Vec<(TaskId, NodeId)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let moves = rows.iter().map(|_| Move::MarkWorkerLost).collect();
+        self.may_be_late("lose", moves, async move { inner.mark_worker_lost(owner, rows, now).await }).await
+    }
+
+    async fn end_waits(
+        &self,
+        owner: Owner,
+        limit: usize,
+        jitter_fraction: f64,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        let inner = self.inner.clone();
+        let work = async move { inner.end_waits(owner, limit, jitter_fraction, now).await };
+        self.may_be_late("end_waits", vec![Move::Deadline], work).await
+    }
+
+    async fn next_deadline(&self) -> Result<Option<Timestamp>> {
+        let inner = self.inner.clone();
+        self.read("next_deadline", async move { inner.next_deadline().await }).await
+    }
+
+    async fn parks(&self, reread: bool, now: Timestamp) -> Result<Vec<Park>> {
+        let inner = self.inner.clone();
+        self.read("parks", async move { inner.parks(reread, now).await }).await
+    }
+
+    async fn save_parks(&self, events: Vec<ParkEvent>) -> Result<()> {
+        let inner = self.inner.clone();
+        self.may_be_late("save_parks", Vec::new(), async move { inner.save_parks(events).await }).await
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>> {
+        let inner = self.inner.clone();
+        self.read("cursors", async move { inner.cursors().await }).await
+    }
+
+    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+        let (inner, configs) = (self.inner.clone(), configs.to_vec());
+        self.read("cursors_of", async move { inner.cursors_of(&configs).await }).await
+    }
+
+    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
+        let inner = self.inner.clone();
+        let moves = fire.slots.iter().map(|_| Move::Fire).collect();
+        self.may_be_late("fire", moves, async move { inner.fire(owner, fire, now).await }).await
+    }
+
+    async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
+        let inner = self.inner.clone();
+        self.may_be_late("prune", Vec::new(), async move { inner.apply_retention(limit, now).await }).await
+    }
+
+    async fn audit(&self, now: Timestamp) -> Result<Audit> {
+        let inner = self.inner.clone();
+        self.read("audit", async move { inner.audit(now).await }).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        let inner = self.inner.clone();
+        self.read("next_due", async move { inner.next_due().await }).await
+    }
+}

@@ -1,0 +1,129 @@
+//! Since when something that the living change has stood still, by the watcher's own monotonic clock.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use tsp_core::{Millis, MonotonicInstant};
+
+/// When a look was begun and when its answer was there. What it shows was true at some moment between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    pub sent: MonotonicInstant,
+    pub received: MonotonicInstant,
+}
+
+/// Watches values by key. What is not seen in a look is forgotten, and watched afresh when it is back.
+///
+/// After a break of its own (a failed or late look) the watcher knows nothing: perhaps it was the database
+/// that was away, and nobody could renew anything.
+#[derive(Debug)]
+pub struct FailureDetector<K, V> {
+    longest_gap: Millis,
+    last: Option<Observation>,
+    seen: HashMap<K, Seen<V>>,
+}
+
+#[derive(Debug)]
+struct Seen<V> {
+    value: V,
+    /// When the first answer with this value was there.
+    since: MonotonicInstant,
+}
+
+impl<K: Eq + Hash, V: PartialEq> FailureDetector<K, V> {
+    /// For leases of this length: half of it without a look is a break.
+    pub fn of_lease(lease: Millis) -> Self {
+        Self { longest_gap: Millis::from_ms(lease.ms() / 2), last: None, seen: HashMap::new() }
+    }
+
+    /// Everything is watched afresh from the next look on.
+    pub fn reset(&mut self) {
+        self.last = None;
+        self.seen.clear();
+    }
+
+    pub fn observe(&mut self, observation: Observation, shown: impl IntoIterator<Item = (K, V)>) {
+        let gap = self.last.map(|last| observation.received.since(last.received));
+        if gap.is_none_or(|gap| gap > self.longest_gap)
+            || observation.received.since(observation.sent) > self.longest_gap
+        {
+            self.seen.clear();
+        }
+        let mut before = std::mem::take(&mut self.seen);
+        let keep = |(key, value)| {
+            let known = before.remove(&key).filter(|known| known.value == value);
+            let seen = known.unwrap_or(Seen { value, since: observation.received });
+            (key, seen)
+        };
+        self.seen = shown.into_iter().map(keep).collect();
+        self.last = Some(observation);
+    }
+
+    /// For how long the value has certainly not changed; `None` when it was not in the last look.
+    pub fn unchanged_for(&self, key: &K) -> Option<Millis> {
+        let (seen, last) = (self.seen.get(key)?, self.last?);
+        Some(Millis::from_ms(last.sent.since(seen.since).ms().max(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Millis = Millis::from_secs(5);
+
+    fn at(ms: i64) -> Observation {
+        Observation { sent: MonotonicInstant::from_ms(ms), received: MonotonicInstant::from_ms(ms + 10) }
+    }
+
+    fn watched(values: &[(i64, i64)]) -> FailureDetector<&'static str, i64> {
+        let mut watch = FailureDetector::of_lease(LEASE);
+        for (ms, value) in values {
+            watch.observe(at(*ms), [("a", *value)]);
+        }
+        watch
+    }
+
+    #[test]
+    fn counts_from_the_answer_to_the_question() {
+        let watch = watched(&[(0, 7), (1_000, 7), (2_000, 7)]);
+        assert_eq!(watch.unchanged_for(&"a"), Some(Millis::from_ms(1_990)));
+        assert_eq!(watch.unchanged_for(&"b"), None);
+    }
+
+    #[test]
+    fn a_change_starts_it_again() {
+        let watch = watched(&[(0, 7), (1_000, 7), (2_000, 8), (3_000, 8)]);
+        assert_eq!(watch.unchanged_for(&"a"), Some(Millis::from_ms(990)));
+    }
+
+    #[test]
+    fn a_break_of_its_own_starts_it_again() {
+        let late = watched(&[(0, 7), (1_000, 7), (6_000, 7)]);
+        assert_eq!(late.unchanged_for(&"a"), Some(Millis::ZERO), "it was frozen itself");
+
+        let mut failed = watched(&[(0, 7), (1_000, 7), (2_000, 7)]);
+        failed.reset();
+        assert_eq!(failed.unchanged_for(&"a"), None);
+        failed.observe(at(3_000), [("a", 7)]);
+        assert_eq!(failed.unchanged_for(&"a"), Some(Millis::ZERO));
+
+        let mut slow = watched(&[(0, 7), (1_000, 7)]);
+        slow.observe(
+            Observation {
+                sent: MonotonicInstant::from_ms(1_100),
+                received: MonotonicInstant::from_ms(3_700),
+            },
+            [("a", 7)],
+        );
+        assert_eq!(slow.unchanged_for(&"a"), Some(Millis::ZERO), "it took too long to answer");
+    }
+
+    #[test]
+    fn what_was_out_of_sight_is_watched_again() {
+        let mut watch = watched(&[(0, 7), (1_000, 7)]);
+        watch.observe(at(2_000), []);
+        watch.observe(at(3_000), [("a", 7)]);
+        assert_eq!(watch.unchanged_for(&"a"), Some(Millis::ZERO));
+    }
+}

@@ -1,0 +1,75 @@
+//! What a worker does with its rows, under the lease of its process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tsp_core::task::Task;
+use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
+
+use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult};
+use crate::cluster::NodeLease;
+use crate::error::Result;
+
+use super::context::StoreContext;
+use super::{attempts, begin, finish};
+
+/// An [`AttemptStore`] that begins nothing once the node's lease is over. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct MySqlAttemptStore {
+    context: Arc<StoreContext>,
+    lease: Arc<NodeLease>,
+    shards: Arc<[ShardId]>,
+}
+
+impl MySqlAttemptStore {
+    pub(super) fn new(context: Arc<StoreContext>, lease: Arc<NodeLease>, shards: Arc<[ShardId]>) -> Self {
+        Self { context, lease, shards }
+    }
+
+    /// Whose rows it works on, wherever they are moved to.
+    pub fn shards(&self) -> &[ShardId] {
+        &self.shards
+    }
+}
+
+#[async_trait]
+impl AttemptStore for MySqlAttemptStore {
+    fn bulkheads(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn bulkhead(&self, task: TaskId) -> usize {
+        let shard = task.shard();
+        self.shards.iter().position(|own| *own == shard).unwrap_or(0)
+    }
+
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+        attempts::load(&self.context, ids).await
+    }
+
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+        begin::begin(&self.context, &self.lease, node, batch, now).await
+    }
+
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
+        finish::finish(&self.context, node, batch, now).await
+    }
+
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        attempts::release(&self.context, batch, now).await
+    }
+
+    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+        let Some(shard) = self.shards.get(bulkhead) else { return Ok(Vec::new()) };
+        attempts::executing(&self.context, node, *shard).await
+    }
+
+    async fn release_orphans(
+        &self,
+        node: NodeId,
+        rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        attempts::release_orphans(&self.context, node, rows, now).await
+    }
+}

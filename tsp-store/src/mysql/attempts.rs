@@ -1,0 +1,255 @@
+//! What workers do with rows besides begin and finish, and what all that change rows share.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::future::join_all;
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
+use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::transition::{Change, Event, Rules, transition};
+use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
+
+use crate::attempts::Each;
+use crate::error::{Result, StoreError};
+
+use super::bind::Values;
+use super::context::{StoreContext, all_of};
+use super::db::ShardDb;
+use super::fault::exactly;
+use super::row::{all_good, open_columns, read_task};
+use super::session::query;
+use super::statement_templates::{BATCH_SIZES, ROWS_MAX, padded_to_class};
+use super::task_rows::{insert_attempts, lock_tasks, save_ended};
+use super::tx::Tx;
+use super::update::update_rows;
+
+pub(super) const TASKS_LOAD: &str =
+    concat!("-- tasks_load\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id IN ({list})");
+
+pub(super) const TASKS_RELEASE: &str = "-- tasks_release
+UPDATE task_{shard} SET status = 0, version = version + 1 WHERE id IN ({list}) AND status = 10";
+
+pub(super) const EXECUTING: &str = "-- executing
+SELECT id, attempt FROM task_{shard} FORCE INDEX (state) WHERE node = ? AND status = 30";
+
+/// An element of a batch and its place in it.
+pub(super) struct Indexed<T> {
+    pub(super) index: usize,
+    pub(super) item: T,
+}
+
+/// The elements of a batch by the shard of their id, in their order. Those of a shard that is not there are
+/// left out: they are nobody's.
+pub(super) fn by_shard<T>(
+    context: &StoreContext,
+    batch: Vec<T>,
+    id: impl Fn(&T) -> TaskId,
+) -> Vec<(ShardDb, Vec<Indexed<T>>)> {
+    let mut parts: BTreeMap<ShardId, Vec<Indexed<T>>> = BTreeMap::new();
+    for (index, item) in batch.into_iter().enumerate() {
+        parts.entry(id(&item).shard()).or_default().push(Indexed { index, item });
+    }
+    parts.into_iter().filter_map(|(shard, part)| Some((context.shard(shard).ok()?, part))).collect()
+}
+
+pub(super) async fn load(context: &StoreContext, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+    let parts = by_shard(context, ids.to_vec(), |id| *id);
+    let parts = parts.into_iter().map(|(shard, part)| async move {
+        let ids: Vec<TaskId> = part.iter().map(|one| one.item).collect();
+        let rows = load_on(&shard, &ids).await;
+        // A message may stand there twice.
+        let row = |id| rows.as_ref().map(|rows| rows.get(id).cloned()).map_err(Clone::clone);
+        part.iter().map(|one| (one.index, row(&one.item))).collect::<Vec<_>>()
+    });
+    in_order(ids.iter().map(|_| Ok(None)).collect(), join_all(parts).await.into_iter().flatten())
+}
+
+/// Puts answers in their places.
+pub(super) fn in_order<T>(
+    mut answers: Each<T>,
+    indexed: impl IntoIterator<Item = (usize, Result<T>)>,
+) -> Each<T> {
+    for (index, answer) in indexed {
+        answers[index] = answer;
+    }
+    answers
+}
+
+/// The open rows of these ids; a bad one is reported and left out.
+pub(super) async fn load_on(shard: &ShardDb, ids: &[TaskId]) -> Result<HashMap<TaskId, Box<Task>>> {
+    let mut ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let ids = &ids;
+    shard
+        .read("load", move |tx| {
+            Box::pin(async move {
+                let mut found = HashMap::with_capacity(ids.len());
+                for chunk in ids.chunks(ROWS_MAX) {
+                    let (n, ids) = padded_to_class(chunk);
+                    let look = Values::of_ids(ids).ask(&shard.sql_list(TASKS_LOAD, n))?;
+                    let rows = look.fetch_all(tx.conn()).await?;
+                    let tasks = all_good(&rows, read_task)?;
+                    found.extend(tasks.into_iter().map(|task| (task.id, Box::new(task))));
+                }
+                Ok(found)
+            })
+        })
+        .await
+}
+
+pub(super) async fn release(
+    context: &StoreContext,
+    batch: Vec<(TaskId, i64)>,
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let parts = by_shard(context, batch, |(id, _)| *id);
+    let parts = parts.into_iter().map(|(shard, part)| async move {
+        let part = &part;
+        let on = &shard;
+        shard
+            .transact("release", move |tx| {
+                Box::pin(async move {
+                    let rows: Vec<(TaskId, i64)> = part.iter().map(|one| one.item).collect();
+                    release_on(tx, on, &rows, now).await
+                })
+            })
+            .await
+    });
+    Ok(all_of(parts).await?.into_iter().flatten().collect())
+}
+
+/// The rows that changed, in the order of `batch`.
+pub(super) async fn release_on(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    batch: &[(TaskId, i64)],
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let ids: Vec<TaskId> = batch.iter().map(|(id, _)| *id).collect();
+    let mut rows = by_id(lock_tasks(tx, on, &ids).await?);
+    let mut released = Vec::with_capacity(rows.len());
+    for (id, version) in batch {
+        let Some(row) = rows.get(id) else { continue };
+        let Ok(change) = transition(row, &Event::Release { version: *version }, now) else { continue };
+        rows.remove(id);
+        released.push(change.task);
+    }
+    let ids = sorted_ids(&released);
+    for chunk in ids.chunks(ROWS_MAX) {
+        let (n, padded_to_class) = padded_to_class(chunk);
+        let release = Values::of_ids(padded_to_class).ask(&on.sql_list(TASKS_RELEASE, n))?;
+        let changed = release.execute(tx.conn()).await?;
+        exactly(chunk.len(), changed, "tasks_release")?;
+    }
+    Ok(released)
+}
+
+pub(super) fn by_id(rows: impl IntoIterator<Item = Task>) -> HashMap<TaskId, Task> {
+    rows.into_iter().map(|row| (row.id, row)).collect()
+}
+
+pub(super) fn sorted_ids<'t>(rows: impl IntoIterator<Item = &'t Task>) -> Vec<i64> {
+    let mut ids: Vec<i64> = rows.into_iter().map(|row| row.id.get()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+pub(super) async fn executing(
+    context: &StoreContext,
+    node: NodeId,
+    shard: ShardId,
+) -> Result<Vec<(TaskId, u32)>> {
+    let shard = &context.shard(shard)?;
+    shard
+        .read("executing", move |tx| {
+            Box::pin(async move {
+                let rows = query(&shard.sql(EXECUTING)).bind(node.get()).fetch_all(tx.conn()).await?;
+                rows.iter().map(read_attempt).collect()
+            })
+        })
+        .await
+}
+
+fn read_attempt(row: &MySqlRow) -> Result<(TaskId, u32)> {
+    let id: i64 = row.try_get(0)?;
+    let attempt: i64 = row.try_get(1)?;
+    let attempt = u32::try_from(attempt).map_err(|_| StoreError::Corrupt {
+        table: "task",
+        column: "attempt",
+        id,
+        why: format!("{attempt} is out of range"),
+    })?;
+    Ok((TaskId::new(id), attempt))
+}
+
+pub(super) async fn release_orphans(
+    context: &StoreContext,
+    node: NodeId,
+    batch: Vec<(TaskId, u32)>,
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let parts = by_shard(context, batch, |(id, _)| *id);
+    let parts = parts.into_iter().map(|(shard, part)| async move {
+        let part = &part;
+        let on = &shard;
+        shard
+            .transact("give_back", move |tx| {
+                Box::pin(async move {
+                    let lost: Vec<_> = part.iter().map(|one| (one.item.0, node, Some(one.item.1))).collect();
+                    mark_worker_lost_on(tx, on, context, &lost, now).await
+                })
+            })
+            .await
+    });
+    Ok(all_of(parts).await?.into_iter().flatten().collect())
+}
+
+/// `worker_lost` for rows at 30 of these nodes, and of these attempts where one is named. The task goes on
+/// at once: a loss knows no delay, so no jitter either.
+pub(super) async fn mark_worker_lost_on(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    context: &StoreContext,
+    batch: &[(TaskId, NodeId, Option<u32>)],
+    now: Timestamp,
+) -> Result<Vec<Task>> {
+    let ids: Vec<TaskId> = batch.iter().map(|(id, ..)| *id).collect();
+    let mut rows = by_id(lock_tasks(tx, on, &ids).await?);
+    let mut changes = Vec::with_capacity(rows.len());
+    for (id, node, attempt) in batch {
+        let Some(row) = rows.get(id) else { continue };
+        if attempt.is_some_and(|attempt| attempt != row.attempt) {
+            continue;
+        }
+        let config = context.config(row.config);
+        let lost = Event::NodeLost { node: *node, rules: Rules::of(config.as_deref(), 0.0) };
+        if let Ok(change) = transition(row, &lost, now) {
+            rows.remove(id);
+            changes.push(change);
+        }
+    }
+    Ok(save_all(tx, on, changes).await?.into_iter().map(|task| *task).collect())
+}
+
+/// The step of the ladder for shard groups in `(a, b) IN (…)`, which are padded like ids. Never 1: MariaDB reads the
+/// whole table for a list of one shard group.
+pub(super) fn padded_pair_count(shard_groups: usize) -> usize {
+    BATCH_SIZES.into_iter().find(|step| *step > 1 && *step >= shard_groups).unwrap_or(shard_groups)
+}
+
+/// Saves changes of rows that this transaction has locked; each row once. The rows, in their order.
+pub(super) async fn save_all(tx: &mut Tx<'_>, on: &ShardDb, changes: Vec<Change>) -> Result<Vec<Box<Task>>> {
+    let order: Vec<TaskId> = changes.iter().map(|change| change.task.id).collect();
+    let (mut open, ended): (Vec<Change>, Vec<Change>) =
+        changes.into_iter().partition(|change| change.task.is_open());
+    open.sort_unstable_by_key(|change| change.task.id);
+    let rows: Vec<(i64, &Task)> = open.iter().map(|change| (change.task.version - 1, &change.task)).collect();
+    update_rows(tx, on, &rows).await?;
+    let attempts: Vec<AttemptRecord> = open.iter().filter_map(|change| change.closed.clone()).collect();
+    insert_attempts(tx, on, &attempts).await?;
+    let mut saved: HashMap<TaskId, Box<Task>> =
+        open.into_iter().map(|change| (change.task.id, Box::new(change.task))).collect();
+    saved.extend(save_ended(tx, on, ended).await?.into_iter().map(|task| (task.id, task)));
+    Ok(order.iter().filter_map(|id| saved.remove(id)).collect())
+}

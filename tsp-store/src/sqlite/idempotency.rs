@@ -1,0 +1,65 @@
+//! Answers kept under an `Idempotency-Key`, in the transaction that does the work.
+
+use bytes::Bytes;
+use rusqlite::{OptionalExtension, params};
+use tsp_core::Timestamp;
+
+use crate::error::{Result, StoreError};
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
+
+use super::fault::exactly_one;
+use super::tx::Tx;
+
+const FIND: &str = "-- idempotency_find
+SELECT body_hash, status, body, location FROM idempotency WHERE hash = ? AND expires_at > ?";
+
+/// An expired answer that was not pruned yet makes room.
+const PUT: &str = "-- idempotency_put
+INSERT INTO idempotency (hash, body_hash, status, body, location, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (hash) DO UPDATE SET body_hash = excluded.body_hash, status = excluded.status,
+    body = excluded.body, location = excluded.location, expires_at = excluded.expires_at";
+
+/// Does `work` unless its key was answered before, and keeps its answer.
+pub(super) fn idempotent<T>(
+    tx: &mut Tx<'_>,
+    idempotency: Option<IdempotencyRequest<T>>,
+    now: Timestamp,
+    work: impl FnOnce(&mut Tx<'_>) -> Result<T>,
+) -> Result<IdempotencyResult<T>> {
+    let Some(idempotency) = idempotency else { return work(tx).map(IdempotencyResult::Fresh) };
+    if let Some((body_hash, answer)) = find(tx, &idempotency.hash, now)? {
+        return Ok(if body_hash == idempotency.body_hash {
+            IdempotencyResult::Replayed(answer)
+        } else {
+            IdempotencyResult::Mismatch
+        });
+    }
+    let value = work(tx)?;
+    if let Some(answer) = (idempotency.render)(&value) {
+        let changed = tx.conn.prepare_cached(PUT)?.execute(params![
+            idempotency.hash,
+            idempotency.body_hash,
+            answer.status,
+            &*answer.body,
+            answer.location,
+            idempotency.expires_at.ms(),
+        ])?;
+        exactly_one(changed, "idempotency_put")?;
+    }
+    Ok(IdempotencyResult::Fresh(value))
+}
+
+fn find(tx: &Tx<'_>, hash: &[u8; 32], now: Timestamp) -> Result<Option<([u8; 32], StoredAnswer)>> {
+    let mut statement = tx.conn.prepare_cached(FIND)?;
+    let found = statement
+        .query_row(params![hash, now.ms()], |row| {
+            let answer = StoredAnswer {
+                status: row.get(1)?,
+                body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+                location: row.get(3)?,
+            };
+            Ok((row.get(0)?, answer))
+        })
+        .optional();
+    found.map_err(StoreError::from)
+}

@@ -1,0 +1,317 @@
+//! The writes of the hot path: prepared once, kept as long as the writer lives, one row each.
+//!
+//! What a row becomes is decided by `tsp_core::transition`; here it is only saved, fenced by the version
+//! that the decision was made on.
+
+use rusqlite::{Connection, Statement, params};
+use tsp_core::TaskId;
+use tsp_core::task::{AttemptRecord, Status, Task, TaskExtra};
+use tsp_core::transition::Change;
+use tsp_core::{Millis, NodeId, TaskKey, Timestamp};
+
+use crate::documents::extra_to_json;
+use crate::error::{Result, StoreError};
+use crate::rules::ended_at_first_try;
+
+use super::fault::{exactly_one, one_or_none};
+use super::row::{ended_columns, first, open_columns, read_task};
+use super::tx::Sums;
+
+const TASK_INSERT: &str = "-- task_insert
+INSERT INTO task (id, config_id, status, version, due_at, execute_at, first_due_at, created_at, attempt,
+    charged, losses, epoch, node, cancel_requested, origin, sharding_id, sharding_count, parent_id, key,
+    key_slot, started_at, begun_due_at, expire_after, token, last_attempt, last_kind, last_reason,
+    last_status, last_at, extra, payload)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+    ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
+ON CONFLICT DO NOTHING";
+
+pub(super) const TASK_CLAIM: &str = "-- task_claim
+UPDATE task SET status = 10, epoch = ?1, version = version + 1 WHERE id = ?2 AND version = ?3";
+
+pub(super) const TASK_BEGIN: &str = "-- task_begin
+UPDATE task SET status = 30, version = version + 1, attempt = ?1, node = ?2, started_at = ?3,
+    begun_due_at = ?4, token = ?5
+WHERE id = ?6 AND version = ?7";
+
+pub(super) const TASK_UPDATE: &str = "-- task_update
+UPDATE task SET status = ?1, version = ?2, due_at = ?3, execute_at = ?4, first_due_at = ?5, attempt = ?6,
+    charged = ?7, losses = ?8, epoch = ?9, node = ?10, cancel_requested = ?11, started_at = ?12,
+    begun_due_at = ?13, expire_after = ?14, token = ?15, last_attempt = ?16, last_kind = ?17,
+    last_reason = ?18, last_status = ?19, last_at = ?20, extra = ?21, payload = ?22
+WHERE id = ?23 AND version = ?24";
+
+pub(super) const TASK_DELETE: &str = "-- task_delete
+DELETE FROM task WHERE id = ?1 AND version = ?2";
+
+const HISTORY_INSERT: &str = "-- history_insert
+INSERT INTO history (id, config_id, result, ended_at, version, due_at, execute_at, first_due_at,
+    created_at, attempt, charged, losses, epoch, last_node, origin, sharding_id, sharding_count, parent_id,
+    key, key_slot, started_at, begun_due_at, expire_after, token, last_attempt, last_kind, last_reason,
+    last_status, last_at, extra, payload)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+    ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)";
+
+const ATTEMPT_INSERT: &str = "-- attempt_insert
+INSERT INTO attempt (task_id, attempt, started_at, ended_at, due_at, node, kind, reason, http_status,
+    excerpt)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+pub(super) const TASK_OPEN: &str =
+    concat!("-- task_open\nSELECT ", open_columns!(), " FROM task WHERE id = ?1");
+pub(super) const TASK_ENDED: &str =
+    concat!("-- task_ended\nSELECT ", ended_columns!(), " FROM history WHERE id = ?1");
+
+/// Statements that are prepared when they are first needed.
+pub(super) struct Hot<'c> {
+    conn: &'c Connection,
+    task_insert: Option<Statement<'c>>,
+    task_claim: Option<Statement<'c>>,
+    task_begin: Option<Statement<'c>>,
+    task_update: Option<Statement<'c>>,
+    task_delete: Option<Statement<'c>>,
+    history_insert: Option<Statement<'c>>,
+    attempt_insert: Option<Statement<'c>>,
+}
+
+fn prepared<'s, 'c>(
+    slot: &'s mut Option<Statement<'c>>,
+    conn: &'c Connection,
+    sql: &str,
+) -> Result<&'s mut Statement<'c>> {
+    match slot {
+        Some(statement) => Ok(statement),
+        None => Ok(slot.insert(conn.prepare(sql)?)),
+    }
+}
+
+impl<'c> Hot<'c> {
+    pub(super) fn new(conn: &'c Connection) -> Self {
+        Self {
+            conn,
+            task_insert: None,
+            task_claim: None,
+            task_begin: None,
+            task_update: None,
+            task_delete: None,
+            history_insert: None,
+            attempt_insert: None,
+        }
+    }
+
+    pub(super) fn open_task(&self, id: TaskId) -> Result<Option<Task>> {
+        open_task(self.conn, id)
+    }
+
+    /// Whether it was inserted: not when an open task has its id, or holds its key in its slot.
+    pub(super) fn insert(&mut self, task: &Task, sums: &mut Sums) -> Result<bool> {
+        let last = task.last_outcome.as_ref();
+        let statement = prepared(&mut self.task_insert, self.conn, TASK_INSERT)?;
+        let changed = statement.execute(params![
+            task.id.get(),
+            task.config.get(),
+            task.status.code(),
+            task.version,
+            task.due_at.ms(),
+            task.execute_at.ms(),
+            task.age_from.ms(),
+            task.created_at.ms(),
+            task.attempt,
+            task.failed_attempts,
+            task.worker_losses,
+            task.epoch,
+            task.node.map(NodeId::get),
+            task.cancel_requested,
+            task.origin.code(),
+            task.sharding_id,
+            task.sharding_count,
+            task.parent.map(TaskId::get),
+            task.key.as_ref().map(TaskKey::as_str),
+            task.key_slot,
+            task.started_at.map(Timestamp::ms),
+            task.begun_due_at.map(Timestamp::ms),
+            task.expire_after.map(Millis::ms),
+            task.token.as_ref().map(<[u8; 32]>::as_slice),
+            last.map(|last| last.attempt),
+            last.map(|last| last.kind.code()),
+            last.map(|last| &*last.reason),
+            last.map(|last| last.http_status),
+            last.map(|last| last.at.ms()),
+            extra(task.extra.as_deref())?,
+            task.payload.as_deref(),
+        ])?;
+        let inserted = one_or_none(changed, "task_insert")?;
+        sums.accepted += i64::from(inserted);
+        Ok(inserted)
+    }
+
+    /// Saves a change of an open row that was decided on `version`. `None`: it has another version now.
+    pub(super) fn save(
+        &mut self,
+        version: i64,
+        change: Change,
+        sums: &mut Sums,
+    ) -> Result<Option<Box<Task>>> {
+        let Change { mut task, closed, .. } = change;
+        if task.is_open() {
+            if !self.update(version, &task)? {
+                return Ok(None);
+            }
+            if let Some(closed) = &closed {
+                self.insert_attempt(closed)?;
+            }
+            return Ok(Some(Box::new(task)));
+        }
+        let deleted = prepared(&mut self.task_delete, self.conn, TASK_DELETE)?
+            .execute(params![task.id.get(), version])?;
+        if !one_or_none(deleted, "task_delete")? {
+            return Ok(None);
+        }
+        let node = closed.as_ref().and_then(|closed| closed.node);
+        if let Some(mut closed) = closed {
+            if !ended_at_first_try(&task) {
+                self.insert_attempt(&closed)?;
+            } else if let Some(excerpt) = closed.excerpt.take() {
+                // It has no attempt row of its own; see `attempts`.
+                task.extra_mut().excerpt = Some(excerpt);
+            }
+        }
+        self.insert_history(&task, node)?;
+        sums.end(task.result);
+        Ok(Some(Box::new(task)))
+    }
+
+    /// The change of a claim, without the columns that it leaves alone.
+    pub(super) fn save_claimed(&mut self, version: i64, task: &Task) -> Result<bool> {
+        let statement = prepared(&mut self.task_claim, self.conn, TASK_CLAIM)?;
+        let changed = statement.execute(params![task.epoch, task.id.get(), version])?;
+        one_or_none(changed, "task_claim")
+    }
+
+    /// The change of a begin, without the columns that it leaves alone. An `extra` may have changed too.
+    pub(super) fn save_begun(&mut self, version: i64, task: &Task) -> Result<bool> {
+        if task.extra.is_some() {
+            return self.update(version, task);
+        }
+        let statement = prepared(&mut self.task_begin, self.conn, TASK_BEGIN)?;
+        let changed = statement.execute(params![
+            task.attempt,
+            task.node.map(NodeId::get),
+            task.started_at.map(Timestamp::ms),
+            task.begun_due_at.map(Timestamp::ms),
+            task.token.as_ref().map(<[u8; 32]>::as_slice),
+            task.id.get(),
+            version,
+        ])?;
+        one_or_none(changed, "task_begin")
+    }
+
+    fn update(&mut self, version: i64, task: &Task) -> Result<bool> {
+        let last = task.last_outcome.as_ref();
+        let statement = prepared(&mut self.task_update, self.conn, TASK_UPDATE)?;
+        let changed = statement.execute(params![
+            task.status.code(),
+            task.version,
+            task.due_at.ms(),
+            task.execute_at.ms(),
+            task.age_from.ms(),
+            task.attempt,
+            task.failed_attempts,
+            task.worker_losses,
+            task.epoch,
+            task.node.map(NodeId::get),
+            task.cancel_requested,
+            task.started_at.map(Timestamp::ms),
+            task.begun_due_at.map(Timestamp::ms),
+            task.expire_after.map(Millis::ms),
+            task.token.as_ref().map(<[u8; 32]>::as_slice),
+            last.map(|last| last.attempt),
+            last.map(|last| last.kind.code()),
+            last.map(|last| &*last.reason),
+            last.map(|last| last.http_status),
+            last.map(|last| last.at.ms()),
+            extra(task.extra.as_deref())?,
+            task.payload.as_deref(),
+            task.id.get(),
+            version,
+        ])?;
+        one_or_none(changed, "task_update")
+    }
+
+    fn insert_history(&mut self, task: &Task, node: Option<NodeId>) -> Result<()> {
+        let (Some(result), Some(ended_at)) = (task.result, task.ended_at) else {
+            return Err(StoreError::Internal(format!("task {} ended without a result", task.id)));
+        };
+        let last = task.last_outcome.as_ref();
+        let statement = prepared(&mut self.history_insert, self.conn, HISTORY_INSERT)?;
+        let changed = statement.execute(params![
+            task.id.get(),
+            task.config.get(),
+            result.code(),
+            ended_at.ms(),
+            task.version,
+            task.due_at.ms(),
+            task.execute_at.ms(),
+            task.age_from.ms(),
+            task.created_at.ms(),
+            task.attempt,
+            task.failed_attempts,
+            task.worker_losses,
+            task.epoch,
+            node.map(NodeId::get),
+            task.origin.code(),
+            task.sharding_id,
+            task.sharding_count,
+            task.parent.map(TaskId::get),
+            task.key.as_ref().map(TaskKey::as_str),
+            task.key_slot,
+            task.started_at.map(Timestamp::ms),
+            task.begun_due_at.map(Timestamp::ms),
+            task.expire_after.map(Millis::ms),
+            task.token.as_ref().map(<[u8; 32]>::as_slice),
+            last.map(|last| last.attempt),
+            last.map(|last| last.kind.code()),
+            last.map(|last| &*last.reason),
+            last.map(|last| last.http_status),
+            last.map(|last| last.at.ms()),
+            extra(task.extra.as_deref())?,
+            task.payload.as_deref(),
+        ])?;
+        exactly_one(changed, "history_insert")
+    }
+
+    pub(super) fn insert_attempt(&mut self, record: &AttemptRecord) -> Result<()> {
+        let statement = prepared(&mut self.attempt_insert, self.conn, ATTEMPT_INSERT)?;
+        let changed = statement.execute(params![
+            record.task.get(),
+            record.attempt,
+            record.started_at.ms(),
+            record.ended_at.ms(),
+            record.due_at.ms(),
+            record.node.map(NodeId::get),
+            record.kind.code(),
+            &*record.reason,
+            record.http_status,
+            record.excerpt.as_deref(),
+        ])?;
+        exactly_one(changed, "attempt_insert")
+    }
+}
+
+pub(super) fn open_task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
+    first(conn.prepare_cached(TASK_OPEN)?.query([id.get()])?, read_task)
+}
+
+pub(super) fn ended_task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
+    first(conn.prepare_cached(TASK_ENDED)?.query([id.get()])?, read_task)
+}
+
+/// Whether a change is just what [`Hot::save_begun`] or [`Hot::save_claimed`] saves.
+pub(super) fn is_plain(change: &Change, status: Status) -> bool {
+    change.task.status == status && change.closed.is_none()
+}
+
+fn extra(extra: Option<&TaskExtra>) -> Result<Option<String>> {
+    let Some(extra) = extra else { return Ok(None) };
+    extra_to_json(extra).map_err(StoreError::Internal)
+}
