@@ -1,4 +1,4 @@
-//! The loop that takes messages and begins them: each part of the rows by itself, so that one that stands still holds
+//! The loop that takes messages and begins them: each bulkhead by itself, so that one that stands still holds
 //! up no other.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::pipeline::{BeginReport, Loaded, Pipeline, Started};
 use crate::service::ServiceError;
 use crate::worker::WorkerOptions;
 
-/// This share of the permits' number is held of parts that stand still: messages, and outcomes.
+/// Bulkheads that stand still hold at most this share of the permits' number: messages, and outcomes.
 const STILL_SHARE: usize = 4;
 
 pub(crate) struct BeginLoop {
@@ -28,9 +28,9 @@ pub(crate) struct BeginLoop {
     stuck: Arc<Stuck>,
     compartments: Vec<Compartment>,
     steps: FuturesUnordered<BoxFuture<'static, Step>>,
-    /// Lanes inside begins that are not answered.
+    /// Permits inside begins that are not answered.
     in_begins: usize,
-    /// The part that is served first.
+    /// The bulkhead that is served first.
     turn: usize,
 }
 
@@ -80,7 +80,7 @@ impl BeginLoop {
         }
     }
 
-    /// Sorts messages into their parts, as long as permits are free.
+    /// Sorts messages into their compartments, as long as permits are free.
     fn take(&mut self, now: Timestamp) {
         for at in 0..self.compartments.len() {
             let bulkhead = (self.turn + at) % self.compartments.len();
@@ -126,26 +126,26 @@ impl BeginLoop {
     }
 
     /// The most messages in the next begin. All begins in flight hold no more permits than one batch, and none so many
-    /// that nothing is left for another part.
+    /// that nothing is left for another bulkhead.
     fn share(&self) -> usize {
         let left = self.options.batch.saturating_sub(self.in_begins);
         if self.compartments.len() == 1 { left } else { left.div_ceil(2) }
     }
 
     fn wants_more(&self, now: Timestamp) -> bool {
-        // With one part messages wait in the queue while it is busy, and batches make themselves.
+        // With one bulkhead messages wait in the queue while it is busy, and batches make themselves.
         let busy = matches!(&self.compartments[..], [only] if only.is_beginning() || self.is_full(0, now));
         !busy && self.permits.free() > 0 && self.ready() < self.options.batch
     }
 
-    /// Whether a permit that is given back changes anything: most of the time there are enough, and who waits for none
-    /// sleeps on.
+    /// Whether a permit that is released changes anything: most of the time there are enough, and who waits
+    /// for none sleeps on.
     fn wants_permit(&self) -> bool {
         self.permits.free() == 0 || self.compartments.iter().any(|compartment| !compartment.intake.is_empty())
     }
 
-    /// A part that stands still holds so many messages and no more, or it would in the end hold all that may be in
-    /// flight.
+    /// A bulkhead that stands still holds so many messages and no more, or it would in the end hold all that
+    /// may be in flight.
     fn is_full(&self, bulkhead: usize, now: Timestamp) -> bool {
         let still = |compartment: &&Compartment| compartment.stands_still(now);
         if !self.compartments[bulkhead].stands_still(now) {

@@ -1,4 +1,4 @@
-//! What a worker holds of one part of the rows and has not begun.
+//! What a worker holds of one bulkhead and has not begun.
 
 use tsp_core::{Millis, Timestamp};
 use tsp_queue::Delivery;
@@ -70,7 +70,7 @@ impl Compartment {
         self.beginning.is_some()
     }
 
-    /// Whether its rows are away or do not answer.
+    /// Whether its rows are unavailable or do not answer.
     pub(crate) fn stands_still(&self, now: Timestamp) -> bool {
         let still = |since: Timestamp| since.plus(STILL_AFTER) <= now;
         self.failures > 0 || self.loading.is_some_and(still) || self.beginning.is_some_and(still)
@@ -86,7 +86,7 @@ impl Compartment {
         self.intake.offer(permits, most, item, &mut self.batch);
     }
 
-    /// Lanes are free again, or messages' times have come.
+    /// Permits are free again, or messages' times have come.
     pub(crate) fn pick(&mut self, permits: &Permits, share: usize, now: Timestamp) {
         if self.may_begin(now) {
             self.intake.pick(permits, share.min(self.limit), now, &mut self.batch);
@@ -157,7 +157,7 @@ impl Compartment {
         paused.into_iter().chain(load.into_iter().chain(early).map(|at| at.max(self.pause_until))).min()
     }
 
-    /// Everything, for the way back at a graceful stop. The permits of the batch are given back.
+    /// Everything, for the way back at a graceful stop. The permits of the batch are released.
     pub(crate) fn drain(&mut self, permits: &Permits) -> (Vec<Item>, Vec<Delivery>) {
         for item in &self.batch {
             permits.put_back(item.config);

@@ -1,4 +1,4 @@
-//! The loop that saves outcomes: each part of the rows by itself, so that one that stands still holds up no other.
+//! The loop that saves outcomes: each bulkhead by itself, so that one that stands still holds up no other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ const FINISH_AT_ONCE: usize = 32;
 /// How long saves in flight may still take after the last call.
 const LAST_SAVES: Duration = Duration::from_secs(5);
 
-/// How many outcomes of each part cannot be saved just now.
+/// How many outcomes of each bulkhead cannot be saved just now.
 #[derive(Debug)]
 pub(crate) struct Stuck(Box<[AtomicUsize]>);
 
@@ -116,7 +116,7 @@ impl FinishLoop {
         }
     }
 
-    /// Tells what cannot be saved just now, of which `known` is told already.
+    /// Reports what cannot be saved just now, of which `known` is reported already.
     fn publish(&self, unsaved: &[Unsaved], known: usize, now: Instant) -> usize {
         let mut all = 0;
         for (one, published) in unsaved.iter().zip(&self.stuck.0) {

@@ -14,7 +14,7 @@ use crate::service::TaskService;
 /// Does the work of one attempt.
 #[async_trait]
 pub trait TaskHandler: Send + Sync + std::fmt::Debug {
-    /// Runs the attempt that `task` was begun for. At least once: the same task may come again with a
+    /// Runs the attempt that `task` was begun for. At least once: the same task may come once more with a
     /// higher `attempt`, and the answer of an attempt that was given up is not used.
     async fn execute(&self, task: &TaskContext) -> Verdict;
 }

@@ -137,7 +137,7 @@ mod tests {
         intake.pick(&permits, 8, NOW, &mut batch);
         assert_eq!(tickets(&batch), [2]);
         intake.pick(&permits, 8, NOW, &mut batch);
-        assert_eq!(tickets(&batch), [2], "no lane, no message");
+        assert_eq!(tickets(&batch), [2], "no permit, no message");
         assert_eq!(tickets(&intake.drain()), [3]);
     }
 

@@ -1,11 +1,11 @@
-//! Lanes: how many attempts run at once, in all and per config.
+//! Permits: how many attempts run at once, in all and per config.
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tsp_core::ConfigId;
 use tsp_core::ids::IdMap;
 
-/// Permits for running attempts. One is taken before begin, or `too_late` would be said of a task that
+/// Permits for running attempts. One is taken before begin, or a task would be `too_late` that
 /// only waits. No config takes more than its share, so a slow receiver never holds the whole worker.
 #[derive(Debug)]
 pub struct Permits {
@@ -73,12 +73,12 @@ impl Permits {
         self.freed.send_replace(());
     }
 
-    /// Whoever waits for a permit looks again.
+    /// Whoever waits for a permit tries again.
     pub(crate) fn wake(&self) {
         self.freed.send_replace(());
     }
 
-    /// Changes when a permit is given back; each worker that shares the permits has its own.
+    /// Changes when a permit is released; each worker that shares the permits has its own.
     pub fn freed(&self) -> watch::Receiver<()> {
         self.freed.subscribe()
     }

@@ -61,7 +61,7 @@ pub struct NotSaved {
 #[derive(Debug, Default)]
 pub struct Loaded {
     pub items: Vec<Item>,
-    /// Why some are not here. They were given back to the queue.
+    /// Why some are not here. They were requeued.
     pub error: Option<ServiceError>,
 }
 
@@ -71,9 +71,9 @@ pub struct BeginReport {
     /// Why some of those to be asked for again were not begun, if it was not for their time.
     pub error: Option<ServiceError>,
     pub started: Vec<Started>,
-    /// Not yet: ask again then. Their permits are to be given back.
+    /// Not yet: ask again then. Their permits are to be released.
     pub again: Vec<(Timestamp, Item)>,
-    /// Dealt with without a call. Their permits are to be given back.
+    /// Dealt with without a call. Their permits are to be released.
     pub dropped: Vec<ConfigId>,
 }
 
@@ -89,12 +89,12 @@ impl Pipeline {
         Self { service, subscriber, feedback, clock, entropy, observer: Observer::default(), running }
     }
 
-    /// In how many parts the rows are that may stand still without the others.
+    /// How many bulkheads the rows have: parts that may stand still without the others.
     pub fn bulkheads(&self) -> usize {
         self.service.bulkheads()
     }
 
-    /// The part of a task, below [`Pipeline::bulkheads`].
+    /// The bulkhead of a task, below [`Pipeline::bulkheads`].
     pub fn bulkhead(&self, task: TaskId) -> usize {
         self.service.bulkhead(task)
     }
@@ -108,8 +108,8 @@ impl Pipeline {
         (with_row.into_iter().filter_map(known).collect(), bare)
     }
 
-    /// Loads the rows of messages, and so finds the config of each. What cannot be loaded just now goes back to
-    /// the queue; a row that cannot be read at all is said, and its message comes again when its time is over.
+    /// Loads the rows of messages, and so finds the config of each. What cannot be loaded just now goes back
+    /// to the queue; a row that cannot be read at all is logged, and is rescued like that of a lost message.
     pub async fn load(&self, bare: Vec<Delivery>) -> Loaded {
         let ids: Vec<_> = bare.iter().map(|delivery| delivery.message.id).collect();
         let rows = self.service.load(&ids).await;
@@ -144,7 +144,7 @@ impl Pipeline {
         items
     }
 
-    /// As [`Pipeline::load`], of any parts.
+    /// As [`Pipeline::load`], of any bulkheads.
     pub(crate) async fn load_all(&self, bare: Vec<Delivery>) -> Vec<Item> {
         let batches = self.by_bulkhead(bare, |delivery| delivery.message.id).into_values();
         let loaded = join_all(batches.map(|batch| self.load(batch))).await;
@@ -173,8 +173,8 @@ impl Pipeline {
         Some(Item { id, version, config: row.config, ticket, row: Some(row), tries: 0 })
     }
 
-    /// A message is thrown away, and its owner is told, so that it takes up no room there. Of a row that is gone the
-    /// config is not known.
+    /// A message is thrown away, and its owner gets feedback, so that it takes up no room there. Of a row
+    /// that is gone the config is not known.
     fn stale(&self, id: TaskId, version: i64, ticket: Ticket, now: Option<&Task>) {
         self.acknowledge(&[ticket], vec![feedback_of(id, now.map(|row| row.config), version, now)]);
     }
@@ -211,7 +211,7 @@ impl Pipeline {
                         let context = TaskContext { task, config, completion_token: token, now, fence };
                         report.started.push(Started { context, ticket: item.ticket });
                     } else {
-                        // Nobody runs it: it is found under our name and given back.
+                        // Nobody runs it: it is found under our id, an orphan, and released.
                         not_sent += 1;
                         self.running.unsure(self.bulkhead(item.id), now);
                         done.push(item.ticket);
@@ -225,7 +225,7 @@ impl Pipeline {
                     report.dropped.push(item.config);
                 }
                 Err(error) => {
-                    // It may have happened: rows at 30 that nobody runs are to be found soon.
+                    // It may have happened: executing rows that nobody runs are to be found soon.
                     self.running.unsure(self.bulkhead(item.id), now);
                     let pause =
                         BEGIN_AGAIN_AFTER.saturating_mul(1 << item.tries.min(BEGIN_AGAIN_DOUBLED_MAX));
@@ -311,7 +311,7 @@ impl Pipeline {
         Ok(given_back?.into_iter().sum())
     }
 
-    /// The same for one part of the rows.
+    /// The same for one bulkhead.
     pub async fn reconcile_bulkhead(&self, bulkhead: usize, now: Timestamp) -> Result<usize, ServiceError> {
         if !self.running.start_reconcile(bulkhead, now) {
             return Ok(0);
@@ -323,7 +323,7 @@ impl Pipeline {
             return Ok(0);
         }
         let rows = self.service.release_orphans(orphaned_attempts, now).await.inspect_err(again)?;
-        tracing::warn!(attempts = rows.len(), "gave back attempts that were begun and never run");
+        tracing::warn!(attempts = rows.len(), "released orphaned attempts: begun, and not run here");
         self.feedback.report(rows.iter().map(|row| feedback_of_row(row, Some(row))).collect());
         Ok(rows.len())
     }
@@ -333,12 +333,12 @@ impl Pipeline {
         self.running.reconcile_at().into_iter().flatten().min()
     }
 
-    /// When [`Pipeline::reconcile_bulkhead`] wants to be called, by part.
+    /// When [`Pipeline::reconcile_bulkhead`] wants to be called, by bulkhead.
     pub(crate) fn reconcile_at_of_bulkheads(&self) -> Vec<Option<Timestamp>> {
         self.running.reconcile_at()
     }
 
-    /// Hands messages back that will not be begun: 10 → 0, so that nobody waits for them.
+    /// Messages that will not be begun: their rows return to scheduled, so that nobody waits for them.
     pub async fn hand_back(&self, items: Vec<Item>, now: Timestamp) {
         let batches = self.by_bulkhead(items, |item| item.id).into_values();
         join_all(batches.map(|batch| self.hand_back_of(batch, now))).await;
@@ -377,7 +377,7 @@ impl Pipeline {
     }
 }
 
-/// What is said of messages up to `version` of a task whose row is now `row`.
+/// The feedback on messages up to `version` of a task whose row is now `row`.
 fn feedback_of(task: TaskId, config: Option<ConfigId>, version: i64, row: Option<&Task>) -> Feedback {
     let (due_again, awaits_until) = row.map_or((None, None), next_times);
     Feedback { task, config, version, due_again, awaits_until, park: None }

@@ -24,11 +24,11 @@ struct State {
     attempts: IdSet<(TaskId, u32)>,
     /// Tasks inside begins that are not answered, and in how many.
     beginning: IdMap<TaskId, usize>,
-    /// For each part of the rows.
+    /// For each bulkhead.
     comparisons: Vec<Comparison>,
 }
 
-/// When to compare with the rows of a part.
+/// When to compare with the rows of a bulkhead.
 #[derive(Debug, Clone, Default)]
 struct Comparison {
     /// `None` while nothing was begun since the last time.
@@ -49,7 +49,7 @@ impl Running {
         Self { state: Mutex::new(state) }
     }
 
-    /// From now on these tasks are inside a begin; each with its part of the rows.
+    /// From now on these tasks are inside a begin; each with its bulkhead.
     pub(crate) fn begin(&self, tasks: Vec<(usize, TaskId)>, now: Timestamp) -> Beginning<'_> {
         let mut state = self.state.lock();
         for (bulkhead, task) in &tasks {
@@ -71,13 +71,13 @@ impl Running {
         comparison.unsure_until = Some(now.plus(UNSURE_FOR));
     }
 
-    /// When to compare next, by part.
+    /// When to compare next, by bulkhead.
     pub(crate) fn reconcile_at(&self) -> Vec<Option<Timestamp>> {
         self.state.lock().comparisons.iter().map(|comparison| comparison.at).collect()
     }
 
-    /// Whether to compare a part now. Asked before its rows are read, so that a begin in between wants the next
-    /// comparison.
+    /// Whether to compare a bulkhead now. Asked before its rows are read, so that a begin in between wants
+    /// the next comparison.
     pub(crate) fn start_reconcile(&self, bulkhead: usize, now: Timestamp) -> bool {
         let comparison = &mut self.state.lock().comparisons[bulkhead];
         if comparison.at.is_none_or(|at| at > now) {
@@ -125,7 +125,7 @@ pub(crate) struct Beginning<'a> {
 }
 
 impl Beginning<'_> {
-    /// These attempts run here now: at no moment in between do they look like nobody's.
+    /// These attempts run here now: at no moment in between do they look orphaned.
     pub(crate) fn answered(mut self, begun: impl IntoIterator<Item = (TaskId, u32)>) {
         let mut state = self.running.state.lock();
         state.attempts.extend(begun);

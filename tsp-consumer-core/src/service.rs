@@ -12,7 +12,7 @@ use tsp_core::{ConfigId, TaskId, Timestamp};
 /// Why the holder of the rows did not do it, or did not say that it did. A begin may have happened.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ServiceError {
-    /// It is away or busy: the same again will do.
+    /// It is unavailable or busy: the same again will do.
     #[error("{0}")]
     Away(String),
     /// It is there and cannot, perhaps for one row only.
@@ -34,13 +34,13 @@ pub trait TaskService: Send + Sync + std::fmt::Debug {
         true
     }
 
-    /// How many parts of the rows may stand still without the others. A call that is about one of them waits
-    /// for no other.
+    /// How many bulkheads the rows have: parts that may stand still without the others. A call that is about
+    /// one of them waits for no other.
     fn bulkheads(&self) -> usize {
         1
     }
 
-    /// The part of a task, below [`TaskService::bulkheads`].
+    /// The bulkhead of a task, below [`TaskService::bulkheads`].
     fn bulkhead(&self, _task: TaskId) -> usize {
         0
     }
@@ -52,10 +52,10 @@ pub trait TaskService: Send + Sync + std::fmt::Debug {
 
     async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult>;
 
-    /// Hands messages back that will not be begun: 10 → 0.
+    /// Queued to scheduled, for messages that will not be begun.
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError>;
 
-    /// The attempts that are open under this worker's name in one part of the rows.
+    /// The attempts that are open under this worker's id in one bulkhead.
     async fn executing(&self, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, ServiceError>;
 
     /// Gives back attempts that are open under this worker's name and that it does not run.

@@ -1,4 +1,4 @@
-//! Outcomes that wait to be saved, of one part of the rows.
+//! Outcomes that wait to be saved, of one bulkhead.
 //!
 //! What failed is tried again in smaller batches, so that one row or outcome that cannot be saved is found, alone,
 //! after a few tries, and its neighbours are saved without it. The attempt stays this worker's as long as it lives:
@@ -31,7 +31,7 @@ pub(crate) struct Unsaved {
     /// A save is in flight since then.
     saving: Option<Instant>,
     pause_until: Option<Instant>,
-    /// Calls that failed one after another because the rows were away.
+    /// Calls that failed one after another because the rows were unavailable.
     away: u32,
     saved_at: Option<Instant>,
 }
@@ -107,8 +107,8 @@ impl Unsaved {
         Some(Batch { outcomes, tries, first: Some(first) })
     }
 
-    /// What became of a batch. One that was refused alone is said, and once others are saved it is clear that it is
-    /// the outcome's own text or its row: the text is left out from then on.
+    /// What became of a batch. One that was refused alone is logged, and once others are saved it is clear
+    /// that it is the outcome's own text or its row: the text is left out from then on.
     pub(crate) fn answered(&mut self, batch: &Tried, failures: Vec<NotSaved>, now: Instant) {
         self.saving = None;
         // Those that came meanwhile could not go before: their wait begins now, or batches would be small for nothing.

@@ -26,7 +26,7 @@ pub struct WorkerOptions {
     pub per_config: usize,
     /// Rows in one begin or finish.
     pub batch: usize,
-    /// How long an outcome may wait for others at low load. The row is at 30 meanwhile, so waiting is
+    /// How long an outcome may wait for others at low load. The row is executing meanwhile, so waiting is
     /// safe; a crash then repeats the call.
     pub finish_wait: Duration,
     /// How long running attempts may go on after a stop.

@@ -35,7 +35,7 @@ pub enum Outcome {
     Fail,
     /// The receiver works on and will complete by API.
     Accepted,
-    /// Ask again at this time; charges nothing.
+    /// Ask again at this time; it is no failed attempt.
     Snooze {
         until: Timestamp,
     },
@@ -95,7 +95,7 @@ pub enum OutcomeKind {
     Done = 1,
     Retry = 2,
     Fail = 3,
-    /// Still open: the row waits at 45.
+    /// Still open: the row is awaiting.
     Accepted = 4,
     Snooze = 5,
     /// Its process is gone.

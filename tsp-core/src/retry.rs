@@ -31,7 +31,7 @@ const RETRY_AFTER_FLOOR: Millis = Millis::from_hours(1);
 /// How often and how soon a task is tried again. [`Default`] is the default of API.md section 2.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// Attempts in all, the first included; counts only charged ones (DESIGN.md section 5.2). 1 = no retry.
+    /// Attempts in all, the first included; only failed ones count (DESIGN.md section 5.2). 1 = no retry.
     pub max_attempts: u32,
     /// The delay before each further attempt.
     pub backoff: Backoff,
@@ -46,7 +46,7 @@ pub struct RetryPolicy {
 /// How the delay between attempts develops.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Backoff {
-    /// The n-th delay after the n-th charged failure; the last one repeats.
+    /// The n-th delay after the n-th failed attempt; the last one repeats.
     List(Vec<Millis>),
     /// `initial * factor^(n - 1)`, at most `max`.
     Exponential { initial: Millis, factor: f64, max: Millis },
@@ -110,8 +110,8 @@ impl RetryPolicy {
         problems
     }
 
-    /// The delay before the next attempt without jitter; `charged` is the number of charged failures so
-    /// far: 1 after the first (0 is taken as 1).
+    /// The delay before the next attempt without jitter; `failed_attempts` is 1 after the first that failed
+    /// (0 is taken as 1).
     pub fn base_delay(&self, failed_attempts: u32) -> Millis {
         self.backoff.delay(failed_attempts)
     }
@@ -169,7 +169,7 @@ impl Backoff {
 }
 
 /// `base` with jitter on top: a length in `base ..= base * (1 + jitter)`, so never shorter than the policy
-/// says. `unit` is a random number in `0..1`; values outside, like a `jitter` outside 0 to 1, are clamped.
+/// says. `jitter_fraction` is random in `0..1`; values outside, like a `jitter` outside 0 to 1, are clamped.
 pub fn with_jitter(base: Millis, jitter: f64, jitter_fraction: f64) -> Millis {
     let base = base.max(Millis::ZERO);
     let share = clamp_fraction(jitter) * clamp_fraction(jitter_fraction);

@@ -45,7 +45,7 @@ impl Status {
         }
     }
 
-    /// What a person may do to a row that stands here; the server sends it with each task.
+    /// What an operator may do to a row in this state; the server sends it with each task.
     pub const fn actions(self) -> &'static [Action] {
         match self {
             Self::Scheduled => &[Action::Cancel, Action::Pause, Action::Postpone, Action::Run],
@@ -175,9 +175,9 @@ pub struct Task {
     pub failed_attempts: u32,
     /// How many processes were lost with this task.
     pub worker_losses: u32,
-    /// The owner's epoch at 10.
+    /// The owner's epoch, while queued.
     pub epoch: i64,
-    /// Who runs it at 30.
+    /// Who runs it, while executing.
     pub node: Option<NodeId>,
     /// Cancel came while it was executing: this attempt is the last.
     pub cancel_requested: bool,
@@ -193,7 +193,7 @@ pub struct Task {
     pub last_outcome: Option<LastOutcome>,
     /// Rarely present, so kept together.
     pub extra: Option<Box<TaskExtra>>,
-    /// Set with status 50.
+    /// Set when it has ended.
     pub result: Option<EndResult>,
     pub ended_at: Option<Timestamp>,
 }

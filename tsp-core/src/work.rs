@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 pub struct Begin {
     pub id: TaskId,
     pub version: i64,
-    /// The row as claimed, when it travelled with the message; else the store loads it.
+    /// The row as claimed, when it came inline with the message; else the store loads it.
     pub row: Option<Box<Task>>,
     /// For async configs.
     pub token: Option<TokenHash>,
@@ -22,7 +22,7 @@ pub enum BeginResult {
     Run(Box<Task>),
     /// Due within a second: ask again at this time.
     Wait(Timestamp),
-    /// Not to be run: the message is stale, the task expired, or its row was given back because the
+    /// Not to be run: the message is stale, the task expired, or its row returned to scheduled because the
     /// config is held or it is far from due. The row if it changed. Acknowledge.
     Drop(Option<Box<Task>>),
 }

@@ -15,13 +15,13 @@ const EVERY: std::time::Duration = std::time::Duration::from_secs(15);
 /// At most a tenth of the time is spent on counting: three seconds for ten million rows (an
 /// estimate) leave half a minute.
 const PAUSE_PER_LOOK: u32 = 10;
-/// A hole is told within a minute; a look that is older is said.
+/// A hole is reported within a minute; an audit that is older is reported as well.
 const AGE_MAX: std::time::Duration = std::time::Duration::from_mins(1);
 /// A cursor this far behind is a hole: its fetcher should have moved it.
 const CURSOR_PATIENCE: Millis = Millis::from_secs(30);
 /// A config that was released this short a time ago is still catching up.
 const HELD_PATIENCE: Millis = Millis::from_secs(10);
-/// What an outage has left behind is given this long from the first look on.
+/// What an outage has left behind is given this long from the first audit on.
 const START_PATIENCE: Millis = Millis::from_secs(10);
 
 pub struct Auditor {
@@ -68,7 +68,7 @@ impl Auditor {
         Self { store, config_cache, shards, holds, first_look: OnceLock::new() }
     }
 
-    /// One look; publishes the gauges.
+    /// One audit; publishes the gauges.
     pub async fn step(&self, now: Timestamp) -> Result<Findings> {
         let audit = self.store.audit(now).await?;
         let catching_up = now < self.first_look.get_or_init(|| now).plus(START_PATIENCE);
@@ -104,7 +104,7 @@ impl Auditor {
                 Err(error) => tracing::warn!(%error, "the auditor could not run, will try again"),
             }
             age.set(looked.elapsed().as_secs_f64());
-            // It counts rows: where there are very many it looks less often.
+            // It counts rows: where there are very many it runs less often.
             let pause = EVERY.max(began.elapsed() * PAUSE_PER_LOOK);
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -8,7 +8,7 @@ use crate::fetcher::Fetcher;
 /// Waits ended in one call, and calls in one turn; the rest goes in the next turn, which follows at once.
 const WAITS_PER_CALL: usize = 500;
 const CALLS_PER_TURN: usize = 4;
-/// When a wait whose time is over could not be ended.
+/// When a wait whose deadline has passed could not be ended.
 const WAIT_AGAIN_AFTER: Millis = Millis::from_secs(1);
 
 /// The earliest deadline of a task that waits.
@@ -36,7 +36,7 @@ impl Deadlines {
         self.next.is_some_and(|deadline| deadline <= now)
     }
 
-    /// What is over could not be ended.
+    /// What has passed could not be ended.
     fn wait_until(&mut self, again: Timestamp) {
         self.next = self.next.map(|deadline| deadline.max(again));
     }
@@ -55,7 +55,7 @@ impl Fetcher {
             self.learn(&ended);
             self.deadlines.set(self.deps.store.next_deadline().await?);
             if ended.is_empty() {
-                // A row that cannot be ended, or rows that are not ours: no reason to turn in a circle.
+                // A row that cannot be ended, or rows that are not ours: no reason to busy-loop.
                 self.ask_whether_deposed(now).await?;
                 self.deadlines.wait_until(now.plus(WAIT_AGAIN_AFTER));
             }

@@ -18,10 +18,10 @@ pub struct FetcherOptions {
     pub publish_tick: Millis,
     /// How often memory is compared with the rows.
     pub resync: Millis,
-    /// A message not heard of for this long is sent again; doubled for each repeat of a task.
+    /// A message without feedback for this long is sent again; doubled for each repeat of a task.
     pub pipe_timeout: Millis,
-    /// After the news that a part of the pipe was lost, what was in the pipe by then is sent again when it is not
-    /// heard of for this long.
+    /// After the event that a part of the pipe was lost, what was in the pipe by then is sent again when
+    /// there is no feedback on it for this long.
     pub lost_timeout: Millis,
     pub window: WindowLimits,
 }

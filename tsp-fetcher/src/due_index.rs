@@ -36,8 +36,8 @@ impl DueIndex {
         }
     }
 
-    /// The earliest is this; `None`: nothing is open at 0. Whose turn was near keeps its place, and who had left is
-    /// back.
+    /// The earliest is this; `None`: nothing is scheduled. Whose turn was near keeps its position, and who
+    /// had left is back.
     pub(crate) fn set(&mut self, config: ConfigId, earliest: Option<Timestamp>) {
         if let Some(old) = self.by_config.remove(&config) {
             self.order.remove(&(old.due_at, config));
@@ -61,7 +61,7 @@ impl DueIndex {
         }
     }
 
-    /// It has left, or it has not: then it keeps its place.
+    /// It has left, or it has not: then it keeps its position.
     pub(crate) fn enter(&mut self, config: ConfigId) {
         if let Some(known) = self.by_config.get(&config)
             && !self.due.contains(config)
@@ -70,7 +70,7 @@ impl DueIndex {
         }
     }
 
-    /// Whether anything of it is open at 0.
+    /// Whether anything of it is scheduled.
     pub(crate) fn knows(&self, config: ConfigId) -> bool {
         self.by_config.contains_key(&config)
     }
@@ -96,7 +96,7 @@ impl DueIndex {
         }
     }
 
-    /// Takes out the config whose turn it is. What becomes of it is to be said by [`DueIndex::wait_again`], or by
+    /// Takes out the config whose turn it is. What becomes of it is decided by [`DueIndex::wait_again`],
     /// [`DueIndex::set`] or [`DueIndex::leave`].
     pub(crate) fn next_due(&mut self) -> Option<(ConfigId, Rank)> {
         self.due.pop()

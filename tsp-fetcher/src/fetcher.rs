@@ -1,4 +1,4 @@
-//! One turn of the fetcher: news, schedules, deadlines, claims, publishing, and now and then a resync.
+//! One turn of the fetcher: events, schedules, deadlines, claims, publishing, and now and then a resync.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub struct Report {
     pub published: usize,
     pub fired: usize,
     pub rescued: usize,
-    /// The next turn without news.
+    /// The next turn without events.
     pub next: Timestamp,
     pub turn: Turn,
     /// Somebody else owns the shards now: stop.

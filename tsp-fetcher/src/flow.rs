@@ -90,7 +90,7 @@ impl Flow {
         }
     }
 
-    /// Ends a hold whose time is over, and says which. To be called until there is none.
+    /// Ends a hold that has expired, and says which. To be called until there is none.
     pub(crate) fn end_expired(&mut self, now: Timestamp) -> Option<(Subject, Reason)> {
         let (_, subject, reason) = self.holds.first_end().filter(|(until, ..)| *until <= now)?;
         self.release(subject, reason, now);
@@ -163,7 +163,7 @@ impl Flow {
 
     // --- what is due ---
 
-    /// Whether anything of it is open at 0.
+    /// Whether anything of it is scheduled.
     pub(crate) fn knows(&self, config: ConfigId) -> bool {
         self.due.knows(config)
     }
@@ -343,7 +343,7 @@ impl Flow {
         Some(due_at.max(self.last_publish.plus(self.publish_tick)))
     }
 
-    /// When something is to be done without news.
+    /// When something is to be done without events.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         let queue_full = self.window.has_turns();
         let publish = if queue_full { None } else { self.publish_at() };

@@ -215,7 +215,7 @@ mod tests {
     enum Op {
         Add(Subject, Reason, Option<i64>),
         End(Subject, Reason),
-        /// Time goes on, and what is over ends.
+        /// Time goes on, and what has expired ends.
         Pass(i64),
     }
 

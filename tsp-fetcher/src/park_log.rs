@@ -1,4 +1,4 @@
-//! Configs whose receiver asked everybody to wait, and what the store is to be told of them.
+//! Configs whose receiver asked everybody to wait, and what is to be saved of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ use tsp_store::parks::{Park, ParkEvent};
 /// What is known of a config is written at most this often.
 const SAVE_EVERY: Millis = Millis::from_secs(1);
 
-/// Each config with the latest time it was asked to wait until. When it is over [`crate::holds::Holds`] tells.
+/// Each config with the latest time it was asked to wait until. When it is over [`crate::holds::Holds`] says.
 #[derive(Debug, Default)]
 pub(crate) struct ParkLog {
     waits: IdMap<ConfigId, Wait>,
-    /// What the store is to be told, and when.
+    /// What is to be saved, and when.
     saves: BTreeSet<(Timestamp, ConfigId)>,
     /// Waits that were ended here and are to be ended in the store, too.
     ended: BTreeMap<ConfigId, End>,
@@ -31,7 +31,7 @@ struct Wait {
     /// The store has it, or had it.
     stored: bool,
     saved_at: Option<Timestamp>,
-    /// Its place in `saves`.
+    /// Its position in `saves`.
     save_at: Option<Timestamp>,
 }
 
@@ -84,7 +84,7 @@ impl ParkLog {
         self.waits.get(&config).map(|wait| wait.park.until)
     }
 
-    /// When the store is to be told something.
+    /// When something is to be saved.
     pub(crate) fn first_save(&self) -> Option<Timestamp> {
         let save = self.saves.first().map(|(at, _)| *at);
         let end = self.ended.values().map(|end| end.save_at).min();
@@ -96,8 +96,8 @@ impl ParkLog {
         self.waits.get(&config).is_some_and(|wait| wait.save_at.is_some())
     }
 
-    /// A person has ended what was asked for until `at`. Says whether that is what was known; what was asked for since
-    /// then may be known still.
+    /// An operator has ended what was asked for until `at`. Says whether that is what was known; what was
+    /// asked for since then may be known still.
     pub(crate) fn end(&mut self, config: ConfigId, at: Timestamp) -> bool {
         let wait = self.waits.get(&config).copied().filter(|wait| wait.park.since <= at);
         let Some(Wait { last, .. }) = wait else { return false };
@@ -145,7 +145,7 @@ impl ParkLog {
         ended.chain(asked).collect()
     }
 
-    /// What [`ParkLog::news`] gave is saved, or is to be tried again.
+    /// What [`ParkLog::events`] gave is saved, or is to be tried again.
     pub(crate) fn saved(&mut self, events: &[ParkEvent], done: bool, now: Timestamp) {
         for one in events {
             match one {

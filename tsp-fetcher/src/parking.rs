@@ -53,7 +53,7 @@ impl Fetcher {
         }
     }
 
-    /// A person has ended what was asked for until `at`.
+    /// An operator has ended what was asked for until `at`.
     pub(crate) fn end_park(&mut self, config: ConfigId, at: Timestamp, now: Timestamp) {
         if self.parks.end(config, at) {
             self.release_parked(config, now);
@@ -68,7 +68,7 @@ impl Fetcher {
         self.flow.room_again(config, now);
     }
 
-    /// Releases those whose time is over.
+    /// Releases those whose hold has expired.
     pub(crate) fn end_holds(&mut self, now: Timestamp) {
         while let Some((subject, reason)) = self.flow.end_expired(now) {
             if let (Subject::Config(config), Reason::Parked) = (subject, reason) {
@@ -78,7 +78,7 @@ impl Fetcher {
         }
     }
 
-    /// What former owners and others have kept; news of it may be lost.
+    /// What former owners and others have saved; events of it may be lost.
     pub(crate) async fn read_parks(&mut self, now: Timestamp) -> Result<()> {
         let mut stored = self.deps.store.parks(!self.parks.is_read(), now).await?;
         stored.retain(|park| {
@@ -98,7 +98,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// For whoever comes after us, and for those who look. A failure holds up nothing.
+    /// For the next owner, and for those who ask. A failure holds up nothing.
     pub(crate) async fn save_parks(&mut self, now: Timestamp) {
         let events = self.parks.events(now);
         if events.is_empty() {

@@ -14,14 +14,14 @@ use crate::window::{Published, Window};
 
 /// Rows in flight read in one call.
 const ROWS_PER_PAGE: usize = 2_000;
-/// Rows given back in one transaction, and about so many in one turn, so that after a crash nobody waits long
-/// behind them.
+/// Rows returned to scheduled in one transaction, and about so many in one turn, so that after a crash nobody
+/// waits long behind them.
 const RETURNED_PER_CALL: usize = 500;
 const RETURNED_PER_TURN: usize = 2_000;
-/// How long the auditor is told of configs that were held.
+/// How long the auditor learns of configs that were held.
 const HELD_REMEMBERED: Millis = Millis::from_mins(1);
 
-/// A message that was lost or stands in line: its patience doubles so often.
+/// A message that was lost or waits in the queue: its patience doubles so often.
 const REPEATS_DOUBLED_MAX: u32 = 6;
 
 /// What was lost, and is looked for.
@@ -33,18 +33,18 @@ pub(crate) struct Rescue {
     /// When parts of the pipe were lost, oldest first, as far as it was not made good.
     pipe_losses: Vec<Timestamp>,
     resync_at: Timestamp,
-    /// A walk that is not at its end.
+    /// A scan that is not at its end.
     scan: Option<Scan>,
 }
 
-/// How often a row was given back because its message was too long in the pipe, and when last.
+/// How often a row returned to scheduled because its message was too long in the pipe, and when last.
 #[derive(Debug, Clone, Copy)]
 struct Repeats {
     count: u32,
     last: Timestamp,
 }
 
-/// A walk over what is in flight, as long as it takes.
+/// A scan of what is in flight, as long as it takes.
 #[derive(Debug)]
 struct Scan {
     after: Option<FlightMark>,
@@ -59,7 +59,7 @@ impl Rescue {
         Self { options, repeats, pipe_losses, resync_at: Timestamp::ZERO, scan: None }
     }
 
-    /// Something may have happened that we were not told: the next turn reads the rows.
+    /// Something may have happened without an event: the next turn reads the rows.
     pub(crate) fn look_again(&mut self) {
         self.resync_at = Timestamp::ZERO;
     }
@@ -94,7 +94,7 @@ impl Rescue {
         self.resync_at = now.plus(self.options.resync);
         self.pipe_losses.retain(|lost_at| lost_at.plus(self.options.lost_timeout) > now);
         self.resync_for_losses();
-        // What was given back and did not come into the pipe again was ended by somebody, or is another owner's.
+        // What was returned and is not in the pipe again was ended by somebody, or is another owner's.
         let patience = self.options.pipe_timeout;
         self.repeats.retain(|id, repeats| {
             window.message(*id).is_some() || repeats.last.plus(repeats.patience(patience)) > now
@@ -114,7 +114,7 @@ impl Rescue {
         published.at.plus(patience) <= now || self.was_in_lost_part(published, now)
     }
 
-    /// Whether it was in the pipe when a part of that was lost, and was not heard of since.
+    /// Whether it was in the pipe when a part of that was lost, without feedback since.
     fn was_in_lost_part(&self, published: &Published, now: Timestamp) -> bool {
         let over = |lost_at: &&Timestamp| lost_at.plus(self.options.lost_timeout) <= now;
         self.pipe_losses.iter().rev().find(over).is_some_and(|lost_at| published.at <= *lost_at)
@@ -127,7 +127,7 @@ impl Rescue {
 }
 
 impl Repeats {
-    /// How long a message may be in the pipe whose row was given back so often before.
+    /// How long a message may be in the pipe whose row was returned so often before.
     fn patience(self, once: Millis) -> Millis {
         once.saturating_mul(1 << self.count.min(REPEATS_DOUBLED_MAX))
     }
@@ -161,7 +161,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Goes on with the walk over what is in flight, if there is one. Returns how many rows were rescued.
+    /// Goes on with the scan of what is in flight, if there is one. Returns how many rows were rescued.
     pub(crate) async fn rescue_rows(&mut self, now: Timestamp) -> Result<usize> {
         let Some(mut scan) = self.rescue.scan.take() else { return Ok(0) };
         let walked = self.scan_page(&mut scan, now).await;
@@ -178,7 +178,7 @@ impl Fetcher {
         Ok(rescued)
     }
 
-    /// How many rows were rescued, and whether this was the end of the walk.
+    /// How many rows were rescued, and whether this was the end of the scan.
     async fn scan_page(&mut self, scan: &mut Scan, now: Timestamp) -> Result<(usize, bool)> {
         let held: IdSet<(TaskId, i64)> = self.flow.window().rows().collect();
         let mut rescued = 0;
@@ -188,8 +188,8 @@ impl Fetcher {
             for row in &page.rows {
                 scan.unmet.remove(&row.id);
                 if row.status == Status::Queued {
-                    // Whoever gets a message of a version that the row has left throws it away, and may not be
-                    // heard of: it takes up no room.
+                    // Whoever gets a message of a version that the row has left throws it away, perhaps
+                    // without feedback: it takes up no room.
                     self.flow.closed(row.id, row.version - 1);
                 }
                 match row.status {
@@ -241,7 +241,7 @@ impl Fetcher {
         Ok(returned)
     }
 
-    /// A row at 10 that nobody will begin: of an epoch that is over, of ours and not in memory, or so
+    /// A queued row that nobody will begin: of an epoch that is over, of ours and not in memory, or so
     /// long in the pipe that its message must be lost.
     fn is_forgotten(&self, row: &InFlight, held: &IdSet<(TaskId, i64)>, now: Timestamp) -> bool {
         if row.epoch != self.deps.owner.epoch {

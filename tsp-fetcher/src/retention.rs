@@ -17,7 +17,7 @@ pub struct RetentionLoop {
 
 impl std::fmt::Debug for RetentionLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Janitor")
+        f.write_str("RetentionLoop")
     }
 }
 

@@ -28,7 +28,7 @@ pub fn run(mut fetcher: Fetcher, clock: &Arc<dyn Clock>, runtime: &tokio::runtim
                 } else {
                     tracing::error!(%error, "the fetcher's turn failed, will try again");
                 }
-                // News does not help a store that is away.
+                // Events do not help a store that is unavailable.
                 let turn = Turn { events_before: Timestamp::ZERO, wants_room: false };
                 inbox.wait(turn, AGAIN_AFTER);
             }

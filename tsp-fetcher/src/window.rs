@@ -401,7 +401,7 @@ mod tests {
         window.ripen(NOW, |_| true);
         assert_eq!(publish(&mut window, 10), [1, 2]);
         assert!(window.closed(TaskId::new(2), 1).is_some());
-        // A person has changed the first one, whose message is in the pipe.
+        // An operator has changed the first one, whose message is in the pipe.
         window.add(task(1, 1, 600), rank(2));
         window.add(task(1, 3, 700), rank(2));
         window.ripen(NOW, |_| true);

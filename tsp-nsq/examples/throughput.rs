@@ -81,7 +81,7 @@ async fn consume(consumer: &Consumer, count: usize) {
     let start = Instant::now();
     for _ in 0..count {
         let Some(message) = consumer.recv().await else { return };
-        // Stale only if the connection has just been lost: the message comes again.
+        // Stale only if the connection has just been lost: the message is delivered again.
         let _ = message.finish();
     }
     report("consumed", count, start);

@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(known.addresses(), set(&["a", "b"]));
         known.learn(vec![Some(set(&["a", "b"]))], now + FORGET_AFTER + SECOND);
         known.learn(vec![Some(set(&["b"]))], now + FORGET_AFTER + 2 * SECOND);
-        assert_eq!(known.addresses(), set(&["a", "b"]), "its time counts anew");
+        assert_eq!(known.addresses(), set(&["a", "b"]), "its time counts again");
     }
 
     /// A lookup that was started again learns of the nsqds one by one.

@@ -29,7 +29,7 @@ impl PublishError {
     }
 }
 
-/// The connection that brought the message is gone, or the message was given back when the consumer closed.
+/// The connection that brought the message is gone, or the message was requeued when the consumer closed.
 /// nsqd delivers it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the message is no longer this connection's")]

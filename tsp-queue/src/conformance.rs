@@ -1,7 +1,7 @@
 //! What a queue means. Every back end runs this suite; a case panics with what it expected.
 //!
-//! A queue in another process is known only by asking it, so what is said of room holds in the end, not at
-//! once; and such a queue promises no order.
+//! A queue in another process is known only by asking it, so the room that it shows is right in the end, not
+//! at once; and such a queue promises no order.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -112,7 +112,7 @@ async fn refuses_a_queue_that_cannot_be(make: Make<'_>) {
     assert_eq!(made.publisher.room(&other), 0);
 }
 
-/// Every third message is given back once, and more is published than fits.
+/// Every third message is requeued once, and more is published than fits.
 async fn loses_nothing_in_a_stream(make: Make<'_>) {
     const TOTAL: i64 = 500;
     let made = make(64).await;

@@ -1,4 +1,4 @@
-//! One worker's end of a queue as several, so that what holds up one part of the tasks holds up no other.
+//! One worker's end of a queue as several branches, so that what holds up one of them holds up no other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,11 +10,12 @@ use tsp_core::TaskId;
 
 use crate::message::{Delivery, Subscriber, Ticket};
 
-/// Which part a task belongs to; the same for ever.
+/// Which branch a task belongs to; it never changes.
 pub type BranchOf = Arc<dyn Fn(TaskId) -> usize + Send + Sync>;
 
-/// Shares `whole` out among `parts`. What one of them takes for another waits there, up to `bound` messages; what
-/// is more is given back, or a part that stands still would in the end hold all that may be in flight.
+/// Shares `whole` out among `branches`. What one of them takes for another waits there, up to `bound`
+/// messages; what is more is requeued, or a branch that stands still would in the end hold all that may be in
+/// flight.
 pub fn demultiplex(
     whole: Arc<dyn Subscriber>,
     branches: usize,
@@ -86,14 +87,14 @@ impl Subscriber for Branch {
     async fn ready(&self) {
         let branch_queue = &self.shared.queues[self.at];
         loop {
-            // Armed before the look, so that nothing in between is missed.
+            // Armed before taking, so that nothing in between is missed.
             let came = branch_queue.came.notified();
             if !branch_queue.waiting.lock().is_empty() {
                 return;
             }
             tokio::select! {
                 () = came => {}
-                // It may be all for others, who are told of it.
+                // It may be all for others, who are woken.
                 () = self.shared.whole.ready() => return,
             }
         }

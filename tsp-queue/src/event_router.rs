@@ -1,4 +1,4 @@
-//! Brings news to the fetchers of this process: each owns a (group, shard).
+//! Brings events to the fetchers of this process: each owns a shard group.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tsp_core::{ConfigId, Name, ShardId, Timestamp};
 
 use crate::inbox::{Feedback, FeedbackSink, Inbox};
 
-/// The inboxes of the pairs that are owned here. News for others is skipped: their owners get it too.
+/// The inboxes of the shard groups that are owned here. Events for others are skipped: their owners get them.
 #[derive(Debug, Default)]
 pub struct EventRouter {
     groups: RwLock<HashMap<Name, HashMap<ShardId, Arc<Inbox>>>>,
@@ -19,12 +19,12 @@ impl EventRouter {
         Self::default()
     }
 
-    /// From now on `inbox` gets what is for this pair, in place of the one before.
+    /// From now on `inbox` gets what is for this shard group, in place of the one before.
     pub fn register(&self, group: Name, shard: ShardId, inbox: Arc<Inbox>) {
         self.groups.write().entry(group).or_default().insert(shard, inbox);
     }
 
-    /// The pair is no longer owned here.
+    /// The shard group is no longer owned here.
     pub fn unregister(&self, group: &Name, shard: ShardId) {
         let mut groups = self.groups.write();
         if let Some(shards) = groups.get_mut(group) {
@@ -71,7 +71,7 @@ impl EventRouter {
         }
     }
 
-    /// The rows are to be read afresh, by all.
+    /// The rows are to be read again, by all.
     pub fn look_again_all(&self) {
         self.each(Inbox::look_again);
     }

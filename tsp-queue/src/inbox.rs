@@ -1,15 +1,15 @@
-//! What the fetcher is told: hints from callers, feedback from workers, and the signal that wakes it.
+//! What the fetcher receives: hints from callers, feedback from workers, and the signal that wakes it.
 //!
-//! Both streams may lose things: the fetcher's resync finds what they did not tell. A sender wakes the
-//! fetcher only when the news is for now; else it waits for the fetcher's next turn, so that a flood of
-//! submits for tomorrow costs it nothing.
+//! Both streams may lose events: the fetcher's resync finds what they did not bring. An event wakes the
+//! fetcher only when it is for now; else it waits for the fetcher's next turn, so that a flood of submits for
+//! tomorrow costs it nothing.
 
 use std::collections::{HashMap, HashSet};
 
 use parking_lot::{Condvar, Mutex};
 use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 
-/// What a worker says of one message after it is dealt with.
+/// What a worker reports of one message after it is dealt with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feedback {
     pub task: TaskId,
@@ -17,9 +17,9 @@ pub struct Feedback {
     pub config: Option<ConfigId>,
     /// The newest version of the row that is known here: messages of it and of earlier ones are dealt with.
     pub version: i64,
-    /// The row went back to 0 and is due then (retry, snooze, release).
+    /// The row returned to scheduled and is due then (retry, snooze, release).
     pub due_again: Option<Timestamp>,
-    /// The row waits at 45 until then.
+    /// The row is awaiting until then.
     pub awaits_until: Option<Timestamp>,
     /// The receiver asked the whole config to wait (429 and 503 with `Retry-After`).
     pub park: Option<Millis>,
@@ -35,15 +35,15 @@ pub trait FeedbackSink: Send + Sync + std::fmt::Debug {
 pub struct Received {
     /// The earliest new due time per config.
     pub due: HashMap<ConfigId, Timestamp>,
-    /// Configs that were made, changed, held, let go or deleted.
+    /// Configs that were made, changed, held, released or deleted.
     pub changed: HashSet<ConfigId>,
     pub feedback: Vec<Feedback>,
     /// Configs whose receiver asked for a wait, with the longest one and the task that it was asked by: of
     /// tasks that are others' to schedule.
     pub parks: HashMap<ConfigId, (TaskId, Millis)>,
-    /// Configs whose wait was ended by a person, and when.
+    /// Configs whose wait was ended by an operator, and when.
     pub unparked: HashMap<ConfigId, Timestamp>,
-    /// Something happened that only the rows tell, such as the death of a worker.
+    /// Something happened that only the rows show, such as the death of a worker.
     pub look_again: bool,
     /// A part of the pipe was lost with what it held.
     pub pipe_lost: bool,
@@ -52,7 +52,7 @@ pub struct Received {
 /// What the fetcher waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// News of anything due at or before this is for now.
+    /// An event of anything due at or before this is for now.
     pub events_before: Timestamp,
     /// Work is held back for want of room: any feedback is for now.
     pub wants_room: bool,
@@ -120,7 +120,7 @@ impl Inbox {
         self.notify(state);
     }
 
-    /// The rows are to be read afresh, now.
+    /// The rows are to be read again, now.
     pub fn look_again(&self) {
         let mut state = self.state.lock();
         state.received.look_again = true;
@@ -154,7 +154,7 @@ impl Inbox {
         std::mem::take(&mut self.state.lock().received)
     }
 
-    /// Blocks the fetcher's thread until there is news for now, or for `at_most`.
+    /// Blocks the fetcher's thread until there is an event for now, or for `at_most`.
     pub fn wait(&self, turn: Turn, at_most: Millis) {
         let mut state = self.state.lock();
         let already = state.received.due.values().any(|due_at| *due_at <= turn.events_before)
@@ -254,7 +254,7 @@ mod tests {
             std::thread::yield_now();
         }
         inbox.due(CONFIG, NOW.plus(Millis::from_days(1)));
-        assert!(!inbox.state.lock().awake, "tomorrow's task is no news for now");
+        assert!(!inbox.state.lock().awake, "tomorrow's task is no event for now");
         inbox.due(ConfigId::new(8), NOW);
         let received = thread.join().unwrap();
         assert_eq!(received.due.len(), 2);

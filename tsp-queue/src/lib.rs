@@ -5,8 +5,8 @@
 //!
 //! * [`Publisher`], [`Subscriber`]: the pipe. [`memory::MemoryQueue`] is the one within a process, [`nsq`] the one
 //!   between processes.
-//! * [`Inbox`]: what the fetcher is told by callers (hints) and workers (feedback).
-//! * [`split`]: one worker's end of the pipe as several.
+//! * [`Inbox`]: what the fetcher receives from callers (hints) and workers (feedback).
+//! * [`demultiplex`]: one worker's end of the pipe as several branches.
 //! * [`EventRouter`]: the inboxes of the fetchers of this process.
 //! * [`conformance`]: what a queue means.
 

@@ -5,7 +5,7 @@ use thiserror::Error;
 use tsp_core::task::Task;
 use tsp_core::{Name, TaskId};
 
-/// What travels: enough to find the row and to see that it is still the one that was claimed.
+/// A task on its way to a worker: enough to find the row and to see that it still is as claimed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     pub id: TaskId,
@@ -18,7 +18,7 @@ pub struct Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// A message in a worker's hands. Until it is acknowledged or given back it takes up room.
+/// A message in a worker's hands. Until it is acknowledged or requeued it takes up room.
 #[derive(Debug)]
 pub struct Delivery {
     pub message: Message,

@@ -1,4 +1,4 @@
-//! What workers do: begin, finish, give back.
+//! What workers do: begin, finish, release.
 
 use async_trait::async_trait;
 use tsp_core::task::Task;
@@ -28,13 +28,13 @@ pub(crate) fn alike<T>(answers: Result<Vec<T>>, count: usize) -> Each<T> {
 
 #[async_trait]
 pub trait AttemptStore: Send + Sync {
-    /// How many parts of the rows may stand still without the others. A call that is about one of them waits
-    /// for no other.
+    /// How many bulkheads the rows have: parts that may stand still without the others. A call that is about
+    /// one of them waits for no other.
     fn bulkheads(&self) -> usize {
         1
     }
 
-    /// The part of a task, below [`AttemptStore::bulkheads`].
+    /// The bulkhead of a task, below [`AttemptStore::bulkheads`].
     fn bulkhead(&self, _task: TaskId) -> usize {
         0
     }
@@ -42,16 +42,16 @@ pub trait AttemptStore: Send + Sync {
     /// The open rows of messages that came without one; `None` for one that is not open.
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>>;
 
-    /// 10 → 30 for each message that is still good, in one transaction for each part.
+    /// Queued to executing, for each message that is still good, in one transaction for each bulkhead.
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult>;
 
-    /// Closes the attempts, fenced by `(status 30, attempt, node)`, in one transaction for each part.
+    /// Closes the attempts, fenced by `(executing, attempt, node)`, in one transaction for each bulkhead.
     async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult>;
 
-    /// 10 → 0 for messages that will not be begun; the rows that changed.
+    /// Queued to scheduled, for messages that will not be begun; the rows that changed.
     async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>>;
 
-    /// The rows of a part at 30 under this node: what a worker compares with what it really runs.
+    /// The executing rows of a bulkhead under this node: what a worker compares with what it really runs.
     async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>>;
 
     /// `worker_lost` for attempts that the worker finds under its own id and does not run. The rows that

@@ -65,15 +65,15 @@ pub trait Catalog: Send + Sync {
 
     /// The wait that the receiver of a config has asked for, if it is not over.
     async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>>;
-    /// Ends such a wait on every shard that may hold tasks of the config. The owners are to be told, or find out
-    /// at their next look.
+    /// Ends such a wait on every shard that may hold tasks of the config. The owners learn it by an event, or
+    /// at their next resync.
     async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()>;
 
     /// Raises the id slot's `used_until` to at least `until`; returns where the last holder left it
     /// (see [`tsp_core::ids::IdGenerator::new`]).
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp>;
 
-    /// Newest first, at most `limit`; older lines than [`AUDIT_KEPT`] are pruned.
+    /// Newest first, at most `limit`; older entries than [`AUDIT_KEPT`] are dropped.
     async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>>;
 
     /// Whether every node that is not dead has applied config change `seq` (config barrier); always in a
@@ -81,7 +81,7 @@ pub trait Catalog: Send + Sync {
     async fn applied_by_all(&self, seq: i64) -> Result<bool>;
 }
 
-/// How long a line of the audit log is kept: a year, and some weeks for whoever looks into it.
+/// How long an audit entry is kept: a year, and some weeks for whoever looks into it.
 pub const AUDIT_KEPT: Millis = Millis::from_days(400);
 
 #[derive(Debug, Clone, PartialEq, Eq)]

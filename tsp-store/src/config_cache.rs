@@ -1,9 +1,9 @@
-//! The config cache of apps and configs: what every role reads instead of asking the database for each task.
+//! The config cache, all apps and configs: every role reads it and asks no database for each task.
 //!
-//! A back end applies a change to its book right after the commit and before it answers, so within one
-//! process nothing begins under an older config than one that was answered (DESIGN.md section 6,
-//! config barrier). What was begun before stands on a [`Footing`], and a node says that it has applied a
-//! change only when nothing stands on less: [`ConfigCache::finalised`].
+//! A back end applies a change to its config cache right after the commit and before it answers, so within
+//! one process nothing begins under an older config than one that was answered (DESIGN.md section 6, config
+//! barrier). What was begun before stands on a [`Footing`], and a node says that it has applied a change only
+//! when nothing stands on less: [`ConfigCache::finalised`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

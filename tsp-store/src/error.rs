@@ -24,7 +24,7 @@ pub enum StoreError {
     Internal(String),
 }
 
-/// Why a call is not possible now. The text beside it is for people alone.
+/// Why a call is not possible now. Nobody branches on the text beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The database cannot be reached or used just now.
@@ -45,7 +45,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The error of this cause, with what is to be said of it.
+    /// The error of this cause, with its text.
     pub fn because(self, why: impl Into<String>) -> StoreError {
         StoreError::Unavailable { cause: self, why: why.into() }
     }

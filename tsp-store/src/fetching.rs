@@ -1,4 +1,4 @@
-//! What the owner of a shard does: claim, fire schedules, rescue, prune, audit.
+//! What the owner of a fetch scope does: claim, fire schedules, rescue, apply retention, audit.
 
 use async_trait::async_trait;
 use tsp_core::config::TaskConfig;
@@ -70,17 +70,17 @@ pub trait FetcherStore: Send + Sync {
     /// Which of these nodes are dead; a node without a record is.
     async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>>;
 
-    /// The earliest due time at 0 of each config that has rows there: one seek per config with rows.
+    /// The earliest due time of each config that has scheduled rows: one seek per config with rows.
     async fn earliest_due(&self) -> Result<Vec<EarliestDue>>;
 
-    /// 0 → 10 for what is wanted, in one transaction that checks the owner's epoch first.
+    /// Scheduled to queued, for what is requested, in one transaction that checks the owner's epoch first.
     async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult>;
 
-    /// What is at 10 and 30, a page of at most `limit` rows after the one before. What is in flight from the
-    /// first page to the last is in one of them.
+    /// What is queued and executing, a page of at most `limit` rows after the one before. What is in flight
+    /// from the first page to the last is in one of them.
     async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage>;
 
-    /// 10 → 0 for these (id, version), checked for the owner's epoch. The rows that changed.
+    /// Queued to scheduled, for these (id, version), checked for the owner's epoch. The rows that changed.
     async fn return_to_scheduled(
         &self,
         owner: Owner,
@@ -88,7 +88,7 @@ pub trait FetcherStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Vec<Task>>;
 
-    /// `worker_lost` for rows at 30 of a node that is gone. The rows that changed.
+    /// `worker_lost` for executing rows of a node that is gone. The rows that changed.
     async fn mark_worker_lost(
         &self,
         owner: Owner,
@@ -96,7 +96,7 @@ pub trait FetcherStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Vec<Task>>;
 
-    /// Ends the wait of rows at 45 whose deadline has passed. The rows that changed.
+    /// Ends the wait of awaiting rows whose deadline has passed. The rows that changed.
     async fn end_waits(
         &self,
         owner: Owner,
@@ -105,12 +105,12 @@ pub trait FetcherStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Vec<Task>>;
 
-    /// The earliest deadline at 45.
+    /// The earliest deadline of an awaiting row.
     async fn next_deadline(&self) -> Result<Option<Timestamp>>;
 
-    /// The configs that are parked here and whose time is not over. `anew`: also what is kept elsewhere of
+    /// The configs that are parked here and whose time is not over. `reread`: also what is kept elsewhere of
     /// configs whose tasks are on more shards, as far as these can be asked: it may not have come here while
-    /// nobody owned this partition.
+    /// nobody owned this fetch scope.
     async fn parks(&self, reread: bool, now: Timestamp) -> Result<Vec<Park>>;
 
     /// Keeps what was learned, in one transaction. Not fenced: it is true whoever says it.
@@ -127,14 +127,14 @@ pub trait FetcherStore: Send + Sync {
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult>;
 
     /// Drops ended tasks past their config's retention, attempts with them, expired idempotency records,
-    /// occurrences far below the cursor, and old lines of the audit log and of processes that are gone: at
+    /// occurrences far below the cursor, old audit entries, and processes that are long gone: at
     /// most `limit` rows. Returns how many; 0 = nothing left.
     async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize>;
 
     /// Counts for the auditor and the gauges.
     async fn audit(&self, now: Timestamp) -> Result<Audit>;
 
-    /// The earliest point at which anything is due: open tasks at 0 and 45, and cursors. For the
+    /// The earliest point at which anything is due: scheduled and awaiting tasks, and cursors. For the
     /// virtual clock of `tsp dev`.
     async fn next_due(&self) -> Result<Option<Timestamp>>;
 }
@@ -169,7 +169,7 @@ pub struct ClaimResult {
     pub bare: Vec<BareRow>,
     /// Rows that ended instead: their expiry had passed.
     pub expired: Vec<Box<Task>>,
-    /// The earliest due time left at 0, for each config of the wants.
+    /// The earliest due time of what is left scheduled, for each config of the claim requests.
     pub earliest_due: Vec<(ConfigId, Option<Timestamp>)>,
     /// The epoch is not ours any more: nothing was claimed.
     pub deposed: bool,
@@ -245,10 +245,10 @@ impl From<ScheduleStep> for FireResult {
     }
 }
 
-/// So many rows of a config are counted one by one; more are told as this.
+/// So many rows of a config are counted one by one; more are reported as this.
 pub(crate) const COUNTED_MAX: i64 = 100_000;
 
-/// Sums for the auditor: `accepted = open + ended` must hold, whatever was pruned since.
+/// Sums for the auditor: `accepted = open + ended` must hold, whatever retention has dropped since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
     /// Tasks ever inserted; a replay counts as one more.
@@ -257,8 +257,8 @@ pub struct Audit {
     pub ended: i64,
     /// Open rows by status code, counted.
     pub open: Vec<(Status, i64)>,
-    /// Open rows at 0 that are due more than five seconds ago, by config, at most [`COUNTED_MAX`] of each: the
-    /// auditor asks why.
+    /// Scheduled rows that are due more than five seconds ago, by config, at most [`COUNTED_MAX`] of each:
+    /// the auditor asks why.
     pub overdue: Vec<(ConfigId, i64)>,
     /// Open rows of configs that are not there, as `overdue`: nobody will ever run them.
     pub orphans: Vec<(ConfigId, i64)>,

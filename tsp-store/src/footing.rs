@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Held by work that reads configs, from before the first look until its transaction has ended. Cheap to
+/// Held by work that reads configs, from before it first reads one until its transaction has ended. Cheap to
 /// clone; all clones count as one.
 #[derive(Debug, Clone)]
 pub struct Footing(Arc<Level>);
 
-/// All that stands on one number.
+/// All work that was decided by one number.
 #[derive(Debug)]
 struct Level {
     seq: i64,

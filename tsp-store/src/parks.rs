@@ -2,7 +2,7 @@
 //!
 //! The owner of each shard that may hold tasks of the config keeps it beside them, so that a takeover and a
 //! restart begin with it, and whoever ends it writes to all of these shards. So the owner goes by its own
-//! shard only, and news that are lost cost no more than its next look at that.
+//! shard only, and an event that is lost costs no more than its next resync.
 
 use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 
@@ -26,5 +26,5 @@ pub enum ParkEvent {
     Ended { config: ConfigId, at: Timestamp },
 }
 
-/// What is kept is forgotten so long after it is over.
+/// What is kept is dropped so long after its end.
 pub(crate) const KEPT: Millis = Millis::from_days(1);

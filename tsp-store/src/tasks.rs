@@ -15,8 +15,9 @@ pub use tsp_core::transition::TaskCommand;
 
 #[async_trait]
 pub trait TaskStore: Send + Sync {
-    /// Saves new tasks durably; the answers are in the order of `batch`, and each element stands alone. An id that
-    /// another task has is a fault of ours: it fails the call, and it is not said what else of it was saved.
+    /// Saves new tasks durably; the answers are in the order of `batch`, and each element stands alone. An id
+    /// that another task has is a fault of ours: it fails the call, and it is unknown what else of it was
+    /// saved.
     async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>>;
 
     /// Open or ended.
@@ -25,7 +26,7 @@ pub trait TaskStore: Send + Sync {
     /// The canonical open task of a key, else its latest ended one.
     async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>>;
 
-    /// Applies what a person or receiver wants to one task. Compare-and-set on its version, retried inside.
+    /// Applies a command of an operator or receiver to one task: compare-and-set by version, retried here.
     async fn change(
         &self,
         subject: Subject,
@@ -53,7 +54,7 @@ pub trait TaskStore: Send + Sync {
 /// One task to be made.
 #[derive(Debug)]
 pub struct Submit {
-    /// As `Task::new` made it: status 0, `key_slot` 0.
+    /// As `Task::new` made it: scheduled, `key_slot` 0.
     pub task: Box<Task>,
     pub on_duplicate: OnDuplicateKey,
     /// Whether the submitter gave a payload (a reset moves it) or the config's default stands in it.

@@ -23,7 +23,7 @@ use crate::rate_limit::Exhausted;
 use crate::request::RequestContext;
 use crate::state::WebState;
 
-/// Somebody whose credentials are good. As an extractor it also charges the key's rate limit once.
+/// Somebody whose credentials are good. As an extractor it also counts once for the key's rate limit.
 #[derive(Debug, Clone)]
 pub struct Caller {
     who: Who,
@@ -129,7 +129,7 @@ impl Caller {
     }
 }
 
-/// A [`Caller`] that has not been charged yet, for calls that count as often as their body says: what such a
+/// A [`Caller`] that has not been counted yet, for calls that count as often as their body says: what such a
 /// call costs is taken at once, so that a refusal costs nothing and its `Retry-After` holds for all of it.
 #[derive(Debug)]
 pub struct Unpaid(Caller);

@@ -35,7 +35,7 @@ pub struct Unread {
 }
 
 /// A JSON document. What has the wrong shape was left out of `value` and stands in `errors`, so that what
-/// the handler finds wrong with the rest is told in the same answer.
+/// the handler finds wrong with the rest is reported in the same answer.
 #[derive(Debug)]
 pub struct Json<T> {
     pub value: T,
@@ -88,7 +88,7 @@ impl Unread {
         if declared { Json::parse(raw) } else { Err(not_json()) }
     }
 
-    /// `wish`, if the optional document `T` that asks for it has nothing wrong with its shape.
+    /// `command`, if the optional document `T` that asks for it passes the schema check.
     pub async fn asks<T: DeserializeOwned + ToSchema, W>(self, command: W) -> ApiResult<W> {
         self.optional_json::<T>().await?.checked().map(|_| command)
     }
@@ -132,7 +132,7 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
         }
     }
 
-    /// The document, if nothing is wrong with its shape.
+    /// The document, if it passes the schema check.
     pub fn checked(self) -> ApiResult<T> {
         if self.errors.is_empty() { Ok(self.value) } else { Err(self.errors.into()) }
     }
@@ -141,7 +141,7 @@ impl<T: DeserializeOwned + ToSchema> Json<T> {
 /// Members that stand twice: what they say depends on who reads them, so that nothing is read at all.
 pub(crate) fn refuse_doubles(raw: &[u8]) -> ApiResult<()> {
     let mut errors = Errors::new();
-    // What is no JSON is told by its reader.
+    // What is no JSON is reported by its reader.
     add_doubles("", str::from_utf8(raw).unwrap_or_default(), &mut errors);
     errors.finish()
 }
@@ -153,7 +153,7 @@ pub(crate) fn add_doubles(place: &str, text: &str, errors: &mut Errors) {
     }
 }
 
-/// What is said of a member that stands twice.
+/// The error of a member that stands twice.
 pub(crate) const DOUBLE: &str = "is there twice; leave one of them out";
 /// So many are named.
 const DOUBLES_NAMED_MAX: usize = 10;

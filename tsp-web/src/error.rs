@@ -10,7 +10,7 @@ use tsp_api::problem::PROBLEM_JSON;
 use tsp_api::{ErrorCode, Errors, FieldError, Problem};
 use tsp_store::StoreError;
 
-/// How long a caller should wait when the store is away, in seconds.
+/// How long a caller should wait when the store is unavailable, in seconds.
 const STORE_RETRY_AFTER_S: u64 = 1;
 
 /// An answer from 400 on. Handlers return it; [`crate::middleware`] writes its body, which needs the request id.
@@ -151,7 +151,7 @@ impl fmt::Debug for ApiError {
 }
 
 impl IntoResponse for ApiError {
-    /// Only the status; the edge finds the error among the extensions and writes the rest.
+    /// Only the status; the middleware finds the error among the extensions and writes the rest.
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
         response.extensions_mut().insert(self);

@@ -4,9 +4,9 @@
 //! file of its own: handler, OpenAPI document and tests together. The modules named below are what all of
 //! them share.
 //!
-//! * [`auth`]: who calls, and what they may do. [`rate`]: how often.
-//! * [`body`], [`query`], [`path`]: what they send, read strictly. [`shape`] names every wrong field.
-//! * [`error`]: what is told to them when it is wrong; [`edge`] gives it the id of its [`request`].
+//! * [`auth`]: who calls, and what they may do. [`rate_limit`]: how often.
+//! * [`body`], [`query`], [`path`]: what they send, read strictly. [`schema_check`] names every wrong field.
+//! * [`error`]: what they get when it is wrong; [`middleware`] gives it the id of its [`request`].
 //! * [`idempotency`]: how a repeat gets the first answer.
 //!
 //! This crate does not know the queue, the fetcher or the wiring: it is handed [`ports`].

@@ -6,7 +6,7 @@ use tsp_core::{ConfigId, Timestamp};
 
 use crate::state::WebState;
 
-/// Ends the wait of a config, if there is one. What it belongs to is done already, so a failure is only said.
+/// Ends the wait of a config, if there is one. What it belongs to is done: a failure is only logged.
 pub(crate) async fn unpark(state: &WebState, config: ConfigId) {
     let now = state.now();
     if let Err(error) = state.store.unpark(config, now).await {

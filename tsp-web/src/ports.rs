@@ -9,7 +9,7 @@ pub trait WakeHints: Send + Sync + std::fmt::Debug {
     /// A task of `config` on `shard` is due at `due_at`, perhaps before everything known.
     fn wake(&self, config: ConfigId, shard: ShardId, due_at: Timestamp);
 
-    /// The config was made, changed, held, let go or deleted.
+    /// The config was made, changed, held, released or deleted.
     fn config_changed(&self, config: ConfigId);
 
     /// The wait that the config's receiver asked for until `at` was ended.
@@ -43,7 +43,7 @@ pub trait Topology: Send + Sync + std::fmt::Debug {
     /// The nodes that are not dead, and those that died lately, in any order.
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError>;
 
-    /// Every pair of a group and a shard, in any order.
+    /// Every shard group, in any order.
     async fn shards(&self) -> Result<ShardsView, StoreError>;
 
     /// The queues between fetchers and workers, in any order.
@@ -54,7 +54,7 @@ pub trait Topology: Send + Sync + std::fmt::Debug {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
     pub id: NodeId,
-    /// For people.
+    /// For operators.
     pub name: String,
     /// `web`, `fetcher`, `worker`.
     pub roles: Vec<String>,
@@ -77,7 +77,7 @@ pub struct NodeView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeState {
     Alive,
-    /// Its lease is over, and it was not declared dead yet.
+    /// Its lease has expired, and it was not marked dead yet.
     Late,
     Dead,
 }
@@ -89,7 +89,7 @@ pub struct ShardsView {
     pub away: Vec<(u16, String)>,
 }
 
-/// A pair of a group and a shard.
+/// A shard group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardView {
     pub shard: u16,
@@ -99,7 +99,7 @@ pub struct ShardView {
     /// `None`: free.
     pub owner: Option<NodeId>,
     pub epoch: i64,
-    /// How long the earliest row at 0 is overdue, zero when none is; `None` where nobody has looked.
+    /// How long the earliest scheduled row is overdue, zero when none is; `None` where nobody has counted.
     pub lag: Option<Millis>,
     /// Open rows; `None` where nobody has counted them.
     pub open: Option<i64>,

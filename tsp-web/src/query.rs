@@ -120,7 +120,7 @@ impl Query {
         self.number("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_DEFAULT)
     }
 
-    /// Where the last page of this same list stopped, as [`Self::next_cursor`] was told.
+    /// Where the last page of this same list stopped, as [`Self::next_cursor`] was given.
     pub fn cursor(&mut self) -> ApiResult<Option<String>> {
         // A blank one is what `?cursor=$next` makes of no cursor at all.
         let Some(text) = self.text("cursor").filter(|text| !text.is_empty()) else { return Ok(None) };
@@ -169,7 +169,7 @@ impl Query {
     }
 }
 
-/// Everything but the place in the list and the size of the page.
+/// Everything but the position in the list and the size of the page.
 fn filter_hash(path: &str, given: &BTreeMap<String, String>) -> [u8; CURSOR_HASH_BYTES] {
     let mut text = Cow::Borrowed(path).into_owned();
     for (name, value) in given {

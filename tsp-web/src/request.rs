@@ -51,7 +51,7 @@ impl RequestContext {
 
     /// Noted by authentication, shown in the answer's headers.
     pub(crate) fn set_rate_limit(&self, rate: RateState) {
-        // The first note stands: a request is charged once before its answer.
+        // The first one stands: a request counts once before its answer.
         let _ = self.0.rate.set(rate);
     }
 

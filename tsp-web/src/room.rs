@@ -52,7 +52,7 @@ impl Room {
         }
     }
 
-    /// A place without a byte.
+    /// A permit without a byte.
     pub(crate) fn enter(&self) -> RoomPermit {
         RoomPermit { room: self.clone(), held: None, bytes: 0 }
     }
@@ -90,7 +90,7 @@ impl RoomPermit {
         Ok(())
     }
 
-    /// The place is kept for as long as any part of the body is.
+    /// The permit is kept for as long as any part of the body is.
     pub(crate) fn fill(self, body: Bytes) -> Bytes {
         Bytes::from_owner(Filled { body, _permit: self })
     }

@@ -1,4 +1,4 @@
-//! Names every field of a body that has the wrong shape, by the same schema that the OpenAPI document
+//! Names every field of a body that does not fit its schema, the same schema that the OpenAPI document
 //! shows. Runs only after the strict reader has refused the body, so it may be slow.
 
 use serde_json::{Map, Value};

@@ -242,7 +242,7 @@ impl Server {
         text
     }
 
-    /// How many changes of configs the fetcher was told since the last call.
+    /// How many changes of configs the fetcher received since the last call.
     pub(crate) fn told(&self) -> usize {
         std::mem::take(&mut *self.hints.changed.lock()).len()
     }

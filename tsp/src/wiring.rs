@@ -103,13 +103,13 @@ async fn run(
         };
         deps.readiness.set_stopping();
         if matches!(why, Some(End::Disk)) {
-            // At once: a callback that ends now cannot be saved, and comes again after the next start.
+            // At once: a callback that ends now cannot be saved, and is repeated after the next start.
             return Err(disk_failure(settings));
         }
         if !matches!(why, Some(End::Lost)) {
             let last_signal = signals.exit_on_the_next();
             tracing::info!("stopping");
-            // Its twin is the server's: while one of them is open, callers are let in whom nobody answers.
+            // The server has a clone: while one of them is open, callers are let in whom nobody answers.
             drop(listener);
             server.stop().await;
             deps.close().await;
@@ -151,7 +151,7 @@ async fn open_parts(
     }
 }
 
-/// The databases may still be away: they were, or this would not have happened.
+/// The databases may still be unavailable: they were, or this would not have happened.
 async fn reopen(settings: &Settings, clock: &ServerClock, nsqds: &KnownNsqds) -> ProcessDependencies {
     loop {
         match open_parts(settings, clock.clone(), nsqds).await {
@@ -164,7 +164,7 @@ async fn reopen(settings: &Settings, clock: &ServerClock, nsqds: &KnownNsqds) ->
     }
 }
 
-/// Says that it may be called: to callers, to people and to scripts.
+/// Says that it may be called: to callers, to operators and to scripts.
 fn announce(deps: &ProcessDependencies, address: SocketAddr) -> Result {
     deps.readiness.set_ready();
     let configs = deps.config_cache().config_count();

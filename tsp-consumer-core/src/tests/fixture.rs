@@ -64,7 +64,7 @@ struct State {
     faults: HashMap<&'static str, Vec<Fault>>,
     calls: HashMap<&'static str, usize>,
     lease_over: bool,
-    /// Calls that are not answered: a name, and the part of the rows.
+    /// Calls that are not answered: a name, and the bulkhead.
     still: HashSet<(&'static str, usize)>,
     /// A finish with one of these is refused.
     refused: HashSet<TaskId>,
@@ -96,7 +96,7 @@ impl Rows {
         self.state.lock().lease_over = true;
     }
 
-    /// A call of this name for this part of the rows is not answered from now on.
+    /// A call of this name for this bulkhead is not answered from now on.
     pub(super) fn stand_still(&self, call: &'static str, bulkhead: usize) {
         self.state.lock().still.insert((call, bulkhead));
     }
@@ -113,7 +113,7 @@ impl Rows {
         self.state.lock().refused.insert(TaskId::new(id));
     }
 
-    /// A task's part is the rest of its id.
+    /// A task's bulkhead is the remainder of its id.
     pub(super) fn split_in(&self, bulkheads: usize) {
         self.state.lock().bulkheads = bulkheads;
     }
@@ -156,7 +156,7 @@ impl Rows {
         state.apply(task, &Event::Complete { token: &token, completion, rules }, now).expect("its token");
     }
 
-    /// The row goes from 0 into the pipe.
+    /// The row goes from scheduled into the pipe.
     fn claim(&self, id: i64, now: Timestamp) -> Task {
         self.state.lock().apply(TaskId::new(id), &Event::Claim { epoch: 1 }, now).expect("at 0")
     }
@@ -339,7 +339,7 @@ impl Fixture {
         self.send(Message { id: task.id, version: task.version, row }).await;
     }
 
-    /// The next attempt of a task that is at 0 again.
+    /// The next attempt of a task that is scheduled again.
     pub(super) async fn publish_again(&self, id: i64, now: Timestamp) {
         let task = Box::new(self.rows.claim(id, now));
         self.send(Message { id: task.id, version: task.version, row: Some(task) }).await;
@@ -355,7 +355,7 @@ impl Fixture {
         self.queue.depth(&name("default")).expect("the queue")
     }
 
-    /// What was said of the next task.
+    /// The feedback on the next task.
     pub(super) async fn said(&mut self) -> Feedback {
         self.told.recv().await.expect("feedback")
     }

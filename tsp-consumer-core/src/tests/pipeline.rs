@@ -151,7 +151,7 @@ async fn a_begin_that_fails_is_tried_again_and_one_without_an_answer_is_given_ba
     let (later, item) = report.again.into_iter().next().expect("it is kept");
     assert_eq!(fixture.rows.status(1), Status::Executing, "though nobody knows");
 
-    // Looked for at once; what is not known to run here is given back.
+    // Looked for at once; what is not known to run here is released.
     assert!(pipeline.reconcile_at().is_some_and(|at| at <= again));
     fixture.rows.fail("executing", &[Fault::Before]);
     pipeline.reconcile(again).await.expect_err("the fault");

@@ -1,4 +1,4 @@
-//! What runs here is never given back: however its attempts meet those before and after them.
+//! What runs here is never released as orphaned: however its attempts meet those before and after them.
 
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::task::Status;
@@ -20,7 +20,7 @@ async fn begun_one(pipeline: &Pipeline, after_ms: i64) -> Started {
     started.remove(0)
 }
 
-/// The second attempt of task `id` runs: no comparison may take it for nobody's.
+/// The second attempt of task `id` runs: no comparison may take it for orphaned.
 async fn is_left_alone(fixture: &Fixture, pipeline: &Pipeline, id: i64) {
     for after in [6_000, 12_000, 70_000] {
         assert_eq!(pipeline.reconcile(at(after)).await.expect("no faults"), 0);
@@ -30,7 +30,7 @@ async fn is_left_alone(fixture: &Fixture, pipeline: &Pipeline, id: i64) {
 }
 
 #[tokio::test]
-async fn an_attempt_that_ends_after_its_callee_completed_leaves_the_next_alone() {
+async fn an_attempt_that_ends_after_its_receiver_completed_leaves_the_next_alone() {
     let fixture = Fixture::new();
     let pipeline = fixture.pipeline();
     fixture.publish(1, 3, at(0), true).await;

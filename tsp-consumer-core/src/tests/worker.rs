@@ -58,13 +58,13 @@ async fn a_slow_config_blocks_nobody_and_its_rest_waits_unbegun() {
     let mut first = [running.called().await, running.called().await, running.called().await];
     first.sort_by_key(Call::id);
     assert_eq!(first.each_ref().map(Call::id), [1, 2, 6], "two of the slow one, and the other");
-    assert_eq!(running.fixture.rows.status(3), Status::Queued, "no begin without a lane");
+    assert_eq!(running.fixture.rows.status(3), Status::Queued, "no begin without a permit");
     let [slow, other_slow, quick] = first;
     quick.done();
     assert_eq!(running.fixture.said().await.task.get(), 6);
     slow.done();
     let third = running.called().await;
-    assert_eq!(third.id(), 3, "in order, as lanes become free");
+    assert_eq!(third.id(), 3, "in order, as permits become free");
     third.done();
     other_slow.done();
     for _ in 0..2 {
@@ -169,7 +169,7 @@ async fn a_handler_that_panics_keeps_neither_its_permit_nor_its_row() {
     drop(running.called().await);
     let said = running.fixture.said().await;
     assert!(said.due_again.is_some(), "it is tried again: {said:?}");
-    assert_eq!(running.called().await.id(), 2, "on the lane that the other left");
+    assert_eq!(running.called().await.id(), 2, "on the permit that the other left");
     let last = running.fixture.rows.task(1).last_outcome.expect("an outcome");
     assert_eq!((last.kind, &*last.reason), (OutcomeKind::Retry, "handler_panicked"));
 }

@@ -121,7 +121,7 @@ impl ClusterClock {
     /// Begins again with this offset, for a process that holds no lease: forward at once; when the service's
     /// time has gone back, the clock stands still until that has caught up.
     pub fn restart(&self, seen: Measurement) {
-        // What was said up to now stands, also if nobody asked for it in the last milliseconds.
+        // What the clock has shown up to now stands, also if nobody asked for it in the last milliseconds.
         self.now();
         let begun = Slew::steady(seen.received, seen.least_us());
         *self.slew.write().unwrap_or_else(PoisonError::into_inner) = Some(begun);
@@ -281,8 +281,8 @@ mod tests {
             prop_assert!((-60..=2).contains(&error), "{error} ms off");
         }
 
-        /// No measurement, however slow or lopsided, takes it ahead of the database, and none is told as a
-        /// change of the clock.
+        /// No measurement, however slow or lopsided, takes it ahead of the database, and none is reported as
+        /// a change of the clock.
         #[test]
         fn is_never_early(doings in prop::collection::vec((0_i64..5_000, 0_i64..6_000, 0_i64..6_000), 1..60)) {
             let fixture = Fixture::new();
@@ -290,7 +290,7 @@ mod tests {
             for (wait, there, back) in doings {
                 fixture.pass(wait);
                 let told = fixture.clock.measure(fixture.ask(there, back));
-                // What is told is the drift that was allowed for, over a thousand seconds at most.
+                // What is reported is the drift that was allowed for, over a thousand seconds at most.
                 prop_assert!((0..=105).contains(&told.ms()), "told {told:?}");
                 let ahead = fixture.clock.now().since(fixture.truth()).ms();
                 prop_assert!(ahead <= 0, "{ahead} ms early");

@@ -1,4 +1,4 @@
-//! Monotonic time: what leases and watches are measured by, whatever people do to the machine's clock.
+//! Monotonic time: what leases and failure detectors go by, whatever happens to the machine's clock.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -43,7 +43,7 @@ pub struct ConfigWrite {
     pub after: TaskConfig,
     /// For the change log and the audit log.
     pub action: &'static str,
-    /// What was said with it, for the audit log.
+    /// What the audit entry says beyond the action.
     pub detail: String,
     pub cursor: CursorChange,
 }

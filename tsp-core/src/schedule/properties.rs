@@ -194,7 +194,7 @@ proptest! {
         let mut at = after;
         while let Some(next) = spec.next_after(at) && next <= end {
             let local = zoned(spec.zone(), next).unwrap();
-            // What was moved behind a gap matches no field, and is a law of its own.
+            // What was moved behind a gap matches no field, and is a property of its own.
             if reading.matches(local.datetime()) {
                 walked.push(next);
             }

@@ -173,7 +173,7 @@ struct Turn {
     brings_waiting: bool,
 }
 
-/// The same slots come again and again, as those of a cursor that was set back.
+/// The same slots repeat, as those of a cursor that was set back.
 fn history() -> impl Strategy<Value = Vec<Turn>> {
     let overlap = prop::sample::select(vec![Overlap::Allow, Overlap::Skip, Overlap::QueueOne]);
     let slots = prop::collection::vec(0_i64..40, 0..5);

@@ -26,7 +26,7 @@ pub(super) fn leave_out(task: &mut Task, wait: Millis) {
     task.age_from = task.age_from.plus(wait.max(Millis::ZERO));
 }
 
-/// A person makes a waiting row due now: later than it was (the wait until now is theirs), or earlier.
+/// An operator makes a waiting row due now: later than it was (the wait until now is theirs), or earlier.
 pub(super) fn due_now(task: &mut Task, now: Timestamp) {
     let later = now.since(task.due_at);
     if later.is_positive() {

@@ -15,7 +15,7 @@ fn two_days() -> RetryPolicy {
     RetryPolicy { max_attempts: 5, max_age: Some(Millis::from_days(2)), ..policy() }
 }
 
-/// Claims and begins a row at 0.
+/// Claims and begins a scheduled row.
 fn start(task: &Task, now: Timestamp) -> Task {
     let queued = go(task, &Event::Claim { epoch: 5 }, now).task;
     go(&queued, &begin(&queued), now).task
@@ -89,7 +89,7 @@ fn no_wait_but_the_back_off_ages_a_task() {
 
 #[test]
 fn running_and_back_off_do() {
-    // An attempt that fails after two days less a minute may come again; one that takes a second more may not.
+    // An attempt that fails after two days less a minute may be retried; a second later it may not.
     let two = 2 * 86_400 - 60;
     for (took, result) in [(two, None), (two + 1, Some(EndResult::Failed))] {
         let task = failed_once(&executing(), after(took));

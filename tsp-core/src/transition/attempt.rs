@@ -337,7 +337,7 @@ pub(super) fn record(task: &Task, kind: OutcomeKind, reason: &Reason, now: Times
     }
 }
 
-/// Closes the awaited attempt of a row at 45 because a person took the task elsewhere.
+/// Closes the attempt of an awaiting row because an operator took the task elsewhere.
 pub(super) fn close_awaited(
     task: &Task,
     kind: OutcomeKind,

@@ -1,11 +1,11 @@
-//! What people and receivers ask of one task.
+//! What operators and receivers ask of one task.
 
 use super::{Change, Completion, Event, ProgressReport, Refused, Rules, transition};
 use crate::config::TaskConfig;
 use crate::task::{Task, TokenHash};
 use crate::time::Timestamp;
 
-/// What a person or receiver wants; [`Event`] without what the store knows itself.
+/// What an operator or receiver asks for; [`Event`] without what the store knows itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskCommand {
     Cancel,
@@ -16,7 +16,7 @@ pub enum TaskCommand {
     },
     Run,
     Replay,
-    /// `unit`: a random number in `0.0..1.0` for the jitter of a retry.
+    /// `jitter_fraction`: a random number in `0.0..1.0` for the jitter of a retry.
     Complete {
         token: TokenHash,
         completion: Completion,
@@ -50,7 +50,7 @@ impl TaskCommand {
         transition(row, &event, now)
     }
 
-    /// Action and detail for the audit log; receivers are not persons.
+    /// Action and detail for the audit log; receivers are not operators.
     pub fn audited(&self) -> Option<(&'static str, String)> {
         let action = match self {
             Self::Cancel => "task.cancel",

@@ -1,4 +1,4 @@
-//! Random histories of a task: good steps, faults, and people, each with right and wrong versions, nodes,
+//! Random histories of a task: good steps, faults, and operators, each with right and wrong versions, nodes,
 //! attempts and tokens.
 
 use bytes::Bytes;
@@ -71,7 +71,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     let wrong = || prop_oneof![6 => Just(0u8), 1 => Just(1), 1 => Just(2)];
     let back = || prop_oneof![4 => Just(0usize), 1 => Just(1), 1 => Just(2)];
     let rarely = || prop::bool::weighted(0.1);
-    let person = [Action::Pause, Action::Resume, Action::Run, Action::Cancel, Action::Replay];
+    let actions = [Action::Pause, Action::Resume, Action::Run, Action::Cancel, Action::Replay];
     prop_oneof![
         6 => prop_oneof![Just(0i64), Just(1), Just(1_000), 0i64..2_000_000].prop_map(Step::Wait),
         10 => Just(Step::Claim),
@@ -86,7 +86,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(extend, back)| Step::Progress { extend, back }),
         2 => (-1_000i64..1_000).prop_map(Step::Postpone),
         2 => (-1_000i64..1_000).prop_map(Step::Reset),
-        6 => prop::sample::select(person.to_vec()).prop_map(Step::Operators),
+        6 => prop::sample::select(actions.to_vec()).prop_map(Step::Operators),
     ]
 }
 
@@ -201,12 +201,12 @@ pub(super) fn take(task: &Task, step: &Step, setting: &Setting, now: Timestamp) 
             let payload = Bytes::from(seconds.to_string());
             Event::Reset { execute_at: at(*seconds), payload: Some(payload) }
         }
-        Step::Operators(action) => person(*action),
+        Step::Operators(action) => operator_event(*action),
     };
     transition(task, &event, now)
 }
 
-pub(super) fn person(action: Action) -> Event<'static> {
+pub(super) fn operator_event(action: Action) -> Event<'static> {
     match action {
         Action::Pause => Event::Pause,
         Action::Resume => Event::Resume,

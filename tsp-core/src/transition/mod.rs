@@ -2,8 +2,8 @@
 //!
 //! [`transition`] is pure. A store loads a row, asks, and saves what it is told; it chooses nothing. Which tasks a
 //! config takes at all is decided in [`submit`].
-//! `version` fences messages, owners and people: a store compares it when it saves. A finish is
-//! fenced by `(status 30, attempt, node)` instead, because a cancel or reset may have come since begin.
+//! `version` fences messages, owners and operators: a store compares it when it saves. A finish is
+//! fenced by `(executing, attempt, node)` instead, because a cancel or reset may have come since begin.
 
 mod age;
 #[cfg(test)]
@@ -36,7 +36,7 @@ use crate::time::{Millis, Timestamp};
 
 pub use command::TaskCommand;
 
-/// A begin that comes this much too early waits; an earlier one gives the row back.
+/// A begin that comes this much too early waits; after an earlier one the row returns to scheduled.
 pub const BEGIN_WAITS_UP_TO: Millis = Millis::from_secs(1);
 /// A task that was running in this many lost processes ends failed, reason `crashes_workers`.
 pub const WORKER_LOSSES_MAX: u32 = 10;
@@ -55,7 +55,7 @@ pub enum Event<'a> {
         runnable: bool,
         token: Option<TokenHash>,
     },
-    /// Back to 0, not an attempt: pause, shutdown, lost message, new owner.
+    /// Back to scheduled, not an attempt: pause, shutdown, lost message, new owner.
     Release {
         version: i64,
     },
@@ -102,7 +102,7 @@ pub enum Event<'a> {
     Replay,
 }
 
-/// What the config and chance contribute to a decision.
+/// What the config and randomness contribute to a decision.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     pub retry: &'a RetryPolicy,
@@ -143,7 +143,7 @@ pub struct ProgressReport {
     pub extend: Option<Millis>,
 }
 
-/// The row as it becomes, and what else is to be saved and said.
+/// The row as it becomes, and what else is to be saved and reported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     pub task: Task,
@@ -152,7 +152,7 @@ pub struct Change {
     pub outcome_detail: OutcomeDetail,
 }
 
-/// What the asker must be told beyond the row.
+/// What the caller must know beyond the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutcomeDetail {
     None,
@@ -219,15 +219,15 @@ fn changed(task: &Task, edit: impl FnOnce(&mut Task)) -> Change {
     Change { task, closed: None, outcome_detail: OutcomeDetail::None }
 }
 
-/// The row goes to 0 and waits for `due_at`; for the time it was promised for, when the clock has gone back behind
-/// that since.
+/// The row is scheduled and waits for `due_at`; for the time it was promised for, when the clock has gone
+/// back behind that since.
 fn schedule(task: &mut Task, due_at: Timestamp) {
     task.status = Status::Scheduled;
     task.due_at = due_at.max(task.execute_at);
     task.node = None;
 }
 
-/// The row's promise starts again: a new time, a new age, nothing charged.
+/// The row's promise starts again: a new time, a new age, no failed attempts.
 fn renew(task: &mut Task, execute_at: Timestamp, now: Timestamp) {
     let due_at = execute_at.max(now);
     task.execute_at = execute_at;

@@ -48,9 +48,9 @@ pub(super) fn reset(
             task.payload = Some(payload.clone());
         }
         task.failed_attempts = 0;
-        // What an earlier attempt was told completes nothing of the new promise.
+        // The token of an earlier attempt completes nothing of the new promise.
         task.token = None;
-        // Of cancel and reset the later counts; the flag of a cancel at 30 may have come along to 45.
+        // Of cancel and reset the later counts; a cancel's flag may have come along to awaiting.
         task.cancel_requested = false;
     };
     match task.status {
@@ -107,7 +107,7 @@ pub(super) fn cancel(task: &Task, now: Timestamp) -> Result<Change, Refused> {
     }
 }
 
-/// Same id, attempt numbers go on, nothing charged.
+/// Same id, attempt numbers go on, no failed attempts.
 pub(super) fn replay(task: &Task, now: Timestamp) -> Result<Change, Refused> {
     if task.status != Status::Ended {
         return Err(refuse(task.status, Action::Replay));
@@ -126,7 +126,7 @@ pub(super) fn replay(task: &Task, now: Timestamp) -> Result<Change, Refused> {
     }))
 }
 
-/// A person's "now" is a new promise, so no callback comes before `execute_at`.
+/// An operator's "now" is a new promise, so no callback comes before `execute_at`.
 fn due_now(task: &mut Task, now: Timestamp) {
     task.execute_at = task.execute_at.min(now);
     age::due_now(task, now);

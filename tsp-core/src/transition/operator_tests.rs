@@ -1,4 +1,4 @@
-//! The table of DESIGN.md section 5.2, row by row: what people and receivers do.
+//! The table of DESIGN.md section 5.2, row by row: what operators and receivers do.
 
 use bytes::Bytes;
 
@@ -126,7 +126,7 @@ fn of_cancel_and_reset_the_later_counts() {
     assert_eq!(cancel_last.next_run(), None);
     assert_eq!(go(&cancel_last, &finish(&fail, &policy), NOW).task.result, Some(EndResult::Cancelled));
 
-    // The flag may come along to 45; a reset there counts too.
+    // The flag may come along to awaiting; a reset there counts too.
     let accepted = Verdict::new(Outcome::Accepted, "accepted");
     let flagged = go(&executing(), &Event::Cancel, NOW).task;
     let awaited = go(&flagged, &finish(&accepted, &policy), NOW).task;

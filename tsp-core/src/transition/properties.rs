@@ -1,6 +1,6 @@
-//! Laws that hold over every history of a task, however its events fall.
+//! Properties that hold over every history of a task, however its events fall.
 //!
-//! A history is played from random steps, see [`super::histories`]; each law is read off its moments.
+//! A history is played from random steps, see [`super::histories`]; each property is read off its moments.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use super::histories::*;
 use super::*;
 use crate::outcome::{Outcome, OutcomeKind};
 
-/// What a person may want without a token.
-const PEOPLE: [Action; 6] =
+/// What an operator may ask for without a token.
+const BY_OPERATOR: [Action; 6] =
     [Action::Cancel, Action::Pause, Action::Postpone, Action::Replay, Action::Resume, Action::Run];
 
 /// What closed the attempt, if the step did.
@@ -119,12 +119,12 @@ proptest! {
     }
 
     #[test]
-    fn only_the_callees_failures_are_charged_and_never_more_than_allowed(history in history()) {
+    fn only_the_receivers_failures_count_and_never_more_than_allowed(history in history()) {
         for (moment, change) in history.changes() {
             let (before, after) = (moment.before.failed_attempts, change.task.failed_attempts);
             prop_assert!(after <= history.setting.retry.max_attempts);
             let failed = matches!(closes(change), Some(OutcomeKind::Retry | OutcomeKind::Fail));
-            prop_assert!(after <= before + u32::from(failed), "{:?} charged", moment.step);
+            prop_assert!(after <= before + u32::from(failed), "{:?}: failed attempts", moment.step);
         }
     }
 
@@ -219,11 +219,11 @@ proptest! {
     fn the_listed_actions_are_those_that_are_taken(history in history()) {
         let task = &history.end;
         let listed = task.status.actions();
-        for action in PEOPLE {
-            let taken = transition(task, &person(action), history.now).is_ok();
+        for action in BY_OPERATOR {
+            let taken = transition(task, &operator_event(action), history.now).is_ok();
             prop_assert_eq!(taken, listed.contains(&action), "{:?} at {:?}", action, task.status);
         }
-        // At 30 a receiver may be quicker than its own 202, but nobody is invited to.
+        // While executing a receiver may be quicker than its own 202, but nobody is invited to.
         if let Some(token) = task.token.as_ref().filter(|_| task.status != Status::Executing) {
             let rules = rules(&history.setting.retry);
             let event = Event::Complete { token, completion: Completion::Done { message: None }, rules };
@@ -258,7 +258,7 @@ fn told_done(moment: &Moment, setting: &Setting) -> bool {
     }
 }
 
-/// The laws above would hold of histories in which nothing happens.
+/// The properties above would hold of histories in which nothing happens.
 #[test]
 fn the_histories_reach_everything() {
     use proptest::strategy::ValueTree;

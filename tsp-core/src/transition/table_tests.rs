@@ -137,7 +137,7 @@ fn outcome_retry_waits_for_its_delay_until_the_attempts_are_used_up() {
 }
 
 #[test]
-fn a_callees_delay_is_taken_as_it_is_and_a_retry_after_is_clamped() {
+fn a_receivers_delay_is_taken_as_it_is_and_a_retry_after_is_clamped() {
     let due_with = |jitter, delay| {
         let verdict = Verdict::new(Outcome::Retry(delay), "asked");
         go(&executing(), &finish(&verdict, &RetryPolicy { jitter, ..policy() }), NOW).task.due_at
@@ -267,7 +267,7 @@ fn a_lost_node_gives_the_task_back_at_once_and_charges_nothing() {
     assert_eq!((closed.kind, &*closed.reason), (OutcomeKind::Lost, "worker_lost"));
     let elsewhere = Event::NodeLost { node: OTHER_NODE, rules: rules(&policy) };
     assert_eq!(refused(&executing(), &elsewhere, NOW), Refused::AttemptClosed);
-    assert_eq!(refused(&awaiting(), &lost, NOW), Refused::AttemptClosed, "it runs at the callee, not here");
+    assert_eq!(refused(&awaiting(), &lost, NOW), Refused::AttemptClosed, "it runs at the receiver, not here");
 }
 
 #[test]

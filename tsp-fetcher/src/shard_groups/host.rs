@@ -1,4 +1,4 @@
-//! What a keeper asks of the process around it.
+//! What a lease manager asks of the process around it.
 
 use async_trait::async_trait;
 use tsp_store::cluster::ShardGroup;

@@ -25,7 +25,7 @@ use super::state::{Job, State};
 /// group that is not among them any more are given up.
 pub type GroupSource = Arc<dyn Fn() -> Vec<Name> + Send + Sync>;
 
-/// What a keeper works with.
+/// What a lease manager works with.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "handles only")]
 pub struct LeaseManagerDependencies {
@@ -93,8 +93,8 @@ impl LeaseManager {
         }
     }
 
-    /// One turn: stops what is over, renews, reads all shard groups, takes and gives up, and does what stopping
-    /// needs. [`LeaseManager::run`] does the same without letting one part wait for another.
+    /// One turn: stops what has expired, renews, reads all shard groups, takes and gives up, and does what
+    /// stopping needs. [`LeaseManager::run`] does the same without letting one of these wait for another.
     pub async fn step(&self, now: MonotonicInstant) -> LeaseManagerReport {
         let mut lost = self.expire(now);
         let (renewed, mut report) = join!(self.renew(now), self.observe(now));
@@ -155,7 +155,7 @@ impl LeaseManager {
         let shard_groups = match answer_within(self.deps.lease, self.deps.store.shard_groups(&groups)).await {
             Ok(shard_groups) => shard_groups,
             Err(error) => {
-                tracing::warn!(%error, "could not read the shard groups, observes them afresh");
+                tracing::warn!(%error, "could not read the shard groups, starts observing from nothing");
                 self.state.lock().watch.reset();
                 return report;
             }
@@ -179,7 +179,7 @@ impl LeaseManager {
         }
     }
 
-    /// The live fetchers. This node is one, whatever the last look at the nodes showed.
+    /// The live fetchers. This node is one, whatever the last observation of the nodes showed.
     fn servers(&self, peers: &[NodeRow]) -> Vec<Server> {
         let alive =
             peers.iter().filter(|row| row.dead_at.is_none() && !row.expired && row.id != self.deps.node);
@@ -204,7 +204,7 @@ impl LeaseManager {
     }
 
     /// Database by database side by side, so that a slow one holds up no other. Not for longer than a
-    /// renewal's period: then it says that there is more, and the next look goes on.
+    /// renewal's period: then it says that there is more, and the next observation goes on.
     async fn take(&self, rows: Vec<ShardGroupLease>) -> (Vec<ShardGroup>, bool) {
         let mut by_source: BTreeMap<String, Vec<ShardGroupLease>> = BTreeMap::new();
         for row in rows {
@@ -287,7 +287,7 @@ impl LeaseManager {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is floating point; there are few pairs")]
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is floating point; there are few shard groups")]
     fn show_running(&self) {
         gauge!("tsp_pairs_owned").set(self.running() as f64);
     }

@@ -2,7 +2,7 @@
 //!
 //! * [`LeaseManager`] renews, takes and gives up; [`ShardGroupHost`] does the work of a shard group.
 //! * [`spread`]: which shard group should be whose. Pure.
-//! * [`watch`]: when a shard group may be taken from somebody who does not renew it.
+//! * [`takeover_guard`]: when a shard group may be taken from somebody who does not renew it.
 
 mod host;
 mod lease_manager;

@@ -1,5 +1,5 @@
-//! The loops of a keeper. They run side by side: an answer that does not come delays no renewal, and no
-//! shard group outlives its lease because something else is waited for.
+//! The loops of a lease manager. They run side by side: an answer that does not come delays no renewal, and
+//! no shard group outlives its lease because something else is waited for.
 
 use futures::StreamExt;
 use futures::join;
@@ -9,7 +9,7 @@ use tsp_core::Millis;
 
 use super::lease_manager::LeaseManager;
 
-/// Renewals in one lease, and looks.
+/// Renewals in one lease, and observations.
 const TURNS_PER_LEASE: i64 = 5;
 
 impl LeaseManager {
@@ -31,7 +31,7 @@ impl LeaseManager {
         }
     }
 
-    /// A look that takes shard groups is never cut off: what it took is known when everything is given up.
+    /// An observation that takes shard groups is never cut off, or what it took would not be released.
     async fn looking(&self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let began = self.deps.time.instant();
@@ -57,7 +57,7 @@ impl LeaseManager {
         }
     }
 
-    /// Ends the work of shard groups, each on its own, until everything is given up.
+    /// Ends the work of shard groups, each on its own, until everything is released.
     async fn stopping(&self) {
         let mut under_way = FuturesUnordered::new();
         loop {

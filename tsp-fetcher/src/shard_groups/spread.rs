@@ -1,8 +1,8 @@
 //! Which shard group should be whose, from what all fetchers see alike. Pure: no IO, no time.
 //!
-//! Free shard groups go to whoever has the fewest, so fetchers that look at the same time want different ones. When
-//! none is free, the fullest fetcher gives one up if another one that serves its group has two fewer. Each
-//! such move makes the spread more even, so they come to an end.
+//! Free shard groups go to whoever has the fewest, so fetchers that plan at the same time want different
+//! ones. When none is free, the fullest fetcher hands one over if another one that serves its group has two
+//! fewer. Each such handover makes the spread more even, so they come to an end.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -42,11 +42,11 @@ pub struct Plan {
     pub mine: Vec<ShardGroup>,
     /// Free shard groups that this node serves and others should take. If they do not, anybody should.
     pub others: Vec<ShardGroup>,
-    /// The shard group that this node should give up.
+    /// The shard group that this node should hand over.
     pub give_up: Option<ShardGroup>,
 }
 
-/// What `me` should do. `pairs` are those of all groups, also of those that `me` does not serve: every
+/// What `me` should do. `shard_groups` are those of all groups, also of those that `me` does not serve: every
 /// fetcher that sees the same gets a plan that fits the others'.
 pub fn plan(me: NodeId, servers: &[Server], shard_groups: &[Assignment]) -> Plan {
     let mut loads = Loads::of(servers, shard_groups);
@@ -124,7 +124,7 @@ impl<'a> Loads<'a> {
         })
     }
 
-    /// The move that evens out the most: who gives up which shard group.
+    /// The handover that evens out the most: of whom, and which shard group.
     fn next_move<'p>(&self, shard_groups: &'p [Assignment]) -> Option<(NodeId, &'p ShardGroup)> {
         let (least, most) = (self.shard_groups.values().min()?, self.shard_groups.values().max()?);
         if most - least < 2 {

@@ -1,4 +1,4 @@
-//! What a keeper knows of its own shard groups. Plain data: it does no IO, and the keeper does what it says.
+//! What a lease manager knows of its own shard groups. Plain data without IO: the manager does what it says.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,9 +8,9 @@ use tsp_store::fetching::Owner;
 
 use super::takeover_guard::TakeoverGuard;
 
-/// Shard groups given up are remembered for this long.
+/// Released shard groups are remembered for this long.
 const REMEMBERED: Millis = Millis::from_secs(30);
-/// Who had to take back what it gave up gives up nothing for this long: the one it was meant for cannot.
+/// Who had to take back a handover makes none for this long: the one it was meant for cannot.
 const HANDOVER_PAUSE: Millis = Millis::from_secs(60);
 const BETWEEN_HANDOVERS: Millis = Millis::from_secs(1);
 
@@ -20,7 +20,7 @@ pub(super) struct State {
     jobs: VecDeque<Job>,
     pub(super) watch: TakeoverGuard,
     handed_over: Vec<(ShardGroup, MonotonicInstant)>,
-    /// When the database was last told that this node gives the shard group up.
+    /// When the release of the shard group was last sent to its database.
     gone: BTreeMap<ShardGroup, MonotonicInstant>,
     next_handover: MonotonicInstant,
     left: bool,
@@ -41,9 +41,9 @@ struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// A job is to end it, or to give it up, or both.
+    /// A job is to end it, or to release it, or both.
     Stopping,
-    /// Nothing runs any more, but perhaps the database does not know that it was given up.
+    /// Nothing runs any more, but perhaps the database does not know that it was released.
     GivingUp,
 }
 
@@ -92,7 +92,7 @@ impl State {
         self.left
     }
 
-    /// When the first lease is over.
+    /// When the first lease expires.
     pub(super) fn next_end(&self) -> Option<MonotonicInstant> {
         self.held.values().filter(|held| held.phase == Phase::Running).map(|held| held.until).min()
     }
@@ -116,7 +116,7 @@ impl State {
         !self.left
     }
 
-    /// This node took the shard group, perhaps one that it gave up shortly before and that nobody wanted.
+    /// This node took the shard group, perhaps one that it released shortly before and that nobody wanted.
     /// `from_another`: another node had it until then.
     pub(super) fn taken(&mut self, shard_group: &ShardGroup, from_another: bool, now: MonotonicInstant) {
         self.handed_over.retain(|(handed_over, at)| {
@@ -193,12 +193,12 @@ impl State {
         changes
     }
 
-    /// Whether an answer to what was sent then may be older than that the shard group was given up.
+    /// Whether an answer to what was sent then may be older than the release of the shard group.
     fn gone_since(&self, shard_group: &ShardGroup, sent: MonotonicInstant) -> bool {
         self.gone.get(shard_group).is_some_and(|at| *at >= sent)
     }
 
-    /// Tries again to give up what could not be given up.
+    /// Tries again to release what could not be released.
     pub(super) fn try_give_ups(&mut self, which: impl Fn(&ShardGroup) -> bool) {
         for (shard_group, held) in &mut self.held {
             if held.phase == Phase::GivingUp && which(shard_group) {
@@ -209,8 +209,8 @@ impl State {
         }
     }
 
-    /// Stops what may be somebody else's by now, and gives it up as well as that can be done: perhaps the
-    /// database hears us and only its answers are lost, so that it renews what nobody does.
+    /// Stops what may be somebody else's by now, and releases it as well as that can be done: perhaps only
+    /// the database's answers are lost, so that it renews what nobody does.
     pub(super) fn expire(&mut self, now: MonotonicInstant) -> Vec<ShardGroup> {
         let over: Vec<_> = self
             .held

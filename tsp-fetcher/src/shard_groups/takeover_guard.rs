@@ -8,9 +8,9 @@ use tsp_store::cluster::{FailureDetector, Observation, ShardGroup, ShardGroupLea
 /// How long a shard group that another fetcher should take is left to it.
 const PATIENCE: Millis = Millis::from_secs(2);
 
-/// A shard group's lease is taken over only when it is over by its database's clock and this node has watched it
-/// stand still for a whole lease on its own monotonic clock: neither a step of the database's clock nor a
-/// break between this node and the database takes a shard group from a healthy fetcher.
+/// A shard group's lease is taken over only when it has expired by its database's clock and this node has
+/// observed no change of it for a whole lease on its own monotonic clock: neither a step of the database's
+/// clock nor an outage between this node and the database takes a shard group from a healthy fetcher.
 #[derive(Debug)]
 pub struct TakeoverGuard {
     lease: Millis,
@@ -22,7 +22,7 @@ impl TakeoverGuard {
         Self { lease, still: FailureDetector::of_lease(lease) }
     }
 
-    /// Takes in what was read. Shards that were away are watched afresh when they are back.
+    /// Takes in what was read. Shards that were unavailable start from nothing when they are back.
     pub fn observe(&mut self, observation: Observation, shard_groups: &ShardGroupLeases) {
         let away: HashSet<_> = shard_groups.away.iter().map(|(shard, _)| *shard).collect();
         let shown = shard_groups.rows.iter().filter(|row| !away.contains(&row.shard_group.shard));
@@ -32,7 +32,7 @@ impl TakeoverGuard {
         );
     }
 
-    /// The look failed.
+    /// The observation failed.
     pub fn reset(&mut self) {
         self.still.reset();
     }

@@ -156,7 +156,7 @@ fn a_row_whose_expiry_passed_ends_at_the_claim() {
     let config = fixture.delayed("one");
     fixture.expire_after = Some(ms(1_000));
     let (expired, good) = (fixture.submit(config, at(0)), fixture.submit(config, at(500)));
-    // The process was away.
+    // The process was down.
     fixture.now = at(1_000);
     fixture.run_until_idle();
     assert_eq!(fixture.task(expired).result, Some(EndResult::Expired));

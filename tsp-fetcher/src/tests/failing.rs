@@ -19,7 +19,8 @@ fn every_single_fault_is_made_good() {
             let ids = fixture.submit_many(config, &[at(0), at(300)]);
             fixture.run_until_idle();
             fixture.begin_all();
-            // One is running, one is in the window; both come back by `lose` and `rearm`.
+            // One is running, one is in the window; both come back by `mark_worker_lost` and
+            // `return_to_scheduled`.
             fixture.restart();
             fixture.fail(call, &[fault]);
             let mut failures = 0;

@@ -1,5 +1,5 @@
 //! What the tests stand on: a store in memory with one app, a queue, a fetcher, and a worker played by
-//! hand. Every turn is taken through [`Fixture::run_until_idle`], which does not let the fetcher turn in a circle.
+//! hand. Every turn is taken through [`Fixture::run_until_idle`], which does not let the fetcher busy-loop.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Fixture {
 
     pub(super) fn with(options: FetcherOptions, queue_capacity: usize) -> Self {
         let store = Arc::new(MemoryStore::new(16));
-        let node = done(store.register_node("bed", T0)).expect("register");
+        let node = done(store.register_node("fixture", T0)).expect("register");
         let owner = done(store.take_shards(node, T0)).expect("take shards");
         let ids = lease_ids(&store, 1);
         let app = new_app(&store, "trade");
@@ -121,9 +121,9 @@ impl Fixture {
         }
     }
 
-    /// The process dies and comes again: another node, another epoch, nothing remembered, an empty queue.
+    /// The process dies and starts again: another node, another epoch, nothing remembered, an empty queue.
     pub(super) fn restart(&mut self) {
-        let node = done(self.store.register_node("bed", self.now)).expect("register");
+        let node = done(self.store.register_node("fixture", self.now)).expect("register");
         self.owner = done(self.store.take_shards(node, self.now)).expect("take shards");
         self.queue = Arc::new(MemoryQueue::new([name("default")], 4_096));
         self.worker = self.queue.subscribe(&name("default")).expect("just made");
@@ -264,7 +264,7 @@ impl Fixture {
         assert!(report.next >= self.now, "the next turn lies in the past: {report:?}");
         assert!(
             report.turn.events_before >= report.next,
-            "news of what is due before the next turn would not wake: {report:?}"
+            "an event of what is due before the next turn would not wake: {report:?}"
         );
         Ok(report)
     }
@@ -288,7 +288,7 @@ impl Fixture {
         panic!("the fetcher turns in a circle: {sum:?}");
     }
 
-    /// Goes from turn to turn, as the fetcher asks for them, up to `end`, and settles there.
+    /// Goes from turn to turn, as the fetcher asks for them, up to `end`, and runs until idle there.
     pub(super) fn go_to(&mut self, end: Timestamp) -> Report {
         loop {
             let report = self.run_until_idle();

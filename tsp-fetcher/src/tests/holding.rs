@@ -207,7 +207,7 @@ fn the_answer_to_a_task_of_another_shard_parks_as_well() {
     assert_eq!(fixture.work(), [id]);
 }
 
-/// A store that does not take it holds up nothing, and is told again.
+/// A store that does not take it holds up nothing, and is asked again.
 #[test]
 fn a_wait_that_could_not_be_saved_is_saved_later() {
     let mut fixture = Fixture::new();
@@ -386,7 +386,7 @@ fn a_deleted_config_is_forgotten() {
     fixture.calls();
     fixture.go_to(at(61_000));
     assert!(!fixture.calls().contains_key("fire"));
-    // Also when nobody told.
+    // Also without an event.
     let config = fixture.config("cron", Some(every(60)), |_| {});
     fixture.go_to(at(70_000));
     done(fixture.store.delete_config(config, Expected::Any, &Actor::system(), fixture.now)).unwrap();

@@ -6,7 +6,7 @@ use tsp_store::fetching::FetcherStore;
 
 use super::fixture::{Fixture, at, done, every};
 
-/// Slots each 10 s; the process is away from 1 s to `back_s` seconds.
+/// Slots each 10 s; the process is down from 1 s to `back_s` seconds.
 fn after_an_outage(misfire: Misfire, back_s: i64) -> (Fixture, ConfigId) {
     let mut fixture = Fixture::new();
     let schedule = Schedule { misfire, overlap: Overlap::Allow, ..every(10) };

@@ -85,7 +85,7 @@ fn queue_one_keeps_the_newest_of_those_that_wait() {
     assert_eq!(fixture.made(config), [10_000, 40_000]);
 }
 
-/// A cancel by a person sends no feedback.
+/// A cancel by an operator sends no feedback.
 #[test]
 fn queue_one_is_freed_by_the_resync_when_nobody_tells() {
     let (mut fixture, config) = fixture_with(Overlap::QueueOne);

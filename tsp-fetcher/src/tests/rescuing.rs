@@ -32,7 +32,7 @@ fn a_lost_message_is_sent_again_and_each_time_after_twice_the_wait() {
     assert_eq!(fixture.task(id).attempt, 1);
 }
 
-/// Its row was given back and claimed again meanwhile: nobody will ever be heard to have dealt with it.
+/// Its row was returned and claimed again meanwhile: there will never be feedback on it.
 #[test]
 fn a_lost_message_of_an_older_version_takes_up_no_room() {
     let window = WindowLimits { in_pipe_per_config: 1, ..WindowLimits::default() };
@@ -147,7 +147,7 @@ fn rows_of_an_old_epoch_and_of_dead_nodes_come_back_at_the_first_turn() {
     assert_eq!(
         (fixture.task(running).worker_losses, fixture.task(running).failed_attempts),
         (1, 0),
-        "not the callee's fault"
+        "not the receiver's fault"
     );
     fixture.go_to(at(400));
     assert_eq!(fixture.work(), [claimed]);

@@ -137,7 +137,7 @@ fn a_held_schedule_makes_nothing_and_goes_on_without_the_past() {
         }
         fixture.go_to(at(49_999));
         assert!(fixture.made(config).is_empty(), "the slots before are not fired");
-        // Without the hint the resync at 50 s hears of it.
+        // Without the hint the resync at 50 s finds it.
         fixture.go_to(at(50_000));
         assert_eq!(fixture.made(config), [50_000], "hint: {hint}");
     }
@@ -233,7 +233,7 @@ fn a_restart_fires_what_is_due_and_nothing_twice() {
     assert_eq!(fixture.made(config), [10_000, 20_000]);
 }
 
-/// Edited while the process is away: what lies between the edit and now is missed like any other.
+/// Edited while the process is down: what lies between the edit and now is missed like any other.
 #[test]
 fn an_edit_while_nobody_looks_counts_from_the_edit() {
     let mut fixture = Fixture::new();

@@ -8,7 +8,7 @@ pub(super) enum Event {
     Changed,
     /// A connection has gone.
     Lost,
-    /// The keeper of an nsqd that is no longer listed has ended.
+    /// The supervisor of an nsqd that is no longer listed has ended.
     Left(String),
     /// A message is done, and that was asked for.
     Freed,

@@ -40,7 +40,7 @@ impl Meters {
     }
 }
 
-/// Asks to be told when a message is done. Told once, then to be asked again.
+/// Asks to be notified when a message is done. Notifies once, then to be asked again.
 pub(super) struct RoomNotifier {
     asked: AtomicBool,
     events: mpsc::UnboundedSender<Event>,
@@ -122,7 +122,7 @@ impl InFlightTracker {
         if ours && self.outbox.tell(Command::Touch(id)) { Ok(()) } else { Err(Stale) }
     }
 
-    /// False if the message was settled before.
+    /// False if the message was acknowledged before.
     pub(super) fn forget(&self, key: u64) -> bool {
         let ours = self.held.lock().remove(&key).is_some();
         if ours {

@@ -20,7 +20,7 @@ use crate::codec::Command;
 use crate::discovery::Addresses;
 use crate::metric_names;
 
-/// Room that becomes free is given away this much later, together with what becomes free until then.
+/// Room that becomes free is shared out this much later, together with what becomes free until then.
 const GATHER: Duration = Duration::from_millis(20);
 const FAR: Duration = Duration::from_hours(1);
 
@@ -129,7 +129,7 @@ impl Manager {
         }
         let total = self.max_in_flight.load(Ordering::Acquire);
         let limits = Limits { total, allowed: self.pause.allowed(total) };
-        // Asked before looking, so that what is done in between is heard.
+        // Asked before looking, so that what is done in between is notified.
         self.context.notifier.ask();
         let step = self.shares.step(limits, now, |id| load(&trackers, id));
         if !step.short {
@@ -163,7 +163,7 @@ impl Manager {
         tokio::pin!(close_requests);
         let _ = futures::poll!(&mut close_requests);
         self.context.inbox.requeue_all();
-        // An nsqd that does not answer is shown the door like the others.
+        // An nsqd that does not answer is closed like the others.
         let _ = timeout_at(drained_by, async {
             close_requests.await;
             self.drained(events).await;

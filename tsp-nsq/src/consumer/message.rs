@@ -97,7 +97,7 @@ impl Message {
     }
 }
 
-/// Requeues when it is dropped, unless the message was settled before.
+/// Requeues when it is dropped, unless the message was acknowledged before.
 struct Receipt {
     tracker: Arc<InFlightTracker>,
     key: u64,
@@ -113,7 +113,7 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        // Stale if it was settled before, or nsqd does it by itself.
+        // Stale if it was acknowledged before, or nsqd does it by itself.
         let _ = self.acknowledge(Command::Req(self.id, Duration::ZERO));
     }
 }

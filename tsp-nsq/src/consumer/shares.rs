@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// After this time a lowered `RDY` has reached nsqd, and what it sent before has reached us.
 const GRACE: Duration = Duration::from_millis(250);
-/// With more connections than may be in flight, one that brings nothing gives its turn away after this,
+/// With more connections than may be in flight, one that brings nothing passes its turn on after this,
 const IDLE_TURN: Duration = Duration::from_secs(10);
 /// and any other after this.
 const TURN: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ pub(super) struct Step {
     pub(super) changes: Vec<(u64, u32)>,
     /// Some connection has less than its share, and gets more when messages in flight are done.
     pub(super) short: bool,
-    /// When to look again, whatever happens.
+    /// When to compute the shares again, whatever happens.
     pub(super) wake: Option<Instant>,
 }
 

@@ -9,7 +9,7 @@ use super::compress::{Squeeze, Unsqueeze};
 use crate::codec::{CodecError, Command, Frame, decode};
 
 const READ_BYTES: usize = 16 * 1024;
-/// A buffer that one large batch or frame has grown is given back.
+/// A buffer that one large batch or frame has grown is freed.
 const KEEP_BYTES: usize = 256 * 1024;
 
 /// Frames from the receiving half.

@@ -78,7 +78,7 @@ async fn a_frame_of_no_sensible_size_ends_the_connection_only() {
     assert_eq!(&receive(&consumer).await.body[..], b"good");
 }
 
-/// The largest address space that this process ever had, in bytes.
+/// The largest address space that this process has had, in bytes.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).unwrap();

@@ -1,4 +1,4 @@
-//! A scripted nsqd: the test itself is the server, and says what each connection hears.
+//! A scripted nsqd: the test itself is the server, and says what each connection receives.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -234,7 +234,7 @@ impl Peer {
         self.send(&message(id, attempts, body)).await;
     }
 
-    /// Sends bytes as they are. A client that is gone does not hear them.
+    /// Sends bytes as they are. A client that is gone does not get them.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
     }

@@ -114,7 +114,7 @@ async fn each_of_64_publishers_gets_the_answer_to_its_own_command() {
         while commands.iter().map(|c| c.bodies().len()).sum::<usize>() < 64 {
             commands.push(soon(peer.command()).await.unwrap());
         }
-        // Not one answer yet. Now: the first half stored, one refused, and of the rest nothing is heard.
+        // Not one answer yet. Now: the first half stored, one refused, and of the rest nothing is answered.
         let (refused, mut expected) = (commands.len() / 2, BTreeMap::new());
         for (n, command) in commands.iter().enumerate() {
             match n.cmp(&refused) {

@@ -9,8 +9,8 @@ use crate::auto::{AutoNsqd, Behaviour};
 use crate::lookupd::FakeLookupd;
 use crate::{channel, config, consumer, topic};
 
-/// Looks ten times a second at what all nsqds have heard, after all that is under way has arrived: the paused
-/// clock goes on only when nothing moves.
+/// Checks ten times a second what all nsqds have received, after all that is under way has arrived: the
+/// paused clock goes on only when nothing moves.
 async fn until(nsqds: &[AutoNsqd], limit: Duration, mut condition: impl FnMut(&[u32]) -> bool) {
     let mut ticks = interval(Duration::from_millis(100));
     let watch = async {
@@ -119,7 +119,7 @@ async fn what_the_lookupds_say_is_united_and_a_node_that_returns_is_taken_again(
     assert!(one.asked().iter().all(|path| path == "/lookup?topic=t"), "{:?}", one.asked());
     assert_eq!(nsqds.each_ref().map(|nsqd| nsqd.seen().connections), [1, 1, 1]);
 
-    // One is down and the other has forgotten its node: nobody is let go.
+    // One is down and the other has forgotten its node: no connection is closed.
     let address = other.address.clone();
     drop(other);
     one.list(&[b]);

@@ -103,7 +103,7 @@ pub struct MemorySubscriber {
 impl Subscriber for MemorySubscriber {
     async fn ready(&self) {
         loop {
-            // Armed before the look, so that no arrival in between is missed.
+            // Armed before taking, so that no arrival in between is missed.
             let arrived = self.named_queue.arrived.notified();
             if !self.named_queue.state.lock().waiting.is_empty() {
                 return;

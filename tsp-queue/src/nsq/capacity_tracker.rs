@@ -10,7 +10,7 @@ pub(crate) struct CapacityTracker {
     capacity: usize,
     /// What was there when it was last asked; `None` before the first answer.
     polled: Option<usize>,
-    /// Messages that were let through, ever.
+    /// All messages that were let through.
     reserved: u64,
     /// Of these, the ones whose publish has been answered.
     answered: u64,
@@ -18,7 +18,7 @@ pub(crate) struct CapacityTracker {
     seen: u64,
     /// No room until then, since a publish failed.
     shut_until: Option<Instant>,
-    /// Somebody found too little room and waits to be told of more.
+    /// Somebody found too little room and waits to be woken for more.
     wanted: bool,
 }
 
@@ -39,7 +39,7 @@ impl CapacityTracker {
         self.shut_until.is_some_and(|until| now < until)
     }
 
-    /// How many messages may go in; who finds none is told when that changes.
+    /// How many messages may go in; who finds none is woken when that changes.
     pub(crate) fn room(&mut self, now: Instant) -> usize {
         let room = self.free(now);
         self.wanted |= room == 0;
@@ -65,7 +65,7 @@ impl CapacityTracker {
         self.shut_until = None;
     }
 
-    /// The queue is away: no room for a while.
+    /// The queue is unavailable: no room for a while.
     pub(crate) fn shut(&mut self, now: Instant, pause: Duration) {
         self.shut_until = Some(now + pause);
         self.wanted = true;

@@ -11,7 +11,7 @@ use super::names;
 use super::nodes::{Nodes, QueueDepth};
 use super::options::{NsqError, NsqOptions};
 
-/// What publisher, subscribers, hints, feedback and news of a process share: one producer, and the list of
+/// What publisher, subscribers, hints, feedback and events of a process share: one producer, and the list of
 /// nsqds. Nothing is connected before it is used.
 #[derive(Debug)]
 pub struct NsqContext {

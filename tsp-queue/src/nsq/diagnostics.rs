@@ -1,4 +1,4 @@
-//! A look at the servers of NSQ that needs none of them to be right: each is asked on its own, shortly.
+//! A view of the servers of NSQ that needs none of them to be right: each is asked on its own, shortly.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

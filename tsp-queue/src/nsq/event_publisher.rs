@@ -34,7 +34,8 @@ pub type GroupOf = Arc<dyn Fn(ConfigId) -> Name + Send + Sync>;
 pub struct NsqFeedback {
     publisher: Arc<EventPublisher<FeedbackBatch>>,
     group_of: GroupOf,
-    /// Those that were spoken to: one of them hears of a task whose config is not known. Empty between two reports.
+    /// Those that were published to: one of them gets the feedback on a task whose config is not known. Empty
+    /// between two reports.
     groups: Mutex<BTreeMap<Name, Vec<Feedback>>>,
 }
 
@@ -165,7 +166,7 @@ impl<G: Coalescer> EventPublisher<G> {
         for (group, events) in coalesced {
             let count = events.count();
             if let Err(error) = self.send(&group, events).await {
-                tracing::debug!(%group, error, count, "news lost");
+                tracing::debug!(%group, error, count, "events lost");
                 self.lost.increment(count as u64);
             }
         }
@@ -175,7 +176,7 @@ impl<G: Coalescer> EventPublisher<G> {
         let topic = (self.topic_of)(group).map_err(|error| error.to_string())?;
         let messages = events.into_messages();
         let Err(left) = self.publish(&topic, messages).await else { return Ok(()) };
-        // An nsqd that was lost is skipped the second time. What comes twice does no harm.
+        // An nsqd that was lost is skipped the second time. A repeated event does no harm.
         self.publish(&topic, left.messages).await.map_err(|left| left.why)
     }
 

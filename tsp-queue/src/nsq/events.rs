@@ -15,7 +15,7 @@ use super::{metric_names, names};
 use crate::event_router::EventRouter;
 use crate::inbox::Feedback;
 
-/// Messages of news taken at a time; each is read at once.
+/// Messages of events taken at a time; each is read at once.
 const MAX_IN_FLIGHT: u32 = 256;
 /// For the connections to end in order, which makes nsqd remove the channel.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
@@ -59,7 +59,7 @@ impl NsqEvents {
         Ok(Self { consumers, _end: stop.drop_guard() })
     }
 
-    /// Returns when each topic is heard from at least one nsqd.
+    /// Returns when each topic is subscribed to at one nsqd at least.
     pub async fn connected(&self) {
         for consumer in &self.consumers {
             consumer.connected().await;
@@ -99,7 +99,7 @@ impl TopicListener {
         let listening = async {
             while let Some(message) = self.consumer.recv().await {
                 let (lines, bad) = records::unpack(&message.body);
-                // One that came after its time comes again, which does no harm.
+                // One that came after its time is delivered again, which does no harm.
                 let _ = message.finish();
                 receive(lines);
                 if bad > 0 {

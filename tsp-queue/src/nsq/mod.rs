@@ -2,10 +2,10 @@
 //!
 //! * [`Nsq`]: the nsqds, by list or by nsqlookupd, as one process uses them.
 //! * [`NsqPublisher`], [`NsqSubscriber`]: the pipe, topic `tsp.q.<queue>`, channel `worker`.
-//! * [`NsqHints`], [`NsqFeedback`]: what is told to the fetchers of a group, topics `tsp.hint.<group>#ephemeral`
+//! * [`NsqHints`], [`NsqFeedback`]: events for the fetchers of a group, topics `tsp.hint.<group>#ephemeral`
 //!   and `tsp.fb.<group>#ephemeral`.
-//! * [`diagnose_nsqd`], [`diagnose_lookupd`]: for people who want to know what is wrong.
-//! * [`NsqEvents`]: both of these on their way into an [`EventRouter`](crate::Switchboard).
+//! * [`diagnose_nsqd`], [`diagnose_lookupd`]: for operators who want to know what is wrong.
+//! * [`NsqEvents`]: both of these on their way into an [`EventRouter`](crate::EventRouter).
 
 mod capacity_tracker;
 mod coalescer;

@@ -29,9 +29,9 @@ pub struct QueueDepth {
     pub in_flight: usize,
     /// Connections of workers: each has one to each nsqd.
     pub consumers: usize,
-    /// Messages ever, since the nsqds started.
+    /// All messages since the nsqds started.
     pub message_count: u64,
-    /// nsqds that answered; what the others hold is not in the figures.
+    /// nsqds that answered; what the others hold is not in the numbers.
     pub nsqds: usize,
     /// nsqds that did not answer.
     pub silent: usize,
@@ -65,7 +65,7 @@ pub(crate) struct Survey {
     pub(crate) depth: QueueDepth,
     /// Why the last of those that did not answer was silent.
     pub(crate) silent: Option<String>,
-    /// What each has told, by address.
+    /// What each has answered, by address.
     pub(crate) signs: Vec<(String, Option<Sign>)>,
 }
 

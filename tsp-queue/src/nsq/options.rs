@@ -14,7 +14,7 @@ const CONSUMER_HEARTBEAT: Duration = Duration::from_secs(5);
 /// An nsqd that was restarted is wanted back soon.
 const RECONNECT: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(2) };
 
-/// A back end that cannot be what it is told to be.
+/// A back end that cannot be what its options ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NsqError {
     #[error("no nsqd is given: name their TCP and HTTP addresses, or those of nsqlookupds")]
@@ -48,7 +48,7 @@ pub struct NsqOptions {
     /// After this long without a sign of life of its worker a message is delivered to another: at least 1 s,
     /// at most the `--max-msg-timeout` of nsqd.
     pub msg_timeout: Duration,
-    /// How long, at most, news is gathered while there was some just before.
+    /// How long, at most, events are gathered while there were some just before.
     pub event_tick: Duration,
     /// Shown in the statistics of nsqd, as is the next one.
     pub client_id: String,

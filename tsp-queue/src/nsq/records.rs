@@ -1,6 +1,6 @@
-//! The words that travel: one task in a message of a queue, and many lines in one of hints or feedback.
+//! The records on the wire: one task in a message of a queue, and many records in one of hints or feedback.
 //!
-//! Each has one form only. What is not in it is refused, since it comes from another version or a stranger.
+//! Each has one form only. What is not in it is refused: it comes from another version or program.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -25,7 +25,7 @@ const TASK: BadRecord = BadRecord("task version");
 const HINT: BadRecord = BadRecord("due config shard ms`, `changed config` or `unparked config ms");
 const FEEDBACK: BadRecord = BadRecord("task version config due_again awaits_until park");
 
-/// What a fetcher is told by those who change rows.
+/// What a fetcher receives from those who change rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hint {
     Due { config: ConfigId, shard: ShardId, due_at: Timestamp },
@@ -44,7 +44,7 @@ pub(crate) fn read_task(body: &[u8]) -> Result<(TaskId, i64), BadRecord> {
     Ok((TaskId::from_str(task).map_err(|_| TASK)?, number(version).ok_or(TASK)?))
 }
 
-/// A line of hints or feedback.
+/// A record of hints or feedback: one line of text.
 pub(crate) trait Record: Sized {
     /// Without the end of the line.
     fn write(&self, text: &mut String);
@@ -114,7 +114,7 @@ impl Record for Feedback {
     }
 }
 
-/// Packs lines into as few messages as they fit in.
+/// Packs records into as few messages as they fit in.
 pub(crate) fn pack<L: Record>(records: impl IntoIterator<Item = L>) -> Vec<Bytes> {
     let (mut messages, mut text, mut record) = (Vec::new(), String::new(), String::new());
     for next in records {
@@ -132,7 +132,7 @@ pub(crate) fn pack<L: Record>(records: impl IntoIterator<Item = L>) -> Vec<Bytes
     messages
 }
 
-/// The lines of a message, and how many of them could not be read.
+/// The records of a message, and how many of its lines could not be read.
 pub(crate) fn unpack<L: Record>(body: &[u8]) -> (Vec<L>, usize) {
     let Some(whole) = body.strip_suffix(b"\n").filter(|_| body.len() <= MESSAGE_BYTES_MAX) else {
         return (Vec::new(), 1);

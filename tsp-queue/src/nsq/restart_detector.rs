@@ -8,12 +8,12 @@ use tokio::time::Instant;
 /// One that answers no question for this long is taken for dead. A busy one answers late, but not all of them.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// What one nsqd told; both figures begin again with each life of its process.
+/// What one nsqd answered; both numbers begin again with each start of its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sign {
     /// In seconds since 1970.
     pub(crate) start_time: i64,
-    /// Messages of the topic, ever.
+    /// All messages of the topic.
     pub(crate) message_count: u64,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct RestartDetector {
 struct NsqdLife {
     last: Sign,
     silent_since: Option<Instant>,
-    /// It is taken for dead, which was told.
+    /// It is taken for dead, which was reported.
     dead: bool,
 }
 
@@ -98,7 +98,7 @@ mod tests {
         Some(Sign { start_time, message_count })
     }
 
-    /// Rounds of two nsqds, each at its milliseconds; says which of them brought news of a loss.
+    /// Rounds of two nsqds, each at its milliseconds; says which of them showed a loss.
     fn rounds<const N: usize>(
         rounds: [(u64, Option<Sign>, Option<Sign>); N],
     ) -> ([bool; N], RestartDetector) {

@@ -17,10 +17,10 @@ use super::options::NsqError;
 use super::{metric_names, names, records};
 use crate::message::{Delivery, Message, Subscriber, Ticket};
 
-/// Messages are touched when so many parts of their time are over, looked at as often.
+/// Messages are touched when one of so many parts of their time is over, and checked as often.
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
-/// How long a message that is given back stays away.
+/// How long a requeued message is delayed.
 const REQUEUE_FOR: Duration = Duration::from_millis(500);
 
 /// The only worker of this process for one queue. What it holds stays its own as long as the process lives and
@@ -102,7 +102,7 @@ impl NsqSubscriber {
         self.touching.cancel();
         let left = std::mem::take(&mut self.inner.state.lock().held);
         if !left.is_empty() {
-            tracing::info!(queue = %self.inner.queue, messages = left.len(), "gave back what was not done");
+            tracing::info!(queue = %self.inner.queue, messages = left.len(), "requeued what was not done");
         }
     }
 }
@@ -143,8 +143,8 @@ impl Subscriber for NsqSubscriber {
         }
     }
 
-    /// They go back to nsqd, which delivers them to any worker after a moment: what hinders this worker may be
-    /// its own trouble, and what it holds keeps others out.
+    /// They go back to nsqd, which delivers them to any worker after a moment: what hinders this worker may
+    /// be a fault of its own, and what it holds keeps others out.
     fn requeue(&self, deliveries: Vec<Delivery>) {
         let back: Vec<_> = {
             let mut state = self.inner.state.lock();
@@ -156,7 +156,7 @@ impl Subscriber for NsqSubscriber {
 }
 
 impl Inner {
-    /// What a message says; one that says nothing is thrown away.
+    /// The task of a message; one without is thrown away.
     fn read(&self, message: tsp_nsq::Message) -> Option<(Message, tsp_nsq::Message)> {
         match records::read_task(&message.body) {
             Ok((id, version)) => Some((Message { id, version, row: None }, message)),

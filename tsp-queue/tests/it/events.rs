@@ -47,7 +47,7 @@ struct Fetchers {
 }
 
 impl Fetchers {
-    /// Owns one pair of group `a`, and hears groups `a` and `b`.
+    /// Owns one shard group of group `a`, and listens to groups `a` and `b`.
     async fn start(fixture: &Fixture, node: &str, own: ShardId) -> Self {
         let (event_router, inbox) = (Arc::new(EventRouter::new()), Arc::new(Inbox::new()));
         event_router.register(group("a"), own, inbox.clone());

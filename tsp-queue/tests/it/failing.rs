@@ -22,7 +22,7 @@ async fn a_killed_nsqd_loses_what_it_held_and_comes_back_by_itself() {
     let fixture = Fixture::new(1);
     let woken = fixture.publisher();
     assert!(woken.publish(1..=5).await.iter().all(Result::is_ok));
-    // Its next life is told by the second in which it begins.
+    // Its next start is known by the second in which it begins.
     until(|| is_older_than_a_second(&fixture.nsqds[0])).await;
     fixture.nsqds[0].kill();
     let results = woken.publish([6, 7]).await;
@@ -101,7 +101,7 @@ async fn one_of_two_nsqds_is_enough() {
     for id in 2..10 {
         woken.insist([id]).await;
     }
-    // The first was perhaps in the killed one, and what was sent to it then may have come twice.
+    // The first was perhaps in the killed one, and what was sent to it then may have come again.
     let mut seen = HashSet::new();
     while !(2..10).all(|id| seen.contains(&id)) {
         let taken = collect(&subscriber, 1).await;

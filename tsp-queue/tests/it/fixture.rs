@@ -69,7 +69,7 @@ impl Fixture {
 pub(crate) struct Woken {
     pub(crate) publisher: NsqPublisher,
     pub(crate) calls: Arc<Notify>,
-    /// How often it told of an nsqd that was lost.
+    /// How often it reported an nsqd that was lost.
     pub(crate) lost: Arc<AtomicUsize>,
 }
 

@@ -72,7 +72,7 @@ async fn what_is_not_done_when_a_worker_closes_goes_to_another() {
     closing.ack(&[taken.remove(0).ticket]);
     let mut left = vec![taken[0].message.id.get(), taken[1].message.id.get()];
     closing.requeue(vec![taken.remove(0)]);
-    // One is held, one was given back, and two were never taken.
+    // One is held, one was requeued, and two were never taken.
     soon(closing.close(Duration::from_millis(300))).await;
     assert!(closing.take(10).is_empty());
     let other = fixture.subscriber().await;

@@ -1,21 +1,21 @@
-//! Since when something that the living change has stood still, by the watcher's own monotonic clock.
+//! Since when something that the living change has not changed, by the observer's own monotonic clock.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use tsp_core::{Millis, MonotonicInstant};
 
-/// When a look was begun and when its answer was there. What it shows was true at some moment between.
+/// When a reading was sent and when its answer was there. What it shows was true at some moment between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
     pub sent: MonotonicInstant,
     pub received: MonotonicInstant,
 }
 
-/// Watches values by key. What is not seen in a look is forgotten, and watched afresh when it is back.
+/// Observes values by key. What is not in an observation is forgotten, and is new when it is back.
 ///
-/// After a break of its own (a failed or late look) the watcher knows nothing: perhaps it was the database
-/// that was away, and nobody could renew anything.
+/// After a gap of its own (a failed or late observation) the detector knows nothing: perhaps it was the
+/// database that was unavailable, and nobody could renew anything.
 #[derive(Debug)]
 pub struct FailureDetector<K, V> {
     longest_gap: Millis,
@@ -31,12 +31,12 @@ struct Seen<V> {
 }
 
 impl<K: Eq + Hash, V: PartialEq> FailureDetector<K, V> {
-    /// For leases of this length: half of it without a look is a break.
+    /// For leases of this length: half of it without an observation is a gap.
     pub fn of_lease(lease: Millis) -> Self {
         Self { longest_gap: Millis::from_ms(lease.ms() / 2), last: None, seen: HashMap::new() }
     }
 
-    /// Everything is watched afresh from the next look on.
+    /// Everything starts from nothing at the next observation.
     pub fn reset(&mut self) {
         self.last = None;
         self.seen.clear();
@@ -59,7 +59,7 @@ impl<K: Eq + Hash, V: PartialEq> FailureDetector<K, V> {
         self.last = Some(observation);
     }
 
-    /// For how long the value has certainly not changed; `None` when it was not in the last look.
+    /// For how long the value has certainly not changed; `None` when it was not in the last observation.
     pub fn unchanged_for(&self, key: &K) -> Option<Millis> {
         let (seen, last) = (self.seen.get(key)?, self.last?);
         Some(Millis::from_ms(last.sent.since(seen.since).ms().max(0)))

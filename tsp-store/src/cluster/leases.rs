@@ -31,19 +31,20 @@ pub trait LeaseStore: Send + Sync {
     /// Nodes that are not dead, and those that died within the last hour.
     async fn nodes(&self) -> Result<Vec<NodeRow>>;
 
-    /// Marks a node dead if its renewals still are what was seen and its lease is over. Says whether it is
-    /// dead now.
+    /// Marks a node dead if its renewals still are what was seen and its lease has expired. Says whether it
+    /// is dead now.
     async fn mark_dead(&self, node: NodeId, renewals: i64) -> Result<bool>;
 
     /// An id slot that no living node holds; `None` when all are taken.
     async fn take_id_slot(&self, node: NodeId) -> Result<Option<u8>>;
 
-    /// Every shard group of these groups with its lease; shard groups that never had one are made, free. Shards whose
-    /// database is away are left out, with the reason, so that they hold up no others: the databases are
-    /// asked side by side, and one that has not answered within a second or so counts as away.
+    /// Every shard group of these groups with its lease; shard groups that never had one are made, free.
+    /// Shards whose database is unavailable are left out, with the reason, so that they hold up no others:
+    /// the databases are asked side by side, and one that has not answered within a second or so counts as
+    /// unavailable.
     async fn shard_groups(&self, groups: &[Name]) -> Result<ShardGroupLeases>;
 
-    /// Takes a shard group under a new epoch, if its lease is over and still what was seen. `None`: it is not.
+    /// Takes a shard group under a new epoch. `None`: its lease has not expired, or is not what was seen.
     async fn take(&self, seen: &ShardGroupLease, node: NodeId, lease: Millis) -> Result<Option<Owner>>;
 
     /// Renews all shard groups of a node, all databases side by side, each with a limit as in
@@ -56,7 +57,7 @@ pub trait LeaseStore: Send + Sync {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNode {
-    /// For people: the machine's name, or what the operator called it.
+    /// For operators: the machine's name, or what they called it.
     pub name: String,
     /// `web`, `fetcher`, `worker`.
     pub roles: Vec<String>,
@@ -99,7 +100,7 @@ pub struct NodeRow {
     /// Rises with each renewal: what a watcher watches.
     pub renewals: i64,
     pub lease_until: Timestamp,
-    /// Whether the lease is over by the database's clock.
+    /// Whether the lease has expired by the database's clock.
     pub expired: bool,
     pub dead_at: Option<Timestamp>,
     pub heartbeat: Heartbeat,
@@ -113,7 +114,7 @@ pub struct ShardGroupLease {
     pub owner: Option<NodeId>,
     pub epoch: i64,
     pub lease_until: Timestamp,
-    /// Whether it is over by the clock of its database.
+    /// Whether it has expired by the clock of its database.
     pub expired: bool,
     /// The name of the data source that holds the shard.
     pub source: String,
@@ -135,7 +136,7 @@ pub struct RenewedLeases {
 }
 
 /// A question about leases is worth nothing once its answer has taken this share of the lease: a holder
-/// must be able to ask again before the lease is over.
+/// must be able to ask again before the lease expires.
 pub async fn answer_within<T>(lease: Millis, asked: impl Future<Output = Result<T>>) -> Result<T> {
     let limit = lease_share(lease);
     tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {

@@ -1,4 +1,4 @@
-//! A process's place among the nodes of a cluster.
+//! A process as a node among the nodes of a cluster.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const RENEWALS_PER_LEASE: i64 = 5;
 pub struct MemberOptions {
     /// The length of a node's lease.
     pub lease: Millis,
-    /// A larger sudden change of the service's time makes the node give its leases back.
+    /// A larger sudden change of the service's time makes the node release its leases.
     pub max_skew: Millis,
     /// It makes ids: web and fetcher.
     pub id_slot: bool,
@@ -47,7 +47,7 @@ pub struct MemberReport {
     pub lease_status: LeaseStatus,
     /// The last config change that was made, as of the last good renewal.
     pub config_seq: Option<i64>,
-    /// Nodes that are newly dead: whoever rescues looks again at once.
+    /// Nodes that are newly dead: whoever rescues reads the rows again at once.
     pub died: Vec<NodeId>,
     /// By how much the service's time suddenly is ahead of what this process goes by; zero as a rule.
     pub clock_change: Millis,
@@ -85,7 +85,7 @@ impl fmt::Debug for Member {
 
 impl Member {
     /// Makes a node, measures the meta database's clock, and takes an id slot if one is needed. What it has
-    /// made when it fails is given back, or left to be marked dead.
+    /// made when it fails is released, or left to be marked dead.
     pub async fn join(
         store: Arc<dyn LeaseStore>,
         clock: Arc<ClusterClock>,
@@ -148,7 +148,7 @@ impl Member {
         &self.wake
     }
 
-    /// Renews, and looks at the others. `now` is read from the clock of [`Member::join`] just before. Takes
+    /// Renews, and observes the others. `now` is read from the clock of [`Member::join`] just before. Takes
     /// at most two fifths of a lease.
     pub async fn step(&mut self, now: MonotonicInstant) -> MemberReport {
         let lease = self.options.lease;
@@ -204,7 +204,7 @@ impl Member {
 async fn watch(watching: Option<&mut Watching>, lease: Millis, now: MonotonicInstant) {
     let Some(watching) = watching else { return };
     if let Err(error) = answer_within(lease, watching.step(now)).await {
-        tracing::debug!(%error, "could not read the other nodes, observes them afresh");
+        tracing::debug!(%error, "could not read the other nodes, starts observing from nothing");
         watching.reset();
     }
 }

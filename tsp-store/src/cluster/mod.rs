@@ -1,12 +1,12 @@
 //! What keeps the processes of a cluster apart: nodes with leases, id slots, and the leases of shards.
 //!
 //! Nothing here trusts a process's own idea of time beyond its own doings: a lease ends by the clock of the
-//! database that holds it, and whoever wants to take one over has also watched it stand still for a whole
+//! database that holds it, and whoever wants to take one over has also observed no change of it for a whole
 //! lease on its own monotonic clock (DESIGN.md section 7).
 //!
 //! * [`LeaseStore`]: the leases as the databases keep them.
-//! * [`Member`]: a process's place among the nodes: it renews its own lease and marks dead those who do not.
-//! * [`FailureDetector`]: since when something that the living change has stood still.
+//! * [`Member`]: this process among the nodes: it renews its own lease and marks dead those who do not.
+//! * [`FailureDetector`]: since when something that the living change has not changed.
 
 mod failure_detector;
 mod leases;

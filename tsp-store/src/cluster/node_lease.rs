@@ -25,7 +25,7 @@ impl NodeLease {
         self.until_ms.fetch_max(until.ms(), Ordering::AcqRel);
     }
 
-    /// It is over, whatever was renewed.
+    /// It has ended, whatever was renewed.
     pub fn end(&self) {
         self.until_ms.store(i64::MIN, Ordering::Release);
     }

@@ -17,7 +17,7 @@ impl Peers {
         *self.rows.write() = Some(rows.into());
     }
 
-    /// `None` until the first look.
+    /// `None` until the first observation.
     pub fn get(&self) -> Option<Arc<[NodeRow]>> {
         self.rows.read().clone()
     }

@@ -17,8 +17,8 @@ const FIRST_MEASUREMENTS: usize = 3;
 #[derive(Debug, Clone)]
 pub enum LeaseStatus {
     Renewed,
-    /// The lease runs as long as it was last renewed for. Once that is over nothing is begun under it, and a
-    /// renewal that is answered yet is good: nobody can have declared this node dead, or the answer would say so.
+    /// The lease runs as long as it was last renewed for. Once it has expired nothing is begun under it, and
+    /// a renewal that is answered yet is good: nobody can have marked this node dead, or it would say so.
     Unanswered(StoreError),
     /// For ever: the process stops its roles and starts again under a new node id. What its workers still
     /// finish goes under the old one.
@@ -33,7 +33,7 @@ pub enum Lost {
     /// It has left.
     Left,
     /// The service's time suddenly is ahead of what this process went by (negative: behind). Everything is
-    /// to be given back: [`super::Member::leave`].
+    /// to be released: [`super::Member::leave`].
     ClockChanged(Millis),
 }
 

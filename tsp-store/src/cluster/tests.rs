@@ -137,7 +137,7 @@ async fn who_stands_still_for_a_lease_is_marked_dead_and_starts_under_a_new_id()
         if !died.is_empty() {
             break died;
         }
-        assert!(seconds < 8, "not buried within 8 s");
+        assert!(seconds < 8, "not marked dead within 8 s");
     };
     assert_eq!((died, seconds), (vec![frozen.node()], 6), "over only after 5 s, seen a second later");
     assert_eq!(fixture.second(&mut [&mut watcher]).await, [], "told once");
@@ -171,7 +171,7 @@ async fn after_a_break_of_its_own_a_watcher_waits_a_whole_lease() {
     let fixture = Fixture::new();
     let (mut living, mut watcher) = (fixture.join().await, fixture.join().await);
     fixture.second(&mut [&mut living, &mut watcher]).await;
-    // The database is away for 4 s: nobody can renew, and it is not their fault.
+    // The database is unavailable for 4 s: nobody can renew, and it is not their fault.
     fixture.away("*");
     for _ in 0..4 {
         fixture.second(&mut [&mut living, &mut watcher]).await;

@@ -20,7 +20,7 @@ pub(super) struct Watching {
     /// Nodes by their renewals.
     watch: FailureDetector<NodeId, i64>,
     known_dead: HashSet<NodeId>,
-    /// Not told yet.
+    /// Not reported yet.
     died: Vec<NodeId>,
 }
 
@@ -56,8 +56,8 @@ impl Watching {
         self.watch.reset();
     }
 
-    /// Looks at all nodes, and marks dead whom it has watched standing still for a lease that is over. May be
-    /// dropped at any point: what was decided stands.
+    /// Observes all nodes, and marks dead who has not changed for a lease that has expired. May be dropped at
+    /// any point: what was decided stands.
     pub(super) async fn step(&mut self, now: MonotonicInstant) -> Result<()> {
         let rows = self.store.nodes().await?;
         let observation = Observation { sent: now, received: self.clock.instant() };

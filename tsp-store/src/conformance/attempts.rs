@@ -65,7 +65,7 @@ pub(super) async fn several_attempts_are_listed_in_order(fixture: &Fixture) {
     }
 }
 
-/// One failed first attempt, a cancel at 45, a snooze: each has its row.
+/// One failed first attempt, a cancel while awaiting, a snooze: each has its row.
 pub(super) async fn other_ends_are_listed_too(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let failed = fixture.executing(&config).await;

@@ -64,7 +64,7 @@ pub(super) async fn open_rows_are_counted_by_status(fixture: &Fixture) {
     assert_eq!((counts.accepted, counts.ended), (8, 2));
 }
 
-/// More than five seconds late at 0, by config; not what is claimed, paused or on time.
+/// Scheduled and more than five seconds late, by config; not what is claimed, paused or on time.
 pub(super) async fn overdue_rows_are_counted_by_config(fixture: &Fixture) {
     let late = fixture.config("late").await;
     let fine = fixture.config("fine").await;

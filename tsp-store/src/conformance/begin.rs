@@ -1,4 +1,4 @@
-//! Begin: 10 → 30 for messages that are still good.
+//! Begin: queued to executing, for messages that are still good.
 
 use tsp_core::task::{EndResult, Status, Task};
 use tsp_core::{Millis, TaskId};
@@ -38,7 +38,7 @@ pub(super) async fn a_stale_message_is_dropped(fixture: &Fixture) {
     let early = Begin { version: queued.version - 1, ..message(&queued) };
     assert_eq!(fixture.begin_as(fixture.node, early, T0).await, BeginResult::Drop(None));
     fixture.check_stored(&queued).await;
-    // The row has moved on since it was claimed, and the one that travelled does not know it.
+    // The row has moved on since it was claimed, and the inline one does not know it.
     let moved = fixture.changed(queued.id, TaskCommand::Postpone { execute_at: T0 }, T0).await;
     for begin in both_ways(&queued) {
         assert_eq!(fixture.begin_as(fixture.node, begin, T0).await, BeginResult::Drop(None));
@@ -53,7 +53,7 @@ pub(super) async fn a_stale_message_is_dropped(fixture: &Fixture) {
     assert_eq!(fixture.begin_as(fixture.node, nobody, T0).await, BeginResult::Drop(None));
 }
 
-/// A message that comes twice begins once, in one batch or in two.
+/// A repeated message begins once, in one batch or in two.
 pub(super) async fn a_doubled_message_begins_once(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let queued = fixture.queued(&config).await;
@@ -67,7 +67,7 @@ pub(super) async fn a_doubled_message_begins_once(fixture: &Fixture) {
     assert_eq!(fixture.stored(queued.id).await.attempt, 1);
 }
 
-/// Paused and disabled alike: the row goes back to 0 without an attempt.
+/// Paused and disabled alike: the row returns to scheduled without an attempt.
 pub(super) async fn the_row_of_a_held_config_is_given_back(fixture: &Fixture) {
     for hold in [Hold::Pause { note: None }, Hold::Disable] {
         let config = fixture.config(if hold == Hold::Disable { "disabled" } else { "paused" }).await;

@@ -74,7 +74,7 @@ pub(super) async fn claims_are_disjoint(fixture: &Fixture) {
     assert_eq!(seen.len(), 30, "and every row was claimed once");
 }
 
-/// In the order of the wants, with an earliest due time for each config.
+/// In the order of the requests, with an earliest due time for each config.
 pub(super) async fn claim_requests_of_several_configs_are_served_in_order(fixture: &Fixture) {
     let one = fixture.config("one").await;
     let two = fixture.config("two").await;
@@ -110,7 +110,7 @@ pub(super) async fn a_deposed_owner_claims_nothing(fixture: &Fixture) {
     assert!(claimed.deposed, "its own later taking deposes the earlier one");
 }
 
-/// It ends instead of being claimed, and the caller is told.
+/// It ends instead of being claimed, and the caller learns it.
 pub(super) async fn what_has_expired_ends_at_its_claim(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let mut new = fixture.new_task(&config, None, T0);
@@ -126,7 +126,7 @@ pub(super) async fn what_has_expired_ends_at_its_claim(fixture: &Fixture) {
     assert_eq!(stored.ended_at, Some(at(30)));
 }
 
-/// The earliest due time at 0 of each config that has one.
+/// The earliest due time of each config that has scheduled rows.
 pub(super) async fn earliest_due_times_follow_the_rows(fixture: &Fixture) {
     let one = fixture.config("one").await;
     let two = fixture.config("two").await;
@@ -135,7 +135,7 @@ pub(super) async fn earliest_due_times_follow_the_rows(fixture: &Fixture) {
     fixture.create(fixture.new_task(&two, None, at(5))).await;
     fixture.config("three").await;
     let earliest_due = async || {
-        let mut earliest_due = fixture.store.earliest_due().await.expect("heads");
+        let mut earliest_due = fixture.store.earliest_due().await.expect("earliest_due");
         earliest_due.sort_by_key(|earliest| earliest.config);
         earliest_due
     };

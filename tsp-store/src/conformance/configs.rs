@@ -134,7 +134,7 @@ pub(super) async fn holding_and_letting_go_are_changes(fixture: &Fixture) {
         assert_eq!(
             fixture.store.config_cache().config(config.id),
             Some(saved.clone()),
-            "in the book before the answer"
+            "in the config cache before the answer"
         );
         saved
     };
@@ -143,7 +143,7 @@ pub(super) async fn holding_and_letting_go_are_changes(fixture: &Fixture) {
     let by_whom = paused.paused.clone().expect("it is paused");
     assert_eq!((by_whom.by, by_whom.at, by_whom.note), (by().0, at(1), note));
     assert_eq!((paused.version, paused.updated_at), (2, at(1)));
-    // A replacement of the spec does not let go.
+    // A replacement of the spec does not release it.
     let saved = fixture.save_config(spec("close-order"), Expected::Any, at(2)).await;
     assert!(matches!(&saved, ConfigSaved::Updated(config) if config.paused.is_some()), "{saved:?}");
     let resumed = hold(Hold::Resume, at(3)).await;

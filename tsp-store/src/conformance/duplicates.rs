@@ -64,7 +64,7 @@ pub(super) async fn reset_moves_the_open_task(fixture: &Fixture) {
         assert_eq!(task.status == Status::Paused, status == Status::Paused);
         fixture.check_stored(&task).await;
     }
-    let earliest_due = fixture.store.earliest_due().await.expect("heads");
+    let earliest_due = fixture.store.earliest_due().await.expect("earliest_due");
     assert_eq!(
         earliest_due.first().map(|earliest| earliest.due_at),
         Some(at(300)),

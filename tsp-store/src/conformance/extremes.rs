@@ -118,7 +118,13 @@ pub(super) async fn empty_batches_do_nothing(fixture: &Fixture) {
     assert!(all(store.begin(fixture.node, Vec::new(), T0).await).expect("begin").is_empty());
     assert!(all(store.finish(fixture.node, Vec::new(), T0).await).expect("finish").is_empty());
     assert!(store.release(Vec::new(), T0).await.expect("release").is_empty());
-    assert!(store.return_to_scheduled(fixture.owner, Vec::new(), T0).await.expect("rearm").is_empty());
+    assert!(
+        store
+            .return_to_scheduled(fixture.owner, Vec::new(), T0)
+            .await
+            .expect("return_to_scheduled")
+            .is_empty()
+    );
     assert!(store.mark_worker_lost(fixture.owner, Vec::new(), T0).await.expect("lose").is_empty());
     let claimed = store.claim(fixture.owner, Vec::new(), T0).await.expect("claim");
     assert!(claimed.tasks.is_empty() && !claimed.deposed, "{claimed:?}");

@@ -1,4 +1,4 @@
-//! Finish: fenced by `(status 30, attempt, node)`, it meets the row as it is now.
+//! Finish: fenced by `(executing, attempt, node)`, it meets the row as it is now.
 
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::task::{EndResult, Status, Task};
@@ -115,7 +115,7 @@ pub(super) async fn an_old_node_may_still_finish(fixture: &Fixture) {
     assert_eq!(fixture.finish(&begun, Verdict::done(), at(1)).await.result, Some(EndResult::Succeeded));
 }
 
-/// A cancel that came since begin counts, though the row that travelled does not know it.
+/// A cancel that came since begin counts, though the inline row does not know it.
 pub(super) async fn a_cancel_since_begin_makes_it_the_last_attempt(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let cases = [

@@ -66,7 +66,7 @@ pub(super) async fn a_step_makes_its_slots_and_moves_the_cursor(fixture: &Fixtur
     assert_eq!((cursor.version, cursor.config_version), (before.version + 1, config.version));
     assert_eq!((cursor.missed, cursor.waiting), (3, None));
     assert_eq!(
-        fixture.store.earliest_due().await.expect("heads").len(),
+        fixture.store.earliest_due().await.expect("earliest_due").len(),
         1,
         "its tasks are there to be claimed"
     );

@@ -40,7 +40,7 @@ impl std::fmt::Debug for Fixture {
 impl Fixture {
     /// Makes an app `trade` in the empty store, and a node that owns all shards.
     pub(super) async fn new(store: Arc<dyn WholeStore>) -> Self {
-        let node = store.register_node("bed", T0).await.expect("register_node");
+        let node = store.register_node("fixture", T0).await.expect("register_node");
         let owner = store.take_shards(node, T0).await.expect("take_shards");
         let ids = Mutex::new(IdGenerator::new(5, T0.minus(Millis::from_secs(1)), Timestamp::MAX));
         let mut fixture = Self { store, app: AppId::default(), node, owner, ids };
@@ -89,7 +89,7 @@ impl Fixture {
     }
 
     pub(super) fn id(&self, shard: ShardId) -> TaskId {
-        self.ids.lock().next(shard, T0).expect("the slot of the bed never ends")
+        self.ids.lock().next(shard, T0).expect("the slot of the fixture never ends")
     }
 
     /// A task that is not yet submitted, on the home shard of its key.
@@ -161,7 +161,7 @@ impl Fixture {
         answers.remove(0)
     }
 
-    /// What runs under a node, in all parts of the rows.
+    /// What runs under a node, in all bulkheads.
     pub(super) async fn running(&self, node: NodeId) -> Vec<(TaskId, u32)> {
         let mut running = Vec::new();
         for bulkhead in 0..self.store.bulkheads() {
@@ -235,7 +235,7 @@ impl Fixture {
         task
     }
 
-    /// One task in each state; the one at 0 comes last, or the claims of the others would take it along.
+    /// One task in each state; the scheduled one comes last, or the claims of the others would take it along.
     pub(super) async fn one_in_each_state(&self, config: &TaskConfig) -> Vec<Task> {
         let mut tasks = Vec::new();
         for status in Status::ALL.into_iter().rev() {

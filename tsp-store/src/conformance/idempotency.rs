@@ -81,7 +81,7 @@ pub(super) async fn another_body_is_a_mismatch(fixture: &Fixture) {
     assert_eq!(fixture.store.audit(T0).await.expect("audit").accepted, 2);
 }
 
-/// After its time a key is new, pruned or not.
+/// After its time a key is new, dropped or not.
 pub(super) async fn an_expired_key_is_new(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let first = fresh(fixture, &config, request(1, 1), T0).await;
@@ -104,7 +104,7 @@ pub(super) async fn a_refusal_is_not_kept(fixture: &Fixture) {
     fresh(fixture, &config, request(1, 1), T0).await;
 }
 
-/// The answer counts although the world has moved on: the request was answered.
+/// The answer counts although its task has changed: the request was answered.
 pub(super) async fn a_stored_answer_outlives_what_it_spoke_of(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let id = fresh(fixture, &config, request(1, 1), T0).await;

@@ -24,6 +24,7 @@ mod fire;
 mod fixture;
 mod idempotency;
 mod model_test;
+mod model_test_configs;
 mod nodes;
 mod operators;
 mod overlap;
@@ -36,7 +37,6 @@ mod samples;
 mod search;
 mod submit;
 mod tokens;
-mod twin_configs;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -12,8 +12,8 @@ use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
 
 use super::fixture::{Fixture, T0, by, cron_spec, key, message, outcome, plain, spec};
+use super::model_test_configs::{answer_of, words_of};
 use super::rng::{CommandRng, SCHEDULED, Step, verdict};
-use super::twin_configs::{answer_of, words_of};
 use crate::attempts::{Begin, BeginResult, Finish, FinishResult};
 use crate::catalog::Expected;
 use crate::fetching::ClaimRequest;
@@ -71,7 +71,7 @@ pub(super) async fn random_histories_are_answered_as_by_the_memory_store(fixture
         let mut rng = CommandRng(seed);
         let mut left = Side::new(fixture, seed).await;
         let mut right = Side::new(&model, seed).await;
-        // No two steps are at one time, so that each has its own lines of the audit log.
+        // No two steps are at one time, so that each has its own audit entries.
         let mut now = T0.plus(Millis::from_mins(30).saturating_mul(i64::try_from(seed).unwrap_or(0)));
         for number in 0..STEPS {
             let step = rng.step();
@@ -152,8 +152,10 @@ impl<'a> Side<'a> {
             }
             Step::ReturnToScheduled { message } => {
                 let batch = self.message(*message).map(|task| (task.id, task.version)).into_iter();
-                let rows =
-                    store.return_to_scheduled(self.fixture.owner, batch.collect(), now).await.expect("rearm");
+                let rows = store
+                    .return_to_scheduled(self.fixture.owner, batch.collect(), now)
+                    .await
+                    .expect("return_to_scheduled");
                 self.answer("rearmed", &rows)
             }
             Step::MarkWorkerLost { begun } => {

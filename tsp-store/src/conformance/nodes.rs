@@ -11,7 +11,7 @@ use crate::id_source::{IdSource, RENEW_AHEAD};
 pub(super) async fn a_node_id_is_never_used_again(fixture: &Fixture) {
     let mut seen = BTreeSet::from([fixture.node]);
     for round in 0..20 {
-        let name = if round % 2 == 0 { "bed" } else { "other" };
+        let name = if round % 2 == 0 { "fixture" } else { "other" };
         let node = fixture.store.register_node(name, at(-round)).await.expect("register_node");
         assert!(seen.insert(node), "node {node} was given twice");
     }
@@ -39,7 +39,7 @@ pub(super) async fn an_id_slot_only_rises(fixture: &Fixture) {
     assert!(renew(63, at(10)).await <= at(10), "another slot is another matter");
 }
 
-/// Holder after holder on one slot, with a clock that steps back: no id comes twice.
+/// Holder after holder on one slot, with a clock that steps back: no id repeats.
 pub(super) async fn holders_of_a_slot_never_share_an_id(fixture: &Fixture) {
     let mut seen = BTreeSet::new();
     for now in [T0, T0, at(-60), at(30)] {

@@ -1,4 +1,4 @@
-//! What people do, in each state: a store answers and saves exactly what the transition says.
+//! What operators do, in each state: a store answers and saves exactly what the transition says.
 
 use tsp_core::config::ConfigSpec;
 use tsp_core::outcome::{Outcome, Verdict};
@@ -38,7 +38,7 @@ pub(super) async fn each_command_in_each_state_is_what_the_transition_says(fixtu
                 }
                 (Err(expected), Changed::Refused { task, why }) => {
                     assert_eq!(why, expected, "{command:?} at {status:?}");
-                    assert_same(task, &before, "a refused wish shows the row as it is");
+                    assert_same(task, &before, "a refused command shows the row as it is");
                     fixture.check_stored(&before).await;
                 }
                 _ => panic!("{command:?} at {status:?} must be {decided:?}, but was {answer:?}"),
@@ -78,7 +78,7 @@ pub(super) async fn an_unknown_task_is_not_found(fixture: &Fixture) {
     }
 }
 
-/// Wishes that come together are served one after another; none is lost and none counts twice.
+/// Commands that come together are served one after another; none is lost and none counts twice.
 pub(super) async fn commands_that_come_together_are_served_in_turn(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let task = fixture.scheduled(&config).await;
@@ -89,7 +89,7 @@ pub(super) async fn commands_that_come_together_are_served_in_turn(fixture: &Fix
     assert_eq!(fixture.stored(task.id).await.version, task.version + 20, "each of the 20 counted once");
 }
 
-/// An expiry that has passed ends the task when somebody wants it to go on.
+/// An expiry that has passed ends the task when somebody asks for it to go on.
 pub(super) async fn what_has_expired_ends_at_resume_and_run(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     for command in [TaskCommand::Resume, TaskCommand::Run] {
@@ -130,7 +130,7 @@ pub(super) async fn cancel_open_cancels_a_config_bit_by_bit(fixture: &Fixture) {
     assert_eq!(none, Cancelled { cancelled: 0, left: 1 });
 }
 
-/// Also one whose cancel came at 30 and which its receiver then accepted: its attempt can be closed now.
+/// Also one whose cancel came while executing and whose receiver then accepted: its attempt can be closed.
 pub(super) async fn cancel_open_ends_what_is_awaited_with_a_flag(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let begun = fixture.executing(&config).await;
@@ -155,7 +155,7 @@ pub(super) async fn cancel_open_takes_what_runs_last(fixture: &Fixture) {
     }
 }
 
-/// Who did what to which task and when; a refused command is no deed.
+/// Who did what to which task and when; a refused command leaves no audit entry.
 pub(super) async fn changes_are_in_the_audit_log(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let task = fixture.scheduled(&config).await;

@@ -20,7 +20,7 @@ pub(super) async fn a_replayed_task_runs_again_under_its_id(fixture: &Fixture) {
     assert_eq!((&open.payload, open.created_at), (&ended.payload, ended.created_at));
     fixture.check_stored(&open).await;
     assert_eq!(
-        fixture.store.earliest_due().await.expect("heads"),
+        fixture.store.earliest_due().await.expect("earliest_due"),
         [EarliestDue { config: config.id, due_at: at(9) }]
     );
     fixture.check_sums().await;

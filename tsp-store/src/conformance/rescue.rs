@@ -1,4 +1,4 @@
-//! What the owner gives back: lost messages, lost workers, receivers that did not complete.
+//! What the owner rescues: lost messages, lost workers, receivers that did not complete.
 
 use tsp_core::TaskId;
 use tsp_core::outcome::{OutcomeKind, Verdict};
@@ -20,7 +20,8 @@ pub(super) async fn return_to_scheduled_gives_back_what_is_claimed(fixture: &Fix
         (lost.id, lost.version),
         (TaskId::new(1), 1),
     ];
-    let returned = fixture.store.return_to_scheduled(fixture.owner, rows, at(1)).await.expect("rearm");
+    let returned =
+        fixture.store.return_to_scheduled(fixture.owner, rows, at(1)).await.expect("return_to_scheduled");
     assert_eq!(returned.iter().map(|task| task.id).collect::<Vec<_>>(), [lost.id]);
     assert_eq!((returned[0].status, returned[0].attempt, returned[0].due_at), (Status::Scheduled, 0, T0));
     fixture.check_stored(&returned[0]).await;
@@ -32,7 +33,7 @@ pub(super) async fn return_to_scheduled_gives_back_what_is_claimed(fixture: &Fix
     );
 }
 
-/// The rows at 10 and 30, and no others.
+/// The queued and executing rows, and no others.
 pub(super) async fn in_flight_lists_what_is_claimed_or_runs(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     fixture.one_in_each_state(&config).await;
@@ -47,7 +48,7 @@ pub(super) async fn in_flight_lists_what_is_claimed_or_runs(fixture: &Fixture) {
     }
 }
 
-/// At once, charged to nobody, and the lost worker's outcome comes too late.
+/// At once, without a failed attempt, and the lost worker's outcome comes too late.
 pub(super) async fn a_lost_worker_gives_its_tasks_back(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let begun = fixture.executing(&config).await;
@@ -129,7 +130,7 @@ pub(super) async fn a_deposed_owner_rescues_nothing(fixture: &Fixture) {
         .store
         .return_to_scheduled(fixture.owner, vec![(queued.id, queued.version)], late)
         .await
-        .expect("rearm");
+        .expect("return_to_scheduled");
     let lost = fixture
         .store
         .mark_worker_lost(fixture.owner, vec![(begun.id, fixture.node)], late)
@@ -142,7 +143,7 @@ pub(super) async fn a_deposed_owner_rescues_nothing(fixture: &Fixture) {
     }
 }
 
-/// A new process finds what its predecessor left, and gives it back.
+/// A new process finds what its predecessor left, and rescues it.
 pub(super) async fn a_new_owner_finds_the_rows_of_the_old(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let queued = fixture.queued(&config).await;
@@ -154,7 +155,10 @@ pub(super) async fn a_new_owner_finds_the_rows_of_the_old(fixture: &Fixture) {
         rows.iter().filter(|row| row.status == Status::Queued && row.epoch != owner.epoch).collect();
     assert_eq!(foreign.iter().map(|row| row.id).collect::<Vec<_>>(), [queued.id]);
     let rows = vec![(queued.id, queued.version)];
-    assert_eq!(fixture.store.return_to_scheduled(owner, rows, at(1)).await.expect("rearm").len(), 1);
+    assert_eq!(
+        fixture.store.return_to_scheduled(owner, rows, at(1)).await.expect("return_to_scheduled").len(),
+        1
+    );
     assert_eq!(
         fixture
             .store

@@ -1,5 +1,5 @@
-//! Random steps for [`super::model_test`]: good ones, faults and people, with right and wrong messages, rows and
-//! tokens.
+//! Random steps for [`super::model_test`]: good ones, faults and operators, with right and wrong messages,
+//! rows and tokens.
 
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};

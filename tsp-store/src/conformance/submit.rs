@@ -23,7 +23,7 @@ pub(super) async fn a_created_task_is_seen_at_once(fixture: &Fixture) {
     let key = sent.key.as_ref().expect("it has a key");
     let by_key = fixture.store.task_by_key(config.id, key).await.expect("task_by_key");
     assert_same(&by_key.expect("found by its key"), &sent, "by key");
-    let earliest_due = fixture.store.earliest_due().await.expect("heads");
+    let earliest_due = fixture.store.earliest_due().await.expect("earliest_due");
     assert_eq!(earliest_due, [EarliestDue { config: config.id, due_at: at(60) }]);
     assert_eq!(fixture.store.next_due().await.expect("next_due"), Some(at(60)));
     let audit = fixture.store.audit(T0).await.expect("audit");
@@ -107,7 +107,7 @@ pub(super) async fn an_empty_store_has_nothing(fixture: &Fixture) {
     let key = task.key.as_ref().expect("it has a key");
     assert_eq!(fixture.store.task_by_key(config.id, key).await.expect("task_by_key"), None);
     assert!(fixture.store.attempts(task.id).await.expect("attempts").is_empty());
-    assert!(fixture.store.earliest_due().await.expect("heads").is_empty());
+    assert!(fixture.store.earliest_due().await.expect("earliest_due").is_empty());
     assert!(fixture.store.in_flight(None, 1_000).await.expect("in_flight").rows.is_empty());
     assert!(fixture.store.cursors().await.expect("cursors").is_empty());
     assert_eq!(fixture.store.next_due().await.expect("next_due"), None);

@@ -24,7 +24,7 @@ async fn refused(fixture: &Fixture, task: &Task, command: TaskCommand, now: Time
     }
 }
 
-/// At 45, and at 30 when the receiver is quicker than its own 202.
+/// While awaiting, and while executing when the receiver is quicker than its own 202.
 pub(super) async fn complete_ends_an_awaited_and_a_running_attempt(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     for status in [Status::Awaiting, Status::Executing] {
@@ -37,7 +37,7 @@ pub(super) async fn complete_ends_an_awaited_and_a_running_attempt(fixture: &Fix
         let attempts = fixture.store.attempts(task.id).await.expect("attempts");
         let closed: Vec<_> = attempts.iter().map(|closed| (closed.kind, closed.ended_at)).collect();
         assert_eq!(closed, [(OutcomeKind::Done, at(3))]);
-        assert_eq!(attempts[0].excerpt.as_deref(), Some("shipped"), "the callee's word is kept");
+        assert_eq!(attempts[0].excerpt.as_deref(), Some("shipped"), "the receiver's word is kept");
     }
 }
 

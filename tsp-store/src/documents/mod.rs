@@ -2,7 +2,7 @@
 //!
 //! Times and lengths are milliseconds, enumerations are the words of API.md, and the names of fields are
 //! part of the storage format: add fields with `#[serde(default)]`, never rename one. Secrets are sealed
-//! by [`Sealer`] before they are written. What cannot be read is told with its [`RowLocation`].
+//! by [`Sealer`] before they are written. What cannot be read is reported with its [`RowLocation`].
 
 mod config;
 mod extra;
@@ -19,7 +19,7 @@ pub(crate) use extra::{extra_from_json, extra_to_json};
 pub(crate) use row_location::RowLocation;
 pub(crate) use seal::Sealer;
 
-/// Why a document cannot be written or read; becomes [`crate::StoreError::Corrupt`] with the row's place.
+/// Why a document cannot be written or read; becomes [`crate::StoreError::Corrupt`] with the row's location.
 pub(crate) type CodecResult<T> = Result<T, String>;
 
 fn payload_text(payload: &[u8]) -> CodecResult<String> {

@@ -61,7 +61,7 @@ impl AttemptStore for MemoryStore {
 
 impl State {
     fn begin(&mut self, node: NodeId, begin: &Begin, now: Timestamp) -> BeginResult {
-        // The row that travelled saves a database a read; here the stored one is as near.
+        // The inline row saves a database a read; here the stored one is as near.
         let Some(task) = self.rows.open(begin.id) else { return BeginResult::Drop(None) };
         let runnable = self.config_cache.config(task.config).is_some_and(|config| config.runnable());
         let event = Event::Begin { version: begin.version, node, runnable, token: begin.token };
@@ -85,7 +85,7 @@ impl State {
         }
     }
 
-    /// 10 → 0 where the version is still the row's.
+    /// Queued to scheduled, where the version is still the row's.
     pub(super) fn release(&mut self, batch: &[(TaskId, i64)], now: Timestamp) -> Vec<Task> {
         let released =
             |(id, version): &(TaskId, i64)| self.apply(*id, &Event::Release { version: *version }, now).ok();

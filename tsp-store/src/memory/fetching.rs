@@ -17,7 +17,7 @@ use crate::fetching::{
 };
 use crate::parks::{self, Park, ParkEvent};
 
-/// A row at 0 this long after its due time makes the auditor ask why.
+/// A scheduled row this long after its due time makes the auditor ask why.
 const OVERDUE_AFTER: Millis = Millis::from_secs(5);
 /// Occurrences are kept this far below the cursor, for a cursor that is recomputed from an earlier time.
 const OCCURRENCES_KEPT: Millis = Millis::from_days(1);

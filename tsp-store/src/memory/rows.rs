@@ -17,9 +17,9 @@ pub(super) struct Rows {
     closed: BTreeMap<TaskId, Vec<AttemptRecord>>,
     /// At 0.
     ready: BTreeMap<ConfigId, ByDue>,
-    /// At 45, by deadline.
+    /// Awaiting, by deadline.
     waits: ByDue,
-    /// At 10 and 30.
+    /// Queued and executing.
     in_flight: BTreeSet<TaskId>,
     open_by_config: BTreeMap<ConfigId, BTreeSet<TaskId>>,
     /// The canonical open task of each key.
@@ -72,7 +72,7 @@ impl Rows {
         self.open_by_config.get(&config).into_iter().flatten().filter_map(|id| self.open.get(id))
     }
 
-    /// The earliest due time at 0.
+    /// The earliest due time of scheduled rows.
     pub(super) fn earliest(&self, config: ConfigId) -> Option<Timestamp> {
         self.ready.get(&config)?.first().map(|(due_at, _)| *due_at)
     }
@@ -81,14 +81,14 @@ impl Rows {
         self.ready.keys().filter_map(|config| Some((*config, self.earliest(*config)?)))
     }
 
-    /// Rows of `config` at 0 that are due by then, in order of due time and id.
+    /// Scheduled rows of `config` that are due by then, in order of due time and id.
     pub(super) fn due(&self, config: ConfigId, due_by: Timestamp, limit: usize) -> Vec<Task> {
         let ready = self.ready.get(&config).into_iter().flatten();
         let due = ready.take_while(|(due_at, _)| *due_at <= due_by).take(limit);
         due.filter_map(|(_, id)| self.open.get(id).cloned()).collect()
     }
 
-    /// Rows at 45 in order of deadline and id.
+    /// Awaiting rows in order of deadline and id.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Task> {
         self.waits.iter().filter_map(|(_, id)| self.open.get(id))
     }

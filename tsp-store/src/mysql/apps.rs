@@ -101,7 +101,7 @@ pub(super) async fn delete_app(
     Ok((Deleted::Deleted, Some(Edit { seq, config_cache: CacheEdit::RemoveApp(id) })))
 }
 
-/// The line in the change log and the one in the audit log.
+/// The entry in the change log and the one in the audit log.
 async fn write_down(
     tx: &mut Tx<'_>,
     context: &StoreContext,

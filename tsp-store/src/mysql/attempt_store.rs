@@ -13,7 +13,7 @@ use crate::error::Result;
 use super::context::StoreContext;
 use super::{attempts, begin, finish};
 
-/// An [`AttemptStore`] that begins nothing once the node's lease is over. Cheap to clone.
+/// An [`AttemptStore`] that begins nothing once the node's lease has expired. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MySqlAttemptStore {
     context: Arc<StoreContext>,

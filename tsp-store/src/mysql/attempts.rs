@@ -32,14 +32,14 @@ UPDATE task_{shard} SET status = 0, version = version + 1 WHERE id IN ({list}) A
 pub(super) const EXECUTING: &str = "-- executing
 SELECT id, attempt FROM task_{shard} FORCE INDEX (state) WHERE node = ? AND status = 30";
 
-/// An element of a batch and its place in it.
+/// An element of a batch and its index in it.
 pub(super) struct Indexed<T> {
     pub(super) index: usize,
     pub(super) item: T,
 }
 
 /// The elements of a batch by the shard of their id, in their order. Those of a shard that is not there are
-/// left out: they are nobody's.
+/// left out: they are unowned.
 pub(super) fn by_shard<T>(
     context: &StoreContext,
     batch: Vec<T>,
@@ -64,7 +64,7 @@ pub(super) async fn load(context: &StoreContext, ids: &[TaskId]) -> Each<Option<
     in_order(ids.iter().map(|_| Ok(None)).collect(), join_all(parts).await.into_iter().flatten())
 }
 
-/// Puts answers in their places.
+/// Puts answers in the order of their indexes.
 pub(super) fn in_order<T>(
     mut answers: Each<T>,
     indexed: impl IntoIterator<Item = (usize, Result<T>)>,
@@ -205,8 +205,8 @@ pub(super) async fn release_orphans(
     Ok(all_of(parts).await?.into_iter().flatten().collect())
 }
 
-/// `worker_lost` for rows at 30 of these nodes, and of these attempts where one is named. The task goes on
-/// at once: a loss knows no delay, so no jitter either.
+/// `worker_lost` for executing rows of these nodes, and of these attempts where one is named. The task goes
+/// on at once: a loss knows no delay, so no jitter either.
 pub(super) async fn mark_worker_lost_on(
     tx: &mut Tx<'_>,
     on: &ShardDb,
@@ -232,10 +232,10 @@ pub(super) async fn mark_worker_lost_on(
     Ok(save_all(tx, on, changes).await?.into_iter().map(|task| *task).collect())
 }
 
-/// The step of the ladder for shard groups in `(a, b) IN (…)`, which are padded like ids. Never 1: MariaDB reads the
-/// whole table for a list of one shard group.
-pub(super) fn padded_pair_count(shard_groups: usize) -> usize {
-    BATCH_SIZES.into_iter().find(|step| *step > 1 && *step >= shard_groups).unwrap_or(shard_groups)
+/// The batch size class for pairs in `(a, b) IN (…)`, which are filled up to it like ids. Never 1: MariaDB
+/// reads the whole table for a list of one pair.
+pub(super) fn padded_pair_count(pairs: usize) -> usize {
+    BATCH_SIZES.into_iter().find(|step| *step > 1 && *step >= pairs).unwrap_or(pairs)
 }
 
 /// Saves changes of rows that this transaction has locked; each row once. The rows, in their order.

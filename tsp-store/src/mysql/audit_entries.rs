@@ -1,5 +1,5 @@
-//! Lines of the audit log about tasks. The log is in the meta database and the task is not, so a line is
-//! written after the deed: one that cannot be written is told to the process's own log.
+//! Audit entries about tasks. The audit log is in the meta database and the task is not, so an entry is
+//! written after the command: one that cannot be written goes to the process's own log.
 
 use tsp_core::{TaskId, Timestamp};
 
@@ -35,7 +35,7 @@ impl StoreContext {
             if let Err(error) = self.write(by, action, step, detail, now).await {
                 let (by, tasks) = (&by.0, step.len());
                 let first = step.first().map(ToString::to_string);
-                tracing::error!(%error, by, action, detail, tasks, first, "a deed is not in the audit log");
+                tracing::error!(%error, by, action, detail, tasks, first, "an audit entry was not written");
             }
         }
     }

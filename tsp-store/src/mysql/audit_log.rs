@@ -18,7 +18,7 @@ const INSERT: &str =
 const LIST: &str =
     "-- audit_list\nSELECT at, actor, action, subject, detail FROM audit ORDER BY id DESC LIMIT ?";
 
-/// Writes a line of the audit log, in a transaction of the meta database.
+/// Writes an audit entry, in a transaction of the meta database.
 pub(super) async fn log(
     tx: &mut Tx<'_>,
     meta: &Db,

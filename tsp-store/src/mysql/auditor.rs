@@ -13,7 +13,7 @@ use super::group_rows::GroupRows;
 use super::session::query;
 use super::tx::Tx;
 
-/// A task at 0 that is due longer than this ago is overdue.
+/// A scheduled task that is due longer than this ago is overdue.
 const OVERDUE_AFTER: Millis = Millis::from_secs(5);
 
 /// So many rows are counted by one statement: a tenth of a second, and far from the server's limit.

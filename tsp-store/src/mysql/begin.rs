@@ -1,4 +1,4 @@
-//! 10 → 30: the messages of a batch in one statement for each shard.
+//! Queued to executing: the messages of a batch in one statement for each shard.
 //!
 //! The row came along with its message, so what it becomes is known before the database is asked; the
 //! statement compares versions and the end of the node's lease, and says how many rows it took. Only when
@@ -122,7 +122,7 @@ async fn begin_on(
     answers
 }
 
-/// What one statement or transaction said: nothing that others began is lost with it.
+/// What one statement or transaction answered: nothing that others began is lost with it.
 fn indexed(
     done: Result<Vec<(usize, BeginResult)>>,
     indexes: Vec<usize>,
@@ -240,7 +240,7 @@ fn runnable(context: &StoreContext, config: ConfigId) -> bool {
     context.config(config).is_some_and(|config| config.runnable())
 }
 
-/// One statement that is its own commit: a deadlock comes again, a lost answer is not known.
+/// One statement that is its own commit: a deadlock is retried, a lost answer is not known.
 async fn update(
     conn: &mut Session,
     shard: &ShardDb,
@@ -318,7 +318,7 @@ fn sort_out(
     let is_begun = |task: &Task| seen(task).is_some_and(|seen| seen.is_begun(task));
     let count = rows.iter().filter(|(_, task)| is_begun(task)).count();
     // More than were begun: some by an earlier message in the same millisecond, and it cannot be told which.
-    // None is run; the worker finds them under its id and gives them back.
+    // None is run; the worker finds them under its id, orphaned, and releases them.
     let told = u64::try_from(count).is_ok_and(|count| count <= begun);
     if !told {
         tracing::warn!(node = by.node.get(), count, begun, "messages came twice and were begun at once");
@@ -329,7 +329,7 @@ fn sort_out(
     Ok(rows.into_iter().map(|(index, task)| (index, answer(task))).collect())
 }
 
-/// Rows with a token or with parts that most have not, and those that are given back or end instead.
+/// Rows with a token or with fields that most have not, and those that return to scheduled or end instead.
 async fn begin_others(
     context: &StoreContext,
     shard: &ShardDb,

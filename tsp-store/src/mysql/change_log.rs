@@ -42,7 +42,7 @@ pub(super) async fn change<'e, T: Send>(
     Ok(value)
 }
 
-/// A line of the change log.
+/// An entry of the change log.
 pub(super) struct ChangeEntry<'a> {
     /// `app` or `config`.
     pub(super) kind: &'static str,
@@ -55,7 +55,7 @@ pub(super) struct ChangeEntry<'a> {
     pub(super) now: Timestamp,
 }
 
-/// Writes the line under the next number. Each drops what it pushes out, so that nobody has to look for it.
+/// Writes the entry under the next number. Each drops what it pushes out, so that nobody has to look for it.
 pub(super) async fn record(tx: &mut Tx<'_>, context: &StoreContext, entry: ChangeEntry<'_>) -> Result<i64> {
     let meta = &context.meta;
     exactly_one(query(&meta.sql(NEXT)).execute(tx.conn()).await?, "change_next")?;

@@ -1,5 +1,5 @@
-//! Whether a database can be reached, so that calls for one that is away end at once and not each after its
-//! own wait.
+//! Whether a database can be reached, so that calls for one that is unavailable end at once and not each
+//! after its own wait.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::error::{Cause, Result};
 
-/// While a database is away one call in each of these is let through to see whether it is back.
+/// While a database is unavailable one call in each of these is a probe: it is let through.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct CircuitBreaker {
@@ -27,7 +27,7 @@ pub(super) struct CircuitBreaker {
 struct State {
     next_probe: Option<Instant>,
     why: String,
-    /// Since when it is away.
+    /// Since when it is unavailable.
     since: Option<Instant>,
     /// When a connection was last found broken: those that idled since may be, too.
     broke: Option<Instant>,
@@ -60,7 +60,7 @@ impl CircuitBreaker {
     }
 
     /// # Errors
-    /// [`crate::StoreError::Unavailable`] while the database is away, except for the call that looks again.
+    /// [`crate::StoreError::Unavailable`] while the database is unavailable, except for the probe.
     pub(super) fn enter(&self, now: Instant) -> Result<Entry> {
         if !self.closed.load(Ordering::Acquire) {
             return Ok(Entry::Open);

@@ -129,8 +129,8 @@ fn is_plain(change: &Change) -> bool {
     change.task.status == Status::Queued && change.closed.is_none()
 }
 
-/// The rows of a want. One that cannot be read is quarantined, at 40: left at 0 it would stand at the earliest due time
-/// of its config for ever.
+/// The rows of a claim request. One that cannot be read is quarantined, that is paused: left scheduled it
+/// would be the earliest of its config for ever.
 async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, request: ClaimRequest) -> Result<Vec<Task>> {
     let shard = of.shard()?;
     let select = query(&shard.sql(CLAIM_SELECT))
@@ -153,7 +153,7 @@ async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, request: ClaimRequest) -> Res
     Ok(due)
 }
 
-/// The earliest due time at 0 of a config.
+/// The earliest due time of a config's scheduled rows.
 async fn earliest_due_of(tx: &mut Tx<'_>, of: &GroupRows, config: ConfigId) -> Result<Option<Timestamp>> {
     let sql = of.shard()?.sql(EARLIEST_DUE_OF);
     let row = query(&sql).bind(config.get()).fetch_optional(tx.conn()).await?;
@@ -165,7 +165,7 @@ pub(super) async fn earliest_due(of: &GroupRows) -> Result<Vec<EarliestDue>> {
     of.firsts("heads", EARLIEST_DUE).await
 }
 
-/// Those at 10 by due time and id, then those at 30.
+/// The queued ones by due time and id, then the executing ones.
 pub(super) async fn in_flight(
     of: &GroupRows,
     after: Option<FlightMark>,

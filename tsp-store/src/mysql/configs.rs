@@ -203,7 +203,7 @@ async fn cursor_statement(context: &StoreContext, id: ConfigId, template: &'stat
     }
 }
 
-/// The line in the change log (whose number is the config_seq), and the line in the audit log.
+/// The entry in the change log (whose number is the config_seq), and the audit entry.
 async fn write_down(
     tx: &mut Tx<'_>,
     context: &StoreContext,

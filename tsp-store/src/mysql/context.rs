@@ -105,7 +105,7 @@ impl StoreContext {
         found.ok_or_else(|| StoreError::Internal(format!("there is no shard {}", shard.get())))
     }
 
-    /// Of the shard that the id names; an id of a shard that is not there is nobody's.
+    /// Of the shard that the id names; an id of a shard that is not there is unowned.
     pub(super) fn shard_of(&self, id: TaskId) -> Result<ShardDb> {
         self.shard(id.shard())
     }
@@ -152,8 +152,8 @@ impl StoreContext {
     }
 }
 
-/// Waits for all, then tells the first error. Never cuts one off because another has failed: of the calls for
-/// a database that was away one looks whether it is back, and would be the one that is cut off.
+/// Waits for all, then returns the first error. Never cuts one off because another has failed: of the calls
+/// for a database that was unavailable one is the probe, and would be the one that is cut off.
 pub(super) async fn all_of<T>(
     parts: impl IntoIterator<Item = impl Future<Output = Result<T>>>,
 ) -> Result<Vec<T>> {

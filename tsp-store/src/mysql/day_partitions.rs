@@ -82,7 +82,7 @@ pub(super) async fn keep_ahead(on: &ShardDb, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// What the last partition is cut into; `None`: nothing is missing.
+/// What the last partition is reorganised into; `None`: nothing is missing.
 fn missing_days(last: Option<Timestamp>, now: Timestamp) -> Option<String> {
     let today = day_of(now);
     let from = last.map_or(today, |last| day_of(last).max(today));

@@ -26,10 +26,10 @@ use super::session::{Session, query};
 use super::statement_templates::{StatementTemplates, StatementText};
 use super::tx::{Sums, Tx};
 
-/// A transaction that met a deadlock or a lock is made so many times more.
+/// A transaction that met a deadlock or a lock is retried so many times.
 const AGAIN_MAX: u32 = 3;
 
-/// How long the call waits that looks whether a database is back.
+/// How long the probe waits for a database.
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a close waits for connections that are in use.
@@ -110,7 +110,7 @@ impl Db {
     /// A connection for single statements. Prefer [`Db::read`], which tries another one when it is broken.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the database is away (then at once, if that is known) or all
+    /// [`StoreError::Unavailable`] when the database is unavailable (then at once, if that is known) or all
     /// connections stay busy.
     pub(super) async fn conn(&self) -> Result<Session> {
         self.conn_of(None).await
@@ -154,7 +154,7 @@ impl Db {
         pool.size() >= pool.options().get_max_connections() && !pool.is_closed()
     }
 
-    /// Reads, or writes with one statement that may come twice. Once more on another connection if the
+    /// Reads, or writes with one statement that may be repeated. Once more on another connection if the
     /// first was broken.
     pub(super) async fn read<'e, T: Send>(
         &self,
@@ -309,7 +309,7 @@ impl Db {
         self.inner.calls.write().insert(name, histogram);
     }
 
-    /// Waits for connections that are in use, but not long: a server that is away gives none back.
+    /// Waits for connections that are in use, but not long: of a server that is unavailable none comes back.
     pub(super) async fn close(&self) {
         if timeout(CLOSE_PATIENCE, self.inner.pool.close()).await.is_err() {
             tracing::warn!(database = self.name(), "closed with connections in use");
@@ -335,7 +335,7 @@ impl Around<'_> {
         Ok(())
     }
 
-    /// The sums, a last look at what the work went by, and the commit. `outdated`: that is not so any more.
+    /// The sums, a last check of what the work went by, and the commit. `outdated`: that is not so any more.
     async fn finish(self, tx: &mut Tx<'_>, outdated: &mut bool) -> Result<()> {
         if let Some(shard) = self.shard {
             write_sums(tx, shard).await?;
@@ -421,12 +421,12 @@ impl ShardDb {
         self.templates.get(template, 0, 0)
     }
 
-    /// As [`ShardDb::sql`], and `{list}` becomes `?, ?, …`, `n` of them: a size of the ladder.
+    /// As [`ShardDb::sql`], and `{list}` becomes `?, ?, …`, `n` of them: a batch size class.
     pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
         self.templates.get(template, 0, n)
     }
 
-    /// As [`ShardDb::sql`], and `{rows}` becomes `(?, …), …`: `n` rows, a size of the ladder, each `width`
+    /// As [`ShardDb::sql`], and `{rows}` becomes `(?, …), …`: `n` rows, a batch size class, each `width`
     /// wide.
     pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
         self.templates.get(template, width, n)

@@ -66,7 +66,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Of errors that may be gone when the call comes again.
+/// Of errors that may be gone when the call is retried.
 const fn cause(number: u16) -> Option<Cause> {
     match number {
         // Deadlock, lock wait.
@@ -77,7 +77,7 @@ const fn cause(number: u16) -> Option<Cause> {
         | 1969 | 3024
         // Out of memory, statements used up.
         | 1037 | 1038 | 1041 | 1461 => Some(Cause::Busy),
-        // No access just now: grants and databases are put right by people.
+        // No access just now: grants and databases are put right by operators.
         1044 | 1045 | 1049 | 1698
         // Shutdown, killed, interrupted, gone away, lost, idle for too long.
         | 1053 | 1317 | 1927 | 2006 | 2013 | 4031

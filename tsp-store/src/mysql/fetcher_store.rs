@@ -21,7 +21,7 @@ use super::policy::RetentionScan;
 use super::{auditor, claim, fire, nodes, parks, rescue, retention};
 
 /// A [`FetcherStore`] for the configs of one group on one shard. Cheap to make; what it remembers is only
-/// how far the clearing away of old attempts is.
+/// how far retention of old attempts is.
 #[derive(Debug)]
 pub struct MySqlFetcherStore {
     rows: GroupRows,
@@ -36,7 +36,7 @@ impl MySqlFetcherStore {
     /// How many rows of the shard are open, by the auditor's sums; 0 where others give them.
     ///
     /// # Errors
-    /// [`crate::StoreError::Unavailable`] when its database is away.
+    /// [`crate::StoreError::Unavailable`] when its database is.
     pub async fn open_rows(&self) -> Result<i64> {
         if self.rows.is_default() { auditor::open_by_sums(&self.rows.shard()?).await } else { Ok(0) }
     }

@@ -1,7 +1,7 @@
 //! The outcomes of attempts, in one transaction for each shard.
 //!
-//! The fence is `(status 30, attempt, node)`, not the version: a cancel or reset may have come since begin.
-//! The row that travelled is tried first: an unchanged one that ends is deleted by its version at once. If
+//! The fence is `(executing, attempt, node)`, not the version: a cancel or reset may have come since begin.
+//! The inline row is tried first: an unchanged one that ends is deleted by its version at once. If
 //! any has moved on, the rows are locked, read and decided again.
 
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ impl Closer<'_> {
     }
 }
 
-/// The rows that were saved, by their place in the batch.
+/// The rows that were saved, by their index in the batch.
 async fn finish_on(
     tx: &mut Tx<'_>,
     on: &ShardDb,

@@ -1,4 +1,4 @@
-//! The config cache of this process follows the change log: its own changes at once, those of others when it looks.
+//! The config cache of this process follows the change log: its own changes at once, others by polling.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -109,7 +109,7 @@ pub(super) async fn apply(context: &StoreContext, edit: Edit) {
     }
 }
 
-/// One look for changes; the number of the last one that the config cache has.
+/// Reads changes once; the number of the last one that the config cache has.
 pub(super) async fn follow(context: &StoreContext) -> Result<i64> {
     // Under the lock, so that no older map comes after a newer one.
     let mut followed = context.followed.lock().await;

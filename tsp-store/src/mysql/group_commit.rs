@@ -25,7 +25,7 @@ use super::submit::{Item, ItemResult, submit_group};
 const ITEMS_MAX: usize = 2 * ROWS_MAX;
 const BYTES_MAX: usize = 8 << 20;
 
-/// What was done with each item of a job, and the items: some come again.
+/// What was done with each item of a job, and the items: some are submitted again.
 type Answer = Result<Vec<(Item, ItemResult)>>;
 
 /// Items of one call that are on one shard.
@@ -91,7 +91,7 @@ impl SubmitGroups {
             batch.into_iter().map(|submit| Item::new(submit, now)).enumerate().collect();
         let mut failed = None;
         while failed.is_none() && !left.is_empty() {
-            // A key that comes twice is answered the second time with the answer of the first.
+            // A repeated key is answered the second time with the answer of the first.
             let mut seen = HashSet::new();
             let (later, now): (Vec<IndexedItem>, Vec<IndexedItem>) =
                 left.into_iter().partition(|(_, item)| is_repeated_key(&mut seen, item.idempotency.as_ref()));
@@ -194,7 +194,7 @@ impl SubmitGroups {
         Ok(answer)
     }
 
-    /// How many items stand in line.
+    /// How many items wait.
     #[cfg(test)]
     pub(super) fn waiting(&self, shard: ShardId) -> usize {
         self.of(shard).map_or(0, |waiting| waiting.lock().jobs.iter().map(|job| job.items.len()).sum())
@@ -250,7 +250,7 @@ enum Step {
     Failed(StoreError),
 }
 
-/// A server that panics leaves its place, or nobody would ever be served again.
+/// Who serves and panics stops serving, or nobody would ever be served again.
 struct ServingGuard<'s> {
     submits: &'s SubmitGroups,
     shard: ShardId,
@@ -288,7 +288,7 @@ fn is_cross_database(context: &StoreContext, item: &Item) -> bool {
     }
 }
 
-/// Items cut into jobs that fit into a transaction.
+/// Items in jobs that fit into a transaction.
 fn jobs(items: Vec<IndexedItem>) -> impl Iterator<Item = Vec<IndexedItem>> {
     let mut left = items.into_iter().peekable();
     std::iter::from_fn(move || {

@@ -34,7 +34,7 @@ WHERE hash = ? FOR UPDATE";
 const PUT: &str = "-- idempotency_put
 INSERT INTO idempotency_{shard} (hash, body_hash, task_id, expires_at, status, body, location) VALUES {rows}";
 const PUT_WIDTH: usize = 7;
-/// An expired record that was not pruned yet makes room.
+/// An expired record that was not dropped yet makes room.
 const DROP_EXPIRED: &str = "-- idempotency_drop_expired
 DELETE FROM idempotency_{shard} WHERE hash = ? AND expires_at <= ?";
 const ANSWER: &str = "-- idempotency_answer
@@ -85,7 +85,7 @@ impl PendingAnswer {
         }
         match &self.rendered {
             Some((of, answer)) if of == submitted => Ok(answer.clone()),
-            // It was asked in a transaction that did not come to its end, and the world has moved on.
+            // It was asked in a transaction that did not come to its end, and the record has changed since.
             _ => Err(Cause::Changed.because("the answer changed while it was saved")),
         }
     }
@@ -254,7 +254,7 @@ pub(super) async fn reserve(
 }
 
 /// The last of three transactions: keeps the answer, or forgets the key when this answer is not kept. The
-/// task is saved already, so a failure is only said: a repeat will find the task by its id.
+/// task is saved already, so a failure is only logged: a repeat will find the task by its id.
 pub(super) async fn finalise(
     context: &StoreContext,
     pending: &mut PendingAnswer,

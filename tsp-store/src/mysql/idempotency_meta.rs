@@ -16,12 +16,12 @@ use super::tx::Tx;
 const FIND: &str = "-- idempotency_find
 SELECT body_hash, status, body, location FROM idempotency WHERE hash = ? AND expires_at > ?";
 
-/// An expired answer that was not pruned yet makes room.
+/// An expired record that was not dropped yet makes room.
 const CLEAR: &str = "-- idempotency_clear\nDELETE FROM idempotency WHERE hash = ?";
 const PUT: &str = "-- idempotency_put
 INSERT INTO idempotency (hash, body_hash, status, body, location, expires_at) VALUES (?, ?, ?, ?, ?, ?)";
 
-/// What is to be kept, for work that may come again after a deadlock.
+/// What is to be recorded, for work that may be retried after a deadlock.
 pub(super) struct MetaRequest<T> {
     idempotency: Option<MetaRecord<T>>,
 }

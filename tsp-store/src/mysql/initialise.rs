@@ -86,7 +86,7 @@ pub(super) async fn assign_shards(
     known_sources(sources_of_shards, options)
 }
 
-/// By shard; `None` for one that was not placed yet.
+/// By shard; `None` for one that has no data source yet.
 pub(super) async fn shard_sources(conn: &mut MySqlConnection, shards: u16) -> Result<Vec<Option<String>>> {
     let mut sources_of_shards = vec![None; usize::from(shards)];
     let rows = sqlx::query("-- places\nSELECT CAST(shard AS SIGNED), source FROM shard_place")
@@ -103,7 +103,7 @@ pub(super) async fn shard_sources(conn: &mut MySqlConnection, shards: u16) -> Re
 }
 
 /// # Errors
-/// [`StoreError::Unusable`] for a shard without a place, or on a source that the options do not name.
+/// [`StoreError::Unusable`] for a shard without a data source, or on one that the options do not name.
 pub(super) fn known_sources(
     sources_of_shards: Vec<Option<String>>,
     options: &MySqlOptions,

@@ -1,4 +1,4 @@
-//! A look at the databases of a cluster that needs nothing to be right: each is asked on its own, shortly.
+//! A view of the databases of a cluster that needs nothing to be right: each is asked on its own, shortly.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -114,7 +114,7 @@ SELECT group_name, CAST(shard AS SIGNED), owner, ",
     " - lease_until FROM shard_lease ORDER BY group_name, shard"
 );
 
-/// Looks at everything; what cannot be reached is said in its place.
+/// Asks all; of what cannot be reached the error stands in its stead.
 pub(super) async fn inspect(options: &MySqlOptions) -> ClusterView {
     let mut view = ClusterView::default();
     if let Err(error) = options.check() {

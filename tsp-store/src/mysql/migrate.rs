@@ -70,7 +70,7 @@ SELECT CAST(GET_LOCK(LEFT(CONCAT('tsp_migrate.', DATABASE()), 64), 120) AS SIGNE
 pub struct MigrateReport {
     /// Migrations that were applied now, as `<database> <part> <number> <name>`.
     pub applied: Vec<String>,
-    /// Shards that got their place now.
+    /// Shards that got their data source now.
     pub assigned: Vec<u16>,
 }
 

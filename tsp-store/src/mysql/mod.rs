@@ -1,11 +1,11 @@
 //! The store of a cluster, on MySQL or MariaDB: apps, configs and nodes in the meta database, tasks in shard
 //! tables on any number of data sources.
 //!
-//! * `options`, `core`, `db`, `session`, `tx`, `endpoint`, `pool`, `gate`, `text`, `fault`: connections and
-//!   statements.
-//! * `migrate`, `settle`, `open`, `server`, `days`: schemas, what is fixed for ever, and what is checked at start.
-//! * `catalog`, `apps`, `keys`, `configs`, `kept_meta`, `change`, `follow`, `refresh`, `audit_log`: the meta
-//!   database.
+//! * `options`, `context`, `db`, `session`, `tx`, `endpoint`, `pool`, `circuit_breaker`, `fault`,
+//!   `statement_templates`: connections and statements.
+//! * `migrate`, `initialise`, `open`, `server`, `days`: schemas, what never changes, checks at the start.
+//! * `catalog`, `apps`, `keys`, `configs`, `idempotency_meta`, `change_log`, `follow`, `refresh`,
+//!   `audit_log`: the meta database.
 //! * `lease_store`, `nodes`, `id_slots`, `leases`: what keeps processes apart.
 
 mod apps;
@@ -113,7 +113,7 @@ impl MySqlStore {
     /// # Errors
     /// [`crate::StoreError::Unusable`] with what to do about it: a schema that is not up to date or newer,
     /// another number of shards, a wrong secret key, too many statements for a server.
-    /// [`crate::StoreError::Unavailable`] when the meta database is away; a data source that is away is no
+    /// [`crate::StoreError::Unavailable`] when the meta database is; a data source that is unavailable is no
     /// hindrance, its shards are served when it is back.
     pub async fn open(options: &MySqlOptions) -> Result<Self> {
         let context = Arc::new(open::open(options).await?);
@@ -124,7 +124,7 @@ impl MySqlStore {
     /// What the meta database's clock says: the service's time, before a process follows it.
     ///
     /// # Errors
-    /// [`crate::StoreError::Unavailable`] when the meta database is away.
+    /// [`crate::StoreError::Unavailable`] when the meta database is.
     pub async fn time(options: &MySqlOptions) -> Result<tsp_core::Timestamp> {
         migrate::time(options).await
     }
@@ -138,15 +138,15 @@ impl MySqlStore {
         migrate::migrate(options, now).await
     }
 
-    /// Carries an embedded store over to a cluster that `tsp migrate` has just made, and that nobody serves
-    /// yet: open and ended tasks, attempts, schedules, apps, configs, keys, the audit log, kept answers.
-    /// Nobody may serve `source` (hold its [`crate::sqlite::ServeLock`]). `on_page` is told of each page.
-    /// Broken off, it goes on there when it is asked for again; until it is done the cluster cannot be
+    /// Imports an embedded store into a cluster that `tsp migrate` has just made, and that nobody serves yet:
+    /// open and ended tasks, attempts, schedules, apps, configs, keys, the audit log, idempotency records.
+    /// Nobody may serve `source` (hold its [`crate::sqlite::ServeLock`]). `on_page` is called with each page.
+    /// Interrupted, it goes on there when it is asked for again; until it is done the cluster cannot be
     /// opened, and from then on `source` cannot be served.
     ///
     /// # Errors
     /// [`crate::StoreError::Unusable`] for a cluster that is in use, or has another number of shards, or when
-    /// counts are not the same in the end. [`crate::StoreError::Unavailable`] when a database is away.
+    /// counts are not the same in the end. [`crate::StoreError::Unavailable`] when a database is.
     pub async fn import_embedded(
         options: &MySqlOptions,
         source: &crate::sqlite::SqliteStore,
@@ -170,19 +170,19 @@ impl MySqlStore {
         moving::shard_sources(options).await
     }
 
-    /// Moves a shard to the data source of this name while the cluster runs; `on_step` is told of each step.
-    /// Broken off, it goes on where it was when it is asked for again. Tasks of the shard stand still from
-    /// [`MoveStep::Renamed`] to [`MoveStep::Switched`].
+    /// Moves a shard to the data source of this name while the cluster runs; `on_step` is called with each
+    /// step. Interrupted, it goes on where it was when it is asked for again. Tasks of the shard stand still
+    /// from [`MoveStep::Renamed`] to [`MoveStep::Switched`].
     ///
     /// # Errors
     /// [`crate::StoreError::Unusable`] for a shard or a data source that is not there, or while the shard is
-    /// being moved elsewhere. [`crate::StoreError::Unavailable`] when a database is away; the shard is back
+    /// being moved elsewhere. [`crate::StoreError::Unavailable`] when a database is; the shard is back
     /// in use where it was, unless the message says that it stands still.
     pub async fn move_shard(options: &MySqlOptions, shard: u16, to: &str, on_step: OnStep<'_>) -> Result<()> {
         Box::pin(moving::move_shard(options, shard, to, on_step)).await
     }
 
-    /// Takes a move back that was interrupted before the target's tables were in place.
+    /// Undoes a move that was interrupted before the target's tables had their names.
     ///
     /// # Errors
     /// As [`MySqlStore::move_shard`]; [`crate::StoreError::Unusable`] when it can only be ended.
@@ -190,7 +190,7 @@ impl MySqlStore {
         Box::pin(moving::undo(options, shard, on_step)).await
     }
 
-    /// One look for changes of apps and configs that others made; the number of the last one in the config cache.
+    /// Reads once what others changed of apps and configs; the number of the last one in the config cache.
     pub async fn follow(&self) -> Result<i64> {
         follow::follow(&self.context).await
     }
@@ -202,7 +202,7 @@ impl MySqlStore {
     }
 
     /// The same as several, one for the shards that now lie on each data source, so that a source that is
-    /// away or slow holds up only its own tasks.
+    /// unavailable or slow holds up only its own tasks.
     pub fn attempt_stores(&self, lease: &Arc<NodeLease>) -> Vec<MySqlAttemptStore> {
         let sources = self.context.sources().into_iter().map(|(_, shards)| shards);
         let used = sources.filter(|shards| !shards.is_empty());

@@ -45,8 +45,8 @@ const MARK_DEAD: &str = "-- node_bury
 UPDATE node SET dead_at = {now} WHERE id = ? AND renewals = ? AND dead_at IS NULL AND lease_until < {now}";
 const DEAD: &str = "-- node_dead\nSELECT dead_at FROM node WHERE id = ?";
 
-/// Until a process has joined, nobody waits for it: so what was changed since it read its book it reads once it
-/// has, before it begins anything.
+/// Until a process has joined, nobody waits for it: so what was changed since it filled its config cache it
+/// reads once it has, before it begins anything.
 pub(super) async fn join(context: &StoreContext, node: &NewNode, lease: Millis) -> Result<NodeId> {
     let sent = Instant::now();
     let id = insert(context, node, lease).await?;

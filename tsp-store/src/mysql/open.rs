@@ -31,7 +31,7 @@ const PARTS: &str = "-- schema_version_all\nSELECT part, number, checksum, compa
 
 /// # Errors
 /// [`StoreError::Unusable`] with what to do about it; [`StoreError::Unavailable`] when the meta database is
-/// away. A data source that is away is left out: its shards are served when it is back.
+/// unavailable. A data source that is unavailable is left out: its shards are served when it is back.
 pub(super) async fn open(options: &MySqlOptions) -> Result<StoreContext> {
     options.check()?;
     let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
@@ -143,7 +143,7 @@ async fn check_server(db: &Db, options: &MySqlOptions) -> Result<Server> {
              sql_mode"
         )));
     }
-    // It was refused when the tables were made. Whoever changed it since is told, and nobody stands still for it.
+    // It was refused when the tables were made. Whoever changed it since is warned, and all goes on.
     if let (false, Some(why)) = (options.allow_unsynced, server::unsynced(&syncs)?) {
         tracing::error!(database = name, why, "accepted tasks may be lost");
     }

@@ -9,7 +9,7 @@ use tsp_core::Millis;
 pub struct MySqlOptions {
     /// `mysql://user:password@host:port/database`: apps, configs, keys, nodes.
     pub meta: String,
-    /// Where tasks are. Names are for people and for the shard map, and never change.
+    /// Where tasks are. Names are for operators and for the shard map, and never change.
     pub sources: Vec<SourceOptions>,
     /// Logical shards, 1..=512; fixed when the store is made.
     pub shards: u16,
@@ -19,7 +19,7 @@ pub struct MySqlOptions {
     pub connections: u32,
     /// How many processes are expected to serve this cluster: for the statement budget of a server.
     pub processes: u32,
-    /// How far this machine's clock may be from a database's before it is said.
+    /// How far this machine's clock may be from a database's before it is logged.
     pub max_skew: Millis,
     /// Servers that answer a commit before it is on their disk are taken.
     pub allow_unsynced: bool,
@@ -27,7 +27,7 @@ pub struct MySqlOptions {
     pub acquire_timeout: Millis,
 }
 
-/// A database with the shards that are placed on it at first; later the shard map in meta decides.
+/// A database with the shards that are put on it at first; later the shard map in meta decides.
 #[derive(Clone)]
 pub struct SourceOptions {
     pub name: String,

@@ -1,4 +1,4 @@
-//! This process as its writes see it: its node, its book, and how long it may decide by that.
+//! This process as its writes see it: its node, its config cache, and how long it may decide by that.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -11,7 +11,7 @@ use tsp_core::{ConfigId, Millis};
 use crate::config_cache::ConfigCache;
 use crate::error::{Cause, Result};
 
-/// A session that says nothing within an open transaction is ended after this (`idle_transaction_timeout`).
+/// A session that is idle within an open transaction is ended after this (`idle_transaction_timeout`).
 /// So whoever had more than this left of its lease when it was ready to commit has committed within it, or
 /// never will.
 const IDLE_MAX: Duration = Duration::from_secs(2);
@@ -21,8 +21,8 @@ pub(super) struct Own {
     /// 0 before it has joined.
     pub(super) node: AtomicI64,
     pub(super) config_cache: Arc<ConfigCache>,
-    /// Until when it may commit what it decided by its book. `None`: it is no node, and nobody goes by what
-    /// it has applied.
+    /// Until when it may commit what it decided by its config cache. `None`: it is no node, and nobody goes
+    /// by what it has applied.
     until: Mutex<Option<Instant>>,
 }
 

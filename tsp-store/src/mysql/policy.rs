@@ -1,4 +1,4 @@
-//! What is kept how long, and how far the clearing away is.
+//! What is kept how long, and how far retention is.
 
 use tsp_core::{Millis, Timestamp};
 
@@ -7,7 +7,7 @@ use super::context::StoreContext;
 /// Before any time that is looked at.
 const BEGINNING_OF_TIME: Timestamp = Timestamp::from_ms(i64::MIN);
 
-/// How far the clearing away is, so that it is not begun again with every call.
+/// How far retention is, so that it is not begun again with every call.
 #[derive(Debug)]
 pub(super) struct RetentionScan {
     /// When partitions are looked at again.

@@ -21,7 +21,7 @@ const MYSQL_IDLE_MAX: Duration = Duration::from_secs(5);
 pub(super) struct PoolSettings {
     pub(super) connections: u32,
     pub(super) acquire_timeout: Duration,
-    /// The most texts that one connection can see: above it each new one costs 40 ms (sql.md section 2).
+    /// The most statements that one connection can see: above it each new one costs 40 ms (sql.md section 2).
     pub(super) statements: usize,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn address(url: &str, name: &str) -> Result<MySqlConnectOptions> {
     })
 }
 
-/// A pool that connects when it is first asked, so that a database that is away does not hold up a start.
+/// A pool that connects when it is first asked, so that an unavailable database does not hold up a start.
 pub(super) fn lazy(
     address: MySqlConnectOptions,
     settings: PoolSettings,

@@ -1,4 +1,4 @@
-//! Looks at the change log for callers who find nothing under a name: one look for all who wait, and not often.
+//! Reads the change log for callers who find nothing under a name: once for all who wait, and not often.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::follow::follow;
 /// Looks of a process begin at least so far apart, so that a stream of unknown names costs next to nothing.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The looks of a process; held by whoever looks.
+/// The refreshes of a process; held by whoever reads.
 #[derive(Debug, Default)]
 pub(super) struct SharedRefresh(Mutex<Option<RefreshRound>>);
 
@@ -24,7 +24,7 @@ struct RefreshRound {
     answer: Option<Result<()>>,
 }
 
-/// Returns after a look that began after the call.
+/// Returns after a refresh that began after the call.
 pub(super) async fn refresh(context: &StoreContext, shared_refresh: &SharedRefresh) -> Result<()> {
     let called = Instant::now();
     let mut last = shared_refresh.0.lock().await;

@@ -1,5 +1,4 @@
-//! What the owner gives back for others: rows of lost messages, of lost workers, of receivers that did not
-//! complete.
+//! What the owner rescues: rows of lost messages, of lost workers, of receivers that did not complete.
 
 use tsp_core::task::Task;
 use tsp_core::transition::{Event, Rules, transition};

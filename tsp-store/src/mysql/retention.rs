@@ -72,7 +72,7 @@ pub(super) async fn apply_retention(
     if !of.is_default() || limit == 0 {
         return Ok(0);
     }
-    // With retentions and configs as they are now: what is of a config that this process has not heard of
+    // With retentions and configs as they are now: what is of a config that this process does not know
     // yet must not go.
     follow::follow(&of.context).await?;
     let on = &of.shard()?;
@@ -203,7 +203,7 @@ async fn drop_history(tx: &mut Tx<'_>, on: &ShardDb, old: &[(i64, i64)]) -> Resu
     Ok(())
 }
 
-/// One bounded statement over rows that are older than `line`.
+/// One bounded statement over rows that are older than `cutoff`.
 async fn delete_old(
     on: &ShardDb,
     template: &'static str,

@@ -1,4 +1,4 @@
-//! Old lines of what is in the meta database.
+//! Retention of what is in the meta database.
 
 use sqlx::Row as _;
 use tsp_core::{Millis, Timestamp};

@@ -1,4 +1,4 @@
-//! A connection in use, and the one place that statements go through.
+//! A connection in use, and the one way that statements go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::statement_templates::StatementText;
 /// does not answer at all.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// A statement that took longer is said.
+/// A statement that took longer is logged.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// A connection from the pool. Dropped in the middle of a statement or a transaction, it is closed, so that
@@ -65,7 +65,7 @@ impl Session {
         self.footing = Some(footing);
     }
 
-    /// What the last failed statement said.
+    /// The fault of the last failed statement.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault
     }

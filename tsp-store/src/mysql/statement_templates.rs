@@ -1,5 +1,5 @@
-//! Statement texts: built once for each shard, then the same text for ever, because the server and the
-//! driver know a prepared statement by its whole text.
+//! Statement templates: their texts are built once for each shard and never change, because the server and
+//! the driver know a prepared statement by its whole text.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +17,7 @@ pub(super) const BATCH_SIZES: [usize; 5] = [1, 10, 50, 100, 500];
 pub(super) const ROWS_MAX: usize = BATCH_SIZES[BATCH_SIZES.len() - 1];
 
 /// How many texts a connection may see for each shard of its data source: all that is written with
-/// `{shard}`, each of its sizes counted. [`StatementTemplates`] looks whether there are more.
+/// `{shard}`, each of its sizes counted. [`StatementTemplates`] checks whether there are more.
 pub(super) const STATEMENTS_OF_SHARD: usize = 224;
 /// And without a shard.
 pub(super) const STATEMENTS_OF_DATABASE: usize = 128;
@@ -26,13 +26,13 @@ pub(super) const STATEMENTS_OF_DATABASE: usize = 128;
 /// 500 rows of 32 columns that would be 7 MiB.
 const PLACEHOLDERS_MAX: usize = 1_600;
 
-/// The most rows of this width that one statement inserts: a size of the ladder.
+/// The most rows of this width that one statement inserts: a batch size class.
 pub(super) fn rows_max(width: usize) -> usize {
     BATCH_SIZES.into_iter().rev().find(|step| step * width <= PLACEHOLDERS_MAX).unwrap_or(1)
 }
 
 /// The database's clock in UTC milliseconds. `UNIX_TIMESTAMP` is 0 from 2038 on before MySQL 8.0.28, and takes
-/// the local time: where clocks go back, an hour of it comes twice.
+/// the local time: where clocks go back, an hour of it repeats.
 macro_rules! database_now {
     () => {
         "CAST(TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000 AS SIGNED)"
@@ -53,8 +53,8 @@ pub(super) fn batch_sizes(n: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The ids for an `IN` list: the next step of the ladder, and the ids with the last one repeated up to it.
-/// At most 500 ids; none gives nothing to ask for.
+/// The ids for an `IN` list: the next batch size class, and the ids with the last one repeated up to it. At
+/// most 500 ids; none gives nothing to ask for.
 pub(super) fn padded_to_class(ids: &[i64]) -> (usize, impl Iterator<Item = i64>) {
     let step = BATCH_SIZES.into_iter().find(|step| *step >= ids.len()).unwrap_or(ids.len());
     let last = ids.last().copied().into_iter().cycle();
@@ -116,7 +116,7 @@ pub(super) fn ddl(text: String) -> SqlStr {
 /// Which text of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct TemplateKey {
-    /// The template's place in memory: constants do not move.
+    /// The template's address in memory: constants do not move.
     at: usize,
     len: usize,
     width: usize,
@@ -141,7 +141,7 @@ impl StatementTemplates {
         if let Some(sql) = self.built.read().get(&shape) {
             return sql.clone();
         }
-        debug_assert!(n == 0 || BATCH_SIZES.contains(&n), "{n} is not on the ladder");
+        debug_assert!(n == 0 || BATCH_SIZES.contains(&n), "{n} is no batch size class");
         let sql = self.build(template, width, n);
         let mut built = self.built.write();
         let sql = built.entry(shape).or_insert(sql).clone();

@@ -177,8 +177,8 @@ fn refused(tx: &mut Tx<'_>, context: &StoreContext, item: &mut Item) -> Option<I
     }
 }
 
-/// An id that has ended already was inserted all the same: its own end left the place free. Takes those back
-/// and says which they are. Nothing ends behind this look, because ends delete a row that is now ours.
+/// An id that has ended already was inserted all the same: its own end left the id free. Takes those back
+/// and returns which they are. Nothing ends after this read, because ends delete a row that is now ours.
 async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Result<HashSet<TaskId>> {
     let mut before = HashSet::new();
     for chunk in ids.chunks(ROWS_MAX) {
@@ -249,7 +249,7 @@ async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Subm
     }
 }
 
-/// An id that comes again is the same submit again (its first answer was lost), or a bug.
+/// A repeated id is the same submit again (its first answer was lost), or a bug.
 async fn again(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> Result<Submitted> {
     let row = match open_task(tx, on, task.id).await? {
         Some(row) => Some(row),

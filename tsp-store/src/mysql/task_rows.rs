@@ -109,7 +109,7 @@ pub(super) async fn lock_tasks(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) ->
 }
 
 /// Inserts tasks in their order and says of each whether it was: not when an open task has its id, or holds
-/// its key in its slot. Only the step of the ladder that has such a one is tried again in smaller ones.
+/// its key in its slot. Only the statement that has such a one is tried again in smaller batch size classes.
 pub(super) async fn insert_tasks(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[&Task]) -> Result<Vec<bool>> {
     let mut inserted = Vec::with_capacity(tasks.len());
     let width = if tasks.iter().all(|task| is_new(task)) { NEW_WIDTH } else { TASK_WIDTH };
@@ -251,7 +251,7 @@ pub(super) async fn drop_attempts(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[i64]) 
     Ok(())
 }
 
-/// `rows` of so many columns cut into steps of the ladder, each of about [`BYTES_MAX`] at most.
+/// `rows` of so many columns in batch size classes, each of about [`BYTES_MAX`] at most.
 fn steps<'r, T>(
     rows: &'r [T],
     width: usize,

@@ -51,7 +51,7 @@ pub(super) async fn task(context: &StoreContext, id: TaskId) -> Result<Option<Ta
     on.read("task", move |tx| Box::pin(row(tx, on, id))).await
 }
 
-/// Open or ended. A row that is moved between the two looks is found by the third.
+/// Open or ended. A row that is moved between the two reads is found by the third.
 async fn row(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId) -> Result<Option<Task>> {
     if let Some(task) = open_task(tx, on, id).await? {
         return Ok(Some(task));
@@ -209,7 +209,7 @@ async fn locked(tx: &mut Tx<'_>, on: &ShardDb, id: TaskId, reopen: bool) -> Resu
     };
     match ended {
         Some(task) => Ok(Some(task)),
-        // Opened again between the two looks.
+        // Opened again between the two reads.
         None => lock_task(tx, on, id).await,
     }
 }

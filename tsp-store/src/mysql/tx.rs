@@ -50,8 +50,8 @@ impl Tx<'_> {
         &mut self.session
     }
 
-    /// A config that decides what may be written. Before the commit it is looked whether it still stands as it
-    /// did, and all of the work comes again if not.
+    /// A config that decides what may be written. Before the commit it is checked whether it still stands as
+    /// it did, and all of the work is retried if not.
     pub(super) fn config(&mut self, config_cache: &ConfigCache, id: ConfigId) -> Option<Arc<TaskConfig>> {
         let config = config_cache.config(id);
         let seen = (id, config.as_ref().map(|config| config.version));

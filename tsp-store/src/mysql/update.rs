@@ -22,7 +22,7 @@ UPDATE task_{shard} SET status = ?, version = ?, due_at = ?, execute_at = ?, fir
 WHERE id = ? AND version = ?";
 
 /// One parameter and one text for any number of rows. The list comes first, so each row is found by its id.
-/// Columns of bytes travel as text.
+/// Columns of bytes are sent as text.
 pub(super) const TASKS_UPDATE: &str = "-- tasks_update
 UPDATE JSON_TABLE(?, '$[*]' COLUMNS (
     id BIGINT PATH '$[0]', was BIGINT PATH '$[1]', status INT PATH '$[2]', version BIGINT PATH '$[3]',

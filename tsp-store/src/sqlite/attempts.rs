@@ -1,4 +1,4 @@
-//! What workers do with rows: begin, finish, give back.
+//! What workers do with rows: begin, finish, release.
 
 use rusqlite::Connection;
 use tsp_core::task::{Status, Task};
@@ -39,7 +39,7 @@ fn begin_one(tx: &mut Tx<'_>, node: NodeId, begin: Begin, now: Timestamp) -> Res
         Err(_) => return Ok(BeginResult::Drop(None)),
     };
     if is_plain(&change, Status::Executing) {
-        // A row of another version than the message's is stale, whether it travelled or was read.
+        // A row of another version than the message's is stale, whether it came inline or was read.
         let begun = tx.hot.save_begun(row.version, &change.task)?;
         return Ok(if begun { BeginResult::Run(Box::new(change.task)) } else { BeginResult::Drop(None) });
     }
@@ -55,8 +55,8 @@ pub(super) fn finish(
     batch.into_iter().map(|finish| of_one(finish_one(tx, node, finish, now))).collect()
 }
 
-/// The fence is `(status 30, attempt, node)`, not the version: a cancel or reset may have come since begin.
-/// The row that travelled is tried first; if the stored one has moved on, it is read and decided again.
+/// The fence is `(executing, attempt, node)`, not the version: a cancel or reset may have come since begin.
+/// The inline row is tried first; if the stored one has moved on, it is read and decided again.
 fn finish_one(tx: &mut Tx<'_>, node: NodeId, finish: Finish, now: Timestamp) -> Result<FinishResult> {
     let now = finish.ended_at.map_or(now, |ended_at| ended_at.min(now));
     let mut row = finish.row.filter(|row| row.id == finish.id);

@@ -18,7 +18,7 @@ use super::rescue::next_deadline;
 use super::row::all;
 use super::tasks::open_count;
 
-/// A task at 0 that is due longer than this ago is overdue.
+/// A scheduled task that is due longer than this ago is overdue.
 const OVERDUE_AFTER: Millis = Millis::from_secs(5);
 
 /// Rows by status, each from the small index that holds just them.
@@ -64,7 +64,7 @@ SELECT config_id FROM task WHERE status = 45 ORDER BY due_at LIMIT 1000";
 
 const CONFIG_THERE: &str = "-- audit_config\nSELECT 1 FROM config WHERE id = ?";
 
-/// Writes a line of the audit log.
+/// Writes an audit entry.
 pub(super) fn log(
     conn: &Connection,
     by: &Actor,

@@ -154,8 +154,8 @@ fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mu
     Ok(())
 }
 
-/// The rows of a want, whole as long as they fit into `bytes`. One that cannot be read is quarantined, at 40:
-/// left at 0 it would stand at the earliest due time of its config for ever.
+/// The rows of a claim request, whole as long as they fit into `bytes`. One that cannot be read is
+/// quarantined, that is paused: left scheduled it would be the earliest of its config for ever.
 fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec<Due>> {
     let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
     let mut statement = tx.conn.prepare_cached(CLAIM_SELECT)?;
@@ -184,13 +184,13 @@ fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec
     Ok(due)
 }
 
-/// The earliest due time at 0 of a config.
+/// The earliest due time of a config's scheduled rows.
 pub(super) fn earliest_due_of(conn: &Connection, config: ConfigId) -> Result<Option<Timestamp>> {
     let mut statement = conn.prepare_cached(EARLIEST_DUE_OF)?;
     first(statement.query([config.get()])?, |row| Ok(Timestamp::from_ms(row.get(0)?)))
 }
 
-/// One seek per config that has rows at 0.
+/// One seek per config that has scheduled rows.
 pub(super) fn earliest_due(conn: &Connection) -> Result<Vec<EarliestDue>> {
     let mut statement = conn.prepare_cached(EARLIEST_DUE_NEXT)?;
     let mut earliest_due: Vec<EarliestDue> = Vec::new();
@@ -206,7 +206,7 @@ pub(super) fn earliest_due(conn: &Connection) -> Result<Vec<EarliestDue>> {
     }
 }
 
-/// Those at 10 by id, then those at 30.
+/// The queued ones by id, then the executing ones.
 pub(super) fn in_flight(conn: &Connection, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
     let mut statement = conn.prepare_cached(IN_FLIGHT)?;
     let (mut status, mut id) = after.map_or((Status::Queued, i64::MIN), |mark| (mark.status, mark.id.get()));

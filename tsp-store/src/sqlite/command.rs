@@ -43,7 +43,7 @@ commands! {
     RegisterNode = "register_node",
     TakeShards = "take_shards",
     DeadNodes = "dead_nodes",
-    Heads = "heads",
+    EarliestDue = "heads",
     Claim = "claim",
     InFlight = "in_flight",
     ReturnToScheduled = "rearm",

@@ -35,7 +35,7 @@ const CHANGE: &str = "-- config_change_insert
 INSERT INTO config_change (config_id, version, at, actor, action, before_doc, after_doc)
 VALUES (?, ?, ?, ?, ?, ?, ?)";
 
-/// Each change drops what it pushes out, so that nobody has to look through all configs for it.
+/// Each change drops what it pushes out, so that nobody has to read all configs for it.
 pub(super) const CHANGE_OLD: &str = "-- config_change_drop
 DELETE FROM config_change WHERE config_id = ?1 AND seq <= (
     SELECT seq FROM config_change WHERE config_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)";
@@ -57,8 +57,9 @@ pub(super) fn save_config(
         .prepare_cached(FIND)?
         .query_row(params![app.id.get(), spec.name.as_str()], |row| row.get(0))
         .optional()?;
-    let known =
-        |id| tx.config(id).ok_or_else(|| StoreError::Internal(format!("config {id} is not in the book")));
+    let known = |id| {
+        tx.config(id).ok_or_else(|| StoreError::Internal(format!("config {id} is not in the config cache")))
+    };
     let before = found.map(|id| known(ConfigId::new(id))).transpose()?;
     let mut open = None;
     loop {
@@ -158,7 +159,7 @@ fn delete_cursor(tx: &Tx<'_>, id: ConfigId) -> Result<()> {
     one_or_none(changed, "cursor_delete").map(|_| ())
 }
 
-/// The line in the change log (whose number is the config_seq), the line in the audit log, and the config cache.
+/// The entry in the change log (whose number is the config_seq), the audit entry, and the config cache.
 fn record(
     tx: &mut Tx<'_>,
     by: &Actor,

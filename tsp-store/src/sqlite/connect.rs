@@ -45,7 +45,7 @@ pub(super) fn read_connection(path: &Path, options: &SqliteOptions) -> Result<Co
     let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE;
     let conn = Connection::open_with_flags(path, flags).map_err(|error| explain(path, &error))?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
-    // The last to close folds the log into the file; that is the writer's, or nobody's when its disk has failed.
+    // The last to close folds the log into the file; that is the writer, or none when its disk has failed.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let cache_kib = i64::from(options.page_cache_mib) * 1_024 / 8;

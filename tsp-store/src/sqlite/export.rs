@@ -21,7 +21,7 @@ use super::row::all;
 
 /// A page ends with the row that makes it so large.
 const PAGE_BYTES: usize = 8 << 20;
-/// Rows that are given back in one call.
+/// Rows that return to scheduled in one call.
 const RELEASED_AT_ONCE: usize = 500;
 
 /// A value of a row.
@@ -102,7 +102,7 @@ impl SqliteStore {
         let node = self.register_node("export", now).await?;
         let owner = self.take_shards(node, now).await?;
         loop {
-            // What is given back is in flight no more, so each page is the first.
+            // What has returned is in flight no more, so each page is the first.
             let page = self.in_flight(None, RELEASED_AT_ONCE).await?.rows;
             let found = page.len();
             let (queued, begun): (Vec<_>, Vec<_>) =
@@ -202,7 +202,7 @@ impl SqliteStore {
     }
 }
 
-/// When the store was carried over to another one.
+/// When the store was imported by another one.
 fn imported_at(conn: &Connection) -> Result<Option<String>> {
     let text = "-- carried_over_find\nSELECT value FROM settings WHERE name = 'carried_over'";
     Ok(conn.query_row(text, [], |row| row.get(0)).optional()?)

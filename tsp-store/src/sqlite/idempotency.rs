@@ -13,7 +13,7 @@ use super::tx::Tx;
 const FIND: &str = "-- idempotency_find
 SELECT body_hash, status, body, location FROM idempotency WHERE hash = ? AND expires_at > ?";
 
-/// An expired answer that was not pruned yet makes room.
+/// An expired record that was not dropped yet makes room.
 const PUT: &str = "-- idempotency_put
 INSERT INTO idempotency (hash, body_hash, status, body, location, expires_at) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (hash) DO UPDATE SET body_hash = excluded.body_hash, status = excluded.status,

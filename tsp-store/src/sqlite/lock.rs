@@ -47,7 +47,7 @@ impl ServeLock {
             }
             Err(TryLockError::Error(error)) => return Err(unusable(format!("cannot be locked: {error}"))),
         }
-        // The number is for people; the lock itself does not depend on it.
+        // The number is for operators; the lock itself does not depend on it.
         let written = file
             .set_len(0)
             .and_then(|()| file.rewind())

@@ -1,9 +1,10 @@
 //! The embedded store: one SQLite file, one writer thread, a few readers beside it.
 //!
-//! * `writer`: group commit. `reader`: snapshots. `hot`: the writes of the fast path.
-//! * `tasks`, `submit`, `run`, `claim`, `rescue`, `parks`, `fire`, `prune`, `audit`, `search`, `apps`, `keys`,
-//!   `configs`: the verbs of the traits.
-//! * `connect`, `fold`, `migrate`, `private`, `secret`, `lock`, `backup`, `export`: the file itself.
+//! * `writer`, `command_queue`: group commit. `reader`: snapshots. `task_rows`: the writes of the fast path.
+//! * `tasks`, `submit`, `attempts`, `claim`, `rescue`, `parks`, `fire`, `retention`, `audit`, `search`,
+//!   `apps`, `keys`, `configs`: the verbs of the traits.
+//! * `opening`, `connect`, `fold`, `migrate`, `private`, `secret`, `lock`, `backup`, `export`: the
+//!   file itself.
 //!
 //! What a row costs is measured by `examples/speed.rs`.
 
@@ -69,7 +70,7 @@ pub struct SqliteStore {
     readers: Option<Readers>,
     writer: Writer,
     shared: Arc<Shared>,
-    /// How far the clearing away is.
+    /// How far retention is.
     retained_from: Mutex<retention::RetentionScan>,
     path: Option<PathBuf>,
 }

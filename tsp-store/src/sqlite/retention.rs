@@ -92,7 +92,7 @@ impl Default for RetentionScan {
     }
 }
 
-/// What a look found, and how far it came.
+/// What one scan found, and how far it came.
 #[derive(Debug, Default)]
 pub(super) struct ExpiredRows {
     pub(super) victims: Vec<Victim>,
@@ -218,7 +218,7 @@ fn find_occurrences(
     Ok(after)
 }
 
-/// From the old end of a table to the first row that is not older than `line`, or has no end.
+/// From the old end of a table to the first row that is not older than `cutoff`, or has no end.
 fn find_old(conn: &Connection, oldest: &str, limit: usize, cutoff: Timestamp) -> Result<Vec<i64>> {
     let mut statement = conn.prepare_cached(oldest)?;
     let mut rows = statement.query([sql_limit(limit)])?;

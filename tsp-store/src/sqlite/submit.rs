@@ -77,7 +77,7 @@ fn ended_before(conn: &Connection, task: &Task) -> Result<bool> {
     Ok(conn.prepare_cached(ENDED_BEFORE)?.exists([task.id.get()])?)
 }
 
-/// An id that comes again is the same submit again (its first answer was lost), or a bug.
+/// A repeated id is the same submit again (its first answer was lost), or a bug.
 fn again(tx: &Tx<'_>, task: &Task) -> Result<Submitted> {
     match super::tasks::task(tx.conn, task.id)? {
         Some(row) if is_repeated(task, &row) => Ok(Submitted::Created(Box::new(row))),

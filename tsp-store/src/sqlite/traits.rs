@@ -150,7 +150,7 @@ impl FetcherStore for SqliteStore {
     }
 
     async fn earliest_due(&self) -> Result<Vec<EarliestDue>> {
-        self.read(Command::Heads, claim::earliest_due).await
+        self.read(Command::EarliestDue, claim::earliest_due).await
     }
 
     async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult> {

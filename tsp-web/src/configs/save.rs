@@ -164,7 +164,7 @@ impl Change<'_> {
     }
 }
 
-/// Whether a change ends the wait that the receiver asked for: it is another one, or somebody wants it to go on.
+/// Whether a change ends the wait that the receiver asked for: it is another one, or it is to go on.
 fn ends_a_wait(old: &ConfigSpec, new: &ConfigSpec) -> bool {
     old.target != new.target || (new.enabled && !old.enabled)
 }

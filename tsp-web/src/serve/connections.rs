@@ -166,7 +166,7 @@ impl Connections {
         }
     }
 
-    /// Closes the one that has been still for longest, if it is nobody's work.
+    /// Closes the one that has been still for longest, if no request is being worked on.
     pub(super) fn close_stillest(&self) {
         self.open.lock().close_stillest();
     }

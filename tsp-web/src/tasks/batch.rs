@@ -96,7 +96,7 @@ struct Batch {
     slots: Vec<Slot>,
     /// For the slots that are [`Slot::Sent`], in order.
     submits: Vec<Submit>,
-    /// Whether the book was refreshed, which is done once for all that name what it does not know.
+    /// Whether the config cache was refreshed, which is done once for all that name what it does not know.
     refreshed: Option<Result<(), StoreError>>,
 }
 
@@ -236,20 +236,20 @@ impl Batch {
             Ok(IdempotencyResult::Replayed(_) | IdempotencyResult::Mismatch) | Err(_) => None,
         }));
         let mut answered = answers.iter();
-        let mut heads: BTreeMap<(ConfigId, ShardId), Timestamp> = BTreeMap::new();
+        let mut earliest: BTreeMap<(ConfigId, ShardId), Timestamp> = BTreeMap::new();
         let mut results = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
             let item_answer = match slot {
                 Slot::Failed(error) => Err(error.clone()),
                 Slot::Sent(sent) => match answered.next() {
-                    Some(Ok(kept)) => item_answer(&sent.names, kept, &mut heads),
+                    Some(Ok(kept)) => item_answer(&sent.names, kept, &mut earliest),
                     Some(Err(error)) => Err(error.clone().into()),
                     None => Err(ApiError::internal("a submit was left without an answer")),
                 },
             };
             results.push(item_answer.unwrap_or_else(|error| failed(&error, request_id)));
         }
-        for ((config, shard), due_at) in heads {
+        for ((config, shard), due_at) in earliest {
             state.hints.wake(config, shard, due_at);
         }
         view::json(StatusCode::OK, &BatchBody { results })
@@ -285,14 +285,14 @@ async fn save_alone(state: &WebState, submits: Vec<Submit>, first: &StoreError, 
 fn item_answer<'a>(
     names: &Names,
     kept: &'a IdempotencyResult<Submitted>,
-    heads: &mut BTreeMap<(ConfigId, ShardId), Timestamp>,
+    earliest: &mut BTreeMap<(ConfigId, ShardId), Timestamp>,
 ) -> ApiResult<ItemAnswer<'a>> {
     match kept {
         IdempotencyResult::Fresh(done) => {
             let shown = names.shown(done)?;
             if let Some((shard, due_at)) = wake(done) {
-                let head = heads.entry((names.config().id, shard)).or_insert(due_at);
-                *head = due_at.min(*head);
+                let known = earliest.entry((names.config().id, shard)).or_insert(due_at);
+                *known = due_at.min(*known);
             }
             Ok(done_answer(&shown))
         }

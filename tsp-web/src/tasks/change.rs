@@ -1,4 +1,4 @@
-//! What people do to a task: asked of the store, and its refusals put into words.
+//! What operators do to a task: asked of the store, and its refusals put into words.
 
 use std::sync::Arc;
 
@@ -54,8 +54,8 @@ impl From<NotDone> for ApiError {
     }
 }
 
-/// Does `wish` to the task `id`, for a caller with any one of `scopes`. The body that says what is wished is
-/// read only for one who has.
+/// Does `command` to the task `id`, for a caller with any one of `scopes`. The body that says what is asked
+/// for is read only for one who has.
 pub(super) async fn by_id(
     state: &WebState,
     caller: &Caller,
@@ -67,7 +67,7 @@ pub(super) async fn by_id(
     apply(state, Subject::Id(task.id), Some(config), command.await?, &caller.actor()).await
 }
 
-/// Does `wish` to the open task of a key, else to the latest that ended; as [`by_id`].
+/// Does `command` to the open task of a key, else to the latest that ended; as [`by_id`].
 pub(super) async fn by_key(
     state: &WebState,
     caller: &Caller,
@@ -79,7 +79,7 @@ pub(super) async fn by_key(
     apply(state, subject, Some(config), command.await?, &caller.actor()).await
 }
 
-/// Does `wish` and tells the fetcher. Without `config` it is looked up from the row.
+/// Does `command` and sends the fetcher a hint. Without `config` it is looked up from the row.
 pub(super) async fn apply(
     state: &WebState,
     subject: Subject,

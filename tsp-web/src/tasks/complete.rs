@@ -46,7 +46,7 @@ pub(crate) async fn by_id(
     by_token(&state, &id, command).await
 }
 
-/// Does what a callee wishes. Its token says which attempt it is; the store compares the hashes.
+/// Does what a receiver asks for. Its token says which attempt it is; the store compares the hashes.
 pub(super) async fn by_token(state: &WebState, id: &str, command: TaskCommand) -> ApiResult {
     let id: TaskId = id.parse().map_err(|_| subject::no_task())?;
     let done = change::apply(state, Subject::Id(id), None, command, &Actor("callee".to_owned())).await?;
@@ -98,7 +98,7 @@ mod tests {
         service.send(request(Method::POST, &path, "", &[], body.to_owned())).await
     }
 
-    /// A task that waits for its callee, whose token is `good`.
+    /// A task that waits for its receiver, whose token is `good`.
     async fn awaiting(service: &Service) -> String {
         let id = service.submit("{\"config\":\"slow\",\"payload\":{\"a\":1}}").await;
         let begun = service.begin(Some(hash("good"))).await;

@@ -87,7 +87,7 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
     }
 }
 
-/// The place of a field's name in the list of names.
+/// The index of a field's name in the list of names.
 struct FieldName<const N: usize> {
     names: &'static [&'static str; N],
 }

@@ -1,6 +1,6 @@
 //! Tasks: submit, find, change, complete (API.md section 3).
 //!
-//! One file per operation. What a person may do by id and by business key is one file with two handlers.
+//! One file per operation. What an operator may do by id and by business key is one file with two handlers.
 
 mod attempts;
 mod batch;

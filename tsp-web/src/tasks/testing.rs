@@ -46,7 +46,7 @@ impl Entropy for Zeros {
     }
 }
 
-/// What the fetcher was told.
+/// What the fetcher received.
 #[derive(Debug, Default)]
 struct Hints(Mutex<Vec<(ConfigId, Timestamp)>>);
 
@@ -203,7 +203,7 @@ impl Service {
         answer.json()["task"]["id"].as_str().unwrap().to_owned()
     }
 
-    /// What the fetcher was told since it was last asked, earliest first.
+    /// What the fetcher received since it was last asked, earliest first.
     pub(super) fn woken(&self) -> Vec<(ConfigId, Timestamp)> {
         let mut woken = std::mem::take(&mut *self.hints.0.lock());
         woken.sort();

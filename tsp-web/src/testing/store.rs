@@ -82,7 +82,7 @@ impl Cluster {
         config_cache.put_config(known, config_cache.seq());
     }
 
-    /// The app, with its configs, was made by another node, and this one has not heard of it.
+    /// The app, with its configs, was made by another node, and this one does not know it.
     pub(crate) fn hide(&self, name: &str) {
         let config_cache = self.config_cache();
         let app = config_cache.app(name).expect("the app exists");

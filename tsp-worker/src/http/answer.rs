@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callees_header_comes_before_everything() {
+    fn the_receivers_header_comes_before_everything() {
         let mut config = config("http://example.com/");
         config.spec.retry.non_retryable_status = [500].into_iter().collect();
         let verdict = judged(500, &[("tsp-result", "done")], &config);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_callee_says_unreadably_is_a_retry() {
+    fn what_the_receiver_says_unreadably_is_a_retry() {
         let mut config = config("http://example.com/");
         config.spec.asynchronous.enabled = true;
         config.spec.retry.non_retryable_status = [500].into_iter().collect();

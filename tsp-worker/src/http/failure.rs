@@ -78,8 +78,9 @@ impl CallError {
         }
     }
 
-    /// A refusal by policy is final; everything else may be better next time. What is our own fault charges
-    /// nothing and comes again soon after `now`, spread by `unit` (`0.0..1.0`), or all would come at once.
+    /// A refusal by policy is final; everything else may be better next time. What is our own fault is no
+    /// failed attempt and is retried soon after `now`, spread by `jitter_fraction` (`0.0..1.0`), or all would
+    /// come at once.
     pub fn verdict(&self, now: Timestamp, jitter_fraction: f64) -> Verdict {
         let verdict = match self {
             Self::OutOfSockets(_) => {
@@ -114,7 +115,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 
     #[test]
-    fn what_this_process_lacks_is_charged_to_nobody() {
+    fn what_this_process_lacks_is_no_failed_attempt() {
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL] {
             let connect = ConnectError::Refused(errno.into());
             let look_up = ConnectError::Lookup(LookupError::Failed(Arc::new(errno.into())));

@@ -76,7 +76,7 @@ pub struct HttpHandler {
     entropy: Arc<dyn Entropy>,
     user_agent: HeaderValue,
     prepared: RwLock<IdMap<ConfigId, Prepared>>,
-    /// When the log was last told that there is no room for connections.
+    /// When it was last logged that there is no room for connections.
     alarmed: Mutex<Option<Instant>>,
 }
 

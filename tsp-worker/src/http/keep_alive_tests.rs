@@ -42,7 +42,8 @@ async fn a_receiver_that_reads_a_request_and_closes_gets_it_once_more_on_a_new_c
     }
 }
 
-/// The receiver is slow and then breaks off; meanwhile the lease ends, and another worker begins the next attempt.
+/// The receiver is slow and then breaks the connection; meanwhile the lease ends, and another worker begins
+/// the next attempt.
 #[tokio::test]
 async fn nothing_is_sent_again_when_the_lease_is_over() {
     let lease = Arc::new(AtomicBool::new(true));

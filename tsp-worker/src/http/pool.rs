@@ -18,7 +18,7 @@ use super::connector::Origin;
 /// The most idle connections to one origin.
 const IDLE_MAX: usize = 256;
 /// The most connections to one origin that are being opened at once. A burst that opens hundreds at once
-/// overflows the accept queue of a common server (128), and a SYN that is dropped comes again after 1 s.
+/// overflows the accept queue of a common server (128), and a SYN that is dropped is sent again after 1 s.
 const OPENING_MAX: usize = 64;
 
 /// The connections to one origin.

@@ -1,4 +1,4 @@
-//! Connections are bounded over all origins, and running out of them is charged to nobody.
+//! Connections are bounded over all origins, and running out of them makes no failed attempt.
 
 use tokio::sync::watch;
 use tsp_core::config::TaskConfig;
@@ -75,7 +75,7 @@ async fn a_call_gets_the_room_of_one_that_ends() {
 }
 
 #[tokio::test]
-async fn a_call_without_room_is_put_off_and_not_charged() {
+async fn a_call_without_room_is_put_off_and_no_failed_attempt() {
     let handler = bounded(1);
     let ((mut busy, go), other) = (held().await, FaultServer::answering(OK).await);
     let (one, mut two) = (config_of(1, &busy), config_of(2, &other));

@@ -184,7 +184,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 
 const NO_NAME: &str = "tls_error: the host is no name for a certificate";
 
-/// The reason code of what failed, for people to read; one of a few texts, none from the other side.
+/// The reason code of what failed, for operators to read; one of a few texts, none from the other side.
 pub(super) fn reason(error: &io::Error) -> &'static str {
     match tls_error(error) {
         Some(error) => of_tls(error),

@@ -1,4 +1,4 @@
-//! Private authorities, client certificates, and what is said when TLS fails.
+//! Private authorities, client certificates, and what is reported when TLS fails.
 
 use std::sync::Arc;
 

@@ -52,7 +52,7 @@ fn parse(text: &str, now: Timestamp) -> Option<Outcome> {
     }
 }
 
-/// Decimal digits only; more than fits is as long as can be said.
+/// Decimal digits only; more than fits is the longest there is.
 pub(super) fn whole_seconds(text: &str) -> Option<Millis> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -39,7 +39,7 @@ impl Payload {
         self.text.get()
     }
 
-    /// Whether a server that has `other` has to be told.
+    /// Whether a server that has `other` must get this one.
     pub(super) fn is(&self, other: &Self) -> bool {
         if self.exact {
             self.text() == other.text()

@@ -113,8 +113,8 @@ async fn list(client: &Client, path: &str) -> Result<Vec<Box<RawValue>>, Error> 
     }
 }
 
-/// Asks the server whether it would take all of the plan; nothing is changed. What it would refuse is told
-/// together, each with its place. Returns what it would do beside what it is asked for.
+/// Asks the server whether it would take all of the plan; nothing is changed. What it would refuse is
+/// reported at once, each with its source. Returns what it would do beside what it is asked for.
 pub(crate) async fn check(client: &Client, plan: &Plan) -> Result<Vec<String>> {
     let (mut refused, mut notices) = (Vec::new(), Vec::new());
     for step in &plan.steps {
@@ -326,7 +326,7 @@ retry: {backoff: {type: exponential, initial: 10m}}
         }
         assert_eq!(said.matches("retries").count(), 1, "{said}");
         assert!(Remote::of(&client, &["trade".to_owned()].into()).await.unwrap().apps.is_empty());
-        // Each change by itself is told alike.
+        // Each change by itself is reported alike.
         let refused = carry_out(&client, &wrong).await.unwrap_err().to_string();
         assert!(refused.contains("create trade/bad: "), "{refused}");
 

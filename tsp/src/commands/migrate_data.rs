@@ -17,7 +17,7 @@ use crate::output::{Table, print};
 use crate::settings::{Settings, SettingsFile, StoreLocation};
 use crate::wiring::{cluster, open_store, store_failure};
 
-/// How often it is told how far it is, where nobody watches.
+/// How often progress is printed, where nobody watches.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Carry the data of an embedded store over to a cluster: tasks, history, configs, keys

@@ -23,7 +23,7 @@ pub(super) fn on_store<T>(
     })
 }
 
-/// The same for what both shapes have: apps, configs and keys.
+/// The same for what both deployment modes have: apps, configs and keys.
 pub(super) fn on_catalog<T>(
     settings: &Settings,
     now: Timestamp,

@@ -89,7 +89,7 @@ impl Move {
     fn run(self, environment: &Environment) -> Result {
         let options = cluster::options(&self.file.load(environment)?)?;
         let mut on_step = |step: MoveStep| {
-            // Progress is for people; what follows from it is the exit code.
+            // Progress is for operators; what follows from it is the exit code.
             let _ = print(&format!("{step}\n"));
             true
         };

@@ -24,7 +24,7 @@ pub(crate) struct ClusterStore {
     pub(crate) allow_unsynced: bool,
 }
 
-/// A database, and the shards placed on it when the store is made.
+/// A database, and the shards put on it when the store is made.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) name: String,
@@ -122,7 +122,7 @@ fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
     }
 }
 
-/// Each shard stands in one place.
+/// Each shard is on one data source.
 fn unplaced(sources: &[Source], shards: u16) -> Option<String> {
     let mut places = vec![0; usize::from(shards)];
     for source in sources {

@@ -43,7 +43,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads every key; all that is wrong is told at once.
+    /// Reads every key; all that is wrong is reported at once.
     pub(crate) fn from_layers(layers: &Layers) -> Result<Self, Vec<String>> {
         let mut reader = Reader::new(layers);
         let settings = Self::read(&mut reader);

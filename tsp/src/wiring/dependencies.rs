@@ -17,7 +17,7 @@ use super::readiness::Phase;
 pub(super) struct ProcessDependencies {
     /// What serves callers.
     pub(super) store: Arc<dyn Store>,
-    /// The parts of a worker's work that do not wait for each other; none without the role.
+    /// The pipelines of the worker, which do not wait for each other; none without the role.
     pub(super) pipelines: Vec<PipelineParts>,
     pub(super) clock: ServerClock,
     pub(super) entropy: Arc<dyn Entropy>,
@@ -42,7 +42,7 @@ pub(super) struct PipelineParts {
     pub(super) store: Arc<dyn AttemptStore>,
 }
 
-/// What only one of the two shapes has.
+/// What only one of the two deployment modes has.
 pub(super) enum DeploymentMode {
     Embedded(Embedded),
     Cluster(Box<Cluster>),

@@ -155,7 +155,7 @@ impl DevClock {
     }
 
     /// The earliest of what comes by itself, among the points in time that `wanted` picks. Configs that
-    /// are paused or disabled wait for a person, not for the clock.
+    /// are paused or disabled wait for an operator, not for the clock.
     async fn earliest(&self, wanted: impl Fn(Timestamp) -> bool) -> Result<Option<Timestamp>> {
         let configs = self.store.config_cache().all_configs();
         let runnable: HashSet<ConfigId> =

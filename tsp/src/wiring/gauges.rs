@@ -1,4 +1,4 @@
-//! Figures that no part knows by itself.
+//! Gauges that no component knows by itself.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use crate::settings::Settings;
 
-/// For people only, so anything will do where the machine does not tell its name.
+/// For operators only, so anything will do where the machine does not tell its name.
 pub(super) fn node_name(settings: &Settings) -> String {
     let given = settings.node.name.trim();
     if !given.is_empty() {

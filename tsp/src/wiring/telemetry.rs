@@ -23,7 +23,7 @@ const STORE_BUCKETS: [f64; 13] =
     [0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
 const ROWS_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-/// Renders the figures.
+/// Renders the metrics.
 #[derive(Debug, Clone)]
 pub(super) struct Metrics(PrometheusHandle);
 

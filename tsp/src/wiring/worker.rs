@@ -28,7 +28,7 @@ use crate::settings::Settings;
 const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(5);
 /// How long nsqd is given to take back the last messages at a stop.
 const REQUEUE_WITHIN: Duration = Duration::from_secs(1);
-/// A config gets at most this share of the lanes, so that a slow receiver never takes them all.
+/// A config gets at most this share of the permits, so that a slow receiver never takes them all.
 const SHARE_PER_CONFIG: usize = 4;
 
 /// A running worker.

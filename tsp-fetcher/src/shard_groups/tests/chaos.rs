@@ -1,5 +1,5 @@
-//! Everything at once, by chance. The world checks all the time that no two owners pass; when the trouble
-//! is over, all shard groups run and are spread evenly.
+//! Everything at once, by chance. The harness checks all the time that no two owners pass; when the faults
+//! are over, all shard groups run and are spread evenly.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn no_trouble_lets_two_owners_write() {
         }
         harness.heal();
         harness.seconds(20).await;
-        // Whoever took back what it gave up during the trouble waits a minute before it gives again.
+        // Whoever took back what it handed over during the faults waits a minute before the next handover.
         harness.seconds(75).await;
         harness.assert_spread(&alive);
         harness.forget_gaps();

@@ -1,4 +1,4 @@
-//! What is promised of takeovers, each with one kind of trouble.
+//! What is promised of takeovers, each with one kind of fault.
 
 use tsp_core::Millis;
 
@@ -93,11 +93,11 @@ fn a_frozen_process_loses_its_shard_groups_and_writes_nothing_when_it_thaws() {
         harness.seconds(12 + harness.rng(10)).await;
         let gap = harness.longest_gap(|_| true);
         assert!(gap <= TAKEOVER, "seed {}: {gap:?}", harness.seed);
-        // The world panics when anything of an old epoch is let through.
+        // The harness panics when anything of an old epoch is let through.
         harness.freeze(all[0], false);
         harness.seconds(20).await;
         harness.assert_spread(&all);
-        assert_ne!(harness.node_of(all[0]), before, "seed {}: it was buried", harness.seed);
+        assert_ne!(harness.node_of(all[0]), before, "seed {}: it was marked dead", harness.seed);
     });
 }
 
@@ -142,7 +142,7 @@ fn a_shard_database_that_is_away_holds_up_no_other() {
     });
 }
 
-/// Also while the database's clock says that leases are over, or are not.
+/// Also while the database's clock says that leases have expired, or have not.
 #[test]
 fn who_cannot_reach_a_database_stops_before_others_take_over() {
     for_seeds(SEEDS, async |harness| {

@@ -1,5 +1,5 @@
-//! Whole processes in virtual time: members and keepers with their own loops, on databases with clocks of
-//! their own. Processes can be killed and frozen, links cut, clocks set.
+//! Whole processes in virtual time: members and lease managers with their own loops, on databases with clocks
+//! of their own. Processes can be killed and frozen, links cut, clocks set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -127,7 +127,7 @@ impl<F: Future> Future for Freezable<F> {
     }
 }
 
-/// Runs a story once for each seed, each in a world of its own.
+/// Runs a story once for each seed, each in a harness of its own.
 pub(super) fn for_seeds<F: Future<Output = ()>>(seeds: u64, story: impl Fn(Arc<Harness>) -> F) {
     for seed in 0..seeds {
         let runtime =
@@ -343,7 +343,12 @@ impl Harness {
     pub(super) fn longest_gap(&self, of: impl Fn(ShardId) -> bool) -> Millis {
         let now = self.time.instant();
         let ledger = self.ledger.lock();
-        assert_eq!(ledger.len(), all_shard_groups(), "seed {}: a pair was never written to", self.seed);
+        assert_eq!(
+            ledger.len(),
+            all_shard_groups(),
+            "seed {}: a shard group was never written to",
+            self.seed
+        );
         let shard_groups = ledger.iter().filter(|(shard_group, _)| of(shard_group.shard));
         shard_groups
             .map(|(_, written)| written.longest_gap.max(now.since(written.at)))
@@ -425,7 +430,7 @@ async fn be_member(
             keeping.cancel();
         }
     );
-    // What the database does not hear, it finds out by itself.
+    // What does not reach the database, it finds out by itself.
     let _ = member.leave().await;
 }
 

@@ -1,4 +1,4 @@
-//! Keepers over leases in memory: the plan alone, one keeper by hand, and whole clusters in virtual time.
+//! Lease managers over leases in memory: the plan alone, one by hand, and whole clusters in virtual time.
 
 mod chaos;
 mod cluster;

@@ -1,4 +1,4 @@
-//! One keeper, stepped by hand.
+//! One lease manager, stepped by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -182,7 +182,7 @@ async fn what_is_given_up_without_an_answer_is_given_up_again() {
     let second = fixture.node().await;
     fixture.faults(|call, _| if call == "give_up" { Fault::Before } else { Fault::None });
     second.step(&fixture).await;
-    let handed_over = fixture.step(&first).await.handed_over.expect("one pair too many");
+    let handed_over = fixture.step(&first).await.handed_over.expect("one shard group too many");
     assert!(!first.runs().contains(&handed_over.shard.get()), "it is not started again");
     fixture.step(&first).await;
     fixture.leases.clear_faults();

@@ -59,7 +59,7 @@ impl Sketch {
             .collect()
     }
 
-    /// All look at the same moment and then do what they planned. How much changed.
+    /// All plan at the same moment and then do what they planned. How much changed.
     fn round(&mut self, patience_over: bool) -> usize {
         let plans: Vec<_> = self
             .servers
@@ -155,7 +155,7 @@ proptest! {
         prop_assert_eq!(sketch.round(true), 0, "nothing moves any more");
     }
 
-    /// Those who look at the same moment want different shard groups, and all of them are wanted.
+    /// Those who plan at the same moment want different shard groups, and all of them are wanted.
     #[test]
     fn those_who_start_together_do_not_fight(ids in prop::collection::btree_set(1_i64..99, 1..9)) {
         let sketch = Sketch::new(&[None], servers_of_all(&ids));
@@ -179,10 +179,10 @@ fn one_shard_group_moves_at_a_time() {
             .values()
             .filter(|group_owner| matches!(group_owner, GroupOwner::Free { .. }))
             .count();
-        assert!(free <= 1, "{free} pairs are free at once");
+        assert!(free <= 1, "{free} shard groups are free at once");
         moves += free;
     }
-    assert_eq!(moves, 16, "no more than needed: 24 pairs become 8, 8 and 8");
+    assert_eq!(moves, 16, "no more than needed: 24 shard groups become 8, 8 and 8");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn nothing_is_given_up_while_anything_is_unsettled() {
     shard_groups[0].group_owner = held(7);
     assert!(
         plan(NodeId::new(1), &servers, &shard_groups).give_up.is_none(),
-        "7 is gone: its pair will be free"
+        "7 is gone: its shard group will be free"
     );
     shard_groups[0].group_owner = GroupOwner::Free { from: None };
     assert!(plan(NodeId::new(1), &servers, &shard_groups).give_up.is_none());

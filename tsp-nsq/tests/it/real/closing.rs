@@ -26,7 +26,7 @@ async fn closing_leaves_nothing_in_flight() {
     soon(consumer.ready()).await;
     let (stuck, mut running) = (taken.pop().unwrap(), taken);
     let worker = async {
-        // It closes while they run: nsqd has heard that this consumer wants no more.
+        // It closes while they run: nsqd knows that this consumer takes no more.
         eventually("RDY 0", || ready(&nsqd) == [0]).await;
         while let Some(message) = running.pop() {
             message.finish().unwrap();

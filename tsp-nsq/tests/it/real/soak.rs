@@ -65,7 +65,7 @@ impl Ledger {
                     let message = message.expect("the consumer is open");
                     last = Instant::now();
                     self.delivered.lock().unwrap().insert(message.body.clone());
-                    // Of a connection that has ended since: it comes again or was lost with its nsqd.
+                    // Of a connection that has ended since: it is delivered again or was lost with its nsqd.
                     let _ = message.finish();
                 }
                 Err(_) if self.stop.load(Ordering::Relaxed) => {

@@ -1,8 +1,8 @@
-//! Carrying an embedded store over to a cluster (DESIGN.md section 10).
+//! Importing an embedded store into a cluster (DESIGN.md section 10).
 //!
 //! Both have the same number of shards, so ids, and which shard has what, stay as they are: rows are copied
 //! as they stand, a page after the other, and a bookmark in meta says how far it is. A row that is there
-//! already stays, so a page that comes twice does no harm.
+//! already stays, so a repeated page does no harm.
 
 pub(super) mod state;
 mod tables;
@@ -225,7 +225,7 @@ impl Import<'_> {
         Ok(ImportedTable { table: table_import.out.table, rows })
     }
 
-    /// How many rows the source has for each place.
+    /// How many rows the source has for each shard, and for the meta database.
     async fn counts(&self, table_import: &TableImport) -> Result<BTreeMap<Option<ShardId>, i64>> {
         let table = table_import.out.table;
         let mut counts = BTreeMap::new();

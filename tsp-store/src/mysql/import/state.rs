@@ -13,7 +13,7 @@ use super::super::statement_templates::database_now;
 
 const NAME: &str = "carry_over";
 
-/// A store that is being carried over, or was.
+/// A store that is being imported, or was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     /// Which store.

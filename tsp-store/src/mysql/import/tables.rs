@@ -1,4 +1,4 @@
-//! What is carried over: tables of the embedded store, and where their rows go.
+//! What is imported: tables of the embedded store, and where their rows go.
 
 use std::fmt::Write as _;
 

@@ -29,7 +29,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// `places`: the name of each shard's data source.
+    /// `sources_of_shards`: the name of each shard's data source.
     pub(super) async fn connect(
         options: &MySqlOptions,
         sources_of_shards: &[String],

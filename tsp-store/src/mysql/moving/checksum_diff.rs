@@ -1,5 +1,5 @@
-//! Makes a table the same as another one, in another database: stretch by stretch along the key, and only
-//! where their sums differ. So the first copy, each later one, and what goes on after a crash are the same.
+//! Makes a table the same as another one, in another database: key range by key range, and only where their
+//! checksums differ. So the first copy, each later one, and what goes on after a crash are the same.
 
 use sqlx::Row as _;
 use tsp_core::ShardId;
@@ -9,12 +9,12 @@ use crate::error::{Result, StoreError};
 use super::link::Link;
 use super::tables::{Column, Stage, Table, columns};
 
-/// Rows of a stretch; a little more where rows share the key that they are walked by.
+/// Rows of a key range; a little more where rows share the key that they are scanned by.
 const KEYS_PER_RANGE: i64 = 1_000;
 /// A statement of rows ends when it is so long; servers take 16 MiB by default.
 const STATEMENT_BYTES: usize = 1 << 20;
 
-/// What one walk over a table found.
+/// What one scan of a table found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ScanResult {
     /// Rows that were written.
@@ -75,7 +75,7 @@ impl ChecksumDiff {
         Err(StoreError::Internal(format!("`{}` has {here} rows, and its copy {there}", self.from)))
     }
 
-    /// The key at which the stretch that begins after `after` ends.
+    /// The key at which the range that begins after `after` ends.
     async fn end_of(&self, source: &mut Link, after: Option<&[String]>) -> Result<Option<Vec<String>>> {
         let parts = self.scan.iter().map(|name| self.column(name).map(Column::literal));
         let parts = parts.collect::<Result<Vec<_>>>()?.join(", ");
@@ -98,9 +98,9 @@ impl ChecksumDiff {
         found.ok_or_else(|| StoreError::Internal(format!("`{}` has no column `{name}`", self.from)))
     }
 
-    /// The number of rows, and a sum of 128 bits of each row's SHA-256. Rows of a stretch have different keys, so
-    /// none takes another out of it. Every value and every `NULL` is told from every other: values go in as
-    /// hexadecimal digits, which hold neither the comma between them nor the dash.
+    /// The number of rows, and a sum of 128 bits of each row's SHA-256. Rows of a key range have different
+    /// keys, so none takes another out of it. Every value and every `NULL` differs from every other: values
+    /// go in as hexadecimal digits, which hold neither the comma between them nor the dash.
     async fn sum(&self, on: &mut Link, table: &str, range: &KeyRange) -> Result<String> {
         let values = self.columns.iter().map(|column| format!("COALESCE(HEX(`{}`), '-')", column.name));
         let values = values.collect::<Vec<_>>().join(", ");
@@ -140,7 +140,7 @@ impl ChecksumDiff {
             self.from
         );
         let names = self.columns.iter().map(|column| format!("`{}`", column.name)).collect::<Vec<_>>();
-        // A row that is in the way of another one is stale: its own stretch was copied before it was deleted.
+        // A row that is in the way of another one is stale: its key range was copied before its delete.
         let head = format!("-- stretch_write\nREPLACE INTO {} ({}) VALUES ", self.to, names.join(", "));
         let (mut text, mut written) = (String::new(), 0);
         source

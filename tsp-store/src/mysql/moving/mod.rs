@@ -29,9 +29,9 @@ use tables::{Stage, TABLES};
 
 /// Walks over a shard in use before the last one, at most: each is shorter than the one before it.
 const SCANS_MAX: usize = 6;
-/// So few different stretches are left to the last walk.
+/// So few different key ranges are left to the last scan.
 const FEW: u64 = 20;
-/// How long all processes may take to learn the new place.
+/// How long all processes may take to learn the new data source.
 const BARRIER: Duration = Duration::from_secs(30);
 const BARRIER_EVERY: Duration = Duration::from_millis(100);
 
@@ -40,7 +40,7 @@ const BARRIER_EVERY: Duration = Duration::from_millis(100);
 pub enum MoveStep {
     /// It was written down.
     Begun,
-    /// The first or a later walk wrote so many rows.
+    /// The first or a later scan wrote so many rows.
     Copied(u64),
     /// The source's tables are out of use: from now on the shard stands still.
     Renamed,
@@ -74,7 +74,7 @@ impl fmt::Display for MoveStep {
     }
 }
 
-/// Told of each step; `false` breaks the move off there, as a crash would.
+/// Called with each step; `false` interrupts the move there, as a crash would.
 pub type OnStep<'a> = &'a mut (dyn FnMut(MoveStep) -> bool + Send);
 
 /// A shard, where it is, and where it is being moved to.

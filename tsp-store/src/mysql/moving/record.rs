@@ -82,7 +82,7 @@ pub(super) async fn place(meta: &mut Link, shard: ShardId) -> Result<String> {
     Ok(row.ok_or_else(missing)?.try_get(0)?)
 }
 
-/// Moves the place, tells the change log, and writes the number of the change into the record: all or
+/// Writes the shard's new data source, the change log, and the number of the change in the record: all or
 /// nothing.
 pub(super) async fn switch(meta: &mut Link, shard: ShardId, intent: &Intent) -> Result<Intent> {
     meta.run("BEGIN".to_owned()).await?;

@@ -7,7 +7,7 @@ use crate::error::{Result, StoreError};
 
 use super::link::Link;
 
-/// A table of a shard, and the columns that its rows are walked by: the first ones of its primary key, with
+/// A table of a shard, and the columns that its rows are scanned by: the first ones of its primary key, with
 /// few rows for each value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Table {

@@ -130,7 +130,7 @@ async fn fill(on: &ShardDb, search: &Search<'_>, streams: &mut [Stream]) -> Resu
 
 /// One stream for each config of the scope and status that has rows on this shard.
 async fn due_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
-    let shard_groups: Vec<(i64, i64)> = on
+    let statuses: Vec<(i64, i64)> = on
         .read("search_statuses", move |tx: &mut Tx<'_>| {
             Box::pin(async move {
                 let rows = query(&on.sql(STATUSES)).fetch_all(tx.conn()).await?;
@@ -138,7 +138,7 @@ async fn due_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
             })
         })
         .await?;
-    let known = shard_groups
+    let known = statuses
         .into_iter()
         .filter_map(|(config, status)| Some((ConfigId::new(config), Status::from_code(status)?)));
     let wanted = known.filter(|(config, status)| search.is_in_scope(*config) && search.wants(*status));

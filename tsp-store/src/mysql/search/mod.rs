@@ -114,7 +114,7 @@ impl Search<'_> {
         self.query.after.is_none_or(|after| self.rank(mark) < self.rank(after))
     }
 
-    /// The place of a row in the order asked for. `at`: when it is due, or when it ended.
+    /// The position of a row in the order asked for. `at`: when it is due, or when it ended.
     fn mark(&self, id: TaskId, at: i64) -> Bookmark {
         match self.query.order {
             Order::IdDesc | Order::IdAsc => Bookmark { at: id.get(), id },

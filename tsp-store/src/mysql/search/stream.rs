@@ -63,7 +63,7 @@ pub(super) enum Kind {
 }
 
 pub(super) struct Stream {
-    /// Its place in the list of the search.
+    /// Its shard, of the list of the search.
     pub(super) on: Option<ShardDb>,
     kind: Kind,
     /// The last entry that was read, or where it starts.

@@ -52,7 +52,7 @@ impl Fixture {
     async fn read(&self) -> i64 {
         let seq = self.two.store.config_cache().newest();
         assert_eq!(self.one.store.follow().await.unwrap(), seq);
-        assert_eq!(self.one.store.config_cache().seq(), seq, "the book has it");
+        assert_eq!(self.one.store.config_cache().seq(), seq, "the config cache has it");
         seq
     }
 
@@ -164,7 +164,7 @@ async fn a_submit_in_flight_is_waited_for_before_its_config_is_deleted() {
     let seq = fixture.hold(Hold::Disable).await;
     assert!(!fixture.applied(seq).await, "a task may still come of it");
     held.let_go().await;
-    assert_eq!(ended(late).await.unwrap(), Submitted::ConfigDisabled, "it was decided anew");
+    assert_eq!(ended(late).await.unwrap(), Submitted::ConfigDisabled, "it was decided again");
     assert!(fixture.applied(seq).await);
     let deleted =
         fixture.two.store.delete_config(fixture.config.id, Expected::Any, &Actor::system(), NOW).await;
@@ -339,5 +339,8 @@ async fn nothing_is_committed_by_the_config_cache_of_a_node_whose_lease_is_over(
     assert!(refused.is(Cause::LeaseOver), "{refused}");
     assert_eq!(fixture.open_rows().await, 0);
     store.renew(node, HOUR, Heartbeat::default()).await.unwrap();
-    assert!(matches!(submit(&store, again).await.unwrap(), Submitted::Created(_)), "nobody has buried it");
+    assert!(
+        matches!(submit(&store, again).await.unwrap(), Submitted::Created(_)),
+        "nobody has marked it dead"
+    );
 }

@@ -123,19 +123,19 @@ impl Process {
     }
 
     pub(super) async fn seen(&self, group: &str, number: u16) -> ShardGroupLease {
-        let shard_groups = self.store.shard_groups(&[name(group)]).await.expect("pairs");
+        let shard_groups = self.store.shard_groups(&[name(group)]).await.expect("shard_groups");
         let found = shard_groups.rows.into_iter().find(|row| row.shard_group.shard == shard(number));
-        found.expect("every shard has a pair")
+        found.expect("every shard has a shard group")
     }
 
-    /// Takes a shard group whose lease is over.
+    /// Takes a shard group whose lease has expired.
     pub(super) async fn take(&self, group: &str, number: u16, lease: Millis) -> Owner {
         let seen = self.seen(group, number).await;
         let taken = self.store.take(&seen, self.node, lease).await.expect("take");
         taken.unwrap_or_else(|| panic!("{seen:?} is over"))
     }
 
-    /// As if its holder had been away for long.
+    /// As if its holder had not renewed for long.
     pub(super) async fn end_lease(&self, number: u16) {
         let mut conn = connect(self.databases.source_of(number)).await;
         sql(&mut conn, &format!("UPDATE shard_lease SET lease_until = 0 WHERE shard = {number}")).await;

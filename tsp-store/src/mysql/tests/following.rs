@@ -1,4 +1,4 @@
-//! The change log, and the books that follow it.
+//! The change log, and the config caches that follow it.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ async fn write(store: &MySqlStore, writer: usize, app: tsp_core::AppId) {
         let saved = store.hold_config(config.id, hold, &by, NOW).await.unwrap();
         let ConfigSaved::Updated(saved) = saved else { panic!("{saved:?}") };
         let version = store.config_cache().config(config.id).unwrap().version;
-        assert!(version >= saved.version, "the book has what was answered: {version} of {}", saved.version);
+        assert!(version >= saved.version, "the cache has what was answered: {version} of {}", saved.version);
     }
     if writer.is_multiple_of(2) {
         let deleted = store.delete_config(config.id, Expected::Any, &by, NOW).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_change_is_made_of_what_is_stored_not_of_the_config_cache() {
     assert_eq!(
         two.store.config_cache().seq(),
         one.store.config_cache().seq() + 1,
-        "and what came before is in its book"
+        "and what came before is in its config cache"
     );
     let stale = SaveConfig { app, spec: spec("close-order"), expected: Expected::Version(1) };
     let refused = one.store.save_config(stale, None, &Actor::system(), NOW).await.unwrap();

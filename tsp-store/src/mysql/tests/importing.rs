@@ -345,7 +345,7 @@ async fn everything_is_imported_and_the_old_store_serves_no_more() {
     new.close().await;
 }
 
-/// Broken off after each of its first pages, and cut off in the middle of a page.
+/// Interrupted after each of its first pages, and in the middle of a page.
 #[tokio::test]
 async fn what_was_interrupted_goes_on_and_doubles_nothing() {
     let dir = tempfile::tempdir().unwrap();

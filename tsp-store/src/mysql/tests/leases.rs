@@ -17,7 +17,7 @@ use crate::catalog::Catalog as _;
 use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeRow, Renewal};
 use crate::fetching::{ClaimRequest, FetcherStore as _};
 
-/// A lease that is over as soon as it is taken.
+/// A lease that has expired as soon as it is taken.
 const OVER: Millis = Millis::from_ms(-1);
 
 fn new_node() -> NewNode {
@@ -217,7 +217,7 @@ async fn a_change_is_applied_by_all_when_the_last_living_node_says_so() {
     assert!(one.store.applied_by_all(seq).await.unwrap(), "the dead do not count");
 }
 
-/// Eight groups share a shard, and each of them claims slowly: a row that it wants is held by somebody.
+/// Eight groups share a shard, and each of them claims slowly: a row that it asks for is held by somebody.
 #[tokio::test]
 async fn a_renewal_does_not_wait_for_slow_claims() {
     let one = Process::first().await;

@@ -142,7 +142,7 @@ impl Client {
                 open.insert(finish.id, finish);
             }
         }
-        // As a worker does: until it is said that it is saved.
+        // As a worker does: until it is answered that it is saved.
         let batch: Vec<Finish> = open.values().cloned().collect();
         let before = open.len();
         let saved = attempt_store.finish(self.node, batch.clone(), NOW).await;
@@ -187,7 +187,7 @@ async fn submit_all(client: &Client, progress: &Progress) -> Vec<TaskId> {
     let mut number = 1;
     let mut all = Vec::new();
     while progress.moves.load(Ordering::Relaxed) < MOVES.len() {
-        // Keys come again as soon as they are free.
+        // Keys repeat as soon as they are free.
         let key = format!("key-{}", number % 50);
         match client.submit(number, (number % 2 == 0).then_some(&key)).await {
             Ok(id) => all.push(id),

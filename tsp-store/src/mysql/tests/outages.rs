@@ -1,4 +1,4 @@
-//! Databases that are away, connections that are lost.
+//! Databases that are unavailable, connections that are lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -274,7 +274,7 @@ async fn a_dropped_transaction_is_rolled_back() {
     assert_eq!(get(&place).await.unwrap(), 1);
 }
 
-/// Of the calls for the shards of a database that is away, one looks whether it is back while the others fail at
+/// Of the calls for the shards of a database that is unavailable, one is the probe while the others fail at
 /// once: it must not be cut off by them.
 #[tokio::test]
 async fn who_asks_several_shards_at_once_finds_the_database_that_is_back() {

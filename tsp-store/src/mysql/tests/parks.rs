@@ -12,7 +12,7 @@ use crate::parks::{Park, ParkEvent};
 
 const LATER: Timestamp = NOW.plus(HOUR);
 
-/// Each owner keeps what it was told on its own shard; one that was not there yet learns it from another.
+/// Each owner keeps what it learned on its own shard; one that was not there yet learns it from another.
 #[tokio::test]
 async fn a_new_owner_learns_of_a_wait_from_another_shard_and_an_end_reaches_all() {
     let one = Process::first().await;

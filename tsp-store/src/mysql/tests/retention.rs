@@ -119,7 +119,7 @@ async fn a_shorter_retention_is_kept_to_the_moment() {
     assert_eq!(sums(&process).await, [5, 5, 5, 0]);
 }
 
-/// A process that has not heard of a config yet does not take its rows for those of a deleted one.
+/// A process that does not know a config yet does not take its rows for those of a deleted one.
 #[tokio::test]
 async fn what_is_of_a_new_config_stays() {
     let process = Process::first().await;
@@ -157,7 +157,7 @@ async fn the_sums_of_dead_processes_are_kept() {
     assert_eq!(sums(&process).await, [2, 0, 0, 0]);
 }
 
-/// Only the owner of the default group clears a shard, so that no two do.
+/// Only the owner of the default group applies retention to a shard, so that no two do.
 #[tokio::test]
 async fn another_group_prunes_nothing() {
     let (process, group) = (Process::first().await, name("vip"));

@@ -22,7 +22,7 @@ static FREE: Mutex<Vec<Site>> = Mutex::new(Vec::new());
 struct Site {
     meta: String,
     sources: [String; 2],
-    /// How the days were cut when they were made.
+    /// How the day partitions were made.
     days: String,
 }
 

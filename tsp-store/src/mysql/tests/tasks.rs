@@ -71,7 +71,7 @@ impl Fixture {
         submit(self.task(shard, None))
     }
 
-    /// Waits until so many submits stand in line for `shard`.
+    /// Waits until so many submits wait for `shard`.
     async fn waiting(&self, shard: u16, wanted: usize) {
         let shard = ShardId::new(shard).expect("a shard of the store");
         let deadline = Instant::now() + Duration::from_secs(10);

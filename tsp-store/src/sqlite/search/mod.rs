@@ -96,7 +96,7 @@ impl Search<'_> {
         }
     }
 
-    /// The place of a row in the order asked for.
+    /// The position of a row in the order asked for.
     fn mark(&self, task: &Task) -> Bookmark {
         let at = match self.query.order {
             Order::IdDesc | Order::IdAsc => task.id.get(),

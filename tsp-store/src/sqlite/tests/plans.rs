@@ -85,7 +85,7 @@ fn hot_queries_use_their_index_and_never_sort() {
         {
             let plan = plan(&conn, sql);
             assert!(!plan.contains("TEMP B-TREE"), "{sql}\n  {plan}");
-            // A small partial index may be walked whole; a table never.
+            // A small partial index may be scanned whole; a table never.
             let table_walked =
                 plan.split("; ").any(|step| step.starts_with("SCAN") && !step.contains("INDEX"));
             assert!(!table_walked, "{sql}\n  {plan}");

@@ -1,4 +1,4 @@
-//! Clearing away beside everything else that the writer does.
+//! Retention beside everything else that the writer does.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn fill(store: &SqliteStore, configs: i64) {
         .unwrap();
 }
 
-/// With a hundred thousand configs a look takes a while; the writer is not to stand still for it.
+/// With a hundred thousand configs a scan takes a while; the writer is not to stand still for it.
 #[tokio::test]
 async fn the_look_for_what_is_old_does_not_wait_for_the_writer_nor_hold_it_up() {
     let dir = tempfile::tempdir().unwrap();

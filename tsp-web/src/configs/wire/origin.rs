@@ -41,7 +41,7 @@ pub(crate) fn leave_unnamed_secrets_behind(
     saved.secret_headers.keys().filter(|name| !named.contains_key(*name)).cloned().collect()
 }
 
-/// The new target and the saved one, if they are of different origins. What is no URL is told elsewhere.
+/// The new target and the saved one, if they are of different origins. What is no URL is reported elsewhere.
 fn moved<'d, 'f>(
     doc: &'d mut wire::Config,
     found: &'f TaskConfig,

@@ -140,7 +140,7 @@ fn read_name(given: Option<&str>, errors: &mut Errors) -> Option<Name> {
     Name::new(given).map_err(|error| errors.add("name", error.to_string())).ok()
 }
 
-/// A name that is no good is told, and the default stands in its place.
+/// A name that is no good is reported, and the default stands in its place.
 fn read_group(given: Option<&str>, errors: &mut Errors) -> Name {
     let named = given
         .map(Name::group)

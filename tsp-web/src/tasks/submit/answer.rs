@@ -106,7 +106,7 @@ impl<'a> ResponseView<'a> {
     }
 }
 
-/// When the fetcher must look at the config again, if at all: a found or flagged task is due when it was.
+/// When the config has something due again, if at all: a found or flagged task is due when it was.
 pub(crate) fn wake(done: &Submitted) -> Option<(ShardId, Timestamp)> {
     match done {
         Submitted::Created(task) | Submitted::Reset { task, .. } => {

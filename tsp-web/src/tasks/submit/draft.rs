@@ -35,7 +35,7 @@ const FIELDS: [&str; 10] = [
 const SHARDING_COUNT_MAX: u64 = 1000;
 
 /// A task as its caller wrote it. What was wrong was left out and stands in `errors`, so that what the
-/// config has to say is told in the same answer.
+/// config has to say is in the same answer.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     pub(crate) config: Option<Name>,

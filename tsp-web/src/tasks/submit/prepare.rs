@@ -72,7 +72,7 @@ impl ResolvedApp {
         open.then_some(config)
     }
 
-    /// What is told instead of `error`: a caller from another app must not learn from a 400 that the app
+    /// What is returned instead of `error`: a caller from another app must not learn from a 400 that the app
     /// exists.
     pub(crate) fn hide(&self, error: ApiError) -> ApiError {
         if self.foreign { no_app(self.app.name.as_str()) } else { error }

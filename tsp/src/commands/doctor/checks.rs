@@ -220,12 +220,12 @@ mod tests {
     fn a_port_in_use_by_others_is_told() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stranger = std::thread::spawn(move || listener.accept().map(drop));
+        let other = std::thread::spawn(move || listener.accept().map(drop));
         let finding = in_use(address, &Serving::Nobody);
         assert!(
             matches!(&finding, Finding::Bad { what, .. } if what.contains("another program")),
             "{finding:?}"
         );
-        drop(stranger.join());
+        drop(other.join());
     }
 }

@@ -13,7 +13,7 @@ use crate::failure::Result;
 use crate::settings::Settings;
 use crate::wiring::cluster;
 
-/// A lease that is over for so long has nobody who would take it.
+/// A lease that has been expired for so long has nobody who would take it.
 const LEASE_OVER_LONG: Millis = Millis::from_secs(30);
 /// Of what a server allows.
 const NEARLY_PERCENT: i64 = 80;
@@ -222,36 +222,36 @@ fn processes(view: &ClusterView, now: Timestamp) -> Vec<Finding> {
 fn leases(view: &ClusterView) -> Vec<Finding> {
     let fetches = |node: &&NodeFacts| node.roles.contains("fetcher") && node.expired_for <= Millis::ZERO;
     let alive: Vec<i64> = view.nodes.iter().filter(fetches).map(|node| node.id).collect();
-    let (mut held, mut free, mut over) = (0, Vec::new(), Vec::new());
+    let (mut held, mut free, mut expired) = (0, Vec::new(), Vec::new());
     for (name, facts) in good(view) {
         for lease in &facts.leases {
-            // One of a shard that has left is nobody's concern.
+            // One of a shard that has left is unowned.
             if view.sources_of_shards.get(&lease.shard).is_some_and(|source_name| source_name != name) {
                 continue;
             }
-            let pair = format!("{}/{}", lease.group, lease.shard);
+            let shard_group = format!("{}/{}", lease.group, lease.shard);
             if lease.owner == 0 {
-                free.push(pair);
+                free.push(shard_group);
             } else if lease.expired_for > LEASE_OVER_LONG
                 || !alive.contains(&lease.owner) && lease.expired_for > Millis::ZERO
             {
-                over.push(pair);
+                expired.push(shard_group);
             } else {
                 held += 1;
             }
         }
     }
-    if alive.is_empty() && free.len() + over.len() > 0 {
+    if alive.is_empty() && free.len() + expired.len() > 0 {
         return vec![Finding::Note {
-            what: format!("{} shares of the shards have no fetcher", free.len() + over.len()),
+            what: format!("{} shares of the shards have no fetcher", free.len() + expired.len()),
             to_do: "start a process with the role `fetcher`: nothing is called back without one".to_owned(),
         }];
     }
     let mut findings = Vec::new();
-    for (what, pairs) in [("are free", free), ("are over, and nobody has taken them", over)] {
-        if !pairs.is_empty() {
+    for (what, leases) in [("are free", free), ("are over, and nobody has taken them", expired)] {
+        if !leases.is_empty() {
             findings.push(Finding::Note {
-                what: format!("{} leases {what}: {}", pairs.len(), shortened(&pairs)),
+                what: format!("{} leases {what}: {}", leases.len(), shortened(&leases)),
                 to_do: "look again in ten seconds; if they stay, no fetcher serves their group (`fetcher.groups`)"
                     .to_owned(),
             });

@@ -49,7 +49,7 @@ impl Finding {
 
 impl Args {
     pub(super) fn run(self, environment: &Environment) -> Result {
-        // Wrong settings are told in full by loading them.
+        // Wrong settings are reported in full by loading them.
         let settings = self.file.load(environment)?;
         let now = SystemClock::new().now();
         let mut findings = vec![("settings", vec![Finding::Good("every value is allowed".to_owned())])];

@@ -98,7 +98,7 @@ impl Fetchers {
     fn count(&self) {
         let shard_groups = i64::try_from(self.running.lock().len()).unwrap_or(i64::MAX);
         self.stats.shard_groups.store(shard_groups, Ordering::Relaxed);
-        #[expect(clippy::cast_precision_loss, reason = "a gauge; pairs stay far below 2^52")]
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; shard groups stay far below 2^52")]
         metrics::gauge!("tsp_shard_leases").set(shard_groups as f64);
     }
 }

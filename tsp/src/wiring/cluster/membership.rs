@@ -86,8 +86,8 @@ impl Membership {
         })
     }
 
-    /// Renews the lease and follows the change log until `stop`, or until the node is lost. What is news for
-    /// the fetchers here goes to `switchboard`.
+    /// Renews the lease and follows the change log until `stop`, or until the node is lost. Events for the
+    /// fetchers here go to `event_router`.
     pub(super) fn run(
         &self,
         store: MySqlStore,
@@ -126,24 +126,24 @@ async fn follow(
 ) -> std::convert::Infallible {
     let config_cache = store.config_cache().clone();
     let finalising = config_cache.finalising();
-    let (mut told, mut settled) = (config_cache.seq(), config_cache.finalised());
+    let (mut reported, mut finalised) = (config_cache.seq(), config_cache.finalised());
     loop {
         if let Err(error) = store.follow().await {
             tracing::debug!(%error, "could not read the config changes, will try again");
         }
         let seq = config_cache.seq();
-        if seq != told {
-            for config in config_cache.changed_since(told) {
+        if seq != reported {
+            for config in config_cache.changed_since(reported) {
                 event_router.changed(config.id);
             }
-            told = seq;
+            reported = seq;
         }
-        if config_cache.finalised() != settled {
-            settled = config_cache.finalised();
+        if config_cache.finalised() != finalised {
+            finalised = config_cache.finalised();
             // A barrier may wait for it.
             applied.notify_one();
         }
-        // A look that is early costs one small statement.
+        // One that is early costs one small statement.
         tokio::select! {
             () = changed.notified() => {}
             () = finalising.notified() => {}

@@ -1,4 +1,4 @@
-//! The cluster's shape: sharded MySQL or MariaDB, NSQ, and any number of processes with some of the roles.
+//! The deployment mode of a cluster: sharded MySQL or MariaDB, NSQ, and any number of processes with roles.
 //!
 //! * `store`, `queue`: the back ends. `membership`: this process among the others. `fetchers`: the shard groups that it
 //!   owns. `state`: what they share. `running`: all of it together.

@@ -52,13 +52,13 @@ fn options(nsq: &NsqSettings, settings: &Settings, name: &str, entropy: &Arc<dyn
     }
 }
 
-/// How many messages a worker holds: those that run, and some more so that no lane waits.
+/// How many messages a worker holds: those that run, and some more so that no permit waits.
 pub(super) fn max_in_flight(concurrency: usize) -> u32 {
     let ahead = (concurrency / 4).clamp(16, 512);
     u32::try_from(concurrency.saturating_add(ahead).min(4 * RDY_MAX)).unwrap_or(u32::MAX)
 }
 
-/// One line for the shards of each data source.
+/// One pipeline for the shards of each data source.
 pub(super) fn pipelines(
     whole: &Arc<NsqSubscriber>,
     store: &MySqlStore,
@@ -66,14 +66,14 @@ pub(super) fn pipelines(
     lease: &Arc<NodeLease>,
 ) -> Vec<PipelineParts> {
     let attempt_stores = store.attempt_stores(lease);
-    let lines_of_shards: HashMap<ShardId, usize> = (0..)
+    let pipelines_of_shards: HashMap<ShardId, usize> = (0..)
         .zip(&attempt_stores)
         .flat_map(|(pipeline, attempt_store)| {
             attempt_store.shards().iter().map(move |shard| (*shard, pipeline))
         })
         .collect();
-    let pipeline_of = move |task: TaskId| lines_of_shards.get(&task.shard()).copied().unwrap_or(0);
-    // A line that stands still leaves half of what may be in flight to the others.
+    let pipeline_of = move |task: TaskId| pipelines_of_shards.get(&task.shard()).copied().unwrap_or(0);
+    // A pipeline that stands still leaves half of what may be in flight to the others.
     let bound = max_in_flight(settings.worker.concurrency) as usize / 2;
     let branches = demultiplex(whole.clone(), attempt_stores.len(), bound, Arc::new(pipeline_of));
     let pipeline = |(subscriber, store)| PipelineParts { subscriber, store: Arc::new(store) };

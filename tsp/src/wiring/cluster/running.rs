@@ -75,7 +75,7 @@ impl RunningCluster {
     }
 }
 
-/// Takes this node's share of the shard groups, and listens to what is told to their groups.
+/// Takes this node's share of the shard groups, and listens to the events of their groups.
 fn fetch(
     deps: &ProcessDependencies,
     cluster: &Cluster,

@@ -1,4 +1,4 @@
-//! The embedded shape: SQLite and the queue in memory, all roles in one process.
+//! The embedded deployment mode: SQLite and the queue in memory, all roles in one process.
 
 mod open;
 mod state;

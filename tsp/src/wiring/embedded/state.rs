@@ -1,4 +1,4 @@
-//! What the embedded shape has beside the common parts.
+//! What the embedded mode has beside the common parts.
 
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use crate::idempotency::IdempotencyResult;
 /// Slots are so far apart.
 const PERIOD: Millis = Millis::from_secs(10);
 
-/// What a line of the audit log must be about in some history.
+/// What an audit entry must be about in some history.
 pub(super) fn words_of(entry: &AuditEntry) -> String {
     let detail = match entry.detail.as_str() {
         "" => "",
