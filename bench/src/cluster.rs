@@ -77,7 +77,7 @@ pub(crate) struct ServersCpu {
 #[derive(Debug)]
 pub(crate) struct Databases {
     pub(crate) meta: String,
-    /// Each with its part of the shards.
+    /// Each with its share of the shards.
     sources: [String; 2],
 }
 
@@ -97,7 +97,7 @@ impl Databases {
     }
 }
 
-/// The databases of one cluster, with tables, and what its processes are told.
+/// The databases of one cluster, with tables, and the settings of its processes.
 #[derive(Debug)]
 pub(crate) struct Installed {
     pub(crate) setup: Setup,

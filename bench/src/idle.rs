@@ -14,12 +14,12 @@ use crate::service::{APP, KEY, private_dir, remove_private};
 
 /// How long statements are counted.
 const COUNTED: Duration = Duration::from_secs(20);
-/// The cluster is quiet when two stretches of this length had about as many statements.
+/// The cluster is quiet when two spans of this length had about as many statements.
 const STRETCH: Duration = Duration::from_secs(5);
 const ABOUT: f64 = 0.1;
 const QUIET_LIMIT: Duration = Duration::from_mins(1);
 /// Statements that each process makes however many shards and configs there are: it follows changes, is alive, and
-/// renews and looks at leases, those of a data source at once.
+/// renews and reads leases, those of a data source at once.
 const OF_PROCESSES: [&str; 4] = ["change_", "node_", "slot_", "lease_"];
 const FIRST: &str = "idle-0";
 

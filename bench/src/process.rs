@@ -90,7 +90,7 @@ impl Ready {
     }
 }
 
-/// The receiver and the line to it.
+/// The receiver and the connection to it.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     process: Ready,
@@ -134,7 +134,7 @@ impl Receiver {
         serde_json::from_value(value).context("the receiver's summary")
     }
 
-    /// Waits until `wanted` have come to `lane`, at most so long; then what came is what there is.
+    /// Waits until `wanted` have come to `label`, at most so long; then what came is what there is.
     pub(crate) async fn wait(&mut self, label: &str, wanted: usize, limit: Duration) -> Result<Summary> {
         let waiting = async {
             let mut tick = tokio::time::interval(LOOK_EVERY);
@@ -150,7 +150,7 @@ impl Receiver {
         if let Ok(failed) = tokio::time::timeout(limit, waiting).await {
             failed?;
         } else {
-            // The timed-out call may have left an answer on the line.
+            // The timed-out call may have left an answer on the connection.
             self.line = Connection::open(&self.process.said, "").await?;
         }
         self.summary(label).await

@@ -108,7 +108,7 @@ fn new_task(config: &TaskConfig, number: i64, now: Timestamp) -> Result<NewTask>
     })
 }
 
-/// A config as a user with no wishes gets it.
+/// A config as it is without any settings.
 fn config(url: &str) -> Result<TaskConfig> {
     Ok(TaskConfig {
         id: ConfigId::new(1),

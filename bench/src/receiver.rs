@@ -117,7 +117,7 @@ impl Store {
         }
     }
 
-    /// `count/<lane>`, `summary/<lane>` or `reset`; a lane is the path of its callbacks without the first `/`.
+    /// `count/<label>`, `summary/<label>` or `reset`; a label is a callback's path without its first `/`.
     fn control(&self, control: &str) -> String {
         let records = self.records.lock();
         match control.split_once('/') {

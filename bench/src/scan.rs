@@ -160,7 +160,7 @@ fn future_due() -> String {
     format!("{tomorrow} + seq * 1597334677 % 2592000000")
 }
 
-/// Rows at 0 with these ids, each with a key of its own and the payload of all scenarios.
+/// Scheduled rows with these ids, each with a key of its own and the payload of all scenarios.
 fn insert(first: u64, last: u64, config: &str, due: &str) -> String {
     format!(
         "INSERT INTO task_000 (id, config_id, due_at, execute_at, first_due_at, created_at, origin, task_key, \

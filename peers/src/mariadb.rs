@@ -18,7 +18,7 @@ const NAME: usize = 64;
 const ACCOUNT: &str = "CREATE USER IF NOT EXISTS 'tsp'@'127.0.0.1' IDENTIFIED BY 'tsp';\n\
                        GRANT ALL ON *.* TO 'tsp'@'127.0.0.1' WITH GRANT OPTION;\n";
 
-/// What a server of one's own may be told.
+/// The options of a server of one's own.
 #[derive(Debug, Clone)]
 pub struct MariaDbOptions {
     /// `innodb_flush_log_at_trx_commit`: 1 syncs at each commit, 2 once a second.

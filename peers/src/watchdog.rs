@@ -1,4 +1,4 @@
-//! A server's keeper: a shell that ends the server when the process that started it is gone.
+//! A server's watchdog: a shell that ends the server when the process that started it is gone.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

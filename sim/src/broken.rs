@@ -34,17 +34,17 @@ use crate::weather::finish_off;
 pub enum Bug {
     /// Begin takes any message for any version of a row, and asks no clock.
     BeginTakesAnyVersion,
-    /// Finish compares nothing but status 30.
+    /// Finish compares nothing but the state.
     FinishTakesAnyAttempt,
     /// Claims are not fenced by the epoch.
     ClaimIgnoresEpoch,
-    /// Rows at 30 of a dead node stay there.
+    /// Executing rows of a dead node stay executing.
     LostNodesStay,
-    /// Rows at 10 are never given back.
+    /// Queued rows never return to scheduled.
     NothingIsRearmed,
     /// The worker never compares what it runs with the rows.
     NoReconcile,
-    /// Waits at 45 have no end.
+    /// Awaiting rows have no deadline.
     NoDeadline,
     /// A slot is made again when the cursor moves on.
     SlotsTwice,
@@ -58,9 +58,9 @@ pub enum Bug {
     FlagForgotten,
     /// Any token completes.
     AnyToken,
-    /// A worker that saves an outcome forgets all attempts of its task, and so gives back the one that runs.
+    /// A worker that saves an outcome forgets all attempts of its task, and so releases the one that runs.
     FinishForgetsTheTask,
-    /// A batch that fails in part is told to be saved as a whole.
+    /// A batch that fails in part is reported as saved.
     PartSavedAllTold,
     /// The end of a wait also ends an attempt whose call still runs.
     DeadlineEndsWhatRuns,

@@ -1,4 +1,4 @@
-//! Callers, operators and receivers: what people do to tasks and configs.
+//! Callers, operators and receivers: what they do to tasks and configs.
 
 use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey};
 use tsp_core::key::key_shard;
@@ -22,7 +22,7 @@ const KEYS: u64 = 12;
 const WRONG_TOKEN: [u8; 32] = [7; 32];
 
 pub(crate) struct Callers {
-    /// What people ask for, by how often.
+    /// What operators ask for, by how often.
     commands: Vec<u64>,
     delayed: Vec<ConfigId>,
     cron: Vec<ConfigId>,
@@ -164,7 +164,7 @@ impl Callers {
         }
     }
 
-    /// Resumes and enables all, stops the schedules, so that the world can come to rest.
+    /// Resumes and enables all, stops the schedules, so that the environment can come to rest.
     pub(crate) fn let_go(&mut self, environment: &Environment, now: Timestamp, checker: &mut Checker) {
         let any = environment.store.config_cache().config(self.delayed[0]).expect("not deleted");
         let brief =

@@ -176,7 +176,7 @@ impl Checker {
         }
     }
 
-    /// The world has come to rest: nothing is open, and everything adds up.
+    /// The environment has come to rest: nothing is open, and everything adds up.
     pub(crate) fn at_rest(&self, ledger: &Ledger) {
         for id in &self.accepted {
             let ended = ledger.task(*id).is_some_and(|task| !task.is_open());

@@ -1,4 +1,4 @@
-//! The clock of a world: it stands still until it is told to move, and may also go back.
+//! The clock of a harness: it stands still until it is moved, and may also go back.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -152,8 +152,8 @@ impl fmt::Debug for Coverage {
     }
 }
 
-/// What people and receivers do never happens late: whoever asked is told that it is not known whether it
-/// happened, asks for something else meanwhile, and would be judged by it.
+/// What operators and receivers do never happens late: whoever asked gets the answer that it is not known
+/// whether it happened, asks for something else meanwhile, and would be judged by it.
 fn can_be(asked: Move, met: Met) -> bool {
     let of_operators = matches!(
         asked,

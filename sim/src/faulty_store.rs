@@ -1,5 +1,5 @@
-//! The store as a process sees it: through weather. Every method of every trait goes through it, and batches of
-//! begin, finish and load fail by parts.
+//! The store as a process sees it: through weather. Every method of every trait goes through it, and batches
+//! of begin, finish and load fail by bulkheads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A world: the process, its callers, its receivers, and the chance that moves them.
+//! The harness: the process, its callers, its receivers, and the rng that moves them.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use crate::process::{Environment, Process};
 use crate::rng::SeededRng;
 use crate::weather::{Waits, Weather};
 
-/// Where every world begins: a Saturday, so nothing special.
+/// When every history begins: a Saturday, so nothing special.
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 /// When nothing goes wrong any more, all that is due is done within this time, whatever went wrong before.
 const REST_WITHIN: Millis = Millis::from_secs(600);
-/// What the auditor may not explain it counts from its second look on, if that comes so much later.
+/// What the auditor may not explain it counts from its second audit on, if that comes so much later.
 const AUDIT_AGAIN: Millis = Millis::from_secs(15);
 
-/// What came of a world.
+/// What came of a history.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Story {
     pub history: Vec<String>,
@@ -40,7 +40,7 @@ pub struct Story {
 #[derive(Debug)]
 struct OnWire {
     ends_at: Timestamp,
-    /// The life of the process that sent it; another life does not hear the answer.
+    /// The life of the process that sent it; another life does not get the answer.
     life: u32,
     context: TaskContext,
     ticket: Ticket,
@@ -101,7 +101,7 @@ impl Harness {
         harness
     }
 
-    /// Lets chance act, then brings the world to rest and checks everything.
+    /// Acts at random, then brings everything to rest and checks it.
     pub fn run(mut self) -> Story {
         for _ in 0..self.plan.acts {
             self.act();
@@ -123,7 +123,7 @@ impl Harness {
             self.run_until_idle();
             self.callers_act();
         }
-        // What people do now comes without hints: the resync finds it, late.
+        // What operators do now comes without hints: the resync finds it, late.
         self.checker.forbid_lateness(None);
         self.rest()
     }

@@ -1,7 +1,7 @@
 //! A deterministic simulation: fetcher, worker pipeline and submits on the in-memory store and queue,
 //! on one thread, with a manual clock and no timers.
 //!
-//! A seed draws a [`Plan`] and makes a [`Harness`]; the world takes steps, with crashes, lost and doubled messages,
+//! A seed draws a [`Plan`] and makes a [`Harness`]; it takes steps, with crashes, lost and doubled messages,
 //! and calls to the store that fail, are late, or are dropped on their way; the checker holds promises 1 to 6 of
 //! DESIGN.md section 2 against everything that happens, and that all that is due is done once nothing goes wrong.
 //! One seed gives one history.

@@ -1,4 +1,4 @@
-//! What a world is like. A seed draws its own: how often each act, command, answer and fault is, and some never.
+//! What a history is like. A seed draws how often each act, command, answer and fault is, and some never.
 
 use tsp_core::Millis;
 use tsp_fetcher::WindowLimits;
@@ -7,16 +7,16 @@ use crate::broken::Bug;
 use crate::rng::SeededRng;
 use crate::weather::FaultRates;
 
-/// Acts of the world: time passes, fetch, begin, answer, finish, callers, crash or jump, retention loop and auditor.
+/// Acts of the harness: time passes, fetch, begin, answer, finish, callers, crash or jump, upkeep.
 pub(crate) const ACTS: [u64; 8] = [25, 20, 18, 15, 12, 9, 1, 1];
 /// Acts of callers: submit, change, hold, edit, make or delete, look, complete.
 pub(crate) const CALLS: [u64; 7] = [55, 37, 4, 2, 2, 4, 6];
-/// Wishes: cancel, pause, resume, postpone, run, replay, complete, progress.
+/// Commands: cancel, pause, resume, postpone, run, replay, complete, progress.
 pub(crate) const COMMANDS: [u64; 8] = [2, 1, 1, 1, 1, 1, 2, 1];
 /// Answers: done, retry, retry after, park, fail, snooze, accepted.
 pub(crate) const ANSWERS: [u64; 7] = [55, 15, 5, 4, 4, 6, 12];
 
-/// Rates for chance to pick by.
+/// Rates for the rng to pick by.
 #[derive(Debug, Clone)]
 pub struct Rates {
     pub(crate) acts: Vec<u64>,
@@ -78,7 +78,7 @@ impl Sizes {
         }
     }
 
-    /// So little room that every bound is met, and some rows travel with their message and some do not.
+    /// So little room that every bound is met, and some rows are inline and some are not.
     pub(crate) fn drawn(rng: &SeededRng) -> Self {
         let few = |least: usize, most: usize| least + rng.index(most - least + 1);
         let permits = few(1, 12);
@@ -101,11 +101,11 @@ impl Sizes {
     }
 }
 
-/// What happens in a world.
+/// What happens in a history.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
-    /// Acts of chance before the world comes to rest.
+    /// Random acts before everything comes to rest.
     pub acts: usize,
     pub crashes: u32,
     pub lose_per_mille: u64,

@@ -246,13 +246,13 @@ impl Process {
         !self.outcomes.is_empty()
     }
 
-    /// When anything is to be done without news from outside.
+    /// When anything is to be done without an event from outside.
     pub(crate) fn next_event(&self) -> Timestamp {
         let worker = self.intake.next_early().into_iter().chain(self.pipeline.reconcile_at());
         worker.fold(self.next_turn, Timestamp::min)
     }
 
-    /// A finish that comes again changes nothing.
+    /// A repeated finish changes nothing.
     fn finish_again(&self, batch: Vec<Finish>, now: Timestamp) {
         for answer in self.weather.wait(self.service.finish(batch, now)).into_iter().flatten().flatten() {
             let late = answer == FinishResult::TooLate;

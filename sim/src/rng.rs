@@ -1,4 +1,4 @@
-//! All chance of a world comes from one seed.
+//! All randomness of a history comes from one seed.
 
 use parking_lot::Mutex;
 use tsp_core::Entropy;

@@ -137,7 +137,7 @@ fn one_seed_gives_one_history() {
 
 const SEEDS_PER_BUG: u64 = 400;
 
-/// What one seed says of a world with this bug.
+/// What one seed says of a store with this bug.
 fn said_of(bug: Bug, seed: u64) -> Option<String> {
     let run = catch_unwind(|| Harness::new(Plan { bug: Some(bug), ..Plan::rough(seed) }).run());
     run.err().map(|panic| said(panic.as_ref()))

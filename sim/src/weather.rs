@@ -52,7 +52,7 @@ pub(crate) enum Why {
     Disabled,
 }
 
-/// What people were told of configs, against what is begun.
+/// What operators were answered about configs, against what is begun.
 #[derive(Default)]
 pub(crate) struct Held {
     /// Configs that were answered to be paused, or disabled.
@@ -202,7 +202,7 @@ impl Weather {
             Some(Met::Instead) => Err(StoreError::Internal(format!("`{call}` is refused by a fault"))),
             Some(Met::Late) => {
                 self.late.lock().push(Box::pin(async move {
-                    // Nobody is there to hear it.
+                    // Nobody is there to receive it.
                     let _ = work.await;
                 }));
                 Err(StoreError::Unknown(format!("`{call}` is late by a fault")))

@@ -10,9 +10,9 @@ use crate::harness::{APP, Config, Scene, Task, Tsp, now, only_on, past, seldom, 
 const CONFIGS: usize = 100_000;
 const CALLERS: usize = 32;
 const LOOK: Millis = Millis::from_secs(10);
-/// So often it is looked whether all that a start does is over.
+/// So often it is checked whether all that a start does is over.
 const LOOKS: usize = 12;
-/// Renewing a lease and taking a safety look are what an idle service may do.
+/// Renewing a lease and a resync are what an idle service may do.
 const STATEMENTS_PER_SECOND: f64 = 10.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

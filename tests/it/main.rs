@@ -1,7 +1,7 @@
 //! The integration tests: the real executable, a real receiver, real time.
 //!
 //! One executable with a module for each topic. The harness explains how tests wait, and
-//! [`harness::shape`] in which shape of the product they run.
+//! [`harness::mode`] in which deployment mode they run.
 
 mod harness;
 

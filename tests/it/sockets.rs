@@ -143,7 +143,7 @@ async fn silent_connections_do_not_shut_out_the_api() {
             assert_eq!(healthy(&api).await, 200);
         }
     }
-    // The part that calls back is not short of descriptors either.
+    // The worker is not short of descriptors either.
     scene.delayed("c", |config| config).await;
     let id = scene.submit(Task::of("c")).await;
     assert_eq!(scene.api.wait_for_end(&id, "succeeded").await["attempt"], 1);

@@ -1,7 +1,7 @@
-//! Several nodes on one store: the real member, pair keeper, fetcher and worker loops, each node in a runtime of its
-//! own with virtual time. A node that is dropped is killed wherever it waits; one that gets no time is frozen, and
-//! wakes up as a ghost when others have taken over. The clock of the database steps both ways, and each node follows
-//! it by a clock of its own.
+//! Several nodes on one store: the real member, lease manager, fetcher and worker loops, each node in a
+//! runtime of its own with virtual time. A node that is dropped is killed wherever it waits; one that gets no
+//! time is frozen, and wakes up as a ghost when others have taken over. The clock of the database steps both
+//! ways, and each node follows it by a clock of its own.
 
 mod link;
 mod node;
@@ -42,12 +42,12 @@ use crate::weather::{FaultRates, Held, Waits, Weather, Why, finish_off};
 use plan::Forever;
 pub(crate) use plan::{ClusterBug, ClusterPlan};
 
-/// Of nodes and of pairs.
+/// Of nodes and of shard groups.
 const LEASE: Millis = Millis::from_secs(5);
 /// The most that each node gets of time at once, in milliseconds: it stops anywhere. And so much when all is calm.
 const SLICE_MOST_MS: i64 = 60;
 const CALM_SLICE: Millis = Millis::from_ms(200);
-/// As of a world of one process.
+/// As with one process.
 const REST_WITHIN: Millis = Millis::from_secs(600);
 const AUDIT_AGAIN: Millis = Millis::from_secs(15);
 
@@ -247,7 +247,7 @@ impl Cluster {
         Self { environment, machines, elapsed: Timestamp::ZERO }
     }
 
-    /// Lets chance act, then brings the cluster to rest and checks everything.
+    /// Acts at random, then brings the cluster to rest and checks everything.
     pub(crate) fn run(mut self) -> Story {
         for _ in 0..self.environment.plan.slices {
             self.random_acts();

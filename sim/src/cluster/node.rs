@@ -1,4 +1,4 @@
-//! A process of a cluster, as far as it is the real thing: member, pair keeper, fetcher and the loops of the worker.
+//! A process of a cluster, as far as it is the real thing: member, lease manager, fetcher, worker loops.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -21,7 +21,7 @@ use tsp_store::{ConfigCache, IdSource, WholeStore};
 use tsp_worker::DirectTaskService;
 
 use super::link::Link;
-use super::operators::person;
+use super::operators::operate;
 use super::receiver::ScriptedReceiver;
 use super::view::View;
 use super::{Environment, LEASE, group, pass};
@@ -29,7 +29,7 @@ use crate::faults::FaultyPipe;
 use crate::faulty_store::FaultyStore;
 use crate::weather::Weather;
 
-/// A fetcher that has nothing to do looks for news so often.
+/// A fetcher that has nothing to do looks for events so often.
 const LOOK_EVERY: Millis = Millis::from_ms(25);
 const RENEW_IDS_EVERY: Millis = Millis::from_secs(20);
 const JOIN_AGAIN_AFTER: Millis = Millis::from_ms(500);
@@ -112,14 +112,14 @@ async fn be_member(
     host.lease_manager.set(Arc::downgrade(&lease_manager)).expect("set once");
     let stop = CancellationToken::new();
     let worker = worker(&life, &member).run(stop.clone());
-    let operators = stop.run_until_cancelled(person(environment, &faulty_store, &ids, clock));
+    let operators = stop.run_until_cancelled(operate(environment, &faulty_store, &ids, clock));
     let rest = async {
         keep(&life, &mut member, &lease_manager, &config_cache).await;
         stop.cancel();
         host.running.lock().clear();
     };
     join!(worker, operators, rest);
-    // What fails is left to those who bury it.
+    // What fails is left to those who mark it dead.
     let _ = member.leave().await;
 }
 
@@ -176,7 +176,7 @@ fn worker(life: &Arc<Life>, member: &Member) -> Worker {
     Worker::new(pipeline, handler, options)
 }
 
-/// Runs the fetcher of the pair as long as this node owns it.
+/// Runs the fetcher of the shard group as long as this node owns it.
 struct Host {
     life: Arc<Life>,
     running: Mutex<BTreeMap<ShardGroup, JoinSet<()>>>,

@@ -1,4 +1,4 @@
-//! People and receivers at the API of one node.
+//! Operators and receivers at the API of one node.
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ use crate::weather::Why;
 /// A barrier that is not passed by then is not answered as passed.
 const BARRIER_LOOKS: usize = 100;
 
-struct Person<'a> {
+struct Operator<'a> {
     environment: &'a Environment,
     faulty_store: &'a Arc<dyn WholeStore>,
     ids: &'a IdSource,
     clock: &'a ClusterClock,
 }
 
-/// Does things as long as chance acts.
-pub(super) async fn person(
+/// Acts at random until the faults end.
+pub(super) async fn operate(
     environment: &Environment,
     faulty_store: &Arc<dyn WholeStore>,
     ids: &IdSource,
     clock: &ClusterClock,
 ) {
-    let person = Person { environment, faulty_store, ids, clock };
+    let operator = Operator { environment, faulty_store, ids, clock };
     loop {
         let wait = Millis::from_ms(environment.rng.ms(20, 300));
         pass(wait).await;
@@ -39,14 +39,14 @@ pub(super) async fn person(
             continue;
         }
         match environment.rng.pick(&environment.plan.operators) {
-            0 => person.submit().await,
-            1 => person.change().await,
-            _ => person.hold().await,
+            0 => operator.submit().await,
+            1 => operator.change().await,
+            _ => operator.hold().await,
         }
     }
 }
 
-impl Person<'_> {
+impl Operator<'_> {
     fn now(&self) -> Timestamp {
         self.clock.now()
     }

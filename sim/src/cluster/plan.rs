@@ -11,7 +11,7 @@ pub(crate) enum ClusterBug {
     RescuedNodeFinishes,
     /// A change is answered before every node has applied it.
     BarrierDoesNotWait,
-    /// An owner writes without a look at its lease.
+    /// An owner writes without checking its lease.
     LeaseNotAsked,
 }
 
@@ -21,7 +21,7 @@ pub(crate) enum Forever {
     Nothing,
     /// No call of one node reaches a database.
     OneNode,
-    /// One worker takes messages and is never heard of.
+    /// One worker takes messages and gives no feedback.
     OneWorker,
 }
 

@@ -28,11 +28,11 @@ use tsp_store::{Cause, ConfigCache, Result, StoreError};
 use super::{ClusterBug, Environment};
 use crate::weather::Why;
 
-/// So long before the end of its lease a node commits nothing any more that it decided by its book.
+/// So long before the end of its lease a node commits nothing any more that it decided by its config cache.
 const LEASE_MARGIN: Millis = Millis::from_secs(2);
 
 pub(super) struct View {
-    /// By the node's own book.
+    /// By the node's own config cache.
     pub(super) rows: MemoryStore,
     pub(super) environment: Arc<Environment>,
     pub(super) lease: Arc<NodeLease>,
@@ -77,7 +77,7 @@ impl View {
         config_cache.reach(seq);
     }
 
-    /// A node's own change is in its book at once, also when earlier ones of others are not.
+    /// A node's own change is in its config cache at once, also when earlier ones of others are not.
     fn changed(&self, id: ConfigId) {
         let seq = self.environment.store.config_cache().seq();
         self.environment.leases.set_config_seq(seq);

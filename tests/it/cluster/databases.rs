@@ -150,7 +150,7 @@ async fn others_go_on(stage: &Stage, probes: &[ProbeConfig]) {
     assert!(longest <= BESIDE_MS, "{longest} ms late on a shard whose database is well");
 }
 
-/// All lanes work again.
+/// All probes work again.
 async fn all_go_on(stage: &Stage, probes: &[ProbeConfig]) {
     for probe in probes {
         let task = Task::of(&probe.name).json();

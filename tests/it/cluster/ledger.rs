@@ -37,9 +37,9 @@ const RATE: u64 = 250;
 /// Tasks due at once, to see how many this machine calls in a second.
 const BURST: usize = 500;
 /// How late a callback is at most in a cluster that has found its feet: processes find each other's nsqd by and by,
-/// and a hint that nobody hears is made up for after five seconds.
+/// and a hint that nobody receives is made up for after five seconds.
 const WARM: Millis = Millis::from_ms(1_000);
-/// A message that died with its nsqd comes again after half a minute; nothing takes longer.
+/// A message that died with its nsqd is sent again after half a minute; nothing takes longer.
 const RECOVERY: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What a stopping process waits for its callbacks.
@@ -75,7 +75,7 @@ async fn burst(stage: &Stage) -> u64 {
     let tasks: Vec<_> = (0..BURST).map(|_| Task::of("burst").at(due).json()).collect();
     stage.api.post(&format!("/apps/{APP}/tasks/batch"), &json!({ "tasks": tasks })).await.expect(200);
     let first = stage.receiver.nth_at("/burst", 1).await;
-    // Of the other half nobody may have heard yet.
+    // Of the other half nobody may know yet.
     let half = stage.receiver.nth_at("/burst", BURST / 2).await;
     let ms = half.at.since(first.at).ms().max(1).unsigned_abs();
     1_000 * u64::try_from(BURST / 2).expect("it is small") / ms
@@ -219,8 +219,8 @@ async fn all_ended(stage: &Stage) {
     }
 }
 
-/// By nsqd and by the workers no message is out any more. One that nobody settles would take up a place as long as its
-/// worker lives.
+/// By nsqd and by the workers no message is out any more. One that nobody acknowledges would take up a permit
+/// as long as its worker lives.
 async fn nothing_is_out(stage: &mut Stage) {
     let workers = [0, 1].map(|number| stage.cluster.process(Role::Worker, number).api());
     let deadline = Instant::now() + RECOVERY;

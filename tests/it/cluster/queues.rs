@@ -15,11 +15,11 @@ use crate::harness::servers::{Databases, ServerPlan};
 use crate::harness::{APP, Arrival, Config, Task, in_time, only_on};
 
 const TASKS: usize = 300;
-/// A hint that died with an nsqd is made up for by the next look at the rows, after five seconds.
+/// A hint that died with an nsqd is made up for by the next resync, after five seconds.
 const ONE_DOWN_MS: i64 = 8_000 + MACHINE.ms();
 const TOPIC: &str = "tsp.q.default";
 /// That an nsqd was lost is noticed within two seconds, and what it had is sent again two seconds later. What nobody has
-/// noticed comes again after half a minute.
+/// noticed is sent again after half a minute.
 const RESEND: Duration = Duration::from_secs(25);
 
 fn plan(nsqds: usize) -> Plan {
@@ -154,7 +154,7 @@ async fn with_one_nsqd_down_the_other_carries_all() {
     let queues = stage.api.get("/queues").await.expect(200);
     assert!(items(&queues).iter().any(|queue| queue["name"] == "default"), "{queues:#}");
     nsqds[0].restart().unwrap_or_else(|error| panic!("{error}"));
-    // It takes its part again: its consumers have come back.
+    // It takes its share again: its consumers have come back.
     in_time("consumers at the nsqd that came back", async {
         let mut look = interval(Duration::from_millis(50));
         while !nsqds[0].get("/stats?format=json").is_ok_and(|text| has_clients(&text)) {

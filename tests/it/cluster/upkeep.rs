@@ -1,4 +1,4 @@
-//! What an operator does with a cluster: looks at it, moves a shard, carries an embedded store over.
+//! What an operator does with a cluster: looks at it, moves a shard, imports an embedded store.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ async fn shards_move_while_callbacks_go_out() {
     stage.all_end_well(&ids).await;
 }
 
-/// Starts `migrate-data`, and kills it when it has said so many lines, unless it is done before. Whether it was.
+/// Starts `migrate-data`, and kills it when it has printed so many lines. Whether it was done before that.
 async fn import_once(cluster: &Cluster, from: &str, lines: usize) -> bool {
     let mut command = Command::new(executable());
     command.args(["migrate-data", "--from", from, "--to-config"]).arg(cluster.file());

@@ -54,7 +54,7 @@ async fn nodes_shards_and_queues_are_shown_as_they_come_and_go() {
     };
     stage.api.wait_until("/queues", "the queue `default`, empty, with one consumer".to_owned(), shown).await;
 
-    // One that stops is dead at once, one that is killed when its lease is over.
+    // One that stops is dead at once, one that is killed when its lease has expired.
     stage.cluster.process(Role::Fetcher, 0).stop().await;
     stage.cluster.process(Role::Worker, 0).kill9().await;
     for name in ["fetcher-0", "worker-0"] {

@@ -102,7 +102,7 @@ async fn a_worker_that_waits_for_its_last_callbacks_keeps_no_message_from_the_ot
     stage.receiver.nth(TASKS).await;
     stage.cluster.add(Role::Worker).await;
     stage.receiver.on("/work", |_| Reply::ok());
-    // Both are heard from, so both have a share of what nsqd sends.
+    // Both have received something, so both have a share of what nsqd sends.
     let early = stage.submit(200, 0, 5).await;
     stage.all_of(&early).await;
     stage.cluster.process(Role::Worker, 0).ask_to_stop().await;

@@ -21,7 +21,7 @@ impl NsqdEdge {
         Self { tcp: Proxy::ahead(), http: Proxy::ahead() }
     }
 
-    /// What the nsqd is told, so that it is known by this way alone.
+    /// The flags of the nsqd, so that it is known by this way alone.
     pub(super) fn told(&self) -> [String; 2] {
         let (tcp, http) = (self.tcp.port(), self.http.port());
         [format!("--broadcast-tcp-port={tcp}"), format!("--broadcast-http-port={http}")]

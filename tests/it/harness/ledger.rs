@@ -21,7 +21,7 @@ const CALLER_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two tries of one submit.
 const TRY_EVERY: Duration = Duration::from_millis(10);
 
-/// What callers were told: the key that each made, and the id that the service answered with.
+/// What callers were answered: the key that each made, and the id that the service answered with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger(Arc<Mutex<HashMap<String, String>>>);
 
@@ -161,7 +161,7 @@ impl Submitter {
     }
 }
 
-/// Answers badly now and then, by the task and not by chance, so that every attempt gets its own.
+/// Answers badly now and then, by the task and not at random, so that every attempt gets its own.
 pub(crate) fn decide(arrival: &Arrival) -> Reply {
     match (id_of(arrival) % 17, arrival.attempt()) {
         (0, 1) => Reply::status(500),
@@ -238,9 +238,9 @@ pub(crate) async fn one_task_for_each_key(api: &Api, accepted: usize) -> Vec<Val
     tasks
 }
 
-/// Nothing came early, no attempt number was sent twice, and numbers rise. What the receiver broke off may come
-/// once more, as the same attempt on a new connection. A process that is cut off may have one send of a task on the
-/// wire that is read after the next one's: those are counted and returned.
+/// Nothing came early, no attempt number was sent twice, and numbers rise. What the receiver interrupted may
+/// come once more, as the same attempt on a new connection. A process that is cut off may have one send of a
+/// task on the wire that is read after the next one's: those are counted and returned.
 pub(crate) fn check_arrivals(arrivals: &[Arrival]) -> u64 {
     let mut by_task: HashMap<&str, Vec<&Arrival>> = HashMap::new();
     for arrival in arrivals {

@@ -1,4 +1,4 @@
-//! Which shape of the product the tests run against: `TSP_TEST_SHAPE` is `embedded` (the default) or `cluster`.
+//! Which deployment mode the tests run against: `TSP_TEST_SHAPE` is `embedded` (the default) or `cluster`.
 
 /// A way of putting the product together. What callers see of it is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(crate) fn mode() -> DeploymentMode {
     }
 }
 
-/// Leaves a test out of the runs of other shapes, and says why.
+/// Leaves a test out of the runs of other modes, and says why.
 macro_rules! only_on {
     ($mode:ident, $why:literal) => {
         if $crate::harness::mode::mode() != $crate::harness::mode::DeploymentMode::$mode {

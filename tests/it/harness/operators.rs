@@ -1,5 +1,6 @@
-//! People beside the load of a chaos test: they cancel, reset, postpone, pause, resume and replay, complete what was
-//! accepted, pause and delete configs; and what each of them was answered is held against what came.
+//! Operators beside the load of a chaos test: they cancel, reset, postpone, pause, resume and replay,
+//! complete what was accepted, pause and delete configs; and what each of them was answered is held against
+//! what came.
 
 mod asking;
 mod check;
@@ -18,7 +19,7 @@ use tsp_core::{Millis, Timestamp};
 use super::ledger::{decide, patience};
 use super::{APP, Api, Arrival, Config, Receiver, Reply, TestRng, backoff};
 use asking::{Apis, Looks};
-use operator::Person;
+use operator::Operator;
 use receiver::{Completions, ScriptedReceiver};
 use story::Story;
 
@@ -26,11 +27,11 @@ const ERRANDS: &str = "errands";
 const REPORTS: &str = "reports";
 const OPERATORS: usize = 12;
 
-/// People at work.
+/// Operators at work.
 #[derive(Debug)]
 pub(crate) struct Operators {
     stop: watch::Sender<bool>,
-    persons: JoinSet<Vec<Story>>,
+    operators: JoinSet<Vec<Story>>,
     scripted_receiver: ScriptedReceiver,
     apis: Apis,
 }
@@ -70,21 +71,21 @@ impl Operators {
         receiver.on(&own, decide_in_a_while);
         let scripted_receiver = ScriptedReceiver::start(apis, receiver, &format!("/{REPORTS}"));
         let stop = watch::Sender::new(false);
-        let mut persons = JoinSet::new();
+        let mut operators = JoinSet::new();
         for number in 0..OPERATORS {
             let (apis, rng) = (Apis::new(apis, number), TestRng::new(rng.next()));
-            let person = Person { number, apis, rng, url: receiver.url(&own) };
-            persons.spawn(person.run(stop.subscribe()));
+            let operator = Operator { number, apis, rng, url: receiver.url(&own) };
+            operators.spawn(operator.run(stop.subscribe()));
         }
-        Self { stop, persons, scripted_receiver, apis: Apis::new(apis, 0) }
+        Self { stop, operators, scripted_receiver, apis: Apis::new(apis, 0) }
     }
 
     /// Waits until each has done what they are at, and all their tasks have ended.
     pub(crate) async fn stop(mut self) -> Stories {
         self.stop.send_replace(true);
         let mut stories = Vec::new();
-        while let Some(told) = self.persons.join_next().await {
-            for story in told.expect("a person did not fail") {
+        while let Some(told) = self.operators.join_next().await {
+            for story in told.expect("an operator did not fail") {
                 let ending = self.end_of(&story).await;
                 stories.push((story, ending));
             }

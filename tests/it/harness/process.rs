@@ -19,7 +19,7 @@ pub(crate) const BOOTSTRAP_KEY: &str = "integration-test-bootstrap-key";
 
 /// How much of the log a failed test shows.
 const LOG_LINES_SHOWN: usize = 60;
-/// How often the state of a process is read that has been told to stand still.
+/// How often the state of a process is read that has been stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The executable under test, built beside this one: `target/<profile>/deps/it-… → target/<profile>/tsp`.
@@ -56,7 +56,7 @@ pub(crate) struct Readiness {
 }
 
 impl Process {
-    /// One that is not started yet, with its folder. `name` is for people who read a failure.
+    /// One that is not started yet, with its folder. `name` is for whoever reads a failure.
     pub(crate) fn new(
         name: &str,
         dir: &Path,

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 const PIECE: usize = 64 << 10;
-/// Pieces on the way in one direction. Who sends more has to wait, as on a line that is jammed.
+/// Pieces on the way in one direction. Who sends more has to wait, as on a road that is jammed.
 const PIECES: usize = 64;
 
 /// One direction.
@@ -21,11 +21,11 @@ const PIECES: usize = 64;
 pub(crate) enum Flow {
     #[default]
     Open,
-    /// What is said from now on comes so much later.
+    /// What is sent from now on comes so much later.
     Slow(Duration),
-    /// Nothing comes; all of it does when the lane is open again.
+    /// Nothing comes; all of it does when the flow is open again.
     Held,
-    /// What is said is gone. A connection that lost something ends when the lane is open again.
+    /// What is sent is gone. A connection that lost something ends when the flow is open again.
     Lost,
 }
 
@@ -162,7 +162,7 @@ impl Direction {
         given
     }
 
-    /// In the order in which they were said, even if the delay became less in between.
+    /// In the order in which they were sent, even if the delay became less in between.
     async fn give(&mut self, mut to: OwnedWriteHalf, mut release: mpsc::Receiver<Piece>) -> Result<(), Torn> {
         let flow = self.flow;
         while let Some((due, piece)) = release.recv().await {

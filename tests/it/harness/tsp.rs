@@ -1,4 +1,4 @@
-//! The service as callers know it, in the shape of this run: one process, or one for each role.
+//! The service as callers know it, in the deployment mode of this run: one process, or one for each role.
 
 use std::process::ExitStatus;
 
@@ -23,7 +23,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// `name` as in the file, `store.url`; it travels as an environment variable.
+    /// `name` as in the file, `store.url`; it is set by an environment variable.
     pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
         let variable = format!("TSP__{}", name.replace('.', "__").to_uppercase());
         self.pairs.push((variable, value.to_owned()));
@@ -46,7 +46,7 @@ pub(crate) struct Tsp {
     _turn: Option<RwLockReadGuard<'static, ()>>,
 }
 
-/// What the settings files of both shapes begin with.
+/// What the settings files of both modes begin with.
 pub(crate) const COMMON: &str =
     "[web]\nlisten = \"127.0.0.1:0\"\n\n[worker.http]\nallow_networks = [\"127.0.0.0/8\"]\n\n";
 
@@ -132,7 +132,7 @@ impl Tsp {
         self.processes[0].api()
     }
 
-    /// The figures of all processes together: each has those of its own part.
+    /// The metrics of all processes together: each has those of its own roles.
     pub(crate) async fn metrics(&self) -> String {
         join_all(self.processes.iter().map(|process| async { process.api().metrics().await })).await.concat()
     }

@@ -151,7 +151,7 @@ async fn targets_in_refused_networks_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn every_field_of_what_a_callee_says() {
+async fn every_field_of_what_a_receiver_says() {
     let scene = Scene::new().await;
     scene.delayed("work", |config| config.set("async", json!({ "enabled": true, "deadline": "15m" }))).await;
     scene.receiver.always("/work", Reply::status(202));

@@ -20,7 +20,7 @@ const TAKEOVER: Millis = Millis::from_secs(10);
 const RECONNECT: Millis = Millis::from_secs(15);
 /// Messages that died with an nsqd are sent again after half a minute.
 const RESEND: Millis = Millis::from_secs(45);
-/// One run of a move: it waits for half a minute until every process knows the new place.
+/// One run of a move: it waits for half a minute until every process knows the new data source.
 const MOVE: Duration = Duration::from_mins(1);
 const MOVE_AGAIN: Millis = Millis::from_ms(200);
 /// With the time between them more than any fault lasts.
@@ -50,11 +50,11 @@ enum Blow {
     Freeze,
     /// Every connection on a way ends, and no new one gets through.
     Close,
-    /// What is said on a way comes late.
+    /// What is sent on a way comes late.
     Slow,
-    /// What is said comes when it is over.
+    /// What is sent comes when it is over.
     Jam,
-    /// In one direction what is said comes when it is over, or never.
+    /// In one direction what is sent comes when it is over, or never.
     OneWay,
     Move,
 }

@@ -31,7 +31,7 @@ impl Looks {
         Self { pause, end: Instant::now() + AT_LAST }
     }
 
-    /// Before each look.
+    /// Before each try.
     pub(super) async fn next(&mut self, what: &(dyn Debug + Sync)) {
         self.pause.tick().await;
         assert!(Instant::now() < self.end, "it did not come within {AT_LAST:?}: {what:#?}");

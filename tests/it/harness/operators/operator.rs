@@ -8,17 +8,17 @@ use tokio::sync::watch;
 use tsp_core::{Millis, Timestamp};
 
 use super::asking::{Apis, Asked, Looks};
-use super::story::{Act, PersonCommand, Story};
+use super::story::{Act, OperatorCommand, Story};
 use super::{ERRANDS, REPORTS, retry};
 use crate::harness::ledger::patience;
 use crate::harness::{APP, Config, Task, TestRng, id_of, now, past};
 
-/// How far ahead a person plans.
+/// How far ahead an operator plans.
 const HORIZON_MS: u64 = 2_500;
-/// Tasks that a person makes under a config of their own.
+/// Tasks that an operator makes under a config of their own.
 const BRANCHES: u64 = 3;
 
-pub(super) struct Person {
+pub(super) struct Operator {
     pub(super) number: usize,
     pub(super) apis: Apis,
     pub(super) rng: TestRng,
@@ -26,7 +26,7 @@ pub(super) struct Person {
     pub(super) url: String,
 }
 
-impl Person {
+impl Operator {
     pub(super) async fn run(mut self, stop: watch::Receiver<bool>) -> Vec<Story> {
         let mut stories = Vec::new();
         for count in 0_u32.. {
@@ -71,7 +71,7 @@ impl Person {
         assert_eq!((asked.status, &asked.body["result"]), (201, &json!("created")), "a submit: {asked:?}");
         let task = id_of(&asked.body["task"]);
         let mut begun = Story { name: story, task, acts: Vec::new() };
-        begun.add(PersonCommand::Submit { due }, asked);
+        begun.add(OperatorCommand::Submit { due }, asked);
         begun
     }
 
@@ -85,11 +85,11 @@ impl Person {
         }
         let asked = self.apis.act(&format!("/tasks/{}/cancel", story.task)).await;
         let cancelled = asked.body["outcome"] == "cancelled";
-        story.add(PersonCommand::Cancel, asked);
+        story.add(OperatorCommand::Cancel, asked);
         if config == ERRANDS && cancelled && self.rng.below(2) == 0 {
             self.idle(1_000).await;
             let asked = self.apis.act(&format!("/tasks/{}/replay", story.task)).await;
-            story.add(PersonCommand::Replay, asked);
+            story.add(OperatorCommand::Replay, asked);
         }
         story
     }
@@ -100,7 +100,7 @@ impl Person {
         let to = self.soon();
         let body = json!({ "execute_at": to.to_string() });
         let asked = self.apis.post(&format!("/tasks/{}/postpone", story.task), &body).await;
-        story.add(PersonCommand::Postpone { to }, asked);
+        story.add(OperatorCommand::Postpone { to }, asked);
         story
     }
 
@@ -114,10 +114,10 @@ impl Person {
         if asked.body["result"] == "created" {
             let mut other =
                 Story { name: "reset too late", task: id_of(&asked.body["task"]), acts: Vec::new() };
-            other.add(PersonCommand::Submit { due: to }, asked);
+            other.add(OperatorCommand::Submit { due: to }, asked);
             return vec![story, other];
         }
-        story.add(PersonCommand::Reset { to }, asked);
+        story.add(OperatorCommand::Reset { to }, asked);
         vec![story]
     }
 
@@ -126,11 +126,11 @@ impl Person {
         self.idle(HORIZON_MS).await;
         let asked = self.apis.act(&format!("/tasks/{}/pause", story.task)).await;
         let paused = asked.status == 200;
-        story.add(PersonCommand::Pause, asked);
+        story.add(OperatorCommand::Pause, asked);
         if paused {
             self.idle(HORIZON_MS).await;
             let asked = self.apis.act(&format!("/tasks/{}/resume", story.task)).await;
-            story.add(PersonCommand::Resume, asked);
+            story.add(OperatorCommand::Resume, asked);
         }
         story
     }
@@ -143,7 +143,7 @@ impl Person {
             looks.next(&story).await;
         }
         let asked = self.apis.act(&format!("{path}/replay")).await;
-        story.add(PersonCommand::Replay, asked);
+        story.add(OperatorCommand::Replay, asked);
         story
     }
 
@@ -175,10 +175,10 @@ impl Person {
         }
         self.idle(HORIZON_MS).await;
         let asked = self.apis.act(&format!("{path}/pause")).await;
-        add_to_all(&mut stories, &|| PersonCommand::PauseConfig, asked);
+        add_to_all(&mut stories, &|| OperatorCommand::PauseConfig, asked);
         self.idle(HORIZON_MS).await;
         let asked = self.apis.act(&format!("{path}/resume")).await;
-        add_to_all(&mut stories, &|| PersonCommand::ResumeConfig, asked);
+        add_to_all(&mut stories, &|| OperatorCommand::ResumeConfig, asked);
         stories
     }
 
@@ -200,7 +200,7 @@ impl Person {
                     201 => {
                         let task = id_of(&asked.body["task"]);
                         let mut story = Story { name: "config delete", task, acts: Vec::new() };
-                        story.add(PersonCommand::Submit { due }, asked);
+                        story.add(OperatorCommand::Submit { due }, asked);
                         accepted.push(story);
                     }
                     // It is closed, or gone.
@@ -213,7 +213,7 @@ impl Person {
         let deletes = delete(&mut self.apis, &path, cancel_open);
         let (accepted, deleted) = tokio::join!(submits, deletes);
         stories.extend(accepted);
-        add_to_all(&mut stories, &|| PersonCommand::DeleteConfig { cancel_open }, deleted);
+        add_to_all(&mut stories, &|| OperatorCommand::DeleteConfig { cancel_open }, deleted);
         stories
     }
 }
@@ -236,7 +236,7 @@ async fn delete(apis: &mut Apis, path: &str, cancel_open: bool) -> Asked {
     }
 }
 
-fn add_to_all(stories: &mut [Story], command: &dyn Fn() -> PersonCommand, asked: Asked) {
+fn add_to_all(stories: &mut [Story], command: &dyn Fn() -> OperatorCommand, asked: Asked) {
     let asked = Arc::new(asked);
     for story in stories {
         story.acts.push(Act { command: command(), asked: Arc::clone(&asked) });
@@ -244,7 +244,7 @@ fn add_to_all(stories: &mut [Story], command: &dyn Fn() -> PersonCommand, asked:
 }
 
 impl Story {
-    fn add(&mut self, command: PersonCommand, asked: Asked) {
+    fn add(&mut self, command: OperatorCommand, asked: Asked) {
         self.acts.push(Act { command, asked: Arc::new(asked) });
     }
 }

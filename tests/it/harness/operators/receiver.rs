@@ -13,7 +13,7 @@ use tsp_core::{Millis, Timestamp};
 use super::asking::{Apis, Asked};
 use crate::harness::{Api, Arrival, Receiver, Reply, TestRng, now, past};
 
-/// What was said of an accepted call, and the answer.
+/// What was reported of an accepted call, and the answer.
 #[derive(Debug)]
 pub(super) struct Completion {
     /// `done` or `retry`.
@@ -24,7 +24,7 @@ pub(super) struct Completion {
 /// By task and attempt. One that is on its way has no answer yet.
 pub(super) type Completions = HashMap<(String, u32), (Timestamp, Option<Completion>)>;
 
-/// Says what it has to say for as long as it lives.
+/// Completes what it accepted for as long as it lives.
 #[derive(Debug)]
 pub(super) struct ScriptedReceiver {
     said: Arc<Mutex<Completions>>,
@@ -60,7 +60,7 @@ impl ScriptedReceiver {
     }
 }
 
-/// By the attempt and not by chance, so that a run can be read.
+/// By the attempt and not at random, so that a run can be read.
 fn decide(arrival: &Arrival) -> (Reply, Option<Word>) {
     let task = arrival.task().to_owned();
     let attempt = arrival.attempt();

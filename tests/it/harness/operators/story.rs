@@ -1,4 +1,4 @@
-//! What a person did with a task, step by step, and what was promised by each answer.
+//! What an operator did with a task, step by step, and what was promised by each answer.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tsp_core::Timestamp;
 use super::asking::Asked;
 
 #[derive(Debug)]
-pub(super) enum PersonCommand {
+pub(super) enum OperatorCommand {
     Submit { due: Timestamp },
     Cancel,
     Postpone { to: Timestamp },
@@ -24,7 +24,7 @@ pub(super) enum PersonCommand {
 
 #[derive(Debug)]
 pub(super) struct Act {
-    pub(super) command: PersonCommand,
+    pub(super) command: OperatorCommand,
     pub(super) asked: Arc<Asked>,
 }
 
@@ -80,17 +80,18 @@ const NEVER: Timestamp = Timestamp::from_ms(i64::MAX / 2);
 impl Story {
     /// Whether somebody wanted it to end, and so a word of its receiver may have come too late.
     pub(super) fn has_cancel(&self) -> bool {
-        self.acts.iter().any(|act| matches!(act.command, PersonCommand::Cancel))
+        self.acts.iter().any(|act| matches!(act.command, OperatorCommand::Cancel))
     }
 
-    /// Whether a pause of it, or of its config, went unanswered: it may come when nobody wants it any more.
+    /// Whether a pause of it, or of its config, went unanswered: it may come when nobody expects it any more.
     pub(super) fn has_stray_pause(&self) -> bool {
-        let pauses = |act: &&Act| matches!(act.command, PersonCommand::Pause | PersonCommand::PauseConfig);
+        let pauses =
+            |act: &&Act| matches!(act.command, OperatorCommand::Pause | OperatorCommand::PauseConfig);
         self.acts.iter().filter(pauses).any(|act| act.asked.unanswered > 0)
     }
 
     pub(super) fn has_lost_its_config(&self) -> bool {
-        self.acts.iter().any(|act| matches!(act.command, PersonCommand::DeleteConfig { .. }))
+        self.acts.iter().any(|act| matches!(act.command, OperatorCommand::DeleteConfig { .. }))
     }
 
     pub(super) fn unanswered(&self) -> impl Iterator<Item = u32> {
@@ -108,7 +109,7 @@ impl Story {
         if self
             .acts
             .iter()
-            .any(|act| matches!(act.command, PersonCommand::Cancel) && act.asked.unanswered > 0)
+            .any(|act| matches!(act.command, OperatorCommand::Cancel) && act.asked.unanswered > 0)
         {
             promise.or_cancelled();
         }
@@ -128,34 +129,34 @@ impl Promise {
     fn follow(&mut self, act: &Act, next: Timestamp) {
         let Asked { status, unanswered, .. } = *act.asked;
         match (&act.command, status) {
-            (PersonCommand::Submit { due }, 200 | 201) => {
+            (OperatorCommand::Submit { due }, 200 | 201) => {
                 let (to, why) = ((*due).min(next), "before its time");
                 self.quiet.push(Quiet { from: EVER, to, why, runs: Runs::Nothing });
             }
-            (PersonCommand::Cancel, 200) => self.cancelled(act, next),
-            (PersonCommand::Postpone { to }, 200) => {
+            (OperatorCommand::Cancel, 200) => self.cancelled(act, next),
+            (OperatorCommand::Postpone { to }, 200) => {
                 self.quiet(act, (*to).min(next), "before its new time", Runs::Nothing);
             }
-            (PersonCommand::Reset { to }, 200) => self.reset(act, (*to).min(next)),
-            (PersonCommand::Pause, 200) => self.quiet(act, next, "while it was paused", Runs::Nothing),
-            (PersonCommand::PauseConfig, 200) => {
+            (OperatorCommand::Reset { to }, 200) => self.reset(act, (*to).min(next)),
+            (OperatorCommand::Pause, 200) => self.quiet(act, next, "while it was paused", Runs::Nothing),
+            (OperatorCommand::PauseConfig, 200) => {
                 self.quiet(act, next, "while its config was paused", Runs::Begun);
             }
-            (PersonCommand::DeleteConfig { cancel_open }, _) => self.deleted(act, *cancel_open),
-            (PersonCommand::Replay, 200) => {
+            (OperatorCommand::DeleteConfig { cancel_open }, _) => self.deleted(act, *cancel_open),
+            (OperatorCommand::Replay, 200) => {
                 self.done = self.done.start() + 1..=self.done.end() + 1 + unanswered;
                 self.results = vec!["succeeded".to_owned()];
             }
             // The try that was not answered has opened it again.
-            (PersonCommand::Replay, 409) if unanswered > 0 => {
+            (OperatorCommand::Replay, 409) if unanswered > 0 => {
                 self.done = self.done.start() + 1..=self.done.end() + unanswered;
                 self.results = vec!["succeeded".to_owned()];
             }
-            // Too late, as it runs or has ended; let go; or not everywhere yet, so that nothing is promised.
-            (PersonCommand::Postpone { .. } | PersonCommand::Pause, 409)
-            | (PersonCommand::Resume | PersonCommand::ResumeConfig, 200)
-            | (PersonCommand::PauseConfig | PersonCommand::ResumeConfig, 202) => {}
-            (PersonCommand::Resume, 409) if unanswered > 0 => {}
+            // Too late, as it runs or has ended; released; or not everywhere yet: nothing is promised.
+            (OperatorCommand::Postpone { .. } | OperatorCommand::Pause, 409)
+            | (OperatorCommand::Resume | OperatorCommand::ResumeConfig, 200)
+            | (OperatorCommand::PauseConfig | OperatorCommand::ResumeConfig, 202) => {}
+            (OperatorCommand::Resume, 409) if unanswered > 0 => {}
             _ => self.refuse(act),
         }
     }

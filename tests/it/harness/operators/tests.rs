@@ -10,7 +10,7 @@ use super::Ending;
 use super::asking::Asked;
 use super::check::breaches;
 use super::receiver::{Completion, Completions};
-use super::story::{Act, PersonCommand, Story};
+use super::story::{Act, OperatorCommand, Story};
 use crate::harness::{Api, Arrival, Receiver, header, now};
 
 const SECOND: Millis = Millis::from_secs(1);
@@ -19,8 +19,8 @@ fn asked(at: Timestamp, status: u16, body: Value) -> Asked {
     Asked { since: at, at, unanswered: 0, status, body }
 }
 
-fn story(due: Timestamp, acts: Vec<(PersonCommand, Asked)>) -> Story {
-    let submit = (PersonCommand::Submit { due }, asked(due, 201, Value::Null));
+fn story(due: Timestamp, acts: Vec<(OperatorCommand, Asked)>) -> Story {
+    let submit = (OperatorCommand::Submit { due }, asked(due, 201, Value::Null));
     let acts = [submit].into_iter().chain(acts);
     let acts = acts.map(|(command, asked)| Act { command, asked: Arc::new(asked) }).collect();
     Story { name: "one", task: "7".to_owned(), acts }
@@ -54,7 +54,7 @@ async fn a_call_in_a_time_that_was_promised_to_be_quiet_is_found() {
     let before = now().plus(Millis::from_secs(-2));
     let (calls, none) = (calls(1).await, Completions::new());
     let cancelled = asked(before.plus(SECOND), 200, json!({ "outcome": "cancelled" }));
-    let after = story(before, vec![(PersonCommand::Cancel, cancelled)]);
+    let after = story(before, vec![(OperatorCommand::Cancel, cancelled)]);
     let lost = ending("cancelled", before, &["lost"]);
     let found_of = |story: &Story, ending: &Ending, is_hit| found(story, ending, &calls, &none, is_hit);
     assert_eq!(found_of(&after, &lost, false), ["attempt 1 came after it was cancelled"]);
@@ -66,11 +66,11 @@ async fn a_call_in_a_time_that_was_promised_to_be_quiet_is_found() {
     let early = story(now().plus(SECOND), Vec::new());
     assert_eq!(found_of(&early, &done, true), ["attempt 1 came before its time"]);
     let to = now().plus(SECOND);
-    let postponed = story(before, vec![(PersonCommand::Postpone { to }, asked(before, 200, Value::Null))]);
+    let postponed = story(before, vec![(OperatorCommand::Postpone { to }, asked(before, 200, Value::Null))]);
     assert_eq!(found_of(&postponed, &done, true), ["attempt 1 came before its new time"]);
     let held = |at: Timestamp| {
-        let pause = (PersonCommand::PauseConfig, asked(at, 200, Value::Null));
-        story(before, vec![pause, (PersonCommand::ResumeConfig, asked(to, 200, Value::Null))])
+        let pause = (OperatorCommand::PauseConfig, asked(at, 200, Value::Null));
+        story(before, vec![pause, (OperatorCommand::ResumeConfig, asked(to, 200, Value::Null))])
     };
     assert_eq!(found_of(&held(before), &done, false), [""; 0], "it had begun");
     let late = ending("succeeded", before.plus(Millis::from_secs(2)), &["done"]);
@@ -84,10 +84,10 @@ async fn an_end_that_nobody_was_promised_is_found() {
     let found_of = |acts, result: &str, outcomes: &[&str]| {
         found(&story(before, acts), &ending(result, before, outcomes), &calls, &none, false).len()
     };
-    let replay = |status| vec![(PersonCommand::Replay, asked(now(), status, Value::Null))];
+    let replay = |status| vec![(OperatorCommand::Replay, asked(now(), status, Value::Null))];
     let cancel = |outcome| {
         vec![(
-            PersonCommand::Cancel,
+            OperatorCommand::Cancel,
             asked(now(), 200, json!({ "outcome": outcome, "task": { "attempt": 1 } })),
         )]
     };
@@ -103,7 +103,7 @@ async fn an_end_that_nobody_was_promised_is_found() {
 }
 
 #[tokio::test]
-async fn a_word_of_the_callee_that_does_not_count_is_found() {
+async fn a_word_of_the_receiver_that_does_not_count_is_found() {
     let before = now().plus(Millis::from_secs(-2));
     let said = |result, status| {
         let completion = Completion { result, asked: asked(now(), status, Value::Null) };
