@@ -31,7 +31,7 @@ const OPERATORS: usize = 12;
 #[derive(Debug)]
 pub(crate) struct Operators {
     stop: watch::Sender<bool>,
-    operators: JoinSet<Vec<Story>>,
+    at_work: JoinSet<Vec<Story>>,
     scripted_receiver: ScriptedReceiver,
     apis: Apis,
 }
@@ -77,14 +77,14 @@ impl Operators {
             let operator = Operator { number, apis, rng, url: receiver.url(&own) };
             operators.spawn(operator.run(stop.subscribe()));
         }
-        Self { stop, operators, scripted_receiver, apis: Apis::new(apis, 0) }
+        Self { stop, at_work: operators, scripted_receiver, apis: Apis::new(apis, 0) }
     }
 
     /// Waits until each has done what they are at, and all their tasks have ended.
     pub(crate) async fn stop(mut self) -> Stories {
         self.stop.send_replace(true);
         let mut stories = Vec::new();
-        while let Some(told) = self.operators.join_next().await {
+        while let Some(told) = self.at_work.join_next().await {
             for story in told.expect("an operator did not fail") {
                 let ending = self.end_of(&story).await;
                 stories.push((story, ending));
