@@ -91,7 +91,7 @@ impl Change<'_> {
                 }
                 ConfigSaved::Updated(config) => {
                     self.state.hints.config_changed(config.id);
-                    let reached = self.tell_workers(config.id, unparks, reach, now).await;
+                    let reached = self.take_effect(config.id, unparks, reach, now).await;
                     let notice = notice(left_behind);
                     let done = changed(self.state, &config, notice.clone(), now).await;
                     return Ok(match reached {
@@ -119,8 +119,9 @@ impl Change<'_> {
         Err(ApiError::unavailable("the config is being changed by others all the time; try again", 1))
     }
 
-    /// Waits until every worker has read the change, where all must know of it or a wait is to end.
-    async fn tell_workers(
+    /// Waits until every process has read the change, where all must know of it, and ends the receiver's wait where the
+    /// change does.
+    async fn take_effect(
         &self,
         id: ConfigId,
         unparks: bool,
