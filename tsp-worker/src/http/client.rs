@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{DATE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -25,6 +26,7 @@ use super::pool::{Pool, Pools};
 use super::resolver::Lookup;
 use super::stream::Stream;
 use super::tls::{Security, TlsProblem};
+use super::tsp_result::TSP_RESULT;
 use crate::dns::SystemLookup;
 
 /// Unless the settings say otherwise.
@@ -66,6 +68,7 @@ type MaySend<'a> = &'a (dyn Fn() -> bool + Sync);
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: StatusCode,
+    /// Those that are judged.
     pub headers: HeaderMap,
     /// At most the first 4 KiB of the body.
     pub excerpt: Vec<u8>,
@@ -133,10 +136,14 @@ impl Client {
             .read(body)
             .await
             .map_err(|error| CallError::Broken { error, status: Some(head.status) })?;
+        let (limit, headers) = (idle_limit(&head.headers), copied(&head.headers));
+        let status = head.status;
+        // The connection reads into the same 8 KiB again, if nobody holds any of them.
+        drop(head);
         if body.complete {
-            pool.put(connection, idle_limit(&head.headers)).await;
+            pool.put(connection, limit).await;
         }
-        Ok(Answer { status: head.status, headers: head.headers, excerpt: body.excerpt })
+        Ok(Answer { status, headers, excerpt: body.excerpt })
     }
 
     /// Sends until an answer begins. A receiver may close an idle connection at the moment at which it is
@@ -233,6 +240,23 @@ impl Client {
         metrics::gauge!("tsp_callback_connections", "state" => "busy").set(as_f64(open.saturating_sub(idle)));
         metrics::gauge!("tsp_callback_connections", "state" => "idle").set(as_f64(idle));
     }
+}
+
+/// What is judged, and no more: an answer mostly has none of it.
+fn copied(headers: &HeaderMap) -> HeaderMap {
+    let mut copies = HeaderMap::new();
+    let mut copy = |name: HeaderName| {
+        for value in headers.get_all(&name) {
+            copies.append(&name, HeaderValue::from_bytes(value.as_bytes()).expect("it was one"));
+        }
+    };
+    copy(TSP_RESULT);
+    copy(RETRY_AFTER);
+    if headers.contains_key(RETRY_AFTER) {
+        // A time of the receiver's clock.
+        copy(DATE);
+    }
+    copies
 }
 
 fn as_f64(count: usize) -> f64 {
