@@ -138,10 +138,14 @@ impl BeginLoop {
         !busy && self.permits.free() > 0 && self.ready() < self.options.batch
     }
 
-    /// Whether a permit that is released changes anything: most of the time there are enough, and who waits
-    /// for none sleeps on.
+    /// Whether a permit that is released changes anything: most of the time there are enough, and a bulkhead inside a
+    /// begin takes none before that is answered. At a high load who is woken for each one does little else.
     fn wants_permit(&self) -> bool {
-        self.permits.free() == 0 || self.compartments.iter().any(|compartment| !compartment.intake.is_empty())
+        let mut idle = self.compartments.iter().filter(|compartment| !compartment.is_beginning());
+        match self.permits.free() {
+            0 => idle.next().is_some(),
+            _ => idle.any(|compartment| !compartment.intake.is_empty()),
+        }
     }
 
     /// A bulkhead that stands still holds so many messages and no more, or it would in the end hold all that

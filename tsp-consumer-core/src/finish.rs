@@ -63,6 +63,8 @@ impl FinishLoop {
                 return;
             }
             let wait = self.options.finish_wait;
+            // While every bulkhead saves, what comes in waits where it is: to be woken for each outcome is dear.
+            let takes_more = !over && unsaved.iter().any(|one| one.takes_more(now));
             let next = unsaved.iter().filter_map(|one| one.next_at(wait, now)).chain(last_until).min();
             // In a fixed order, so that one seed gives one history. None starves: what was saved is less than what
             // came in, and what waits is looked at in each round.
@@ -78,7 +80,7 @@ impl FinishLoop {
                 Some(saved) = saving.next(), if !saving.is_empty() => {
                     answered(&mut unsaved, saved, last_until.is_some());
                 }
-                received = inbox.recv_many(&mut arrived, self.options.batch), if !over => {
+                received = inbox.recv_many(&mut arrived, self.options.batch), if takes_more => {
                     let now = Instant::now();
                     for executed in arrived.drain(..received) {
                         unsaved[self.pipeline.bulkhead(executed.task.id)].push(executed, now);

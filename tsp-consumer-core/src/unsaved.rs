@@ -67,6 +67,11 @@ impl Unsaved {
         self.fresh.is_empty() && self.failed.is_empty() && self.saving.is_none()
     }
 
+    /// Whether another outcome changes anything: not during a save, unless it stands still and they are counted.
+    pub(crate) fn takes_more(&self, now: Instant) -> bool {
+        self.saving.is_none_or(|since| since + STILL_AFTER <= now)
+    }
+
     /// How many wait because saving them fails or stands still.
     pub(crate) fn stuck(&self, now: Instant) -> usize {
         let still = self.saving.is_some_and(|since| since + STILL_AFTER <= now);
@@ -230,6 +235,19 @@ mod tests {
             unsaved.answered(&tried, failed.collect(), now);
         }
         calls
+    }
+
+    #[tokio::test]
+    async fn during_a_save_nothing_more_is_taken_until_it_stands_still() {
+        let now = Instant::now();
+        let mut unsaved = waiting(1, now);
+        assert!(unsaved.takes_more(now));
+        let batch = unsaved.next(now, Duration::ZERO, true, MAX).expect("it is due");
+        assert!(!unsaved.takes_more(now));
+        let still_at = unsaved.next_at(Duration::ZERO, now).expect("the loop looks again");
+        assert!(unsaved.takes_more(still_at));
+        unsaved.answered(&batch.tried(), Vec::new(), now);
+        assert!(unsaved.takes_more(now));
     }
 
     #[tokio::test]
