@@ -125,11 +125,9 @@ impl BeginLoop {
         self.compartments.iter().map(Compartment::ready).sum()
     }
 
-    /// The most messages in the next begin. All begins in flight hold no more permits than one batch, and none so many
-    /// that nothing is left for another bulkhead.
+    /// The most messages in the next begin.
     fn share(&self) -> usize {
-        let left = self.options.batch.saturating_sub(self.in_begins);
-        if self.compartments.len() == 1 { left } else { left.div_ceil(2) }
+        share(&self.options, self.compartments.len(), self.in_begins)
     }
 
     fn wants_more(&self, now: Timestamp) -> bool {
@@ -288,5 +286,39 @@ impl BeginLoop {
         let (items, bare): (Vec<_>, Vec<_>) =
             self.compartments.iter_mut().map(|compartment| compartment.drain(permits)).unzip();
         (items.into_iter().flatten().collect(), bare.into_iter().flatten().collect())
+    }
+}
+
+/// Half of what is left, so that something is left for every other bulkhead. All begins in flight hold at most two
+/// batches and half of the permits: two bulkheads begin two thirds of a batch each then, and not a third, which would
+/// take twice the statements.
+fn share(options: &WorkerOptions, bulkheads: usize, in_begins: usize) -> usize {
+    let WorkerOptions { batch, concurrency, .. } = *options;
+    if bulkheads == 1 {
+        return batch;
+    }
+    let most = (2 * batch).min(concurrency / 2).max(batch);
+    most.saturating_sub(in_begins).div_ceil(2).min(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bulkheads_share_two_batches_and_half_of_the_permits_and_leave_something_for_the_next() {
+        let options = |concurrency| WorkerOptions { batch: 256, concurrency, ..WorkerOptions::default() };
+        assert_eq!(share(&options(1_024), 1, 0), 256);
+        let shares = |concurrency| {
+            let next = |held: &mut usize| {
+                let share = share(&options(concurrency), 16, *held);
+                *held += share;
+                Some(share)
+            };
+            std::iter::repeat_n((), 5).scan(0, move |held, ()| next(held)).collect::<Vec<_>>()
+        };
+        assert_eq!(shares(1_024), [256, 128, 64, 32, 16]);
+        assert_eq!(shares(640), [160, 80, 40, 20, 10]);
+        assert_eq!(shares(1), [128, 64, 32, 16, 8]);
     }
 }
