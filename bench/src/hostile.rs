@@ -19,9 +19,7 @@ use crate::tasks::{Keys, Load, submit_all};
 
 /// The app of the other tenant.
 const OTHER: &str = "other";
-const TASKS: usize = 2_000;
 const EVERY_MS: i64 = 5;
-const STREAM_MS: i64 = 10_000;
 const ARRIVAL_LIMIT: Duration = Duration::from_mins(1);
 /// What the one tenant's p99 may always be, in ms.
 const FLOOR_MS: f64 = 25.0;
@@ -32,12 +30,16 @@ const HOSTS: usize = 1_800;
 const SOFT: u32 = 1_024;
 const HARD: [u32; 2] = [1_024, 4_096];
 const FROZEN_TASKS: usize = 1_000;
+/// How long a shard stands still.
+const FROZEN_MS: i64 = 10_000;
 /// Configs made to find one on another shard of the same database.
 const CONFIGS_TRIED: u16 = 64;
 
 /// How fast the other tenant's tasks come due: so that they alone do not fill the cores, since then the machine
 /// would be measured.
 struct Pace {
+    /// How long the one tenant's stream flows.
+    stream_ms: i64,
     /// Within which time the dead names are called first.
     names_ms: i64,
     /// How often all hosts are called in one stream, and within which time each time.
@@ -48,9 +50,12 @@ struct Pace {
 impl Pace {
     const fn of(mode: &DeploymentMode) -> Self {
         match mode {
-            DeploymentMode::Embedded => Self { names_ms: 0, rounds: 2, round_ms: 2_000 },
-            // A callback of a config of its own takes four times the CPU there, of all processes together.
-            DeploymentMode::Cluster(_) => Self { names_ms: 4_000, rounds: 1, round_ms: 9_000 },
+            DeploymentMode::Embedded => Self { stream_ms: 10_000, names_ms: 0, rounds: 2, round_ms: 2_000 },
+            // A callback of a config of its own takes four times the CPU there, of all processes together: some
+            // 100 a second take a third of two cores. A dead name is called three times.
+            DeploymentMode::Cluster(_) => {
+                Self { stream_ms: 20_000, names_ms: 16_000, rounds: 1, round_ms: 18_000 }
+            }
         }
     }
 }
@@ -69,9 +74,15 @@ struct Stream<'a> {
     service: &'a Service,
     receiver: &'a mut Receiver,
     config: String,
+    /// How long it flows.
+    ms: i64,
 }
 
 impl Stream<'_> {
+    fn tasks(&self) -> usize {
+        usize::try_from(self.ms / EVERY_MS).unwrap_or_default()
+    }
+
     /// When it begins if it is submitted now, in ms.
     fn start(&self) -> i64 {
         wall_us() / 1_000 + self.service.lead_ms()
@@ -80,15 +91,15 @@ impl Stream<'_> {
     async fn submit(&mut self, start: i64) -> Result<()> {
         self.receiver.reset().await?;
         let due = |number: usize| start + signed(number) * EVERY_MS;
-        submit_all(self.service, &self.config, TASKS, due).await?;
+        submit_all(self.service, &self.config, self.tasks(), due).await?;
         ensure!(wall_us() / 1_000 + 500 < start, "the submits took too long: the first ones would be late");
         Ok(())
     }
 
     /// The lateness p99 in ms.
     async fn arrived(&mut self, report: &mut Report, name: &str) -> Result<f64> {
-        let summary = self.receiver.wait(&self.config, TASKS, ARRIVAL_LIMIT).await?;
-        check(&summary, TASKS)?;
+        let summary = self.receiver.wait(&self.config, self.tasks(), ARRIVAL_LIMIT).await?;
+        check(&summary, self.tasks())?;
         report.lateness(name, &summary);
         Ok(f64::from(u32::try_from(summary.p99_us)?) / 1_000.0)
     }
@@ -128,9 +139,10 @@ async fn dead_names(report: &mut Report, mode: &DeploymentMode, receiver: &mut R
         service.config_of(OTHER, &format!("dead-{number}"), &url, retry.clone()).await?;
     }
     service.config("good", &receiver.url_at(GOOD_NAME, "good"), json!({})).await?;
-    let mut stream = Stream { service: &service, receiver, config: "good".to_owned() };
+    let pace = Pace::of(mode);
+    let mut stream = Stream { service: &service, receiver, config: "good".to_owned(), ms: pace.stream_ms };
     let alone = stream.alone(report, scenario).await?;
-    let (start, pace) = (stream.start(), Pace::of(mode));
+    let start = stream.start();
     let dead = Load {
         app: OTHER,
         tasks: DEAD_NAMES,
@@ -150,7 +162,7 @@ async fn dead_names(report: &mut Report, mode: &DeploymentMode, receiver: &mut R
 /// More hosts than descriptors; every one of them is called, and at its first attempt.
 async fn many_hosts(report: &mut Report, mode: &DeploymentMode, receiver: &mut Receiver) -> Result<()> {
     let mut hosts = Receiver::everywhere().await?;
-    let Pace { rounds, round_ms, .. } = Pace::of(mode);
+    let Pace { stream_ms, rounds, round_ms, .. } = Pace::of(mode);
     let setup = |hard| Setup { descriptors: Some((SOFT, hard)), ..Setup::default() };
     let mut service = Service::start_with(mode, setup(HARD[0])).await?;
     service.app(OTHER).await?;
@@ -166,11 +178,11 @@ async fn many_hosts(report: &mut Report, mode: &DeploymentMode, receiver: &mut R
         service.limit(SOFT, hard);
         service.boot().await?;
         hosts.reset().await?;
-        let mut stream = Stream { service: &service, receiver, config: "good".to_owned() };
+        let mut stream = Stream { service: &service, receiver, config: "good".to_owned(), ms: stream_ms };
         let alone = stream.alone(report, scenario).await?;
         let start = stream.start();
         let due = |number: usize| {
-            let round = start + 1_000 + signed(number / HOSTS) * STREAM_MS / signed(rounds);
+            let round = start + 1_000 + signed(number / HOSTS) * stream_ms / signed(rounds);
             round + signed(number % HOSTS) * round_ms / signed(HOSTS)
         };
         let calls = Load {
@@ -218,10 +230,10 @@ async fn frozen_shard(report: &mut Report, mode: &DeploymentMode, receiver: &mut
         }
     }
     let config = good.with_context(|| format!("{CONFIGS_TRIED} configs lie beside no frozen shard"))?;
-    let mut stream = Stream { service: &service, receiver, config };
+    let mut stream = Stream { service: &service, receiver, config, ms: FROZEN_MS };
     let alone = stream.alone(report, scenario).await?;
     let start = stream.start();
-    let due = |number: usize| start + signed(number) * STREAM_MS / signed(FROZEN_TASKS);
+    let due = |number: usize| start + signed(number) * FROZEN_MS / signed(FROZEN_TASKS);
     let held = Load {
         app: OTHER,
         tasks: FROZEN_TASKS,
@@ -233,7 +245,7 @@ async fn frozen_shard(report: &mut Report, mode: &DeploymentMode, receiver: &mut
     stream.submit(start).await?;
     until((start - 100) * 1_000).await;
     let tables = ["task", "history", "attempt"].map(|name| databases.table(name, frozen) + " WRITE");
-    let seconds = STREAM_MS / 1_000 + 1;
+    let seconds = FROZEN_MS / 1_000 + 1;
     let lock = format!("LOCK TABLES {}; DO SLEEP({seconds}); UNLOCK TABLES", tables.join(", "));
     let lock = {
         let servers = std::sync::Arc::clone(servers);
