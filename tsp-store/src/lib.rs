@@ -23,6 +23,7 @@ pub mod search;
 pub mod sqlite;
 pub mod tasks;
 
+mod backend;
 mod documents;
 mod footing;
 mod rules;

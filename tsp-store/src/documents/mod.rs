@@ -2,12 +2,11 @@
 //!
 //! Times and lengths are milliseconds, enumerations are the words of API.md, and the names of fields are
 //! part of the storage format: add fields with `#[serde(default)]`, never rename one. Secrets are sealed
-//! by [`Sealer`] before they are written. What cannot be read is reported with its [`RowLocation`].
+//! by [`Sealer`] before they are written.
 
 mod config;
 mod extra;
 mod retry;
-mod row_location;
 mod schedule;
 mod seal;
 
@@ -16,7 +15,6 @@ mod properties;
 
 pub(crate) use config::{Secrets, config_from_json, config_to_json};
 pub(crate) use extra::{extra_from_json, extra_to_json};
-pub(crate) use row_location::RowLocation;
 pub(crate) use seal::Sealer;
 
 /// Why a document cannot be written or read; becomes [`crate::StoreError::Corrupt`] with the row's location.

@@ -11,6 +11,8 @@ use super::CodecResult;
 const FORMAT: &str = "1:";
 /// Binds a sealed text to its use, so that one sealed for something else is not taken for a secret.
 const PURPOSE: &[u8] = b"tsp config secret";
+/// Sealed and kept in the settings, so that a wrong key is found at start and not at the first callback.
+const PROBE: &str = "tsp";
 
 /// Seals with one key. The key never shows itself.
 pub(crate) struct Sealer {
@@ -55,6 +57,16 @@ impl Sealer {
         let mut body = body.to_vec();
         let text = self.key.open_in_place(nonce, Aad::from(PURPOSE), &mut body).map_err(|_| wrong())?;
         std::str::from_utf8(text).map(str::to_owned).map_err(|_| wrong())
+    }
+
+    /// What a store keeps to know its key by.
+    pub(crate) fn probe(&self) -> CodecResult<String> {
+        self.seal(PROBE)
+    }
+
+    /// Whether `probe` is of this key.
+    pub(crate) fn opens(&self, probe: &str) -> bool {
+        self.open(probe).is_ok_and(|text| text == PROBE)
     }
 }
 

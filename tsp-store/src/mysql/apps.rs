@@ -5,6 +5,8 @@ use std::sync::Arc;
 use sqlx::Row as _;
 use tsp_core::{AppId, Timestamp};
 
+use crate::backend::cache_edit::CacheEdit;
+use crate::backend::row_count::exactly_one;
 use crate::catalog::{App, AppEdit, AppSaved, Deleted, NewApp};
 use crate::error::Result;
 use crate::tasks::Actor;
@@ -12,8 +14,7 @@ use crate::tasks::Actor;
 use super::audit_log::log;
 use super::change_log::{ChangeEntry, record};
 use super::context::StoreContext;
-use super::fault::exactly_one;
-use super::follow::{CacheEdit, Edit, app, app_named};
+use super::follow::{Edit, app, app_named};
 use super::session::query;
 use super::tx::Tx;
 

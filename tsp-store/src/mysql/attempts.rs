@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures::future::join_all;
-use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::{Change, Event, Rules, transition};
 use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 
 use crate::attempts::Each;
-use crate::error::{Result, StoreError};
+use crate::backend::columns::open_columns;
+use crate::backend::row::{read_executing, read_task};
+use crate::backend::row_count::exactly;
+use crate::error::Result;
 
 use super::bind::Values;
 use super::context::{StoreContext, all_of};
 use super::db::ShardDb;
-use super::fault::exactly;
-use super::row::{all_good, open_columns, read_task};
+use super::row::all_good;
 use super::session::query;
 use super::statement_templates::{BATCH_SIZES, ROWS_MAX, padded_to_class};
 use super::task_rows::{insert_attempts, lock_tasks, save_ended};
@@ -24,7 +24,7 @@ use super::tx::Tx;
 use super::update::update_rows;
 
 pub(super) const TASKS_LOAD: &str =
-    concat!("-- tasks_load\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id IN ({list})");
+    concat!("-- tasks_load\nSELECT ", open_columns!("task_key"), " FROM task_{shard} WHERE id IN ({list})");
 
 pub(super) const TASKS_RELEASE: &str = "-- tasks_release
 UPDATE task_{shard} SET status = 0, version = version + 1 WHERE id IN ({list}) AND status = 10";
@@ -165,22 +165,10 @@ pub(super) async fn executing(
         .read("executing", move |tx| {
             Box::pin(async move {
                 let rows = query(&shard.sql(EXECUTING)).bind(node.get()).fetch_all(tx.conn()).await?;
-                rows.iter().map(read_attempt).collect()
+                all_good(&rows, read_executing)
             })
         })
         .await
-}
-
-fn read_attempt(row: &MySqlRow) -> Result<(TaskId, u32)> {
-    let id: i64 = row.try_get(0)?;
-    let attempt: i64 = row.try_get(1)?;
-    let attempt = u32::try_from(attempt).map_err(|_| StoreError::Corrupt {
-        table: "task",
-        column: "attempt",
-        id,
-        why: format!("{attempt} is out of range"),
-    })?;
-    Ok((TaskId::new(id), attempt))
 }
 
 pub(super) async fn release_orphans(

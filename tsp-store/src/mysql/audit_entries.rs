@@ -3,12 +3,12 @@
 
 use tsp_core::{TaskId, Timestamp};
 
+use crate::backend::row_count::exactly;
 use crate::error::Result;
 use crate::tasks::Actor;
 
 use super::bind::Values;
 use super::context::StoreContext;
-use super::fault::exactly;
 use super::statement_templates::batch_sizes;
 
 const AUDIT_INSERT: &str =

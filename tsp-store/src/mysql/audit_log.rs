@@ -1,22 +1,23 @@
 //! The audit log.
 
-use sqlx::Row as _;
 use tsp_core::Timestamp;
 
+use crate::backend::columns::audit_columns;
+use crate::backend::row::read_audit_entry;
+use crate::backend::row_count::exactly_one;
 use crate::catalog::AuditEntry;
 use crate::error::Result;
 use crate::tasks::Actor;
 
 use super::context::StoreContext;
 use super::db::Db;
-use super::fault::exactly_one;
 use super::session::query;
 use super::tx::Tx;
 
 const INSERT: &str =
     "-- audit_insert\nINSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)";
 const LIST: &str =
-    "-- audit_list\nSELECT at, actor, action, subject, detail FROM audit ORDER BY id DESC LIMIT ?";
+    concat!("-- audit_list\nSELECT ", audit_columns!(), " FROM audit ORDER BY id DESC LIMIT ?");
 
 /// Writes an audit entry, in a transaction of the meta database.
 pub(super) async fn log(
@@ -47,14 +48,5 @@ pub(super) async fn audit_log(context: &StoreContext, limit: usize) -> Result<Ve
         .meta
         .read("audit_log", |tx| Box::pin(async move { query(sql).bind(limit).fetch_all(tx.conn()).await }))
         .await?;
-    let entry = |row: &sqlx::mysql::MySqlRow| {
-        Ok(AuditEntry {
-            at: Timestamp::from_ms(row.try_get(0)?),
-            actor: row.try_get(1)?,
-            action: row.try_get(2)?,
-            subject: row.try_get(3)?,
-            detail: row.try_get(4)?,
-        })
-    };
-    rows.iter().map(entry).collect()
+    rows.iter().map(read_audit_entry).collect()
 }

@@ -21,6 +21,7 @@ use super::bind::Values;
 use super::context::StoreContext;
 use super::db::ShardDb;
 use super::fault::Fault;
+use super::row::Row;
 use super::session::{Session, query};
 use super::statement_templates::{ROWS_MAX, padded_to_class};
 use super::task_rows::lock_tasks;
@@ -278,7 +279,7 @@ struct RowSnapshot {
 }
 
 impl RowSnapshot {
-    fn read(row: &sqlx::mysql::MySqlRow) -> Result<Self> {
+    fn read(row: &Row) -> Result<Self> {
         use sqlx::Row as _;
         Ok(Self {
             id: row.try_get(0)?,

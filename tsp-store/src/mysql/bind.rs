@@ -15,10 +15,7 @@ use super::statement_templates::StatementText;
 /// The columns that [`Values::task`] fills.
 macro_rules! task_columns {
     () => {
-        "id, config_id, status, version, due_at, execute_at, first_due_at, created_at, attempt, charged, \
-         losses, epoch, node, cancel_requested, origin, sharding_id, sharding_count, parent_id, task_key, \
-         key_hash, key_slot, started_at, begun_due_at, expire_after, token, last_attempt, last_kind, \
-         last_reason, last_status, last_at, extra, payload"
+        concat!($crate::backend::columns::task_columns!("task_key"), ", key_hash")
     };
 }
 pub(super) const TASK_WIDTH: usize = 32;
@@ -26,8 +23,8 @@ pub(super) const TASK_WIDTH: usize = 32;
 /// The columns that [`Values::new_task`] fills; the others have the defaults of [`is_new`].
 macro_rules! new_columns {
     () => {
-        "id, config_id, due_at, execute_at, first_due_at, created_at, origin, task_key, key_hash, key_slot, \
-         expire_after, extra, payload"
+        "id, config_id, due_at, execute_at, first_due_at, created_at, origin, task_key, key_slot, \
+         expire_after, extra, payload, key_hash"
     };
 }
 pub(super) const NEW_WIDTH: usize = 13;
@@ -35,23 +32,15 @@ pub(super) const NEW_WIDTH: usize = 13;
 /// The columns that [`Values::history`] fills.
 macro_rules! history_columns {
     () => {
-        "id, config_id, result, ended_at, version, due_at, execute_at, first_due_at, created_at, attempt, \
-         charged, losses, epoch, last_node, origin, sharding_id, sharding_count, parent_id, task_key, \
-         key_hash, key_slot, started_at, begun_due_at, expire_after, token, last_attempt, last_kind, \
-         last_reason, last_status, last_at, extra, payload"
+        concat!($crate::backend::columns::history_columns!("task_key"), ", key_hash")
     };
 }
 pub(super) const HISTORY_WIDTH: usize = 32;
 
-/// The columns that [`Values::attempt`] fills.
-macro_rules! attempt_columns {
-    () => {
-        "task_id, attempt, started_at, ended_at, due_at, node, kind, reason, http_status, excerpt"
-    };
-}
+/// As many columns [`Values::attempt`] fills.
 pub(super) const ATTEMPT_WIDTH: usize = 10;
 
-pub(super) use {attempt_columns, history_columns, new_columns, task_columns};
+pub(super) use {history_columns, new_columns, task_columns};
 
 /// The first half of the SHA-256 of a key: what the unique index holds instead of the text.
 pub(super) fn key_hash(key: &TaskKey) -> [u8; 16] {
@@ -95,13 +84,13 @@ impl Values {
         self.put(task.id.get()).put(task.config.get()).put(task.status.code()).put(task.version);
         self.times(task).counters(task);
         self.put(task.node.map(NodeId::get)).put(i8::from(task.cancel_requested));
-        self.made(task).begun(task).put(task.expire_after.map(Millis::ms)).rest(task);
+        self.made(task).begun(task).put(task.expire_after.map(Millis::ms)).rest(task).key_hash(task);
     }
 
     /// A task of which [`is_new`] holds.
     pub(super) fn new_task(&mut self, task: &Task) {
         self.put(task.id.get()).put(task.config.get()).times(task).put(task.origin.code());
-        self.key(task).put(task.expire_after.map(Millis::ms)).long(task);
+        self.key(task).put(task.expire_after.map(Millis::ms)).long(task).key_hash(task);
     }
 
     /// `node`: who ran the attempt that ended it.
@@ -111,7 +100,7 @@ impl Values {
         };
         self.put(task.id.get()).put(task.config.get()).put(result.code()).put(ended_at.ms());
         self.put(task.version).times(task).counters(task).put(node.map(NodeId::get));
-        self.made(task).begun(task).put(task.expire_after.map(Millis::ms)).rest(task);
+        self.made(task).begun(task).put(task.expire_after.map(Millis::ms)).rest(task).key_hash(task);
         Ok(())
     }
 
@@ -153,9 +142,11 @@ impl Values {
     }
 
     fn key(&mut self, task: &Task) -> &mut Self {
-        self.put(task.key.as_ref().map(TaskKey::as_str))
-            .put(task.key.as_ref().map(|key| key_hash(key).to_vec()))
-            .put(task.key_slot)
+        self.put(task.key.as_ref().map(TaskKey::as_str)).put(task.key_slot)
+    }
+
+    fn key_hash(&mut self, task: &Task) -> &mut Self {
+        self.put(task.key.as_ref().map(|key| key_hash(key).to_vec()))
     }
 
     fn begun(&mut self, task: &Task) -> &mut Self {

@@ -4,11 +4,11 @@ use futures::future::BoxFuture;
 use sqlx::Row as _;
 use tsp_core::Timestamp;
 
+use crate::backend::row_count::exactly_one;
 use crate::error::Result;
 use crate::tasks::Actor;
 
 use super::context::StoreContext;
-use super::fault::exactly_one;
 use super::follow::{self, Edit};
 use super::session::query;
 use super::tx::Tx;

@@ -3,22 +3,21 @@
 use std::collections::BTreeSet;
 
 use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
+use crate::backend::columns::in_flight_columns;
+use crate::backend::row::{read_in_flight, read_task};
+use crate::backend::row_count::{exactly, exactly_one};
 use crate::error::{Result, StoreError};
-use crate::fetching::{
-    BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlight, InFlightPage, Owner,
-};
+use crate::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
 
 use super::attempts::sorted_ids;
 use super::bind::Values;
-use super::fault::{exactly, exactly_one};
 use super::fence::owns;
 use super::group_rows::GroupRows;
-use super::row::{bare_columns, read_task};
+use super::row::{all_good, bare_columns};
 use super::session::query;
 use super::statement_templates::{ROWS_MAX, padded_to_class, sql_limit};
 use super::task_rows::{lock_tasks, save_ended};
@@ -48,9 +47,12 @@ pub(super) const EARLIEST_DUE: &str = "-- heads
 SELECT config_id, MIN(due_at) FROM task_{shard} FORCE INDEX (claim) WHERE status = 0 GROUP BY config_id";
 
 /// One status at a time: `status IN (10, 30)` may be taken for a reason to read the whole table.
-pub(super) const IN_FLIGHT: &str = "-- in_flight
-SELECT id, config_id, status, due_at, version, epoch, node, attempt FROM task_{shard} FORCE INDEX (state)
-WHERE status = ? AND due_at >= ? AND (due_at > ? OR id > ?) ORDER BY due_at, id LIMIT ?";
+pub(super) const IN_FLIGHT: &str = concat!(
+    "-- in_flight\nSELECT ",
+    in_flight_columns!(),
+    " FROM task_{shard} FORCE INDEX (state)
+WHERE status = ? AND due_at >= ? AND (due_at > ? OR id > ?) ORDER BY due_at, id LIMIT ?"
+);
 
 pub(super) async fn claim(
     of: &GroupRows,
@@ -191,7 +193,7 @@ pub(super) async fn in_flight(
                 })
             })
             .await?;
-        let found = super::row::all_good(&rows, read_in_flight)?;
+        let found = all_good(&rows, read_in_flight)?;
         page.rows.extend(found.into_iter().filter(|row| of.is_mine(row.config)));
         left = left.saturating_sub(rows.len());
         if let Some(last) = rows.last().filter(|_| left == 0) {
@@ -204,23 +206,4 @@ pub(super) async fn in_flight(
         }
         mark = first(Status::Executing);
     }
-}
-
-fn read_in_flight(row: &MySqlRow) -> Result<InFlight> {
-    let id: i64 = row.try_get(0)?;
-    let corrupt = |column, why| StoreError::Corrupt { table: "task", column, id, why };
-    let status: i64 = row.try_get(2)?;
-    let attempt: i64 = row.try_get(7)?;
-    Ok(InFlight {
-        id: TaskId::new(id),
-        config: ConfigId::new(row.try_get(1)?),
-        status: Status::from_code(status)
-            .ok_or_else(|| corrupt("status", format!("{status} is not known")))?,
-        due_at: Timestamp::from_ms(row.try_get(3)?),
-        version: row.try_get(4)?,
-        epoch: row.try_get(5)?,
-        node: row.try_get::<Option<i64>, _>(6)?.map(NodeId::new),
-        attempt: u32::try_from(attempt)
-            .map_err(|_| corrupt("attempt", format!("{attempt} is out of range")))?,
-    })
 }

@@ -10,6 +10,8 @@ use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::key::config_shard;
 use tsp_core::{ConfigId, Timestamp};
 
+use crate::backend::cache_edit::CacheEdit;
+use crate::backend::row_count::exactly_one;
 use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::documents::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
@@ -18,8 +20,7 @@ use crate::tasks::Actor;
 use super::audit_log::log;
 use super::change_log::{ChangeEntry, record};
 use super::context::{StoreContext, all_of};
-use super::fault::exactly_one;
-use super::follow::{CacheEdit, Edit, app, config, config_named};
+use super::follow::{Edit, app, config, config_named};
 use super::session::query;
 use super::tx::Tx;
 

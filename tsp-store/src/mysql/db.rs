@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use tsp_core::ShardId;
 use tsp_core::task::EndResult;
 
+use crate::backend::sums::Sums;
 use crate::error::{Cause, Result, StoreError};
 
 use super::circuit_breaker::{CircuitBreaker, Entry};
@@ -24,7 +25,7 @@ use super::own::Own;
 use super::pool::{self, PoolSettings};
 use super::session::{Session, query};
 use super::statement_templates::{StatementTemplates, StatementText};
-use super::tx::{Sums, Tx};
+use super::tx::Tx;
 
 /// A transaction that met a deadlock or a lock is retried so many times.
 const AGAIN_MAX: u32 = 3;
@@ -92,19 +93,19 @@ impl Db {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// As [`Endpoint::sql`].
+    /// As [`StatementTemplates::sql`].
     pub(super) fn sql(&self, template: &'static str) -> StatementText {
-        self.inner.endpoint.sql(template)
+        self.inner.endpoint.templates.sql(template)
     }
 
-    /// As [`Endpoint::sql_list`].
+    /// As [`StatementTemplates::sql_list`].
     pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
-        self.inner.endpoint.sql_list(template, n)
+        self.inner.endpoint.templates.sql_list(template, n)
     }
 
-    /// As [`Endpoint::sql_rows`].
+    /// As [`StatementTemplates::sql_rows`].
     pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
-        self.inner.endpoint.sql_rows(template, width, n)
+        self.inner.endpoint.templates.sql_rows(template, width, n)
     }
 
     /// A connection for single statements. Prefer [`Db::read`], which tries another one when it is broken.
@@ -256,7 +257,7 @@ impl Db {
             if done.is_ok() {
                 self.inner.transactions.increment(1);
                 if let Some(shard) = around.shard {
-                    shard.count_ended(&tx.sums.ended);
+                    shard.count_ended(&tx.sums.ended_by_result);
                 }
                 break done;
             }
@@ -353,11 +354,11 @@ impl Around<'_> {
 
 /// The last write of the transaction: the sums change with the rows they count.
 async fn write_sums(tx: &mut Tx<'_>, shard: &ShardDb) -> Result<()> {
-    if tx.sums == Sums::default() {
+    if tx.sums.is_empty() {
         return Ok(());
     }
-    let Sums { accepted, ended, dropped } = tx.sums;
-    let ended: i64 = ended.iter().sum();
+    let Sums { accepted, dropped, .. } = tx.sums;
+    let ended = tx.sums.ended();
     query(&shard.sql(BALANCE_ADD))
         .bind(shard.own.node.load(Ordering::Relaxed))
         .bind(accepted)
@@ -416,20 +417,19 @@ impl ShardDb {
         }
     }
 
-    /// The text for this shard: `{shard}` becomes `007`, `{now}` the database's clock.
+    /// As [`StatementTemplates::sql`].
     pub(super) fn sql(&self, template: &'static str) -> StatementText {
-        self.templates.get(template, 0, 0)
+        self.templates.sql(template)
     }
 
-    /// As [`ShardDb::sql`], and `{list}` becomes `?, ?, …`, `n` of them: a batch size class.
+    /// As [`StatementTemplates::sql_list`].
     pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
-        self.templates.get(template, 0, n)
+        self.templates.sql_list(template, n)
     }
 
-    /// As [`ShardDb::sql`], and `{rows}` becomes `(?, …), …`: `n` rows, a batch size class, each `width`
-    /// wide.
+    /// As [`StatementTemplates::sql_rows`].
     pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
-        self.templates.get(template, width, n)
+        self.templates.sql_rows(template, width, n)
     }
 
     /// As [`Db::conn`].

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use super::circuit_breaker::CircuitBreaker;
-use super::statement_templates::{StatementTemplates, StatementText};
+use super::statement_templates::StatementTemplates;
 
 pub(super) struct Endpoint {
     /// The data source's name, or `meta`.
     pub(super) name: String,
     pub(super) breaker: CircuitBreaker,
-    templates: StatementTemplates,
+    /// Of texts without a shard.
+    pub(super) templates: StatementTemplates,
 }
 
 impl fmt::Debug for Endpoint {
@@ -25,20 +26,5 @@ impl Endpoint {
             breaker: CircuitBreaker::new(name),
             templates: StatementTemplates::new(None),
         }
-    }
-
-    /// The text of a template without a shard.
-    pub(super) fn sql(&self, template: &'static str) -> StatementText {
-        self.templates.get(template, 0, 0)
-    }
-
-    /// And `{list}` becomes `?, ?, …`, `n` of them: a batch size class.
-    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
-        self.templates.get(template, 0, n)
-    }
-
-    /// And `{rows}` becomes `(?, …), …`: `n` rows, a batch size class, each `width` wide.
-    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
-        self.templates.get(template, width, n)
     }
 }

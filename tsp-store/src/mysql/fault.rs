@@ -90,29 +90,6 @@ const fn cause(number: u16) -> Option<Cause> {
     }
 }
 
-/// A compare-and-set touches one row, or none because somebody else was first.
-pub(super) fn one_or_none(changed: u64, statement: &str) -> Result<bool, StoreError> {
-    match changed {
-        0 => Ok(false),
-        1 => Ok(true),
-        more => Err(touched(statement, more, 1)),
-    }
-}
-
-/// A write that must touch exactly one row.
-pub(super) fn exactly_one(changed: u64, statement: &str) -> Result<(), StoreError> {
-    exactly(1, changed, statement)
-}
-
-/// A write that must touch exactly `wanted` rows.
-pub(super) fn exactly(wanted: usize, changed: u64, statement: &str) -> Result<(), StoreError> {
-    if u64::try_from(wanted) == Ok(changed) { Ok(()) } else { Err(touched(statement, changed, wanted)) }
-}
-
-fn touched(statement: &str, rows: u64, wanted: usize) -> StoreError {
-    StoreError::Internal(format!("`{statement}` touched {rows} rows, not {wanted}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,17 +1,17 @@
 //! Schedules: cursors, and the one step of one schedule (cron reference, section 11).
 
-use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
 use tsp_core::schedule::step::{Found, NewOccurrence};
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, Timestamp};
 
+use crate::backend::columns::cursor_columns;
+use crate::backend::row::read_cursor;
+use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::fetching::{Cursor, Fire, FireResult, Owner};
 
 use super::bind::Values;
 use super::db::ShardDb;
-use super::fault::exactly_one;
 use super::fence::owns;
 use super::group_rows::GroupRows;
 use super::session::query;
@@ -19,20 +19,23 @@ use super::statement_templates::{ROWS_MAX, padded_to_class};
 use super::task_rows::insert_tasks;
 use super::tx::Tx;
 
-pub(super) const CURSOR_ALL: &str = "-- cursor_all
-SELECT config_id, next_fire_at, version, config_version, waiting, missed FROM cursor_{shard} ORDER BY config_id";
+pub(super) const CURSOR_ALL: &str =
+    concat!("-- cursor_all\nSELECT ", cursor_columns!(), " FROM cursor_{shard} ORDER BY config_id");
 
-pub(super) const CURSORS_OF: &str = "-- cursors_of
-SELECT config_id, next_fire_at, version, config_version, waiting, missed FROM cursor_{shard}
-WHERE config_id IN ({list})";
+pub(super) const CURSORS_OF: &str =
+    concat!("-- cursors_of\nSELECT ", cursor_columns!(), " FROM cursor_{shard} WHERE config_id IN ({list})");
 
-const CURSOR_LOCK: &str = "-- cursor_lock
-SELECT config_id, next_fire_at, version, config_version, waiting, missed FROM cursor_{shard}
-WHERE config_id = ? FOR UPDATE";
+const CURSOR_LOCK: &str = concat!(
+    "-- cursor_lock\nSELECT ",
+    cursor_columns!(),
+    " FROM cursor_{shard} WHERE config_id = ? FOR UPDATE"
+);
 
-const CURSOR_INSERT: &str = "-- cursor_insert
-INSERT INTO cursor_{shard} (config_id, next_fire_at, version, config_version, waiting, missed)
-VALUES (?, NULL, ?, ?, NULL, 0) ON DUPLICATE KEY UPDATE config_id = config_id";
+const CURSOR_INSERT: &str = concat!(
+    "-- cursor_insert\nINSERT INTO cursor_{shard} (",
+    cursor_columns!(),
+    ") VALUES (?, NULL, ?, ?, NULL, 0) ON DUPLICATE KEY UPDATE config_id = config_id"
+);
 
 const CURSOR_MOVE: &str = "-- cursor_move
 UPDATE cursor_{shard} SET next_fire_at = ?, version = ?, config_version = ?, waiting = ?, missed = ?
@@ -99,17 +102,6 @@ pub(super) async fn cursors_of(of: &GroupRows, configs: &[ConfigId]) -> Result<V
             })
         })
         .await
-}
-
-pub(super) fn read_cursor(row: &MySqlRow) -> Result<Cursor> {
-    Ok(Cursor {
-        config: ConfigId::new(row.try_get(0)?),
-        next_fire_at: row.try_get::<Option<i64>, _>(1)?.map(Timestamp::from_ms),
-        version: row.try_get(2)?,
-        config_version: row.try_get(3)?,
-        waiting: row.try_get::<Option<i64>, _>(4)?.map(Timestamp::from_ms),
-        missed: row.try_get(5)?,
-    })
 }
 
 pub(super) async fn fire(of: &GroupRows, owner: Owner, fire: &Fire, now: Timestamp) -> Result<FireResult> {

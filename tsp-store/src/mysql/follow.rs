@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
-use tsp_core::config::{Paused, TaskConfig};
+use tsp_core::config::TaskConfig;
 use tsp_core::{AppId, ConfigId, Name, Timestamp};
 
+use crate::backend::cache_edit::CacheEdit;
+use crate::backend::columns::{app_columns, config_columns};
+use crate::backend::row::{read_app, read_config};
 use crate::catalog::App;
-use crate::documents::{Sealer, config_from_json};
-use crate::error::{Result, StoreError};
+use crate::error::Result;
 
 use super::context::StoreContext;
+use super::row::Row;
 use super::session::query;
 use super::statement_templates::{ROWS_MAX, padded_to_class};
 use super::tx::Tx;
@@ -20,38 +22,28 @@ use super::tx::Tx;
 /// Changes that are read at once: the largest list.
 const CHANGES_AT_ONCE: i64 = 500;
 
-macro_rules! app_columns {
+macro_rules! select_apps {
     () => {
-        "SELECT id, name, description, owner, created_at, updated_at FROM app"
+        concat!("SELECT ", app_columns!(), " FROM app")
     };
 }
 
-macro_rules! config_columns {
+macro_rules! select_configs {
     () => {
-        "SELECT c.id, c.app_id, a.name, c.version, c.document, c.paused_by, c.paused_at, c.paused_note, \
-         c.created_at, c.updated_at FROM config c JOIN app a ON a.id = c.app_id"
+        concat!("SELECT ", config_columns!(), " FROM config c JOIN app a ON a.id = c.app_id")
     };
 }
 
 const CHANGES: &str = "-- change_list
 SELECT seq, kind, subject_id FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?";
 const SEQ: &str = "-- change_seq\nSELECT value FROM counter WHERE name = 'change'";
-const APPS: &str = concat!("-- app_all\n", app_columns!());
-const APPS_OF: &str = concat!("-- app_some\n", app_columns!(), " WHERE id IN ({list})");
-const CONFIGS: &str = concat!("-- config_all\n", config_columns!());
-const CONFIGS_OF: &str = concat!("-- config_some\n", config_columns!(), " WHERE c.id IN ({list})");
+const APPS: &str = concat!("-- app_all\n", select_apps!());
+const APPS_OF: &str = concat!("-- app_some\n", select_apps!(), " WHERE id IN ({list})");
+const CONFIGS: &str = concat!("-- config_all\n", select_configs!());
+const CONFIGS_OF: &str = concat!("-- config_some\n", select_configs!(), " WHERE c.id IN ({list})");
 const CONFIG_NAMED: &str =
-    concat!("-- config_find\n", config_columns!(), " WHERE c.app_id = ? AND c.name = ?");
-const APP_NAMED: &str = concat!("-- app_find\n", app_columns!(), " WHERE name = ?");
-
-/// A change of the config cache that waits for the commit.
-#[derive(Debug)]
-pub(super) enum CacheEdit {
-    PutApp(Arc<App>),
-    RemoveApp(AppId),
-    PutConfig(Arc<TaskConfig>),
-    RemoveConfig(ConfigId),
-}
+    concat!("-- config_find\n", select_configs!(), " WHERE c.app_id = ? AND c.name = ?");
+const APP_NAMED: &str = concat!("-- app_find\n", select_apps!(), " WHERE name = ?");
 
 /// The edit, and its number.
 #[derive(Debug)]
@@ -103,8 +95,9 @@ pub(super) async fn apply(context: &StoreContext, edit: Edit) {
     if edit.seq <= *followed {
         return;
     }
-    put(context, edit.config_cache, edit.seq, next);
+    edit.config_cache.apply(&context.config_cache, edit.seq);
     if next {
+        context.config_cache.reach(edit.seq);
         *followed = edit.seq;
     }
 }
@@ -141,7 +134,7 @@ async fn catch_up(context: &StoreContext, followed: &mut i64) -> Result<()> {
                 (Kind::Config, _, None) => CacheEdit::RemoveConfig(ConfigId::new(id)),
                 (Kind::Shard | Kind::Later, ..) => continue,
             };
-            put(context, edit, change.seq, false);
+            edit.apply(&context.config_cache, change.seq);
         }
         context.config_cache.reach(last);
         *followed = last;
@@ -205,7 +198,7 @@ async fn some(
     context: &StoreContext,
     template: &'static str,
     ids: &[i64],
-) -> Result<Vec<MySqlRow>> {
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for ids in ids.chunks(ROWS_MAX) {
         let (n, ids) = padded_to_class(ids);
@@ -216,19 +209,6 @@ async fn some(
         rows.extend(statement.fetch_all(tx.conn()).await?);
     }
     Ok(rows)
-}
-
-fn put(context: &StoreContext, edit: CacheEdit, seq: i64, reached: bool) {
-    let config_cache = &context.config_cache;
-    match edit {
-        CacheEdit::PutApp(app) => config_cache.put_app(app),
-        CacheEdit::RemoveApp(id) => config_cache.remove_app(id),
-        CacheEdit::PutConfig(config) => config_cache.put_config(config, seq),
-        CacheEdit::RemoveConfig(id) => config_cache.remove_config(id, seq),
-    }
-    if reached {
-        config_cache.reach(seq);
-    }
 }
 
 /// The app as it is in this transaction.
@@ -263,7 +243,7 @@ pub(super) async fn config_named(
     row.map(|row| read_config(&row, &context.sealer)).transpose()
 }
 
-fn read_change(row: &MySqlRow) -> Result<Change> {
+fn read_change(row: &Row) -> Result<Change> {
     let seq: i64 = row.try_get(0)?;
     let kind = match row.try_get::<&str, _>(1)? {
         "app" => Kind::App,
@@ -272,39 +252,4 @@ fn read_change(row: &MySqlRow) -> Result<Change> {
         _ => Kind::Later,
     };
     Ok(Change { seq, kind, subject: row.try_get(2)? })
-}
-
-fn read_app(row: &MySqlRow) -> Result<App> {
-    let id: i64 = row.try_get(0)?;
-    Ok(App {
-        id: AppId::new(id),
-        name: read_name(row.try_get(1)?, "app", id)?,
-        description: row.try_get(2)?,
-        owner: row.try_get(3)?,
-        created_at: Timestamp::from_ms(row.try_get(4)?),
-        updated_at: Timestamp::from_ms(row.try_get(5)?),
-    })
-}
-
-fn read_config(row: &MySqlRow, sealer: &Sealer) -> Result<TaskConfig> {
-    let id: i64 = row.try_get(0)?;
-    let corrupt = |column, why| StoreError::Corrupt { table: "config", column, id, why };
-    let paused = match (row.try_get::<Option<String>, _>(5)?, row.try_get::<Option<i64>, _>(6)?) {
-        (Some(by), Some(at)) => Some(Paused { by, at: Timestamp::from_ms(at), note: row.try_get(7)? }),
-        _ => None,
-    };
-    Ok(TaskConfig {
-        id: ConfigId::new(id),
-        app_id: AppId::new(row.try_get(1)?),
-        app: read_name(row.try_get(2)?, "app", id)?,
-        spec: config_from_json(row.try_get(4)?, sealer).map_err(|why| corrupt("document", why))?,
-        paused,
-        version: row.try_get(3)?,
-        created_at: Timestamp::from_ms(row.try_get(8)?),
-        updated_at: Timestamp::from_ms(row.try_get(9)?),
-    })
-}
-
-fn read_name(text: &str, table: &'static str, id: i64) -> Result<Name> {
-    Name::new(text).map_err(|why| StoreError::Corrupt { table, column: "name", id, why: why.to_string() })
 }

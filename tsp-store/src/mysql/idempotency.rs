@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
 use tsp_core::{ShardId, TaskId, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
@@ -19,6 +18,7 @@ use crate::tasks::Submitted;
 use super::bind::Values;
 use super::context::StoreContext;
 use super::db::ShardDb;
+use super::row::Row;
 use super::session::query;
 use super::statement_templates::{BATCH_SIZES, ROWS_MAX, batch_sizes};
 use super::tx::Tx;
@@ -109,7 +109,7 @@ struct IdempotencyRecord {
 }
 
 impl IdempotencyRecord {
-    fn read(row: &MySqlRow) -> Result<Self> {
+    fn read(row: &Row) -> Result<Self> {
         let status: Option<i64> = row.try_get(4)?;
         let answer = match status {
             Some(status) => Some(StoredAnswer {

@@ -3,13 +3,11 @@
 use sqlx::Row as _;
 use sqlx::mysql::MySqlConnection;
 
+use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 
 use super::options::MySqlOptions;
-
-/// Sealed and kept in the settings, so that a wrong key is found at start and not at the first callback.
-const PROBE: &str = "tsp";
 
 const FIND: &str = "-- setting_find\nSELECT value FROM settings WHERE name = ?";
 const SET: &str =
@@ -27,35 +25,25 @@ async fn initialise(conn: &mut MySqlConnection, name: &str, value: &str) -> Resu
     now.ok_or_else(|| StoreError::Internal(format!("setting `{name}` is not there after it was set")))
 }
 
-/// The number of logical shards is fixed when the store is made: ids and key homes depend on it.
+/// The number of logical shards is fixed when the store is made.
 pub(super) async fn initialise_shards(conn: &mut MySqlConnection, wanted: u16) -> Result<()> {
     check_shards(&initialise(conn, "shards", &wanted.to_string()).await?, wanted)
 }
 
-pub(super) fn check_shards(stored: &str, wanted: u16) -> Result<()> {
-    if stored == wanted.to_string() {
-        return Ok(());
-    }
-    Err(StoreError::Unusable(format!(
-        "the store was made with {stored} shards and is opened with {wanted}: the number is fixed, set \
-         `store.shards = {stored}`"
-    )))
-}
-
 pub(super) async fn initialise_key(conn: &mut MySqlConnection, sealer: &Sealer) -> Result<()> {
-    let sealed = sealer.seal(PROBE).map_err(StoreError::Internal)?;
+    let sealed = sealer.probe().map_err(StoreError::Internal)?;
     check_key(&initialise(conn, "secret_probe", &sealed).await?, sealer)
 }
 
 pub(super) fn check_key(stored: &str, sealer: &Sealer) -> Result<()> {
-    match sealer.open(stored) {
-        Ok(text) if text == PROBE => Ok(()),
-        _ => Err(StoreError::Unusable(
-            "the secret key is not the one that this store's secrets were sealed with: give the old one \
-             (`store.secret_key`)"
-                .to_owned(),
-        )),
+    if sealer.opens(stored) {
+        return Ok(());
     }
+    Err(StoreError::Unusable(
+        "the secret key is not the one that this store's secrets were sealed with: give the old one \
+         (`store.secret_key`)"
+            .to_owned(),
+    ))
 }
 
 /// The name of each shard's data source. A shard without one gets the source that the options name for it.

@@ -8,6 +8,7 @@ use sqlx::Row as _;
 use tokio::time::timeout;
 use tsp_core::{Clock as _, Millis, ShardId, SystemClock, Timestamp};
 
+use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
@@ -178,7 +179,7 @@ async fn look_at_fixed(link: &mut Link, options: &MySqlOptions, view: &mut Clust
     let missing =
         || StoreError::Unusable("the meta database was not made ready: run `tsp migrate`".to_owned());
     let shards = initialise::setting(link.raw(), "shards").await?.ok_or_else(missing)?;
-    initialise::check_shards(&shards, options.shards)?;
+    check_shards(&shards, options.shards)?;
     let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
     let probe = initialise::setting(link.raw(), "secret_probe").await?.ok_or_else(missing)?;
     if let Err(error) = initialise::check_key(&probe, &sealer) {

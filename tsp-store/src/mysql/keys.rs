@@ -1,32 +1,26 @@
 //! API keys. Only their SHA-256 is stored.
 
-use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
-use tsp_core::{AppId, KeyId, Millis, Timestamp};
+use tsp_core::{AppId, KeyId, Timestamp};
 
-use crate::catalog::{ApiKey, Deleted, NewKey, RateLimit, Scope};
+use crate::backend::columns::api_key_columns;
+use crate::backend::row::read_api_key;
+use crate::backend::row_count::one_or_none;
+use crate::catalog::{ApiKey, Deleted, NewKey};
 use crate::error::{Result, StoreError};
 use crate::tasks::Actor;
 
 use super::audit_log::log;
 use super::context::StoreContext;
-use super::fault::one_or_none;
 use super::follow::app;
 use super::session::query;
 use super::tx::Tx;
 
-macro_rules! columns {
-    () => {
-        "id, app_id, name, scopes, prefix, rate_count, rate_per, expires_at, created_at"
-    };
-}
-
-const BY_HASH: &str = concat!("-- key_by_hash\nSELECT ", columns!(), " FROM api_key WHERE hash = ?");
+const BY_HASH: &str = concat!("-- key_by_hash\nSELECT ", api_key_columns!(), " FROM api_key WHERE hash = ?");
 /// `<=>` finds the global keys with NULL.
 const OF_APP: &str =
-    concat!("-- key_list\nSELECT ", columns!(), " FROM api_key WHERE app_id <=> ? ORDER BY id");
+    concat!("-- key_list\nSELECT ", api_key_columns!(), " FROM api_key WHERE app_id <=> ? ORDER BY id");
 const BY_ID: &str =
-    concat!("-- key_find\nSELECT ", columns!(), " FROM api_key WHERE id = ? AND app_id <=> ?");
+    concat!("-- key_find\nSELECT ", api_key_columns!(), " FROM api_key WHERE id = ? AND app_id <=> ?");
 
 const INSERT: &str = "-- key_insert
 INSERT INTO api_key (app_id, name, scopes, hash, prefix, rate_count, rate_per, expires_at, created_at)
@@ -82,7 +76,7 @@ pub(super) async fn keys(context: &StoreContext, app: Option<AppId>) -> Result<V
             Box::pin(async move { query(sql).bind(app.map(AppId::get)).fetch_all(tx.conn()).await })
         })
         .await?;
-    rows.iter().map(read_key).collect()
+    rows.iter().map(read_api_key).collect()
 }
 
 pub(super) async fn key_by_hash(context: &StoreContext, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
@@ -93,7 +87,7 @@ pub(super) async fn key_by_hash(context: &StoreContext, hash: &[u8; 32]) -> Resu
             Box::pin(async move { query(sql).bind(&hash[..]).fetch_optional(tx.conn()).await })
         })
         .await?;
-    row.as_ref().map(read_key).transpose()
+    row.as_ref().map(read_api_key).transpose()
 }
 
 pub(super) async fn delete_key(
@@ -107,7 +101,7 @@ pub(super) async fn delete_key(
     let meta = &context.meta;
     let found = query(&meta.sql(BY_ID)).bind(id.get()).bind(app.map(AppId::get));
     let Some(row) = found.fetch_optional(tx.conn()).await? else { return Ok(Deleted::NotFound) };
-    let key = read_key(&row)?;
+    let key = read_api_key(&row)?;
     let changed = query(&meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?;
     if one_or_none(changed, "key_delete")? {
         let subject = subject(tx, context, &key).await?;
@@ -124,30 +118,5 @@ async fn subject(tx: &mut Tx<'_>, context: &StoreContext, key: &ApiKey) -> Resul
     Ok(match of {
         Some(app) => format!("{}/{}", app.name, key.id),
         None => key.id.to_string(),
-    })
-}
-
-fn read_key(row: &MySqlRow) -> Result<ApiKey> {
-    let id: i64 = row.try_get(0)?;
-    let corrupt = |column, why| StoreError::Corrupt { table: "api_key", column, id, why };
-    let scope =
-        |text: &str| Scope::parse(text).ok_or_else(|| corrupt("scopes", format!("`{text}` is not known")));
-    let rate_limit = match (row.try_get::<Option<i64>, _>(5)?, row.try_get::<Option<i64>, _>(6)?) {
-        (Some(count), Some(per)) => {
-            let count = u32::try_from(count).map_err(|why| corrupt("rate_count", why.to_string()))?;
-            Some(RateLimit { count, per: Millis::from_ms(per) })
-        }
-        _ => None,
-    };
-    let scopes: &str = row.try_get(3)?;
-    Ok(ApiKey {
-        id: KeyId::new(id),
-        app: row.try_get::<Option<i64>, _>(1)?.map(AppId::new),
-        name: row.try_get(2)?,
-        scopes: scopes.split(',').filter(|text| !text.is_empty()).map(scope).collect::<Result<_>>()?,
-        prefix: row.try_get(4)?,
-        rate_limit,
-        expires_at: row.try_get::<Option<i64>, _>(7)?.map(Timestamp::from_ms),
-        created_at: Timestamp::from_ms(row.try_get(8)?),
     })
 }

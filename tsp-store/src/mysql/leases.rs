@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
 use tokio::time::timeout;
 use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
 
+use crate::backend::row_count::{exactly_one, one_or_none};
 use crate::cluster::{RenewedLeases, ShardGroup, ShardGroupLease, ShardGroupLeases};
 use crate::error::{Cause, Result, StoreError};
 use crate::fetching::Owner;
 
 use super::context::StoreContext;
 use super::db::Db;
-use super::fault::{exactly_one, one_or_none};
+use super::row::Row;
 use super::session::query;
 use super::statement_templates::batch_sizes;
 use super::tx::Tx;
@@ -186,7 +186,7 @@ async fn renew_of(db: &Db, node: NodeId, lease: Millis) -> Result<Vec<(ShardGrou
         Box::pin(async move {
             query(&db.sql(RENEW)).bind(lease.ms()).bind(node.get()).execute(tx.conn()).await?;
             let rows = query(&db.sql(HELD)).bind(node.get()).fetch_all(tx.conn()).await?;
-            let held = |row: &MySqlRow| Ok((read_shard_group(row)?, Owner { node, epoch: row.try_get(2)? }));
+            let held = |row: &Row| Ok((read_shard_group(row)?, Owner { node, epoch: row.try_get(2)? }));
             rows.iter().map(held).collect()
         })
     })
@@ -211,7 +211,7 @@ pub(super) async fn give_up(context: &StoreContext, shard_group: &ShardGroup, ow
 }
 
 /// The first two columns.
-fn read_shard_group(row: &MySqlRow) -> Result<ShardGroup> {
+fn read_shard_group(row: &Row) -> Result<ShardGroup> {
     let shard: i64 = row.try_get(1)?;
     let corrupt = |column, why| StoreError::Corrupt { table: "shard_lease", column, id: shard, why };
     let group =
@@ -221,7 +221,7 @@ fn read_shard_group(row: &MySqlRow) -> Result<ShardGroup> {
     Ok(ShardGroup { group, shard })
 }
 
-fn read_row(row: &MySqlRow, shard_group: ShardGroup, db: &Db) -> Result<ShardGroupLease> {
+fn read_row(row: &Row, shard_group: ShardGroup, db: &Db) -> Result<ShardGroupLease> {
     let owner: i64 = row.try_get(2)?;
     Ok(ShardGroupLease {
         shard_group,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use ring::digest::{SHA256, digest};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
-use tsp_core::ids::SHARDS_MAX;
 use tsp_core::{ShardId, Timestamp};
 
+use crate::backend::settings::check_shard_count;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
@@ -315,9 +315,7 @@ fn checksum(text: &str) -> String {
 impl MySqlOptions {
     pub(super) fn check(&self) -> Result<()> {
         let unusable = |why: String| Err(StoreError::Unusable(why));
-        if !(1..=SHARDS_MAX).contains(&self.shards) {
-            return unusable(format!("`store.shards` is {}, it must be 1 to {SHARDS_MAX}", self.shards));
-        }
+        check_shard_count(self.shards)?;
         if self.connections == 0 {
             return unusable("`store.connections` is 0: there must be one".to_owned());
         }

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
 use tokio::time::Instant;
 use tsp_core::{Millis, NodeId, Timestamp};
 
+use crate::backend::row_count::one_or_none;
 use crate::cluster::{Heartbeat, NewNode, NodeRow, Renewal};
 use crate::error::Result;
 
 use super::context::StoreContext;
-use super::fault::one_or_none;
 use super::follow::follow;
+use super::row::Row;
 use super::session::query;
 
 /// How long a dead node is still shown.
@@ -162,7 +162,7 @@ pub(super) async fn mark_dead(context: &StoreContext, node: NodeId, renewals: i6
     .await
 }
 
-fn read_node(row: &MySqlRow) -> Result<NodeRow> {
+fn read_node(row: &Row) -> Result<NodeRow> {
     let roles: &str = row.try_get(2)?;
     Ok(NodeRow {
         id: NodeId::new(row.try_get(0)?),

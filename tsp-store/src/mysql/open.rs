@@ -7,6 +7,7 @@ use futures::future::join_all;
 use sqlx::Row as _;
 use tsp_core::{Clock as _, ShardId, SystemClock, Timestamp};
 
+use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
@@ -95,7 +96,7 @@ async fn read_initialised(meta: &Db, options: &MySqlOptions, sealer: &Sealer) ->
     let missing =
         || StoreError::Unusable("the meta database was not made ready: run `tsp migrate`".to_owned());
     let shards = initialise::setting(conn, "shards").await?.ok_or_else(missing)?;
-    initialise::check_shards(&shards, options.shards)?;
+    check_shards(&shards, options.shards)?;
     import::state::refuse_half(conn).await?;
     let probe = initialise::setting(conn, "secret_probe").await?.ok_or_else(missing)?;
     initialise::check_key(&probe, sealer)?;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
-use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
 use tsp_core::config::TaskConfig;
 use tsp_core::key::{config_shard, span_shards};
-use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
+use tsp_core::{ConfigId, ShardId, Timestamp};
 
+use crate::backend::columns::park_columns;
+use crate::backend::row::read_park;
 use crate::error::Result;
 use crate::parks::{Park, ParkEvent};
 
@@ -18,13 +18,17 @@ use super::group_rows::GroupRows;
 use super::session::query;
 use super::tx::Tx;
 
-pub(super) const PARKS: &str = "-- parks
-SELECT config_id, parked_since, parked_until, parked_by FROM config_state_{shard} FORCE INDEX (parked)
-WHERE parked_until > ?";
+pub(super) const PARKS: &str = concat!(
+    "-- parks\nSELECT ",
+    park_columns!(),
+    " FROM config_state_{shard} FORCE INDEX (parked) WHERE parked_until > ?"
+);
 
-const PARKED: &str = "-- parked
-SELECT config_id, parked_since, parked_until, parked_by FROM config_state_{shard}
-WHERE config_id = ? AND parked_until > ?";
+const PARKED: &str = concat!(
+    "-- parked\nSELECT ",
+    park_columns!(),
+    " FROM config_state_{shard} WHERE config_id = ? AND parked_until > ?"
+);
 
 /// In this order: each column is compared as it was.
 const PARK: &str = "-- park
@@ -87,7 +91,7 @@ async fn parks_on(on: &ShardDb, now: Timestamp) -> Result<Vec<Park>> {
             Box::pin(async move { query(&on.sql(PARKS)).bind(now.ms()).fetch_all(tx.conn()).await })
         })
         .await?;
-    rows.iter().map(read).collect()
+    rows.iter().map(read_park).collect()
 }
 
 pub(super) async fn save(of: &GroupRows, events: &[ParkEvent]) -> Result<()> {
@@ -134,7 +138,7 @@ pub(super) async fn parked(context: &StoreContext, config: ConfigId, now: Timest
             })
         })
         .await?;
-    row.as_ref().map(read).transpose()
+    row.as_ref().map(read_park).transpose()
 }
 
 /// Everywhere, also when one of them fails.
@@ -147,13 +151,4 @@ pub(super) async fn unpark(context: &StoreContext, config: ConfigId, now: Timest
     let shards = span_shards(config, span, context.shards);
     all_of(shards.map(|shard| async move { save_on(&context.shard(shard)?, events).await })).await?;
     Ok(())
-}
-
-fn read(row: &MySqlRow) -> Result<Park> {
-    Ok(Park {
-        config: ConfigId::new(row.try_get(0)?),
-        since: Timestamp::from_ms(row.try_get(1)?),
-        until: Timestamp::from_ms(row.try_get(2)?),
-        by: TaskId::new(row.try_get(3)?),
-    })
 }

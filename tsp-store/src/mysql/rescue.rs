@@ -4,13 +4,15 @@ use tsp_core::task::Task;
 use tsp_core::transition::{Event, Rules, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
+use crate::backend::columns::open_columns;
+use crate::backend::row::read_task;
 use crate::error::Result;
 use crate::fetching::Owner;
 
 use super::attempts::{mark_worker_lost_on, release_on, save_all};
 use super::fence::owns;
 use super::group_rows::GroupRows;
-use super::row::{all_good, open_columns, read_task};
+use super::row::all_good;
 use super::session::query;
 use super::statement_templates::sql_limit;
 use super::tx::Tx;
@@ -18,7 +20,7 @@ use super::tx::Tx;
 /// As [`super::claim::CLAIM_SELECT`]: the index has each config's deadlines in order, too.
 pub(super) const WAITS_OVER: &str = concat!(
     "-- waits_over\nSELECT ",
-    open_columns!(),
+    open_columns!("task_key"),
     " FROM task_{shard} FORCE INDEX (claim)
 WHERE config_id = ? AND status = 45 AND due_at <= ? ORDER BY due_at, id LIMIT ? FOR UPDATE"
 );

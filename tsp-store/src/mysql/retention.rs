@@ -6,6 +6,8 @@ use parking_lot::Mutex;
 use sqlx::Row as _;
 use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
 
+use crate::backend::row::read_cursor;
+use crate::backend::row_count::exactly;
 use crate::error::Result;
 use crate::fetching::Cursor;
 use crate::parks;
@@ -14,10 +16,10 @@ use super::attempts::padded_pair_count;
 use super::bind::Values;
 use super::context::StoreContext;
 use super::db::ShardDb;
-use super::fault::exactly;
-use super::fire::{CURSOR_ALL, read_cursor};
+use super::fire::CURSOR_ALL;
 use super::group_rows::GroupRows;
 use super::policy::{RetentionScan, longest_retention};
+use super::row::Row;
 use super::session::query;
 use super::statement_templates::{ROWS_MAX, padded_to_class, sql_limit};
 use super::task_rows::drop_attempts;
@@ -113,9 +115,7 @@ async fn firsts(on: &ShardDb, template: &'static str) -> Result<BTreeMap<ConfigI
             Box::pin(async move { query(&on.sql(template)).fetch_all(tx.conn()).await })
         })
         .await?;
-    let first = |row: &sqlx::mysql::MySqlRow| {
-        Ok((ConfigId::new(row.try_get(0)?), Timestamp::from_ms(row.try_get(1)?)))
-    };
+    let first = |row: &Row| Ok((ConfigId::new(row.try_get(0)?), Timestamp::from_ms(row.try_get(1)?)));
     rows.iter().map(first).collect()
 }
 

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::mysql::{MySql, MySqlArguments, MySqlConnection, MySqlRow};
+use sqlx::mysql::{MySql, MySqlArguments, MySqlConnection};
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{Encode, Type};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, error::Elapsed, timeout};
 
+use crate::backend::row_count::exactly_one;
 use crate::error::{Cause, Result, StoreError};
 use crate::footing::Footing;
 
 use super::endpoint::Endpoint;
 use super::fault::{Fault, fault};
+use super::row::Row;
 use super::statement_templates::StatementText;
 
 /// How long a statement may take here: more than the server's own limit, so it ends only what the server
@@ -70,14 +72,14 @@ impl Session {
         self.fault
     }
 
-    /// As [`Endpoint::sql`].
+    /// As [`super::statement_templates::StatementTemplates::sql`].
     pub(super) fn sql(&self, template: &'static str) -> StatementText {
-        self.endpoint.sql(template)
+        self.endpoint.templates.sql(template)
     }
 
-    /// As [`Endpoint::sql_list`].
+    /// As [`super::statement_templates::StatementTemplates::sql_list`].
     pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
-        self.endpoint.sql_list(template, n)
+        self.endpoint.templates.sql_list(template, n)
     }
 
     /// The driver's connection, for statements that are not [`query`]'s: they are neither measured nor
@@ -243,7 +245,7 @@ impl Statement {
     pub(super) async fn insert(self, on: &mut Session) -> Result<i64> {
         let name = self.sql.name();
         let done = self.run(on).await?;
-        super::fault::exactly_one(done.rows_affected(), name)?;
+        exactly_one(done.rows_affected(), name)?;
         i64::try_from(done.last_insert_id())
             .map_err(|_| StoreError::Internal(format!("`{name}` made an id that is too large")))
     }
@@ -256,28 +258,28 @@ impl Statement {
         on.end(self.sql.name(), done)
     }
 
-    pub(super) async fn fetch_all(self, on: &mut Session) -> Result<Vec<MySqlRow>> {
+    pub(super) async fn fetch_all(self, on: &mut Session) -> Result<Vec<Row>> {
         let started = Instant::now();
         on.start();
         let done = timeout(PATIENCE, self.query.fetch_all(on.raw()?)).await;
         measure(&self.sql, on, started);
-        on.end(self.sql.name(), done)
+        on.end(self.sql.name(), done).map(|rows| rows.into_iter().map(Row).collect())
     }
 
-    pub(super) async fn fetch_optional(self, on: &mut Session) -> Result<Option<MySqlRow>> {
+    pub(super) async fn fetch_optional(self, on: &mut Session) -> Result<Option<Row>> {
         let started = Instant::now();
         on.start();
         let done = timeout(PATIENCE, self.query.fetch_optional(on.raw()?)).await;
         measure(&self.sql, on, started);
-        on.end(self.sql.name(), done)
+        on.end(self.sql.name(), done).map(|row| row.map(Row))
     }
 
-    pub(super) async fn fetch_one(self, on: &mut Session) -> Result<MySqlRow> {
+    pub(super) async fn fetch_one(self, on: &mut Session) -> Result<Row> {
         let started = Instant::now();
         on.start();
         let done = timeout(PATIENCE, self.query.fetch_one(on.raw()?)).await;
         measure(&self.sql, on, started);
-        on.end(self.sql.name(), done)
+        on.end(self.sql.name(), done).map(Row)
     }
 }
 

@@ -135,8 +135,22 @@ impl StatementTemplates {
         Self { shard, built: RwLock::default() }
     }
 
-    /// `width` 0: no `{rows}`. `n` 0: no `{list}` either.
-    pub(super) fn get(&self, template: &'static str, width: usize, n: usize) -> StatementText {
+    /// The text: `{shard}` becomes `007`, `{now}` the database's clock.
+    pub(super) fn sql(&self, template: &'static str) -> StatementText {
+        self.get(template, 0, 0)
+    }
+
+    /// And `{list}` becomes `?, ?, …`, `n` of them: a size of the ladder.
+    pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
+        self.get(template, 0, n)
+    }
+
+    /// And `{rows}` becomes `(?, …), …`: `n` rows, a size of the ladder, each `width` wide.
+    pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
+        self.get(template, width, n)
+    }
+
+    fn get(&self, template: &'static str, width: usize, n: usize) -> StatementText {
         let shape = TemplateKey { at: template.as_ptr().addr(), len: template.len(), width, n };
         if let Some(sql) = self.built.read().get(&shape) {
             return sql.clone();

@@ -9,6 +9,9 @@ use tsp_core::transition::OutcomeDetail;
 use tsp_core::transition::submit::{Clash, admit, clash, is_repeated};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
+use crate::backend::columns::open_columns;
+use crate::backend::row::read_task;
+use crate::backend::row_count::exactly;
 use crate::error::{Cause, Result, StoreError};
 use crate::idempotency::IdempotencyResult;
 use crate::tasks::{Submit, Submitted};
@@ -16,9 +19,7 @@ use crate::tasks::{Submit, Submitted};
 use super::bind::{Values, key_hash};
 use super::context::StoreContext;
 use super::db::ShardDb;
-use super::fault::exactly;
 use super::idempotency::{self, LookupResult, PendingAnswer};
-use super::row::{open_columns, read_task};
 use super::session::query;
 use super::statement_templates::{ROWS_MAX, padded_to_class};
 use super::task_rows::{TASKS_DELETE, ended_from, ended_task, insert_task, insert_tasks, open_task, save};
@@ -26,12 +27,12 @@ use super::tx::Tx;
 
 pub(super) const CANONICAL: &str = concat!(
     "-- task_canonical\nSELECT ",
-    open_columns!(),
+    open_columns!("task_key"),
     " FROM task_{shard} WHERE config_id = ? AND key_hash = ? AND key_slot = 0"
 );
 const CANONICAL_LOCK: &str = concat!(
     "-- task_canonical_lock\nSELECT ",
-    open_columns!(),
+    open_columns!("task_key"),
     " FROM task_{shard} WHERE config_id = ? AND key_hash = ? AND key_slot = 0 FOR UPDATE"
 );
 

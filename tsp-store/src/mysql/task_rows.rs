@@ -7,16 +7,18 @@ use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::Change;
 use tsp_core::{Millis, TaskId, Timestamp};
 
+use crate::backend::columns::{attempt_columns, ended_columns, open_columns};
+use crate::backend::row::read_task;
+use crate::backend::row_count::{exactly, one_or_none};
 use crate::error::Result;
 use crate::rules::ended_at_first_try;
 
 use super::bind::{
-    ATTEMPT_WIDTH, HISTORY_WIDTH, NEW_WIDTH, TASK_WIDTH, Values, attempt_columns, history_columns, is_new,
-    new_columns, task_columns, weight,
+    ATTEMPT_WIDTH, HISTORY_WIDTH, NEW_WIDTH, TASK_WIDTH, Values, history_columns, is_new, new_columns,
+    task_columns, weight,
 };
 use super::db::ShardDb;
-use super::fault::{exactly, one_or_none};
-use super::row::{all_good, ended_columns, open_columns, read_task};
+use super::row::all_good;
 use super::session::query;
 use super::statement_templates::{
     BATCH_SIZES, ROWS_MAX, StatementText, batch_sizes, padded_to_class, rows_max,
@@ -39,14 +41,14 @@ const ATTEMPT_INSERT: &str =
     concat!("-- attempt_insert\nINSERT INTO attempt_{shard} (", attempt_columns!(), ") VALUES {rows}");
 
 pub(super) const TASK_OPEN: &str =
-    concat!("-- task_open\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id = ?");
+    concat!("-- task_open\nSELECT ", open_columns!("task_key"), " FROM task_{shard} WHERE id = ?");
 pub(super) const TASKS_LOCK: &str = concat!(
     "-- tasks_lock\nSELECT ",
-    open_columns!(),
+    open_columns!("task_key"),
     " FROM task_{shard} WHERE id IN ({list}) ORDER BY id FOR UPDATE"
 );
 const TASK_LOCK: &str =
-    concat!("-- task_lock\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id = ? FOR UPDATE");
+    concat!("-- task_lock\nSELECT ", open_columns!("task_key"), " FROM task_{shard} WHERE id = ? FOR UPDATE");
 
 pub(super) const ATTEMPTS_DROP: &str = "-- prune_attempts
 DELETE FROM attempt_{shard} WHERE task_id IN ({list})";
@@ -55,11 +57,11 @@ DELETE FROM attempt_{shard} WHERE task_id IN ({list})";
 /// not be asked. What is not found so is looked for everywhere.
 const ENDED_LATELY: &str = concat!(
     "-- task_ended\nSELECT ",
-    ended_columns!(),
+    ended_columns!("task_key"),
     " FROM history_{shard} WHERE id = ? AND ended_at >= ?"
 );
 const ENDED_AT_ANY_TIME: &str =
-    concat!("-- task_ended_ever\nSELECT ", ended_columns!(), " FROM history_{shard} WHERE id = ?");
+    concat!("-- task_ended_ever\nSELECT ", ended_columns!("task_key"), " FROM history_{shard} WHERE id = ?");
 
 /// A statement takes about this many bytes, and [`ROWS_MAX`] rows.
 const BYTES_MAX: usize = 4 << 20;

@@ -6,6 +6,9 @@ use tsp_core::transition::Change;
 use tsp_core::transition::submit::reopen;
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
+use crate::backend::columns::{attempt_columns, ended_columns};
+use crate::backend::row::{read_attempt, read_task};
+use crate::backend::row_count::exactly_one;
 use crate::error::{Cause, Result, StoreError};
 use crate::rules::only_attempt;
 use crate::tasks::{Actor, Changed, Subject, TaskCommand};
@@ -13,8 +16,6 @@ use crate::tasks::{Actor, Changed, Subject, TaskCommand};
 use super::bind::key_hash;
 use super::context::{StoreContext, all_of};
 use super::db::ShardDb;
-use super::fault::exactly_one;
-use super::row::{ended_columns, read_attempt, read_task};
 use super::session::query;
 use super::submit::canonical;
 use super::task_rows::{ended_task, insert_attempts, insert_task, lock_task, open_task, save};
@@ -22,19 +23,21 @@ use super::tx::Tx;
 
 pub(super) const LATEST_OF_KEY: &str = concat!(
     "-- task_latest_of_key\nSELECT ",
-    ended_columns!(),
+    ended_columns!("task_key"),
     " FROM history_{shard} FORCE INDEX (by_key) WHERE config_id = ? AND key_hash = ? AND task_key = ? \
      ORDER BY ended_at DESC, id DESC LIMIT 1"
 );
 
-const ATTEMPTS: &str = "-- attempts
-SELECT task_id, attempt, started_at, ended_at, due_at, node, kind, reason, http_status, excerpt
-FROM attempt_{shard} WHERE task_id = ? ORDER BY attempt";
+const ATTEMPTS: &str = concat!(
+    "-- attempts\nSELECT ",
+    attempt_columns!(),
+    " FROM attempt_{shard} WHERE task_id = ? ORDER BY attempt"
+);
 
 /// While a replay decides, nobody else replays the same.
 const ENDED_LOCK: &str = concat!(
     "-- task_ended_lock\nSELECT ",
-    ended_columns!(),
+    ended_columns!("task_key"),
     " FROM history_{shard} WHERE id = ? AND ended_at = ? FOR UPDATE"
 );
 const LAST_NODE: &str = "-- last_node\nSELECT last_node FROM history_{shard} WHERE id = ? AND ended_at = ?";

@@ -5,29 +5,11 @@ use std::sync::Arc;
 
 use tsp_core::ConfigId;
 use tsp_core::config::TaskConfig;
-use tsp_core::task::EndResult;
 
+use crate::backend::sums::Sums;
 use crate::config_cache::ConfigCache;
 
 use super::session::Session;
-
-/// What a transaction adds to the auditor's sums.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sums {
-    pub(super) accepted: i64,
-    /// By result, in the order of [`EndResult::ALL`].
-    pub(super) ended: [i64; EndResult::ALL.len()],
-    pub(super) dropped: i64,
-}
-
-impl Sums {
-    /// A task without a result is not ended, and makes the auditor speak up.
-    pub(super) fn end(&mut self, result: Option<EndResult>) {
-        if let Some(at) = EndResult::ALL.iter().position(|known| Some(*known) == result) {
-            self.ended[at] += 1;
-        }
-    }
-}
 
 /// An open transaction. `'e` is the life of what the work borrows.
 #[derive(Debug)]

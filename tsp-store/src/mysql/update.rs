@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 use tsp_core::task::Task;
 use tsp_core::{Millis, NodeId, Timestamp};
 
+use crate::backend::row_count::{exactly, exactly_one, one_or_none};
 use crate::documents::extra_to_json;
 use crate::error::{Result, StoreError};
 
 use super::bind::Values;
 use super::db::ShardDb;
-use super::fault::{exactly, exactly_one, one_or_none};
 use super::session::query;
 use super::statement_templates::ROWS_MAX;
 use super::tx::Tx;

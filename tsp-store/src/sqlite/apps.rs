@@ -5,13 +5,14 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, params};
 use tsp_core::{AppId, Timestamp};
 
+use crate::backend::cache_edit::CacheEdit;
+use crate::backend::row_count::exactly_one;
 use crate::catalog::{App, AppEdit, AppSaved, Deleted, NewApp};
 use crate::error::Result;
 use crate::tasks::Actor;
 
 use super::audit::log;
-use super::fault::exactly_one;
-use super::tx::{CacheEdit, Tx};
+use super::tx::Tx;
 
 pub(super) fn create_app(tx: &mut Tx<'_>, new: NewApp, by: &Actor, now: Timestamp) -> Result<AppSaved> {
     let taken: Option<i64> = tx
@@ -39,7 +40,7 @@ pub(super) fn create_app(tx: &mut Tx<'_>, new: NewApp, by: &Actor, now: Timestam
         updated_at: now,
     });
     log(tx.conn, by, "app.create", app.name.as_str(), "", now)?;
-    tx.edit_cache(CacheEdit::PutApp(app.clone()));
+    tx.edit_cache(CacheEdit::PutApp(app.clone()), 0);
     Ok(AppSaved::Saved(app))
 }
 
@@ -65,7 +66,7 @@ pub(super) fn update_app(
         .execute(params![app.description, app.owner, now.ms(), id.get()])?;
     exactly_one(changed, "app_update")?;
     log(tx.conn, by, "app.update", app.name.as_str(), "", now)?;
-    tx.edit_cache(CacheEdit::PutApp(app.clone()));
+    tx.edit_cache(CacheEdit::PutApp(app.clone()), 0);
     Ok(AppSaved::Saved(app))
 }
 
@@ -86,6 +87,6 @@ pub(super) fn delete_app(tx: &mut Tx<'_>, id: AppId, by: &Actor, now: Timestamp)
         tx.conn.prepare_cached("-- app_delete\nDELETE FROM app WHERE id = ?")?.execute([id.get()])?;
     exactly_one(changed, "app_delete")?;
     log(tx.conn, by, "app.delete", app.name.as_str(), "", now)?;
-    tx.edit_cache(CacheEdit::RemoveApp(id));
+    tx.edit_cache(CacheEdit::RemoveApp(id), 0);
     Ok(Deleted::Deleted)
 }

@@ -6,9 +6,10 @@ use tsp_core::transition::{Event, Refused, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::attempts::{Begin, BeginResult, Each, Finish, FinishResult};
+use crate::backend::row::{good, read_executing};
 use crate::error::{Result, StoreError};
 
-use super::row::all;
+use super::row::all_good;
 use super::task_rows::{is_plain, open_task};
 use super::tx::Tx;
 
@@ -98,7 +99,7 @@ fn close(
 pub(super) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
     let mut released = Vec::with_capacity(batch.len());
     for (id, version) in batch {
-        let Some(row) = tolerate(tx.hot.open_task(id), None)? else { continue };
+        let Some(row) = good(tx.hot.open_task(id))?.flatten() else { continue };
         let Ok(change) = transition(&row, &Event::Release { version }, now) else { continue };
         if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
             released.push(*task);
@@ -118,7 +119,7 @@ SELECT id, attempt FROM task WHERE status BETWEEN 10 AND 30 AND status = 30 AND 
 
 pub(super) fn executing(conn: &Connection, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
     let mut statement = conn.prepare_cached(EXECUTING)?;
-    all(statement.query([node.get()])?, |row| Ok((TaskId::new(row.get(0)?), row.get(1)?)))
+    all_good(statement.query([node.get()])?, |row| read_executing(row))
 }
 
 /// A bad row's error is its own; it is found when the row is read, before anything is written.
@@ -126,16 +127,5 @@ fn of_one<T>(result: Result<T>) -> Result<Result<T>> {
     match result {
         Err(error @ StoreError::Corrupt { .. }) => Ok(Err(error)),
         other => other.map(Ok),
-    }
-}
-
-/// A bad row is reported and does not stop its neighbours.
-pub(super) fn tolerate<T>(result: Result<T>, instead: T) -> Result<T> {
-    match result {
-        Err(error @ StoreError::Corrupt { .. }) => {
-            tracing::error!(%error, "a row was skipped");
-            Ok(instead)
-        }
-        other => other,
     }
 }

@@ -6,13 +6,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, Millis, Timestamp};
 
+use crate::backend::columns::audit_columns;
+use crate::backend::row::read_audit_entry;
+use crate::backend::row_count::exactly_one;
 use crate::catalog::AuditEntry;
 use crate::error::Result;
 use crate::fetching::{Audit, COUNTED_MAX};
 use crate::tasks::Actor;
 
 use super::claim::earliest_due;
-use super::fault::exactly_one;
 use super::fire::cursors;
 use super::rescue::next_deadline;
 use super::row::all;
@@ -64,6 +66,9 @@ SELECT config_id FROM task WHERE status = 45 ORDER BY due_at LIMIT 1000";
 
 const CONFIG_THERE: &str = "-- audit_config\nSELECT 1 FROM config WHERE id = ?";
 
+const LIST: &str =
+    concat!("-- audit_list\nSELECT ", audit_columns!(), " FROM audit ORDER BY id DESC LIMIT ?");
+
 /// Writes an audit entry.
 pub(super) fn log(
     conn: &Connection,
@@ -84,18 +89,7 @@ pub(super) fn log(
 /// Newest first.
 pub(super) fn audit_log(conn: &Connection, limit: usize) -> Result<Vec<AuditEntry>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = conn.prepare_cached(
-        "-- audit_list\nSELECT at, actor, action, subject, detail FROM audit ORDER BY id DESC LIMIT ?",
-    )?;
-    all(statement.query([limit])?, |row| {
-        Ok(AuditEntry {
-            at: Timestamp::from_ms(row.get(0)?),
-            actor: row.get(1)?,
-            action: row.get(2)?,
-            subject: row.get(3)?,
-            detail: row.get(4)?,
-        })
-    })
+    all(conn.prepare_cached(LIST)?.query([limit])?, |row| read_audit_entry(row))
 }
 
 /// Counts rows and reads the sums in one snapshot; the sums change in the transactions that change rows.

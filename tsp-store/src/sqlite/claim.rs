@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
+use crate::backend::columns::{in_flight_columns, open_columns};
+use crate::backend::row::{good, read_bare, read_in_flight, read_task};
+use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
-use crate::fetching::{
-    BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlight, InFlightPage, Owner,
-};
+use crate::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
 
-use super::fault::exactly_one;
-use super::row::{all, first, open_columns, read_bare, read_task};
+use super::row::{Row, all, first};
 use super::task_rows::is_plain;
 use super::tx::Tx;
 
@@ -22,7 +22,7 @@ const BYTES_PER_CLAIM: usize = 4 << 20;
 
 pub(super) const CLAIM_SELECT: &str = concat!(
     "-- claim_select\nSELECT ",
-    open_columns!(),
+    open_columns!("key"),
     " FROM task WHERE config_id = ?1 AND status = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
 );
 
@@ -32,9 +32,11 @@ SELECT due_at FROM task WHERE config_id = ?1 AND status = 0 ORDER BY due_at LIMI
 pub(super) const EARLIEST_DUE_NEXT: &str = "-- head_next
 SELECT config_id, due_at FROM task WHERE status = 0 AND config_id > ?1 ORDER BY config_id, due_at LIMIT 1";
 
-pub(super) const IN_FLIGHT: &str = "-- in_flight
-SELECT id, config_id, status, due_at, version, epoch, node, attempt FROM task
-WHERE status BETWEEN 10 AND 30 AND status = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+pub(super) const IN_FLIGHT: &str = concat!(
+    "-- in_flight\nSELECT ",
+    in_flight_columns!(),
+    " FROM task WHERE status BETWEEN 10 AND 30 AND status = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+);
 
 const CLAIM_QUARANTINE: &str = "-- claim_quarantine
 UPDATE task SET status = 40, version = version + 1 WHERE id = ?1 AND status = 0";
@@ -163,15 +165,16 @@ fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec
     let mut due = Vec::with_capacity(request.limit.min(512));
     let mut bad = Vec::new();
     while let Some(row) = rows.next()? {
+        let row = Row(row);
         let bare = *bytes == 0;
-        match if bare { read_bare(row) } else { read_task(row) } {
+        match if bare { read_bare(&row) } else { read_task(&row) } {
             Ok(task) => {
                 *bytes = bytes.saturating_sub(task.bytes());
                 due.push(Due { task, bare });
             }
-            Err(error @ StoreError::Corrupt { .. }) => {
+            Err(error @ StoreError::Corrupt { id, .. }) => {
                 tracing::error!(%error, "a row is quarantined: it is paused until somebody repairs it");
-                bad.push(row.get::<_, i64>(0)?);
+                bad.push(id);
             }
             Err(error) => return Err(error),
         }
@@ -211,12 +214,17 @@ pub(super) fn in_flight(conn: &Connection, after: Option<FlightMark>, limit: usi
     let mut statement = conn.prepare_cached(IN_FLIGHT)?;
     let (mut status, mut id) = after.map_or((Status::Queued, i64::MIN), |mark| (mark.status, mark.id.get()));
     let mut page = InFlightPage::default();
+    let mut left = limit;
     loop {
-        let left = limit.saturating_sub(page.rows.len());
-        let left = i64::try_from(left).unwrap_or(i64::MAX);
-        page.rows.extend(all(statement.query(params![status.code(), id, left])?, read_in_flight)?);
-        if page.rows.len() >= limit {
-            page.next = page.rows.last().map(FlightMark::from);
+        let bound = i64::try_from(left).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![status.code(), id, bound])?;
+        while let Some(row) = rows.next()? {
+            (left, id) = (left - 1, row.get(0)?);
+            page.rows.extend(good(read_in_flight(&Row(row)))?);
+        }
+        if left == 0 {
+            // Only the status and the id are gone by.
+            page.next = Some(FlightMark { status, due_at: Timestamp::ZERO, id: TaskId::new(id) });
             return Ok(page);
         }
         if status == Status::Executing {
@@ -224,27 +232,6 @@ pub(super) fn in_flight(conn: &Connection, after: Option<FlightMark>, limit: usi
         }
         (status, id) = (Status::Executing, i64::MIN);
     }
-}
-
-fn read_in_flight(row: &Row<'_>) -> Result<InFlight> {
-    let id: i64 = row.get(0)?;
-    let status: i64 = row.get(2)?;
-    let status = Status::from_code(status).ok_or_else(|| StoreError::Corrupt {
-        table: "task",
-        column: "status",
-        id,
-        why: format!("{status} is not known"),
-    })?;
-    Ok(InFlight {
-        id: TaskId::new(id),
-        config: ConfigId::new(row.get(1)?),
-        status,
-        due_at: Timestamp::from_ms(row.get(3)?),
-        version: row.get(4)?,
-        epoch: row.get(5)?,
-        node: row.get::<_, Option<i64>>(6)?.map(NodeId::new),
-        attempt: row.get(7)?,
-    })
 }
 
 /// Raises the slot's `used_until`, never lowers it; returns what it was.

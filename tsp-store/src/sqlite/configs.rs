@@ -7,6 +7,8 @@ use tsp_core::config::save::{self, ConfigWrite, CursorChange, SaveDecision};
 use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::{ConfigId, Timestamp};
 
+use crate::backend::cache_edit::CacheEdit;
+use crate::backend::row_count::{exactly_one, one_or_none};
 use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::documents::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
@@ -14,9 +16,8 @@ use crate::fetching::Cursor;
 use crate::tasks::Actor;
 
 use super::audit::log;
-use super::fault::{exactly_one, one_or_none};
 use super::tasks::open_count;
-use super::tx::{CacheEdit, Tx};
+use super::tx::Tx;
 
 /// The newest changes of a config that stay in its log.
 pub(super) const CHANGES_KEPT: i64 = 100;
@@ -185,10 +186,11 @@ fn record(
     let seq = tx.conn.last_insert_rowid();
     tx.conn.prepare_cached(CHANGE_OLD)?.execute(params![config.id.get(), CHANGES_KEPT])?;
     log(tx.conn, by, action, &config.subject(), detail, now)?;
-    tx.edit_cache(match after {
-        Some(after) => CacheEdit::PutConfig(after.clone(), seq),
-        None => CacheEdit::RemoveConfig(config.id, seq),
-    });
+    let edit = match after {
+        Some(after) => CacheEdit::PutConfig(after.clone()),
+        None => CacheEdit::RemoveConfig(config.id),
+    };
+    tx.edit_cache(edit, seq);
     Ok(())
 }
 

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use tsp_core::Timestamp;
 use tsp_core::task::Status;
 
+use crate::backend::row_count::exactly_one;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 use crate::fetching::{EmbeddedOwnership as _, FetcherStore as _};
 
 use super::SqliteStore;
 use super::command::Command;
-use super::fault::exactly_one;
 use super::row::all;
 
 /// A page ends with the row that makes it so large.

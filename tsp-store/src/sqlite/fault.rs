@@ -60,24 +60,6 @@ pub(super) fn commit_error(error: rusqlite::Error) -> StoreError {
     }
 }
 
-/// A compare-and-set touches one row, or none because somebody else was first.
-pub(super) fn one_or_none(changed: usize, statement: &str) -> Result<bool, StoreError> {
-    match changed {
-        0 => Ok(false),
-        1 => Ok(true),
-        more => Err(touched(statement, more)),
-    }
-}
-
-/// A write that must touch exactly one row.
-pub(super) fn exactly_one(changed: usize, statement: &str) -> Result<(), StoreError> {
-    if changed == 1 { Ok(()) } else { Err(touched(statement, changed)) }
-}
-
-fn touched(statement: &str, rows: usize) -> StoreError {
-    StoreError::Internal(format!("`{statement}` touched {rows} rows, not 1"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,23 +1,25 @@
 //! Schedules: cursors, and the one step of one schedule (cron reference, section 11).
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use tsp_core::schedule::step::{Found, NewOccurrence};
 use tsp_core::{ConfigId, Timestamp};
 
+use crate::backend::columns::cursor_columns;
+use crate::backend::row::read_cursor;
+use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::fetching::{Cursor, Fire, FireResult, Owner};
 
 use super::claim::owns;
 use super::configs::make_cursor;
-use super::fault::exactly_one;
 use super::row::{all, first};
 use super::tx::Tx;
 
-const CURSOR_ALL: &str = "-- cursor_all
-SELECT config_id, next_fire_at, version, config_version, waiting, missed FROM cursor ORDER BY config_id";
+const CURSOR_ALL: &str =
+    concat!("-- cursor_all\nSELECT ", cursor_columns!(), " FROM cursor ORDER BY config_id");
 
-const CURSOR_OF: &str = "-- cursor_of
-SELECT config_id, next_fire_at, version, config_version, waiting, missed FROM cursor WHERE config_id = ?";
+const CURSOR_OF: &str =
+    concat!("-- cursor_of\nSELECT ", cursor_columns!(), " FROM cursor WHERE config_id = ?");
 
 const CURSOR_MOVE: &str = "-- cursor_move
 UPDATE cursor SET next_fire_at = ?1, version = ?2, config_version = ?3, waiting = ?4, missed = ?5
@@ -36,7 +38,7 @@ INSERT INTO occurrence (config_id, execute_at, origin, task_id, late, made_at) V
 ON CONFLICT DO NOTHING";
 
 pub(super) fn cursors(conn: &Connection) -> Result<Vec<Cursor>> {
-    all(conn.prepare_cached(CURSOR_ALL)?.query([])?, read_cursor)
+    all(conn.prepare_cached(CURSOR_ALL)?.query([])?, |row| read_cursor(row))
 }
 
 pub(super) fn cursors_of(conn: &Connection, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
@@ -44,18 +46,7 @@ pub(super) fn cursors_of(conn: &Connection, configs: &[ConfigId]) -> Result<Vec<
 }
 
 fn cursor_of(conn: &Connection, config: ConfigId) -> Result<Option<Cursor>> {
-    first(conn.prepare_cached(CURSOR_OF)?.query([config.get()])?, read_cursor)
-}
-
-fn read_cursor(row: &Row<'_>) -> Result<Cursor> {
-    Ok(Cursor {
-        config: ConfigId::new(row.get(0)?),
-        next_fire_at: row.get::<_, Option<i64>>(1)?.map(Timestamp::from_ms),
-        version: row.get(2)?,
-        config_version: row.get(3)?,
-        waiting: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_ms),
-        missed: row.get(5)?,
-    })
+    first(conn.prepare_cached(CURSOR_OF)?.query([config.get()])?, |row| read_cursor(row))
 }
 
 pub(super) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {

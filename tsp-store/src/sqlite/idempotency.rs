@@ -4,10 +4,10 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use tsp_core::Timestamp;
 
+use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 
-use super::fault::exactly_one;
 use super::tx::Tx;
 
 const FIND: &str = "-- idempotency_find

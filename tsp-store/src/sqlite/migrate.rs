@@ -4,9 +4,8 @@ use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, params};
 use tsp_core::Timestamp;
 
+use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
-
-use super::fault::exactly_one;
 
 /// Every migration by number, oldest first.
 const MIGRATIONS: &[(i64, &str, &str)] = &[

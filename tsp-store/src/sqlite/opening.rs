@@ -2,27 +2,30 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row};
-use tsp_core::config::{Paused, TaskConfig};
-use tsp_core::{AppId, ConfigId, Name, Timestamp};
+use rusqlite::{Connection, OptionalExtension};
 
-use crate::catalog::App;
+use crate::backend::columns::{app_columns, config_columns};
+use crate::backend::row::{read_app, read_config};
+use crate::backend::row_count::exactly_one;
+use crate::backend::settings::{check_shard_count, check_shards};
 use crate::config_cache::ConfigCache;
-use crate::documents::{Sealer, config_from_json};
-use crate::error::{Result, StoreError};
+use crate::documents::Sealer;
+use crate::error::Result;
 
-use super::fault::exactly_one;
 use super::migrate::in_transaction;
 use super::row::all;
 
-/// The number of logical shards is fixed when the store is made: ids and key homes depend on it.
+const APPS: &str = concat!("-- app_all\nSELECT ", app_columns!(), " FROM app ORDER BY id");
+
+const CONFIGS: &str = concat!(
+    "-- config_all\nSELECT ",
+    config_columns!(),
+    " FROM config c LEFT JOIN app a ON a.id = c.app_id ORDER BY c.id"
+);
+
+/// The number of logical shards is fixed when the store is made.
 pub(super) fn initialise_shards(conn: &Connection, wanted: u16) -> Result<u16> {
-    if !(1..=tsp_core::ids::SHARDS_MAX).contains(&wanted) {
-        return Err(StoreError::Unusable(format!(
-            "`store.shards` is {wanted}, it must be 1 to {}",
-            tsp_core::ids::SHARDS_MAX
-        )));
-    }
+    check_shard_count(wanted)?;
     in_transaction(conn, |conn| {
         let stored: Option<String> = conn
             .query_row("-- shards_find\nSELECT value FROM settings WHERE name = 'shards'", [], |row| {
@@ -37,13 +40,7 @@ pub(super) fn initialise_shards(conn: &Connection, wanted: u16) -> Result<u16> {
             exactly_one(changed, "shards_set")?;
             return Ok(wanted);
         };
-        if stored == wanted.to_string() {
-            return Ok(wanted);
-        }
-        Err(StoreError::Unusable(format!(
-            "the store was made with {stored} shards and is opened with {wanted}: the number is fixed, set \
-             `store.shards = {stored}`"
-        )))
+        check_shards(&stored, wanted).map(|()| wanted)
     })
 }
 
@@ -53,68 +50,16 @@ pub(super) fn fill_config_cache(
     config_cache: &ConfigCache,
     sealer: &Sealer,
 ) -> Result<()> {
-    let mut apps = conn.prepare(
-        "-- app_all\nSELECT id, name, description, owner, created_at, updated_at FROM app ORDER BY id",
-    )?;
-    for app in all(apps.query([])?, read_app)? {
+    for app in all(conn.prepare(APPS)?.query([])?, |row| read_app(row))? {
         config_cache.put_app(Arc::new(app));
     }
     let seq: i64 =
         conn.query_row("-- config_seq\nSELECT coalesce(max(seq), 0) FROM config_change", [], |row| {
             row.get(0)
         })?;
-    let mut configs = conn.prepare(
-        "-- config_all
-        SELECT id, app_id, version, document, paused_by, paused_at, paused_note, created_at, updated_at
-        FROM config ORDER BY id",
-    )?;
-    for config in all(configs.query([])?, |row| read_config(row, config_cache, sealer))? {
+    for config in all(conn.prepare(CONFIGS)?.query([])?, |row| read_config(row, sealer))? {
         config_cache.put_config(Arc::new(config), seq);
     }
     config_cache.reach(seq);
     Ok(())
-}
-
-fn read_app(row: &Row<'_>) -> Result<App> {
-    let id: i64 = row.get(0)?;
-    Ok(App {
-        id: AppId::new(id),
-        name: read_name(&row.get::<_, String>(1)?, "app", id)?,
-        description: row.get(2)?,
-        owner: row.get(3)?,
-        created_at: Timestamp::from_ms(row.get(4)?),
-        updated_at: Timestamp::from_ms(row.get(5)?),
-    })
-}
-
-fn read_config(row: &Row<'_>, config_cache: &ConfigCache, sealer: &Sealer) -> Result<TaskConfig> {
-    let id: i64 = row.get(0)?;
-    let corrupt = |column, why| StoreError::Corrupt { table: "config", column, id, why };
-    let app_id = AppId::new(row.get(1)?);
-    let app = config_cache.app_by_id(app_id).ok_or_else(|| corrupt("app_id", "no such app".to_owned()))?;
-    let document: String = row.get(3)?;
-    let paused = match (row.get::<_, Option<String>>(4)?, row.get::<_, Option<i64>>(5)?) {
-        (Some(by), Some(at)) => Some(Paused { by, at: Timestamp::from_ms(at), note: row.get(6)? }),
-        _ => None,
-    };
-    Ok(TaskConfig {
-        id: ConfigId::new(id),
-        app_id,
-        app: app.name.clone(),
-        spec: config_from_json(&document, sealer).map_err(|why| corrupt("document", why))?,
-        paused,
-        version: row.get(2)?,
-        created_at: Timestamp::from_ms(row.get(7)?),
-        updated_at: Timestamp::from_ms(row.get(8)?),
-    })
-}
-
-fn read_name(text: &str, table: &'static str, id: i64) -> Result<Name> {
-    let bad = |why: tsp_core::name::NameError| StoreError::Corrupt {
-        table,
-        column: "name",
-        id,
-        why: why.to_string(),
-    };
-    Name::new(text).map_err(bad)
 }

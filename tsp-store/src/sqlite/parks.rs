@@ -1,20 +1,24 @@
 //! Configs whose receiver asked for a wait.
 
-use rusqlite::{Connection, Row, params};
-use tsp_core::{ConfigId, TaskId, Timestamp};
+use rusqlite::{Connection, params};
+use tsp_core::{ConfigId, Timestamp};
 
+use crate::backend::columns::park_columns;
+use crate::backend::row::read_park;
 use crate::error::Result;
 use crate::parks::{Park, ParkEvent};
 
 use super::row::{all, first};
 use super::tx::Tx;
 
-pub(super) const PARKS: &str = "-- parks
-SELECT config_id, parked_since, parked_until, parked_by FROM config_state WHERE parked_until > ?1";
+pub(super) const PARKS: &str =
+    concat!("-- parks\nSELECT ", park_columns!(), " FROM config_state WHERE parked_until > ?1");
 
-pub(super) const PARKED: &str = "-- parked
-SELECT config_id, parked_since, parked_until, parked_by FROM config_state
-WHERE config_id = ?1 AND parked_until > ?2";
+pub(super) const PARKED: &str = concat!(
+    "-- parked\nSELECT ",
+    park_columns!(),
+    " FROM config_state WHERE config_id = ?1 AND parked_until > ?2"
+);
 
 const PARK: &str = "-- park
 INSERT INTO config_state (config_id, parked_since, parked_until, parked_by, unparked_at)
@@ -27,11 +31,11 @@ const UNPARK: &str = "-- unpark
 UPDATE config_state SET parked_until = 0, unparked_at = ?2 WHERE config_id = ?1 AND unparked_at < ?2";
 
 pub(super) fn parks(conn: &Connection, now: Timestamp) -> Result<Vec<Park>> {
-    all(conn.prepare_cached(PARKS)?.query([now.ms()])?, read)
+    all(conn.prepare_cached(PARKS)?.query([now.ms()])?, |row| read_park(row))
 }
 
 pub(super) fn parked(conn: &Connection, config: ConfigId, now: Timestamp) -> Result<Option<Park>> {
-    first(conn.prepare_cached(PARKED)?.query([config.get(), now.ms()])?, read)
+    first(conn.prepare_cached(PARKED)?.query([config.get(), now.ms()])?, |row| read_park(row))
 }
 
 pub(super) fn save(tx: &Tx<'_>, events: &[ParkEvent]) -> Result<()> {
@@ -50,13 +54,4 @@ pub(super) fn save(tx: &Tx<'_>, events: &[ParkEvent]) -> Result<()> {
         };
     }
     Ok(())
-}
-
-fn read(row: &Row<'_>) -> Result<Park> {
-    Ok(Park {
-        config: ConfigId::new(row.get(0)?),
-        since: Timestamp::from_ms(row.get(1)?),
-        until: Timestamp::from_ms(row.get(2)?),
-        by: TaskId::new(row.get(3)?),
-    })
 }

@@ -5,17 +5,19 @@ use tsp_core::task::Task;
 use tsp_core::transition::{Event, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
+use crate::backend::columns::open_columns;
+use crate::backend::row::{good, read_task};
 use crate::error::Result;
 use crate::fetching::Owner;
 
-use super::attempts::{release, tolerate};
+use super::attempts::release;
 use super::claim::owns;
-use super::row::{all_good, first, open_columns, read_task};
+use super::row::{all_good, first};
 use super::tx::Tx;
 
 pub(super) const WAITS_OVER: &str = concat!(
     "-- waits_over\nSELECT ",
-    open_columns!(),
+    open_columns!("key"),
     " FROM task WHERE status = 45 AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
 );
 
@@ -42,7 +44,7 @@ pub(super) fn mark_worker_lost(
         return Ok(changed);
     }
     for (id, node) in rows {
-        let Some(row) = tolerate(tx.hot.open_task(id), None)? else { continue };
+        let Some(row) = good(tx.hot.open_task(id))?.flatten() else { continue };
         changed.extend(mark_one_lost(tx, &row, node, now)?);
     }
     Ok(changed)
@@ -57,7 +59,7 @@ pub(super) fn release_orphans(
 ) -> Result<Vec<Task>> {
     let mut changed = Vec::with_capacity(rows.len());
     for (id, attempt) in rows {
-        let Some(row) = tolerate(tx.hot.open_task(*id), None)? else { continue };
+        let Some(row) = good(tx.hot.open_task(*id))?.flatten() else { continue };
         if row.attempt == *attempt {
             changed.extend(mark_one_lost(tx, &row, node, now)?);
         }
@@ -84,7 +86,8 @@ pub(super) fn end_waits(
         return Ok(Vec::new());
     }
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let over = all_good(tx.conn.prepare_cached(WAITS_OVER)?.query(params![now.ms(), limit])?, read_task)?;
+    let mut waits = tx.conn.prepare_cached(WAITS_OVER)?;
+    let over = all_good(waits.query(params![now.ms(), limit])?, |row| read_task(row))?;
     let mut changed = Vec::with_capacity(over.len());
     for row in over {
         let config = tx.config(row.config);

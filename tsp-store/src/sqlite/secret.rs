@@ -7,17 +7,14 @@ use std::path::Path;
 use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::backend::row_count::{exactly_one, one_or_none};
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 
-use super::fault::{exactly_one, one_or_none};
 use super::lock::beside;
 use super::migrate::in_transaction;
 use super::options::{DatabaseLocation, SqliteOptions};
 use super::private;
-
-/// Sealed and kept in the settings, so that a wrong key is found at start and not at the first callback.
-const PROBE: &str = "tsp";
 
 const FORGET: &str = "-- secret_probe_forget
 DELETE FROM settings WHERE name = 'secret_probe'";
@@ -57,15 +54,15 @@ fn probe(conn: &Connection, sealer: &Sealer, from: &str) -> Result<()> {
         })
         .optional()?;
     if let Some(stored) = stored {
-        return match sealer.open(&stored) {
-            Ok(text) if text == PROBE => Ok(()),
-            _ => Err(StoreError::Unusable(format!(
-                "{from} is not the one that this database's secrets were sealed with: give the old one \
-                 (`store.secret_key`), or put the old key file back"
-            ))),
-        };
+        if sealer.opens(&stored) {
+            return Ok(());
+        }
+        return Err(StoreError::Unusable(format!(
+            "{from} is not the one that this database's secrets were sealed with: give the old one \
+             (`store.secret_key`), or put the old key file back"
+        )));
     }
-    let sealed = sealer.seal(PROBE).map_err(StoreError::Internal)?;
+    let sealed = sealer.probe().map_err(StoreError::Internal)?;
     let changed = conn.execute(
         "-- secret_probe_set\nINSERT INTO settings (name, value) VALUES ('secret_probe', ?)",
         [sealed],

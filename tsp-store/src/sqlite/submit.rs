@@ -6,17 +6,19 @@ use tsp_core::transition::OutcomeDetail;
 use tsp_core::transition::submit::{Clash, admit, clash, is_repeated};
 use tsp_core::{ConfigId, TaskKey, Timestamp};
 
+use crate::backend::columns::open_columns;
+use crate::backend::row::read_task;
 use crate::error::{Result, StoreError};
 use crate::idempotency::IdempotencyResult;
 use crate::tasks::{Submit, Submitted};
 
 use super::idempotency::idempotent;
-use super::row::{first, open_columns, read_task};
+use super::row::first;
 use super::tx::Tx;
 
 pub(super) const CANONICAL: &str = concat!(
     "-- task_canonical\nSELECT ",
-    open_columns!(),
+    open_columns!("key"),
     " FROM task WHERE config_id = ?1 AND key = ?2 AND key_slot = 0"
 );
 
@@ -87,5 +89,5 @@ fn again(tx: &Tx<'_>, task: &Task) -> Result<Submitted> {
 
 /// The canonical open task of a key.
 pub(super) fn canonical(conn: &Connection, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
-    first(conn.prepare_cached(CANONICAL)?.query(params![config.get(), key.as_str()])?, read_task)
+    first(conn.prepare_cached(CANONICAL)?.query(params![config.get(), key.as_str()])?, |row| read_task(row))
 }

@@ -9,22 +9,31 @@ use tsp_core::task::{AttemptRecord, Status, Task, TaskExtra};
 use tsp_core::transition::Change;
 use tsp_core::{Millis, NodeId, TaskKey, Timestamp};
 
+use crate::backend::columns::{attempt_columns, ended_columns, history_columns, open_columns, task_columns};
+use crate::backend::row::read_task;
+use crate::backend::row_count::{exactly_one, one_or_none};
+use crate::backend::sums::Sums;
 use crate::documents::extra_to_json;
 use crate::error::{Result, StoreError};
 use crate::rules::ended_at_first_try;
 
-use super::fault::{exactly_one, one_or_none};
-use super::row::{ended_columns, first, open_columns, read_task};
-use super::tx::Sums;
+use super::row::first;
 
-const TASK_INSERT: &str = "-- task_insert
-INSERT INTO task (id, config_id, status, version, due_at, execute_at, first_due_at, created_at, attempt,
-    charged, losses, epoch, node, cancel_requested, origin, sharding_id, sharding_count, parent_id, key,
-    key_slot, started_at, begun_due_at, expire_after, token, last_attempt, last_kind, last_reason,
-    last_status, last_at, extra, payload)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-    ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
-ON CONFLICT DO NOTHING";
+/// For the columns of an open task, and for those of an ended one.
+macro_rules! values {
+    () => {
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
+         ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)"
+    };
+}
+
+const TASK_INSERT: &str = concat!(
+    "-- task_insert\nINSERT INTO task (",
+    task_columns!("key"),
+    ") ",
+    values!(),
+    " ON CONFLICT DO NOTHING"
+);
 
 pub(super) const TASK_CLAIM: &str = "-- task_claim
 UPDATE task SET status = 10, epoch = ?1, version = version + 1 WHERE id = ?2 AND version = ?3";
@@ -44,23 +53,19 @@ WHERE id = ?23 AND version = ?24";
 pub(super) const TASK_DELETE: &str = "-- task_delete
 DELETE FROM task WHERE id = ?1 AND version = ?2";
 
-const HISTORY_INSERT: &str = "-- history_insert
-INSERT INTO history (id, config_id, result, ended_at, version, due_at, execute_at, first_due_at,
-    created_at, attempt, charged, losses, epoch, last_node, origin, sharding_id, sharding_count, parent_id,
-    key, key_slot, started_at, begun_due_at, expire_after, token, last_attempt, last_kind, last_reason,
-    last_status, last_at, extra, payload)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-    ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)";
+const HISTORY_INSERT: &str =
+    concat!("-- history_insert\nINSERT INTO history (", history_columns!("key"), ") ", values!());
 
-const ATTEMPT_INSERT: &str = "-- attempt_insert
-INSERT INTO attempt (task_id, attempt, started_at, ended_at, due_at, node, kind, reason, http_status,
-    excerpt)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const ATTEMPT_INSERT: &str = concat!(
+    "-- attempt_insert\nINSERT INTO attempt (",
+    attempt_columns!(),
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+);
 
 pub(super) const TASK_OPEN: &str =
-    concat!("-- task_open\nSELECT ", open_columns!(), " FROM task WHERE id = ?1");
+    concat!("-- task_open\nSELECT ", open_columns!("key"), " FROM task WHERE id = ?1");
 pub(super) const TASK_ENDED: &str =
-    concat!("-- task_ended\nSELECT ", ended_columns!(), " FROM history WHERE id = ?1");
+    concat!("-- task_ended\nSELECT ", ended_columns!("key"), " FROM history WHERE id = ?1");
 
 /// Statements that are prepared when they are first needed.
 pub(super) struct Hot<'c> {
@@ -299,11 +304,11 @@ impl<'c> Hot<'c> {
 }
 
 pub(super) fn open_task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
-    first(conn.prepare_cached(TASK_OPEN)?.query([id.get()])?, read_task)
+    first(conn.prepare_cached(TASK_OPEN)?.query([id.get()])?, |row| read_task(row))
 }
 
 pub(super) fn ended_task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
-    first(conn.prepare_cached(TASK_ENDED)?.query([id.get()])?, read_task)
+    first(conn.prepare_cached(TASK_ENDED)?.query([id.get()])?, |row| read_task(row))
 }
 
 /// Whether a change is just what [`Hot::save_begun`] or [`Hot::save_claimed`] saves.

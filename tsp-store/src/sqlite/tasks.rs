@@ -6,27 +6,27 @@ use tsp_core::transition::submit::reopen;
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
+use crate::backend::columns::{attempt_columns, ended_columns};
+use crate::backend::row::{good, read_attempt, read_task};
+use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::rules::only_attempt;
 use crate::tasks::{Actor, Cancelled, Changed, Subject, TaskCommand};
 
-use super::attempts::tolerate;
 use super::audit::log;
-use super::fault::exactly_one;
-use super::row::{all, ended_columns, first, read_attempt, read_task};
+use super::row::{all, first};
 use super::submit::canonical;
 use super::task_rows::{ended_task, open_task};
 use super::tx::Tx;
 
 pub(super) const LATEST_OF_KEY: &str = concat!(
     "-- task_latest_of_key\nSELECT ",
-    ended_columns!(),
+    ended_columns!("key"),
     " FROM history WHERE config_id = ?1 AND key = ?2 ORDER BY ended_at DESC, id DESC LIMIT 1"
 );
 
-const ATTEMPTS: &str = "-- attempts
-SELECT task_id, attempt, started_at, ended_at, due_at, node, kind, reason, http_status, excerpt
-FROM attempt WHERE task_id = ?1 ORDER BY attempt";
+const ATTEMPTS: &str =
+    concat!("-- attempts\nSELECT ", attempt_columns!(), " FROM attempt WHERE task_id = ?1 ORDER BY attempt");
 
 pub(super) fn task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
     match open_task(conn, id)? {
@@ -40,11 +40,11 @@ pub(super) fn task_by_key(conn: &Connection, config: ConfigId, key: &TaskKey) ->
         return Ok(Some(task));
     }
     let mut latest = conn.prepare_cached(LATEST_OF_KEY)?;
-    first(latest.query(params![config.get(), key.as_str()])?, read_task)
+    first(latest.query(params![config.get(), key.as_str()])?, |row| read_task(row))
 }
 
 pub(super) fn attempts(conn: &Connection, id: TaskId) -> Result<Vec<AttemptRecord>> {
-    let mut records = all(conn.prepare_cached(ATTEMPTS)?.query([id.get()])?, read_attempt)?;
+    let mut records = all(conn.prepare_cached(ATTEMPTS)?.query([id.get()])?, |row| read_attempt(row))?;
     if let Some(task) = ended_task(conn, id)? {
         records.extend(only_attempt(&task, last_node(conn, id)?));
     }
@@ -161,7 +161,7 @@ pub(super) fn cancel_open(
         })?;
         left = left.saturating_sub(ids.len());
         for id in ids {
-            let Some(row) = tolerate(tx.hot.open_task(id), None)? else { continue };
+            let Some(row) = good(tx.hot.open_task(id))?.flatten() else { continue };
             let Ok(change) = transition(&row, &Event::Cancel, now) else { continue };
             let saved = tx.hot.save(row.version, change, &mut tx.sums)?;
             let detail = "with all open tasks of its config";

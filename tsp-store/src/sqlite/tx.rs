@@ -5,15 +5,16 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tsp_core::ConfigId;
 use tsp_core::config::TaskConfig;
-use tsp_core::task::EndResult;
 
+use crate::backend::cache_edit::CacheEdit;
+use crate::backend::row_count::exactly_one;
+use crate::backend::sums::Sums;
 use crate::catalog::App;
 use crate::config_cache::ConfigCache;
 use crate::documents::Sealer;
 use crate::error::Result;
 
 use super::command::Metrics;
-use super::fault::exactly_one;
 use super::task_rows::Hot;
 
 /// What all threads of a store share.
@@ -25,40 +26,14 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
 }
 
-/// A change of the config cache that waits for the commit.
-#[derive(Debug)]
-pub(super) enum CacheEdit {
-    PutApp(Arc<App>),
-    RemoveApp(tsp_core::AppId),
-    PutConfig(Arc<TaskConfig>, i64),
-    RemoveConfig(ConfigId, i64),
-}
-
-/// What the commands of a transaction add to the auditor's sums.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sums {
-    pub(super) accepted: i64,
-    /// By result, in the order of [`EndResult::ALL`].
-    ended: [i64; EndResult::ALL.len()],
-    pub(super) dropped: i64,
-}
-
-impl Sums {
-    /// A task without a result is not ended, and makes the auditor speak up.
-    pub(super) fn end(&mut self, result: Option<EndResult>) {
-        if let Some(at) = EndResult::ALL.iter().position(|known| Some(*known) == result) {
-            self.ended[at] += 1;
-        }
-    }
-}
-
 /// The open transaction, shared by the commands of one group.
 pub(super) struct Tx<'c> {
     pub(super) conn: &'c Connection,
     pub(super) hot: Hot<'c>,
     pub(super) shared: &'c Shared,
     pub(super) sums: Sums,
-    edits: Vec<CacheEdit>,
+    /// Each with its number: 0 for those of apps, which are not numbered here.
+    edits: Vec<(CacheEdit, i64)>,
 }
 
 /// How far the transaction was when a command began.
@@ -79,10 +54,10 @@ impl<'c> Tx<'c> {
     /// The config as it is in this transaction: with what earlier commands of the group changed, so that
     /// nothing begins under an older config than one that is answered with it (config barrier).
     pub(super) fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
-        for edit in self.edits.iter().rev() {
+        for (edit, _) in self.edits.iter().rev() {
             match edit {
-                CacheEdit::PutConfig(config, _) if config.id == id => return Some(config.clone()),
-                CacheEdit::RemoveConfig(gone, _) if *gone == id => return None,
+                CacheEdit::PutConfig(config) if config.id == id => return Some(config.clone()),
+                CacheEdit::RemoveConfig(gone) if *gone == id => return None,
                 _ => {}
             }
         }
@@ -90,7 +65,7 @@ impl<'c> Tx<'c> {
     }
 
     pub(super) fn app(&self, id: tsp_core::AppId) -> Option<Arc<App>> {
-        for edit in self.edits.iter().rev() {
+        for (edit, _) in self.edits.iter().rev() {
             match edit {
                 CacheEdit::PutApp(app) if app.id == id => return Some(app.clone()),
                 CacheEdit::RemoveApp(gone) if *gone == id => return None,
@@ -101,8 +76,8 @@ impl<'c> Tx<'c> {
     }
 
     /// Seen by the commands after this one at once, and by everybody once it is committed.
-    pub(super) fn edit_cache(&mut self, edit: CacheEdit) {
-        self.edits.push(edit);
+    pub(super) fn edit_cache(&mut self, edit: CacheEdit, seq: i64) {
+        self.edits.push((edit, seq));
     }
 
     pub(super) fn mark(&self) -> Mark {
@@ -117,32 +92,21 @@ impl<'c> Tx<'c> {
 
     /// The last write of the transaction: the sums change with the rows they count.
     pub(super) fn write_sums(&mut self) -> Result<()> {
-        if self.sums == Sums::default() {
+        if self.sums.is_empty() {
             return Ok(());
         }
-        let Sums { accepted, ended, dropped } = self.sums;
-        let ended: i64 = ended.iter().sum();
-        let changed = self.conn.prepare_cached(BALANCE_ADD)?.execute([accepted, ended, dropped])?;
+        let Sums { accepted, dropped, .. } = self.sums;
+        let add = [accepted, self.sums.ended(), dropped];
+        let changed = self.conn.prepare_cached(BALANCE_ADD)?.execute(add)?;
         exactly_one(changed, "balance_add")
     }
 
     /// After the commit.
     pub(super) fn committed(&mut self) {
-        self.shared.metrics.ended(&std::mem::take(&mut self.sums).ended);
-        let config_cache = &self.shared.config_cache;
-        for edit in self.edits.drain(..) {
-            match edit {
-                CacheEdit::PutApp(app) => config_cache.put_app(app),
-                CacheEdit::RemoveApp(id) => config_cache.remove_app(id),
-                CacheEdit::PutConfig(config, seq) => {
-                    config_cache.put_config(config, seq);
-                    config_cache.reach(seq);
-                }
-                CacheEdit::RemoveConfig(id, seq) => {
-                    config_cache.remove_config(id, seq);
-                    config_cache.reach(seq);
-                }
-            }
+        self.shared.metrics.ended(&std::mem::take(&mut self.sums).ended_by_result);
+        for (edit, seq) in self.edits.drain(..) {
+            edit.apply(&self.shared.config_cache, seq);
+            self.shared.config_cache.reach(seq);
         }
     }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use futures::future::join;
 use tsp_core::{ShardId, Timestamp};
 
+use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 use crate::sqlite::SqliteStore;
@@ -96,7 +97,7 @@ async fn initialised(meta: &mut Link, options: &MySqlOptions) -> Result<(Sealer,
         Err(error) if error.is(Cause::NoTable) => return Err(missing()),
         Err(error) => return Err(error),
     };
-    initialise::check_shards(&shards, options.shards)?;
+    check_shards(&shards, options.shards)?;
     initialise::check_key(
         &initialise::setting(meta.raw(), "secret_probe").await?.ok_or_else(missing)?,
         &sealer,

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use tsp_core::{ConfigId, ShardId, TaskId, TaskKey};
 
+use crate::backend::columns::{
+    app_columns, attempt_columns, audit_columns, cursor_columns, history_columns, park_columns, task_columns,
+};
 use crate::documents::{Sealer, Secrets, config_from_json, config_to_json};
 use crate::error::{Result, StoreError};
 use crate::sqlite::export::{Cell, Out};
@@ -44,35 +47,8 @@ pub(super) struct TableImport {
     extra: Extra,
 }
 
-/// From the key to the payload: the same columns of open and of ended tasks, behind those that differ.
-macro_rules! made {
-    ($key:literal) => {
-        concat!(
-            "origin, sharding_id, sharding_count, parent_id, ", $key, ", key_slot, started_at, begun_due_at, \
-             expire_after, token, last_attempt, last_kind, last_reason, last_status, last_at, extra, payload"
-        )
-    };
-}
-
-macro_rules! times {
-    () => {
-        "version, due_at, execute_at, first_due_at, created_at, attempt, charged, losses, epoch"
-    };
-}
-
-macro_rules! task_columns {
-    ($key:literal) => {
-        concat!("id, config_id, status, ", times!(), ", node, cancel_requested, ", made!($key))
-    };
-}
-const TASK_KEY: usize = 18;
-
-macro_rules! history_columns {
-    ($key:literal) => {
-        concat!("id, config_id, result, ended_at, ", times!(), ", last_node, ", made!($key))
-    };
-}
-const HISTORY_KEY: usize = 18;
+/// Where the key stands in the columns of a task and of an ended one.
+const KEY_AT: usize = 18;
 
 const KEPT: Out = Out {
     table: "idempotency",
@@ -91,7 +67,7 @@ const fn same(
 
 /// In this order, so that whatever is there has what it belongs to.
 pub(super) const TABLES: [TableImport; 12] = [
-    same("app", "id, name, description, owner, created_at, updated_at", &["id"], Home::Meta),
+    same("app", app_columns!(), &["id"], Home::Meta),
     TableImport {
         extra: Extra::Secrets,
         ..same(
@@ -107,19 +83,9 @@ pub(super) const TABLES: [TableImport; 12] = [
         &["id"],
         Home::Meta,
     ),
-    same("audit", "id, at, actor, action, subject, detail", &["id"], Home::Meta),
-    same(
-        "cursor",
-        "config_id, next_fire_at, version, config_version, waiting, missed",
-        &["config_id"],
-        Home::Config,
-    ),
-    same(
-        "config_state",
-        "config_id, parked_since, parked_until, parked_by, unparked_at",
-        &["config_id"],
-        Home::Config,
-    ),
+    same("audit", audit_columns!(), &["id"], Home::Meta),
+    same("cursor", cursor_columns!(), &["config_id"], Home::Config),
+    same("config_state", concat!(park_columns!(), ", unparked_at"), &["config_id"], Home::Config),
     same(
         "occurrence",
         "config_id, execute_at, origin, task_id, late, made_at",
@@ -130,19 +96,14 @@ pub(super) const TABLES: [TableImport; 12] = [
         out: Out { table: "history", columns: history_columns!("key"), keys: &["id"] },
         into: concat!(history_columns!("task_key"), ", key_hash"),
         home: Home::Task,
-        extra: Extra::KeyHash(HISTORY_KEY),
+        extra: Extra::KeyHash(KEY_AT),
     },
-    same(
-        "attempt",
-        "task_id, attempt, started_at, ended_at, due_at, node, kind, reason, http_status, excerpt",
-        &["task_id", "attempt"],
-        Home::Task,
-    ),
+    same("attempt", attempt_columns!(), &["task_id", "attempt"], Home::Task),
     TableImport {
         out: Out { table: "task", columns: task_columns!("key"), keys: &["id"] },
         into: concat!(task_columns!("task_key"), ", key_hash"),
         home: Home::Task,
-        extra: Extra::KeyHash(TASK_KEY),
+        extra: Extra::KeyHash(KEY_AT),
     },
     // The embedded store keeps the answers of all calls together; here those about tasks are beside the tasks.
     TableImport {

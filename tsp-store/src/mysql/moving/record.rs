@@ -5,9 +5,9 @@ use sqlx::Row as _;
 use sqlx::mysql::MySqlConnection;
 use tsp_core::ShardId;
 
+use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 
-use super::super::fault::exactly_one;
 use super::super::statement_templates::database_now;
 use super::link::Link;
 

@@ -6,13 +6,14 @@ use futures::stream;
 use sqlx::Row as _;
 use tsp_core::{ConfigId, TaskId, TaskKey};
 
+use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::Order;
 
 use super::super::bind::{Values, key_hash};
 use super::super::db::ShardDb;
 use super::super::statement_templates::padded_to_class;
-use super::{Entry, Search, Table};
+use super::{Entry, Search};
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
 const GATHER_MAX: usize = if cfg!(test) { 30 } else { 2_000 };
@@ -47,17 +48,15 @@ enum By<'s> {
 
 /// Every row that could be in the answer. `None`: they are too many, or in an order that the merge serves.
 pub(super) async fn gather(search: &Search<'_>) -> Result<Option<Vec<Entry>>> {
-    let query = search.query;
+    let (query, configs) = (search.filter.query, search.filter.configs);
     let by = match (&query.parent, &query.key) {
         (Some(parent), _) => By::Parent(*parent),
-        _ if search.configs.len() > CONFIGS_MAX => return Ok(None),
-        (None, Some(key)) => By::Key(search.configs, key),
+        _ if configs.len() > CONFIGS_MAX => return Ok(None),
+        (None, Some(key)) => By::Key(configs, key),
         _ if !matches!(query.order, Order::IdAsc | Order::IdDesc) => return Ok(None),
-        _ => By::Configs(search.configs),
+        _ => By::Configs(configs),
     };
-    let open = search.open.iter().filter(|_| search.wants_open()).map(|on| (Table::Open, on));
-    let ended = search.ended.iter().filter(|_| search.wants_ended()).map(|on| (Table::Ended, on));
-    let looks: Vec<_> = open.chain(ended).map(|(table, on)| look(search, table, on, by)).collect();
+    let looks: Vec<_> = search.shards().map(|(table, on)| look(search, table, on, by)).collect();
     let mut looks = stream::iter(looks).buffer_unordered(SHARDS_AT_ONCE);
     let mut found = Vec::new();
     while let Some(entries) = looks.try_next().await? {
@@ -101,7 +100,7 @@ async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Re
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
         let (id, at) = (TaskId::new(row.try_get(0)?), row.try_get(1)?);
-        entries.push(Entry { mark: search.mark(id, at), table, ended_at: at, skipped: false });
+        entries.push(Entry { mark: search.filter.mark(id, at), table, ended_at: at, skipped: false });
     }
     Ok(entries)
 }

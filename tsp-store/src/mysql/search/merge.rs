@@ -9,14 +9,15 @@ use sqlx::Row as _;
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 
+use crate::backend::search::Table;
 use crate::error::Result;
-use crate::search::{Bookmark, Order};
+use crate::search::Order;
 
 use super::super::db::ShardDb;
 use super::super::session::query;
 use super::super::tx::Tx;
-use super::stream::{Ids, Kind, Stream};
-use super::{Entry, Search, Table};
+use super::stream::{Kind, Stream};
+use super::{Entry, Search};
 
 /// Which configs have open rows, and where they stand: the first two columns of the claim's index.
 const STATUSES: &str =
@@ -25,10 +26,6 @@ const STATUSES: &str =
 /// Which configs have ended rows: the first column of the index by time.
 const ENDED_CONFIGS: &str =
     "-- search_ended_configs\nSELECT config_id FROM history_{shard} GROUP BY config_id";
-
-/// An id carries the time it was made at, which may run ahead of its task's creation by some minutes
-/// (DESIGN.md section 5.5).
-const ID_TIME_SLACK: Millis = Millis::from_hours(1);
 
 /// Up to this many configs each get their seek; of more, those that have rows are looked up first.
 const CONFIGS_SOUGHT: usize = if cfg!(test) { 1 } else { 16 };
@@ -48,20 +45,14 @@ pub(super) struct Merge<'s> {
 impl<'s> Merge<'s> {
     /// Of entries that are known to be all there are.
     pub(super) fn of(search: &'s Search<'s>, mut entries: Vec<Entry>) -> Self {
-        entries.retain(|entry| search.is_after_bookmark(entry.mark));
-        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(search.rank(entry.mark)));
+        entries.retain(|entry| search.filter.is_after_bookmark(entry.mark));
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(search.filter.rank(entry.mark)));
         Self::over(search, vec![Stream::whole(entries)])
     }
 
     /// Of the indexes that hold the order asked for, each read up to its first entries.
     pub(super) async fn start(search: &'s Search<'s>) -> Result<Self> {
-        let tables = [(Table::Open, &search.open), (Table::Ended, &search.ended)];
-        let shards = tables.into_iter().flat_map(|(table, shards)| shards.iter().map(move |on| (table, on)));
-        let wanted = shards.filter(|(table, _)| match table {
-            Table::Open => search.wants_open(),
-            Table::Ended => search.wants_ended(),
-        });
-        let started = wanted.map(|(table, on)| start_on(search, table, on));
+        let started = search.shards().map(|(table, on)| start_on(search, table, on));
         let streams: Vec<Vec<Stream>> =
             stream::iter(started.collect::<Vec<_>>()).buffered(SHARDS_AT_ONCE).try_collect().await?;
         Ok(Self::over(search, streams.into_iter().flatten().collect()))
@@ -77,7 +68,7 @@ impl<'s> Merge<'s> {
 
     fn rank(&mut self, number: usize) {
         if let Some(first) = self.streams[number].buffer.front() {
-            self.firsts.push((self.search.rank(first.mark), number));
+            self.firsts.push((self.search.filter.rank(first.mark), number));
         }
     }
 
@@ -100,14 +91,14 @@ impl<'s> Merge<'s> {
 
 /// The streams of one table of one shard, each with its first entries, over one connection.
 async fn start_on(search: &Search<'_>, table: Table, on: &ShardDb) -> Result<Vec<Stream>> {
-    let from = from(search);
-    let kinds = match (search.query.order, table) {
-        (Order::IdAsc | Order::IdDesc, _) => vec![Kind::Scan(table, id_range(search))],
+    let from = search.filter.start();
+    let kinds = match (search.filter.query.order, table) {
+        (Order::IdAsc | Order::IdDesc, _) => vec![Kind::Scan(table, search.filter.ids())],
         (Order::EndedDesc, _) => ended_kinds(search, on).await?,
         (Order::DueAsc, _) => due_kinds(search, on).await?,
     };
     let many = kinds.len() * search.open.len() > STREAMS_FEW;
-    let chunk = if many { CHUNK_OF_MANY } else { search.query.limit + 1 };
+    let chunk = if many { CHUNK_OF_MANY } else { search.filter.query.limit + 1 };
     let streams = kinds.into_iter().map(|kind| Stream::new(on.clone(), kind, from, chunk));
     let mut streams: Vec<Stream> = streams.collect();
     fill(on, search, &mut streams).await?;
@@ -141,14 +132,15 @@ async fn due_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
     let known = statuses
         .into_iter()
         .filter_map(|(config, status)| Some((ConfigId::new(config), Status::from_code(status)?)));
-    let wanted = known.filter(|(config, status)| search.is_in_scope(*config) && search.wants(*status));
+    let wanted =
+        known.filter(|(config, status)| search.filter.is_in_scope(*config) && search.filter.wants(*status));
     Ok(wanted.map(|(config, status)| Kind::Due(config, status)).collect())
 }
 
 /// One stream for each config of the scope that has ended rows on this shard.
 async fn ended_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
-    if search.configs.len() <= CONFIGS_SOUGHT {
-        return Ok(search.configs.iter().map(|config| Kind::Ended(*config)).collect());
+    if search.filter.configs.len() <= CONFIGS_SOUGHT {
+        return Ok(search.filter.configs.iter().map(|config| Kind::Ended(*config)).collect());
     }
     let configs: Vec<i64> = on
         .read("search_ended_configs", move |tx: &mut Tx<'_>| {
@@ -159,33 +151,7 @@ async fn ended_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
         })
         .await?;
     let known = configs.into_iter().map(ConfigId::new);
-    Ok(known.filter(|config| search.is_in_scope(*config)).map(Kind::Ended).collect())
-}
-
-/// Where the streams start: after the bookmark, and not before the first due time asked for.
-fn from(search: &Search<'_>) -> Bookmark {
-    let query = search.query;
-    if search.descending() {
-        return query.after.unwrap_or(Bookmark { at: i64::MAX, id: TaskId::new(i64::MAX) });
-    }
-    let due_from = query.due_from.filter(|_| query.order == Order::DueAsc);
-    let bottom = match due_from {
-        Some(from) => Bookmark { at: from.ms().saturating_sub(1), id: TaskId::new(i64::MAX) },
-        None => Bookmark { at: i64::MIN, id: TaskId::new(i64::MIN) },
-    };
-    match query.after {
-        Some(after) if (after.at, after.id) > (bottom.at, bottom.id) => after,
-        _ => bottom,
-    }
-}
-
-/// Ids that were made about when the tasks asked for were created.
-fn id_range(search: &Search<'_>) -> Ids {
-    let made_at = |at: Timestamp| TaskId::first_at(at).get();
-    Ids {
-        start: search.query.created_from.map_or(i64::MIN, |from| made_at(from.minus(ID_TIME_SLACK))),
-        end: search.query.created_to.map_or(i64::MAX, |to| made_at(to.plus(ID_TIME_SLACK))),
-    }
+    Ok(known.filter(|config| search.filter.is_in_scope(*config)).map(Kind::Ended).collect())
 }
 
 #[cfg(test)]

@@ -11,27 +11,30 @@ mod gather;
 mod merge;
 mod stream;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use tsp_core::task::{EndResult, Status, Task};
-use tsp_core::{ConfigId, TaskId, Timestamp};
+use tsp_core::task::Task;
+use tsp_core::{ConfigId, TaskId};
 
+use crate::backend::columns::{ended_columns, open_columns};
+use crate::backend::row::read_task;
+use crate::backend::search::{Filter, Table};
 use crate::error::Result;
-use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX, Scope, TaskQuery};
+use crate::search::{Bookmark, Page, ROWS_READ_MAX, Scope, TaskQuery};
 
 use self::merge::Merge;
 use super::bind::Values;
 use super::cancel::shards_of;
 use super::context::{StoreContext, all_of};
 use super::db::ShardDb;
-use super::row::{all_good, ended_columns, open_columns, read_task};
+use super::row::all_good;
 use super::statement_templates::{ROWS_MAX, padded_to_class};
 
 const LOAD_OPEN: &str =
-    concat!("-- search_open\nSELECT ", open_columns!(), " FROM task_{shard} WHERE id IN ({list})");
+    concat!("-- search_open\nSELECT ", open_columns!("task_key"), " FROM task_{shard} WHERE id IN ({list})");
 const LOAD_ENDED: &str = concat!(
     "-- search_ended\nSELECT ",
-    ended_columns!(),
+    ended_columns!("task_key"),
     " FROM history_{shard} WHERE id IN ({list}) AND ended_at BETWEEN ? AND ?"
 );
 
@@ -41,9 +44,8 @@ pub(super) async fn search(context: &StoreContext, query: &TaskQuery, configs: &
         Scope::Config(config) => shards_of(context, config)?,
         Scope::App(_) | Scope::Configs(_) => context.all_shards(),
     };
-    let scope = configs.iter().copied().collect();
-    let search = Search { query, configs, scope, open, ended: context.all_shards() };
-    if configs.is_empty() || (!search.wants_ended() && !search.wants_open()) {
+    let search = Search { filter: Filter::new(query, configs), open, ended: context.all_shards() };
+    if search.filter.is_empty() {
         return Ok(Page::default());
     }
     let merge = match gather::gather(&search).await? {
@@ -51,13 +53,6 @@ pub(super) async fn search(context: &StoreContext, query: &TaskQuery, configs: &
         None => Merge::start(&search).await?,
     };
     search.page(merge).await
-}
-
-/// Which table a row is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Table {
-    Open,
-    Ended,
 }
 
 /// What an index says of a row.
@@ -72,9 +67,7 @@ struct Entry {
 }
 
 struct Search<'s> {
-    query: &'s TaskQuery,
-    configs: &'s [ConfigId],
-    scope: HashSet<ConfigId>,
+    filter: Filter<'s>,
     /// The shards that may have open tasks of the scope.
     open: Vec<ShardDb>,
     /// The same for ended ones.
@@ -82,87 +75,23 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
-    fn wants_ended(&self) -> bool {
-        self.query.order != Order::DueAsc && self.names(Status::Ended)
-    }
-
-    fn wants_open(&self) -> bool {
-        let open = Status::ALL.into_iter().filter(|status| *status != Status::Ended);
-        open.into_iter().any(|status| self.wants(status))
-    }
-
-    /// Whether open rows at `status` may be found.
-    fn wants(&self, status: Status) -> bool {
-        self.query.order != Order::EndedDesc && self.query.results.is_empty() && self.names(status)
-    }
-
-    fn names(&self, status: Status) -> bool {
-        self.query.statuses.is_empty() || self.query.statuses.contains(&status)
-    }
-
-    fn descending(&self) -> bool {
-        matches!(self.query.order, Order::IdDesc | Order::EndedDesc)
-    }
-
-    /// Higher ranks come first.
-    fn rank(&self, mark: Bookmark) -> (i64, i64) {
-        let pair = (mark.at, mark.id.get());
-        if self.descending() { pair } else { (!pair.0, !pair.1) }
-    }
-
-    fn is_after_bookmark(&self, mark: Bookmark) -> bool {
-        self.query.after.is_none_or(|after| self.rank(mark) < self.rank(after))
-    }
-
-    /// The position of a row in the order asked for. `at`: when it is due, or when it ended.
-    fn mark(&self, id: TaskId, at: i64) -> Bookmark {
-        match self.query.order {
-            Order::IdDesc | Order::IdAsc => Bookmark { at: id.get(), id },
-            Order::EndedDesc | Order::DueAsc => Bookmark { at, id },
-        }
-    }
-
-    /// Nothing at or behind this mark is asked for.
-    fn is_behind(&self, mark: Bookmark) -> bool {
-        self.query.order == Order::DueAsc && self.query.due_to.is_some_and(|to| mark.at >= to.ms())
-    }
-
-    fn is_in_scope(&self, config: ConfigId) -> bool {
-        self.scope.contains(&config)
-    }
-
-    fn is_in_time(&self, due_at: Timestamp, created_at: Timestamp) -> bool {
-        let query = self.query;
-        let within = |at: Timestamp, from: Option<Timestamp>, to: Option<Timestamp>| {
-            from.is_none_or(|from| at >= from) && to.is_none_or(|to| at < to)
-        };
-        within(due_at, query.due_from, query.due_to)
-            && within(created_at, query.created_from, query.created_to)
-    }
-
-    fn has_result(&self, result: Option<EndResult>) -> bool {
-        self.query.results.is_empty() || result.is_some_and(|result| self.query.results.contains(&result))
-    }
-
-    fn matches(&self, task: &Task) -> bool {
-        let query = self.query;
-        self.is_in_scope(task.config)
-            && self.names(task.status)
-            && query.key.as_ref().is_none_or(|key| task.key.as_ref() == Some(key))
-            && self.has_result(task.result)
-            && self.is_in_time(task.due_at, task.created_at)
-            && query.parent.is_none_or(|parent| task.parent == Some(parent))
+    /// The tables that may have rows asked for, with their shards.
+    fn shards(&self) -> impl Iterator<Item = (Table, &ShardDb)> {
+        let tables = [(Table::Open, &self.open), (Table::Ended, &self.ended)];
+        let wanted = tables.into_iter().filter(|(table, _)| self.filter.wants_table(*table));
+        wanted.flat_map(|(table, shards)| shards.iter().map(move |on| (table, on)))
     }
 
     async fn page(&self, mut merge: Merge<'_>) -> Result<Page> {
         let mut page = Page::default();
         let mut budget = ROWS_READ_MAX;
         loop {
-            let wanted = self.query.limit - page.tasks.len();
+            let wanted = self.filter.query.limit - page.tasks.len();
             let mut entries = Vec::with_capacity(wanted);
             let mut last = None;
             while entries.len() < wanted && budget > 0 {
-                let Some(entry) = merge.pop().await?.filter(|entry| !self.is_behind(entry.mark)) else {
+                let Some(entry) = merge.pop().await?.filter(|entry| !self.filter.is_behind(entry.mark))
+                else {
                     break;
                 };
                 last = Some(entry.mark);
@@ -173,10 +102,10 @@ impl Search<'_> {
             let Some(last) = last else { return Ok(page) };
             let mut rows = self.load(&entries).await?;
             let found = entries.iter().filter_map(|entry| rows.remove(&entry.mark.id));
-            page.tasks.extend(found.filter(|task| self.matches(task)));
-            if page.tasks.len() >= self.query.limit || budget == 0 {
+            page.tasks.extend(found.filter(|task| self.filter.matches(task)));
+            if page.tasks.len() >= self.filter.query.limit || budget == 0 {
                 let next = merge.peek();
-                page.next = next.is_some_and(|next| !self.is_behind(next.mark)).then_some(last);
+                page.next = next.is_some_and(|next| !self.filter.is_behind(next.mark)).then_some(last);
                 return Ok(page);
             }
         }

@@ -3,18 +3,19 @@
 use std::collections::VecDeque;
 
 use sqlx::Row as _;
-use sqlx::mysql::MySqlRow;
 use tsp_core::task::{EndResult, Status};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
+use crate::backend::search::{IdRange, Table};
 use crate::error::Result;
 use crate::search::Bookmark;
 
+use super::super::row::Row;
 use super::super::session::query;
 use super::super::statement_templates::ROWS_MAX;
 use super::super::task_rows::ended_from;
 use super::super::tx::Tx;
-use super::{Entry, Search, ShardDb, Table};
+use super::{Entry, Search, ShardDb};
 
 /// Open rows of one config at one status, by due time.
 const DUE: &str = "-- search_due
@@ -44,20 +45,13 @@ WHERE id > ? AND id < ? AND ended_at >= ? ORDER BY id LIMIT ?";
 #[cfg(test)]
 pub(super) const STATEMENTS: [&str; 6] = [DUE, ENDED, OPEN_DOWN, OPEN_UP, ENDED_DOWN, ENDED_UP];
 
-/// The ids that can be in the answer, both bounds exclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ids {
-    pub(super) start: i64,
-    pub(super) end: i64,
-}
-
 /// Which index is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Due(ConfigId, Status),
     Ended(ConfigId),
     /// All rows of a table by their ids, most of them perhaps of others.
-    Scan(Table, Ids),
+    Scan(Table, IdRange),
     /// What it holds is all there is.
     Whole,
 }
@@ -103,13 +97,13 @@ impl Stream {
             Kind::Ended(config) => {
                 query(&on.sql(ENDED)).bind(config.get()).bind(at).bind(at).bind(id).bind(limit)
             }
-            Kind::Scan(Table::Open, ids) if search.descending() => {
+            Kind::Scan(Table::Open, ids) if search.filter.descending() => {
                 query(&on.sql(OPEN_DOWN)).bind(ids.end.min(id)).bind(ids.start).bind(limit)
             }
             Kind::Scan(Table::Open, ids) => {
                 query(&on.sql(OPEN_UP)).bind(ids.start.max(id)).bind(ids.end).bind(limit)
             }
-            Kind::Scan(Table::Ended, ids) if search.descending() => {
+            Kind::Scan(Table::Ended, ids) if search.filter.descending() => {
                 let (end, start) = (ids.end.min(id), ids.start);
                 query(&on.sql(ENDED_DOWN)).bind(end).bind(start).bind(ended_after(start)).bind(limit)
             }
@@ -131,7 +125,7 @@ impl Stream {
         Ok(())
     }
 
-    fn entry(&self, row: &MySqlRow, search: &Search<'_>) -> Result<Entry> {
+    fn entry(&self, row: &Row, search: &Search<'_>) -> Result<Entry> {
         if let Kind::Scan(table, _) = self.kind {
             return scanned(row, table, search);
         }
@@ -146,24 +140,24 @@ fn ended_after(start: i64) -> i64 {
     if start > 0 { ended_from(TaskId::new(start)).ms() } else { i64::MIN }
 }
 
-fn scanned(row: &MySqlRow, table: Table, search: &Search<'_>) -> Result<Entry> {
+fn scanned(row: &Row, table: Table, search: &Search<'_>) -> Result<Entry> {
     let id: i64 = row.try_get(0)?;
     let code: i64 = row.try_get(4)?;
     let due_at = Timestamp::from_ms(row.try_get(2)?);
     let created_at = Timestamp::from_ms(row.try_get(3)?);
     let (wanted, ended_at) = match table {
-        Table::Open => (Status::from_code(code).is_none_or(|status| search.wants(status)), 0),
+        Table::Open => (Status::from_code(code).is_none_or(|status| search.filter.wants(status)), 0),
         // An unknown code is reported when the row is loaded.
         Table::Ended => {
             let result = EndResult::from_code(code);
-            (result.is_none() || search.has_result(result), row.try_get(5)?)
+            (result.is_none() || search.filter.has_result(result), row.try_get(5)?)
         }
     };
-    let in_scope = search.is_in_scope(ConfigId::new(row.try_get(1)?));
+    let in_scope = search.filter.is_in_scope(ConfigId::new(row.try_get(1)?));
     Ok(Entry {
         mark: Bookmark { at: id, id: TaskId::new(id) },
         table,
         ended_at,
-        skipped: !(in_scope && wanted && search.is_in_time(due_at, created_at)),
+        skipped: !(in_scope && wanted && search.filter.is_in_time(due_at, created_at)),
     })
 }

@@ -16,9 +16,11 @@ use tsp_core::{IdGenerator, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
 
 use super::super::MySqlStore;
 use super::super::idempotency::{self, LookupResult, PendingAnswer};
+use super::super::task_rows::{insert_task, save};
 use super::super::update::update_rows;
 use super::fixture::key_at;
 use super::site::{Databases, SHARDS, connect, sql};
+use crate::backend::samples;
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::error::StoreError;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
@@ -367,6 +369,21 @@ async fn rows_are_saved_in_a_list_as_they_are_alone() {
     }
     let stale = on.transact("test", move |tx| Box::pin(update_rows(tx, on, rows))).await;
     assert!(matches!(stale, Err(StoreError::Internal(_))), "they have another version now: {stale:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_column_is_read_as_it_was_written() {
+    let fixture = Fixture::new().await;
+    let task = &samples::open(*fixture.task(0, Some("order-1")));
+    let on = &fixture.store.context.shard(ShardId::default()).expect("a shard");
+    let insert = on.transact("test", move |tx| Box::pin(insert_task(tx, on, task)));
+    assert!(insert.await.expect("insert_task"));
+    assert_eq!(fixture.store.task(task.id).await.expect("task").as_ref(), Some(task));
+    let end = &samples::end(task);
+    let save = on.transact("test", move |tx| Box::pin(save(tx, on, task.version, end.clone())));
+    assert!(save.await.expect("save").is_some());
+    assert_eq!(fixture.store.task(task.id).await.expect("task").as_ref(), Some(&end.task));
+    assert_eq!(fixture.store.attempts(task.id).await.expect("attempts"), end.closed.as_slice());
 }
 
 /// Printed, for who changes the writes; a busy machine is no failure.

@@ -5,11 +5,12 @@ use rusqlite::types::Value;
 use tsp_core::TaskId;
 use tsp_core::task::Status;
 
+use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::Order;
 
 use super::super::row::all;
-use super::{Search, Table};
+use super::Search;
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
 const GATHER_MAX: usize = if cfg!(test) { 30 } else { 4_000 };
@@ -51,7 +52,7 @@ const ENDED: &str = "-- search_ended\nSELECT id FROM history WHERE config_id = ?
 
 /// Every row that could be in the answer. `None`: they are too many, or in an order that the merge serves.
 pub(super) fn gather(search: &Search<'_>) -> Result<Option<Vec<(Table, TaskId)>>> {
-    let query = search.query;
+    let (query, configs) = (search.filter.query, search.filter.configs);
     let mut found = GatheredRows { search, rows: Vec::new(), full: false };
     if let Some(parent) = query.parent {
         for (table, sql) in BY_PARENT {
@@ -59,11 +60,11 @@ pub(super) fn gather(search: &Search<'_>) -> Result<Option<Vec<(Table, TaskId)>>
         }
         return Ok(found.whole());
     }
-    if search.configs.len() > CONFIGS_MAX {
+    if configs.len() > CONFIGS_MAX {
         return Ok(None);
     }
     if let Some(key) = &query.key {
-        for config in search.configs {
+        for config in configs {
             for (table, sql) in BY_KEY {
                 found.add(table, sql, config.get(), Some(key.as_str()))?;
             }
@@ -73,13 +74,13 @@ pub(super) fn gather(search: &Search<'_>) -> Result<Option<Vec<(Table, TaskId)>>
     if !matches!(query.order, Order::IdAsc | Order::IdDesc) {
         return Ok(None);
     }
-    for config in search.configs {
+    for config in configs {
         for (statuses, sql) in BY_STATUS {
-            if statuses.iter().any(|status| search.wants(*status)) {
+            if statuses.iter().any(|status| search.filter.wants(*status)) {
                 found.add(Table::Open, sql, config.get(), None)?;
             }
         }
-        if search.wants_ended() {
+        if search.filter.wants_table(Table::Ended) {
             found.add(Table::Ended, ENDED, config.get(), None)?;
         }
     }
@@ -94,11 +95,7 @@ struct GatheredRows<'a, 's> {
 
 impl GatheredRows<'_, '_> {
     fn add(&mut self, table: Table, sql: &str, of: i64, key: Option<&str>) -> Result<()> {
-        let wanted = match table {
-            Table::Open => self.search.wants_open(),
-            Table::Ended => self.search.wants_ended(),
-        };
-        if self.full || !wanted {
+        if self.full || !self.search.filter.wants_table(table) {
             return Ok(());
         }
         let room = i64::try_from(GATHER_MAX - self.rows.len() + 1).unwrap_or(i64::MAX);

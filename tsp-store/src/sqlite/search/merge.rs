@@ -6,11 +6,12 @@ use rusqlite::{Connection, params};
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, TaskId};
 
+use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX};
 
 use super::super::row::{all, first};
-use super::{Budget, Search, Table};
+use super::{Budget, Search};
 
 const SCHEDULED: &str = "-- merge_scheduled
 SELECT due_at, id FROM task WHERE config_id = ?1 AND status = 0 AND (due_at, id) > (?2, ?3)
@@ -49,14 +50,14 @@ pub(super) fn page(search: &Search<'_>) -> Result<Page> {
     let mut page = Page::default();
     let mut budget = Budget::whole();
     while let Some(mark) = merge.pop()? {
-        if search.query.order == Order::DueAsc && search.query.due_to.is_some_and(|to| mark.at >= to.ms()) {
+        if search.filter.is_behind(mark) {
             return Ok(page);
         }
-        let table = if search.query.order == Order::EndedDesc { Table::Ended } else { Table::Open };
+        let table = if search.filter.query.order == Order::EndedDesc { Table::Ended } else { Table::Open };
         let task = search.load(table, mark.id)?;
-        page.tasks.extend(task.filter(|task| search.matches(task)));
+        page.tasks.extend(task.filter(|task| search.filter.matches(task)));
         budget.spend(2);
-        if page.tasks.len() >= search.query.limit || budget.is_spent() {
+        if page.tasks.len() >= search.filter.query.limit || budget.is_spent() {
             page.next = merge.has_more().then_some(mark);
             return Ok(page);
         }
@@ -74,39 +75,25 @@ struct Merge<'a, 's> {
 impl<'a, 's> Merge<'a, 's> {
     fn start(search: &'a Search<'s>) -> Result<Self> {
         let mut merge = Self { search, streams: Vec::new(), firsts: BinaryHeap::new() };
-        let from = merge.from();
-        if search.query.order == Order::EndedDesc {
+        let from = search.filter.start();
+        if search.filter.query.order == Order::EndedDesc {
             merge.add_per_config(ENDED, ENDED_CONFIG, from)?;
             return Ok(merge);
         }
-        if search.wants(Status::Scheduled) {
+        if search.filter.wants(Status::Scheduled) {
             merge.add_per_config(SCHEDULED, SCHEDULED_CONFIG, from)?;
         }
-        if search.wants(Status::Paused) {
+        if search.filter.wants(Status::Paused) {
             merge.add_per_config(PAUSED, PAUSED_CONFIG, from)?;
         }
-        if search.wants(Status::Awaiting) {
+        if search.filter.wants(Status::Awaiting) {
             merge.add(Stream::new(AWAITING, ConfigId::default(), from))?;
         }
-        if search.wants(Status::Queued) || search.wants(Status::Executing) {
+        if search.filter.wants(Status::Queued) || search.filter.wants(Status::Executing) {
             let busy = merge.busy(from)?;
             merge.add(busy)?;
         }
         Ok(merge)
-    }
-
-    /// Where the streams start: after the bookmark, and not before the first due time asked for.
-    fn from(&self) -> Bookmark {
-        let query = self.search.query;
-        if query.order == Order::EndedDesc {
-            return query.after.unwrap_or(Bookmark { at: i64::MAX, id: TaskId::new(i64::MAX) });
-        }
-        let bottom = query.due_from.map_or(i64::MIN, |from| from.ms().saturating_sub(1));
-        let bottom = Bookmark { at: bottom, id: TaskId::new(i64::MAX) };
-        match query.after {
-            Some(after) if (after.at, after.id) > (bottom.at, bottom.id) => after,
-            _ => bottom,
-        }
     }
 
     fn add_per_config(&mut self, sql: &'static str, config_sql: &str, from: Bookmark) -> Result<()> {
@@ -119,7 +106,7 @@ impl<'a, 's> Merge<'a, 's> {
     fn add(&mut self, mut stream: Stream) -> Result<()> {
         stream.fill(self.search.conn)?;
         if let Some(first) = stream.buffer.front() {
-            self.firsts.push((self.search.rank(*first), self.streams.len()));
+            self.firsts.push((self.search.filter.rank(*first), self.streams.len()));
             self.streams.push(stream);
         }
         Ok(())
@@ -131,7 +118,7 @@ impl<'a, 's> Merge<'a, 's> {
             let mark = Bookmark { at: row.get(0)?, id: TaskId::new(row.get(1)?) };
             Ok((mark, ConfigId::new(row.get(2)?)))
         })?;
-        let ours = rows.into_iter().filter(|(_, config)| self.search.scope.contains(config));
+        let ours = rows.into_iter().filter(|(_, config)| self.search.filter.is_in_scope(*config));
         let mut marks: Vec<Bookmark> =
             ours.map(|(mark, _)| mark).filter(|mark| (mark.at, mark.id) > (from.at, from.id)).collect();
         marks.sort_unstable_by_key(|mark| (mark.at, mark.id));
@@ -145,7 +132,7 @@ impl<'a, 's> Merge<'a, 's> {
         let mark = stream.buffer.pop_front();
         stream.fill(self.search.conn)?;
         if let Some(first) = stream.buffer.front() {
-            self.firsts.push((self.search.rank(*first), number));
+            self.firsts.push((self.search.filter.rank(*first), number));
         }
         Ok(mark)
     }
@@ -157,8 +144,8 @@ impl<'a, 's> Merge<'a, 's> {
 
 /// The configs of the scope that are worth a seek.
 fn configs_with_rows(search: &Search<'_>, sql: &str) -> Result<Vec<ConfigId>> {
-    if search.configs.len() <= CONFIGS_SOUGHT {
-        return Ok(search.configs.to_vec());
+    if search.filter.configs.len() <= CONFIGS_SOUGHT {
+        return Ok(search.filter.configs.to_vec());
     }
     let mut statement = search.conn.prepare_cached(sql)?;
     let mut after = i64::MIN;
@@ -166,7 +153,7 @@ fn configs_with_rows(search: &Search<'_>, sql: &str) -> Result<Vec<ConfigId>> {
     while let Some(config) = first(statement.query([after])?, |row| Ok(row.get::<_, i64>(0)?))? {
         after = config;
         let config = ConfigId::new(config);
-        if search.scope.contains(&config) {
+        if search.filter.is_in_scope(config) {
             found.push(config);
         }
     }

@@ -8,21 +8,21 @@ mod gather;
 mod merge;
 mod scan;
 
-use std::collections::HashSet;
-
 use rusqlite::Connection;
-use tsp_core::task::{Status, Task};
-use tsp_core::{ConfigId, TaskId, Timestamp};
+use tsp_core::task::Task;
+use tsp_core::{ConfigId, TaskId};
 
-use crate::error::{Result, StoreError};
+use crate::backend::row::good;
+use crate::backend::search::{Filter, Table};
+use crate::error::Result;
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX, TaskQuery};
 
 use super::task_rows::{ended_task, open_task};
 
 /// The scope is given as the configs it holds, in rising order.
 pub(super) fn search(conn: &Connection, query: &TaskQuery, configs: &[ConfigId]) -> Result<Page> {
-    let search = Search { conn, query, configs, scope: configs.iter().copied().collect() };
-    if configs.is_empty() || (!search.wants_ended() && !search.wants_open()) {
+    let search = Search { conn, filter: Filter::new(query, configs) };
+    if search.filter.is_empty() {
         return Ok(Page::default());
     }
     if let Some(found) = gather::gather(&search)? {
@@ -34,90 +34,19 @@ pub(super) fn search(conn: &Connection, query: &TaskQuery, configs: &[ConfigId])
     }
 }
 
-/// Which table a row is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Table {
-    Open,
-    Ended,
-}
-
 struct Search<'s> {
     conn: &'s Connection,
-    query: &'s TaskQuery,
-    configs: &'s [ConfigId],
-    scope: HashSet<ConfigId>,
+    filter: Filter<'s>,
 }
 
 impl Search<'_> {
-    fn wants_ended(&self) -> bool {
-        self.query.order != Order::DueAsc && self.names(Status::Ended)
-    }
-
-    fn wants_open(&self) -> bool {
-        let open = Status::ALL.into_iter().filter(|status| *status != Status::Ended);
-        open.into_iter().any(|status| self.wants(status))
-    }
-
-    /// Whether open rows at `status` may be found.
-    fn wants(&self, status: Status) -> bool {
-        self.query.order != Order::EndedDesc && self.query.results.is_empty() && self.names(status)
-    }
-
-    fn names(&self, status: Status) -> bool {
-        self.query.statuses.is_empty() || self.query.statuses.contains(&status)
-    }
-
-    fn descending(&self) -> bool {
-        matches!(self.query.order, Order::IdDesc | Order::EndedDesc)
-    }
-
-    /// Larger comes first, whatever the order.
-    fn rank(&self, mark: Bookmark) -> (i64, i64) {
-        let pair = (mark.at, mark.id.get());
-        if self.descending() { pair } else { (!pair.0, !pair.1) }
-    }
-
-    fn is_after_bookmark(&self, mark: Bookmark) -> bool {
-        self.query.after.is_none_or(|after| self.rank(mark) < self.rank(after))
-    }
-
+    /// A bad row is reported and does not stop its neighbours.
     fn load(&self, table: Table, id: TaskId) -> Result<Option<Task>> {
         let loaded = match table {
             Table::Open => open_task(self.conn, id),
             Table::Ended => ended_task(self.conn, id),
         };
-        match loaded {
-            // A bad row is reported and does not stop its neighbours.
-            Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(%error, "a row was skipped");
-                Ok(None)
-            }
-            other => other,
-        }
-    }
-
-    /// The position of a row in the order asked for.
-    fn mark(&self, task: &Task) -> Bookmark {
-        let at = match self.query.order {
-            Order::IdDesc | Order::IdAsc => task.id.get(),
-            Order::EndedDesc => task.ended_at.unwrap_or_default().ms(),
-            Order::DueAsc => task.due_at.ms(),
-        };
-        Bookmark { at, id: task.id }
-    }
-
-    fn matches(&self, task: &Task) -> bool {
-        let query = self.query;
-        let within = |at: Timestamp, from: Option<Timestamp>, to: Option<Timestamp>| {
-            from.is_none_or(|from| at >= from) && to.is_none_or(|to| at < to)
-        };
-        self.scope.contains(&task.config)
-            && self.names(task.status)
-            && query.key.as_ref().is_none_or(|key| task.key.as_ref() == Some(key))
-            && (query.results.is_empty() || task.result.is_some_and(|result| query.results.contains(&result)))
-            && within(task.due_at, query.due_from, query.due_to)
-            && within(task.created_at, query.created_from, query.created_to)
-            && query.parent.is_none_or(|parent| task.parent == Some(parent))
+        Ok(good(loaded)?.flatten())
     }
 
     /// A page of rows that are known to be all there are.
@@ -126,8 +55,8 @@ impl Search<'_> {
         let mut found = self.in_order(found)?.into_iter().peekable();
         while let Some((mark, table)) = found.next() {
             let task = self.load(table, mark.id)?;
-            page.tasks.extend(task.filter(|task| self.matches(task)));
-            if page.tasks.len() >= self.query.limit {
+            page.tasks.extend(task.filter(|task| self.filter.matches(task)));
+            if page.tasks.len() >= self.filter.query.limit {
                 page.next = found.peek().map(|_| mark);
                 break;
             }
@@ -138,13 +67,16 @@ impl Search<'_> {
     fn in_order(&self, found: Vec<(Table, TaskId)>) -> Result<Vec<(Bookmark, Table)>> {
         let mut marks = Vec::with_capacity(found.len());
         for (table, id) in found {
-            let mark = match self.query.order {
-                Order::IdAsc | Order::IdDesc => Some(Bookmark { at: id.get(), id }),
-                Order::EndedDesc | Order::DueAsc => self.load(table, id)?.map(|task| self.mark(&task)),
+            let at = match self.filter.query.order {
+                Order::IdAsc | Order::IdDesc => Some(id.get()),
+                Order::EndedDesc => self.load(table, id)?.map(|task| task.ended_at.unwrap_or_default().ms()),
+                Order::DueAsc => self.load(table, id)?.map(|task| task.due_at.ms()),
             };
-            marks.extend(mark.filter(|mark| self.is_after_bookmark(*mark)).map(|mark| (mark, table)));
+            let mark = at.map(|at| self.filter.mark(id, at));
+            let asked_for = mark.filter(|mark| self.filter.is_after_bookmark(*mark));
+            marks.extend(asked_for.map(|mark| (mark, table)));
         }
-        marks.sort_unstable_by_key(|(mark, _)| std::cmp::Reverse(self.rank(*mark)));
+        marks.sort_unstable_by_key(|(mark, _)| std::cmp::Reverse(self.filter.rank(*mark)));
         Ok(marks)
     }
 }

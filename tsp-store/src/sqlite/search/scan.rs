@@ -1,38 +1,40 @@
 //! Rows of both tables in order of their ids, one after the other.
 
+use rusqlite::Rows;
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
-use rusqlite::{Row, Rows};
 use tsp_core::task::Task;
-use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
+use tsp_core::{ConfigId, TaskId};
 
-use crate::error::{Result, StoreError};
+use crate::backend::columns::{ended_columns, open_columns};
+use crate::backend::row::{good, read_task};
+use crate::backend::search::Table;
+use crate::error::Result;
 use crate::search::{Bookmark, Page};
 
-use super::super::row::{ended_columns, open_columns, read_task};
+use super::super::row::Row;
 use super::{Budget, Search};
 
 const OPEN_DOWN: &str =
-    concat!("-- scan_open_down\nSELECT ", open_columns!(), " FROM task WHERE id < ?1 ORDER BY id DESC");
+    concat!("-- scan_open_down\nSELECT ", open_columns!("key"), " FROM task WHERE id < ?1 ORDER BY id DESC");
 const OPEN_UP: &str =
-    concat!("-- scan_open_up\nSELECT ", open_columns!(), " FROM task WHERE id > ?1 ORDER BY id");
-const ENDED_DOWN: &str =
-    concat!("-- scan_ended_down\nSELECT ", ended_columns!(), " FROM history WHERE id < ?1 ORDER BY id DESC");
+    concat!("-- scan_open_up\nSELECT ", open_columns!("key"), " FROM task WHERE id > ?1 ORDER BY id");
+const ENDED_DOWN: &str = concat!(
+    "-- scan_ended_down\nSELECT ",
+    ended_columns!("key"),
+    " FROM history WHERE id < ?1 ORDER BY id DESC"
+);
 const ENDED_UP: &str =
-    concat!("-- scan_ended_up\nSELECT ", ended_columns!(), " FROM history WHERE id > ?1 ORDER BY id");
-
-/// An id carries the time it was made at, which may run ahead of its task's creation by some minutes
-/// (DESIGN.md section 5.5).
-const ID_TIME_SLACK: Millis = Millis::from_hours(1);
+    concat!("-- scan_ended_up\nSELECT ", ended_columns!("key"), " FROM history WHERE id > ?1 ORDER BY id");
 
 pub(super) fn page(search: &Search<'_>) -> Result<Page> {
-    let down = search.descending();
-    let range = id_range(search);
+    let down = search.filter.descending();
+    let range = search.filter.ids();
     let start = if down { range.end } else { range.start };
     let mut open = search.conn.prepare_cached(if down { OPEN_DOWN } else { OPEN_UP })?;
     let mut ended = search.conn.prepare_cached(if down { ENDED_DOWN } else { ENDED_UP })?;
     let mut sides = [
-        Side::start(search.wants_open().then(|| open.query([start])).transpose()?)?,
-        Side::start(search.wants_ended().then(|| ended.query([start])).transpose()?)?,
+        Side::start(search.filter.wants_table(Table::Open).then(|| open.query([start])).transpose()?)?,
+        Side::start(search.filter.wants_table(Table::Ended).then(|| ended.query([start])).transpose()?)?,
     ];
     let mut page = Page::default();
     let mut budget = Budget::whole();
@@ -50,36 +52,11 @@ pub(super) fn page(search: &Search<'_>) -> Result<Page> {
         }
         budget.spend(1);
         side.step()?;
-        if page.tasks.len() >= search.query.limit || budget.is_spent() {
+        if page.tasks.len() >= search.filter.query.limit || budget.is_spent() {
             let more = sides.iter().any(|side| side.next.is_some());
             page.next = more.then_some(Bookmark { at: id, id: TaskId::new(id) });
             return Ok(page);
         }
-    }
-}
-
-/// The ids that can be in the answer, both bounds exclusive: after the bookmark, and made about when the
-/// tasks asked for were created.
-fn id_range(search: &Search<'_>) -> IdRange {
-    let query = search.query;
-    let made_at = |at: Timestamp| TaskId::first_at(at).get();
-    let start = query.created_from.map_or(i64::MIN, |from| made_at(from.minus(ID_TIME_SLACK)));
-    let end = query.created_to.map_or(i64::MAX, |to| made_at(to.plus(ID_TIME_SLACK)));
-    match query.after.map(|after| after.id.get()) {
-        Some(after) if search.descending() => IdRange { start, end: end.min(after) },
-        Some(after) => IdRange { start: start.max(after), end },
-        None => IdRange { start, end },
-    }
-}
-
-struct IdRange {
-    start: i64,
-    end: i64,
-}
-
-impl IdRange {
-    fn contains(&self, id: i64) -> bool {
-        self.start < id && id < self.end
     }
 }
 
@@ -102,25 +79,19 @@ impl<'r> Side<'r> {
         Ok(())
     }
 
-    fn row(&self) -> Option<&Row<'r>> {
-        self.rows.as_ref().and_then(|rows| rows.get())
+    fn row(&self) -> Option<Row<'_>> {
+        let row = self.rows.as_ref()?.get()?;
+        Some(Row(row))
     }
 
     /// The row it stands at, if it is one of those asked for.
     fn read(&self, search: &Search<'_>) -> Result<Option<Task>> {
         let Some(row) = self.row() else { return Ok(None) };
         // Most rows of a busy store are of other configs; they are skipped without being read.
-        if !search.scope.contains(&ConfigId::new(row.get(1)?)) {
+        if !search.filter.is_in_scope(ConfigId::new(row.get(1)?)) {
             return Ok(None);
         }
-        match read_task(row) {
-            Ok(task) => Ok(Some(task).filter(|task| search.matches(task))),
-            Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(%error, "a row was skipped");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        Ok(good(read_task(&row))?.filter(|task| search.filter.matches(task)))
     }
 }
 

@@ -6,6 +6,7 @@ mod groups;
 mod plans;
 mod power;
 mod retention;
+mod rows;
 mod search;
 
 use std::collections::BTreeMap;
