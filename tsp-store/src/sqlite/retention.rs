@@ -35,7 +35,9 @@ const ANSWERS_DROP: &str = "-- prune_idempotency
 DELETE FROM idempotency WHERE hash = ?1 AND expires_at = ?2";
 
 const OCCURRENCE_NEXT: &str = "-- prune_occurrence_next
-SELECT config_id FROM occurrence WHERE config_id > ?1 ORDER BY config_id LIMIT 1";
+SELECT config_id, execute_at FROM occurrence WHERE config_id > ?1 ORDER BY config_id, execute_at LIMIT 1";
+
+const CURSOR_FIND: &str = "-- prune_cursor\nSELECT next_fire_at FROM cursor WHERE config_id = ?";
 
 const OCCURRENCE_OLD: &str = "-- prune_occurrence_find
 SELECT execute_at, origin FROM occurrence WHERE config_id = ?1 AND execute_at < ?2 ORDER BY execute_at LIMIT ?3";
@@ -148,7 +150,7 @@ fn sql_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// Config after config, each by its own retention, one seek for each that has rows. Returns where to go on.
+/// What ended, config after config, each by its own retention.
 fn find_history(
     conn: &Connection,
     config_cache: &ConfigCache,
@@ -157,28 +159,18 @@ fn find_history(
     limit: usize,
     now: Timestamp,
 ) -> Result<i64> {
-    let (mut after, mut next_config) = (after, conn.prepare_cached(HISTORY_NEXT)?);
-    while victims.len() < limit {
-        let next =
-            first(next_config.query([after])?, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-        let Some((config, oldest)) = next else { return Ok(i64::MIN) };
+    find_by_config(conn, HISTORY_NEXT, after, victims, limit, |config, oldest, left| {
         // What a deleted config left behind has nobody who wants it kept.
         let retention =
             config_cache.config(ConfigId::new(config)).map_or(Millis::ZERO, |config| config.spec.retention);
         let cutoff = now.minus(retention).ms();
-        if oldest <= cutoff {
-            let left = sql_limit(limit - victims.len());
-            let old = all(conn.prepare_cached(HISTORY_OLD)?.query([config, cutoff, left])?, |row| {
-                Ok(Victim::Ended { id: row.get(0)?, ended_at: row.get(1)? })
-            })?;
-            victims.extend(old);
-            if victims.len() >= limit {
-                break;
-            }
+        if oldest > cutoff {
+            return Ok(Vec::new());
         }
-        after = config;
-    }
-    Ok(after)
+        all(conn.prepare_cached(HISTORY_OLD)?.query([config, cutoff, left])?, |row| {
+            Ok(Victim::Ended { id: row.get(0)?, ended_at: row.get(1)? })
+        })
+    })
 }
 
 /// Only below the cursor, or a slot could be made twice; those of a config that is gone, all.
@@ -189,31 +181,40 @@ fn find_occurrences(
     limit: usize,
     now: Timestamp,
 ) -> Result<i64> {
-    let (mut after, mut next_config) = (after, conn.prepare_cached(OCCURRENCE_NEXT)?);
-    while victims.len() < limit {
-        let next: Option<i64> = first(next_config.query([after])?, |row| Ok(row.get(0)?))?;
-        let Some(config) = next else { return Ok(i64::MIN) };
-        let cursor: Option<Option<i64>> = first(
-            conn.prepare_cached("-- prune_cursor\nSELECT next_fire_at FROM cursor WHERE config_id = ?")?
-                .query([config])?,
-            |row| Ok(row.get(0)?),
-        )?;
-        let cutoff = match cursor {
-            None => i64::MAX,
-            Some(next_fire_at) => {
-                let below = next_fire_at.map_or(now, |at| now.min(Timestamp::from_ms(at)));
-                below.minus(OCCURRENCES_KEPT).ms()
-            }
-        };
-        let left = sql_limit(limit - victims.len());
-        let old = all(conn.prepare_cached(OCCURRENCE_OLD)?.query([config, cutoff, left])?, |row| {
-            Ok(Victim::Occurrence { config, execute_at: row.get(0)?, origin: row.get(1)? })
-        })?;
-        victims.extend(old);
-        if victims.len() >= limit {
-            break;
+    find_by_config(conn, OCCURRENCE_NEXT, after, victims, limit, |config, oldest, left| {
+        let cursor: Option<Option<i64>> =
+            first(conn.prepare_cached(CURSOR_FIND)?.query([config])?, |row| Ok(row.get(0)?))?;
+        let cutoff = cursor.map_or(i64::MAX, |next_fire_at| {
+            let below = next_fire_at.map_or(now, |at| now.min(Timestamp::from_ms(at)));
+            below.minus(OCCURRENCES_KEPT).ms()
+        });
+        if oldest >= cutoff {
+            return Ok(Vec::new());
         }
-        after = config;
+        all(conn.prepare_cached(OCCURRENCE_OLD)?.query([config, cutoff, left])?, |row| {
+            Ok(Victim::Occurrence { config, execute_at: row.get(0)?, origin: row.get(1)? })
+        })
+    })
+}
+
+/// Config after config, one seek by `next` for each that has rows: it gives the config and the time of its oldest
+/// row. Returns where to go on.
+fn find_by_config(
+    conn: &Connection,
+    next: &str,
+    mut after: i64,
+    victims: &mut Vec<Victim>,
+    limit: usize,
+    find: impl Fn(i64, i64, i64) -> Result<Vec<Victim>>,
+) -> Result<i64> {
+    let mut next = conn.prepare_cached(next)?;
+    while victims.len() < limit {
+        let oldest: Option<(i64, i64)> = first(next.query([after])?, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let Some((config, oldest)) = oldest else { return Ok(i64::MIN) };
+        victims.extend(find(config, oldest, sql_limit(limit - victims.len()))?);
+        if victims.len() < limit {
+            after = config;
+        }
     }
     Ok(after)
 }
