@@ -1,7 +1,13 @@
 //! What the SQL back ends keep of attempts. The in-memory store keeps each as it is.
 
 use tsp_core::NodeId;
-use tsp_core::task::{AttemptRecord, EndResult, Task};
+use tsp_core::task::{AttemptRecord, EndResult, Status, Task};
+use tsp_core::transition::Change;
+
+/// Whether a change is just a claim or begin to `status`, which alters few columns.
+pub(crate) fn is_plain(change: &Change, status: Status) -> bool {
+    change.task.status == status && change.closed.is_none()
+}
 
 /// One successful first attempt is in `history` itself and has no row of its own.
 pub(crate) fn ended_at_first_try(task: &Task) -> bool {

@@ -15,6 +15,7 @@ use crate::attempts::{Begin, BeginResult, Each, alike};
 use crate::cluster::NodeLease;
 use crate::error::{Cause, Result, StoreError};
 use crate::footing::Footing;
+use crate::rules;
 
 use super::attempts::{Indexed, by_id, by_shard, in_order, load_on, padded_pair_count, save_all};
 use super::bind::Values;
@@ -195,11 +196,7 @@ fn plan(context: &StoreContext, row: Option<Box<Task>>, message: &Begin, by: Beg
 
 /// Whether a change is just what [`TASKS_BEGIN`] saves.
 fn is_plain(change: &Change) -> bool {
-    let task = &change.task;
-    task.status == Status::Executing
-        && change.closed.is_none()
-        && task.token.is_none()
-        && task.extra.is_none()
+    rules::is_plain(change, Status::Executing) && change.task.token.is_none() && change.task.extra.is_none()
 }
 
 /// At most [`ROWS_MAX`] rows, by rising id.

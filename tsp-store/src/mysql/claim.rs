@@ -12,6 +12,7 @@ use crate::backend::row::{read_in_flight, read_task};
 use crate::backend::row_count::{exactly, exactly_one};
 use crate::error::{Result, StoreError};
 use crate::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
+use crate::rules::is_plain;
 
 use super::attempts::sorted_ids;
 use super::bind::Values;
@@ -94,7 +95,7 @@ async fn claim_request(
     let mut ends = Vec::new();
     for row in due_rows(tx, of, request).await? {
         let change = claim_of(&row, epoch, now)?;
-        if is_plain(&change) {
+        if is_plain(&change, Status::Queued) {
             taken.push(change.task);
         } else {
             ends.push(row.id);
@@ -124,11 +125,6 @@ async fn claim_request(
 fn claim_of(row: &Task, epoch: i64, now: Timestamp) -> Result<Change> {
     transition(row, &Event::Claim { epoch }, now)
         .map_err(|_| StoreError::Internal(format!("task {} at 0 refused a claim", row.id)))
-}
-
-/// Whether a change is just what [`CLAIM_MARK`] saves.
-fn is_plain(change: &Change) -> bool {
-    change.task.status == Status::Queued && change.closed.is_none()
 }
 
 /// The rows of a claim request. One that cannot be read is quarantined, that is paused: left scheduled it

@@ -11,7 +11,6 @@
 mod apps;
 mod attempt_store;
 mod attempts;
-mod audit_entries;
 mod audit_log;
 mod auditor;
 mod begin;

@@ -140,12 +140,12 @@ impl StatementTemplates {
         self.get(template, 0, 0)
     }
 
-    /// And `{list}` becomes `?, ?, …`, `n` of them: a size of the ladder.
+    /// And `{list}` becomes `?, ?, …`, `n` of them: a batch size class.
     pub(super) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
         self.get(template, 0, n)
     }
 
-    /// And `{rows}` becomes `(?, …), …`: `n` rows, a size of the ladder, each `width` wide.
+    /// And `{rows}` becomes `(?, …), …`: `n` rows, a batch size class, each `width` wide.
     pub(super) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
         self.get(template, width, n)
     }

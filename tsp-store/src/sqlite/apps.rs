@@ -11,7 +11,7 @@ use crate::catalog::{App, AppEdit, AppSaved, Deleted, NewApp};
 use crate::error::Result;
 use crate::tasks::Actor;
 
-use super::audit::log;
+use super::audit_log::log;
 use super::tx::Tx;
 
 pub(super) fn create_app(tx: &mut Tx<'_>, new: NewApp, by: &Actor, now: Timestamp) -> Result<AppSaved> {

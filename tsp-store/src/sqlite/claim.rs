@@ -1,20 +1,21 @@
-//! What the owner takes: earliest due times, claims, and its right to both.
+//! What the owner takes: earliest due times and claims.
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Event, transition};
-use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
+use tsp_core::{ConfigId, TaskId, Timestamp};
 
 use crate::backend::columns::{in_flight_columns, open_columns};
 use crate::backend::row::{good, read_bare, read_in_flight, read_task};
 use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
+use crate::rules::is_plain;
 
-use super::row::{Row, all, first};
-use super::task_rows::is_plain;
+use super::fence::owns;
+use super::row::{Row, first};
 use super::tx::Tx;
 
 /// What the rows of one claim carry at most; the others come bare.
@@ -40,68 +41,6 @@ pub(super) const IN_FLIGHT: &str = concat!(
 
 const CLAIM_QUARANTINE: &str = "-- claim_quarantine
 UPDATE task SET status = 40, version = version + 1 WHERE id = ?1 AND status = 0";
-
-const LEASE_CHECK: &str = "-- lease_check
-SELECT epoch FROM shard_lease WHERE shard = 0 AND owner = ?1 AND epoch = ?2";
-
-pub(super) fn register_node(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<NodeId> {
-    // The lock file says that no other process serves this database, so all earlier nodes are gone.
-    tx.conn
-        .prepare_cached("-- node_bury\nUPDATE node SET dead_at = ? WHERE dead_at IS NULL")?
-        .execute([now.ms()])?;
-    let changed = tx
-        .conn
-        .prepare_cached("-- node_insert\nINSERT INTO node (name, started_at) VALUES (?, ?)")?
-        .execute(params![name, now.ms()])?;
-    exactly_one(changed, "node_insert")?;
-    Ok(NodeId::new(tx.conn.last_insert_rowid()))
-}
-
-pub(super) fn dead_nodes(conn: &Connection, among: Vec<NodeId>) -> Result<Vec<NodeId>> {
-    let mut statement = conn.prepare_cached("-- node_alive\nSELECT id FROM node WHERE dead_at IS NULL")?;
-    let alive: Vec<i64> = all(statement.query([])?, |row| Ok(row.get(0)?))?;
-    Ok(among.into_iter().filter(|node| !alive.contains(&node.get())).collect())
-}
-
-/// All shards at once: an embedded store has one owner.
-pub(super) fn take_shards(tx: &mut Tx<'_>, node: NodeId, now: Timestamp) -> Result<Owner> {
-    super::export::refuse_imported(tx.conn)?;
-    let last: i64 = tx
-        .conn
-        .prepare_cached("-- epoch_last\nSELECT coalesce(max(epoch), 0) FROM shard_epoch")?
-        .query_row([], |row| row.get(0))?;
-    let epoch = last + 1;
-    for shard in 0..tx.shared.shards {
-        let raised = tx
-            .conn
-            .prepare_cached(
-                "-- epoch_raise\nINSERT INTO shard_epoch (shard, epoch) VALUES (?1, ?2) \
-                 ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch",
-            )?
-            .execute(params![shard, epoch])?;
-        exactly_one(raised, "epoch_raise")?;
-        let taken = tx
-            .conn
-            .prepare_cached(
-                "-- lease_take\nINSERT INTO shard_lease (shard, owner, epoch, taken_at) \
-                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT (shard) DO UPDATE SET owner = excluded.owner, \
-                 epoch = excluded.epoch, taken_at = excluded.taken_at",
-            )?
-            .execute(params![shard, node.get(), epoch, now.ms()])?;
-        exactly_one(taken, "lease_take")?;
-    }
-    Ok(Owner { node, epoch })
-}
-
-/// First in each transaction of the owner: whether it still is the owner.
-pub(super) fn owns(tx: &Tx<'_>, owner: Owner) -> Result<bool> {
-    let epoch: Option<i64> = tx
-        .conn
-        .prepare_cached(LEASE_CHECK)?
-        .query_row([owner.node.get(), owner.epoch], |row| row.get(0))
-        .optional()?;
-    Ok(epoch.is_some())
-}
 
 pub(super) fn claim(
     tx: &mut Tx<'_>,
@@ -139,7 +78,7 @@ fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mu
     let refused = |row: &Task| StoreError::Internal(format!("task {} at 0 refused a claim", row.id));
     let change = transition(&row, &Event::Claim { epoch }, now).map_err(|_| refused(&row))?;
     if is_plain(&change, Status::Queued) {
-        if tx.hot.save_claimed(row.version, &change.task)? {
+        if tx.rows.save_claimed(row.version, &change.task)? {
             if bare {
                 claimed.bare.push(BareRow::from(&change.task));
             } else {
@@ -149,10 +88,10 @@ fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mu
         return Ok(());
     }
     // It ends, and takes its payload along.
-    let whole = if bare { tx.hot.open_task(row.id)? } else { Some(row) };
+    let whole = if bare { tx.rows.open_task(row.id)? } else { Some(row) };
     let Some(row) = whole else { return Ok(()) };
     let change = transition(&row, &Event::Claim { epoch }, now).map_err(|_| refused(&row))?;
-    claimed.expired.extend(tx.hot.save(row.version, change, &mut tx.sums)?);
+    claimed.expired.extend(tx.rows.save(row.version, change, &mut tx.sums)?);
     Ok(())
 }
 
@@ -232,20 +171,4 @@ pub(super) fn in_flight(conn: &Connection, after: Option<FlightMark>, limit: usi
         }
         (status, id) = (Status::Executing, i64::MIN);
     }
-}
-
-/// Raises the slot's `used_until`, never lowers it; returns what it was.
-pub(super) fn renew_id_slot(conn: &Connection, slot: u8, until: Timestamp) -> Result<Timestamp> {
-    let used: Option<i64> = conn
-        .prepare_cached("-- id_slot_find\nSELECT used_until FROM id_slot WHERE slot = ?")?
-        .query_row([slot], |row| row.get(0))
-        .optional()?;
-    let changed = conn
-        .prepare_cached(
-            "-- id_slot_raise\nINSERT INTO id_slot (slot, used_until) VALUES (?1, ?2) \
-             ON CONFLICT (slot) DO UPDATE SET used_until = max(used_until, excluded.used_until)",
-        )?
-        .execute([i64::from(slot), until.ms()])?;
-    exactly_one(changed, "id_slot_raise")?;
-    Ok(used.map_or(Timestamp::ZERO, Timestamp::from_ms))
 }

@@ -15,8 +15,8 @@ use crate::error::{Result, StoreError};
 use crate::fetching::Cursor;
 use crate::tasks::Actor;
 
-use super::audit::log;
-use super::tasks::open_count;
+use super::audit_log::log;
+use super::cancel::open_count;
 use super::tx::Tx;
 
 /// The newest changes of a config that stay in its log.

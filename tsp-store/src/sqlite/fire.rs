@@ -10,8 +10,8 @@ use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::fetching::{Cursor, Fire, FireResult, Owner};
 
-use super::claim::owns;
 use super::configs::make_cursor;
+use super::fence::owns;
 use super::row::{all, first};
 use super::tx::Tx;
 
@@ -77,7 +77,7 @@ pub(super) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) ->
         insert_occurrence(tx.conn, config, new, now)?;
     }
     for task in step.tasks() {
-        if !tx.hot.insert(task, &mut tx.sums)? {
+        if !tx.rows.insert_task(task, &mut tx.sums)? {
             return Err(StoreError::Internal(format!("the id of task {} is taken", task.id)));
         }
     }

@@ -10,7 +10,7 @@ use crate::catalog::{ApiKey, Deleted, NewKey};
 use crate::error::Result;
 use crate::tasks::Actor;
 
-use super::audit::log;
+use super::audit_log::log;
 use super::row::{all, first};
 use super::tx::Tx;
 

@@ -1,17 +1,21 @@
 //! The embedded store: one SQLite file, one writer thread, a few readers beside it.
 //!
-//! * `writer`, `command_queue`: group commit. `reader`: snapshots. `task_rows`: the writes of the fast path.
-//! * `tasks`, `submit`, `attempts`, `claim`, `rescue`, `parks`, `fire`, `retention`, `audit`, `search`,
-//!   `apps`, `keys`, `configs`: the verbs of the traits.
-//! * `opening`, `connect`, `fold`, `migrate`, `private`, `secret`, `lock`, `backup`, `export`: the
-//!   file itself.
+//! Files that do the same as those of [`crate::mysql`] have the same names. Only here:
+//!
+//! * `writer`, `command`, `command_queue`: group commit. `reader`: snapshots.
+//! * `connect`, `fold`, `private`, `secret`, `lock`, `backup`, `export`: the file itself.
 //!
 //! What a row costs is measured by `examples/speed.rs`.
 
 mod apps;
+mod attempt_store;
 mod attempts;
-mod audit;
+mod audit_log;
+mod auditor;
 mod backup;
+mod begin;
+mod cancel;
+mod catalog;
 mod claim;
 mod command;
 mod command_queue;
@@ -19,13 +23,21 @@ mod configs;
 mod connect;
 pub(crate) mod export;
 mod fault;
+mod fence;
+mod fetcher_store;
+mod finish;
 mod fire;
 mod fold;
+mod id_slots;
 mod idempotency;
+mod initialise;
 mod keys;
+mod lease_store;
+mod leases;
+mod load;
 mod lock;
 mod migrate;
-mod opening;
+mod nodes;
 mod options;
 mod parks;
 mod private;
@@ -37,8 +49,8 @@ mod search;
 mod secret;
 mod submit;
 mod task_rows;
+mod task_store;
 mod tasks;
-mod traits;
 mod tx;
 mod writer;
 
@@ -94,10 +106,10 @@ impl SqliteStore {
             fold::look_for_damage(&conn, within)?;
         }
         migrate::migrate(&conn, now)?;
-        let shards = opening::initialise_shards(&conn, options.shards)?;
+        let shards = initialise::initialise_shards(&conn, options.shards)?;
         let sealer = secret::sealer(&conn, options)?;
         let config_cache = Arc::new(ConfigCache::default());
-        opening::fill_config_cache(&conn, &config_cache, &sealer)?;
+        load::load(&conn, &config_cache, &sealer)?;
         let shared = Arc::new(Shared { config_cache, sealer, shards, metrics: Metrics::new() });
         let path = match &options.location {
             DatabaseLocation::File(path) => Some(path.clone()),

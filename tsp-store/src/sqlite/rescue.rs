@@ -10,8 +10,8 @@ use crate::backend::row::{good, read_task};
 use crate::error::Result;
 use crate::fetching::Owner;
 
-use super::attempts::release;
-use super::claim::owns;
+use super::attempts::{mark_worker_lost_on, release};
+use super::fence::owns;
 use super::row::{all_good, first};
 use super::tx::Tx;
 
@@ -44,35 +44,10 @@ pub(super) fn mark_worker_lost(
         return Ok(changed);
     }
     for (id, node) in rows {
-        let Some(row) = good(tx.hot.open_task(id))?.flatten() else { continue };
-        changed.extend(mark_one_lost(tx, &row, node, now)?);
+        let Some(row) = good(tx.rows.open_task(id))?.flatten() else { continue };
+        changed.extend(mark_worker_lost_on(tx, &row, node, now)?);
     }
     Ok(changed)
-}
-
-/// The same for attempts that a living worker finds under its own id and does not run.
-pub(super) fn release_orphans(
-    tx: &mut Tx<'_>,
-    node: NodeId,
-    rows: &[(TaskId, u32)],
-    now: Timestamp,
-) -> Result<Vec<Task>> {
-    let mut changed = Vec::with_capacity(rows.len());
-    for (id, attempt) in rows {
-        let Some(row) = good(tx.hot.open_task(*id))?.flatten() else { continue };
-        if row.attempt == *attempt {
-            changed.extend(mark_one_lost(tx, &row, node, now)?);
-        }
-    }
-    Ok(changed)
-}
-
-/// The task goes on at once: a loss knows no delay, so no jitter either.
-fn mark_one_lost(tx: &mut Tx<'_>, row: &Task, node: NodeId, now: Timestamp) -> Result<Option<Task>> {
-    let config = tx.config(row.config);
-    let rules = Rules::of(config.as_deref(), 0.0);
-    let Ok(change) = transition(row, &Event::NodeLost { node, rules }, now) else { return Ok(None) };
-    Ok(tx.hot.save(row.version, change, &mut tx.sums)?.map(|task| *task))
 }
 
 pub(super) fn end_waits(
@@ -93,7 +68,7 @@ pub(super) fn end_waits(
         let config = tx.config(row.config);
         let rules = Rules::of(config.as_deref(), jitter_fraction);
         let Ok(change) = transition(&row, &Event::Deadline { rules }, now) else { continue };
-        if let Some(task) = tx.hot.save(row.version, change, &mut tx.sums)? {
+        if let Some(task) = tx.rows.save(row.version, change, &mut tx.sums)? {
             changed.push(*task);
         }
     }

@@ -5,12 +5,13 @@ use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
-use crate::backend::row_count::{exactly_one, one_or_none};
+use crate::backend::row_count::one_or_none;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 
+use super::initialise::initialise_key;
 use super::lock::beside;
 use super::migrate::in_transaction;
 use super::options::{DatabaseLocation, SqliteOptions};
@@ -42,32 +43,9 @@ pub(super) fn sealer(conn: &Connection, options: &SqliteOptions) -> Result<Seale
             }
         };
         let sealer = Sealer::new(&key).map_err(StoreError::Internal)?;
-        probe(conn, &sealer, &from)?;
+        initialise_key(conn, &sealer, &from)?;
         Ok(sealer)
     })
-}
-
-fn probe(conn: &Connection, sealer: &Sealer, from: &str) -> Result<()> {
-    let stored: Option<String> = conn
-        .query_row("-- secret_probe\nSELECT value FROM settings WHERE name = 'secret_probe'", [], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    if let Some(stored) = stored {
-        if sealer.opens(&stored) {
-            return Ok(());
-        }
-        return Err(StoreError::Unusable(format!(
-            "{from} is not the one that this database's secrets were sealed with: give the old one \
-             (`store.secret_key`), or put the old key file back"
-        )));
-    }
-    let sealed = sealer.probe().map_err(StoreError::Internal)?;
-    let changed = conn.execute(
-        "-- secret_probe_set\nINSERT INTO settings (name, value) VALUES ('secret_probe', ?)",
-        [sealed],
-    )?;
-    exactly_one(changed, "secret_probe_set")
 }
 
 /// The key of the file, if there is one.

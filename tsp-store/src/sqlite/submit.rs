@@ -41,10 +41,10 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Idempot
             return again(tx, &task);
         }
         // Nearly every key is new, so the insert is tried first.
-        if tx.hot.insert(&task, &mut tx.sums)? {
+        if tx.rows.insert_task(&task, &mut tx.sums)? {
             return Ok(Submitted::Created(task));
         }
-        if tx.hot.open_task(task.id)?.is_some() {
+        if tx.rows.open_task(task.id)?.is_some() {
             return again(tx, &task);
         }
         let holder = match &task.key {
@@ -54,7 +54,7 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Idempot
         match clash(&task, on_duplicate, own_payload, holder, now) {
             Clash::Insert { key_slot } => {
                 task.key_slot = key_slot;
-                if tx.hot.insert(&task, &mut tx.sums)? {
+                if tx.rows.insert_task(&task, &mut tx.sums)? {
                     return Ok(Submitted::Created(task));
                 }
                 Err(StoreError::Internal(format!("task {} was refused and nobody holds its key", task.id)))
@@ -63,7 +63,7 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Idempot
             Clash::Reset(change) => {
                 let (id, after_current) =
                     (change.task.id, change.outcome_detail == OutcomeDetail::AfterCurrent);
-                match tx.hot.save(change.task.version - 1, *change, &mut tx.sums)? {
+                match tx.rows.save(change.task.version - 1, *change, &mut tx.sums)? {
                     Some(task) => Ok(Submitted::Reset { task, after_current }),
                     None => Err(StoreError::Internal(format!("task {id} changed within a transaction"))),
                 }

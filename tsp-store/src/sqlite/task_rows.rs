@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, Statement, params};
 use tsp_core::TaskId;
-use tsp_core::task::{AttemptRecord, Status, Task, TaskExtra};
+use tsp_core::task::{AttemptRecord, Task, TaskExtra};
 use tsp_core::transition::Change;
 use tsp_core::{Millis, NodeId, TaskKey, Timestamp};
 
@@ -68,7 +68,7 @@ pub(super) const TASK_ENDED: &str =
     concat!("-- task_ended\nSELECT ", ended_columns!("key"), " FROM history WHERE id = ?1");
 
 /// Statements that are prepared when they are first needed.
-pub(super) struct Hot<'c> {
+pub(super) struct TaskRows<'c> {
     conn: &'c Connection,
     task_insert: Option<Statement<'c>>,
     task_claim: Option<Statement<'c>>,
@@ -90,7 +90,7 @@ fn prepared<'s, 'c>(
     }
 }
 
-impl<'c> Hot<'c> {
+impl<'c> TaskRows<'c> {
     pub(super) fn new(conn: &'c Connection) -> Self {
         Self {
             conn,
@@ -109,7 +109,7 @@ impl<'c> Hot<'c> {
     }
 
     /// Whether it was inserted: not when an open task has its id, or holds its key in its slot.
-    pub(super) fn insert(&mut self, task: &Task, sums: &mut Sums) -> Result<bool> {
+    pub(super) fn insert_task(&mut self, task: &Task, sums: &mut Sums) -> Result<bool> {
         let last = task.last_outcome.as_ref();
         let statement = prepared(&mut self.task_insert, self.conn, TASK_INSERT)?;
         let changed = statement.execute(params![
@@ -309,11 +309,6 @@ pub(super) fn open_task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
 
 pub(super) fn ended_task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
     first(conn.prepare_cached(TASK_ENDED)?.query([id.get()])?, |row| read_task(row))
-}
-
-/// Whether a change is just what [`Hot::save_begun`] or [`Hot::save_claimed`] saves.
-pub(super) fn is_plain(change: &Change, status: Status) -> bool {
-    change.task.status == status && change.closed.is_none()
 }
 
 fn extra(extra: Option<&TaskExtra>) -> Result<Option<String>> {

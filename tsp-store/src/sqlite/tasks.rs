@@ -1,19 +1,19 @@
 //! What callers and operators do with tasks.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tsp_core::task::{AttemptRecord, Status, Task};
+use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::transition::Change;
 use tsp_core::transition::submit::reopen;
-use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::backend::columns::{attempt_columns, ended_columns};
-use crate::backend::row::{good, read_attempt, read_task};
+use crate::backend::row::{read_attempt, read_task};
 use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::rules::only_attempt;
-use crate::tasks::{Actor, Cancelled, Changed, Subject, TaskCommand};
+use crate::tasks::{Actor, Changed, Subject, TaskCommand};
 
-use super::audit::log;
+use super::audit_log::log;
 use super::row::{all, first};
 use super::submit::canonical;
 use super::task_rows::{ended_task, open_task};
@@ -78,7 +78,7 @@ pub(super) fn change(
     };
     let outcome_detail = change.outcome_detail;
     let saved = if row.is_open() {
-        tx.hot.save(row.version, change, &mut tx.sums)?
+        tx.rows.save(row.version, change, &mut tx.sums)?
     } else {
         match replay(tx, &row, change)? {
             Ok(task) => Some(task),
@@ -108,7 +108,7 @@ fn replay(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Ta
     }
     if let Some(record) = only_attempt(ended, last_node(tx.conn, ended.id)?) {
         // It is not the only one any more, so it gets its own row like the others.
-        tx.hot.insert_attempt(&record)?;
+        tx.rows.insert_attempt(&record)?;
         if let Some(extra) = &mut task.extra {
             extra.excerpt = None;
         }
@@ -119,78 +119,8 @@ fn replay(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Ta
         .execute([ended.id.get(), ended.version])?;
     exactly_one(deleted, "history_reopen")?;
     tx.sums.dropped += 1;
-    if tx.hot.insert(&task, &mut tx.sums)? {
+    if tx.rows.insert_task(&task, &mut tx.sums)? {
         return Ok(Ok(Box::new(task)));
     }
     Err(StoreError::Internal(format!("the key of task {} is taken", task.id)))
 }
-
-/// The open rows of a config that a cancel still changes, in one small index after the other.
-const CANCELLABLE: [&str; 4] = [
-    "-- cancel_scheduled
-    SELECT id FROM task WHERE config_id = ?1 AND status = 0 ORDER BY due_at, id LIMIT ?2",
-    "-- cancel_paused
-    SELECT id FROM task WHERE config_id = ?1 AND status = 40 ORDER BY due_at LIMIT ?2",
-    "-- cancel_awaiting
-    SELECT id FROM task WHERE status = 45 AND config_id = ?1 LIMIT ?2",
-    "-- cancel_busy
-    SELECT id FROM task
-    WHERE status BETWEEN 10 AND 30 AND config_id = ?1 AND NOT (status = 30 AND cancel_requested) LIMIT ?2",
-];
-
-const OPEN_COUNTS: [&str; 4] = [
-    "-- open_scheduled\nSELECT count(*) FROM task WHERE config_id = ?1 AND status = 0",
-    "-- open_paused\nSELECT count(*) FROM task WHERE config_id = ?1 AND status = 40",
-    "-- open_awaiting\nSELECT count(*) FROM task WHERE status = 45 AND config_id = ?1",
-    "-- open_busy\nSELECT count(*) FROM task WHERE status BETWEEN 10 AND 30 AND config_id = ?1",
-];
-
-pub(super) fn cancel_open(
-    tx: &mut Tx<'_>,
-    config: ConfigId,
-    limit: usize,
-    by: &Actor,
-    now: Timestamp,
-) -> Result<Cancelled> {
-    let mut cancelled = 0;
-    let mut left = limit;
-    for sql in CANCELLABLE {
-        let bound = i64::try_from(left).unwrap_or(i64::MAX);
-        let ids = all(tx.conn.prepare_cached(sql)?.query([config.get(), bound])?, |row| {
-            Ok(TaskId::new(row.get(0)?))
-        })?;
-        left = left.saturating_sub(ids.len());
-        for id in ids {
-            let Some(row) = good(tx.hot.open_task(id))?.flatten() else { continue };
-            let Ok(change) = transition(&row, &Event::Cancel, now) else { continue };
-            let saved = tx.hot.save(row.version, change, &mut tx.sums)?;
-            let detail = "with all open tasks of its config";
-            log(tx.conn, by, "task.cancel", &id.to_string(), detail, now)?;
-            cancelled += usize::from(saved.is_some_and(|task| task.status == Status::Ended));
-        }
-    }
-    Ok(Cancelled { cancelled, left: open_count(tx.conn, config)? })
-}
-
-/// How many open tasks a config has.
-pub(super) fn open_count(conn: &Connection, config: ConfigId) -> Result<usize> {
-    let mut open = 0;
-    for sql in OPEN_COUNTS {
-        let count: i64 = conn.prepare_cached(sql)?.query_row([config.get()], |row| row.get(0))?;
-        open += usize::try_from(count).unwrap_or(0);
-    }
-    Ok(open)
-}
-
-/// For the golden plans.
-#[cfg(test)]
-pub(super) const BY_INDEX: [&str; 8] = [
-    CANCELLABLE[0],
-    CANCELLABLE[1],
-    CANCELLABLE[2],
-    CANCELLABLE[3],
-    OPEN_COUNTS[0],
-    OPEN_COUNTS[1],
-    OPEN_COUNTS[2],
-    OPEN_COUNTS[3],
-];

@@ -15,7 +15,7 @@ use crate::documents::Sealer;
 use crate::error::Result;
 
 use super::command::Metrics;
-use super::task_rows::Hot;
+use super::task_rows::TaskRows;
 
 /// What all threads of a store share.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Shared {
 /// The open transaction, shared by the commands of one group.
 pub(super) struct Tx<'c> {
     pub(super) conn: &'c Connection,
-    pub(super) hot: Hot<'c>,
+    pub(super) rows: TaskRows<'c>,
     pub(super) shared: &'c Shared,
     pub(super) sums: Sums,
     /// Each with its number: 0 for those of apps, which are not numbered here.
@@ -48,7 +48,7 @@ UPDATE balance SET accepted = accepted + ?, ended = ended + ?, dropped = dropped
 
 impl<'c> Tx<'c> {
     pub(super) fn new(conn: &'c Connection, shared: &'c Shared) -> Self {
-        Self { conn, hot: Hot::new(conn), shared, sums: Sums::default(), edits: Vec::new() }
+        Self { conn, rows: TaskRows::new(conn), shared, sums: Sums::default(), edits: Vec::new() }
     }
 
     /// The config as it is in this transaction: with what earlier commands of the group changed, so that

@@ -69,7 +69,7 @@ async fn a_command_that_fails_or_panics_does_not_take_its_neighbours_with_it() {
         async move {
             store
                 .write(Command::Submit, 1, move |tx| -> Result<()> {
-                    assert!(tx.hot.insert(&new_task(id, config, None), &mut tx.sums)?);
+                    assert!(tx.rows.insert_task(&new_task(id, config, None), &mut tx.sums)?);
                     assert!(!panics, "as ordered");
                     Err(StoreError::Internal("as ordered".to_owned()))
                 })

@@ -2,13 +2,13 @@
 
 use rusqlite::Connection;
 
-use super::super::audit::{AWAITING, BUSY, OPEN_BY_STATUS, OVERDUE, OVERDUE_MANY, PAUSED_NEXT};
+use super::super::auditor::{AWAITING, BUSY, OPEN_BY_STATUS, OVERDUE, OVERDUE_MANY, PAUSED_NEXT};
 use super::super::claim::{CLAIM_SELECT, EARLIEST_DUE_NEXT, EARLIEST_DUE_OF, IN_FLIGHT};
 use super::super::configs::CHANGE_OLD;
 use super::super::fire::OPEN_OCCURRENCE;
 use super::super::rescue::{NEXT_DEADLINE, WAITS_OVER};
 use super::super::retention::{HISTORY_NEXT, HISTORY_OLD};
-use super::super::{attempts, migrate, retention, search, submit, task_rows, tasks};
+use super::super::{attempts, cancel, migrate, retention, search, submit, task_rows, tasks};
 use super::*;
 
 const ROWS: i64 = 100_000;
@@ -78,7 +78,7 @@ fn hot_queries_use_their_index_and_never_sort() {
         let writes =
             [task_rows::TASK_CLAIM, task_rows::TASK_BEGIN, task_rows::TASK_UPDATE, task_rows::TASK_DELETE];
         for sql in others
-            .chain(tasks::BY_INDEX)
+            .chain(cancel::BY_INDEX)
             .chain(search::statements())
             .chain(retention::STATEMENTS)
             .chain(writes)

@@ -18,12 +18,12 @@ async fn each_column_is_read_as_it_was_written() {
     let store = open(dir.path());
     let task = samples::open(new_task(1, make_config(&store, "a").await.id, Some("k")));
     let insert = task.clone();
-    let inserted = store.write(Command::Check, 1, move |tx| tx.hot.insert(&insert, &mut tx.sums));
+    let inserted = store.write(Command::Check, 1, move |tx| tx.rows.insert_task(&insert, &mut tx.sums));
     assert!(inserted.await.unwrap());
     assert_eq!(store.task(task.id).await.unwrap().as_ref(), Some(&task));
     let end = samples::end(&task);
     let (version, change) = (task.version, end.clone());
-    let saved = store.write(Command::Check, 1, move |tx| tx.hot.save(version, change, &mut tx.sums));
+    let saved = store.write(Command::Check, 1, move |tx| tx.rows.save(version, change, &mut tx.sums));
     assert!(saved.await.unwrap().is_some());
     assert_eq!(store.task(task.id).await.unwrap(), Some(end.task));
     assert_eq!(store.attempts(task.id).await.unwrap(), end.closed.as_slice());

@@ -1,24 +1,19 @@
-//! The audit log, and the auditor's counts.
+//! The auditor's counts.
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, Millis, Timestamp};
 
-use crate::backend::columns::audit_columns;
-use crate::backend::row::read_audit_entry;
-use crate::backend::row_count::exactly_one;
-use crate::catalog::AuditEntry;
 use crate::error::Result;
 use crate::fetching::{Audit, COUNTED_MAX};
-use crate::tasks::Actor;
 
+use super::cancel::open_count;
 use super::claim::earliest_due;
 use super::fire::cursors;
 use super::rescue::next_deadline;
 use super::row::all;
-use super::tasks::open_count;
 
 /// A scheduled task that is due longer than this ago is overdue.
 const OVERDUE_AFTER: Millis = Millis::from_secs(5);
@@ -65,32 +60,6 @@ pub(super) const AWAITING: &str = "-- audit_awaiting_first
 SELECT config_id FROM task WHERE status = 45 ORDER BY due_at LIMIT 1000";
 
 const CONFIG_THERE: &str = "-- audit_config\nSELECT 1 FROM config WHERE id = ?";
-
-const LIST: &str =
-    concat!("-- audit_list\nSELECT ", audit_columns!(), " FROM audit ORDER BY id DESC LIMIT ?");
-
-/// Writes an audit entry.
-pub(super) fn log(
-    conn: &Connection,
-    by: &Actor,
-    action: &str,
-    subject: &str,
-    detail: &str,
-    now: Timestamp,
-) -> Result<()> {
-    let changed = conn
-        .prepare_cached(
-            "-- audit_insert\nINSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)",
-        )?
-        .execute(params![now.ms(), by.0, action, subject, detail])?;
-    exactly_one(changed, "audit_insert")
-}
-
-/// Newest first.
-pub(super) fn audit_log(conn: &Connection, limit: usize) -> Result<Vec<AuditEntry>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    all(conn.prepare_cached(LIST)?.query([limit])?, |row| read_audit_entry(row))
-}
 
 /// Counts rows and reads the sums in one snapshot; the sums change in the transactions that change rows.
 pub(super) fn audit(conn: &Connection, now: Timestamp) -> Result<Audit> {

@@ -1,0 +1,54 @@
+//! What workers do, as the trait has it.
+
+use async_trait::async_trait;
+use tsp_core::task::Task;
+use tsp_core::{NodeId, TaskId, Timestamp};
+
+use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, alike};
+use crate::error::Result;
+
+use super::command::Command;
+use super::{SqliteStore, attempts, begin, finish};
+
+#[async_trait]
+impl AttemptStore for SqliteStore {
+    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+        let (count, ids) = (ids.len(), ids.to_vec());
+        each(self.read(Command::Load, move |conn| attempts::load(conn, &ids)).await, count)
+    }
+
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+        let count = batch.len();
+        each(self.write(Command::Begin, count, move |tx| begin::begin(tx, node, batch, now)).await, count)
+    }
+
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
+        let count = batch.len();
+        each(self.write(Command::Finish, count, move |tx| finish::finish(tx, node, batch, now)).await, count)
+    }
+
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+        self.write(Command::Release, batch.len(), move |tx| attempts::release(tx, batch, now)).await
+    }
+
+    async fn executing(&self, node: NodeId, _bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+        self.read(Command::Executing, move |conn| attempts::executing(conn, node)).await
+    }
+
+    async fn release_orphans(
+        &self,
+        node: NodeId,
+        rows: Vec<(TaskId, u32)>,
+        now: Timestamp,
+    ) -> Result<Vec<Task>> {
+        self.write(Command::ReleaseOrphans, rows.len(), move |tx| {
+            attempts::release_orphans(tx, node, &rows, now)
+        })
+        .await
+    }
+}
+
+/// Each answer of a command, or the command's error for all `count` elements.
+fn each<T>(answers: Result<Each<T>>, count: usize) -> Each<T> {
+    alike(answers, count).into_iter().map(Result::flatten).collect()
+}

@@ -1,0 +1,37 @@
+//! All apps and configs, read once at start.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use crate::backend::columns::{app_columns, config_columns};
+use crate::backend::row::{read_app, read_config};
+use crate::config_cache::ConfigCache;
+use crate::documents::Sealer;
+use crate::error::Result;
+
+use super::row::all;
+
+const APPS: &str = concat!("-- app_all\nSELECT ", app_columns!(), " FROM app ORDER BY id");
+
+const CONFIGS: &str = concat!(
+    "-- config_all\nSELECT ",
+    config_columns!(),
+    " FROM config c LEFT JOIN app a ON a.id = c.app_id ORDER BY c.id"
+);
+
+/// Reads all apps and configs into the config cache.
+pub(super) fn load(conn: &Connection, config_cache: &ConfigCache, sealer: &Sealer) -> Result<()> {
+    for app in all(conn.prepare(APPS)?.query([])?, |row| read_app(row))? {
+        config_cache.put_app(Arc::new(app));
+    }
+    let seq: i64 =
+        conn.query_row("-- config_seq\nSELECT coalesce(max(seq), 0) FROM config_change", [], |row| {
+            row.get(0)
+        })?;
+    for config in all(conn.prepare(CONFIGS)?.query([])?, |row| read_config(row, sealer))? {
+        config_cache.put_config(Arc::new(config), seq);
+    }
+    config_cache.reach(seq);
+    Ok(())
+}
