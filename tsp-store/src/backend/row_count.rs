@@ -1,4 +1,4 @@
-//! Whether a statement touched as many rows as it must.
+//! How many rows: what a statement may touch at most, and whether it touched as many as it must.
 
 use crate::error::{Result, StoreError};
 
@@ -22,4 +22,9 @@ pub(crate) fn exactly(wanted: usize, changed: impl TryInto<usize>, statement: &s
         return Ok(());
     }
     Err(StoreError::Internal(format!("`{statement}` touched {changed} rows, not {wanted}")))
+}
+
+/// For `LIMIT ?`.
+pub(crate) fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }

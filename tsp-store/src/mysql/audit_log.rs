@@ -5,7 +5,7 @@ use tsp_core::{TaskId, Timestamp};
 
 use crate::backend::columns::audit_columns;
 use crate::backend::row::read_audit_entry;
-use crate::backend::row_count::{exactly, exactly_one};
+use crate::backend::row_count::{exactly, exactly_one, sql_limit};
 use crate::catalog::AuditEntry;
 use crate::error::Result;
 use crate::tasks::Actor;
@@ -51,7 +51,7 @@ pub(super) async fn log(
 
 /// Newest first.
 pub(super) async fn audit_log(context: &StoreContext, limit: usize) -> Result<Vec<AuditEntry>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let limit = sql_limit(limit);
     let sql = &context.meta.sql(LIST);
     let rows = context
         .meta

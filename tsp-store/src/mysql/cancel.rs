@@ -5,6 +5,7 @@ use tsp_core::key::config_shard;
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
 
+use crate::backend::row_count::sql_limit;
 use crate::error::Result;
 use crate::tasks::{Actor, Cancelled};
 
@@ -102,7 +103,7 @@ async fn cancellable(
     status: i64,
     limit: usize,
 ) -> Result<Vec<TaskId>> {
-    let bound = i64::try_from(limit).unwrap_or(i64::MAX);
+    let bound = sql_limit(limit);
     let sql = on.sql(CANCELLABLE);
     let rows = query(&sql).bind(config.get()).bind(status).bind(bound).fetch_all(tx.conn()).await?;
     rows.iter().map(|row| Ok(TaskId::new(row.try_get(0)?))).collect()

@@ -1,15 +1,15 @@
-//! What the owner takes: earliest due times, claims, and its right to both.
+//! What the owner takes: earliest due times and claims.
 
 use std::collections::BTreeSet;
 
 use sqlx::Row as _;
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Change, Event, transition};
-use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
+use tsp_core::{ConfigId, TaskId, Timestamp};
 
 use crate::backend::columns::in_flight_columns;
 use crate::backend::row::{read_in_flight, read_task};
-use crate::backend::row_count::{exactly, exactly_one};
+use crate::backend::row_count::{exactly, exactly_one, sql_limit};
 use crate::error::{Result, StoreError};
 use crate::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
 use crate::rules::is_plain;
@@ -20,7 +20,7 @@ use super::fence::owns;
 use super::group_rows::GroupRows;
 use super::row::{all_good, bare_columns};
 use super::session::query;
-use super::statement_templates::{ROWS_MAX, padded_to_class, sql_limit};
+use super::statement_templates::{ROWS_MAX, padded_to_class};
 use super::task_rows::{lock_tasks, save_ended};
 use super::tx::Tx;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sqlx::Row as _;
 use tsp_core::config::TaskConfig;
-use tsp_core::{AppId, ConfigId, Name, Timestamp};
+use tsp_core::{AppId, ConfigId, Name};
 
 use crate::backend::cache_edit::CacheEdit;
 use crate::backend::columns::{app_columns, config_columns};

@@ -1,12 +1,15 @@
 //! The store of a cluster, on MySQL or MariaDB: apps, configs and nodes in the meta database, tasks in shard
 //! tables on any number of data sources.
 //!
-//! * `options`, `context`, `db`, `session`, `tx`, `endpoint`, `pool`, `circuit_breaker`, `fault`,
-//!   `statement_templates`: connections and statements.
-//! * `migrate`, `initialise`, `open`, `server`, `days`: schemas, what never changes, checks at the start.
-//! * `catalog`, `apps`, `keys`, `configs`, `idempotency_meta`, `change_log`, `follow`, `refresh`,
-//!   `audit_log`: the meta database.
-//! * `lease_store`, `nodes`, `id_slots`, `leases`: what keeps processes apart.
+//! Files that do the same as those of [`crate::sqlite`] have the same names. Only here:
+//!
+//! * `context`, `db`, `session`, `endpoint`, `pool`, `circuit_breaker`, `statement_templates`, `bind`, `own`:
+//!   connections and statements.
+//! * `open`, `server`, `day_partitions`, `days`, `policy`, `retention_days`, `retention_meta`: what is checked at start,
+//!   and history by days.
+//! * `change_log`, `follow`, `refresh`, `idempotency_meta`: the meta database.
+//! * `group_commit`, `group_rows`, `update`: rows of several callers, of one group, in one statement.
+//! * `inspect`, `import`, `moving`: for operators.
 
 mod apps;
 mod attempt_store;

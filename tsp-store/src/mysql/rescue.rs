@@ -6,6 +6,7 @@ use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::backend::columns::open_columns;
 use crate::backend::row::read_task;
+use crate::backend::row_count::sql_limit;
 use crate::error::Result;
 use crate::fetching::Owner;
 
@@ -14,7 +15,6 @@ use super::fence::owns;
 use super::group_rows::GroupRows;
 use super::row::all_good;
 use super::session::query;
-use super::statement_templates::sql_limit;
 use super::tx::Tx;
 
 /// As [`super::claim::CLAIM_SELECT`]: the index has each config's deadlines in order, too.

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
 
 use crate::backend::row::read_cursor;
-use crate::backend::row_count::exactly;
+use crate::backend::row_count::{exactly, sql_limit};
 use crate::error::Result;
 use crate::fetching::Cursor;
 use crate::parks;
@@ -21,7 +21,7 @@ use super::group_rows::GroupRows;
 use super::policy::{RetentionScan, longest_retention};
 use super::row::Row;
 use super::session::query;
-use super::statement_templates::{ROWS_MAX, padded_to_class, sql_limit};
+use super::statement_templates::{ROWS_MAX, padded_to_class};
 use super::task_rows::drop_attempts;
 use super::tx::Tx;
 use super::{day_partitions, follow, retention_days, retention_meta};

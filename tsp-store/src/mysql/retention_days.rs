@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use sqlx::Row as _;
 use tsp_core::{Millis, NodeId, Timestamp};
 
+use crate::backend::row_count::sql_limit;
 use crate::error::Result;
 
 use super::bind::Values;
@@ -15,7 +16,7 @@ use super::group_rows::GroupRows;
 use super::nodes::dead_nodes;
 use super::policy::{RetentionScan, is_past, longest_retention};
 use super::session::{Session, query};
-use super::statement_templates::{ROWS_MAX, padded_to_class, sql_limit};
+use super::statement_templates::{ROWS_MAX, padded_to_class};
 use super::task_rows::drop_attempts;
 
 /// Old attempts are looked through this often, and so many pages at a time.

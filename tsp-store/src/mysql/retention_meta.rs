@@ -3,13 +3,13 @@
 use sqlx::Row as _;
 use tsp_core::{Millis, Timestamp};
 
+use crate::backend::row_count::sql_limit;
 use crate::catalog::AUDIT_KEPT;
 use crate::error::Result;
 
 use super::bind::Values;
 use super::context::StoreContext;
 use super::session::query;
-use super::statement_templates::sql_limit;
 
 /// Records of processes that are gone. Whoever has none is dead, too.
 const NODES_KEPT: Millis = Millis::from_days(1);

@@ -61,11 +61,6 @@ pub(super) fn padded_to_class(ids: &[i64]) -> (usize, impl Iterator<Item = i64>)
     (step, ids.iter().copied().chain(last.take(step - ids.len())))
 }
 
-/// For `LIMIT ?`.
-pub(super) fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
 /// A text that may be sent: only this module makes one, from a constant.
 #[derive(Clone)]
 pub(super) struct StatementText {

@@ -5,7 +5,7 @@ use tsp_core::Timestamp;
 
 use crate::backend::columns::audit_columns;
 use crate::backend::row::read_audit_entry;
-use crate::backend::row_count::exactly_one;
+use crate::backend::row_count::{exactly_one, sql_limit};
 use crate::catalog::AuditEntry;
 use crate::error::Result;
 use crate::tasks::Actor;
@@ -33,6 +33,5 @@ pub(super) fn log(
 
 /// Newest first.
 pub(super) fn audit_log(conn: &Connection, limit: usize) -> Result<Vec<AuditEntry>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    all(conn.prepare_cached(LIST)?.query([limit])?, |row| read_audit_entry(row))
+    all(conn.prepare_cached(LIST)?.query([sql_limit(limit)])?, |row| read_audit_entry(row))
 }

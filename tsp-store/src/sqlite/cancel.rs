@@ -6,6 +6,7 @@ use tsp_core::transition::{Event, transition};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
 use crate::backend::row::good;
+use crate::backend::row_count::sql_limit;
 use crate::error::Result;
 use crate::tasks::{Actor, Cancelled};
 
@@ -43,8 +44,7 @@ pub(super) fn cancel_open(
     let mut cancelled = 0;
     let mut left = limit;
     for sql in CANCELLABLE {
-        let bound = i64::try_from(left).unwrap_or(i64::MAX);
-        let ids = all(tx.conn.prepare_cached(sql)?.query([config.get(), bound])?, |row| {
+        let ids = all(tx.conn.prepare_cached(sql)?.query([config.get(), sql_limit(left)])?, |row| {
             Ok(TaskId::new(row.get(0)?))
         })?;
         left = left.saturating_sub(ids.len());

@@ -9,7 +9,7 @@ use tsp_core::{ConfigId, TaskId, Timestamp};
 
 use crate::backend::columns::{in_flight_columns, open_columns};
 use crate::backend::row::{good, read_bare, read_in_flight, read_task};
-use crate::backend::row_count::exactly_one;
+use crate::backend::row_count::{exactly_one, sql_limit};
 use crate::error::{Result, StoreError};
 use crate::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
 use crate::rules::is_plain;
@@ -98,9 +98,8 @@ fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mu
 /// The rows of a claim request, whole as long as they fit into `bytes`. One that cannot be read is
 /// quarantined, that is paused: left scheduled it would be the earliest of its config for ever.
 fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec<Due>> {
-    let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
     let mut statement = tx.conn.prepare_cached(CLAIM_SELECT)?;
-    let mut rows = statement.query(params![request.config.get(), request.due_by.ms(), limit])?;
+    let mut rows = statement.query([request.config.get(), request.due_by.ms(), sql_limit(request.limit)])?;
     let mut due = Vec::with_capacity(request.limit.min(512));
     let mut bad = Vec::new();
     while let Some(row) = rows.next()? {
@@ -155,8 +154,7 @@ pub(super) fn in_flight(conn: &Connection, after: Option<FlightMark>, limit: usi
     let mut page = InFlightPage::default();
     let mut left = limit;
     loop {
-        let bound = i64::try_from(left).unwrap_or(i64::MAX);
-        let mut rows = statement.query(params![status.code(), id, bound])?;
+        let mut rows = statement.query(params![status.code(), id, sql_limit(left)])?;
         while let Some(row) = rows.next()? {
             (left, id) = (left - 1, row.get(0)?);
             page.rows.extend(good(read_in_flight(&Row(row)))?);

@@ -1,12 +1,13 @@
 //! What the owner rescues: rows of lost messages, of lost workers, of receivers that did not complete.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use tsp_core::task::Task;
 use tsp_core::transition::{Event, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::backend::columns::open_columns;
 use crate::backend::row::{good, read_task};
+use crate::backend::row_count::sql_limit;
 use crate::error::Result;
 use crate::fetching::Owner;
 
@@ -60,9 +61,8 @@ pub(super) fn end_waits(
     if !owns(tx, owner)? {
         return Ok(Vec::new());
     }
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut waits = tx.conn.prepare_cached(WAITS_OVER)?;
-    let over = all_good(waits.query(params![now.ms(), limit])?, |row| read_task(row))?;
+    let over = all_good(waits.query([now.ms(), sql_limit(limit)])?, |row| read_task(row))?;
     let mut changed = Vec::with_capacity(over.len());
     for row in over {
         let config = tx.config(row.config);

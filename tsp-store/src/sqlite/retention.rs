@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 use tsp_core::{ConfigId, Millis, Timestamp};
 
+use crate::backend::row_count::sql_limit;
 use crate::catalog::AUDIT_KEPT;
 use crate::config_cache::ConfigCache;
 use crate::error::Result;
@@ -144,10 +145,6 @@ fn look(
     let nodes = find_old(conn, NODE_OLDEST, limit - victims.len(), now.minus(NODES_KEPT))?;
     victims.extend(nodes.into_iter().map(Victim::Node));
     Ok(())
-}
-
-fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 /// What ended, config after config, each by its own retention.

@@ -6,6 +6,7 @@ use futures::stream;
 use sqlx::Row as _;
 use tsp_core::{ConfigId, TaskId, TaskKey};
 
+use crate::backend::row_count::sql_limit;
 use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::Order;
@@ -91,7 +92,7 @@ async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Re
                 if let By::Key(_, key) = by {
                     values.put(key_hash(key).to_vec());
                 }
-                values.put(i64::try_from(GATHER_MAX + 1).unwrap_or(i64::MAX));
+                values.put(sql_limit(GATHER_MAX + 1));
                 let sql = if n == 0 { on.sql(template) } else { on.sql_list(template, n) };
                 values.ask(&sql)?.fetch_all(tx.conn()).await
             })

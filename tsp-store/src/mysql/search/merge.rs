@@ -6,8 +6,8 @@ use futures::StreamExt as _;
 use futures::TryStreamExt as _;
 use futures::stream;
 use sqlx::Row as _;
+use tsp_core::ConfigId;
 use tsp_core::task::Status;
-use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
 
 use crate::backend::search::Table;
 use crate::error::Result;

@@ -78,7 +78,7 @@ impl Search<'_> {
     /// The tables that may have rows asked for, with their shards.
     fn shards(&self) -> impl Iterator<Item = (Table, &ShardDb)> {
         let tables = [(Table::Open, &self.open), (Table::Ended, &self.ended)];
-        let wanted = tables.into_iter().filter(|(table, _)| self.filter.wants_table(*table));
+        let wanted = tables.into_iter().filter(move |(table, _)| self.filter.wants_table(*table));
         wanted.flat_map(|(table, shards)| shards.iter().map(move |on| (table, on)))
     }
 

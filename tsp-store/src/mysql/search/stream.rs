@@ -6,6 +6,7 @@ use sqlx::Row as _;
 use tsp_core::task::{EndResult, Status};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
+use crate::backend::row_count::sql_limit;
 use crate::backend::search::{IdRange, Table};
 use crate::error::Result;
 use crate::search::Bookmark;
@@ -84,7 +85,7 @@ impl Stream {
     /// Reads on when nothing is left.
     pub(super) async fn fill(&mut self, tx: &mut Tx<'_>, search: &Search<'_>) -> Result<()> {
         let Some(on) = self.on.clone().filter(|_| self.must_read()) else { return Ok(()) };
-        let limit = i64::try_from(self.chunk).unwrap_or(i64::MAX);
+        let limit = sql_limit(self.chunk);
         let (at, id) = (self.last.at, self.last.id.get());
         let statement = match self.kind {
             Kind::Due(config, status) => query(&on.sql(DUE))

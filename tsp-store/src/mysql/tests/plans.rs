@@ -173,7 +173,7 @@ async fn hot_queries_are_as_ever(conn: &mut MySqlConnection, templates: &Stateme
     for (template, width, golden) in GOLDEN {
         // A list of shard groups is never of one.
         for n in [vec![0], vec![1, 10, 500], vec![10, 500]][width].clone() {
-            let text = templates.get(template, if width > 1 { width } else { 0 }, n).to_string();
+            let text = templates.sql_rows(template, if width > 1 { width } else { 0 }, n).to_string();
             // Ids that are there, far apart; and for a table without rows nothing can be said.
             let rows = explain(conn, &text, |at| at * 97).await;
             let plan = show(&rows);
@@ -193,7 +193,7 @@ async fn pages_are_read_in_the_order_of_an_index(conn: &mut MySqlConnection, tem
     let mut wrong = Vec::new();
     for template in search::statements() {
         for n in if template.contains("{list}") { vec![1, 10] } else { vec![0] } {
-            let text = templates.get(template, 0, n).to_string();
+            let text = templates.sql_list(template, n).to_string();
             let plan = show(&explain(conn, &text, |at| at * 7).await);
             if plan.contains("filesort") || plan.contains("temporary") || plan.contains(" ALL ") {
                 wrong.push(format!("{} of {n}\n  is {plan}", text.lines().next().unwrap_or_default()));
@@ -210,13 +210,13 @@ async fn the_history_of_a_day_is_read_from_its_partition(
 ) {
     let yesterday = NOW.ms() - DAY_MS;
     let partitions = |rows: &[MySqlRow]| rows[0].get::<String, _>("partitions");
-    let text = templates.get(HISTORY_OLD, 0, 0).to_string();
+    let text = templates.sql(HISTORY_OLD).to_string();
     let rows = explain(conn, &text, |at| if at == 2 { yesterday } else { at }).await;
     assert_eq!(partitions(&rows), "p20261120");
-    let text = templates.get(HISTORY_DROP, 2, 10).to_string();
+    let text = templates.sql_rows(HISTORY_DROP, 2, 10).to_string();
     let rows = explain(conn, &text, |at| if at % 2 == 0 { NOW.ms() } else { at }).await;
     assert_eq!(partitions(&rows), "p20261121");
-    let text = templates.get(ATTEMPTS_OLD, 0, 0).to_string();
+    let text = templates.sql(ATTEMPTS_OLD).to_string();
     let rows = explain(conn, &text, |at| if at == 2 { yesterday } else { at }).await;
     assert_eq!(partitions(&rows), "p20261120");
 }

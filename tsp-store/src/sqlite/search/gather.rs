@@ -5,6 +5,7 @@ use rusqlite::types::Value;
 use tsp_core::TaskId;
 use tsp_core::task::Status;
 
+use crate::backend::row_count::sql_limit;
 use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::Order;
@@ -98,7 +99,7 @@ impl GatheredRows<'_, '_> {
         if self.full || !self.search.filter.wants_table(table) {
             return Ok(());
         }
-        let room = i64::try_from(GATHER_MAX - self.rows.len() + 1).unwrap_or(i64::MAX);
+        let room = sql_limit(GATHER_MAX - self.rows.len() + 1);
         let mut statement = self.search.conn.prepare_cached(sql)?;
         let rows = match key {
             Some(key) => statement.query(params![of, room, key])?,

@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, TaskId};
 
+use crate::backend::row_count::sql_limit;
 use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX};
@@ -182,7 +183,7 @@ impl Stream {
         if self.dry || !self.buffer.is_empty() {
             return Ok(());
         }
-        let limit = i64::try_from(self.chunk.min(ROWS_READ_MAX)).unwrap_or(i64::MAX);
+        let limit = sql_limit(self.chunk.min(ROWS_READ_MAX));
         let mut statement = conn.prepare_cached(self.sql)?;
         let rows = statement.query(params![self.config.get(), self.last.at, self.last.id.get(), limit])?;
         self.buffer = all(rows, |row| Ok(Bookmark { at: row.get(0)?, id: TaskId::new(row.get(1)?) }))?.into();
