@@ -84,6 +84,9 @@ pub trait Catalog: Send + Sync {
 /// How long an audit entry is kept: a year, and some weeks for whoever looks into it.
 pub const AUDIT_KEPT: Millis = Millis::from_days(400);
 
+/// The newest changes of an app or config that stay in the change log.
+pub(crate) const CHANGES_KEPT: i64 = 100;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {
     pub id: AppId,

@@ -13,14 +13,9 @@ use crate::catalog::{AUDIT_KEPT, AuditEntry};
 use crate::error::Result;
 use crate::fetching::{
     Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
-    FireResult, FlightMark, InFlight, InFlightPage, Owner,
+    FireResult, FlightMark, InFlight, InFlightPage, OCCURRENCES_KEPT, OVERDUE_AFTER, Owner,
 };
 use crate::parks::{self, Park, ParkEvent};
-
-/// A scheduled row this long after its due time makes the auditor ask why.
-const OVERDUE_AFTER: Millis = Millis::from_secs(5);
-/// Occurrences are kept this far below the cursor, for a cursor that is recomputed from an earlier time.
-const OCCURRENCES_KEPT: Millis = Millis::from_days(1);
 
 #[async_trait]
 impl EmbeddedOwnership for MemoryStore {

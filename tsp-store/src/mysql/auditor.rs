@@ -2,19 +2,16 @@
 
 use sqlx::Row as _;
 use tsp_core::task::Status;
-use tsp_core::{ConfigId, Millis, Timestamp};
+use tsp_core::{ConfigId, Timestamp};
 
 use crate::error::{Result, StoreError};
-use crate::fetching::{Audit, COUNTED_MAX};
+use crate::fetching::{Audit, COUNTED_MAX, OVERDUE_AFTER};
 
 use super::db::ShardDb;
 use super::follow::follow;
 use super::group_rows::GroupRows;
 use super::session::query;
 use super::tx::Tx;
-
-/// A scheduled task that is due longer than this ago is overdue.
-const OVERDUE_AFTER: Millis = Millis::from_secs(5);
 
 /// So many rows are counted by one statement: a tenth of a second, and far from the server's limit.
 const ROWS_AT_ONCE: i64 = 500_000;

@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use tsp_core::Timestamp;
 
 use crate::backend::row_count::exactly_one;
+use crate::catalog::CHANGES_KEPT;
 use crate::error::Result;
 use crate::tasks::Actor;
 
@@ -12,9 +13,6 @@ use super::context::StoreContext;
 use super::follow::{self, Edit};
 use super::session::query;
 use super::tx::Tx;
-
-/// The newest changes of an app or config that stay in the log.
-const CHANGES_KEPT: i64 = 100;
 
 /// Locks the row that makes changes come one after another.
 pub(super) const LOCK: &str = "-- change_lock\nSELECT value FROM counter WHERE name = 'change' FOR UPDATE";

@@ -9,7 +9,7 @@ use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
 use crate::backend::row::read_cursor;
 use crate::backend::row_count::{exactly, sql_limit};
 use crate::error::Result;
-use crate::fetching::Cursor;
+use crate::fetching::{Cursor, OCCURRENCES_KEPT};
 use crate::parks;
 
 use super::attempts::padded_pair_count;
@@ -25,9 +25,6 @@ use super::statement_templates::{ROWS_MAX, padded_to_class};
 use super::task_rows::drop_attempts;
 use super::tx::Tx;
 use super::{day_partitions, follow, retention_days, retention_meta};
-
-/// Occurrences are kept this far below their cursor, for one that is computed again from an earlier time.
-const OCCURRENCES_KEPT: Millis = Millis::from_days(1);
 
 /// A config that keeps its history as long as any does, and at least this long, keeps it to the end of a
 /// day: the day is dropped whole.

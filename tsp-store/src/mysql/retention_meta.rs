@@ -1,18 +1,16 @@
 //! Retention of what is in the meta database.
 
 use sqlx::Row as _;
-use tsp_core::{Millis, Timestamp};
+use tsp_core::Timestamp;
 
 use crate::backend::row_count::sql_limit;
 use crate::catalog::AUDIT_KEPT;
 use crate::error::Result;
+use crate::fetching::NODES_KEPT;
 
 use super::bind::Values;
 use super::context::StoreContext;
 use super::session::query;
-
-/// Records of processes that are gone. Whoever has none is dead, too.
-const NODES_KEPT: Millis = Millis::from_days(1);
 
 /// Ids rise with time, so the log is looked at from its old end, as far as it is old.
 const AUDIT_OLDEST: &str = "-- prune_audit_find\nSELECT id, at FROM audit ORDER BY id LIMIT ?";

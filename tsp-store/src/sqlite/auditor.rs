@@ -4,19 +4,16 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension};
 use tsp_core::task::Status;
-use tsp_core::{ConfigId, Millis, Timestamp};
+use tsp_core::{ConfigId, Timestamp};
 
 use crate::error::Result;
-use crate::fetching::{Audit, COUNTED_MAX};
+use crate::fetching::{Audit, COUNTED_MAX, OVERDUE_AFTER};
 
 use super::cancel::open_count;
 use super::claim::earliest_due;
 use super::fire::cursors;
 use super::rescue::next_deadline;
 use super::row::all;
-
-/// A scheduled task that is due longer than this ago is overdue.
-const OVERDUE_AFTER: Millis = Millis::from_secs(5);
 
 /// Rows by status, each from the small index that holds just them.
 pub(super) const OPEN_BY_STATUS: [(Status, &str); 5] = [

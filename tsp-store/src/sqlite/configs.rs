@@ -9,7 +9,7 @@ use tsp_core::{ConfigId, Timestamp};
 
 use crate::backend::cache_edit::CacheEdit;
 use crate::backend::row_count::{exactly_one, one_or_none};
-use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use crate::catalog::{CHANGES_KEPT, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::documents::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
 use crate::fetching::Cursor;
@@ -18,9 +18,6 @@ use crate::tasks::Actor;
 use super::audit_log::log;
 use super::cancel::open_count;
 use super::tx::Tx;
-
-/// The newest changes of a config that stay in its log.
-pub(super) const CHANGES_KEPT: i64 = 100;
 
 const FIND: &str = "-- config_find\nSELECT id FROM config WHERE app_id = ? AND name = ?";
 

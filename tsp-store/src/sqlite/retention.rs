@@ -7,16 +7,11 @@ use crate::backend::row_count::sql_limit;
 use crate::catalog::AUDIT_KEPT;
 use crate::config_cache::ConfigCache;
 use crate::error::Result;
+use crate::fetching::{NODES_KEPT, OCCURRENCES_KEPT};
 use crate::parks;
 
 use super::row::{all, first};
 use super::tx::Tx;
-
-/// Occurrences are kept this far below their cursor, for one that is computed again from an earlier time.
-const OCCURRENCES_KEPT: Millis = Millis::from_days(1);
-
-/// Rows of processes that are gone.
-const NODES_KEPT: Millis = Millis::from_days(30);
 
 pub(super) const HISTORY_NEXT: &str = "-- prune_config_next
 SELECT config_id, ended_at FROM history WHERE config_id > ?1 ORDER BY config_id, ended_at LIMIT 1";

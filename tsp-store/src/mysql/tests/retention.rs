@@ -157,6 +157,23 @@ async fn the_sums_of_dead_processes_are_kept() {
     assert_eq!(sums(&process).await, [2, 0, 0, 0]);
 }
 
+#[tokio::test]
+async fn the_record_of_a_dead_process_is_kept_for_30_days() {
+    let process = Process::first().await;
+    let other = process.another().await;
+    let dead = format!("UPDATE node SET dead_at = {} WHERE id = {}", NOW.ms(), other.node.get());
+    sql(&mut connect(process.databases.meta()).await, &dead).await;
+    let nodes = async || {
+        let rows = sql(&mut connect(process.databases.meta()).await, "SELECT id FROM node ORDER BY id").await;
+        rows.iter().map(|row| row.get::<i64, _>(0)).collect::<Vec<_>>()
+    };
+    let over = NOW.plus(Millis::from_days(30));
+    apply_all_retention(&process, over.minus(Millis::from_ms(1))).await;
+    assert_eq!(nodes().await, [process.node.get(), other.node.get()]);
+    apply_all_retention(&process, over).await;
+    assert_eq!(nodes().await, [process.node.get()]);
+}
+
 /// Only the owner of the default group applies retention to a shard, so that no two do.
 #[tokio::test]
 async fn another_group_prunes_nothing() {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::super::configs::CHANGES_KEPT;
 use super::super::fold::look_for_damage;
 use super::super::{DatabaseLocation, ServeLock, private};
 use super::*;
+use crate::catalog::CHANGES_KEPT;
 use crate::error::StoreError;
 use crate::fetching::FetcherStore as _;
 use crate::tasks::TaskStore as _;
