@@ -1,4 +1,4 @@
-//! Cancels all open tasks of a config, bit by bit.
+//! Open tasks of a config: how many there are, and a cancel of all, bit by bit.
 
 use sqlx::Row as _;
 use tsp_core::key::config_shard;
@@ -9,8 +9,7 @@ use crate::backend::row_count::sql_limit;
 use crate::error::Result;
 use crate::tasks::{Actor, Cancelled};
 
-use super::configs::open_count;
-use super::context::StoreContext;
+use super::context::{StoreContext, all_of};
 use super::db::ShardDb;
 use super::session::query;
 use super::statement_templates::ROWS_MAX;
@@ -25,6 +24,9 @@ const STATUSES: [i64; 5] = [0, 40, 45, 10, 30];
 pub(super) const CANCELLABLE: &str = "-- cancel_open
 SELECT id FROM task_{shard} WHERE config_id = ? AND status = ? AND (status <> 30 OR cancel_requested = 0)
 ORDER BY due_at, id LIMIT ?";
+
+/// By the index that the claim uses.
+const OPEN: &str = "-- config_open\nSELECT COUNT(*) FROM task_{shard} WHERE config_id = ?";
 
 pub(super) async fn cancel_open(
     context: &StoreContext,
@@ -117,4 +119,31 @@ pub(super) fn shards_of(context: &StoreContext, config: ConfigId) -> Result<Vec<
     let first = config_shard(config, context.shards).get();
     let numbers = (0..known.spec.span.min(context.shards)).map(|offset| (first + offset) % context.shards);
     numbers.filter_map(ShardId::new).map(|shard| context.shard(shard)).collect()
+}
+
+/// Open tasks of a config on all shards: its span may have been another one before.
+pub(super) async fn open_count(context: &StoreContext, id: ConfigId) -> Result<usize> {
+    let shards = context.all_shards();
+    let of_source = context.sources().into_iter().map(|(db, _)| {
+        let shards: Vec<_> = shards.iter().filter(|shard| shard.db.is(&db)).cloned().collect();
+        async move {
+            if shards.is_empty() {
+                return Ok(0);
+            }
+            let shards = &shards;
+            db.read("open_count", |tx| {
+                Box::pin(async move {
+                    let mut open: i64 = 0;
+                    for shard in shards {
+                        let row = query(&shard.sql(OPEN)).bind(id.get()).fetch_one(tx.conn()).await?;
+                        open += row.try_get::<i64, _>(0)?;
+                    }
+                    Ok(open)
+                })
+            })
+            .await
+        }
+    });
+    let open: i64 = all_of(of_source).await?.into_iter().sum();
+    Ok(usize::try_from(open).unwrap_or(usize::MAX))
 }

@@ -21,7 +21,7 @@ use super::change_log::change;
 use super::configs::Authorship;
 use super::idempotency_meta::MetaRequest;
 use super::session::query;
-use super::{MySqlStore, apps, audit_log, configs, id_slots, keys, parks, refresh};
+use super::{MySqlStore, apps, audit_log, cancel, configs, id_slots, keys, parks, refresh};
 
 const BEHIND: &str = "-- nodes_behind\nSELECT COUNT(*) FROM node WHERE dead_at IS NULL AND config_seq < ?";
 
@@ -129,7 +129,7 @@ impl Catalog for MySqlStore {
                     return Ok(saved);
                 }
                 // While the catalog is not locked: other changes do not wait for the shards.
-                Err(config) => open = Some((config, configs::open_count(context, config).await?)),
+                Err(config) => open = Some((config, cancel::open_count(context, config).await?)),
             }
         }
     }
@@ -151,7 +151,7 @@ impl Catalog for MySqlStore {
     ) -> Result<Deleted> {
         let context = &*self.context;
         // Before the catalog is locked: other changes do not wait for the shards.
-        let open = configs::open_count(context, id).await?;
+        let open = cancel::open_count(context, id).await?;
         let deleted = change(context, "delete_config", |tx| {
             Box::pin(configs::delete_config(tx, context, id, expected, open, Authorship { by, now }))
         })

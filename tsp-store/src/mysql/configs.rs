@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Row as _;
 use tokio::time::timeout;
 use tsp_core::config::save::{self, ConfigWrite, CursorChange, SaveDecision};
 use tsp_core::config::{ConfigSpec, TaskConfig};
@@ -19,7 +18,8 @@ use crate::tasks::Actor;
 
 use super::audit_log::log;
 use super::change_log::{ChangeEntry, record};
-use super::context::{StoreContext, all_of};
+use super::context::StoreContext;
+use super::fire::CURSOR_INSERT;
 use super::follow::{Edit, app, config, config_named};
 use super::session::query;
 use super::tx::Tx;
@@ -36,14 +36,7 @@ WHERE id = ? AND version = ?";
 
 const DELETE: &str = "-- config_delete\nDELETE FROM config WHERE id = ?";
 
-const CURSOR_INSERT: &str = "-- cursor_insert
-INSERT INTO cursor_{shard} (config_id, next_fire_at, version, config_version, waiting, missed)
-VALUES (?, NULL, 1, 0, NULL, 0) ON DUPLICATE KEY UPDATE config_id = config_id";
-
 const CURSOR_DELETE: &str = "-- cursor_delete\nDELETE FROM cursor_{shard} WHERE config_id = ?";
-
-/// By the index that the claim uses.
-const OPEN: &str = "-- config_open\nSELECT COUNT(*) FROM task_{shard} WHERE config_id = ?";
 
 /// Who changes something, and when.
 #[derive(Debug, Clone, Copy)]
@@ -147,33 +140,6 @@ async fn update(tx: &mut Tx<'_>, context: &StoreContext, after: &TaskConfig, ver
         .execute(tx.conn())
         .await?;
     exactly_one(changed, "config_update")
-}
-
-/// Open tasks of a config on all shards: its span may have been another one before.
-pub(super) async fn open_count(context: &StoreContext, id: ConfigId) -> Result<usize> {
-    let shards = context.all_shards();
-    let of_source = context.sources().into_iter().map(|(db, _)| {
-        let shards: Vec<_> = shards.iter().filter(|shard| shard.db.is(&db)).cloned().collect();
-        async move {
-            if shards.is_empty() {
-                return Ok(0);
-            }
-            let shards = &shards;
-            db.read("open_count", |tx| {
-                Box::pin(async move {
-                    let mut open: i64 = 0;
-                    for shard in shards {
-                        let row = query(&shard.sql(OPEN)).bind(id.get()).fetch_one(tx.conn()).await?;
-                        open += row.try_get::<i64, _>(0)?;
-                    }
-                    Ok(open)
-                })
-            })
-            .await
-        }
-    });
-    let open: i64 = all_of(of_source).await?.into_iter().sum();
-    Ok(usize::try_from(open).unwrap_or(usize::MAX))
 }
 
 /// What a save or a delete makes of the cursor, after its commit.

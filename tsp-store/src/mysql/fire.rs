@@ -31,10 +31,11 @@ const CURSOR_LOCK: &str = concat!(
     " FROM cursor_{shard} WHERE config_id = ? FOR UPDATE"
 );
 
-const CURSOR_INSERT: &str = concat!(
+/// The cursor of a schedule that no step was taken of.
+pub(super) const CURSOR_INSERT: &str = concat!(
     "-- cursor_insert\nINSERT INTO cursor_{shard} (",
     cursor_columns!(),
-    ") VALUES (?, NULL, ?, ?, NULL, 0) ON DUPLICATE KEY UPDATE config_id = config_id"
+    ") VALUES (?, NULL, 1, 0, NULL, 0) ON DUPLICATE KEY UPDATE config_id = config_id"
 );
 
 const CURSOR_MOVE: &str = "-- cursor_move
@@ -164,9 +165,7 @@ async fn lock_cursor(tx: &mut Tx<'_>, on: &ShardDb, config: ConfigId) -> Result<
     if let Some(row) = lock().fetch_optional(tx.conn()).await? {
         return read_cursor(&row);
     }
-    let new = Cursor::new(config);
-    let insert = query(&on.sql(CURSOR_INSERT)).bind(config.get()).bind(new.version).bind(new.config_version);
-    insert.execute(tx.conn()).await?;
+    query(&on.sql(CURSOR_INSERT)).bind(config.get()).execute(tx.conn()).await?;
     read_cursor(&lock().fetch_one(tx.conn()).await?)
 }
 

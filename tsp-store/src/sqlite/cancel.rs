@@ -1,4 +1,4 @@
-//! Cancel of all open tasks of a config.
+//! Open tasks of a config: how many there are, and a cancel of all.
 
 use rusqlite::Connection;
 use tsp_core::task::Status;
