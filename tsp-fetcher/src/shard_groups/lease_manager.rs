@@ -1,11 +1,10 @@
-//! Keeps this node's share of the shard groups.
+//! Keeps this node's share of the shard groups: what each renewal, observation and job does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use futures::join;
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -91,28 +90,6 @@ impl LeaseManager {
         if self.state.lock().ended(shard_group, owner) {
             self.jobs_waiting.notify_one();
         }
-    }
-
-    /// One turn: stops what has expired, renews, reads all shard groups, takes and gives up, and does what
-    /// stopping needs. [`LeaseManager::run`] does the same without letting one of these wait for another.
-    pub async fn step(&self, now: MonotonicInstant) -> LeaseManagerReport {
-        let mut lost = self.expire(now);
-        let (renewed, mut report) = join!(self.renew(now), self.observe(now));
-        lost.extend(renewed);
-        report.lost = lost;
-        self.work_off().await;
-        report
-    }
-
-    /// Gives up everything, so that others take it at once. Nothing is taken any more.
-    pub async fn leave(&self) {
-        self.begin_leaving();
-        self.work_off().await;
-    }
-
-    pub(super) fn begin_leaving(&self) {
-        self.state.lock().leave();
-        self.jobs_waiting.notify_one();
     }
 
     /// Stops shard groups by this node's own clock, although no database has answered.
@@ -290,15 +267,6 @@ impl LeaseManager {
     #[expect(clippy::cast_precision_loss, reason = "a gauge is floating point; there are few shard groups")]
     fn show_running(&self) {
         gauge!("tsp_pairs_owned").set(self.running() as f64);
-    }
-
-    pub(super) fn next_job(&self) -> Option<Job> {
-        self.state.lock().next_job()
-    }
-
-    pub(super) async fn work_off(&self) {
-        let jobs: Vec<_> = std::iter::from_fn(|| self.next_job()).collect();
-        join_all(jobs.into_iter().map(|job| self.carry_out(job))).await;
     }
 
     /// First the work ends, then others may have the shard group.

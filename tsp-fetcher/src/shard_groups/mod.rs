@@ -13,6 +13,7 @@ mod state;
 pub mod takeover_guard;
 #[cfg(test)]
 mod tests;
+mod work_schedule;
 
 pub use host::ShardGroupHost;
 pub use lease_manager::{GroupSource, LeaseManager, LeaseManagerDependencies, LeaseManagerReport};

@@ -1,76 +1,117 @@
-//! The loops of a lease manager. They run side by side: an answer that does not come delays no renewal, and
-//! no shard group outlives its lease because something else is waited for.
+//! The loop of a lease manager, and one turn of it. What is due is started, and nothing that is under way is waited
+//! for: an answer that does not come delays no renewal, and no shard group outlives its lease because of it.
 
-use futures::StreamExt;
-use futures::join;
+use futures::StreamExt as _;
+use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
-use tsp_core::Millis;
+use tsp_core::{Millis, MonotonicInstant};
+use tsp_store::cluster::ShardGroup;
 
-use super::lease_manager::LeaseManager;
+use super::lease_manager::{LeaseManager, LeaseManagerReport};
+use super::work_schedule::{Work, WorkSchedule};
 
 /// Renewals in one lease, and observations.
 const TURNS_PER_LEASE: i64 = 5;
 
+/// Work that has ended.
+enum Done {
+    Renewed { lost: Vec<ShardGroup> },
+    Observed(LeaseManagerReport),
+    Job,
+}
+
+type UnderWay<'m> = FuturesUnordered<BoxFuture<'m, Done>>;
+
 impl LeaseManager {
     /// Keeps shard groups until `stop`, then gives all of them up and returns when nothing runs any more.
     pub async fn run(&self, stop: &CancellationToken) {
-        join!(self.renewing(stop), self.looking(stop), self.expiring(stop), self.stopping());
-    }
-
-    fn period(&self) -> Millis {
-        Millis::from_ms(self.deps.lease.ms() / TURNS_PER_LEASE)
-    }
-
-    async fn renewing(&self, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
-            let began = self.deps.time.instant();
-            self.renew(began).await;
-            let left = self.period().saturating_sub(self.deps.time.instant().since(began));
-            stop.run_until_cancelled(tokio::time::sleep(left.to_std())).await;
-        }
-    }
-
-    /// An observation that takes shard groups is never cut off, or what it took would not be released.
-    async fn looking(&self, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
-            let began = self.deps.time.instant();
-            let report = self.observe(began).await;
-            let left = self.period().saturating_sub(self.deps.time.instant().since(began));
-            let left = if report.more { Millis::ZERO } else { left };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(left.to_std()) => {}
-                () = self.look_wanted.notified() => {}
-            }
-        }
-        self.begin_leaving();
-    }
-
-    async fn expiring(&self, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
-            self.expire(self.deps.time.instant());
-            let next = self.state.lock().next_end();
-            let left = next.map_or(self.period(), |end| end.since(self.deps.time.instant()));
-            // A shard group that is new by then has more than a period left.
-            stop.run_until_cancelled(tokio::time::sleep(left.min(self.period()).to_std())).await;
-        }
-    }
-
-    /// Ends the work of shard groups, each on its own, until everything is released.
-    async fn stopping(&self) {
-        let mut under_way = FuturesUnordered::new();
+        let mut schedule = self.schedule(self.deps.time.instant());
+        let mut under_way = UnderWay::new();
         loop {
-            while let Some(job) = self.next_job() {
-                under_way.push(self.carry_out(job));
-            }
-            if under_way.is_empty() && self.state.lock().has_left() {
+            let now = self.deps.time.instant();
+            self.turn(&mut schedule, &under_way, now);
+            let (next, left) = {
+                let state = self.state.lock();
+                (schedule.next(&state), state.has_left())
+            };
+            if left && under_way.is_empty() {
                 return;
             }
             tokio::select! {
-                Some(()) = under_way.next() => {}
+                biased;
+                Some(done) = under_way.next() => match done {
+                    Done::Renewed { .. } => schedule.renewed(),
+                    Done::Observed(report) => {
+                        schedule.observed();
+                        if report.more {
+                            schedule.want_observation();
+                        }
+                    }
+                    Done::Job => {}
+                },
+                () = sleep(next.map(|next| next.since(now))) => {}
+                () = self.look_wanted.notified() => schedule.want_observation(),
                 () = self.jobs_waiting.notified() => {}
+                // An observation that takes shard groups is not cut off, or what it took would not be released.
+                () = stop.cancelled(), if !left => self.state.lock().leave(),
             }
         }
+    }
+
+    /// One turn of [`LeaseManager::run`], to its end: stops what is over, renews, reads all shard groups, takes and
+    /// gives up, and does what stopping needs.
+    pub async fn step(&self, now: MonotonicInstant) -> LeaseManagerReport {
+        let mut schedule = self.schedule(now);
+        let mut under_way = UnderWay::new();
+        let mut lost = self.turn(&mut schedule, &under_way, now);
+        let mut report = LeaseManagerReport::default();
+        while let Some(done) = under_way.next().await {
+            match done {
+                Done::Renewed { lost: more } => lost.extend(more),
+                Done::Observed(observed) => report = observed,
+                Done::Job => {}
+            }
+            // The jobs that came of it; neither a renewal nor an observation comes again.
+            self.turn(&mut schedule, &under_way, now);
+        }
+        LeaseManagerReport { lost, ..report }
+    }
+
+    fn schedule(&self, now: MonotonicInstant) -> WorkSchedule {
+        WorkSchedule::new(Millis::from_ms(self.deps.lease.ms() / TURNS_PER_LEASE), now)
+    }
+
+    /// Stops what is over and starts what is due. What is over.
+    fn turn<'m>(
+        &'m self,
+        schedule: &mut WorkSchedule,
+        under_way: &UnderWay<'m>,
+        now: MonotonicInstant,
+    ) -> Vec<ShardGroup> {
+        let lost = self.expire(now);
+        let due = schedule.due(&mut self.state.lock(), now);
+        for work in due {
+            under_way.push(self.work(work, now).boxed());
+        }
+        lost
+    }
+
+    async fn work(&self, work: Work, now: MonotonicInstant) -> Done {
+        match work {
+            Work::Renew => Done::Renewed { lost: self.renew(now).await },
+            Work::Observe => Done::Observed(self.observe(now).await),
+            Work::Job(job) => {
+                self.carry_out(job).await;
+                Done::Job
+            }
+        }
+    }
+}
+
+async fn sleep(length: Option<Millis>) {
+    match length {
+        Some(length) => tokio::time::sleep(length.to_std()).await,
+        None => std::future::pending().await,
     }
 }

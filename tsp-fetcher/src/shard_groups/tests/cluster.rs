@@ -66,6 +66,24 @@ fn a_process_that_stops_hands_over_at_once() {
 }
 
 #[test]
+fn an_observation_that_hangs_delays_neither_renewals_nor_the_end() {
+    for_seeds(SEEDS, async |harness| {
+        let only = harness.start();
+        harness.seconds(5).await;
+        harness.forget_gaps();
+        harness.let_observations_hang();
+        harness.seconds(12).await;
+        assert!(harness.longest_gap(|_| true).ms() <= 50, "seed {}: a lease ended", harness.seed);
+        assert_eq!(harness.runs(only), all_shard_groups());
+        harness.stop(only);
+        harness.seconds(1).await;
+        assert_eq!(harness.runs(only), 0, "seed {}: it waits for the answer", harness.seed);
+        harness.seconds(9).await;
+        assert!(harness.has_ended(only), "seed {}", harness.seed);
+    });
+}
+
+#[test]
 fn a_process_that_comes_gets_its_share_one_shard_group_at_a_time() {
     for_seeds(SEEDS, async |harness| {
         let mut all = vec![harness.start(), harness.start()];

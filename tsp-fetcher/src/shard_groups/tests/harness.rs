@@ -47,6 +47,8 @@ pub(super) struct Harness {
     /// Links whose questions arrive and whose answers do not.
     deaf: Arc<Mutex<BTreeSet<(usize, String)>>>,
     caller: Arc<Mutex<usize>>,
+    /// No observation of the shard groups is answered, and none fails.
+    observations_hang: AtomicBool,
     /// One in so many answers is lost; 0: none.
     lost_answers: Arc<AtomicU64>,
     processes: Mutex<Vec<Process>>,
@@ -154,6 +156,7 @@ impl Harness {
             cuts: Arc::default(),
             deaf: Arc::default(),
             caller: Arc::default(),
+            observations_hang: AtomicBool::new(false),
             lost_answers: Arc::default(),
             processes: Mutex::default(),
             tasks: Mutex::default(),
@@ -203,6 +206,17 @@ impl Harness {
         } else {
             self.cuts.lock().remove(&link)
         };
+    }
+
+    pub(super) fn let_observations_hang(&self) {
+        self.observations_hang.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns, unless observations hang.
+    pub(super) async fn observed(&self) {
+        if self.observations_hang.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
     }
 
     pub(super) fn deafen(&self, index: usize, database: &str) {

@@ -72,6 +72,7 @@ impl LeaseStore for Link {
     }
 
     async fn shard_groups(&self, groups: &[Name]) -> Result<ShardGroupLeases> {
+        self.harness.observed().await;
         self.over_all(self.harness.leases.shard_groups(groups)).await
     }
 

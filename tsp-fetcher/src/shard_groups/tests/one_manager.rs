@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use tsp_core::clock::ManualMonotonicClock;
 use tsp_core::{Millis, MonotonicClock, Name, NodeId, ShardId, Timestamp};
 use tsp_store::cluster::{LeaseStore, NewNode, Peers, ShardGroup, ShardGroupLease};
@@ -230,12 +231,15 @@ async fn a_deposed_shard_group_is_dropped_and_taken_again_under_a_new_epoch() {
     fixture.step(&node).await;
     let owner = node.owner(1);
     fixture.leases.give_up(&shard_group(1), owner).await.unwrap();
+    // What follows is this node's own doing: no database answers.
+    fixture.faults(|_, _| Fault::Before);
     node.lease_manager.ended(&shard_group(1), Owner { epoch: owner.epoch - 1, ..owner });
-    node.lease_manager.work_off().await;
+    node.lease_manager.step(fixture.time.instant()).await;
     assert!(node.runs().contains(&1), "an older incarnation's end means nothing");
     node.lease_manager.ended(&shard_group(1), owner);
-    node.lease_manager.work_off().await;
+    node.lease_manager.step(fixture.time.instant()).await;
     assert!(!node.runs().contains(&1));
+    fixture.leases.clear_faults();
     fixture.step(&node).await;
     assert!(node.owner(1).epoch > owner.epoch);
 }
@@ -273,7 +277,9 @@ async fn leaving_hands_everything_over_at_once() {
     let fixture = Fixture::new();
     let node = fixture.node().await;
     fixture.step(&node).await;
-    node.lease_manager.leave().await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    node.lease_manager.run(&stop).await;
     assert_eq!(node.runs(), [0_u16; 0]);
     let second = fixture.node().await;
     fixture.leases.leave(node.id).await.unwrap();
