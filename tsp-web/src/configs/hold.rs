@@ -22,80 +22,39 @@ use crate::state::WebState;
 
 type Names = Path<(String, String)>;
 
-/// Hold a config: its tasks stay and wait
-#[utoipa::path(
-    post, path = "/apps/{app}/configs/{config}/pause", tag = "configs",
-    params(("app" = String, Path), ("config" = String, Path)),
-    request_body = Option<HoldNote>,
-    responses(
-        (status = 200, description = "Held.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
-        (status = 202, description = "Saved; some node has not applied it within five seconds.", body = PendingChange),
-    )
-)]
-pub(super) async fn pause_config(
-    State(state): State<Arc<WebState>>,
-    caller: Caller,
-    path: Names,
-    body: Unread,
-) -> ApiResult {
-    hold(&state, &caller, path, body, |note| Hold::Pause { note }).await
+/// The handler of one hold, by its name, which is its `operationId`.
+macro_rules! holds {
+    ($($(#[doc = $doc:tt])+ $name:ident $path:tt $done:tt |$note:tt| $hold:expr;)+) => {$(
+        $(#[doc = $doc])+
+        #[utoipa::path(
+            post, path = $path, tag = "configs",
+            params(("app" = String, Path), ("config" = String, Path)),
+            request_body = Option<HoldNote>,
+            responses(
+                (status = 200, description = $done, body = wire::Config, headers(("ETag" = String, description = "Its version."))),
+                (status = 202, description = "Saved; some node has not applied it within five seconds.", body = PendingChange),
+            )
+        )]
+        pub(super) async fn $name(
+            State(state): State<Arc<WebState>>,
+            caller: Caller,
+            path: Names,
+            body: Unread,
+        ) -> ApiResult {
+            hold(&state, &caller, path, body, |$note| $hold).await
+        }
+    )+};
 }
 
-/// Let a held config go on
-#[utoipa::path(
-    post, path = "/apps/{app}/configs/{config}/resume", tag = "configs",
-    params(("app" = String, Path), ("config" = String, Path)),
-    request_body = Option<HoldNote>,
-    responses(
-        (status = 200, description = "Goes on.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
-        (status = 202, description = "Saved; some node has not applied it within five seconds.", body = PendingChange),
-    )
-)]
-pub(super) async fn resume_config(
-    State(state): State<Arc<WebState>>,
-    caller: Caller,
-    path: Names,
-    body: Unread,
-) -> ApiResult {
-    hold(&state, &caller, path, body, |_| Hold::Resume).await
-}
-
-/// Enable a config
-#[utoipa::path(
-    post, path = "/apps/{app}/configs/{config}/enable", tag = "configs",
-    params(("app" = String, Path), ("config" = String, Path)),
-    request_body = Option<HoldNote>,
-    responses(
-        (status = 200, description = "Enabled.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
-        (status = 202, description = "Saved; some node has not applied it within five seconds.", body = PendingChange),
-    )
-)]
-pub(super) async fn enable_config(
-    State(state): State<Arc<WebState>>,
-    caller: Caller,
-    path: Names,
-    body: Unread,
-) -> ApiResult {
-    hold(&state, &caller, path, body, |_| Hold::Enable).await
-}
-
-/// Disable a config: it takes no submits, and its tasks wait
-#[utoipa::path(
-    post, path = "/apps/{app}/configs/{config}/disable", tag = "configs",
-    params(("app" = String, Path), ("config" = String, Path)),
-    request_body = Option<HoldNote>,
-    responses(
-        (status = 200, description = "Disabled.", body = wire::Config, headers(("ETag" = String, description = "Its version."))),
-        (status = 202, description = "Saved; some node has not applied it within five seconds.", body = PendingChange),
-    )
-)]
-pub(super) async fn disable_config(
-    State(state): State<Arc<WebState>>,
-    caller: Caller,
-    path: Names,
-    body: Unread,
-) -> ApiResult {
-    hold(&state, &caller, path, body, |_| Hold::Disable).await
+holds! {
+    /// Hold a config: its tasks stay and wait
+    pause_config "/apps/{app}/configs/{config}/pause" "Held." |note| Hold::Pause { note };
+    /// Let a held config go on
+    resume_config "/apps/{app}/configs/{config}/resume" "Goes on." |_| Hold::Resume;
+    /// Enable a config
+    enable_config "/apps/{app}/configs/{config}/enable" "Enabled." |_| Hold::Enable;
+    /// Disable a config: it takes no submits, and its tasks wait
+    disable_config "/apps/{app}/configs/{config}/disable" "Disabled." |_| Hold::Disable;
 }
 
 async fn read_note(body: Unread) -> ApiResult<Option<String>> {

@@ -18,6 +18,7 @@ use crate::path::Path;
 use crate::state::WebState;
 
 use super::change::{self, Done, NotDone};
+use super::operations::operation;
 use super::subject::KeyPath;
 use super::view;
 
@@ -28,58 +29,14 @@ struct Document<'a> {
     task: TaskJson<'a>,
 }
 
-/// Cancels a task. Says whether that came in time; never a guess.
-#[utoipa::path(
-    post, path = "/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
-    params(("id" = String, Path, description = "The task's id.")),
-    request_body = Option<NoFields>,
-    responses(
-        (status = 200, description = "See `outcome`.", body = CancelAnswer),
-        (status = 409, description = "Not in this state; the detail names it and what is allowed."),
-    ),
-)]
-pub(crate) async fn by_id(
-    State(state): State<Arc<WebState>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    body: Unread,
-) -> ApiResult {
-    answer(
-        change::by_id(&state, &caller, &id, &[Scope::Submit], body.asks::<NoFields, _>(TaskCommand::Cancel))
-            .await,
-    )
-}
-
-/// Cancels the open task of a business key; `already_ended` shows the latest that ended.
-#[utoipa::path(
-    post, path = "/apps/{app}/configs/{config}/keys/{key}/cancel", tag = "keys", operation_id = "cancel_key",
-    params(
-        ("app" = String, Path, description = "The app."),
-        ("config" = String, Path, description = "The config."),
-        ("key" = String, Path, description = "The business key, percent-encoded."),
-    ),
-    request_body = Option<NoFields>,
-    responses(
-        (status = 200, description = "See `outcome`.", body = CancelAnswer),
-        (status = 409, description = "Not in this state; the detail names it and what is allowed."),
-    ),
-)]
-pub(crate) async fn by_key(
-    State(state): State<Arc<WebState>>,
-    caller: Caller,
-    Path(path): Path<KeyPath>,
-    body: Unread,
-) -> ApiResult {
-    answer(
-        change::by_key(
-            &state,
-            &caller,
-            &path,
-            &[Scope::Submit],
-            body.asks::<NoFields, _>(TaskCommand::Cancel),
-        )
-        .await,
-    )
+operation! {
+    Submit, [Option<NoFields>] => CancelAnswer,
+    "See `outcome`.", "Not in this state; the detail names it and what is allowed.",
+    |body, state| body.asks::<NoFields, _>(TaskCommand::Cancel), |done| answer(done);
+    /// Cancels a task. Says whether that came in time; never a guess.
+    cancel_task "/tasks/{id}/cancel";
+    /// Cancels the open task of a business key; `already_ended` shows the latest that ended.
+    cancel_key "/apps/{app}/configs/{config}/keys/{key}/cancel"
 }
 
 fn answer(done: Result<Done, NotDone>) -> ApiResult {

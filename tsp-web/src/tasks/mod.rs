@@ -1,6 +1,6 @@
 //! Tasks: submit, find, change, complete (API.md section 3).
 //!
-//! One file per operation. What an operator may do by id and by business key is one file with two handlers.
+//! One file per operation; what an operator does by id and by business key alike is one `operation!`.
 
 mod attempts;
 mod batch;
@@ -9,12 +9,9 @@ mod change;
 mod complete;
 mod fields;
 mod get;
-mod pause;
+mod operations;
 mod postpone;
 mod progress;
-mod replay;
-mod resume;
-mod run;
 mod search;
 mod subject;
 pub(crate) mod submit;
@@ -40,17 +37,17 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<WebState>> {
         .routes(routes!(batch::submit_batch))
         .routes(routes!(get::by_id))
         .routes(routes!(get::by_key))
-        .routes(routes!(cancel::by_id))
-        .routes(routes!(cancel::by_key))
-        .routes(routes!(pause::by_id))
-        .routes(routes!(pause::by_key))
-        .routes(routes!(resume::by_id))
-        .routes(routes!(resume::by_key))
-        .routes(routes!(postpone::by_id))
-        .routes(routes!(postpone::by_key))
-        .routes(routes!(run::by_id))
-        .routes(routes!(run::by_key))
-        .routes(routes!(replay::by_id))
+        .routes(routes!(cancel::cancel_task))
+        .routes(routes!(cancel::cancel_key))
+        .routes(routes!(operations::pause_task))
+        .routes(routes!(operations::pause_key))
+        .routes(routes!(operations::resume_task))
+        .routes(routes!(operations::resume_key))
+        .routes(routes!(postpone::postpone_task))
+        .routes(routes!(postpone::postpone_key))
+        .routes(routes!(operations::run_task))
+        .routes(routes!(operations::run_key))
+        .routes(routes!(operations::replay_task))
         .routes(routes!(complete::by_id))
         .routes(routes!(progress::by_id))
         .routes(routes!(attempts::by_id))

@@ -17,52 +17,18 @@ use crate::path::Path;
 use crate::state::WebState;
 
 use super::change;
+use super::operations::operation;
 use super::subject::KeyPath;
 use super::submit::choose_time;
 
-/// Gives a waiting or held task a new time, also an earlier one.
-#[utoipa::path(
-    post, path = "/tasks/{id}/postpone", tag = "tasks", operation_id = "postpone_task",
-    params(("id" = String, Path, description = "The task's id.")),
-    request_body = PostponeBody,
-    responses(
-        (status = 200, description = "The task as it is now.", body = Task),
-        (status = 409, description = "Not in this state; the detail names it and what is allowed."),
-    ),
-)]
-pub(crate) async fn by_id(
-    State(state): State<Arc<WebState>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    body: Unread,
-) -> ApiResult {
-    let command = read(body, state.now());
-    change::by_id(&state, &caller, &id, &[Scope::Submit], command).await?.answer()
-}
-
-/// Gives the open task of a business key a new time.
-#[utoipa::path(
-    post, path = "/apps/{app}/configs/{config}/keys/{key}/postpone", tag = "keys",
-    operation_id = "postpone_key",
-    params(
-        ("app" = String, Path, description = "The app."),
-        ("config" = String, Path, description = "The config."),
-        ("key" = String, Path, description = "The business key, percent-encoded."),
-    ),
-    request_body = PostponeBody,
-    responses(
-        (status = 200, description = "The task as it is now.", body = Task),
-        (status = 409, description = "Not in this state; the detail names it and what is allowed."),
-    ),
-)]
-pub(crate) async fn by_key(
-    State(state): State<Arc<WebState>>,
-    caller: Caller,
-    Path(path): Path<KeyPath>,
-    body: Unread,
-) -> ApiResult {
-    let command = read(body, state.now());
-    change::by_key(&state, &caller, &path, &[Scope::Submit], command).await?.answer()
+operation! {
+    Submit, [PostponeBody] => Task,
+    "The task as it is now.", "Not in this state; the detail names it and what is allowed.",
+    |body, state| read(body, state.now()), |done| done?.answer();
+    /// Gives a waiting or held task a new time, also an earlier one.
+    postpone_task "/tasks/{id}/postpone";
+    /// Gives the open task of a business key a new time.
+    postpone_key "/apps/{app}/configs/{config}/keys/{key}/postpone"
 }
 
 async fn read(body: Unread, now: Timestamp) -> ApiResult<TaskCommand> {
