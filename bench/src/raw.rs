@@ -12,7 +12,8 @@ use tsp_core::config::{ConfigSpec, HttpTarget, TaskConfig};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, Entropy, Name, TaskId, TaskKey, Timestamp};
-use tsp_worker::http::{Call, ClientSettings, HttpHandler};
+use tsp_worker::http::{ClientSettings, HttpHandler};
+use tsp_worker::{Fence, TaskContext};
 
 use crate::measure;
 use crate::process::Receiver;
@@ -86,9 +87,10 @@ async fn sender(handler: Arc<HttpHandler>, config: Arc<TaskConfig>, left: Arc<At
             return Ok(());
         }
         let now = Timestamp::from_ms(measure::wall_us() / 1_000);
-        let mut task = Task::new(new_task(&config, number, now)?, now);
+        let mut task = Box::new(Task::new(new_task(&config, number, now)?, now));
         task.attempt = 1;
-        let call = Call { task: &task, config: &config, completion_token: None, now, may_send: &|| true };
+        let (config, fence) = (Arc::clone(&config), Fence::open());
+        let call = TaskContext { task, config, completion_token: None, now, fence };
         let request = handler.request(&target, &call)?;
         let answer = handler.send(&target, &call, request).await?;
         ensure!(answer.status.as_u16() == 200, "the receiver answered {}", answer.status);

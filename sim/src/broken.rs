@@ -9,9 +9,8 @@ use tsp_core::config::TaskConfig;
 use tsp_core::key::config_shard;
 use tsp_core::task::{AttemptRecord, NewTask, Origin, Status, Task};
 use tsp_core::transition::{Completion, OutcomeDetail};
-use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
+use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
-use tsp_store::attempts::{AttemptStore, Each};
 use tsp_store::catalog::{
     ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
@@ -25,7 +24,7 @@ use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-use tsp_store::{ConfigCache, Result};
+use tsp_store::{ConfigCache, Result, forward};
 
 use crate::weather::finish_off;
 
@@ -117,20 +116,14 @@ impl Broken {
 
 #[async_trait]
 impl TaskStore for Broken {
+    forward!(inner: task task_by_key cancel_open search attempts);
+
     async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         if self.has(Bug::SubmitNotDurable) && batch.iter().any(|submit| submit.task.id.get() % 128 == 1) {
             let lost = |submit: Submit| IdempotencyResult::Fresh(Submitted::Created(submit.task));
             return Ok(batch.into_iter().map(lost).collect());
         }
         self.inner.submit(batch, now).await
-    }
-
-    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
-        self.inner.task(id).await
-    }
-
-    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
-        self.inner.task_by_key(config, key).await
     }
 
     async fn change(
@@ -166,31 +159,11 @@ impl TaskStore for Broken {
             None => self.inner.change(subject, command, by, now).await,
         }
     }
-
-    async fn cancel_open(
-        &self,
-        config: ConfigId,
-        limit: usize,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<Cancelled> {
-        self.inner.cancel_open(config, limit, by, now).await
-    }
-
-    async fn search(&self, query: TaskQuery) -> Result<Page> {
-        self.inner.search(query).await
-    }
-
-    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
-        self.inner.attempts(id).await
-    }
 }
 
 #[async_trait]
 impl AttemptStore for Broken {
-    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
-        self.inner.load(ids).await
-    }
+    forward!(inner: load release release_orphans);
 
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
         let forgotten = std::mem::take(&mut *self.forgotten.lock());
@@ -236,57 +209,27 @@ impl AttemptStore for Broken {
         self.inner.finish(node, batch.into_iter().map(attempt).collect(), now).await
     }
 
-    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.inner.release(batch, now).await
-    }
-
-    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, WorkError> {
         let rows = self.inner.executing(node, bulkhead).await?;
         Ok(if self.has(Bug::NoReconcile) { Vec::new() } else { rows })
-    }
-
-    async fn release_orphans(
-        &self,
-        node: NodeId,
-        rows: Vec<(TaskId, u32)>,
-        now: Timestamp,
-    ) -> Result<Vec<Task>> {
-        self.inner.release_orphans(node, rows, now).await
     }
 }
 
 #[async_trait]
 impl EmbeddedOwnership for Broken {
-    async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
-        self.inner.register_node(name, now).await
-    }
-
-    async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner> {
-        self.inner.take_shards(node, now).await
-    }
+    forward!(inner: register_node take_shards);
 }
 
 #[async_trait]
 impl FetcherStore for Broken {
-    fn fetch_scope(&self) -> FetchScope {
-        self.inner.fetch_scope()
-    }
-
-    async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
-        self.inner.dead_nodes(among).await
-    }
-
-    async fn earliest_due(&self) -> Result<Vec<EarliestDue>> {
-        self.inner.earliest_due().await
-    }
+    forward!(inner:
+        fetch_scope dead_nodes earliest_due in_flight next_deadline parks save_parks cursors cursors_of
+        apply_retention audit next_due
+    );
 
     async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult> {
         let owner = if self.has(Bug::ClaimIgnoresEpoch) { self.any_owner(owner) } else { owner };
         self.inner.claim(owner, requests, now).await
-    }
-
-    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
-        self.inner.in_flight(after, limit).await
     }
 
     async fn return_to_scheduled(
@@ -335,26 +278,6 @@ impl FetcherStore for Broken {
         self.inner.end_waits(owner, limit, jitter_fraction, now).await
     }
 
-    async fn next_deadline(&self) -> Result<Option<Timestamp>> {
-        self.inner.next_deadline().await
-    }
-
-    async fn parks(&self, reread: bool, now: Timestamp) -> Result<Vec<Park>> {
-        self.inner.parks(reread, now).await
-    }
-
-    async fn save_parks(&self, events: Vec<ParkEvent>) -> Result<()> {
-        self.inner.save_parks(events).await
-    }
-
-    async fn cursors(&self) -> Result<Vec<Cursor>> {
-        self.inner.cursors().await
-    }
-
-    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
-        self.inner.cursors_of(configs).await
-    }
-
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
         let fired = self.inner.fire(owner, fire, now).await?;
         if let (true, FireResult::Moved { made, .. }) = (self.has(Bug::SlotsTwice), &fired) {
@@ -373,81 +296,14 @@ impl FetcherStore for Broken {
         }
         Ok(fired)
     }
-
-    async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
-        self.inner.apply_retention(limit, now).await
-    }
-
-    async fn audit(&self, now: Timestamp) -> Result<Audit> {
-        self.inner.audit(now).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        self.inner.next_due().await
-    }
 }
 
 #[async_trait]
 impl Catalog for Broken {
-    fn config_cache(&self) -> &Arc<ConfigCache> {
-        self.inner.config_cache()
-    }
-
-    fn shards(&self) -> u16 {
-        self.inner.shards()
-    }
-
-    async fn refresh(&self) -> Result<()> {
-        self.inner.refresh().await
-    }
-
-    async fn applied_by_all(&self, seq: i64) -> Result<bool> {
-        self.inner.applied_by_all(seq).await
-    }
-
-    async fn create_app(
-        &self,
-        app: NewApp,
-        idempotency: Option<IdempotencyRequest<AppSaved>>,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<IdempotencyResult<AppSaved>> {
-        self.inner.create_app(app, idempotency, by, now).await
-    }
-
-    async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
-        self.inner.update_app(id, edit, by, now).await
-    }
-
-    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        self.inner.delete_app(id, by, now).await
-    }
-
-    async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
-        self.inner.create_key(key, by, now).await
-    }
-
-    async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>> {
-        self.inner.keys(app).await
-    }
-
-    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
-        self.inner.key_by_hash(hash).await
-    }
-
-    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        self.inner.delete_key(app, id, by, now).await
-    }
-
-    async fn save_config(
-        &self,
-        save: SaveConfig,
-        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<IdempotencyResult<ConfigSaved>> {
-        self.inner.save_config(save, idempotency, by, now).await
-    }
+    forward!(inner:
+        config_cache shards refresh applied_by_all create_app update_app delete_app create_key keys
+        key_by_hash delete_key save_config parked unpark renew_id_slot audit_log
+    );
 
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
         let config: Option<Arc<TaskConfig>> = self.config_cache().config(id);
@@ -478,21 +334,5 @@ impl Catalog for Broken {
             config_cache.remove_config(id, config_cache.seq());
         }
         Ok(deleted)
-    }
-
-    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
-        self.inner.parked(id, now).await
-    }
-
-    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
-        self.inner.unpark(id, now).await
-    }
-
-    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
-        self.inner.renew_id_slot(slot, until).await
-    }
-
-    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
-        self.inner.audit_log(limit).await
     }
 }

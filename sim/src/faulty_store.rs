@@ -7,9 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tsp_core::task::{AttemptRecord, Task};
-use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
+use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{ConfigId, NodeId, ShardId, TaskId, TaskKey, Timestamp};
-use tsp_store::attempts::{AttemptStore, Each};
 use tsp_store::fetching::{
     Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
     FireResult, FlightMark, InFlightPage, Owner,
@@ -18,7 +17,7 @@ use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-use tsp_store::{Result, WholeStore};
+use tsp_store::{Result, StoreError, WholeStore};
 
 use crate::coverage::Move;
 use crate::weather::{Kind, Weather};
@@ -30,11 +29,11 @@ pub(crate) struct FaultyStore {
 }
 
 impl FaultyStore {
-    pub(crate) async fn read<T: Send>(
+    pub(crate) async fn read<T: Send, E: From<StoreError> + Send>(
         &self,
         call: &'static str,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
         self.weather.ask((call, Kind::Read), Vec::new(), work).await
     }
 
@@ -47,12 +46,12 @@ impl FaultyStore {
         self.weather.ask((call, Kind::Write), moves, work).await
     }
 
-    async fn may_be_late<T: Send>(
+    async fn may_be_late<T: Send, E: From<StoreError> + Send>(
         &self,
         call: &'static str,
         moves: Vec<Move>,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
         self.weather.ask((call, Kind::MayBeLate), moves, work).await
     }
 
@@ -77,7 +76,7 @@ impl FaultyStore {
                 items.push(item);
             }
             let work = work(items);
-            match self.weather.ask(call, moves, async move { Ok(work.await) }).await {
+            match self.weather.ask(call, moves, async move { Ok::<_, WorkError>(work.await) }).await {
                 Ok(each) => answers.extend(places.into_iter().zip(each)),
                 Err(error) => answers.extend(places.into_iter().map(|at| (at, Err(error.clone())))),
             }
@@ -171,13 +170,13 @@ impl AttemptStore for FaultyStore {
         self.by_shard(("finish", Kind::MayBeLate), batch.into_iter().map(asked).collect(), work).await
     }
 
-    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, WorkError> {
         let inner = self.inner.clone();
         let moves = batch.iter().map(|_| Move::Release).collect();
         self.may_be_late("release", moves, async move { inner.release(batch, now).await }).await
     }
 
-    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, WorkError> {
         let inner = self.inner.clone();
         self.read("executing", async move { inner.executing(node, bulkhead).await }).await
     }
@@ -187,7 +186,7 @@ impl AttemptStore for FaultyStore {
         node: NodeId,
         rows: Vec<(TaskId, u32)>,
         now: Timestamp,
-    ) -> Result<Vec<Task>> {
+    ) -> Result<Vec<Task>, WorkError> {
         let inner = self.inner.clone();
         let moves = rows.iter().map(|_| Move::ReleaseOrphans).collect();
         self.may_be_late("give_back", moves, async move { inner.release_orphans(node, rows, now).await })

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use tsp_consumer_core::{Executed, Intake, Item, Permits, Pipeline, TaskContext, TaskService};
+use tsp_consumer_core::{Executed, Intake, Item, Permits, Pipeline, PipelineDependencies, TaskContext};
 use tsp_core::work::{Finish, FinishResult};
-use tsp_core::{ConfigId, Entropy, Name, Timestamp};
+use tsp_core::{ConfigId, Entropy, Name, NodeId, Timestamp};
 use tsp_fetcher::{Auditor, Fetcher, FetcherDependencies, FetcherOptions, Findings, Report, RetentionLoop};
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Delivery, Inbox, Message, Subscriber, Ticket};
 use tsp_store::cluster::NodeLease;
 use tsp_store::memory::MemoryStore;
 use tsp_store::{IdSource, Result, StoreError, WholeStore};
-use tsp_worker::DirectTaskService;
 
 use crate::clock::SimClock;
 use crate::faults::FaultyPipe;
@@ -55,7 +54,7 @@ pub(crate) struct Process {
     auditor: Auditor,
     retention: RetentionLoop,
     pipeline: Pipeline,
-    service: Arc<dyn TaskService>,
+    node: NodeId,
     subscriber: Arc<dyn Subscriber>,
     store: Arc<dyn WholeStore>,
     weather: Arc<Weather>,
@@ -116,10 +115,17 @@ impl Process {
             window: sizes.window,
             ..FetcherOptions::default()
         };
-        let lease = Arc::new(NodeLease::for_ever());
-        let service = DirectTaskService::new(store.clone(), store.config_cache().clone(), node, lease);
-        let service: Arc<dyn TaskService> = Arc::new(service);
-        let (clock, fetcher) = (environment.clock.clone(), Fetcher::new(deps, options));
+        let pipeline = Pipeline::new(PipelineDependencies {
+            store: store.clone(),
+            node,
+            lease: Arc::new(NodeLease::for_ever()),
+            configs: store.config_cache().clone(),
+            subscriber: subscriber.clone(),
+            feedback: inbox.clone(),
+            clock: environment.clock.clone(),
+            entropy,
+        });
+        let fetcher = Fetcher::new(deps, options);
         Ok(Self {
             auditor: Auditor::new(
                 store.clone(),
@@ -128,10 +134,10 @@ impl Process {
                 fetcher.holds(),
             ),
             retention: RetentionLoop::new(store.clone()),
-            pipeline: Pipeline::new(service.clone(), subscriber.clone(), inbox.clone(), clock, entropy),
+            pipeline,
+            node,
             hints: Hints { inbox, ids },
             fetcher,
-            service,
             subscriber,
             store,
             weather: environment.weather.clone(),
@@ -254,7 +260,9 @@ impl Process {
 
     /// A repeated finish changes nothing.
     fn finish_again(&self, batch: Vec<Finish>, now: Timestamp) {
-        for answer in self.weather.wait(self.service.finish(batch, now)).into_iter().flatten().flatten() {
+        for answer in
+            self.weather.wait(self.store.finish(self.node, batch, now)).into_iter().flatten().flatten()
+        {
             let late = answer == FinishResult::TooLate;
             assert!(late, "broken promise: an attempt is closed exactly once: {answer:?}");
         }

@@ -13,8 +13,7 @@ use tsp_core::ConfigId;
 #[cfg(test)]
 use tsp_core::Millis;
 use tsp_core::task::Task;
-use tsp_core::work::BeginResult;
-use tsp_store::attempts::Each;
+use tsp_core::work::{BeginResult, Each};
 use tsp_store::{Cause, Result, StoreError};
 
 use crate::coverage::{Coverage, Met, Move};
@@ -185,12 +184,12 @@ impl Weather {
     }
 
     /// A call with whatever happens to it.
-    pub(crate) async fn ask<T: Send>(
+    pub(crate) async fn ask<T: Send, E: From<StoreError> + Send>(
         &self,
         (call, kind): (&'static str, Kind),
         moves: Vec<Move>,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
         let met = self.fault(call, kind);
         let mut asked = Asked { weather: self, moves, happened: false, answered: false };
         self.pause().await;
@@ -198,19 +197,19 @@ impl Weather {
             self.be_cut().await;
         }
         let answer = match met {
-            Some(Met::Before) => Err(Cause::Away.because(format!("`{call}` failed by a fault"))),
-            Some(Met::Instead) => Err(StoreError::Internal(format!("`{call}` is refused by a fault"))),
+            Some(Met::Before) => Err(Cause::Away.because(format!("`{call}` failed by a fault")).into()),
+            Some(Met::Instead) => Err(StoreError::Internal(format!("`{call}` is refused by a fault")).into()),
             Some(Met::Late) => {
                 self.late.lock().push(Box::pin(async move {
                     // Nobody is there to receive it.
                     let _ = work.await;
                 }));
-                Err(StoreError::Unknown(format!("`{call}` is late by a fault")))
+                Err(StoreError::Unknown(format!("`{call}` is late by a fault")).into())
             }
             Some(Met::After) => {
                 work.await?;
                 let lost = format!("the answer of `{call}` was lost by a fault");
-                Err(StoreError::Unknown(lost))
+                Err(StoreError::Unknown(lost).into())
             }
             Some(Met::CutBefore | Met::CutAfter) | None => work.await,
         };

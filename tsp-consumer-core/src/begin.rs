@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tsp_core::work::WorkError;
 use tsp_core::{ConfigId, Millis, Timestamp};
 
 use crate::compartment::Compartment;
@@ -15,7 +16,6 @@ use crate::finish::Stuck;
 use crate::intake::Item;
 use crate::permits::Permits;
 use crate::pipeline::{BeginReport, Loaded, Pipeline, Started};
-use crate::service::ServiceError;
 use crate::worker::WorkerOptions;
 
 /// Bulkheads that stand still hold at most this share of the permits' number: messages, and outcomes.
@@ -38,7 +38,7 @@ pub(crate) struct BeginLoop {
 enum Step {
     Loaded(usize, Loaded),
     Begun(usize, usize, BeginReport),
-    Compared(Result<usize, ServiceError>, usize),
+    Compared(Result<usize, WorkError>, usize),
 }
 
 impl BeginLoop {
@@ -69,7 +69,7 @@ impl BeginLoop {
         stop: &CancellationToken,
         run: &impl Fn(Started),
     ) {
-        let now = self.pipeline.clock.now();
+        let now = self.pipeline.deps.clock.now();
         self.take(now);
         self.start(now);
         if let Some(step) = self.wait(now, freed, stop).await {
@@ -207,7 +207,7 @@ impl BeginLoop {
             biased;
             () = stop.cancelled() => None,
             Some(step) = self.steps.next(), if !self.steps.is_empty() => Some(step),
-            () = self.pipeline.subscriber.ready(), if wants_more => None,
+            () = self.pipeline.deps.subscriber.ready(), if wants_more => None,
             _ = freed.changed(), if wants_permit => None,
             () = timer => None,
         }
@@ -222,7 +222,7 @@ impl BeginLoop {
     }
 
     fn answered(&mut self, step: Step, run: &impl Fn(Started)) {
-        let now = self.pipeline.clock.now();
+        let now = self.pipeline.deps.clock.now();
         match step {
             Step::Compared(result, bulkhead) => {
                 self.compartments[bulkhead].reconciling = false;
@@ -265,7 +265,7 @@ impl BeginLoop {
             let loaded = pipeline.load_all(bare).await;
             items.extend(loaded);
             if !items.is_empty() {
-                pipeline.hand_back(items, pipeline.clock.now()).await;
+                pipeline.hand_back(items, pipeline.deps.clock.now()).await;
             }
         };
         let calls = async {
@@ -275,7 +275,7 @@ impl BeginLoop {
             let (items, bare) = self.drain();
             self.pipeline.requeue(bare, Vec::new());
             if !items.is_empty() {
-                self.pipeline.hand_back(items, self.pipeline.clock.now()).await;
+                self.pipeline.hand_back(items, self.pipeline.deps.clock.now()).await;
             }
         };
         tokio::join!(back, calls);

@@ -112,7 +112,7 @@ impl FinishLoop {
             let Some(batch) = one.next(now, wait, enough, self.options.batch) else { continue };
             let (pipeline, tried) = (self.pipeline.clone(), batch.tried());
             saving.push(Box::pin(async move {
-                let failures = pipeline.finish(batch.outcomes, pipeline.clock.now()).await;
+                let failures = pipeline.finish(batch.outcomes, pipeline.deps.clock.now()).await;
                 Saved { bulkhead, tried, failures }
             }));
         }

@@ -7,9 +7,8 @@ use async_trait::async_trait;
 use tsp_core::config::TaskConfig;
 use tsp_core::outcome::Verdict;
 use tsp_core::task::Task;
+use tsp_core::work::SendLease;
 use tsp_core::{Clock, Timestamp};
-
-use crate::service::TaskService;
 
 /// Does the work of one attempt.
 #[async_trait]
@@ -34,24 +33,26 @@ pub struct TaskContext {
 
 /// The end of a worker's lease: after it somebody else may have begun the same task.
 #[derive(Clone)]
-pub struct Fence {
-    service: Arc<dyn TaskService>,
-    clock: Arc<dyn Clock>,
-}
+pub struct Fence(Option<(Arc<dyn SendLease>, Arc<dyn Clock>)>);
 
 impl Fence {
-    pub(crate) fn new(service: Arc<dyn TaskService>, clock: Arc<dyn Clock>) -> Self {
-        Self { service, clock }
+    pub fn new(lease: Arc<dyn SendLease>, clock: Arc<dyn Clock>) -> Self {
+        Self(Some((lease, clock)))
+    }
+
+    /// Of an attempt that nobody else can have begun.
+    pub const fn open() -> Self {
+        Self(None)
     }
 
     /// Whether the attempt may be sent, for the first time or once more. To be asked each time just before.
     pub fn may_send(&self) -> bool {
-        self.service.may_send(self.clock.now())
+        self.0.as_ref().is_none_or(|(lease, clock)| lease.may_send(clock.now()))
     }
 }
 
 impl fmt::Debug for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fence").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("Fence").field("may_send", &self.may_send()).finish()
     }
 }

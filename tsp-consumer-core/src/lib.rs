@@ -1,7 +1,7 @@
 //! The worker framework: one pipeline on batches, with the handler left open.
 //!
 //! **receive → begin → run → outcome → finish → ack → feedback.** A [`TaskHandler`] is what a user
-//! writes; a [`TaskService`] begins and finishes for it. [`Pipeline`] holds the two batched steps, pure
+//! writes; an [`AttemptStore`] begins and finishes for it. [`Pipeline`] holds the two batched steps, pure
 //! of time and tasks of the runtime, so that a simulation drives them; [`Worker`] runs them.
 
 mod begin;
@@ -13,7 +13,6 @@ mod observe;
 mod permits;
 mod pipeline;
 mod running;
-mod service;
 #[cfg(test)]
 mod tests;
 mod unsaved;
@@ -22,6 +21,6 @@ mod worker;
 pub use handler::{Fence, TaskContext, TaskHandler};
 pub use intake::{Intake, Item};
 pub use permits::Permits;
-pub use pipeline::{BeginReport, Executed, Loaded, NotSaved, Pipeline, Started};
-pub use service::{Each, ServiceError, TaskService};
+pub use pipeline::{BeginReport, Executed, Loaded, NotSaved, Pipeline, PipelineDependencies, Started};
+pub use tsp_core::work::{AttemptStore, Configs, Each, SendLease, WorkError};
 pub use worker::{Worker, WorkerOptions};

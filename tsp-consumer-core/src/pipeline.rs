@@ -1,36 +1,52 @@
 //! The two batched steps of a worker. They take `now` and start nothing, so a simulation drives them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use futures::future::join_all;
 use sha2::{Digest, Sha256};
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{Status, Task, TokenHash};
-use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
-use tsp_core::{Clock, ConfigId, Entropy, Millis, TaskId, Timestamp};
+use tsp_core::work::{AttemptStore, Begin, BeginResult, Configs, Finish, FinishResult, SendLease, WorkError};
+use tsp_core::{Clock, ConfigId, Entropy, Millis, NodeId, TaskId, Timestamp};
 use tsp_queue::{Delivery, Feedback, FeedbackSink, Message, Subscriber, Ticket};
 
 use crate::handler::{Fence, TaskContext};
 use crate::intake::Item;
 use crate::observe::Observer;
 use crate::running::Running;
-use crate::service::{ServiceError, TaskService};
 
 /// How soon a begin without an answer is tried again; doubled with each more.
 const BEGIN_AGAIN_AFTER: Millis = Millis::from_ms(200);
 const BEGIN_AGAIN_DOUBLED_MAX: u32 = 7;
 
+/// What a pipeline works with.
+#[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "handles only")]
+pub struct PipelineDependencies {
+    pub store: Arc<dyn AttemptStore>,
+    /// Under which it begins.
+    pub node: NodeId,
+    pub lease: Arc<dyn SendLease>,
+    pub configs: Arc<dyn Configs>,
+    pub subscriber: Arc<dyn Subscriber>,
+    pub feedback: Arc<dyn FeedbackSink>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
 /// begin and finish, with acknowledgement and feedback behind them.
-#[derive(Debug)]
 pub struct Pipeline {
-    pub(crate) service: Arc<dyn TaskService>,
-    pub(crate) subscriber: Arc<dyn Subscriber>,
-    pub(crate) feedback: Arc<dyn FeedbackSink>,
-    pub(crate) clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    pub(crate) deps: PipelineDependencies,
     pub(crate) observer: Observer,
     running: Running,
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline").field("node", &self.deps.node).finish_non_exhaustive()
+    }
 }
 
 /// An attempt that is begun and to be run.
@@ -54,7 +70,7 @@ pub struct Executed {
 #[derive(Debug)]
 pub struct NotSaved {
     pub executed: Executed,
-    pub error: ServiceError,
+    pub error: WorkError,
 }
 
 /// Messages whose rows were asked for.
@@ -62,14 +78,14 @@ pub struct NotSaved {
 pub struct Loaded {
     pub items: Vec<Item>,
     /// Why some are not here. They were requeued.
-    pub error: Option<ServiceError>,
+    pub error: Option<WorkError>,
 }
 
 /// What became of a batch of messages.
 #[derive(Debug, Default)]
 pub struct BeginReport {
     /// Why some of those to be asked for again were not begun, if it was not for their time.
-    pub error: Option<ServiceError>,
+    pub error: Option<WorkError>,
     pub started: Vec<Started>,
     /// Not yet: ask again then. Their permits are to be released.
     pub again: Vec<(Timestamp, Item)>,
@@ -78,31 +94,25 @@ pub struct BeginReport {
 }
 
 impl Pipeline {
-    pub fn new(
-        service: Arc<dyn TaskService>,
-        subscriber: Arc<dyn Subscriber>,
-        feedback: Arc<dyn FeedbackSink>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-    ) -> Self {
-        let running = Running::new(service.bulkheads());
-        Self { service, subscriber, feedback, clock, entropy, observer: Observer::default(), running }
+    pub fn new(deps: PipelineDependencies) -> Self {
+        let running = Running::new(deps.store.bulkheads());
+        Self { deps, observer: Observer::default(), running }
     }
 
     /// How many bulkheads the rows have: parts that may stand still without the others.
     pub fn bulkheads(&self) -> usize {
-        self.service.bulkheads()
+        self.deps.store.bulkheads()
     }
 
     /// The bulkhead of a task, below [`Pipeline::bulkheads`].
     pub fn bulkhead(&self, task: TaskId) -> usize {
-        self.service.bulkhead(task)
+        self.deps.store.bulkhead(task)
     }
 
     /// Takes up to `most` messages: those that brought their rows, and those whose rows are to be loaded.
     pub fn take(&self, most: usize) -> (Vec<Item>, Vec<Delivery>) {
         let (with_row, bare): (Vec<_>, Vec<_>) =
-            self.subscriber.take(most).into_iter().partition(|delivery| delivery.message.row.is_some());
+            self.deps.subscriber.take(most).into_iter().partition(|delivery| delivery.message.row.is_some());
         let known =
             |Delivery { message, ticket }| self.known(message.id, message.version, ticket, message.row);
         (with_row.into_iter().filter_map(known).collect(), bare)
@@ -112,7 +122,7 @@ impl Pipeline {
     /// to the queue; a row that cannot be read at all is logged, and is rescued like that of a lost message.
     pub async fn load(&self, bare: Vec<Delivery>) -> Loaded {
         let ids: Vec<_> = bare.iter().map(|delivery| delivery.message.id).collect();
-        let rows = self.service.load(&ids).await;
+        let rows = self.deps.store.load(&ids).await;
         let (mut loaded, mut back) = (Loaded::default(), Vec::new());
         for (delivery, row) in bare.into_iter().zip(rows) {
             match row {
@@ -120,9 +130,9 @@ impl Pipeline {
                     let Message { id, version, .. } = delivery.message;
                     loaded.items.extend(self.known(id, version, delivery.ticket, row));
                 }
-                Err(ServiceError::Refused(error)) => {
-                    tracing::error!(task = %delivery.message.id, error, "the row of a message cannot be read");
-                    self.subscriber.ack(&[delivery.ticket]);
+                Err(error) if !error.is_transient() => {
+                    tracing::error!(task = %delivery.message.id, %error, "the row of a message cannot be read");
+                    self.deps.subscriber.ack(&[delivery.ticket]);
                 }
                 Err(error) => {
                     back.push(delivery);
@@ -132,7 +142,7 @@ impl Pipeline {
         }
         if let Some(error) = &loaded.error {
             tracing::warn!(%error, messages = back.len(), "could not load the rows of messages");
-            self.subscriber.requeue(back);
+            self.deps.subscriber.requeue(back);
         }
         loaded
     }
@@ -157,7 +167,7 @@ impl Pipeline {
             message: Message { id: item.id, version: item.version, row: item.row },
             ticket: item.ticket,
         });
-        self.subscriber.requeue(bare.into_iter().chain(messages).collect());
+        self.deps.subscriber.requeue(bare.into_iter().chain(messages).collect());
     }
 
     /// `None` for a message whose row is gone or another one by now: it is stale.
@@ -200,14 +210,14 @@ impl Pipeline {
         self.observer.begin_batch(kept.len());
         let tasks = kept.iter().map(|item| (self.bulkhead(item.id), item.id)).collect();
         let beginning = self.running.begin(tasks, now);
-        let answers = self.service.begin(begins, now).await;
-        let may_send = self.service.may_send(self.clock.now());
+        let answers = self.deps.store.begin(self.deps.node, begins, now).await;
+        let may_send = self.deps.lease.may_send(self.deps.clock.now());
         let (mut done, mut feedback, mut not_sent) = (Vec::new(), Vec::new(), 0);
         for ((answer, mut item), token) in answers.into_iter().zip(kept).zip(tokens) {
             match answer {
                 Ok(BeginResult::Run(task)) => {
-                    if let Some(config) = self.service.config(task.config).filter(|_| may_send) {
-                        let fence = Fence::new(Arc::clone(&self.service), Arc::clone(&self.clock));
+                    if let Some(config) = self.deps.configs.config(task.config).filter(|_| may_send) {
+                        let fence = Fence::new(Arc::clone(&self.deps.lease), Arc::clone(&self.deps.clock));
                         let context = TaskContext { task, config, completion_token: token, now, fence };
                         report.started.push(Started { context, ticket: item.ticket });
                     } else {
@@ -261,10 +271,10 @@ impl Pipeline {
             attempt: executed.task.attempt,
             verdict: executed.verdict.clone(),
             ended_at: Some(executed.ended_at),
-            jitter_fraction: self.entropy.jitter_fraction(),
+            jitter_fraction: self.deps.entropy.jitter_fraction(),
             row: Some(executed.task.clone()),
         });
-        let answers = self.service.finish(finishes.collect(), now).await;
+        let answers = self.deps.store.finish(self.deps.node, finishes.collect(), now).await;
         self.observer.finish_batch(batch.len());
         let alone = batch.len() == 1;
         let (mut failures, mut feedback, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
@@ -294,7 +304,7 @@ impl Pipeline {
     fn say(&self, failures: &[NotSaved], alone: bool) {
         let Some(NotSaved { executed, error }) = failures.first() else { return };
         let outcomes = failures.len();
-        if !alone || matches!(error, ServiceError::Away(_)) {
+        if !alone || error.is_transient() {
             tracing::warn!(%error, outcomes, "could not save outcomes, will try again");
             return;
         }
@@ -305,26 +315,27 @@ impl Pipeline {
     }
 
     /// Gives back the attempts under our name that we do not run: begins whose answer was lost.
-    pub async fn reconcile(&self, now: Timestamp) -> Result<usize, ServiceError> {
+    pub async fn reconcile(&self, now: Timestamp) -> Result<usize, WorkError> {
         let batches = (0..self.bulkheads()).map(|bulkhead| self.reconcile_bulkhead(bulkhead, now));
         let given_back: Result<Vec<usize>, _> = join_all(batches).await.into_iter().collect();
         Ok(given_back?.into_iter().sum())
     }
 
     /// The same for one bulkhead.
-    pub async fn reconcile_bulkhead(&self, bulkhead: usize, now: Timestamp) -> Result<usize, ServiceError> {
+    pub async fn reconcile_bulkhead(&self, bulkhead: usize, now: Timestamp) -> Result<usize, WorkError> {
         if !self.running.start_reconcile(bulkhead, now) {
             return Ok(0);
         }
-        let again = |_: &ServiceError| self.running.reconcile_again(bulkhead, now);
-        let rows = self.service.executing(bulkhead).await.inspect_err(again)?;
+        let again = |_: &WorkError| self.running.reconcile_again(bulkhead, now);
+        let rows = self.deps.store.executing(self.deps.node, bulkhead).await.inspect_err(again)?;
         let orphaned_attempts = self.running.orphaned_attempts(bulkhead, rows, now);
         if orphaned_attempts.is_empty() {
             return Ok(0);
         }
-        let rows = self.service.release_orphans(orphaned_attempts, now).await.inspect_err(again)?;
+        let released = self.deps.store.release_orphans(self.deps.node, orphaned_attempts, now).await;
+        let rows = released.inspect_err(again)?;
         tracing::warn!(attempts = rows.len(), "released orphaned attempts: begun, and not run here");
-        self.feedback.report(rows.iter().map(|row| feedback_of_row(row, Some(row))).collect());
+        self.deps.feedback.report(rows.iter().map(|row| feedback_of_row(row, Some(row))).collect());
         Ok(rows.len())
     }
 
@@ -346,7 +357,7 @@ impl Pipeline {
 
     async fn hand_back_of(&self, items: Vec<Item>, now: Timestamp) {
         let rows = items.iter().map(|item| (item.id, item.version)).collect();
-        if let Err(error) = self.service.release(rows, now).await {
+        if let Err(error) = self.deps.store.release(rows, now).await {
             tracing::warn!(%error, "could not hand messages back; the fetcher will find them");
         }
         let feedback = items.iter().map(|item| feedback_of_message(item, None)).collect();
@@ -356,21 +367,21 @@ impl Pipeline {
 
     fn acknowledge(&self, tickets: &[Ticket], feedback: Vec<Feedback>) {
         if !tickets.is_empty() {
-            self.subscriber.ack(tickets);
+            self.deps.subscriber.ack(tickets);
         }
         if !feedback.is_empty() {
-            self.feedback.report(feedback);
+            self.deps.feedback.report(feedback);
         }
     }
 
     /// A completion token and its hash, for async configs only.
     fn mint(&self, item: &Item) -> Option<(Box<str>, TokenHash)> {
-        let config = self.service.config(item.config)?;
+        let config = self.deps.configs.config(item.config)?;
         if !config.spec.asynchronous.enabled {
             return None;
         }
         let mut random = [0; 16];
-        self.entropy.fill(&mut random);
+        self.deps.entropy.fill(&mut random);
         let token = format!("{:032x}", u128::from_be_bytes(random));
         let hash = Sha256::digest(token.as_bytes()).into();
         Some((token.into_boxed_str(), hash))

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::pipeline::{Executed, NotSaved};
-use crate::service::ServiceError;
 
 /// An outcome that failed so often goes alone.
 const ALONE_AFTER: u32 = 4;
@@ -130,7 +129,7 @@ impl Unsaved {
         let first = batch.first.unwrap_or(now);
         let mut paused = false;
         for NotSaved { mut executed, error } in failures {
-            let away = matches!(error, ServiceError::Away(_));
+            let away = error.is_transient();
             if away && !paused {
                 paused = true;
                 self.pause_until = Some(now + doubled(PAUSE, self.away, PAUSE_MAX));
@@ -191,6 +190,7 @@ fn doubled(pause: Duration, times: u32, most: Duration) -> Duration {
 mod tests {
     use tsp_core::outcome::Verdict;
     use tsp_core::task::{NewTask, Origin, Task};
+    use tsp_core::work::WorkError;
     use tsp_core::{ConfigId, TaskId, Timestamp};
     use tsp_queue::Ticket;
 
@@ -224,7 +224,7 @@ mod tests {
     }
 
     /// Saves what is due until nothing is; the call with outcome `bad` is answered by `error`. How many calls.
-    fn save_all(unsaved: &mut Unsaved, bad: i64, error: &ServiceError, now: Instant) -> usize {
+    fn save_all(unsaved: &mut Unsaved, bad: i64, error: &WorkError, now: Instant) -> usize {
         let mut calls = 0;
         while let Some(batch) = unsaved.next(now, Duration::ZERO, true, MAX) {
             calls += 1;
@@ -252,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_refused_is_alone_after_a_few_calls_and_then_waits_longer_and_longer() {
-        let refused = ServiceError::Refused("too long".to_owned());
+        let refused = WorkError::Refused("too long".to_owned());
         let mut now = Instant::now();
         let mut unsaved = waiting(256, now);
         let calls = save_all(&mut unsaved, 7, &refused, now);
@@ -273,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn while_the_rows_are_away_nothing_loses_its_text_and_all_wait() {
-        let away = ServiceError::Away("gone".to_owned());
+        let away = WorkError::Unavailable("gone".to_owned());
         let mut now = Instant::now();
         let mut unsaved = waiting(1, now);
         for pause in [100, 200, 400, 800, 1_600, 2_000, 2_000].map(Duration::from_millis) {

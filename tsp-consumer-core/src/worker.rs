@@ -129,7 +129,7 @@ async fn attempt(
     outcomes: mpsc::UnboundedSender<Executed>,
 ) {
     let Started { mut context, ticket } = started;
-    context.now = pipeline.clock.now();
+    context.now = pipeline.deps.clock.now();
     pipeline.observer.sent(&context.task, &context.config, context.now);
     let verdict = unwound(handler.execute(&context)).await.unwrap_or_else(|| {
         tracing::error!(task = %context.task.id, "the handler panicked");
@@ -137,7 +137,8 @@ async fn attempt(
     });
     let config = context.task.config;
     // A closed channel means that the worker stopped without us; the rescuer closes the attempt.
-    let _ = outcomes.send(Executed { ended_at: pipeline.clock.now(), task: context.task, ticket, verdict });
+    let _ =
+        outcomes.send(Executed { ended_at: pipeline.deps.clock.now(), task: context.task, ticket, verdict });
     permits.put_back(config);
 }
 

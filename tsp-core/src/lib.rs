@@ -1,7 +1,8 @@
 //! The domain of TSP: pure values and transitions.
 //!
-//! Nothing here does IO, is async, draws random numbers, serialises or reads a clock: time and
-//! randomness are arguments. Every change of a task's state is decided in [`transition`], each step of a schedule in
+//! Nothing here does IO, runs a future, draws random numbers, serialises or reads a clock: time and
+//! randomness are arguments. One trait has async methods, the worker's border with its rows
+//! ([`work::AttemptStore`]). Every change of a task's state is decided in [`transition`], each step of a schedule in
 //! [`schedule::step`], each change of a config in [`config::save`].
 
 pub mod clock;

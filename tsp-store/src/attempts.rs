@@ -1,20 +1,18 @@
-//! What workers do: begin, finish, release.
+//! What workers do: begin, finish, release. Their trait is `tsp-core`'s, so that a worker needs no store to name it.
 
-use async_trait::async_trait;
-use tsp_core::task::Task;
-pub use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
-use tsp_core::{NodeId, TaskId, Timestamp};
+use tsp_core::work;
+pub use tsp_core::work::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError};
 
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 
-/// What became of each element of a batch, in its order. One that failed stops no other.
-pub type Each<T> = Vec<Result<T>>;
+/// As [`work::Each`], with this crate's errors.
+pub(crate) type Each<T> = work::Each<T, StoreError>;
 
 /// All of them.
 ///
 /// # Errors
 /// The first one's.
-pub fn all<T>(each: Each<T>) -> Result<Vec<T>> {
+pub fn all<T, E>(each: work::Each<T, E>) -> Result<Vec<T>, E> {
     each.into_iter().collect()
 }
 
@@ -26,40 +24,7 @@ pub(crate) fn alike<T>(answers: Result<Vec<T>>, count: usize) -> Each<T> {
     }
 }
 
-#[async_trait]
-pub trait AttemptStore: Send + Sync {
-    /// How many bulkheads the rows have: parts that may stand still without the others. A call that is about
-    /// one of them waits for no other.
-    fn bulkheads(&self) -> usize {
-        1
-    }
-
-    /// The bulkhead of a task, below [`AttemptStore::bulkheads`].
-    fn bulkhead(&self, _task: TaskId) -> usize {
-        0
-    }
-
-    /// The open rows of messages that came without one; `None` for one that is not open.
-    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>>;
-
-    /// Queued to executing, for each message that is still good, in one transaction for each bulkhead.
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult>;
-
-    /// Closes the attempts, fenced by `(executing, attempt, node)`, in one transaction for each bulkhead.
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult>;
-
-    /// Queued to scheduled, for messages that will not be begun; the rows that changed.
-    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>>;
-
-    /// The executing rows of a bulkhead under this node: what a worker compares with what it really runs.
-    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>>;
-
-    /// `worker_lost` for attempts that the worker finds under its own id and does not run. The rows that
-    /// changed.
-    async fn release_orphans(
-        &self,
-        node: NodeId,
-        rows: Vec<(TaskId, u32)>,
-        now: Timestamp,
-    ) -> Result<Vec<Task>>;
+/// The answers as a worker knows them.
+pub(crate) fn for_worker<T>(answers: Each<T>) -> work::Each<T> {
+    answers.into_iter().map(|answer| answer.map_err(WorkError::from)).collect()
 }

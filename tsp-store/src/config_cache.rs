@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tsp_core::config::TaskConfig;
 use tsp_core::ids::IdMap;
+use tsp_core::work::Configs;
 use tsp_core::{AppId, ConfigId, Name};
 
 use crate::catalog::App;
@@ -22,6 +23,12 @@ use crate::search::Scope;
 #[derive(Debug, Default)]
 pub struct ConfigCache {
     inner: RwLock<Inner>,
+}
+
+impl Configs for ConfigCache {
+    fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
+        self.config(id)
+    }
 }
 
 #[derive(Debug, Default)]

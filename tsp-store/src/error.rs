@@ -1,6 +1,7 @@
 //! What can go wrong in a store, by what the caller should do about it.
 
 use thiserror::Error;
+use tsp_core::work::WorkError;
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -64,6 +65,41 @@ impl StoreError {
             Self::Unavailable { cause, why } => cause.because(format!("`{database}`: {why}")),
             Self::Internal(why) => Self::Internal(format!("`{database}`: {why}")),
             other => other,
+        }
+    }
+}
+
+/// For a worker, which knows no store.
+impl From<StoreError> for WorkError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { why, .. } => Self::Unavailable(why),
+            StoreError::Unknown(why) => Self::Unknown(why),
+            StoreError::Corrupt { table, column, id, why } => Self::Corrupt { table, column, id, why },
+            error @ (StoreError::Unusable(_) | StoreError::Internal(_)) => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_told_the_kind_and_the_same_words() {
+        let corrupt =
+            StoreError::Corrupt { table: "task", column: "extra", id: 7, why: "no JSON".to_owned() };
+        let told = |error: &StoreError| WorkError::from(error.clone());
+        assert!(matches!(told(&corrupt), WorkError::Corrupt { table: "task", column: "extra", id: 7, .. }));
+        for (error, transient) in [
+            (Cause::Busy.because("no connection is free"), true),
+            (StoreError::Unknown("gone".to_owned()), true),
+            (corrupt, false),
+            (StoreError::Unusable("another build's".to_owned()), false),
+            (StoreError::Internal("one row expected".to_owned()), false),
+        ] {
+            assert_eq!(told(&error).is_transient(), transient, "{error}");
+            assert_eq!(told(&error).to_string(), error.to_string());
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod config_cache;
 pub mod conformance;
 pub mod error;
 pub mod fetching;
+pub mod forward;
 pub mod id_source;
 pub mod idempotency;
 pub mod memory;

@@ -10,7 +10,7 @@ use futures::{FutureExt as _, join};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tsp_consumer_core::{Pipeline, Worker, WorkerOptions};
+use tsp_consumer_core::{Pipeline, PipelineDependencies, Worker, WorkerOptions};
 use tsp_core::{Clock, ClusterClock, Millis, MonotonicClock, Name};
 use tsp_fetcher::shard_groups::{LeaseManager, LeaseManagerDependencies, Serves, ShardGroupHost};
 use tsp_fetcher::{Fetcher, FetcherDependencies, FetcherOptions};
@@ -18,7 +18,6 @@ use tsp_queue::Inbox;
 use tsp_store::cluster::{Heartbeat, Member, MemberOptions, NewNode, ShardGroup};
 use tsp_store::fetching::Owner;
 use tsp_store::{ConfigCache, IdSource, WholeStore};
-use tsp_worker::DirectTaskService;
 
 use super::link::Link;
 use super::operators::operate;
@@ -154,18 +153,17 @@ async fn keep(life: &Life, member: &mut Member, lease_manager: &LeaseManager, co
 
 fn worker(life: &Arc<Life>, member: &Member) -> Worker {
     let (environment, sizes) = (&life.environment, life.environment.plan.sizes);
-    let config_cache = life.faulty_store.config_cache().clone();
-    let service = DirectTaskService::new(
-        life.faulty_store.clone(),
-        config_cache,
-        member.node(),
-        member.lease().clone(),
-    );
-    let subscriber = Arc::new(environment.queue.subscribe(&Name::default_name()).expect("it was made"));
-    let (feedback, clock) = (environment.clone(), life.clock.clone());
-    let pipeline =
-        Pipeline::new(Arc::new(service), subscriber, feedback, clock.clone(), environment.rng.clone());
-    let handler = Arc::new(ScriptedReceiver { environment: environment.clone(), clock });
+    let pipeline = Pipeline::new(PipelineDependencies {
+        store: life.faulty_store.clone(),
+        node: member.node(),
+        lease: member.lease().clone(),
+        configs: life.faulty_store.config_cache().clone(),
+        subscriber: Arc::new(environment.queue.subscribe(&Name::default_name()).expect("it was made")),
+        feedback: environment.clone(),
+        clock: life.clock.clone(),
+        entropy: environment.rng.clone(),
+    });
+    let handler = Arc::new(ScriptedReceiver { environment: environment.clone(), clock: life.clock.clone() });
     let options = WorkerOptions {
         concurrency: sizes.permits.0.max(2),
         per_config: sizes.permits.1.max(2),

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::OutcomeDetail;
-use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
+use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{AppId, Clock, ClusterClock, ConfigId, KeyId, Millis, NodeId, TaskId, TaskKey, Timestamp};
-use tsp_store::attempts::{AttemptStore, Each};
 use tsp_store::catalog::{
     ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
@@ -23,7 +22,7 @@ use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-use tsp_store::{Cause, ConfigCache, Result, StoreError};
+use tsp_store::{Cause, ConfigCache, Result, StoreError, forward};
 
 use super::{ClusterBug, Environment};
 use crate::weather::Why;
@@ -89,6 +88,8 @@ impl View {
 
 #[async_trait]
 impl TaskStore for View {
+    forward!(rows: task task_by_key cancel_open search attempts);
+
     async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         self.may_commit()?;
         let answers = self.rows.submit(batch, now).await?;
@@ -98,14 +99,6 @@ impl TaskStore for View {
             }
         }
         Ok(answers)
-    }
-
-    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
-        self.rows.task(id).await
-    }
-
-    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
-        self.rows.task_by_key(config, key).await
     }
 
     async fn change(
@@ -129,35 +122,15 @@ impl TaskStore for View {
         }
         Ok(changed)
     }
-
-    async fn cancel_open(
-        &self,
-        config: ConfigId,
-        limit: usize,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<Cancelled> {
-        self.rows.cancel_open(config, limit, by, now).await
-    }
-
-    async fn search(&self, query: TaskQuery) -> Result<Page> {
-        self.rows.search(query).await
-    }
-
-    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
-        self.rows.attempts(id).await
-    }
 }
 
 #[async_trait]
 impl AttemptStore for View {
-    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
-        self.rows.load(ids).await
-    }
+    forward!(rows: load release executing release_orphans);
 
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
         if let Err(error) = self.may_commit() {
-            return batch.iter().map(|_| Err(error.clone())).collect();
+            return batch.iter().map(|_| Err(error.clone().into())).collect();
         }
         self.rows.begin(node, batch, now).await
     }
@@ -175,23 +148,6 @@ impl AttemptStore for View {
         }
         answers
     }
-
-    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.rows.release(batch, now).await
-    }
-
-    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
-        self.rows.executing(node, bulkhead).await
-    }
-
-    async fn release_orphans(
-        &self,
-        node: NodeId,
-        rows: Vec<(TaskId, u32)>,
-        now: Timestamp,
-    ) -> Result<Vec<Task>> {
-        self.rows.release_orphans(node, rows, now).await
-    }
 }
 
 #[async_trait]
@@ -207,6 +163,11 @@ impl EmbeddedOwnership for View {
 
 #[async_trait]
 impl FetcherStore for View {
+    forward!(rows:
+        earliest_due in_flight next_deadline parks save_parks cursors cursors_of apply_retention audit
+        next_due
+    );
+
     fn fetch_scope(&self) -> FetchScope {
         FetchScope::Whole
     }
@@ -217,19 +178,11 @@ impl FetcherStore for View {
         Ok(among.iter().copied().filter(|id| !alive(id)).collect())
     }
 
-    async fn earliest_due(&self) -> Result<Vec<EarliestDue>> {
-        self.rows.earliest_due().await
-    }
-
     async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult> {
         if !self.owns(owner) {
             return Ok(ClaimResult { deposed: true, ..ClaimResult::default() });
         }
         self.rows.claim(owner, requests, now).await
-    }
-
-    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
-        self.rows.in_flight(after, limit).await
     }
 
     async fn return_to_scheduled(
@@ -264,91 +217,22 @@ impl FetcherStore for View {
         }
     }
 
-    async fn next_deadline(&self) -> Result<Option<Timestamp>> {
-        self.rows.next_deadline().await
-    }
-
-    async fn parks(&self, reread: bool, now: Timestamp) -> Result<Vec<Park>> {
-        self.rows.parks(reread, now).await
-    }
-
-    async fn save_parks(&self, events: Vec<ParkEvent>) -> Result<()> {
-        self.rows.save_parks(events).await
-    }
-
-    async fn cursors(&self) -> Result<Vec<Cursor>> {
-        self.rows.cursors().await
-    }
-
-    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
-        self.rows.cursors_of(configs).await
-    }
-
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
         self.may_commit()?;
         if self.owns(owner) { self.rows.fire(owner, fire, now).await } else { Ok(FireResult::Deposed) }
-    }
-
-    async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
-        self.rows.apply_retention(limit, now).await
-    }
-
-    async fn audit(&self, now: Timestamp) -> Result<Audit> {
-        self.rows.audit(now).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        self.rows.next_due().await
     }
 }
 
 #[async_trait]
 impl Catalog for View {
-    fn config_cache(&self) -> &Arc<ConfigCache> {
-        self.rows.config_cache()
-    }
-
-    fn shards(&self) -> u16 {
-        self.rows.shards()
-    }
+    forward!(rows:
+        config_cache shards create_key keys key_by_hash delete_key parked unpark renew_id_slot audit_log
+    );
+    forward!(environment.store: create_app update_app delete_app delete_config);
 
     async fn refresh(&self) -> Result<()> {
         self.follow();
         Ok(())
-    }
-
-    async fn create_app(
-        &self,
-        app: NewApp,
-        idempotency: Option<IdempotencyRequest<AppSaved>>,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<IdempotencyResult<AppSaved>> {
-        self.environment.store.create_app(app, idempotency, by, now).await
-    }
-
-    async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
-        self.environment.store.update_app(id, edit, by, now).await
-    }
-
-    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        self.environment.store.delete_app(id, by, now).await
-    }
-
-    async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
-        self.rows.create_key(key, by, now).await
-    }
-
-    async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>> {
-        self.rows.keys(app).await
-    }
-
-    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
-        self.rows.key_by_hash(hash).await
-    }
-
-    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        self.rows.delete_key(app, id, by, now).await
     }
 
     async fn save_config(
@@ -374,32 +258,6 @@ impl Catalog for View {
         let saved = self.environment.store.hold_config(id, hold, by, now).await?;
         self.changed(id);
         Ok(saved)
-    }
-
-    async fn delete_config(
-        &self,
-        id: ConfigId,
-        expected: Expected,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<Deleted> {
-        self.environment.store.delete_config(id, expected, by, now).await
-    }
-
-    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
-        self.rows.parked(id, now).await
-    }
-
-    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
-        self.rows.unpark(id, now).await
-    }
-
-    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
-        self.rows.renew_id_slot(slot, until).await
-    }
-
-    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
-        self.rows.audit_log(limit).await
     }
 
     async fn applied_by_all(&self, seq: i64) -> Result<bool> {

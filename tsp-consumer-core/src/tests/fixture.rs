@@ -11,12 +11,14 @@ use tsp_core::outcome::Verdict;
 use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::transition::{Completion, Event, Refused, Rules, transition};
-use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
+use tsp_core::work::{
+    AttemptStore, Begin, BeginResult, Configs, Each, Finish, FinishResult, SendLease, WorkError,
+};
 use tsp_core::{AppId, ConfigId, Entropy, ManualClock, Millis, Name, NodeId, TaskId, Timestamp};
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Feedback, FeedbackSink, Message, Publisher};
 
-use crate::{Each, Pipeline, ServiceError, TaskContext, TaskHandler, TaskService};
+use crate::{Pipeline, PipelineDependencies, TaskContext, TaskHandler};
 
 pub(super) const T0: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 pub(super) const NODE: NodeId = NodeId::new(7);
@@ -108,7 +110,7 @@ impl Rows {
         }
     }
 
-    /// No batch of outcomes with one of this task is saved.
+    /// No batch of outcomes with one of this task is saved, and its row cannot be read.
     pub(super) fn refuse(&self, id: i64) {
         self.state.lock().refused.insert(TaskId::new(id));
     }
@@ -128,10 +130,7 @@ impl Rows {
     ) -> Each<T> {
         if call == "finish" && batch.iter().any(|item| self.state.lock().refused.contains(&id(item))) {
             *self.state.lock().calls.entry(call).or_default() += 1;
-            return batch
-                .iter()
-                .map(|_| Err(ServiceError::Refused("refused as scripted".to_owned())))
-                .collect();
+            return batch.iter().map(|_| Err(WorkError::Refused("refused as scripted".to_owned()))).collect();
         }
         match self.call(call, |state| batch.iter().map(|item| work(item, state)).collect::<Vec<_>>()) {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
@@ -165,17 +164,16 @@ impl Rows {
         self.state.lock().configs.remove(&ConfigId::new(id));
     }
 
-    fn call<T>(&self, call: &'static str, work: impl FnOnce(&mut State) -> T) -> Result<T, ServiceError> {
+    fn call<T>(&self, call: &'static str, work: impl FnOnce(&mut State) -> T) -> Result<T, WorkError> {
         let mut state = self.state.lock();
         *state.calls.entry(call).or_default() += 1;
         let faults = state.faults.get_mut(call).filter(|faults| !faults.is_empty());
-        let failed = || ServiceError::Away(format!("`{call}` fails as scripted"));
         match faults.map(|faults| faults.remove(0)) {
             None => Ok(work(&mut state)),
-            Some(Fault::Before) => Err(failed()),
+            Some(Fault::Before) => Err(WorkError::Unavailable(format!("`{call}` fails as scripted"))),
             Some(Fault::After) => {
                 work(&mut state);
-                Err(failed())
+                Err(WorkError::Unknown(format!("the answer of `{call}` is lost as scripted")))
             }
         }
     }
@@ -214,16 +212,20 @@ impl State {
     }
 }
 
-#[async_trait]
-impl TaskService for Rows {
+impl Configs for Rows {
     fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
         self.state.lock().configs.get(&id).cloned()
     }
+}
 
+impl SendLease for Rows {
     fn may_send(&self, _now: Timestamp) -> bool {
         !self.state.lock().lease_over
     }
+}
 
+#[async_trait]
+impl AttemptStore for Rows {
     fn bulkheads(&self) -> usize {
         self.state.lock().bulkheads.max(1)
     }
@@ -234,10 +236,23 @@ impl TaskService for Rows {
 
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
         self.stands_still("load", ids.first()).await;
-        self.each("load", ids, |id| *id, |id, state| state.tasks.get(id).cloned().map(Box::new))
+        let row = |id: &TaskId, state: &mut State| {
+            let corrupt = || WorkError::Corrupt {
+                table: "task",
+                column: "extra",
+                id: id.get(),
+                why: "as scripted".to_owned(),
+            };
+            if state.refused.contains(id) {
+                Err(corrupt())
+            } else {
+                Ok(state.tasks.get(id).cloned().map(Box::new))
+            }
+        };
+        self.each("load", ids, |id| *id, row).into_iter().map(Result::flatten).collect()
     }
 
-    async fn begin(&self, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+    async fn begin(&self, _node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
         self.stands_still("begin", batch.first().map(|begin| &begin.id)).await;
         let begun = self.each("begin", &batch, |begin| begin.id, |begin, state| state.begin(begin, now));
         let held = self.state.lock().held_begin.take();
@@ -248,19 +263,19 @@ impl TaskService for Rows {
         begun
     }
 
-    async fn finish(&self, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
+    async fn finish(&self, _node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
         self.stands_still("finish", batch.first().map(|finish| &finish.id)).await;
         self.each("finish", &batch, |finish| finish.id, |finish, state| state.finish(finish, now))
     }
 
-    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, ServiceError> {
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, WorkError> {
         self.call("release", |state| {
             let release = |(id, version)| state.apply(id, &Event::Release { version }, now).ok();
             batch.into_iter().filter_map(release).collect()
         })
     }
 
-    async fn executing(&self, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, ServiceError> {
+    async fn executing(&self, _node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, WorkError> {
         self.call("executing", |state| {
             let rows = state.tasks.values().filter(|row| row.status == Status::Executing);
             let rows = rows.filter(|row| part_of(row.id, state.bulkheads) == bulkhead);
@@ -270,9 +285,10 @@ impl TaskService for Rows {
 
     async fn release_orphans(
         &self,
+        _node: NodeId,
         rows: Vec<(TaskId, u32)>,
         now: Timestamp,
-    ) -> Result<Vec<Task>, ServiceError> {
+    ) -> Result<Vec<Task>, WorkError> {
         self.call("give_back", |state| rows.into_iter().filter_map(|row| state.lost(row, now)).collect())
     }
 }
@@ -327,8 +343,16 @@ impl Fixture {
 
     pub(super) fn pipeline(&self) -> Pipeline {
         let subscriber = Arc::new(self.queue.subscribe(&name("default")).expect("just made"));
-        let told = Arc::new(Told(self.tell.clone()));
-        Pipeline::new(self.rows.clone(), subscriber, told, self.clock.clone(), Arc::new(CountingEntropy))
+        Pipeline::new(PipelineDependencies {
+            store: self.rows.clone(),
+            node: NODE,
+            lease: self.rows.clone(),
+            configs: self.rows.clone(),
+            subscriber,
+            feedback: Arc::new(Told(self.tell.clone())),
+            clock: self.clock.clone(),
+            entropy: Arc::new(CountingEntropy),
+        })
     }
 
     /// A claimed row and its message, which brings the row or not.

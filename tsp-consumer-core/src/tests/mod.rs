@@ -1,4 +1,4 @@
-//! The pipeline and the worker on a service that is scripted, with receivers played by the test.
+//! The pipeline and the worker on rows that are scripted, with receivers played by the test.
 
 mod fixture;
 mod pipeline;

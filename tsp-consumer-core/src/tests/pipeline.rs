@@ -236,3 +236,22 @@ async fn what_fails_in_one_part_of_the_rows_stops_no_other() {
         ((0, 2), TaskId::new(2), TaskId::new(4))
     );
 }
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_stops_no_other_and_a_lost_answer_stops_none() {
+    let fixture = Fixture::new();
+    let pipeline = fixture.pipeline();
+    for id in 1..=3 {
+        fixture.publish(id, 1, at(0), false).await;
+    }
+    fixture.rows.refuse(2);
+    let ids: Vec<_> = received(&pipeline).await.iter().map(|item| item.id.get()).collect();
+    assert_eq!((ids, fixture.depth()), (vec![1, 3], (0, 2)), "its message is acknowledged");
+
+    let fixture = Fixture::new();
+    let pipeline = fixture.pipeline();
+    fixture.publish(1, 1, at(0), false).await;
+    fixture.rows.fail("load", &[Fault::After]);
+    assert!(received(&pipeline).await.is_empty());
+    assert_eq!(fixture.depth(), (1, 0), "it goes back");
+}

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tsp_core::Timestamp;
+use tsp_core::work::SendLease;
 
 /// The lease of this process, as its roles see it. By the service's clock.
 #[derive(Debug)]
@@ -36,5 +37,11 @@ impl NodeLease {
 
     pub fn holds(&self, now: Timestamp) -> bool {
         now < self.end_at()
+    }
+}
+
+impl SendLease for NodeLease {
+    fn may_send(&self, now: Timestamp) -> bool {
+        self.holds(now)
     }
 }

@@ -3,42 +3,42 @@
 use async_trait::async_trait;
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Event, Refused, Rules};
+use tsp_core::work::Each;
 use tsp_core::{NodeId, TaskId, Timestamp};
 
 use super::MemoryStore;
 use super::state::State;
-use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, alike};
-use crate::error::Result;
+use crate::attempts::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError, alike, for_worker};
 
 #[async_trait]
 impl AttemptStore for MemoryStore {
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
         let row = |state: &State, id: &TaskId| state.rows.open(*id).cloned().map(Box::new);
-        alike(self.read("load", |state| ids.iter().map(|id| row(state, id)).collect()), ids.len())
+        for_worker(alike(self.read("load", |state| ids.iter().map(|id| row(state, id)).collect()), ids.len()))
     }
 
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
         let begun = self
             .write("begin", |state| Ok(batch.iter().map(|begin| state.begin(node, begin, now)).collect()));
-        alike(begun, batch.len())
+        for_worker(alike(begun, batch.len()))
     }
 
     async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
         let finished = self.write("finish", |state| {
             Ok(batch.iter().map(|finish| state.finish(node, finish, now)).collect())
         });
-        alike(finished, batch.len())
+        for_worker(alike(finished, batch.len()))
     }
 
-    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.write("release", |state| Ok(state.release(&batch, now)))
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, WorkError> {
+        Ok(self.write("release", |state| Ok(state.release(&batch, now)))?)
     }
 
-    async fn executing(&self, node: NodeId, _bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
-        self.read("executing", |state| {
+    async fn executing(&self, node: NodeId, _bulkhead: usize) -> Result<Vec<(TaskId, u32)>, WorkError> {
+        Ok(self.read("executing", |state| {
             let here = |task: &&Task| task.status == Status::Executing && task.node == Some(node);
             state.rows.in_flight(None).filter(here).map(|task| (task.id, task.attempt)).collect()
-        })
+        })?)
     }
 
     async fn release_orphans(
@@ -46,8 +46,8 @@ impl AttemptStore for MemoryStore {
         node: NodeId,
         rows: Vec<(TaskId, u32)>,
         now: Timestamp,
-    ) -> Result<Vec<Task>> {
-        self.write("give_back", |state| {
+    ) -> Result<Vec<Task>, WorkError> {
+        Ok(self.write("give_back", |state| {
             let given = |(id, attempt): &(TaskId, u32)| {
                 let row = state.rows.open(*id).filter(|row| row.attempt == *attempt)?;
                 let config = state.config_cache.config(row.config);
@@ -55,7 +55,7 @@ impl AttemptStore for MemoryStore {
                 state.apply(*id, &Event::NodeLost { node, rules }, now).ok()
             };
             Ok(rows.iter().filter_map(given).collect())
-        })
+        })?)
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tsp_core::task::Task;
+use tsp_core::work::Each;
 use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 
-use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult};
+use crate::attempts::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError, for_worker};
 use crate::cluster::NodeLease;
-use crate::error::Result;
 
 use super::context::StoreContext;
 use super::{attempts, begin, finish};
@@ -44,24 +44,24 @@ impl AttemptStore for MySqlAttemptStore {
     }
 
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
-        attempts::load(&self.context, ids).await
+        for_worker(attempts::load(&self.context, ids).await)
     }
 
     async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
-        begin::begin(&self.context, &self.lease, node, batch, now).await
+        for_worker(begin::begin(&self.context, &self.lease, node, batch, now).await)
     }
 
     async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
-        finish::finish(&self.context, node, batch, now).await
+        for_worker(finish::finish(&self.context, node, batch, now).await)
     }
 
-    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        attempts::release(&self.context, batch, now).await
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, WorkError> {
+        Ok(attempts::release(&self.context, batch, now).await?)
     }
 
-    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
+    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, WorkError> {
         let Some(shard) = self.shards.get(bulkhead) else { return Ok(Vec::new()) };
-        attempts::executing(&self.context, node, *shard).await
+        Ok(attempts::executing(&self.context, node, *shard).await?)
     }
 
     async fn release_orphans(
@@ -69,7 +69,7 @@ impl AttemptStore for MySqlAttemptStore {
         node: NodeId,
         rows: Vec<(TaskId, u32)>,
         now: Timestamp,
-    ) -> Result<Vec<Task>> {
-        attempts::release_orphans(&self.context, node, rows, now).await
+    ) -> Result<Vec<Task>, WorkError> {
+        Ok(attempts::release_orphans(&self.context, node, rows, now).await?)
     }
 }

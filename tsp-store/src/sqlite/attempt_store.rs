@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use tsp_core::task::Task;
+use tsp_core::work;
 use tsp_core::{NodeId, TaskId, Timestamp};
 
-use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, alike};
+use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError, alike};
 use crate::error::Result;
 
 use super::command::Command;
@@ -12,27 +13,27 @@ use super::{SqliteStore, attempts, begin, finish};
 
 #[async_trait]
 impl AttemptStore for SqliteStore {
-    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
+    async fn load(&self, ids: &[TaskId]) -> work::Each<Option<Box<Task>>> {
         let (count, ids) = (ids.len(), ids.to_vec());
         each(self.read(Command::Load, move |conn| attempts::load(conn, &ids)).await, count)
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> work::Each<BeginResult> {
         let count = batch.len();
         each(self.write(Command::Begin, count, move |tx| begin::begin(tx, node, batch, now)).await, count)
     }
 
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
+    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> work::Each<FinishResult> {
         let count = batch.len();
         each(self.write(Command::Finish, count, move |tx| finish::finish(tx, node, batch, now)).await, count)
     }
 
-    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.write(Command::Release, batch.len(), move |tx| attempts::release(tx, batch, now)).await
+    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>, WorkError> {
+        Ok(self.write(Command::Release, batch.len(), move |tx| attempts::release(tx, batch, now)).await?)
     }
 
-    async fn executing(&self, node: NodeId, _bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
-        self.read(Command::Executing, move |conn| attempts::executing(conn, node)).await
+    async fn executing(&self, node: NodeId, _bulkhead: usize) -> Result<Vec<(TaskId, u32)>, WorkError> {
+        Ok(self.read(Command::Executing, move |conn| attempts::executing(conn, node)).await?)
     }
 
     async fn release_orphans(
@@ -40,15 +41,15 @@ impl AttemptStore for SqliteStore {
         node: NodeId,
         rows: Vec<(TaskId, u32)>,
         now: Timestamp,
-    ) -> Result<Vec<Task>> {
-        self.write(Command::ReleaseOrphans, rows.len(), move |tx| {
+    ) -> Result<Vec<Task>, WorkError> {
+        let released = self.write(Command::ReleaseOrphans, rows.len(), move |tx| {
             attempts::release_orphans(tx, node, &rows, now)
-        })
-        .await
+        });
+        Ok(released.await?)
     }
 }
 
 /// Each answer of a command, or the command's error for all `count` elements.
-fn each<T>(answers: Result<Each<T>>, count: usize) -> Each<T> {
-    alike(answers, count).into_iter().map(Result::flatten).collect()
+fn each<T>(answers: Result<Each<T>>, count: usize) -> work::Each<T> {
+    alike(answers, count).into_iter().map(|answer| answer.flatten().map_err(WorkError::from)).collect()
 }

@@ -19,7 +19,7 @@ use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand};
-use tsp_store::{Catalog, Cause, ConfigCache, FetcherStore as _, Result, StoreError, TaskStore};
+use tsp_store::{Catalog, Cause, ConfigCache, FetcherStore as _, Result, StoreError, TaskStore, forward};
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -126,6 +126,8 @@ fn away() -> StoreError {
 
 #[async_trait]
 impl TaskStore for Cluster {
+    forward!(inner: task_by_key change cancel_open search attempts);
+
     async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         let (bad, good): (Vec<Submit>, Vec<Submit>) =
             batch.into_iter().partition(|submit| self.is_unavailable(submit.task.id));
@@ -142,39 +144,14 @@ impl TaskStore for Cluster {
     async fn task(&self, id: TaskId) -> Result<Option<Task>> {
         if self.is_unavailable(id) { Err(away()) } else { self.inner.task(id).await }
     }
-
-    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
-        self.inner.task_by_key(config, key).await
-    }
-
-    async fn change(
-        &self,
-        subject: Subject,
-        command: TaskCommand,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<Changed> {
-        self.inner.change(subject, command, by, now).await
-    }
-
-    async fn cancel_open(&self, id: ConfigId, limit: usize, by: &Actor, now: Timestamp) -> Result<Cancelled> {
-        self.inner.cancel_open(id, limit, by, now).await
-    }
-
-    async fn search(&self, query: TaskQuery) -> Result<Page> {
-        self.inner.search(query).await
-    }
-
-    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
-        self.inner.attempts(id).await
-    }
 }
 
 #[async_trait]
 impl Catalog for Cluster {
-    fn config_cache(&self) -> &Arc<ConfigCache> {
-        self.inner.config_cache()
-    }
+    forward!(inner:
+        config_cache shards create_app update_app delete_app create_key keys key_by_hash delete_key
+        save_config hold_config delete_config parked unpark renew_id_slot audit_log
+    );
 
     async fn refresh(&self) -> Result<()> {
         self.refreshed.fetch_add(1, Ordering::SeqCst);
@@ -189,89 +166,11 @@ impl Catalog for Cluster {
         self.inner.refresh().await
     }
 
-    fn shards(&self) -> u16 {
-        self.inner.shards()
-    }
-
     async fn applied_by_all(&self, seq: i64) -> Result<bool> {
         let applied = self.applied.load(Ordering::SeqCst) >= seq;
         if !applied && seq < i64::MAX {
             self.asked.notify_one();
         }
         Ok(applied)
-    }
-
-    async fn create_app(
-        &self,
-        app: NewApp,
-        idempotency: Option<IdempotencyRequest<AppSaved>>,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<IdempotencyResult<AppSaved>> {
-        self.inner.create_app(app, idempotency, by, now).await
-    }
-
-    async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
-        self.inner.update_app(id, edit, by, now).await
-    }
-
-    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        self.inner.delete_app(id, by, now).await
-    }
-
-    async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
-        self.inner.create_key(key, by, now).await
-    }
-
-    async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>> {
-        self.inner.keys(app).await
-    }
-
-    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
-        self.inner.key_by_hash(hash).await
-    }
-
-    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        self.inner.delete_key(app, id, by, now).await
-    }
-
-    async fn save_config(
-        &self,
-        save: SaveConfig,
-        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<IdempotencyResult<ConfigSaved>> {
-        self.inner.save_config(save, idempotency, by, now).await
-    }
-
-    async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
-        self.inner.hold_config(id, hold, by, now).await
-    }
-
-    async fn delete_config(
-        &self,
-        id: ConfigId,
-        expected: Expected,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<Deleted> {
-        self.inner.delete_config(id, expected, by, now).await
-    }
-
-    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
-        self.inner.parked(id, now).await
-    }
-
-    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
-        self.inner.unpark(id, now).await
-    }
-
-    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
-        self.inner.renew_id_slot(slot, until).await
-    }
-
-    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
-        self.inner.audit_log(limit).await
     }
 }

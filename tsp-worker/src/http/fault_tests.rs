@@ -8,14 +8,15 @@ use async_trait::async_trait;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::time::Instant;
+use tsp_consumer_core::{Fence, TaskContext};
 use tsp_core::config::{TaskConfig, Timeouts};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::time::Millis;
 
 use super::fault_server::{FaultServer, OK, Peer};
-use super::fixtures::{NOW, Seeded, config, edit_target, task};
-use super::{Call, ClientSettings, HttpHandler, Lookup, LookupAnswer, LookupError};
+use super::fixtures::{Seeded, config, context, edit_target, task};
+use super::{ClientSettings, HttpHandler, Lookup, LookupAnswer, LookupError};
 
 const SHORT: Millis = Millis::from_ms(200);
 pub(super) const BACKOFF: Outcome = Outcome::Retry(RetryDelay::Backoff);
@@ -32,16 +33,11 @@ pub(super) fn handler(settings: &ClientSettings) -> HttpHandler {
 }
 
 pub(super) async fn call(handler: &HttpHandler, config: &TaskConfig) -> Verdict {
-    call_while(handler, config, &|| true).await
+    call_while(handler, config, Fence::open()).await
 }
 
-pub(super) async fn call_while(
-    handler: &HttpHandler,
-    config: &TaskConfig,
-    may_send: &(dyn Fn() -> bool + Sync),
-) -> Verdict {
-    let task = task();
-    handler.call(&Call { task: &task, config, completion_token: None, now: NOW, may_send }).await
+pub(super) async fn call_while(handler: &HttpHandler, config: &TaskConfig, fence: Fence) -> Verdict {
+    handler.call(&TaskContext { fence, ..context(&task(), config) }).await
 }
 
 /// One call to `server` with long time-outs.

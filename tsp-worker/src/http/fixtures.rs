@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tsp_consumer_core::{Fence, TaskContext};
 use tsp_core::config::{ConfigSpec, HttpTarget, Target, TaskConfig};
 use tsp_core::entropy::Entropy;
 use tsp_core::ids::{AppId, ConfigId, TaskId};
@@ -40,6 +41,17 @@ pub(super) fn task() -> Task {
     );
     task.attempt = 2;
     task
+}
+
+/// Its attempt, which may be sent.
+pub(super) fn context(task: &Task, config: &TaskConfig) -> TaskContext {
+    TaskContext {
+        task: Box::new(task.clone()),
+        config: Arc::new(config.clone()),
+        completion_token: None,
+        now: NOW,
+        fence: Fence::open(),
+    }
 }
 
 pub(super) fn config(url: &str) -> TaskConfig {

@@ -1,9 +1,9 @@
 //! The HTTP handler: from a begun attempt to its verdict.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::Request;
 use http::header::HeaderValue;
@@ -12,13 +12,12 @@ use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{debug, error};
-use tsp_core::config::TaskConfig;
+use tsp_consumer_core::{TaskContext, TaskHandler};
+use tsp_core::config::{Target, TaskConfig};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::entropy::Entropy;
 use tsp_core::ids::{ConfigId, IdMap};
 use tsp_core::outcome::Verdict;
-use tsp_core::task::Task;
-use tsp_core::time::Timestamp;
 
 use super::answer::judge;
 use super::client::{Answer, Client, ClientSettings};
@@ -29,27 +28,6 @@ use super::target::{PreparedTarget, TargetError};
 /// The most configs whose targets are kept ready.
 const PREPARED_MAX: usize = 10_000;
 const ALARM_EVERY: Duration = Duration::from_secs(10);
-
-/// One begun attempt.
-#[derive(Clone, Copy)]
-pub struct Call<'a> {
-    /// As it stands after begin: its `attempt` is the one that is sent.
-    pub task: &'a Task,
-    pub config: &'a TaskConfig,
-    /// Sent where given (asynchronous configs).
-    pub completion_token: Option<&'a str>,
-    /// When the attempt was begun, for the signature and dates in the answer.
-    pub now: Timestamp,
-    /// Whether it may be sent: not after the end of the worker's lease. Asked each time that it is.
-    pub may_send: &'a (dyn Fn() -> bool + Sync),
-}
-
-impl fmt::Debug for Call<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (task, attempt) = (self.task.id, self.task.attempt);
-        f.debug_struct("Call").field("task", &task).field("attempt", &attempt).finish_non_exhaustive()
-    }
-}
 
 /// Settings of which no client can be made.
 #[derive(Debug, Error)]
@@ -95,8 +73,8 @@ impl HttpHandler {
 
     /// Runs one attempt to its verdict, within the config's time-outs. It never fails: what goes wrong is
     /// a verdict too. Dropping the future closes the connection; the receiver may have acted.
-    pub async fn call(&self, call: &Call<'_>) -> Verdict {
-        let prepared = self.prepare(call.config);
+    pub async fn call(&self, call: &TaskContext) -> Verdict {
+        let prepared = self.prepare(&call.config);
         let request = prepared.and_then(|target| Ok((self.request(&target, call)?, target)));
         let (request, target) = match request {
             Ok(ready) => ready,
@@ -106,7 +84,7 @@ impl HttpHandler {
             }
         };
         match self.send(&target, call, request).await {
-            Ok(answer) => judge(&answer, call.task, call.config, call.now),
+            Ok(answer) => judge(&answer, &call.task, &call.config, call.now),
             Err(error) => {
                 let reason = error.reason();
                 debug!(task = call.task.id.get(), attempt = call.task.attempt, reason, %error, "callback failed");
@@ -143,7 +121,7 @@ impl HttpHandler {
     pub fn request(
         &self,
         target: &PreparedTarget,
-        call: &Call<'_>,
+        call: &TaskContext,
     ) -> Result<Request<Full<Bytes>>, TargetError> {
         request::build(target, call, &*self.entropy)
     }
@@ -152,11 +130,11 @@ impl HttpHandler {
     pub async fn send(
         &self,
         target: &PreparedTarget,
-        call: &Call<'_>,
+        call: &TaskContext,
         request: Request<Full<Bytes>>,
     ) -> Result<Answer, CallError> {
-        let again = || self.request(target, call).ok();
-        self.client.send(&target.pool, request, again, call.may_send, target.timeouts).await
+        let (again, may_send) = (|| self.request(target, call).ok(), || call.fence.may_send());
+        self.client.send(&target.pool, request, again, &may_send, target.timeouts).await
     }
 
     /// Once in a while, and counted each time.
@@ -178,5 +156,14 @@ impl HttpHandler {
     /// Closes connections that have been idle for too long. To be called every few seconds.
     pub fn close_idle(&self, now: Instant) {
         self.client.close_idle(now);
+    }
+}
+
+#[async_trait]
+impl TaskHandler for HttpHandler {
+    async fn execute(&self, task: &TaskContext) -> Verdict {
+        match &task.config.spec.target {
+            Target::Http(_) => self.call(task).await,
+        }
     }
 }

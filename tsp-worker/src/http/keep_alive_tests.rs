@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tsp_consumer_core::{Fence, SendLease};
 use tsp_core::outcome::Outcome;
+use tsp_core::{ManualClock, Timestamp};
 
 use super::fault_server::{FaultServer, OK};
 use super::fault_tests::{BACKOFF, assert_verdict, call, call_while, handler, loopback};
@@ -42,11 +44,20 @@ async fn a_receiver_that_reads_a_request_and_closes_gets_it_once_more_on_a_new_c
     }
 }
 
+#[derive(Debug)]
+struct Lease(AtomicBool);
+
+impl SendLease for Lease {
+    fn may_send(&self, _now: Timestamp) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// The receiver is slow and then breaks the connection; meanwhile the lease ends, and another worker begins
 /// the next attempt.
 #[tokio::test]
 async fn nothing_is_sent_again_when_the_lease_is_over() {
-    let lease = Arc::new(AtomicBool::new(true));
+    let lease = Arc::new(Lease(AtomicBool::new(true)));
     let ends = Arc::clone(&lease);
     let mut server = FaultServer::start(move |mut peer| {
         let ends = Arc::clone(&ends);
@@ -54,18 +65,18 @@ async fn nothing_is_sent_again_when_the_lease_is_over() {
             peer.read_request().await;
             peer.write(OK).await;
             peer.read_request().await;
-            ends.store(false, Ordering::Release);
+            ends.0.store(false, Ordering::Release);
         }
     })
     .await;
     let (handler, config) = (handler(&loopback()), config(&server.url()));
-    let may_send = || lease.load(Ordering::Acquire);
-    assert_verdict(&call_while(&handler, &config, &may_send).await, Outcome::Done, "ok", Some(200));
-    assert_verdict(&call_while(&handler, &config, &may_send).await, BACKOFF, "connection_broken", None);
+    let fence = Fence::new(lease, Arc::new(ManualClock::at(NOW)));
+    assert_verdict(&call_while(&handler, &config, fence.clone()).await, Outcome::Done, "ok", Some(200));
+    assert_verdict(&call_while(&handler, &config, fence.clone()).await, BACKOFF, "connection_broken", None);
     assert_eq!(server.drain_requests(), 2);
     // Nor for the first time.
     let snooze = Outcome::Snooze { until: NOW };
-    assert_verdict(&call_while(&handler, &config, &may_send).await, snooze, "lease_over", None);
+    assert_verdict(&call_while(&handler, &config, fence).await, snooze, "lease_over", None);
     assert_eq!(server.drain_requests(), 0);
 }
 

@@ -39,7 +39,7 @@ pub use self::answer::judge;
 pub use self::client::{Answer, ClientSettings};
 pub use self::connector::ConnectError;
 pub use self::failure::CallError;
-pub use self::handler::{Call, HttpHandler, SetupError};
+pub use self::handler::{HttpHandler, SetupError};
 pub use self::resolver::{Lookup, LookupAnswer, LookupError};
 pub use self::target::{PreparedTarget, TargetError};
 pub use self::tls::{TlsProblem, check_tls, read_ca_file};

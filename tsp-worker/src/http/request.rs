@@ -7,10 +7,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::Request;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_body_util::Full;
+use tsp_consumer_core::TaskContext;
 use tsp_core::entropy::Entropy;
 use tsp_core::task::Task;
 
-use super::handler::Call;
 use super::sign::Signer;
 use super::target::{PreparedTarget, TargetError, given, user_header};
 use super::traceparent;
@@ -44,10 +44,10 @@ const ADDED_HEADERS: usize = 15;
 /// Builds the request. Fails on a header that no request can hold.
 pub(super) fn build(
     target: &PreparedTarget,
-    call: &Call<'_>,
+    call: &TaskContext,
     entropy: &dyn Entropy,
 ) -> Result<Request<Full<Bytes>>, TargetError> {
-    let body = body(target, call.task);
+    let body = body(target, &call.task);
     let own = call.task.extra.as_ref().map(|extra| &extra.headers);
     let mut headers =
         HeaderMap::with_capacity(target.headers.len() + ADDED_HEADERS + own.map_or(0, BTreeMap::len));
@@ -70,7 +70,7 @@ pub(super) fn build(
     let mut values = Values(BytesMut::with_capacity(VALUES_BYTES));
     let id = values.display(call.task.id)?;
     add_task(&mut headers, call, &id, &mut values)?;
-    traceparent::write(call.task, call.now, entropy, &mut values.0);
+    traceparent::write(&call.task, call.now, entropy, &mut values.0);
     headers.insert(names::TRACEPARENT, values.take()?);
     if let Some(signer) = &target.signer {
         add_signature(&mut headers, signer, call, id, &body, &mut values)?;
@@ -92,11 +92,11 @@ fn body(target: &PreparedTarget, task: &Task) -> Bytes {
 
 fn add_task(
     headers: &mut HeaderMap,
-    call: &Call<'_>,
+    call: &TaskContext,
     id: &HeaderValue,
     values: &mut Values,
 ) -> Result<(), TargetError> {
-    let task = call.task;
+    let task = &call.task;
     headers.insert(names::TASK_ID, id.clone());
     headers.insert(names::IDEMPOTENCY_KEY, id.clone());
     headers.insert(names::ATTEMPT, values.display(task.attempt)?);
@@ -110,7 +110,7 @@ fn add_task(
     if let Some(parent) = task.parent {
         headers.insert(names::PARENT_ID, values.display(parent)?);
     }
-    if let Some(token) = call.completion_token {
+    if let Some(token) = call.completion_token.as_deref() {
         let mut token = HeaderValue::from_str(token).map_err(|_| TargetError::Token)?;
         token.set_sensitive(true);
         headers.insert(names::COMPLETION_TOKEN, token);
@@ -121,7 +121,7 @@ fn add_task(
 fn add_signature(
     headers: &mut HeaderMap,
     signer: &Signer,
-    call: &Call<'_>,
+    call: &TaskContext,
     id: HeaderValue,
     body: &[u8],
     values: &mut Values,
@@ -173,7 +173,7 @@ mod tests {
     use tsp_core::outcome::Outcome;
 
     use super::*;
-    use crate::http::fixtures::{NOW, Seeded, config, edit_target, task};
+    use crate::http::fixtures::{Seeded, config, context, edit_target, task};
     use crate::http::{ClientSettings, HttpHandler};
 
     fn built(
@@ -182,7 +182,7 @@ mod tests {
         token: Option<&str>,
     ) -> Result<Request<Full<Bytes>>, TargetError> {
         let handler = HttpHandler::new(&ClientSettings::default(), Arc::new(Seeded)).unwrap();
-        let call = Call { task, config, completion_token: token, now: NOW, may_send: &|| true };
+        let call = TaskContext { completion_token: token.map(Into::into), ..context(task, config) };
         handler.request(&*handler.prepare(config)?, &call)
     }
 

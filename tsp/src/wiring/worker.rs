@@ -10,12 +10,12 @@ use futures::future::join_all;
 use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tsp_consumer_core::{Pipeline, TaskContext, TaskHandler, Worker, WorkerOptions};
+use tsp_consumer_core::{Pipeline, PipelineDependencies, TaskContext, TaskHandler, Worker, WorkerOptions};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::Verdict;
 use tsp_queue::nsq::NsqSubscriber;
+use tsp_worker::SystemLookup;
 use tsp_worker::http::{ClientSettings, HttpHandler, read_ca_file};
-use tsp_worker::{CallbackHandler, DirectTaskService, SystemLookup};
 
 use super::clock::ServerClock;
 use super::dependencies::{DeploymentMode, PipelineParts, ProcessDependencies};
@@ -70,11 +70,8 @@ pub(super) fn start_worker(
         },
         ..WorkerOptions::default()
     };
-    let handler = MeteredHandler {
-        sent: deps.sent.clone(),
-        running: deps.running.clone(),
-        inner: CallbackHandler::new(http.clone()),
-    };
+    let handler =
+        MeteredHandler { sent: deps.sent.clone(), running: deps.running.clone(), inner: http.clone() };
     let mut pipelines = deps.pipelines.iter().map(|of| pipeline(deps, of));
     let first = pipelines
         .next()
@@ -109,10 +106,16 @@ fn extra_roots(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 fn pipeline(deps: &ProcessDependencies, of: &PipelineParts) -> Pipeline {
-    let service =
-        DirectTaskService::new(of.store.clone(), deps.config_cache().clone(), deps.node, deps.lease.clone());
-    let (subscriber, feedback) = (of.subscriber.clone(), deps.feedback.clone());
-    Pipeline::new(Arc::new(service), subscriber, feedback, deps.clock(), deps.entropy.clone())
+    Pipeline::new(PipelineDependencies {
+        store: of.store.clone(),
+        node: deps.node,
+        lease: deps.lease.clone(),
+        configs: deps.config_cache().clone(),
+        subscriber: of.subscriber.clone(),
+        feedback: deps.feedback.clone(),
+        clock: deps.clock(),
+        entropy: deps.entropy.clone(),
+    })
 }
 
 /// Counts what it sends, for `tsp clock advance`, and what runs, for `GET /nodes`.
@@ -120,7 +123,7 @@ fn pipeline(deps: &ProcessDependencies, of: &PipelineParts) -> Pipeline {
 struct MeteredHandler {
     sent: Arc<AtomicU64>,
     running: Arc<AtomicI64>,
-    inner: CallbackHandler,
+    inner: Arc<dyn TaskHandler>,
 }
 
 #[async_trait]

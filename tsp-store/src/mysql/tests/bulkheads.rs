@@ -12,7 +12,7 @@ use super::super::MySqlAttemptStore;
 use super::super::session::Session;
 use super::fixture::{HOUR, NOW, Process, message, spec};
 use super::site::{connect, sql};
-use crate::attempts::{AttemptStore as _, BeginResult, Finish, FinishResult, all};
+use crate::attempts::{AttemptStore as _, BeginResult, Finish, FinishResult, WorkError, all};
 use crate::catalog::{Catalog as _, ConfigSaved, Expected, SaveConfig};
 use crate::cluster::NodeLease;
 use crate::error::StoreError;
@@ -45,8 +45,8 @@ fn finish(row: Box<Task>) -> Finish {
     }
 }
 
-fn is_unavailable<T>(answer: &Result<T, StoreError>) -> bool {
-    matches!(answer, Err(StoreError::Unavailable { .. }))
+fn is_unavailable<T>(answer: &Result<T, WorkError>) -> bool {
+    matches!(answer, Err(WorkError::Unavailable(_)))
 }
 
 #[tokio::test]

@@ -9,12 +9,12 @@ use sqlx::Row as _;
 use tokio::sync::Mutex;
 use tsp_core::key::config_shard;
 use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::work::Each;
 use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 
 use super::super::{MySqlAttemptStore, MySqlFetcherStore, MySqlStore};
 use super::site::{Databases, SHARDS, connect, sql};
-use crate::WholeStore;
-use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult};
+use crate::attempts::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError, all as all_of};
 use crate::catalog::{
     ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
@@ -22,7 +22,7 @@ use crate::catalog::{
 use crate::cluster::{LeaseStore, NewNode, NodeLease, ShardGroup};
 use crate::config_cache::ConfigCache;
 use crate::conformance::Made;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::fetching::{
     Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
     FireResult, FlightMark, InFlightPage, Owner,
@@ -31,6 +31,7 @@ use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::parks::{Park, ParkEvent};
 use crate::search::{Page, TaskQuery};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use crate::{WholeStore, forward};
 
 /// Longer than any test.
 const LEASE: Millis = Millis::from_hours(1);
@@ -161,8 +162,10 @@ impl FetcherStore for Whole {
                 let claimed = of.claim(owner, vec![ClaimRequest { limit, ..*request }], now).await?;
                 all.deposed |= claimed.deposed;
                 let ids: Vec<TaskId> = claimed.bare.iter().map(|row| row.id).collect();
-                tasks
-                    .extend(crate::attempts::all(self.attempt_store.load(&ids).await)?.into_iter().flatten());
+                let rows = all_of(self.attempt_store.load(&ids).await);
+                tasks.extend(
+                    rows.map_err(|error| StoreError::Internal(error.to_string()))?.into_iter().flatten(),
+                );
                 all.expired.extend(claimed.expired);
             }
             sort_by_due(&mut tasks);
@@ -305,176 +308,22 @@ impl FetcherStore for Whole {
 
 #[async_trait]
 impl AttemptStore for Whole {
-    fn bulkheads(&self) -> usize {
-        self.attempt_store.bulkheads()
-    }
-
-    fn bulkhead(&self, task: TaskId) -> usize {
-        self.attempt_store.bulkhead(task)
-    }
-
-    async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
-        self.attempt_store.load(ids).await
-    }
-
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
-        self.attempt_store.begin(node, batch, now).await
-    }
-
-    async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult> {
-        self.attempt_store.finish(node, batch, now).await
-    }
-
-    async fn release(&self, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
-        self.attempt_store.release(batch, now).await
-    }
-
-    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>> {
-        self.attempt_store.executing(node, bulkhead).await
-    }
-
-    async fn release_orphans(
-        &self,
-        node: NodeId,
-        rows: Vec<(TaskId, u32)>,
-        now: Timestamp,
-    ) -> Result<Vec<Task>> {
-        self.attempt_store.release_orphans(node, rows, now).await
-    }
+    forward!(attempt_store: bulkheads bulkhead load begin finish release executing release_orphans);
 }
 
 #[async_trait]
 impl TaskStore for Whole {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
-        self.store.submit(batch, now).await
-    }
-
-    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
-        self.store.task(id).await
-    }
-
-    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
-        self.store.task_by_key(config, key).await
-    }
-
-    async fn change(
-        &self,
-        subject: Subject,
-        command: TaskCommand,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<Changed> {
-        self.store.change(subject, command, by, now).await
-    }
-
-    async fn cancel_open(
-        &self,
-        config: ConfigId,
-        limit: usize,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<Cancelled> {
-        self.store.cancel_open(config, limit, by, now).await
-    }
-
-    async fn search(&self, query: TaskQuery) -> Result<Page> {
-        self.store.search(query).await
-    }
-
-    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
-        self.store.attempts(id).await
-    }
+    forward!(store: submit task task_by_key change cancel_open search attempts);
 }
 
 #[async_trait]
 impl Catalog for Whole {
-    fn config_cache(&self) -> &Arc<ConfigCache> {
-        self.store.config_cache()
-    }
+    forward!(store:
+        config_cache create_app update_app delete_app create_key keys key_by_hash delete_key save_config
+        hold_config delete_config parked unpark renew_id_slot refresh applied_by_all audit_log
+    );
 
     fn shards(&self) -> u16 {
         Catalog::shards(&self.store)
-    }
-
-    async fn create_app(
-        &self,
-        app: NewApp,
-        idempotency: Option<IdempotencyRequest<AppSaved>>,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<IdempotencyResult<AppSaved>> {
-        self.store.create_app(app, idempotency, by, now).await
-    }
-
-    async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
-        self.store.update_app(id, edit, by, now).await
-    }
-
-    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        self.store.delete_app(id, by, now).await
-    }
-
-    async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
-        self.store.create_key(key, by, now).await
-    }
-
-    async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>> {
-        self.store.keys(app).await
-    }
-
-    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
-        self.store.key_by_hash(hash).await
-    }
-
-    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-        self.store.delete_key(app, id, by, now).await
-    }
-
-    async fn save_config(
-        &self,
-        save: SaveConfig,
-        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<IdempotencyResult<ConfigSaved>> {
-        self.store.save_config(save, idempotency, by, now).await
-    }
-
-    async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
-        self.store.hold_config(id, hold, by, now).await
-    }
-
-    async fn delete_config(
-        &self,
-        id: ConfigId,
-        expected: Expected,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<Deleted> {
-        self.store.delete_config(id, expected, by, now).await
-    }
-
-    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
-        self.store.parked(id, now).await
-    }
-
-    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
-        self.store.unpark(id, now).await
-    }
-
-    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
-        self.store.renew_id_slot(slot, until).await
-    }
-
-    async fn refresh(&self) -> Result<()> {
-        self.store.refresh().await
-    }
-
-    async fn applied_by_all(&self, seq: i64) -> Result<bool> {
-        self.store.applied_by_all(seq).await
-    }
-
-    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
-        self.store.audit_log(limit).await
     }
 }
