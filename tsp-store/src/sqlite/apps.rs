@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use tsp_core::{AppId, Timestamp};
 
 use crate::backend::cache_edit::CacheEdit;
-use crate::backend::row_count::exactly_one;
 use crate::catalog::{App, AppEdit, AppSaved, Deleted, NewApp};
 use crate::error::Result;
 use crate::tasks::Actor;
@@ -15,24 +14,14 @@ use super::audit_log::log;
 use super::tx::Tx;
 
 pub(super) fn create_app(tx: &mut Tx<'_>, new: NewApp, by: &Actor, now: Timestamp) -> Result<AppSaved> {
-    let taken: Option<i64> = tx
-        .conn
-        .prepare_cached("-- app_find\nSELECT id FROM app WHERE name = ?")?
-        .query_row([new.name.as_str()], |row| row.get(0))
-        .optional()?;
-    if taken.is_some() {
+    if tx.conn.prepare("-- app_find\nSELECT id FROM app WHERE name = ?")?.exists([new.name.as_str()])? {
         return Ok(AppSaved::AlreadyExists);
     }
-    let changed = tx
-        .conn
-        .prepare_cached(
-            "-- app_insert\nINSERT INTO app (name, description, owner, created_at, updated_at) \
-             VALUES (?1, ?2, ?3, ?4, ?4)",
-        )?
-        .execute(params![new.name.as_str(), new.description, new.owner, now.ms()])?;
-    exactly_one(changed, "app_insert")?;
+    let insert = "-- app_insert
+        INSERT INTO app (name, description, owner, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)";
+    let id = tx.conn.insert(insert, params![new.name.as_str(), new.description, new.owner, now.ms()])?;
     let app = Arc::new(App {
-        id: AppId::new(tx.conn.last_insert_rowid()),
+        id: AppId::new(id),
         name: new.name,
         description: new.description,
         owner: new.owner,
@@ -58,13 +47,8 @@ pub(super) fn update_app(
         updated_at: now,
         ..App::clone(&app)
     });
-    let changed = tx
-        .conn
-        .prepare_cached(
-            "-- app_update\nUPDATE app SET description = ?, owner = ?, updated_at = ? WHERE id = ?",
-        )?
-        .execute(params![app.description, app.owner, now.ms(), id.get()])?;
-    exactly_one(changed, "app_update")?;
+    let update = "-- app_update\nUPDATE app SET description = ?, owner = ?, updated_at = ? WHERE id = ?";
+    tx.conn.prepare(update)?.execute_one(params![app.description, app.owner, now.ms(), id.get()])?;
     log(tx.conn, by, "app.update", app.name.as_str(), "", now)?;
     tx.edit_cache(CacheEdit::PutApp(app.clone()), 0);
     Ok(AppSaved::Saved(app))
@@ -73,19 +57,13 @@ pub(super) fn update_app(
 /// Its keys go with it.
 pub(super) fn delete_app(tx: &mut Tx<'_>, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
     let Some(app) = tx.app(id) else { return Ok(Deleted::NotFound) };
-    let configs: i64 = tx
-        .conn
-        .prepare_cached("-- app_configs\nSELECT count(*) FROM config WHERE app_id = ?")?
-        .query_row([id.get()], |row| row.get(0))?;
+    let count = "-- app_configs\nSELECT count(*) FROM config WHERE app_id = ?";
+    let configs: i64 = tx.conn.prepare(count)?.one([id.get()], |row| row.get(0))?;
     if configs > 0 {
         return Ok(Deleted::InUse(usize::try_from(configs).unwrap_or(usize::MAX)));
     }
-    tx.conn
-        .prepare_cached("-- app_keys_delete\nDELETE FROM api_key WHERE app_id = ?")?
-        .execute([id.get()])?;
-    let changed =
-        tx.conn.prepare_cached("-- app_delete\nDELETE FROM app WHERE id = ?")?.execute([id.get()])?;
-    exactly_one(changed, "app_delete")?;
+    tx.conn.prepare("-- app_keys_delete\nDELETE FROM api_key WHERE app_id = ?")?.execute([id.get()])?;
+    tx.conn.prepare("-- app_delete\nDELETE FROM app WHERE id = ?")?.execute_one([id.get()])?;
     log(tx.conn, by, "app.delete", app.name.as_str(), "", now)?;
     tx.edit_cache(CacheEdit::RemoveApp(id), 0);
     Ok(Deleted::Deleted)

@@ -1,6 +1,5 @@
 //! What workers do with rows besides begin and finish.
 
-use rusqlite::Connection;
 use tsp_core::task::Task;
 use tsp_core::transition::{Event, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
@@ -9,7 +8,7 @@ use crate::attempts::Each;
 use crate::backend::row::{good, read_executing};
 use crate::error::{Result, StoreError};
 
-use super::row::all_good;
+use super::session::Session;
 use super::task_rows::open_task;
 use super::tx::Tx;
 
@@ -30,13 +29,12 @@ pub(super) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp
 }
 
 /// Read one by one: a message without its row is rare in one process.
-pub(super) fn load(conn: &Connection, ids: &[TaskId]) -> Result<Each<Option<Box<Task>>>> {
+pub(super) fn load(conn: Session<'_>, ids: &[TaskId]) -> Result<Each<Option<Box<Task>>>> {
     ids.iter().map(|id| of_one(open_task(conn, *id).map(|row| row.map(Box::new)))).collect()
 }
 
-pub(super) fn executing(conn: &Connection, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
-    let mut statement = conn.prepare_cached(EXECUTING)?;
-    all_good(statement.query([node.get()])?, |row| read_executing(row))
+pub(super) fn executing(conn: Session<'_>, node: NodeId) -> Result<Vec<(TaskId, u32)>> {
+    conn.prepare(EXECUTING)?.all_good([node.get()], |row| read_executing(row))
 }
 
 /// `worker_lost` for attempts that a living worker finds under its own id and does not run.

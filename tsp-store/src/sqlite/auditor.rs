@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension};
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, Timestamp};
 
@@ -13,7 +12,7 @@ use super::cancel::open_count;
 use super::claim::earliest_due;
 use super::fire::cursors;
 use super::rescue::next_deadline;
-use super::row::all;
+use super::session::Session;
 
 /// Rows by status, each from the small index that holds just them.
 pub(super) const OPEN_BY_STATUS: [(Status, &str); 5] = [
@@ -59,13 +58,12 @@ SELECT config_id FROM task WHERE status = 45 ORDER BY due_at LIMIT 1000";
 const CONFIG_THERE: &str = "-- audit_config\nSELECT 1 FROM config WHERE id = ?";
 
 /// Counts rows and reads the sums in one snapshot; the sums change in the transactions that change rows.
-pub(super) fn audit(conn: &Connection, now: Timestamp) -> Result<Audit> {
-    let (accepted, ended) = conn
-        .prepare_cached("-- balance_read\nSELECT accepted, ended FROM balance WHERE id = 1")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+pub(super) fn audit(conn: Session<'_>, now: Timestamp) -> Result<Audit> {
+    let balance = "-- balance_read\nSELECT accepted, ended FROM balance WHERE id = 1";
+    let (accepted, ended) = conn.prepare(balance)?.one([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut open = Vec::with_capacity(OPEN_BY_STATUS.len());
     for (status, sql) in OPEN_BY_STATUS {
-        let count: i64 = conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        let count: i64 = conn.prepare(sql)?.one([], |row| row.get(0))?;
         if count > 0 {
             open.push((status, count));
         }
@@ -74,19 +72,19 @@ pub(super) fn audit(conn: &Connection, now: Timestamp) -> Result<Audit> {
     Ok(Audit { accepted, ended, open, overdue, orphans, cursors: cursors(conn)? })
 }
 
-fn orphans(conn: &Connection) -> Result<Vec<(ConfigId, i64)>> {
+fn orphans(conn: Session<'_>) -> Result<Vec<(ConfigId, i64)>> {
     let mut configs: BTreeSet<i64> =
         earliest_due(conn)?.into_iter().map(|earliest| earliest.config.get()).collect();
     for sql in [BUSY, AWAITING] {
-        configs.extend(all(conn.prepare_cached(sql)?.query([])?, |row| Ok(row.get::<_, i64>(0)?))?);
+        configs.extend(conn.prepare(sql)?.all([], |row| row.get::<i64>(0))?);
     }
-    let mut paused = conn.prepare_cached(PAUSED_NEXT)?;
+    let mut paused = conn.prepare(PAUSED_NEXT)?;
     let mut after = i64::MIN;
-    while let Some(config) = paused.query_row([after], |row| row.get(0)).optional()? {
+    while let Some(config) = paused.first([after], |row| row.get(0))? {
         configs.insert(config);
         after = config;
     }
-    let mut there = conn.prepare_cached(CONFIG_THERE)?;
+    let mut there = conn.prepare(CONFIG_THERE)?;
     let mut orphans = Vec::new();
     for config in configs {
         if !there.exists([config])? {
@@ -98,16 +96,16 @@ fn orphans(conn: &Connection) -> Result<Vec<(ConfigId, i64)>> {
     Ok(orphans)
 }
 
-fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
+fn overdue(conn: Session<'_>, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
     let cutoff = now.minus(OVERDUE_AFTER);
     let mut late = Vec::new();
     for earliest in earliest_due(conn)?.into_iter().filter(|earliest| earliest.due_at < cutoff) {
         let config = earliest.config.get();
-        let many = conn.prepare_cached(OVERDUE_MANY)?.exists([config, cutoff.ms(), COUNTED_MAX])?;
+        let many = conn.prepare(OVERDUE_MANY)?.exists([config, cutoff.ms(), COUNTED_MAX])?;
         let count = if many {
             COUNTED_MAX
         } else {
-            conn.prepare_cached(OVERDUE)?.query_row([config, cutoff.ms()], |row| row.get(0))?
+            conn.prepare(OVERDUE)?.one([config, cutoff.ms()], |row| row.get(0))?
         };
         late.push((earliest.config, count));
     }
@@ -115,7 +113,7 @@ fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
 }
 
 /// The earliest point at which anything is due.
-pub(super) fn next_due(conn: &Connection) -> Result<Option<Timestamp>> {
+pub(super) fn next_due(conn: Session<'_>) -> Result<Option<Timestamp>> {
     let tasks = earliest_due(conn)?.into_iter().map(|earliest| earliest.due_at);
     let fires = cursors(conn)?.into_iter().filter_map(|cursor| cursor.next_fire_at);
     Ok(tasks.chain(fires).chain(next_deadline(conn)?).min())

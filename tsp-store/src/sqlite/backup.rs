@@ -13,9 +13,9 @@ use crate::error::{Cause, Result, StoreError};
 
 use super::SqliteStore;
 use super::command::Command;
+use super::fault::store_error;
 use super::lock::beside;
 use super::private;
-use super::row::all;
 
 impl SqliteStore {
     /// Writes a copy of the database, as it is at one moment, to a file that must not exist yet. Writers go
@@ -42,9 +42,8 @@ impl SqliteStore {
     /// What SQLite finds wrong with the file, at most ten lines; empty when it is sound.
     pub async fn check(&self) -> Result<Vec<String>> {
         self.read(Command::Check, |conn| {
-            let lines = all(conn.prepare("-- check\nPRAGMA quick_check(10)")?.query([])?, |row| {
-                Ok(row.get::<_, String>(0)?)
-            })?;
+            let mut check = conn.prepare("-- check\nPRAGMA quick_check(10)")?;
+            let lines = check.all([], |row| row.get::<String>(0))?;
             Ok(lines.into_iter().filter(|line| line != "ok").collect())
         })
         .await
@@ -78,7 +77,7 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn fill(from: &Path, draft: &Path) -> Result<()> {
-    let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(store_error)?;
     let unwritable = |error: &dyn std::fmt::Display| {
         StoreError::Unusable(format!("`{}` cannot be written: {error}", draft.display()))
     };
@@ -86,7 +85,6 @@ fn fill(from: &Path, draft: &Path) -> Result<()> {
     private::ensure(draft).map_err(|error| unwritable(&error))?;
     let mut target = Connection::open(draft).map_err(|error| unwritable(&error))?;
     // One step is one snapshot: in several, each write of others would start the copy again.
-    let backup = Backup::new(&source, &mut target)?;
-    backup.run_to_completion(i32::MAX, Duration::ZERO, None)?;
-    Ok(())
+    let backup = Backup::new(&source, &mut target).map_err(store_error)?;
+    backup.run_to_completion(i32::MAX, Duration::ZERO, None).map_err(store_error)
 }

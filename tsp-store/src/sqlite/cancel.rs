@@ -1,6 +1,5 @@
 //! Open tasks of a config: how many there are, and a cancel of all.
 
-use rusqlite::Connection;
 use tsp_core::task::Status;
 use tsp_core::transition::{Event, transition};
 use tsp_core::{ConfigId, TaskId, Timestamp};
@@ -11,7 +10,7 @@ use crate::error::Result;
 use crate::tasks::{Actor, Cancelled};
 
 use super::audit_log::log;
-use super::row::all;
+use super::session::Session;
 use super::tx::Tx;
 
 /// The open rows of a config that a cancel still changes, in one small index after the other.
@@ -44,9 +43,8 @@ pub(super) fn cancel_open(
     let mut cancelled = 0;
     let mut left = limit;
     for sql in CANCELLABLE {
-        let ids = all(tx.conn.prepare_cached(sql)?.query([config.get(), sql_limit(left)])?, |row| {
-            Ok(TaskId::new(row.get(0)?))
-        })?;
+        let ids =
+            tx.conn.prepare(sql)?.all([config.get(), sql_limit(left)], |row| Ok(TaskId::new(row.get(0)?)))?;
         left = left.saturating_sub(ids.len());
         for id in ids {
             let Some(row) = good(tx.rows.open_task(id))?.flatten() else { continue };
@@ -61,10 +59,10 @@ pub(super) fn cancel_open(
 }
 
 /// How many open tasks a config has.
-pub(super) fn open_count(conn: &Connection, config: ConfigId) -> Result<usize> {
+pub(super) fn open_count(conn: Session<'_>, config: ConfigId) -> Result<usize> {
     let mut open = 0;
     for sql in OPEN_COUNTS {
-        let count: i64 = conn.prepare_cached(sql)?.query_row([config.get()], |row| row.get(0))?;
+        let count: i64 = conn.prepare(sql)?.one([config.get()], |row| row.get(0))?;
         open += usize::try_from(count).unwrap_or(0);
     }
     Ok(open)

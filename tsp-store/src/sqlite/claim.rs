@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Event, transition};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
 use crate::backend::columns::{in_flight_columns, open_columns};
 use crate::backend::row::{good, read_bare, read_in_flight, read_task};
-use crate::backend::row_count::{exactly_one, sql_limit};
+use crate::backend::row_count::sql_limit;
 use crate::error::{Result, StoreError};
 use crate::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
 use crate::rules::is_plain;
 
 use super::fence::owns;
-use super::row::{Row, first};
+use super::session::Session;
 use super::tx::Tx;
 
 /// What the rows of one claim carry at most; the others come bare.
@@ -98,12 +98,11 @@ fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mu
 /// The rows of a claim request, whole as long as they fit into `bytes`. One that cannot be read is
 /// quarantined, that is paused: left scheduled it would be the earliest of its config for ever.
 fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec<Due>> {
-    let mut statement = tx.conn.prepare_cached(CLAIM_SELECT)?;
-    let mut rows = statement.query([request.config.get(), request.due_by.ms(), sql_limit(request.limit)])?;
+    let mut statement = tx.conn.prepare(CLAIM_SELECT)?;
+    let mut rows = statement.rows([request.config.get(), request.due_by.ms(), sql_limit(request.limit)])?;
     let mut due = Vec::with_capacity(request.limit.min(512));
     let mut bad = Vec::new();
     while let Some(row) = rows.next()? {
-        let row = Row(row);
         let bare = *bytes == 0;
         match if bare { read_bare(&row) } else { read_task(&row) } {
             Ok(task) => {
@@ -119,25 +118,23 @@ fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec
     }
     drop(rows);
     for id in bad {
-        let changed = tx.conn.prepare_cached(CLAIM_QUARANTINE)?.execute([id])?;
-        exactly_one(changed, "claim_quarantine")?;
+        tx.conn.prepare(CLAIM_QUARANTINE)?.execute_one([id])?;
     }
     Ok(due)
 }
 
 /// The earliest due time of a config's scheduled rows.
-pub(super) fn earliest_due_of(conn: &Connection, config: ConfigId) -> Result<Option<Timestamp>> {
-    let mut statement = conn.prepare_cached(EARLIEST_DUE_OF)?;
-    first(statement.query([config.get()])?, |row| Ok(Timestamp::from_ms(row.get(0)?)))
+pub(super) fn earliest_due_of(conn: Session<'_>, config: ConfigId) -> Result<Option<Timestamp>> {
+    conn.prepare(EARLIEST_DUE_OF)?.first([config.get()], |row| Ok(Timestamp::from_ms(row.get(0)?)))
 }
 
 /// One seek per config that has scheduled rows.
-pub(super) fn earliest_due(conn: &Connection) -> Result<Vec<EarliestDue>> {
-    let mut statement = conn.prepare_cached(EARLIEST_DUE_NEXT)?;
+pub(super) fn earliest_due(conn: Session<'_>) -> Result<Vec<EarliestDue>> {
+    let mut statement = conn.prepare(EARLIEST_DUE_NEXT)?;
     let mut earliest_due: Vec<EarliestDue> = Vec::new();
     loop {
         let after = earliest_due.last().map_or(i64::MIN, |earliest| earliest.config.get());
-        let next = first(statement.query([after])?, |row| {
+        let next = statement.first([after], |row| {
             Ok(EarliestDue { config: ConfigId::new(row.get(0)?), due_at: Timestamp::from_ms(row.get(1)?) })
         })?;
         match next {
@@ -148,16 +145,16 @@ pub(super) fn earliest_due(conn: &Connection) -> Result<Vec<EarliestDue>> {
 }
 
 /// The queued ones by id, then the executing ones.
-pub(super) fn in_flight(conn: &Connection, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
-    let mut statement = conn.prepare_cached(IN_FLIGHT)?;
+pub(super) fn in_flight(conn: Session<'_>, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
+    let mut statement = conn.prepare(IN_FLIGHT)?;
     let (mut status, mut id) = after.map_or((Status::Queued, i64::MIN), |mark| (mark.status, mark.id.get()));
     let mut page = InFlightPage::default();
     let mut left = limit;
     loop {
-        let mut rows = statement.query(params![status.code(), id, sql_limit(left)])?;
+        let mut rows = statement.rows(params![status.code(), id, sql_limit(left)])?;
         while let Some(row) = rows.next()? {
             (left, id) = (left - 1, row.get(0)?);
-            page.rows.extend(good(read_in_flight(&Row(row)))?);
+            page.rows.extend(good(read_in_flight(&row))?);
         }
         if left == 0 {
             // Only the status and the id are gone by.

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use tsp_core::config::save::{self, ConfigWrite, CursorChange, SaveDecision};
 use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::backend::cache_edit::CacheEdit;
-use crate::backend::row_count::{exactly_one, one_or_none};
 use crate::catalog::{CHANGES_KEPT, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::documents::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
@@ -50,11 +49,8 @@ pub(super) fn save_config(
 ) -> Result<ConfigSaved> {
     let SaveConfig { app, spec, expected } = save;
     let Some(app) = tx.app(app) else { return Ok(ConfigSaved::NotFound) };
-    let found: Option<i64> = tx
-        .conn
-        .prepare_cached(FIND)?
-        .query_row(params![app.id.get(), spec.name.as_str()], |row| row.get(0))
-        .optional()?;
+    let found: Option<i64> =
+        tx.conn.prepare(FIND)?.first(params![app.id.get(), spec.name.as_str()], |row| row.get(0))?;
     let known = |id| {
         tx.config(id).ok_or_else(|| StoreError::Internal(format!("config {id} is not in the config cache")))
     };
@@ -92,9 +88,7 @@ pub(super) fn delete_config(
         return Ok(refusal.into());
     }
     delete_cursor(tx, id)?;
-    let changed =
-        tx.conn.prepare_cached("-- config_delete\nDELETE FROM config WHERE id = ?")?.execute([id.get()])?;
-    exactly_one(changed, "config_delete")?;
+    tx.conn.prepare("-- config_delete\nDELETE FROM config WHERE id = ?")?.execute_one([id.get()])?;
     record(tx, by, "config.delete", "", Some(&before), None, now)?;
     Ok(Deleted::Deleted)
 }
@@ -117,19 +111,14 @@ fn write(tx: &mut Tx<'_>, change: ConfigWrite, by: &Actor, now: Timestamp) -> Re
 }
 
 fn insert(tx: &Tx<'_>, config: &TaskConfig) -> Result<ConfigId> {
-    let changed = tx.conn.prepare_cached(INSERT)?.execute(params![
-        config.app_id.get(),
-        config.spec.name.as_str(),
-        sealed(tx, &config.spec)?,
-        config.created_at.ms()
-    ])?;
-    exactly_one(changed, "config_insert")?;
-    Ok(ConfigId::new(tx.conn.last_insert_rowid()))
+    let (app, name, made_at) = (config.app_id.get(), config.spec.name.as_str(), config.created_at.ms());
+    let id = tx.conn.insert(INSERT, params![app, name, sealed(tx, &config.spec)?, made_at])?;
+    Ok(ConfigId::new(id))
 }
 
 fn update(tx: &Tx<'_>, after: &TaskConfig, version: i64) -> Result<()> {
     let paused = after.paused.as_ref();
-    let changed = tx.conn.prepare_cached(UPDATE)?.execute(params![
+    tx.conn.prepare(UPDATE)?.execute_one(params![
         after.version,
         sealed(tx, &after.spec)?,
         paused.map(|paused| &paused.by),
@@ -138,23 +127,20 @@ fn update(tx: &Tx<'_>, after: &TaskConfig, version: i64) -> Result<()> {
         after.updated_at.ms(),
         after.id.get(),
         version,
-    ])?;
-    exactly_one(changed, "config_update")
+    ])
 }
 
 /// The cursor of a schedule that no step was taken of.
 pub(super) fn make_cursor(tx: &Tx<'_>, config: ConfigId) -> Result<Cursor> {
-    let changed = tx.conn.prepare_cached(CURSOR_INSERT)?.execute([config.get()])?;
-    one_or_none(changed, "cursor_insert")?;
+    tx.conn.prepare(CURSOR_INSERT)?.execute_one_or_none([config.get()])?;
     Ok(Cursor::new(config))
 }
 
 fn delete_cursor(tx: &Tx<'_>, id: ConfigId) -> Result<()> {
-    let changed = tx
-        .conn
-        .prepare_cached("-- cursor_delete\nDELETE FROM cursor WHERE config_id = ?")?
-        .execute([id.get()])?;
-    one_or_none(changed, "cursor_delete").map(|_| ())
+    tx.conn
+        .prepare("-- cursor_delete\nDELETE FROM cursor WHERE config_id = ?")?
+        .execute_one_or_none([id.get()])
+        .map(|_| ())
 }
 
 /// The entry in the change log (whose number is the config_seq), the audit entry, and the config cache.
@@ -170,7 +156,7 @@ fn record(
     let Some(config) = after.map(Arc::as_ref).or(before) else { return Ok(()) };
     let document =
         |config: &TaskConfig| config_to_json(&config.spec, Secrets::Hide).map_err(StoreError::Internal);
-    let changed = tx.conn.prepare_cached(CHANGE)?.execute(params![
+    let change = params![
         config.id.get(),
         config.version,
         now.ms(),
@@ -178,10 +164,9 @@ fn record(
         action,
         before.map(document).transpose()?,
         after.map(|after| document(after)).transpose()?,
-    ])?;
-    exactly_one(changed, "config_change_insert")?;
-    let seq = tx.conn.last_insert_rowid();
-    tx.conn.prepare_cached(CHANGE_OLD)?.execute(params![config.id.get(), CHANGES_KEPT])?;
+    ];
+    let seq = tx.conn.insert(CHANGE, change)?;
+    tx.conn.prepare(CHANGE_OLD)?.execute(params![config.id.get(), CHANGES_KEPT])?;
     log(tx.conn, by, action, &config.subject(), detail, now)?;
     let edit = match after {
         Some(after) => CacheEdit::PutConfig(after.clone()),

@@ -8,9 +8,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Result, StoreError};
 
+use super::fault::store_error;
 use super::fold;
 use super::options::{DatabaseLocation, SqliteOptions};
 use super::private;
+use super::session::Session;
 
 /// Marks a database as one of ours ("TSP1"), so that another program's file is refused.
 const APPLICATION_ID: i64 = 0x5453_5031;
@@ -24,7 +26,7 @@ const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE
 /// The connection that writes; makes the file if there is none.
 pub(super) fn write_connection(options: &SqliteOptions) -> Result<Connection> {
     let conn = match &options.location {
-        DatabaseLocation::Memory => Connection::open_in_memory()?,
+        DatabaseLocation::Memory => Connection::open_in_memory().map_err(store_error)?,
         DatabaseLocation::File(path) => {
             check_parent(path)?;
             private::ensure(path).map_err(|error| unwritable(path, &error))?;
@@ -34,9 +36,9 @@ pub(super) fn write_connection(options: &SqliteOptions) -> Result<Connection> {
     };
     set_up(&conn, options).map_err(|error| match &options.location {
         DatabaseLocation::File(path) => explain(path, &error),
-        DatabaseLocation::Memory => error.into(),
+        DatabaseLocation::Memory => store_error(error),
     })?;
-    refuse_foreign(&conn, options)?;
+    refuse_foreign(Session::new(&conn), options)?;
     Ok(conn)
 }
 
@@ -44,6 +46,11 @@ pub(super) fn write_connection(options: &SqliteOptions) -> Result<Connection> {
 pub(super) fn read_connection(path: &Path, options: &SqliteOptions) -> Result<Connection> {
     let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE;
     let conn = Connection::open_with_flags(path, flags).map_err(|error| explain(path, &error))?;
+    set_up_reader(&conn, options).map_err(store_error)?;
+    Ok(conn)
+}
+
+fn set_up_reader(conn: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     // The last to close folds the log into the file; that is the writer, or none when its disk has failed.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -51,8 +58,7 @@ pub(super) fn read_connection(path: &Path, options: &SqliteOptions) -> Result<Co
     let cache_kib = i64::from(options.page_cache_mib) * 1_024 / 8;
     conn.execute_batch(&format!(
         "PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{cache_kib}; PRAGMA query_only = ON;"
-    ))?;
-    Ok(conn)
+    ))
 }
 
 fn set_up(conn: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
@@ -74,18 +80,17 @@ fn set_up(conn: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
 }
 
 /// Marks a new file as ours; refuses one that belongs to another program.
-fn refuse_foreign(conn: &Connection, options: &SqliteOptions) -> Result<()> {
-    let id: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+fn refuse_foreign(conn: Session<'_>, options: &SqliteOptions) -> Result<()> {
+    let id = conn.prepare("-- application_id\nPRAGMA application_id")?.one([], |row| row.get::<i64>(0))?;
     if id == APPLICATION_ID {
         return Ok(());
     }
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if id != 0 || tables > 0 {
+    if id != 0 || conn.prepare("-- tables\nSELECT 1 FROM sqlite_schema")?.exists([])? {
         let DatabaseLocation::File(path) = &options.location else { return Ok(()) };
         let text = format!("`{}` is a database of another program: choose another file", path.display());
         return Err(StoreError::Unusable(text));
     }
-    Ok(conn.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))?)
+    conn.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))
 }
 
 fn check_parent(path: &Path) -> Result<()> {

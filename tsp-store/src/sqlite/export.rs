@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 
 use ring::digest::{SHA256, digest};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params_from_iter};
+use rusqlite::{ToSql, params_from_iter};
 use serde::{Deserialize, Serialize};
 use tsp_core::Timestamp;
 use tsp_core::task::Status;
 
-use crate::backend::row_count::exactly_one;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 use crate::fetching::{EmbeddedOwnership as _, FetcherStore as _};
 
 use super::SqliteStore;
 use super::command::Command;
-use super::row::all;
+use super::row::Row;
+use super::session::Session;
 
 /// A page ends with the row that makes it so large.
 const PAGE_BYTES: usize = 8 << 20;
@@ -135,8 +135,7 @@ impl SqliteStore {
     pub(crate) async fn counts(&self, table: &'static str, of: &'static str) -> Result<BTreeMap<i64, i64>> {
         self.read(Command::Export, move |conn| {
             let text = format!("-- counts\nSELECT {of}, count(*) FROM {table} GROUP BY 1");
-            let mut statement = conn.prepare(&text)?;
-            Ok(all(statement.query([])?, |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect())
+            Ok(conn.prepare(&text)?.all([], |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect())
         })
         .await
     }
@@ -144,7 +143,7 @@ impl SqliteStore {
     pub(crate) async fn balance(&self) -> Result<Balance> {
         self.read(Command::Export, |conn| {
             let text = "-- balance\nSELECT accepted, ended, dropped FROM balance WHERE id = 1";
-            Ok(conn.query_row(text, [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?)
+            conn.prepare(text)?.one([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))
         })
         .await
     }
@@ -165,8 +164,7 @@ impl SqliteStore {
         let text = "-- last_ids\nSELECT name, seq FROM sqlite_sequence
             WHERE name IN ('app', 'config', 'api_key', 'audit', 'node')";
         self.read(Command::Export, move |conn| {
-            let mut statement = conn.prepare(text)?;
-            all(statement.query([])?, |row| Ok((row.get(0)?, row.get(1)?)))
+            conn.prepare(text)?.all([], |row| Ok((row.get(0)?, row.get(1)?)))
         })
         .await
     }
@@ -177,16 +175,14 @@ impl SqliteStore {
         self.read(Command::Export, |conn| {
             let text =
                 "-- tables\nSELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
-            let mut statement = conn.prepare(text)?;
-            all(statement.query([])?, |row| Ok(row.get(0)?))
+            conn.prepare(text)?.all([], |row| row.get(0))
         })
         .await
     }
 
     async fn pairs(&self, text: &'static str) -> Result<Vec<(i64, i64)>> {
         self.read(Command::Export, move |conn| {
-            let mut statement = conn.prepare(text)?;
-            all(statement.query([])?, |row| Ok((row.get(0)?, row.get(1)?)))
+            conn.prepare(text)?.all([], |row| Ok((row.get(0)?, row.get(1)?)))
         })
         .await
     }
@@ -196,21 +192,21 @@ impl SqliteStore {
         self.write(Command::Export, 1, move |tx| {
             let text = "-- carried_over\nINSERT INTO settings (name, value) VALUES ('carried_over', ?)
                 ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-            exactly_one(tx.conn.execute(text, [now.to_string()])?, "carried_over")
+            tx.conn.prepare(text)?.execute_one([now.to_string()])
         })
         .await
     }
 }
 
 /// When the store was imported by another one.
-fn imported_at(conn: &Connection) -> Result<Option<String>> {
+fn imported_at(conn: Session<'_>) -> Result<Option<String>> {
     let text = "-- carried_over_find\nSELECT value FROM settings WHERE name = 'carried_over'";
-    Ok(conn.query_row(text, [], |row| row.get(0)).optional()?)
+    conn.prepare(text)?.first([], |row| row.get(0))
 }
 
 /// # Errors
 /// [`StoreError::Unusable`] for a store whose tasks live elsewhere: each would be called back twice.
-pub(super) fn refuse_imported(conn: &Connection) -> Result<()> {
+pub(super) fn refuse_imported(conn: Session<'_>) -> Result<()> {
     let Some(at) = imported_at(conn)? else { return Ok(()) };
     Err(StoreError::Unusable(format!(
         "the tasks of this database were carried over to a cluster at {at}: serve that one. To go back to this \
@@ -218,11 +214,11 @@ pub(super) fn refuse_imported(conn: &Connection) -> Result<()> {
     )))
 }
 
-fn one<T: rusqlite::types::FromSql>(conn: &Connection, text: &str) -> Result<T> {
-    Ok(conn.query_row(text, [], |row| row.get(0))?)
+fn one<T: rusqlite::types::FromSql>(conn: Session<'_>, text: &str) -> Result<T> {
+    conn.prepare(text)?.one([], |row| row.get(0))
 }
 
-fn page(conn: &Connection, out: Out, after: Option<&[Cell]>, limit: usize) -> Result<Page> {
+fn page(conn: Session<'_>, out: Out, after: Option<&[Cell]>, limit: usize) -> Result<Page> {
     let Out { table, columns, keys } = out;
     let names = keys.join(", ");
     let beyond = match after {
@@ -230,14 +226,14 @@ fn page(conn: &Connection, out: Out, after: Option<&[Cell]>, limit: usize) -> Re
         None => String::new(),
     };
     let text = format!("-- page\nSELECT {columns} FROM {table} {beyond} ORDER BY {names} LIMIT {limit}");
-    let mut statement = conn.prepare_cached(&text)?;
+    let mut statement = conn.prepare(&text)?;
     let width = statement.column_count();
-    let mut rows = statement.query(params_from_iter(after.unwrap_or_default()))?;
+    let mut rows = statement.rows(params_from_iter(after.unwrap_or_default()))?;
     let (mut page, mut bytes) = (Vec::new(), 0);
     while bytes < PAGE_BYTES
         && let Some(row) = rows.next()?
     {
-        let row = cells(row, width)?;
+        let row = cells(&row, width)?;
         bytes += row.iter().map(Cell::len).sum::<usize>();
         page.push(row);
     }
@@ -245,5 +241,5 @@ fn page(conn: &Connection, out: Out, after: Option<&[Cell]>, limit: usize) -> Re
 }
 
 fn cells(row: &Row<'_>, width: usize) -> Result<Vec<Cell>> {
-    (0..width).map(|at| Cell::read(row.get_ref(at)?)).collect()
+    (0..width).map(|at| Cell::read(row.value(at).map_err(StoreError::Internal)?)).collect()
 }

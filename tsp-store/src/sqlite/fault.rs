@@ -24,27 +24,29 @@ fn note(error: &rusqlite::Error) {
     }
 }
 
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        note(&error);
-        let Some(code) = error.sqlite_error_code() else { return Self::Internal(error.to_string()) };
-        let cause = match code {
-            ErrorCode::DiskFull => return Cause::DiskFull.because("the disk is full"),
+/// An error of the driver as the store's.
+pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
+    note(&error);
+    let why = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Cause::DiskFull.because("the disk is full"),
+        Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::OperationInterrupted
-            | ErrorCode::OutOfMemory => Cause::Busy,
+            | ErrorCode::OutOfMemory,
+        ) => Cause::Busy.because(why),
+        Some(
             ErrorCode::SystemIoFailure
             | ErrorCode::CannotOpen
             | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::PermissionDenied
-            | ErrorCode::ReadOnly => Cause::Away,
-            ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => {
-                return Self::Unusable(format!("the database file is damaged ({error}): restore a backup"));
-            }
-            _ => return Self::Internal(error.to_string()),
-        };
-        cause.because(error.to_string())
+            | ErrorCode::ReadOnly,
+        ) => Cause::Away.because(why),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            StoreError::Unusable(format!("the database file is damaged ({why}): restore a backup"))
+        }
+        _ => StoreError::Internal(why),
     }
 }
 
@@ -53,7 +55,7 @@ pub(super) fn commit_error(error: rusqlite::Error) -> StoreError {
     note(&error);
     match error.sqlite_error_code() {
         Some(ErrorCode::SystemIoFailure) => StoreError::Unknown(error.to_string()),
-        _ => match StoreError::from(error) {
+        _ => match store_error(error) {
             StoreError::Internal(why) => Cause::Away.because(why),
             other => other,
         },
@@ -71,7 +73,7 @@ mod tests {
             (ffi::SQLITE_BUSY, Cause::Busy),
             (ffi::SQLITE_IOERR, Cause::Away),
         ] {
-            let error = StoreError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            let error = store_error(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
             assert!(error.is(cause), "{code}: {error:?}");
         }
     }

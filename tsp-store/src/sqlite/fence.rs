@@ -1,7 +1,5 @@
 //! The owner's right to what it does.
 
-use rusqlite::OptionalExtension;
-
 use crate::error::Result;
 use crate::fetching::Owner;
 
@@ -12,10 +10,5 @@ SELECT epoch FROM shard_lease WHERE shard = 0 AND owner = ?1 AND epoch = ?2";
 
 /// First in each transaction of the owner: whether it still is the owner.
 pub(super) fn owns(tx: &Tx<'_>, owner: Owner) -> Result<bool> {
-    let epoch: Option<i64> = tx
-        .conn
-        .prepare_cached(LEASE_CHECK)?
-        .query_row([owner.node.get(), owner.epoch], |row| row.get(0))
-        .optional()?;
-    Ok(epoch.is_some())
+    tx.conn.prepare(LEASE_CHECK)?.exists([owner.node.get(), owner.epoch])
 }

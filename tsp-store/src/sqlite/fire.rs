@@ -1,18 +1,17 @@
 //! Schedules: cursors, and the one step of one schedule (cron reference, section 11).
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use tsp_core::schedule::step::{Found, NewOccurrence};
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::backend::columns::cursor_columns;
 use crate::backend::row::read_cursor;
-use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::fetching::{Cursor, Fire, FireResult, Owner};
 
 use super::configs::make_cursor;
 use super::fence::owns;
-use super::row::{all, first};
+use super::session::Session;
 use super::tx::Tx;
 
 const CURSOR_ALL: &str =
@@ -37,16 +36,16 @@ const OCCURRENCE_INSERT: &str = "-- occurrence_insert
 INSERT INTO occurrence (config_id, execute_at, origin, task_id, late, made_at) VALUES (?, ?, 0, ?, ?, ?)
 ON CONFLICT DO NOTHING";
 
-pub(super) fn cursors(conn: &Connection) -> Result<Vec<Cursor>> {
-    all(conn.prepare_cached(CURSOR_ALL)?.query([])?, |row| read_cursor(row))
+pub(super) fn cursors(conn: Session<'_>) -> Result<Vec<Cursor>> {
+    conn.prepare(CURSOR_ALL)?.all([], |row| read_cursor(row))
 }
 
-pub(super) fn cursors_of(conn: &Connection, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
+pub(super) fn cursors_of(conn: Session<'_>, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
     configs.iter().filter_map(|config| cursor_of(conn, *config).transpose()).collect()
 }
 
-fn cursor_of(conn: &Connection, config: ConfigId) -> Result<Option<Cursor>> {
-    first(conn.prepare_cached(CURSOR_OF)?.query([config.get()])?, |row| read_cursor(row))
+fn cursor_of(conn: Session<'_>, config: ConfigId) -> Result<Option<Cursor>> {
+    conn.prepare(CURSOR_OF)?.first([config.get()], |row| read_cursor(row))
 }
 
 pub(super) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
@@ -65,10 +64,10 @@ pub(super) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) ->
         return Ok(FireResult::Stale);
     }
     let wanted = fire.wanted(&cursor);
-    let open = wanted.open && tx.conn.prepare_cached(OPEN_OCCURRENCE)?.exists([config.get()])?;
+    let open = wanted.open && tx.conn.prepare(OPEN_OCCURRENCE)?.exists([config.get()])?;
     let mut found = Found { open, ..Found::default() };
     for at in wanted.slots {
-        if tx.conn.prepare_cached(OCCURRENCE_FIND)?.exists([config.get(), at.ms()])? {
+        if tx.conn.prepare(OCCURRENCE_FIND)?.exists([config.get(), at.ms()])? {
             found.handled.insert(at);
         }
     }
@@ -85,8 +84,8 @@ pub(super) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) ->
     Ok(step.into())
 }
 
-fn move_cursor(conn: &Connection, cursor: &Cursor) -> Result<()> {
-    let changed = conn.prepare_cached(CURSOR_MOVE)?.execute(params![
+fn move_cursor(conn: Session<'_>, cursor: &Cursor) -> Result<()> {
+    conn.prepare(CURSOR_MOVE)?.execute_one(params![
         cursor.next_fire_at.map(Timestamp::ms),
         cursor.version,
         cursor.config_version,
@@ -94,17 +93,15 @@ fn move_cursor(conn: &Connection, cursor: &Cursor) -> Result<()> {
         cursor.missed,
         cursor.config.get(),
         cursor.version - 1,
-    ])?;
-    exactly_one(changed, "cursor_move")
+    ])
 }
 
-fn insert_occurrence(conn: &Connection, config: ConfigId, new: &NewOccurrence, now: Timestamp) -> Result<()> {
-    let changed = conn.prepare_cached(OCCURRENCE_INSERT)?.execute(params![
+fn insert_occurrence(conn: Session<'_>, config: ConfigId, new: &NewOccurrence, now: Timestamp) -> Result<()> {
+    conn.prepare(OCCURRENCE_INSERT)?.execute_one(params![
         config.get(),
         new.execute_at.ms(),
         new.task.as_ref().map(|task| task.id.get()),
         new.late,
         now.ms()
-    ])?;
-    exactly_one(changed, "occurrence_insert")
+    ])
 }

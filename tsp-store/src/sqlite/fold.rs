@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::error::{Result, StoreError};
 
-use super::fault::sync_failed;
+use super::fault::{store_error, sync_failed};
 
 /// How often the look for damage looks at the time, in steps of SQLite.
 const STEPS: c_int = 10_000;
@@ -37,14 +37,14 @@ pub(super) fn fold_above(conn: &Connection, pages: c_int) {
     PAGES.set(0);
     let folded = conn.prepare_cached("-- fold\nPRAGMA wal_checkpoint(PASSIVE)");
     if let Err(error) = folded.and_then(|mut fold| fold.query_row([], |_| Ok(()))) {
-        let error = StoreError::from(error);
+        let error = store_error(error);
         tracing::warn!(%error, "the log of the database could not be folded into its file");
     }
 }
 
 /// Leaves one file behind, not a database and its log.
 pub(super) fn fold_all(conn: &Connection) -> Result<()> {
-    Ok(conn.query_row("-- checkpoint\nPRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    conn.query_row("-- checkpoint\nPRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(store_error)
 }
 
 /// After a stop that was none: what the log holds is written once more, because a disk that failed may have been
@@ -59,9 +59,9 @@ pub(super) fn look_for_damage(conn: &Connection, within: Duration) -> Result<boo
         tracing::warn!(%error, "the log of the database could not be folded into its file");
     }
     let end = started + within;
-    conn.progress_handler(STEPS, Some(move || Instant::now() >= end))?;
+    conn.progress_handler(STEPS, Some(move || Instant::now() >= end)).map_err(store_error)?;
     let found = conn.query_row("-- check\nPRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
-    conn.progress_handler(0, None::<fn() -> bool>)?;
+    conn.progress_handler(0, None::<fn() -> bool>).map_err(store_error)?;
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match found {
         Ok(found) if found == "ok" => {
@@ -79,6 +79,6 @@ pub(super) fn look_for_damage(conn: &Connection, within: Duration) -> Result<boo
             );
             Ok(false)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(store_error(error)),
     }
 }

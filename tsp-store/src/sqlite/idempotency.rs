@@ -1,11 +1,10 @@
 //! Answers kept under an `Idempotency-Key`, in the transaction that does the work.
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use tsp_core::Timestamp;
 
-use crate::backend::row_count::exactly_one;
-use crate::error::{Result, StoreError};
+use crate::error::Result;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 
 use super::tx::Tx;
@@ -36,7 +35,7 @@ pub(super) fn idempotent<T>(
     }
     let value = work(tx)?;
     if let Some(answer) = (idempotency.render)(&value) {
-        let changed = tx.conn.prepare_cached(PUT)?.execute(params![
+        tx.conn.prepare(PUT)?.execute_one(params![
             idempotency.hash,
             idempotency.body_hash,
             answer.status,
@@ -44,22 +43,17 @@ pub(super) fn idempotent<T>(
             answer.location,
             idempotency.expires_at.ms(),
         ])?;
-        exactly_one(changed, "idempotency_put")?;
     }
     Ok(IdempotencyResult::Fresh(value))
 }
 
 fn find(tx: &Tx<'_>, hash: &[u8; 32], now: Timestamp) -> Result<Option<([u8; 32], StoredAnswer)>> {
-    let mut statement = tx.conn.prepare_cached(FIND)?;
-    let found = statement
-        .query_row(params![hash, now.ms()], |row| {
-            let answer = StoredAnswer {
-                status: row.get(1)?,
-                body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
-                location: row.get(3)?,
-            };
-            Ok((row.get(0)?, answer))
-        })
-        .optional();
-    found.map_err(StoreError::from)
+    tx.conn.prepare(FIND)?.first(params![hash, now.ms()], |row| {
+        let answer = StoredAnswer {
+            status: row.get(1)?,
+            body: Bytes::from(row.get::<Vec<u8>>(2)?),
+            location: row.get(3)?,
+        };
+        Ok((row.get(0)?, answer))
+    })
 }

@@ -1,29 +1,20 @@
 //! What is fixed when a store is made: the number of shards and the secret key.
 
-use rusqlite::{Connection, OptionalExtension};
-
-use crate::backend::row_count::exactly_one;
 use crate::backend::settings::{check_shard_count, check_shards};
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 
 use super::migrate::in_transaction;
+use super::session::Session;
 
 /// The number of logical shards is fixed when the store is made.
-pub(super) fn initialise_shards(conn: &Connection, wanted: u16) -> Result<u16> {
+pub(super) fn initialise_shards(conn: Session<'_>, wanted: u16) -> Result<u16> {
     check_shard_count(wanted)?;
     in_transaction(conn, |conn| {
-        let stored: Option<String> = conn
-            .query_row("-- shards_find\nSELECT value FROM settings WHERE name = 'shards'", [], |row| {
-                row.get(0)
-            })
-            .optional()?;
-        let Some(stored) = stored else {
-            let changed = conn.execute(
-                "-- shards_set\nINSERT INTO settings (name, value) VALUES ('shards', ?)",
-                [wanted.to_string()],
-            )?;
-            exactly_one(changed, "shards_set")?;
+        let find = "-- shards_find\nSELECT value FROM settings WHERE name = 'shards'";
+        let Some(stored) = conn.prepare(find)?.first([], |row| row.get::<String>(0))? else {
+            let set = "-- shards_set\nINSERT INTO settings (name, value) VALUES ('shards', ?)";
+            conn.prepare(set)?.execute_one([wanted.to_string()])?;
             return Ok(wanted);
         };
         check_shards(&stored, wanted).map(|()| wanted)
@@ -31,13 +22,9 @@ pub(super) fn initialise_shards(conn: &Connection, wanted: u16) -> Result<u16> {
 }
 
 /// `from`: where the key is from, as messages say it.
-pub(super) fn initialise_key(conn: &Connection, sealer: &Sealer, from: &str) -> Result<()> {
-    let stored: Option<String> = conn
-        .query_row("-- secret_probe\nSELECT value FROM settings WHERE name = 'secret_probe'", [], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    if let Some(stored) = stored {
+pub(super) fn initialise_key(conn: Session<'_>, sealer: &Sealer, from: &str) -> Result<()> {
+    let find = "-- secret_probe\nSELECT value FROM settings WHERE name = 'secret_probe'";
+    if let Some(stored) = conn.prepare(find)?.first([], |row| row.get::<String>(0))? {
         if sealer.opens(&stored) {
             return Ok(());
         }
@@ -47,9 +34,6 @@ pub(super) fn initialise_key(conn: &Connection, sealer: &Sealer, from: &str) -> 
         )));
     }
     let sealed = sealer.probe().map_err(StoreError::Internal)?;
-    let changed = conn.execute(
-        "-- secret_probe_set\nINSERT INTO settings (name, value) VALUES ('secret_probe', ?)",
-        [sealed],
-    )?;
-    exactly_one(changed, "secret_probe_set")
+    let set = "-- secret_probe_set\nINSERT INTO settings (name, value) VALUES ('secret_probe', ?)";
+    conn.prepare(set)?.execute_one([sealed])
 }

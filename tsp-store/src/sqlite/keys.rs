@@ -1,17 +1,16 @@
 //! API keys. Only their SHA-256 is stored.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use tsp_core::{AppId, KeyId, Timestamp};
 
 use crate::backend::columns::api_key_columns;
 use crate::backend::row::read_api_key;
-use crate::backend::row_count::{exactly_one, one_or_none};
 use crate::catalog::{ApiKey, Deleted, NewKey};
 use crate::error::Result;
 use crate::tasks::Actor;
 
 use super::audit_log::log;
-use super::row::{all, first};
+use super::session::Session;
 use super::tx::Tx;
 
 const BY_HASH: &str = concat!("-- key_by_hash\nSELECT ", api_key_columns!(), " FROM api_key WHERE hash = ?");
@@ -27,7 +26,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 pub(super) fn create_key(tx: &mut Tx<'_>, new: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
     let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.as_str()).collect();
-    let changed = tx.conn.prepare_cached(INSERT)?.execute(params![
+    let values = params![
         new.app.map(AppId::get),
         new.name,
         scopes.join(","),
@@ -37,10 +36,10 @@ pub(super) fn create_key(tx: &mut Tx<'_>, new: NewKey, by: &Actor, now: Timestam
         new.rate_limit.map(|limit| limit.per.ms()),
         new.expires_at.map(Timestamp::ms),
         now.ms(),
-    ])?;
-    exactly_one(changed, "key_insert")?;
+    ];
+    let id = tx.conn.insert(INSERT, values)?;
     let key = ApiKey {
-        id: KeyId::new(tx.conn.last_insert_rowid()),
+        id: KeyId::new(id),
         app: new.app,
         name: new.name,
         scopes: new.scopes,
@@ -53,12 +52,12 @@ pub(super) fn create_key(tx: &mut Tx<'_>, new: NewKey, by: &Actor, now: Timestam
     Ok(key)
 }
 
-pub(super) fn keys(conn: &Connection, app: Option<AppId>) -> Result<Vec<ApiKey>> {
-    all(conn.prepare_cached(OF_APP)?.query([app.map(AppId::get)])?, |row| read_api_key(row))
+pub(super) fn keys(conn: Session<'_>, app: Option<AppId>) -> Result<Vec<ApiKey>> {
+    conn.prepare(OF_APP)?.all([app.map(AppId::get)], |row| read_api_key(row))
 }
 
-pub(super) fn key_by_hash(conn: &Connection, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
-    first(conn.prepare_cached(BY_HASH)?.query([hash])?, |row| read_api_key(row))
+pub(super) fn key_by_hash(conn: Session<'_>, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
+    conn.prepare(BY_HASH)?.first([hash], |row| read_api_key(row))
 }
 
 pub(super) fn delete_key(
@@ -68,12 +67,11 @@ pub(super) fn delete_key(
     by: &Actor,
     now: Timestamp,
 ) -> Result<Deleted> {
-    let mut by_id = tx.conn.prepare_cached(BY_ID)?;
-    let found = first(by_id.query(params![id.get(), app.map(AppId::get)])?, |row| read_api_key(row))?;
+    let found =
+        tx.conn.prepare(BY_ID)?.first(params![id.get(), app.map(AppId::get)], |row| read_api_key(row))?;
     let Some(key) = found else { return Ok(Deleted::NotFound) };
-    let changed =
-        tx.conn.prepare_cached("-- key_delete\nDELETE FROM api_key WHERE id = ?")?.execute([id.get()])?;
-    if one_or_none(changed, "key_delete")? {
+    let mut delete = tx.conn.prepare("-- key_delete\nDELETE FROM api_key WHERE id = ?")?;
+    if delete.execute_one_or_none([id.get()])? {
         log(tx.conn, by, "key.delete", &subject(tx, &key), &key.name, now)?;
     }
     Ok(Deleted::Deleted)

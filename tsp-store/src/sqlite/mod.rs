@@ -47,6 +47,7 @@ mod retention;
 mod row;
 mod search;
 mod secret;
+mod session;
 mod submit;
 mod task_rows;
 mod task_store;
@@ -62,7 +63,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
 use tsp_core::Timestamp;
 
 use crate::config_cache::ConfigCache;
@@ -73,6 +73,7 @@ pub use options::{DatabaseLocation, SqliteOptions, Synchronous};
 
 use command::{Command, Metrics};
 use reader::Readers;
+use session::Session;
 use tx::{Shared, Tx};
 use writer::Writer;
 
@@ -105,11 +106,12 @@ impl SqliteStore {
         if let Some(within) = options.check_within {
             fold::look_for_damage(&conn, within)?;
         }
-        migrate::migrate(&conn, now)?;
-        let shards = initialise::initialise_shards(&conn, options.shards)?;
-        let sealer = secret::sealer(&conn, options)?;
+        let session = Session::new(&conn);
+        migrate::migrate(session, now)?;
+        let shards = initialise::initialise_shards(session, options.shards)?;
+        let sealer = secret::sealer(session, options)?;
         let config_cache = Arc::new(ConfigCache::default());
-        load::load(&conn, &config_cache, &sealer)?;
+        load::load(session, &config_cache, &sealer)?;
         let shared = Arc::new(Shared { config_cache, sealer, shards, metrics: Metrics::new() });
         let path = match &options.location {
             DatabaseLocation::File(path) => Some(path.clone()),
@@ -153,7 +155,7 @@ impl SqliteStore {
     async fn read<T, F>(&self, command: Command, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        F: FnOnce(Session<'_>) -> Result<T> + Send + 'static,
     {
         match &self.readers {
             Some(readers) => readers.call(command, work).await,

@@ -1,6 +1,6 @@
 //! Configs whose receiver asked for a wait.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::backend::columns::park_columns;
@@ -8,7 +8,7 @@ use crate::backend::row::read_park;
 use crate::error::Result;
 use crate::parks::{Park, ParkEvent};
 
-use super::row::{all, first};
+use super::session::Session;
 use super::tx::Tx;
 
 pub(super) const PARKS: &str =
@@ -30,27 +30,25 @@ WHERE excluded.parked_since > unparked_at AND excluded.parked_until > parked_unt
 const UNPARK: &str = "-- unpark
 UPDATE config_state SET parked_until = 0, unparked_at = ?2 WHERE config_id = ?1 AND unparked_at < ?2";
 
-pub(super) fn parks(conn: &Connection, now: Timestamp) -> Result<Vec<Park>> {
-    all(conn.prepare_cached(PARKS)?.query([now.ms()])?, |row| read_park(row))
+pub(super) fn parks(conn: Session<'_>, now: Timestamp) -> Result<Vec<Park>> {
+    conn.prepare(PARKS)?.all([now.ms()], |row| read_park(row))
 }
 
-pub(super) fn parked(conn: &Connection, config: ConfigId, now: Timestamp) -> Result<Option<Park>> {
-    first(conn.prepare_cached(PARKED)?.query([config.get(), now.ms()])?, |row| read_park(row))
+pub(super) fn parked(conn: Session<'_>, config: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+    conn.prepare(PARKED)?.first([config.get(), now.ms()], |row| read_park(row))
 }
 
 pub(super) fn save(tx: &Tx<'_>, events: &[ParkEvent]) -> Result<()> {
     for one in events {
         // Neither need change anything: a longer wait is known, or a later end.
         match one {
-            ParkEvent::Asked(park) => tx.conn.prepare_cached(PARK)?.execute(params![
+            ParkEvent::Asked(park) => tx.conn.prepare(PARK)?.execute(params![
                 park.config.get(),
                 park.since.ms(),
                 park.until.ms(),
                 park.by.get(),
             ])?,
-            ParkEvent::Ended { config, at } => {
-                tx.conn.prepare_cached(UNPARK)?.execute([config.get(), at.ms()])?
-            }
+            ParkEvent::Ended { config, at } => tx.conn.prepare(UNPARK)?.execute([config.get(), at.ms()])?,
         };
     }
     Ok(())

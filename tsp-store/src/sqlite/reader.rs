@@ -16,7 +16,9 @@ use crate::error::{Cause, Result, StoreError};
 use super::command::Command;
 use super::command_queue::{AbandonAtEnd, CommandQueue};
 use super::connect::read_connection;
+use super::fault::store_error;
 use super::options::SqliteOptions;
+use super::session::Session;
 use super::tx::Shared;
 
 type Read = Box<dyn FnOnce(&Connection) + Send>;
@@ -46,7 +48,7 @@ impl Readers {
     pub(super) async fn call<T, F>(&self, command: Command, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        F: FnOnce(Session<'_>) -> Result<T> + Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
         let shared = self.shared.clone();
@@ -88,10 +90,10 @@ fn serve(conn: &Connection, queue: &CommandQueue<Read>) {
     }
 }
 
-fn snapshot<T>(conn: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-    let transaction = conn.unchecked_transaction()?;
-    let result = work(&transaction);
+fn snapshot<T>(conn: &Connection, work: impl FnOnce(Session<'_>) -> Result<T>) -> Result<T> {
+    let transaction = conn.unchecked_transaction().map_err(store_error)?;
+    let result = work(Session::new(&transaction));
     // Nothing was written, so how it ends does not matter.
-    transaction.finish()?;
+    transaction.finish().map_err(store_error)?;
     result
 }

@@ -1,6 +1,5 @@
 //! What the owner rescues: rows of lost messages, of lost workers, of receivers that did not complete.
 
-use rusqlite::Connection;
 use tsp_core::task::Task;
 use tsp_core::transition::{Event, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
@@ -13,7 +12,7 @@ use crate::fetching::Owner;
 
 use super::attempts::{mark_worker_lost_on, release};
 use super::fence::owns;
-use super::row::{all_good, first};
+use super::session::Session;
 use super::tx::Tx;
 
 pub(super) const WAITS_OVER: &str = concat!(
@@ -61,8 +60,7 @@ pub(super) fn end_waits(
     if !owns(tx, owner)? {
         return Ok(Vec::new());
     }
-    let mut waits = tx.conn.prepare_cached(WAITS_OVER)?;
-    let over = all_good(waits.query([now.ms(), sql_limit(limit)])?, |row| read_task(row))?;
+    let over = tx.conn.prepare(WAITS_OVER)?.all_good([now.ms(), sql_limit(limit)], |row| read_task(row))?;
     let mut changed = Vec::with_capacity(over.len());
     for row in over {
         let config = tx.config(row.config);
@@ -75,7 +73,6 @@ pub(super) fn end_waits(
     Ok(changed)
 }
 
-pub(super) fn next_deadline(conn: &Connection) -> Result<Option<Timestamp>> {
-    let mut statement = conn.prepare_cached(NEXT_DEADLINE)?;
-    first(statement.query([])?, |row| Ok(Timestamp::from_ms(row.get(0)?)))
+pub(super) fn next_deadline(conn: Session<'_>) -> Result<Option<Timestamp>> {
+    conn.prepare(NEXT_DEADLINE)?.first([], |row| Ok(Timestamp::from_ms(row.get(0)?)))
 }

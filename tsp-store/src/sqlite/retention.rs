@@ -1,6 +1,6 @@
 //! Dropping what nobody needs any more: a reader finds it, and the writer drops it by its keys.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use tsp_core::{ConfigId, Millis, Timestamp};
 
 use crate::backend::row_count::sql_limit;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::fetching::{NODES_KEPT, OCCURRENCES_KEPT};
 use crate::parks;
 
-use super::row::{all, first};
+use super::session::Session;
 use super::tx::Tx;
 
 pub(super) const HISTORY_NEXT: &str = "-- prune_config_next
@@ -99,7 +99,7 @@ pub(super) struct ExpiredRows {
 
 /// Looks for at most `limit` rows, by a reader: with many configs that takes a while, and nothing waits for it.
 pub(super) fn find(
-    conn: &Connection,
+    conn: Session<'_>,
     config_cache: &ConfigCache,
     scan: RetentionScan,
     limit: usize,
@@ -116,7 +116,7 @@ pub(super) fn find(
 }
 
 fn look(
-    conn: &Connection,
+    conn: Session<'_>,
     config_cache: &ConfigCache,
     found: &mut ExpiredRows,
     limit: usize,
@@ -126,14 +126,14 @@ fn look(
     scan.history = find_history(conn, config_cache, scan.history, victims, limit, now)?;
     scan.occurrences = find_occurrences(conn, scan.occurrences, victims, limit, now)?;
     let left = |victims: &Vec<Victim>| sql_limit(limit - victims.len());
-    let answers = all(conn.prepare_cached(ANSWERS_OLD)?.query([now.ms(), left(victims)])?, |row| {
+    let answers = conn.prepare(ANSWERS_OLD)?.all([now.ms(), left(victims)], |row| {
         Ok(Victim::Answer { hash: row.get(0)?, expires_at: row.get(1)? })
     })?;
     victims.extend(answers);
     let cutoff = now.minus(parks::KEPT).ms();
-    let parks = all(conn.prepare_cached(PARKS_OLD)?.query([cutoff, left(victims)])?, |row| {
-        Ok(Victim::Park { config: row.get(0)?, cutoff })
-    })?;
+    let parks = conn
+        .prepare(PARKS_OLD)?
+        .all([cutoff, left(victims)], |row| Ok(Victim::Park { config: row.get(0)?, cutoff }))?;
     victims.extend(parks);
     let audit = find_old(conn, AUDIT_OLDEST, limit - victims.len(), now.minus(AUDIT_KEPT))?;
     victims.extend(audit.into_iter().map(Victim::AuditEntry));
@@ -144,7 +144,7 @@ fn look(
 
 /// What ended, config after config, each by its own retention.
 fn find_history(
-    conn: &Connection,
+    conn: Session<'_>,
     config_cache: &ConfigCache,
     after: i64,
     victims: &mut Vec<Victim>,
@@ -159,23 +159,21 @@ fn find_history(
         if oldest > cutoff {
             return Ok(Vec::new());
         }
-        all(conn.prepare_cached(HISTORY_OLD)?.query([config, cutoff, left])?, |row| {
-            Ok(Victim::Ended { id: row.get(0)?, ended_at: row.get(1)? })
-        })
+        conn.prepare(HISTORY_OLD)?
+            .all([config, cutoff, left], |row| Ok(Victim::Ended { id: row.get(0)?, ended_at: row.get(1)? }))
     })
 }
 
 /// Only below the cursor, or a slot could be made twice; those of a config that is gone, all.
 fn find_occurrences(
-    conn: &Connection,
+    conn: Session<'_>,
     after: i64,
     victims: &mut Vec<Victim>,
     limit: usize,
     now: Timestamp,
 ) -> Result<i64> {
     find_by_config(conn, OCCURRENCE_NEXT, after, victims, limit, |config, oldest, left| {
-        let cursor: Option<Option<i64>> =
-            first(conn.prepare_cached(CURSOR_FIND)?.query([config])?, |row| Ok(row.get(0)?))?;
+        let cursor: Option<Option<i64>> = conn.prepare(CURSOR_FIND)?.first([config], |row| row.get(0))?;
         let cutoff = cursor.map_or(i64::MAX, |next_fire_at| {
             let below = next_fire_at.map_or(now, |at| now.min(Timestamp::from_ms(at)));
             below.minus(OCCURRENCES_KEPT).ms()
@@ -183,7 +181,7 @@ fn find_occurrences(
         if oldest >= cutoff {
             return Ok(Vec::new());
         }
-        all(conn.prepare_cached(OCCURRENCE_OLD)?.query([config, cutoff, left])?, |row| {
+        conn.prepare(OCCURRENCE_OLD)?.all([config, cutoff, left], |row| {
             Ok(Victim::Occurrence { config, execute_at: row.get(0)?, origin: row.get(1)? })
         })
     })
@@ -192,16 +190,16 @@ fn find_occurrences(
 /// Config after config, one seek by `next` for each that has rows: it gives the config and the time of its oldest
 /// row. Returns where to go on.
 fn find_by_config(
-    conn: &Connection,
+    conn: Session<'_>,
     next: &str,
     mut after: i64,
     victims: &mut Vec<Victim>,
     limit: usize,
     find: impl Fn(i64, i64, i64) -> Result<Vec<Victim>>,
 ) -> Result<i64> {
-    let mut next = conn.prepare_cached(next)?;
+    let mut next = conn.prepare(next)?;
     while victims.len() < limit {
-        let oldest: Option<(i64, i64)> = first(next.query([after])?, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let oldest: Option<(i64, i64)> = next.first([after], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let Some((config, oldest)) = oldest else { return Ok(i64::MIN) };
         victims.extend(find(config, oldest, sql_limit(limit - victims.len()))?);
         if victims.len() < limit {
@@ -212,12 +210,12 @@ fn find_by_config(
 }
 
 /// From the old end of a table to the first row that is not older than `cutoff`, or has no end.
-fn find_old(conn: &Connection, oldest: &str, limit: usize, cutoff: Timestamp) -> Result<Vec<i64>> {
-    let mut statement = conn.prepare_cached(oldest)?;
-    let mut rows = statement.query([sql_limit(limit)])?;
+fn find_old(conn: Session<'_>, oldest: &str, limit: usize, cutoff: Timestamp) -> Result<Vec<i64>> {
+    let mut statement = conn.prepare(oldest)?;
+    let mut rows = statement.rows([sql_limit(limit)])?;
     let mut old = Vec::new();
     while let Some(row) = rows.next()? {
-        if row.get::<_, Option<i64>>(1)?.is_none_or(|at| at > cutoff.ms()) {
+        if row.get::<Option<i64>>(1)?.is_none_or(|at| at > cutoff.ms()) {
             break;
         }
         old.push(row.get(0)?);
@@ -230,24 +228,22 @@ pub(super) fn drop_victims(tx: &mut Tx<'_>, victims: &[Victim]) -> Result<()> {
     for victim in victims {
         match *victim {
             Victim::Ended { id, ended_at } => {
-                if tx.conn.prepare_cached(HISTORY_DROP)?.execute([id, ended_at])? == 1 {
+                if tx.conn.prepare(HISTORY_DROP)?.execute([id, ended_at])? == 1 {
                     // Any number of attempts, none for a task that succeeded at the first try.
-                    tx.conn.prepare_cached(ATTEMPTS_DROP)?.execute([id])?;
+                    tx.conn.prepare(ATTEMPTS_DROP)?.execute([id])?;
                     tx.sums.dropped += 1;
                 }
                 continue;
             }
             Victim::Answer { hash, expires_at } => {
-                tx.conn.prepare_cached(ANSWERS_DROP)?.execute(params![hash, expires_at])?
+                tx.conn.prepare(ANSWERS_DROP)?.execute(params![hash, expires_at])?
             }
             Victim::Occurrence { config, execute_at, origin } => {
-                tx.conn.prepare_cached(OCCURRENCE_DROP)?.execute([config, execute_at, origin])?
+                tx.conn.prepare(OCCURRENCE_DROP)?.execute([config, execute_at, origin])?
             }
-            Victim::Park { config, cutoff } => {
-                tx.conn.prepare_cached(PARKS_DROP)?.execute([config, cutoff])?
-            }
-            Victim::AuditEntry(id) => tx.conn.prepare_cached(AUDIT_DROP)?.execute([id])?,
-            Victim::Node(id) => tx.conn.prepare_cached(NODE_DROP)?.execute([id])?,
+            Victim::Park { config, cutoff } => tx.conn.prepare(PARKS_DROP)?.execute([config, cutoff])?,
+            Victim::AuditEntry(id) => tx.conn.prepare(AUDIT_DROP)?.execute([id])?,
+            Victim::Node(id) => tx.conn.prepare(NODE_DROP)?.execute([id])?,
         };
     }
     Ok(())
@@ -271,6 +267,8 @@ pub(super) const STATEMENTS: [&str; 11] = [
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::super::migrate::migrate;
     use super::*;
 
@@ -279,13 +277,13 @@ mod tests {
     #[test]
     fn old_processes_go_and_a_living_one_stops_it() {
         let conn = Connection::open_in_memory().unwrap();
-        migrate(&conn, NOW).unwrap();
+        migrate(Session::new(&conn), NOW).unwrap();
         let cutoff = NOW.minus(NODES_KEPT);
         for dead_at in [Some(cutoff.ms() - 1), Some(cutoff.ms()), Some(cutoff.ms() + 1), None, Some(0)] {
             conn.execute("INSERT INTO node (name, started_at, dead_at) VALUES ('n', 0, ?)", [dead_at])
                 .unwrap();
         }
-        let old = |limit| find_old(&conn, NODE_OLDEST, limit, cutoff).unwrap();
+        let old = |limit| find_old(Session::new(&conn), NODE_OLDEST, limit, cutoff).unwrap();
         assert_eq!((old(0), old(1), old(9)), (vec![], vec![1], vec![1, 2]));
     }
 }

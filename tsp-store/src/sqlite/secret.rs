@@ -5,9 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use rusqlite::Connection;
 
-use crate::backend::row_count::one_or_none;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 
@@ -16,6 +14,7 @@ use super::lock::beside;
 use super::migrate::in_transaction;
 use super::options::{DatabaseLocation, SqliteOptions};
 use super::private;
+use super::session::Session;
 
 const FORGET: &str = "-- secret_probe_forget
 DELETE FROM settings WHERE name = 'secret_probe'";
@@ -27,7 +26,7 @@ SELECT EXISTS (SELECT 1 FROM config WHERE json_extract(document, '$.signing_secr
     OR json_extract(document, '$.target.tls.key') IS NOT NULL)";
 
 /// The sealer of a store: under the key given, else under the one in `<database>.key`.
-pub(super) fn sealer(conn: &Connection, options: &SqliteOptions) -> Result<Sealer> {
+pub(super) fn sealer(conn: Session<'_>, options: &SqliteOptions) -> Result<Sealer> {
     // In one transaction, so that of two processes that find no key the second finds the first one's.
     in_transaction(conn, |conn| {
         let (key, from) = match (&options.secret_key, &options.location) {
@@ -63,8 +62,8 @@ fn kept_key(path: &Path) -> Result<Option<[u8; 32]>> {
 }
 
 /// Makes the key file of a database without secrets. With secrets a new key opens none of them.
-fn first_key(conn: &Connection, path: &Path) -> Result<[u8; 32]> {
-    if conn.query_row(ANY_SECRET, [], |row| row.get(0))? {
+fn first_key(conn: Session<'_>, path: &Path) -> Result<[u8; 32]> {
+    if conn.prepare(ANY_SECRET)?.one([], |row| row.get(0))? {
         return Err(unusable(
             path,
             "is missing, and the secrets in this database open only with it: put the old key file back, or \
@@ -74,7 +73,7 @@ fn first_key(conn: &Connection, path: &Path) -> Result<[u8; 32]> {
     let key = fresh_key()?;
     write_new(path, &key).map_err(|error| unusable(path, &format!("cannot be written: {error}")))?;
     // It was sealed with the key that is lost, and nothing else was.
-    one_or_none(conn.execute(FORGET, [])?, "secret_probe_forget")?;
+    conn.prepare(FORGET)?.execute_one_or_none([])?;
     Ok(key)
 }
 

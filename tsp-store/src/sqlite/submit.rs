@@ -1,6 +1,6 @@
 //! New tasks.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use tsp_core::task::Task;
 use tsp_core::transition::OutcomeDetail;
 use tsp_core::transition::submit::{Clash, admit, clash, is_repeated};
@@ -13,7 +13,7 @@ use crate::idempotency::IdempotencyResult;
 use crate::tasks::{Submit, Submitted};
 
 use super::idempotency::idempotent;
-use super::row::first;
+use super::session::Session;
 use super::tx::Tx;
 
 pub(super) const CANONICAL: &str = concat!(
@@ -75,8 +75,8 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Idempot
 const ENDED_BEFORE: &str = "-- task_ended_before\nSELECT 1 FROM history WHERE id = ?1";
 
 /// An id is never in both tables, or the task could not end.
-fn ended_before(conn: &Connection, task: &Task) -> Result<bool> {
-    Ok(conn.prepare_cached(ENDED_BEFORE)?.exists([task.id.get()])?)
+fn ended_before(conn: Session<'_>, task: &Task) -> Result<bool> {
+    conn.prepare(ENDED_BEFORE)?.exists([task.id.get()])
 }
 
 /// A repeated id is the same submit again (its first answer was lost), or a bug.
@@ -88,6 +88,6 @@ fn again(tx: &Tx<'_>, task: &Task) -> Result<Submitted> {
 }
 
 /// The canonical open task of a key.
-pub(super) fn canonical(conn: &Connection, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
-    first(conn.prepare_cached(CANONICAL)?.query(params![config.get(), key.as_str()])?, |row| read_task(row))
+pub(super) fn canonical(conn: Session<'_>, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+    conn.prepare(CANONICAL)?.first(params![config.get(), key.as_str()], |row| read_task(row))
 }

@@ -3,7 +3,7 @@
 //! What a row becomes is decided by `tsp_core::transition`; here it is only saved, fenced by the version
 //! that the decision was made on.
 
-use rusqlite::{Connection, Statement, params};
+use rusqlite::params;
 use tsp_core::TaskId;
 use tsp_core::task::{AttemptRecord, Task, TaskExtra};
 use tsp_core::transition::Change;
@@ -11,13 +11,12 @@ use tsp_core::{Millis, NodeId, TaskKey, Timestamp};
 
 use crate::backend::columns::{attempt_columns, ended_columns, history_columns, open_columns, task_columns};
 use crate::backend::row::read_task;
-use crate::backend::row_count::{exactly_one, one_or_none};
 use crate::backend::sums::Sums;
 use crate::documents::extra_to_json;
 use crate::error::{Result, StoreError};
 use crate::rules::ended_at_first_try;
 
-use super::row::first;
+use super::session::{Session, Statement};
 
 /// For the columns of an open task, and for those of an ended one.
 macro_rules! values {
@@ -69,7 +68,7 @@ pub(super) const TASK_ENDED: &str =
 
 /// Statements that are prepared when they are first needed.
 pub(super) struct TaskRows<'c> {
-    conn: &'c Connection,
+    conn: Session<'c>,
     task_insert: Option<Statement<'c>>,
     task_claim: Option<Statement<'c>>,
     task_begin: Option<Statement<'c>>,
@@ -81,7 +80,7 @@ pub(super) struct TaskRows<'c> {
 
 fn prepared<'s, 'c>(
     slot: &'s mut Option<Statement<'c>>,
-    conn: &'c Connection,
+    conn: Session<'c>,
     sql: &str,
 ) -> Result<&'s mut Statement<'c>> {
     match slot {
@@ -91,7 +90,7 @@ fn prepared<'s, 'c>(
 }
 
 impl<'c> TaskRows<'c> {
-    pub(super) fn new(conn: &'c Connection) -> Self {
+    pub(super) fn new(conn: Session<'c>) -> Self {
         Self {
             conn,
             task_insert: None,
@@ -112,7 +111,7 @@ impl<'c> TaskRows<'c> {
     pub(super) fn insert_task(&mut self, task: &Task, sums: &mut Sums) -> Result<bool> {
         let last = task.last_outcome.as_ref();
         let statement = prepared(&mut self.task_insert, self.conn, TASK_INSERT)?;
-        let changed = statement.execute(params![
+        let inserted = statement.execute_one_or_none(params![
             task.id.get(),
             task.config.get(),
             task.status.code(),
@@ -145,7 +144,6 @@ impl<'c> TaskRows<'c> {
             extra(task.extra.as_deref())?,
             task.payload.as_deref(),
         ])?;
-        let inserted = one_or_none(changed, "task_insert")?;
         sums.accepted += i64::from(inserted);
         Ok(inserted)
     }
@@ -167,9 +165,8 @@ impl<'c> TaskRows<'c> {
             }
             return Ok(Some(Box::new(task)));
         }
-        let deleted = prepared(&mut self.task_delete, self.conn, TASK_DELETE)?
-            .execute(params![task.id.get(), version])?;
-        if !one_or_none(deleted, "task_delete")? {
+        let delete = prepared(&mut self.task_delete, self.conn, TASK_DELETE)?;
+        if !delete.execute_one_or_none([task.id.get(), version])? {
             return Ok(None);
         }
         let node = closed.as_ref().and_then(|closed| closed.node);
@@ -189,8 +186,7 @@ impl<'c> TaskRows<'c> {
     /// The change of a claim, without the columns that it leaves alone.
     pub(super) fn save_claimed(&mut self, version: i64, task: &Task) -> Result<bool> {
         let statement = prepared(&mut self.task_claim, self.conn, TASK_CLAIM)?;
-        let changed = statement.execute(params![task.epoch, task.id.get(), version])?;
-        one_or_none(changed, "task_claim")
+        statement.execute_one_or_none(params![task.epoch, task.id.get(), version])
     }
 
     /// The change of a begin, without the columns that it leaves alone. An `extra` may have changed too.
@@ -199,7 +195,7 @@ impl<'c> TaskRows<'c> {
             return self.update(version, task);
         }
         let statement = prepared(&mut self.task_begin, self.conn, TASK_BEGIN)?;
-        let changed = statement.execute(params![
+        statement.execute_one_or_none(params![
             task.attempt,
             task.node.map(NodeId::get),
             task.started_at.map(Timestamp::ms),
@@ -207,14 +203,13 @@ impl<'c> TaskRows<'c> {
             task.token.as_ref().map(<[u8; 32]>::as_slice),
             task.id.get(),
             version,
-        ])?;
-        one_or_none(changed, "task_begin")
+        ])
     }
 
     fn update(&mut self, version: i64, task: &Task) -> Result<bool> {
         let last = task.last_outcome.as_ref();
         let statement = prepared(&mut self.task_update, self.conn, TASK_UPDATE)?;
-        let changed = statement.execute(params![
+        statement.execute_one_or_none(params![
             task.status.code(),
             task.version,
             task.due_at.ms(),
@@ -239,8 +234,7 @@ impl<'c> TaskRows<'c> {
             task.payload.as_deref(),
             task.id.get(),
             version,
-        ])?;
-        one_or_none(changed, "task_update")
+        ])
     }
 
     fn insert_history(&mut self, task: &Task, node: Option<NodeId>) -> Result<()> {
@@ -249,7 +243,7 @@ impl<'c> TaskRows<'c> {
         };
         let last = task.last_outcome.as_ref();
         let statement = prepared(&mut self.history_insert, self.conn, HISTORY_INSERT)?;
-        let changed = statement.execute(params![
+        statement.execute_one(params![
             task.id.get(),
             task.config.get(),
             result.code(),
@@ -281,13 +275,12 @@ impl<'c> TaskRows<'c> {
             last.map(|last| last.at.ms()),
             extra(task.extra.as_deref())?,
             task.payload.as_deref(),
-        ])?;
-        exactly_one(changed, "history_insert")
+        ])
     }
 
     pub(super) fn insert_attempt(&mut self, record: &AttemptRecord) -> Result<()> {
         let statement = prepared(&mut self.attempt_insert, self.conn, ATTEMPT_INSERT)?;
-        let changed = statement.execute(params![
+        statement.execute_one(params![
             record.task.get(),
             record.attempt,
             record.started_at.ms(),
@@ -298,17 +291,16 @@ impl<'c> TaskRows<'c> {
             &*record.reason,
             record.http_status,
             record.excerpt.as_deref(),
-        ])?;
-        exactly_one(changed, "attempt_insert")
+        ])
     }
 }
 
-pub(super) fn open_task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
-    first(conn.prepare_cached(TASK_OPEN)?.query([id.get()])?, |row| read_task(row))
+pub(super) fn open_task(conn: Session<'_>, id: TaskId) -> Result<Option<Task>> {
+    conn.prepare(TASK_OPEN)?.first([id.get()], |row| read_task(row))
 }
 
-pub(super) fn ended_task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
-    first(conn.prepare_cached(TASK_ENDED)?.query([id.get()])?, |row| read_task(row))
+pub(super) fn ended_task(conn: Session<'_>, id: TaskId) -> Result<Option<Task>> {
+    conn.prepare(TASK_ENDED)?.first([id.get()], |row| read_task(row))
 }
 
 fn extra(extra: Option<&TaskExtra>) -> Result<Option<String>> {

@@ -1,6 +1,6 @@
 //! What callers and operators do with tasks.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::params;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::Change;
 use tsp_core::transition::submit::reopen;
@@ -8,13 +8,12 @@ use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::backend::columns::{attempt_columns, ended_columns};
 use crate::backend::row::{read_attempt, read_task};
-use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::rules::only_attempt;
 use crate::tasks::{Actor, Changed, Subject, TaskCommand};
 
 use super::audit_log::log;
-use super::row::{all, first};
+use super::session::Session;
 use super::submit::canonical;
 use super::task_rows::{ended_task, open_task};
 use super::tx::Tx;
@@ -28,23 +27,22 @@ pub(super) const LATEST_OF_KEY: &str = concat!(
 const ATTEMPTS: &str =
     concat!("-- attempts\nSELECT ", attempt_columns!(), " FROM attempt WHERE task_id = ?1 ORDER BY attempt");
 
-pub(super) fn task(conn: &Connection, id: TaskId) -> Result<Option<Task>> {
+pub(super) fn task(conn: Session<'_>, id: TaskId) -> Result<Option<Task>> {
     match open_task(conn, id)? {
         Some(task) => Ok(Some(task)),
         None => ended_task(conn, id),
     }
 }
 
-pub(super) fn task_by_key(conn: &Connection, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
+pub(super) fn task_by_key(conn: Session<'_>, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
     if let Some(task) = canonical(conn, config, key)? {
         return Ok(Some(task));
     }
-    let mut latest = conn.prepare_cached(LATEST_OF_KEY)?;
-    first(latest.query(params![config.get(), key.as_str()])?, |row| read_task(row))
+    conn.prepare(LATEST_OF_KEY)?.first(params![config.get(), key.as_str()], |row| read_task(row))
 }
 
-pub(super) fn attempts(conn: &Connection, id: TaskId) -> Result<Vec<AttemptRecord>> {
-    let mut records = all(conn.prepare_cached(ATTEMPTS)?.query([id.get()])?, |row| read_attempt(row))?;
+pub(super) fn attempts(conn: Session<'_>, id: TaskId) -> Result<Vec<AttemptRecord>> {
+    let mut records = conn.prepare(ATTEMPTS)?.all([id.get()], |row| read_attempt(row))?;
     if let Some(task) = ended_task(conn, id)? {
         records.extend(only_attempt(&task, last_node(conn, id)?));
     }
@@ -52,11 +50,9 @@ pub(super) fn attempts(conn: &Connection, id: TaskId) -> Result<Vec<AttemptRecor
 }
 
 /// Who ran the attempt that ended a task.
-fn last_node(conn: &Connection, id: TaskId) -> Result<Option<NodeId>> {
-    let node: Option<Option<i64>> = conn
-        .prepare_cached("-- last_node\nSELECT last_node FROM history WHERE id = ?")?
-        .query_row([id.get()], |row| row.get(0))
-        .optional()?;
+fn last_node(conn: Session<'_>, id: TaskId) -> Result<Option<NodeId>> {
+    let find = "-- last_node\nSELECT last_node FROM history WHERE id = ?";
+    let node = conn.prepare(find)?.first([id.get()], |row| row.get::<Option<i64>>(0))?;
     Ok(node.flatten().map(NodeId::new))
 }
 
@@ -113,11 +109,8 @@ fn replay(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Ta
             extra.excerpt = None;
         }
     }
-    let deleted = tx
-        .conn
-        .prepare_cached("-- history_reopen\nDELETE FROM history WHERE id = ? AND version = ?")?
-        .execute([ended.id.get(), ended.version])?;
-    exactly_one(deleted, "history_reopen")?;
+    let delete = "-- history_reopen\nDELETE FROM history WHERE id = ? AND version = ?";
+    tx.conn.prepare(delete)?.execute_one([ended.id.get(), ended.version])?;
     tx.sums.dropped += 1;
     if tx.rows.insert_task(&task, &mut tx.sums)? {
         return Ok(Ok(Box::new(task)));

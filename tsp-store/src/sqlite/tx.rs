@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use tsp_core::ConfigId;
 use tsp_core::config::TaskConfig;
 
 use crate::backend::cache_edit::CacheEdit;
-use crate::backend::row_count::exactly_one;
 use crate::backend::sums::Sums;
 use crate::catalog::App;
 use crate::config_cache::ConfigCache;
@@ -15,6 +13,7 @@ use crate::documents::Sealer;
 use crate::error::Result;
 
 use super::command::Metrics;
+use super::session::Session;
 use super::task_rows::TaskRows;
 
 /// What all threads of a store share.
@@ -28,7 +27,7 @@ pub(super) struct Shared {
 
 /// The open transaction, shared by the commands of one group.
 pub(super) struct Tx<'c> {
-    pub(super) conn: &'c Connection,
+    pub(super) conn: Session<'c>,
     pub(super) rows: TaskRows<'c>,
     pub(super) shared: &'c Shared,
     pub(super) sums: Sums,
@@ -47,7 +46,7 @@ const BALANCE_ADD: &str = "-- balance_add
 UPDATE balance SET accepted = accepted + ?, ended = ended + ?, dropped = dropped + ? WHERE id = 1";
 
 impl<'c> Tx<'c> {
-    pub(super) fn new(conn: &'c Connection, shared: &'c Shared) -> Self {
+    pub(super) fn new(conn: Session<'c>, shared: &'c Shared) -> Self {
         Self { conn, rows: TaskRows::new(conn), shared, sums: Sums::default(), edits: Vec::new() }
     }
 
@@ -97,8 +96,7 @@ impl<'c> Tx<'c> {
         }
         let Sums { accepted, dropped, .. } = self.sums;
         let add = [accepted, self.sums.ended(), dropped];
-        let changed = self.conn.prepare_cached(BALANCE_ADD)?.execute(add)?;
-        exactly_one(changed, "balance_add")
+        self.conn.prepare(BALANCE_ADD)?.execute_one(add)
     }
 
     /// After the commit.

@@ -20,8 +20,9 @@ use crate::error::{Cause, Result, StoreError};
 
 use super::command::Command;
 use super::command_queue::{AbandonAtEnd, CommandQueue};
-use super::fault::{commit_error, sync_failed};
+use super::fault::{commit_error, store_error, sync_failed};
 use super::fold::{fold_above, fold_all};
+use super::session::Session;
 use super::tx::{Shared, Tx};
 
 /// The most commands in one transaction.
@@ -107,7 +108,7 @@ impl Writer {
             .name("tsp-store-writer".to_owned())
             .spawn(move || {
                 let guard = AbandonAtEnd(&*jobs);
-                GroupCommit { tx: Tx::new(&conn, &shared), checkpoint_pages }.serve(&jobs);
+                GroupCommit { tx: Tx::new(Session::new(&conn), &shared), checkpoint_pages }.serve(&jobs);
                 drop(guard);
                 if !sync_failed()
                     && let Err(error) = fold_all(&conn)
@@ -198,7 +199,7 @@ impl GroupCommit<'_> {
             let mut waiting = jobs.into_iter();
             while waiting.len() > 0 {
                 self.transaction(&mut waiting);
-                fold_above(self.tx.conn, self.checkpoint_pages);
+                fold_above(self.tx.conn.raw(), self.checkpoint_pages);
                 if sync_failed() {
                     return;
                 }
@@ -209,7 +210,7 @@ impl GroupCommit<'_> {
     /// Runs the commands that wait in one transaction; leaves some waiting if it was lost on the way.
     fn transaction(&mut self, waiting: &mut std::vec::IntoIter<Box<dyn Job>>) {
         if let Err(error) = self.execute("-- begin\nBEGIN IMMEDIATE") {
-            let failure = StoreError::from(error);
+            let failure = store_error(error);
             tracing::warn!(%failure, commands = waiting.len(), "the store could not begin");
             for job in waiting {
                 job.answer(Some(&failure));
@@ -255,7 +256,7 @@ impl GroupCommit<'_> {
         }
         let good = job.run(&mut self.tx);
         self.tx.shared.metrics.ran(job.command(), started.elapsed());
-        if self.tx.conn.is_autocommit() {
+        if self.tx.conn.raw().is_autocommit() {
             return Ran::TransactionLost;
         }
         if !good {
@@ -282,7 +283,7 @@ impl GroupCommit<'_> {
 
     /// A lost transaction may not stay open: nothing could begin after it.
     fn roll_back(&self) {
-        if !self.tx.conn.is_autocommit()
+        if !self.tx.conn.raw().is_autocommit()
             && let Err(error) = self.execute("-- rollback\nROLLBACK")
         {
             tracing::error!(%error, "a transaction could not be rolled back");
@@ -290,6 +291,6 @@ impl GroupCommit<'_> {
     }
 
     fn execute(&self, sql: &'static str) -> rusqlite::Result<()> {
-        self.tx.conn.prepare_cached(sql)?.execute([]).map(|_| ())
+        self.tx.conn.raw().prepare_cached(sql)?.execute([]).map(|_| ())
     }
 }

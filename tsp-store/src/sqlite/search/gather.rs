@@ -1,7 +1,6 @@
 //! Small answers: all candidates from the indexes, if they are few.
 
 use rusqlite::params;
-use rusqlite::types::Value;
 use tsp_core::TaskId;
 use tsp_core::task::Status;
 
@@ -10,7 +9,7 @@ use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::Order;
 
-use super::super::row::all;
+use super::super::row::Row;
 use super::Search;
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
@@ -100,12 +99,12 @@ impl GatheredRows<'_, '_> {
             return Ok(());
         }
         let room = sql_limit(GATHER_MAX - self.rows.len() + 1);
-        let mut statement = self.search.conn.prepare_cached(sql)?;
-        let rows = match key {
-            Some(key) => statement.query(params![of, room, key])?,
-            None => statement.query([Value::Integer(of), Value::Integer(room)])?,
-        };
-        self.rows.extend(all(rows, |row| Ok((table, TaskId::new(row.get(0)?))))?);
+        let mut statement = self.search.conn.prepare(sql)?;
+        let read = |row: &Row<'_>| Ok((table, TaskId::new(row.get(0)?)));
+        self.rows.extend(match key {
+            Some(key) => statement.all(params![of, room, key], read)?,
+            None => statement.all([of, room], read)?,
+        });
         self.full = self.rows.len() > GATHER_MAX;
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BinaryHeap, VecDeque};
 
-use rusqlite::{Connection, params};
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, TaskId};
 
@@ -11,7 +10,8 @@ use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX};
 
-use super::super::row::{all, first};
+use super::super::row::Row;
+use super::super::session::Session;
 use super::{Budget, Search};
 
 const SCHEDULED: &str = "-- merge_scheduled
@@ -114,8 +114,8 @@ impl<'a, 's> Merge<'a, 's> {
     }
 
     fn busy(&self, from: Bookmark) -> Result<Stream> {
-        let mut statement = self.search.conn.prepare_cached(BUSY)?;
-        let rows = all(statement.query([])?, |row| {
+        let mut statement = self.search.conn.prepare(BUSY)?;
+        let rows = statement.all([], |row| {
             let mark = Bookmark { at: row.get(0)?, id: TaskId::new(row.get(1)?) };
             Ok((mark, ConfigId::new(row.get(2)?)))
         })?;
@@ -148,10 +148,10 @@ fn configs_with_rows(search: &Search<'_>, sql: &str) -> Result<Vec<ConfigId>> {
     if search.filter.configs.len() <= CONFIGS_SOUGHT {
         return Ok(search.filter.configs.to_vec());
     }
-    let mut statement = search.conn.prepare_cached(sql)?;
+    let mut statement = search.conn.prepare(sql)?;
     let mut after = i64::MIN;
     let mut found = Vec::new();
-    while let Some(config) = first(statement.query([after])?, |row| Ok(row.get::<_, i64>(0)?))? {
+    while let Some(config) = statement.first([after], |row| row.get::<i64>(0))? {
         after = config;
         let config = ConfigId::new(config);
         if search.filter.is_in_scope(config) {
@@ -179,14 +179,14 @@ impl Stream {
     }
 
     /// Reads on when nothing is left.
-    fn fill(&mut self, conn: &Connection) -> Result<()> {
+    fn fill(&mut self, conn: Session<'_>) -> Result<()> {
         if self.dry || !self.buffer.is_empty() {
             return Ok(());
         }
         let limit = sql_limit(self.chunk.min(ROWS_READ_MAX));
-        let mut statement = conn.prepare_cached(self.sql)?;
-        let rows = statement.query(params![self.config.get(), self.last.at, self.last.id.get(), limit])?;
-        self.buffer = all(rows, |row| Ok(Bookmark { at: row.get(0)?, id: TaskId::new(row.get(1)?) }))?.into();
+        let after = [self.config.get(), self.last.at, self.last.id.get(), limit];
+        let read = |row: &Row<'_>| Ok(Bookmark { at: row.get(0)?, id: TaskId::new(row.get(1)?) });
+        self.buffer = conn.prepare(self.sql)?.all(after, read)?.into();
         self.dry = self.buffer.len() < self.chunk;
         self.chunk = (self.chunk * 4).min(CHUNK_MAX);
         if let Some(last) = self.buffer.back() {

@@ -8,7 +8,6 @@ mod gather;
 mod merge;
 mod scan;
 
-use rusqlite::Connection;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId};
 
@@ -17,10 +16,11 @@ use crate::backend::search::{Filter, Table};
 use crate::error::Result;
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX, TaskQuery};
 
+use super::session::Session;
 use super::task_rows::{ended_task, open_task};
 
 /// The scope is given as the configs it holds, in rising order.
-pub(super) fn search(conn: &Connection, query: &TaskQuery, configs: &[ConfigId]) -> Result<Page> {
+pub(super) fn search(conn: Session<'_>, query: &TaskQuery, configs: &[ConfigId]) -> Result<Page> {
     let search = Search { conn, filter: Filter::new(query, configs) };
     if search.filter.is_empty() {
         return Ok(Page::default());
@@ -35,7 +35,7 @@ pub(super) fn search(conn: &Connection, query: &TaskQuery, configs: &[ConfigId])
 }
 
 struct Search<'s> {
-    conn: &'s Connection,
+    conn: Session<'s>,
     filter: Filter<'s>,
 }
 

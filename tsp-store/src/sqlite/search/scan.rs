@@ -1,7 +1,5 @@
 //! Rows of both tables in order of their ids, one after the other.
 
-use rusqlite::Rows;
-use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId};
 
@@ -11,7 +9,7 @@ use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::{Bookmark, Page};
 
-use super::super::row::Row;
+use super::super::session::Rows;
 use super::{Budget, Search};
 
 const OPEN_DOWN: &str =
@@ -30,11 +28,11 @@ pub(super) fn page(search: &Search<'_>) -> Result<Page> {
     let down = search.filter.descending();
     let range = search.filter.ids();
     let start = if down { range.end } else { range.start };
-    let mut open = search.conn.prepare_cached(if down { OPEN_DOWN } else { OPEN_UP })?;
-    let mut ended = search.conn.prepare_cached(if down { ENDED_DOWN } else { ENDED_UP })?;
+    let mut open = search.conn.prepare(if down { OPEN_DOWN } else { OPEN_UP })?;
+    let mut ended = search.conn.prepare(if down { ENDED_DOWN } else { ENDED_UP })?;
     let mut sides = [
-        Side::start(search.filter.wants_table(Table::Open).then(|| open.query([start])).transpose()?)?,
-        Side::start(search.filter.wants_table(Table::Ended).then(|| ended.query([start])).transpose()?)?,
+        Side::start(search.filter.wants_table(Table::Open).then(|| open.rows([start])).transpose()?)?,
+        Side::start(search.filter.wants_table(Table::Ended).then(|| ended.rows([start])).transpose()?)?,
     ];
     let mut page = Page::default();
     let mut budget = Budget::whole();
@@ -79,14 +77,9 @@ impl<'r> Side<'r> {
         Ok(())
     }
 
-    fn row(&self) -> Option<Row<'_>> {
-        let row = self.rows.as_ref()?.get()?;
-        Some(Row(row))
-    }
-
     /// The row it stands at, if it is one of those asked for.
     fn read(&self, search: &Search<'_>) -> Result<Option<Task>> {
-        let Some(row) = self.row() else { return Ok(None) };
+        let Some(row) = self.rows.as_ref().and_then(Rows::current) else { return Ok(None) };
         // Most rows of a busy store are of other configs; they are skipped without being read.
         if !search.filter.is_in_scope(ConfigId::new(row.get(1)?)) {
             return Ok(None);

@@ -22,7 +22,7 @@ async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
         store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
     };
     let edit = async |sql: &'static str| {
-        let edit = store.write(Command::Check, 1, move |tx| Ok(tx.conn.execute(sql, [])?));
+        let edit = store.write(Command::Check, 1, move |tx| tx.conn.prepare(sql)?.execute([]));
         assert_eq!(edit.await.unwrap(), 1);
     };
     let fire = async |config_version| {

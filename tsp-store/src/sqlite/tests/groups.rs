@@ -136,7 +136,7 @@ async fn a_full_disk_is_unavailable_and_works_again_once_there_is_space() {
     // Space again.
     store
         .write(Command::Check, 1, |tx| {
-            Ok(tx.conn.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(()))?)
+            tx.conn.prepare("PRAGMA max_page_count = 1000000")?.one([], |_| Ok(()))
         })
         .await
         .unwrap();

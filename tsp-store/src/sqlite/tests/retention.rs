@@ -18,14 +18,11 @@ const LATE: Timestamp = NOW.plus(Millis::from_days(30));
 async fn fill(store: &SqliteStore, configs: i64) {
     store
         .write(Command::Check, 1, move |tx| {
-            tx.conn.execute(
-                "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+            let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
                 INSERT INTO history (id, config_id, result, ended_at, version, due_at, execute_at, first_due_at,
                     created_at, attempt, charged, losses, epoch, origin, sharding_id, sharding_count, key_slot)
-                SELECT i, 1000 + i, 1, ?2, 5, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0 FROM n",
-                [configs, NOW.ms()],
-            )?;
-            Ok(())
+                SELECT i, 1000 + i, 1, ?2, 5, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0 FROM n";
+            tx.conn.prepare(fill)?.execute([configs, NOW.ms()])
         })
         .await
         .unwrap();
@@ -66,10 +63,7 @@ async fn a_look_goes_on_where_the_one_before_had_enough() {
     fill(&store, 30).await;
     assert_eq!(store.apply_retention(20, LATE).await.unwrap(), 20);
     store
-        .write(Command::Check, 1, |tx| {
-            tx.conn.execute("UPDATE history SET config_id = 1", [])?;
-            Ok(())
-        })
+        .write(Command::Check, 1, |tx| tx.conn.prepare("UPDATE history SET config_id = 1")?.execute([]))
         .await
         .unwrap();
     assert_eq!(store.apply_retention(20, LATE).await.unwrap(), 10);

@@ -5,6 +5,7 @@ use tsp_core::NodeId;
 use tsp_core::task::Status;
 
 use super::super::command::Command;
+use super::super::session::Session;
 use super::*;
 use crate::attempts::{AttemptStore as _, Begin, BeginResult, all};
 use crate::backend::samples;
@@ -61,7 +62,7 @@ impl Fixture {
     }
 
     async fn edit(&self, sql: &'static str) {
-        let edit = self.store.write(Command::Check, 1, move |tx| Ok(tx.conn.execute(sql, [])?));
+        let edit = self.store.write(Command::Check, 1, move |tx| tx.conn.prepare(sql)?.execute([]));
         assert_eq!(edit.await.unwrap(), 1, "{sql}");
     }
 
@@ -73,7 +74,7 @@ impl Fixture {
 
     async fn status(&self, id: i64) -> i64 {
         let sql = "SELECT status FROM task WHERE id = ?";
-        let read = move |conn: &Connection| Ok(conn.query_row(sql, [id], |row| row.get(0))?);
+        let read = move |conn: Session<'_>| conn.prepare(sql)?.one([id], |row| row.get(0));
         self.store.read(Command::Check, read).await.unwrap()
     }
 }
