@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use sqlx::Row as _;
 use tsp_core::{AppId, Timestamp};
 
 use crate::backend::cache_edit::CacheEdit;
@@ -92,7 +91,7 @@ pub(super) async fn delete_app(
 ) -> Result<(Deleted, Option<Edit>)> {
     let Some(app) = app(tx, context, id).await? else { return Ok((Deleted::NotFound, None)) };
     let meta = &context.meta;
-    let configs: i64 = query(&meta.sql(CONFIGS)).bind(id.get()).fetch_one(tx.conn()).await?.try_get(0)?;
+    let configs: i64 = query(&meta.sql(CONFIGS)).bind(id.get()).fetch_one(tx.conn()).await?.get(0)?;
     if configs > 0 {
         return Ok((Deleted::InUse(usize::try_from(configs).unwrap_or(usize::MAX)), None));
     }

@@ -1,6 +1,4 @@
 //! The auditor's counts. Each statement reads a bounded number of rows, however many there are.
-
-use sqlx::Row as _;
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, Timestamp};
 
@@ -73,7 +71,7 @@ pub(super) async fn open_by_sums(on: &ShardDb) -> Result<i64> {
 
 async fn sums(tx: &mut Tx<'_>, on: &ShardDb) -> Result<(i64, i64)> {
     let row = query(&on.sql(SUMS)).fetch_one(tx.conn()).await?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
+    Ok((row.get(0)?, row.get(1)?))
 }
 
 /// A shard with few rows is counted by one statement, others page by page as of one moment.
@@ -103,19 +101,19 @@ async fn count_status(tx: &mut Tx<'_>, on: &ShardDb, status: Status, page: i64) 
         let next = query(&on.sql(PAGE)).bind(code).bind(after).bind(page - 1);
         let Some(row) = next.fetch_optional(tx.conn()).await? else {
             let rest = query(&on.sql(REST)).bind(code).bind(after).fetch_one(tx.conn()).await?;
-            return Ok(count + rest.try_get::<i64, _>(0)?);
+            return Ok(count + rest.get::<i64>(0)?);
         };
         count += page;
-        let mut last: i64 = row.try_get(1)?;
-        after = row.try_get(0)?;
+        let mut last: i64 = row.get(1)?;
+        after = row.get(0)?;
         loop {
             let next = query(&on.sql(PAGE_TIED)).bind(code).bind(after).bind(last).bind(page - 1);
             let Some(row) = next.fetch_optional(tx.conn()).await? else { break };
             count += page;
-            last = row.try_get(0)?;
+            last = row.get(0)?;
         }
         let rest = query(&on.sql(REST_TIED)).bind(code).bind(after).bind(last).fetch_one(tx.conn()).await?;
-        count += rest.try_get::<i64, _>(0)?;
+        count += rest.get::<i64>(0)?;
     }
 }
 
@@ -126,9 +124,9 @@ async fn count_at_once(on: &ShardDb, audit: &mut Audit) -> Result<()> {
         })
         .await?;
     for row in &rows {
-        let (code, count): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let (code, count): (i64, i64) = (row.get(0)?, row.get(1)?);
         if code < 0 {
-            (audit.accepted, audit.ended) = (count, row.try_get(2)?);
+            (audit.accepted, audit.ended) = (count, row.get(2)?);
             continue;
         }
         let status = Status::from_code(code)
@@ -147,7 +145,7 @@ async fn orphans(of: &GroupRows) -> Result<Vec<(ConfigId, i64)>> {
     });
     let mut unknown = Vec::new();
     for row in configs.await? {
-        let config = ConfigId::new(row.try_get(0)?);
+        let config = ConfigId::new(row.get(0)?);
         if of.context.config(config).is_none() {
             unknown.push(config);
         }
@@ -163,7 +161,7 @@ async fn orphans(of: &GroupRows) -> Result<Vec<(ConfigId, i64)>> {
             let mut counts = Vec::with_capacity(unknown.len());
             for config in unknown {
                 let count = query(&shard.sql(OPEN_OF)).bind(config.get()).bind(COUNTED_MAX);
-                counts.push((*config, count.fetch_one(tx.conn()).await?.try_get(0)?));
+                counts.push((*config, count.fetch_one(tx.conn()).await?.get(0)?));
             }
             Ok(counts)
         })
@@ -188,7 +186,7 @@ async fn overdue(of: &GroupRows, now: Timestamp) -> Result<Vec<(ConfigId, i64)>>
                 for earliest in late {
                     let count = query(&shard.sql(OVERDUE)).bind(earliest.config.get()).bind(cutoff.ms());
                     let count = count.bind(COUNTED_MAX).fetch_one(tx.conn()).await?;
-                    counts.push((earliest.config, count.try_get(0)?));
+                    counts.push((earliest.config, count.get(0)?));
                 }
                 Ok(counts)
             })

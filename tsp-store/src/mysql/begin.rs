@@ -277,14 +277,13 @@ struct RowSnapshot {
 
 impl RowSnapshot {
     fn read(row: &Row) -> Result<Self> {
-        use sqlx::Row as _;
         Ok(Self {
-            id: row.try_get(0)?,
-            status: row.try_get(1)?,
-            version: row.try_get(2)?,
-            attempt: row.try_get(3)?,
-            node: row.try_get(4)?,
-            started_at: row.try_get(5)?,
+            id: row.get(0)?,
+            status: row.get(1)?,
+            version: row.get(2)?,
+            attempt: row.get(3)?,
+            node: row.get(4)?,
+            started_at: row.get(5)?,
         })
     }
 
@@ -372,7 +371,6 @@ async fn begin_others(
 
 /// By the database's clock, after the rows were locked.
 async fn lease_holds(tx: &mut Tx<'_>, shard: &ShardDb, until: Timestamp) -> Result<bool> {
-    use sqlx::Row as _;
     let row = query(&shard.sql(LEASE_HOLDS)).bind(until.ms()).fetch_one(tx.conn()).await?;
-    Ok(row.try_get::<i64, _>(0)? != 0)
+    Ok(row.get::<i64>(0)? != 0)
 }

@@ -1,6 +1,4 @@
 //! Open tasks of a config: how many there are, and a cancel of all, bit by bit.
-
-use sqlx::Row as _;
 use tsp_core::key::config_shard;
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
@@ -108,7 +106,7 @@ async fn cancellable(
     let bound = sql_limit(limit);
     let sql = on.sql(CANCELLABLE);
     let rows = query(&sql).bind(config.get()).bind(status).bind(bound).fetch_all(tx.conn()).await?;
-    rows.iter().map(|row| Ok(TaskId::new(row.try_get(0)?))).collect()
+    rows.iter().map(|row| Ok(TaskId::new(row.get(0)?))).collect()
 }
 
 /// The shards that new tasks of a config are made on.
@@ -136,7 +134,7 @@ pub(super) async fn open_count(context: &StoreContext, id: ConfigId) -> Result<u
                     let mut open: i64 = 0;
                     for shard in shards {
                         let row = query(&shard.sql(OPEN)).bind(id.get()).fetch_one(tx.conn()).await?;
-                        open += row.try_get::<i64, _>(0)?;
+                        open += row.get::<i64>(0)?;
                     }
                     Ok(open)
                 })

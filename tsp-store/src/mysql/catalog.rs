@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::Row as _;
 use tsp_core::config::save::CursorChange;
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 
@@ -183,6 +182,6 @@ impl Catalog for MySqlStore {
         let row = self.context.meta.read("applied_by_all", |tx| {
             Box::pin(async move { query(sql).bind(seq).fetch_one(tx.conn()).await })
         });
-        Ok(row.await?.try_get::<i64, _>(0)? == 0)
+        Ok(row.await?.get::<i64>(0)? == 0)
     }
 }

@@ -1,7 +1,6 @@
 //! Changes of the catalog: one after another, numbered, logged, and put into the config cache after the commit.
 
 use futures::future::BoxFuture;
-use sqlx::Row as _;
 use tsp_core::Timestamp;
 
 use crate::backend::row_count::exactly_one;
@@ -57,7 +56,7 @@ pub(super) struct ChangeEntry<'a> {
 pub(super) async fn record(tx: &mut Tx<'_>, context: &StoreContext, entry: ChangeEntry<'_>) -> Result<i64> {
     let meta = &context.meta;
     exactly_one(query(&meta.sql(NEXT)).execute(tx.conn()).await?, "change_next")?;
-    let seq: i64 = query(&meta.sql(LOCK)).fetch_one(tx.conn()).await?.try_get(0)?;
+    let seq: i64 = query(&meta.sql(LOCK)).fetch_one(tx.conn()).await?.get(0)?;
     let changed = query(&meta.sql(INSERT))
         .bind(seq)
         .bind(entry.kind)
@@ -73,7 +72,7 @@ pub(super) async fn record(tx: &mut Tx<'_>, context: &StoreContext, entry: Chang
     exactly_one(changed, "change_insert")?;
     let old = query(&meta.sql(OLD)).bind(entry.kind).bind(entry.subject).bind(CHANGES_KEPT);
     if let Some(row) = old.fetch_optional(tx.conn()).await? {
-        let last: i64 = row.try_get(0)?;
+        let last: i64 = row.get(0)?;
         query(&meta.sql(DROP)).bind(entry.kind).bind(entry.subject).bind(last).execute(tx.conn()).await?;
     }
     Ok(seq)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::Row as _;
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, TaskId, Timestamp};
@@ -155,7 +154,7 @@ async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, request: ClaimRequest) -> Res
 async fn earliest_due_of(tx: &mut Tx<'_>, of: &GroupRows, config: ConfigId) -> Result<Option<Timestamp>> {
     let sql = of.shard()?.sql(EARLIEST_DUE_OF);
     let row = query(&sql).bind(config.get()).fetch_optional(tx.conn()).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.map(Timestamp::from_ms))
+    Ok(row.map(|row| row.get(0)).transpose()?.map(Timestamp::from_ms))
 }
 
 /// One statement, whatever there is.
@@ -193,7 +192,7 @@ pub(super) async fn in_flight(
         page.rows.extend(found.into_iter().filter(|row| of.is_mine(row.config)));
         left = left.saturating_sub(rows.len());
         if let Some(last) = rows.last().filter(|_| left == 0) {
-            let (due_at, id) = (Timestamp::from_ms(last.try_get(3)?), TaskId::new(last.try_get(0)?));
+            let (due_at, id) = (Timestamp::from_ms(last.get(3)?), TaskId::new(last.get(0)?));
             page.next = Some(FlightMark { due_at, id, ..mark });
             return Ok(page);
         }

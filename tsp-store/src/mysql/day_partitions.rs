@@ -2,14 +2,13 @@
 //!
 //! Each is a change of a table, which waits for the transactions that use it while all later ones wait for
 //! it: so it waits only shortly, and is tried again another time.
-
-use sqlx::Row as _;
 use tsp_core::Timestamp;
 
 use crate::error::{Result, StoreError};
 
 use super::days::{DAYS_AHEAD, PARTITION_MAX, day_of, partition};
 use super::db::ShardDb;
+use super::fault::store_error;
 use super::session::{Session, query};
 use super::statement_templates::ddl;
 
@@ -56,9 +55,9 @@ pub(super) async fn days(conn: &mut Session, on: &ShardDb, of: DailyTable) -> Re
     let mut days = Vec::with_capacity(rows.len());
     for row in &rows {
         // MAXVALUE is no number.
-        let end: String = row.try_get(1)?;
+        let end: String = row.get(1)?;
         if let Ok(end) = end.parse() {
-            days.push(DayPartition { name: row.try_get(0)?, end: Timestamp::from_ms(end) });
+            days.push(DayPartition { name: row.get(0)?, end: Timestamp::from_ms(end) });
         }
     }
     Ok(days)
@@ -108,11 +107,10 @@ fn checked(name: &str) -> Result<&str> {
 }
 
 async fn alter(conn: &mut Session, text: String) -> Result<()> {
-    sqlx::raw_sql(WAIT_SHORTLY).execute(conn.raw()?).await?;
+    sqlx::raw_sql(WAIT_SHORTLY).execute(conn.raw()?).await.map_err(store_error)?;
     let done = sqlx::raw_sql(ddl(text)).execute(conn.raw()?).await;
-    sqlx::raw_sql(WAIT_AS_USUAL).execute(conn.raw()?).await?;
-    done?;
-    Ok(())
+    sqlx::raw_sql(WAIT_AS_USUAL).execute(conn.raw()?).await.map_err(store_error)?;
+    done.map(|_| ()).map_err(store_error)
 }
 
 /// Where the day before `day` ends: what it holds begins there.

@@ -45,24 +45,24 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        let cause = match &error {
-            sqlx::Error::Database(_) => number(&error).and_then(cause),
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed => Some(Cause::Away),
-            _ => None,
-        };
-        let why = error.to_string();
-        match cause {
-            Some(cause) => Self::Unavailable { cause, why },
-            None => Self::Internal(why),
-        }
+/// An error of the driver as the store's.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
+pub(super) fn store_error(error: sqlx::Error) -> StoreError {
+    let cause = match &error {
+        sqlx::Error::Database(_) => number(&error).and_then(cause),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => Some(Cause::Away),
+        _ => None,
+    };
+    let why = error.to_string();
+    match cause {
+        Some(cause) => StoreError::Unavailable { cause, why },
+        None => StoreError::Internal(why),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use sqlx::Row as _;
 use tsp_core::config::TaskConfig;
 use tsp_core::{AppId, ConfigId, Name};
 
@@ -58,7 +57,7 @@ pub(super) async fn load(context: &StoreContext) -> Result<()> {
         .meta
         .snapshot("load", |tx| {
             Box::pin(async move {
-                let seq: i64 = query(&context.meta.sql(SEQ)).fetch_one(tx.conn()).await?.try_get(0)?;
+                let seq: i64 = query(&context.meta.sql(SEQ)).fetch_one(tx.conn()).await?.get(0)?;
                 let apps = query(&context.meta.sql(APPS)).fetch_all(tx.conn()).await?;
                 let configs = query(&context.meta.sql(CONFIGS)).fetch_all(tx.conn()).await?;
                 Ok((seq, apps, configs))
@@ -244,12 +243,12 @@ pub(super) async fn config_named(
 }
 
 fn read_change(row: &Row) -> Result<Change> {
-    let seq: i64 = row.try_get(0)?;
-    let kind = match row.try_get::<&str, _>(1)? {
+    let seq: i64 = row.get(0)?;
+    let kind = match row.get::<&str>(1)? {
         "app" => Kind::App,
         "config" => Kind::Config,
         "shard" => Kind::Shard,
         _ => Kind::Later,
     };
-    Ok(Change { seq, kind, subject: row.try_get(2)? })
+    Ok(Change { seq, kind, subject: row.get(2)? })
 }

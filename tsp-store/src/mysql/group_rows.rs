@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use sqlx::Row as _;
 use tsp_core::config::TaskConfig;
 use tsp_core::name::DEFAULT_QUEUE;
 use tsp_core::{ConfigId, Timestamp};
@@ -62,9 +61,9 @@ impl GroupRows {
             .await?;
         let mut firsts = Vec::with_capacity(rows.len());
         for row in &rows {
-            let config = ConfigId::new(row.try_get(0)?);
+            let config = ConfigId::new(row.get(0)?);
             if self.is_mine(config) {
-                firsts.push(EarliestDue { config, due_at: Timestamp::from_ms(row.try_get(1)?) });
+                firsts.push(EarliestDue { config, due_at: Timestamp::from_ms(row.get(1)?) });
             }
         }
         Ok(firsts)

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
-use sqlx::Row as _;
 use tsp_core::{NodeId, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
@@ -32,7 +31,7 @@ pub(super) async fn renew_id_slot(context: &StoreContext, slot: u8, until: Times
         Box::pin(async move {
             let find = query(&meta.sql(FIND)).bind(i64::from(slot));
             let (node, used) = match find.fetch_optional(tx.conn()).await? {
-                Some(row) => (row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?),
+                Some(row) => (row.get::<i64>(0)?, row.get::<i64>(1)?),
                 None => (0, 0),
             };
             if node != 0 && node != own {
@@ -55,11 +54,11 @@ pub(super) async fn take_id_slot(context: &StoreContext, node: NodeId) -> Result
         Box::pin(async move {
             let mut holders = HashMap::new();
             for row in query(&meta.sql(ALL)).fetch_all(tx.conn()).await? {
-                holders.insert(row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?);
+                holders.insert(row.get::<i64>(0)?, row.get::<i64>(1)?);
             }
             let mut alive = HashSet::new();
             for row in query(&meta.sql(ALIVE)).fetch_all(tx.conn()).await? {
-                alive.insert(row.try_get::<i64, _>(0)?);
+                alive.insert(row.get::<i64>(0)?);
             }
             if !alive.contains(&node.get()) {
                 return Err(Cause::LeaseOver.because(format!("node {node} is dead")));

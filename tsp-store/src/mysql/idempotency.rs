@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
-use sqlx::Row as _;
 use tsp_core::{ShardId, TaskId, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
@@ -110,21 +109,21 @@ struct IdempotencyRecord {
 
 impl IdempotencyRecord {
     fn read(row: &Row) -> Result<Self> {
-        let status: Option<i64> = row.try_get(4)?;
+        let status: Option<i64> = row.get(4)?;
         let answer = match status {
             Some(status) => Some(StoredAnswer {
                 status: u16::try_from(status)
                     .map_err(|_| StoreError::Internal(format!("{status} is no status of an answer")))?,
-                body: Bytes::from(row.try_get::<Vec<u8>, _>(5)?),
-                location: row.try_get(6)?,
+                body: Bytes::from(row.get::<Vec<u8>>(5)?),
+                location: row.get(6)?,
             }),
             None => None,
         };
         Ok(Self {
-            hash: hash(row.try_get(0)?)?,
-            body_hash: hash(row.try_get(1)?)?,
-            task: TaskId::new(row.try_get(2)?),
-            expires_at: Timestamp::from_ms(row.try_get(3)?),
+            hash: hash(row.get(0)?)?,
+            body_hash: hash(row.get(1)?)?,
+            task: TaskId::new(row.get(2)?),
+            expires_at: Timestamp::from_ms(row.get(3)?),
             answer,
         })
     }

@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sqlx::Row as _;
 use tsp_core::Timestamp;
 
 use crate::error::{Cause, Result, StoreError};
@@ -52,14 +51,14 @@ impl<T> MetaRequest<T> {
         let sql = context.meta.sql(FIND);
         let row = query(&sql).bind(&idempotency.hash[..]).bind(now.ms()).fetch_optional(tx.conn()).await?;
         let Some(row) = row else { return Ok(None) };
-        if row.try_get::<&[u8], _>(0)? != idempotency.body_hash {
+        if row.get::<&[u8]>(0)? != idempotency.body_hash {
             return Ok(Some(IdempotencyResult::Mismatch));
         }
-        let status = row.try_get::<i64, _>(1)?;
+        let status = row.get::<i64>(1)?;
         let status = u16::try_from(status)
             .map_err(|_| StoreError::Internal(format!("a kept answer has status {status}")))?;
-        let body = Bytes::from(row.try_get::<Vec<u8>, _>(2)?);
-        Ok(Some(IdempotencyResult::Replayed(StoredAnswer { status, body, location: row.try_get(3)? })))
+        let body = Bytes::from(row.get::<Vec<u8>>(2)?);
+        Ok(Some(IdempotencyResult::Replayed(StoredAnswer { status, body, location: row.get(3)? })))
     }
 
     /// Keeps the answer, if it is one that is kept.

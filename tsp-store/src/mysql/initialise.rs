@@ -1,26 +1,26 @@
 //! What is fixed when a store is made: the number of shards, the secret key, and where the shards are.
-
-use sqlx::Row as _;
 use sqlx::mysql::MySqlConnection;
 
 use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 
+use super::fault::store_error;
 use super::options::MySqlOptions;
+use super::row::Row;
 
 const FIND: &str = "-- setting_find\nSELECT value FROM settings WHERE name = ?";
 const SET: &str =
     "-- setting_set\nINSERT INTO settings (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name";
 
 pub(super) async fn setting(conn: &mut MySqlConnection, name: &str) -> Result<Option<String>> {
-    let row = sqlx::query(FIND).bind(name).fetch_optional(conn).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+    let row = sqlx::query(FIND).bind(name).fetch_optional(conn).await.map_err(store_error)?;
+    row.map(|row| Row(row).get(0)).transpose()
 }
 
 /// Sets it if it was never set; says what it is.
 async fn initialise(conn: &mut MySqlConnection, name: &str, value: &str) -> Result<String> {
-    sqlx::query(SET).bind(name).bind(value).execute(&mut *conn).await?;
+    sqlx::query(SET).bind(name).bind(value).execute(&mut *conn).await.map_err(store_error)?;
     let now = setting(conn, name).await?;
     now.ok_or_else(|| StoreError::Internal(format!("setting `{name}` is not there after it was set")))
 }
@@ -67,7 +67,8 @@ pub(super) async fn assign_shards(
             .bind(i64::from(shard))
             .bind(&holder.name)
             .execute(&mut *conn)
-            .await?;
+            .await
+            .map_err(store_error)?;
         placed.push(shard);
         *source_name = Some(holder.name.clone());
     }
@@ -79,13 +80,14 @@ pub(super) async fn shard_sources(conn: &mut MySqlConnection, shards: u16) -> Re
     let mut sources_of_shards = vec![None; usize::from(shards)];
     let rows = sqlx::query("-- places\nSELECT CAST(shard AS SIGNED), source FROM shard_place")
         .fetch_all(conn)
-        .await?;
-    for row in rows {
-        let shard: i64 = row.try_get(0)?;
+        .await
+        .map_err(store_error)?;
+    for row in rows.into_iter().map(Row) {
+        let shard: i64 = row.get(0)?;
         let source_name = usize::try_from(shard).ok().and_then(|shard| sources_of_shards.get_mut(shard));
         *source_name.ok_or_else(|| {
             StoreError::Unusable(format!("shard {shard} has a place and is none of ours"))
-        })? = Some(row.try_get(1)?);
+        })? = Some(row.get(1)?);
     }
     Ok(sources_of_shards)
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use sqlx::Row as _;
 use tokio::time::timeout;
 use tsp_core::{Clock as _, Millis, ShardId, SystemClock, Timestamp};
 
@@ -160,13 +159,13 @@ async fn look_at_meta(options: &MySqlOptions, view: &mut ClusterView) -> Result<
     }
     for row in link.rows(NODES.to_owned()).await? {
         view.nodes.push(NodeFacts {
-            id: row.try_get(0)?,
-            name: row.try_get(1)?,
-            roles: row.try_get(2)?,
-            version: row.try_get(3)?,
-            expired_for: Millis::from_ms(row.try_get(4)?),
-            clock_offset: Millis::from_ms(row.try_get(5)?),
-            config_seq: row.try_get(6)?,
+            id: row.get(0)?,
+            name: row.get(1)?,
+            roles: row.get(2)?,
+            version: row.get(3)?,
+            expired_for: Millis::from_ms(row.get(4)?),
+            clock_offset: Millis::from_ms(row.get(5)?),
+            config_seq: row.get(6)?,
         });
     }
     let seq = "-- change_seq\nSELECT value FROM counter WHERE name = 'change'";
@@ -224,10 +223,10 @@ async fn look_at_source(
     }
     for row in link.rows(LEASES.to_owned()).await? {
         facts.leases.push(LeaseFacts {
-            group: row.try_get(0)?,
-            shard: u16::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u16::MAX),
-            owner: row.try_get(2)?,
-            expired_for: Millis::from_ms(row.try_get(3)?),
+            group: row.get(0)?,
+            shard: u16::try_from(row.get::<i64>(1)?).unwrap_or(u16::MAX),
+            owner: row.get(2)?,
+            expired_for: Millis::from_ms(row.get(3)?),
         });
     }
     link.close().await;
@@ -240,8 +239,8 @@ async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<Dat
     let rows = link.rows(SERVER.to_owned()).await?;
     let after = SystemClock::new().now();
     let row = rows.first().ok_or_else(|| StoreError::Internal("the server gave no row".to_owned()))?;
-    let now: i64 = row.try_get(5)?;
-    let (version, mode): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let now: i64 = row.get(5)?;
+    let (version, mode): (String, String) = (row.get(0)?, row.get(1)?);
     let mut wrong = Vec::new();
     wrong.extend(check_version(&link.name, &version).err());
     if !mode.contains("STRICT_TRANS_TABLES") && !mode.contains("STRICT_ALL_TABLES") {
@@ -249,7 +248,7 @@ async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<Dat
             "it takes values that do not fit: add STRICT_TRANS_TABLES to its sql_mode",
         ));
     }
-    if row.try_get::<i64, _>(4)? != 0 {
+    if row.get::<i64>(4)? != 0 {
         wrong.push(Problem::of_server("it is read-only: a replica, or one that was failed over"));
     }
     let mut notes: Vec<String> = server::ends(&version, Timestamp::from_ms(now)).into_iter().collect();
@@ -263,7 +262,7 @@ async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<Dat
     }
     let mut status: BTreeMap<String, i64> = BTreeMap::new();
     for row in link.rows(STATUS.to_owned()).await? {
-        let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let (name, value): (String, String) = (row.get(0)?, row.get(1)?);
         status.insert(name, value.parse().unwrap_or(0));
     }
     let of = |name: &str| status.get(name).copied().unwrap_or(0);
@@ -272,8 +271,8 @@ async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<Dat
         wrong,
         notes,
         ahead: Millis::from_ms(now - i64::midpoint(before.ms(), after.ms())),
-        statements: (row.try_get(2)?, of("Prepared_stmt_count")),
-        connections: (row.try_get(3)?, of("Threads_connected")),
+        statements: (row.get(2)?, of("Prepared_stmt_count")),
+        connections: (row.get(3)?, of("Threads_connected")),
         leases: Vec::new(),
         server: format!("{}:{}", address.get_host(), address.get_port()),
     })
@@ -287,7 +286,7 @@ async fn schema(link: &mut Link, parts: &[(String, &[migrate::Migration])]) -> V
     match link.rows(text.to_owned()).await {
         Ok(rows) => {
             for row in &rows {
-                if let (Ok(part), Ok(applied)) = (row.try_get(0), Applied::read(row, 1)) {
+                if let (Ok(part), Ok(applied)) = (row.get(0), Applied::read(row, 1)) {
                     found.entry(part).or_default().push(applied);
                 }
             }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use sqlx::Row as _;
 use tokio::time::timeout;
 use tsp_core::{Millis, Name, NodeId, ShardId, Timestamp};
 
@@ -131,7 +130,7 @@ pub(super) async fn take(
         Box::pin(async move {
             let raised = query(&db.sql(EPOCH_RAISE)).bind(shard).execute(tx.conn()).await?;
             exactly_one(raised, "epoch_raise")?;
-            let epoch: i64 = query(&db.sql(EPOCH)).bind(shard).fetch_one(tx.conn()).await?.try_get(0)?;
+            let epoch: i64 = query(&db.sql(EPOCH)).bind(shard).fetch_one(tx.conn()).await?.get(0)?;
             let taken = query(&db.sql(TAKE))
                 .bind(node.get())
                 .bind(epoch)
@@ -186,7 +185,7 @@ async fn renew_of(db: &Db, node: NodeId, lease: Millis) -> Result<Vec<(ShardGrou
         Box::pin(async move {
             query(&db.sql(RENEW)).bind(lease.ms()).bind(node.get()).execute(tx.conn()).await?;
             let rows = query(&db.sql(HELD)).bind(node.get()).fetch_all(tx.conn()).await?;
-            let held = |row: &Row| Ok((read_shard_group(row)?, Owner { node, epoch: row.try_get(2)? }));
+            let held = |row: &Row| Ok((read_shard_group(row)?, Owner { node, epoch: row.get(2)? }));
             rows.iter().map(held).collect()
         })
     })
@@ -212,23 +211,22 @@ pub(super) async fn give_up(context: &StoreContext, shard_group: &ShardGroup, ow
 
 /// The first two columns.
 fn read_shard_group(row: &Row) -> Result<ShardGroup> {
-    let shard: i64 = row.try_get(1)?;
+    let shard: i64 = row.get(1)?;
     let corrupt = |column, why| StoreError::Corrupt { table: "shard_lease", column, id: shard, why };
-    let group =
-        Name::new(row.try_get::<&str, _>(0)?).map_err(|why| corrupt("group_name", why.to_string()))?;
+    let group = Name::new(row.get::<&str>(0)?).map_err(|why| corrupt("group_name", why.to_string()))?;
     let known = u16::try_from(shard).ok().and_then(ShardId::new);
     let shard = known.ok_or_else(|| corrupt("shard", "is not a shard".to_owned()))?;
     Ok(ShardGroup { group, shard })
 }
 
 fn read_row(row: &Row, shard_group: ShardGroup, db: &Db) -> Result<ShardGroupLease> {
-    let owner: i64 = row.try_get(2)?;
+    let owner: i64 = row.get(2)?;
     Ok(ShardGroupLease {
         shard_group,
         owner: (owner != 0).then(|| NodeId::new(owner)),
-        epoch: row.try_get(3)?,
-        lease_until: Timestamp::from_ms(row.try_get(4)?),
-        expired: row.try_get::<i64, _>(5)? != 0,
+        epoch: row.get(3)?,
+        lease_until: Timestamp::from_ms(row.get(4)?),
+        expired: row.get::<i64>(5)? != 0,
         source: db.name().to_owned(),
     })
 }

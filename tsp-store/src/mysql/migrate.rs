@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ring::digest::{SHA256, digest};
-use sqlx::mysql::{MySqlConnection, MySqlRow};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tsp_core::{ShardId, Timestamp};
 
 use crate::backend::settings::check_shard_count;
@@ -12,11 +12,13 @@ use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
 use super::days::first_partitions;
+use super::fault::store_error;
 use super::initialise;
 use super::moving::record;
 use super::options::MySqlOptions;
 use super::pool;
 use super::problem::{Problem, ProblemKind};
+use super::row::Row;
 use super::server::refuse_unsynced;
 use super::statement_templates::{database_now, ddl};
 
@@ -77,10 +79,10 @@ pub struct MigrateReport {
 /// What the meta database's clock says.
 pub(super) async fn time(options: &MySqlOptions) -> Result<Timestamp> {
     options.check()?;
-    let mut conn = pool::address(&options.meta, "meta")?.connect().await?;
-    let now =
-        sqlx::query(concat!("-- clock\nSELECT ", database_now!())).fetch_one(&mut conn).await?.try_get(0)?;
-    conn.close().await?;
+    let mut conn = pool::address(&options.meta, "meta")?.connect().await.map_err(store_error)?;
+    let row = sqlx::query(concat!("-- clock\nSELECT ", database_now!())).fetch_one(&mut conn).await;
+    let now = Row(row.map_err(store_error)?).get(0)?;
+    conn.close().await.map_err(store_error)?;
     Ok(Timestamp::from_ms(now))
 }
 
@@ -120,8 +122,8 @@ pub(super) fn part(shard: ShardId) -> String {
 
 /// Waits until nobody else migrates this cluster or moves a shard of it; holds as long as the connection.
 pub(super) async fn lock(conn: &mut MySqlConnection, name: &str) -> Result<()> {
-    let locked: Option<i64> = sqlx::query(LOCK).fetch_one(conn).await?.try_get(0)?;
-    if locked == Some(1) {
+    let row = sqlx::query(LOCK).fetch_one(conn).await.map_err(store_error)?;
+    if Row(row).get::<Option<i64>>(0)? == Some(1) {
         return Ok(());
     }
     Err(Cause::Busy.because(format!(
@@ -138,11 +140,11 @@ struct Site {
 
 impl Site {
     async fn connect(name: &str, url: &str, options: &MySqlOptions, now: Timestamp) -> Result<Self> {
-        let mut conn = pool::address(url, name)?.connect().await?;
+        let mut conn = pool::address(url, name)?.connect().await.map_err(store_error)?;
         if !options.allow_unsynced {
             refuse_unsynced(&mut conn, name).await?;
         }
-        sqlx::raw_sql(TABLE).execute(&mut conn).await?;
+        sqlx::raw_sql(TABLE).execute(&mut conn).await.map_err(store_error)?;
         Ok(Self { name: name.to_owned(), conn, now })
     }
 
@@ -169,7 +171,7 @@ impl Site {
                     .replace("{days}", &first_partitions(self.now)),
                 None => (*text).to_owned(),
             };
-            sqlx::raw_sql(ddl(statements)).execute(&mut self.conn).await?;
+            sqlx::raw_sql(ddl(statements)).execute(&mut self.conn).await.map_err(store_error)?;
             sqlx::query(
                 "-- schema_version_insert
                 INSERT INTO schema_version (part, number, name, checksum, compatible_from, applied_at)
@@ -182,7 +184,8 @@ impl Site {
             .bind(compatible_from)
             .bind(self.now.ms())
             .execute(&mut self.conn)
-            .await?;
+            .await
+            .map_err(store_error)?;
             report.applied.push(format!("{} {part} {number} {name}", self.name));
         }
         Ok(())
@@ -208,12 +211,13 @@ impl Site {
         )
         .bind(i64::from(shard.get()))
         .execute(&mut self.conn)
-        .await?;
+        .await
+        .map_err(store_error)?;
         Ok(())
     }
 
     async fn close(self) -> Result<()> {
-        Ok(self.conn.close().await?)
+        self.conn.close().await.map_err(store_error)
     }
 }
 
@@ -227,12 +231,8 @@ pub(super) struct Applied {
 
 impl Applied {
     /// From the columns `number`, `checksum`, `compatible_from`, the first of them at `at`.
-    pub(super) fn read(row: &MySqlRow, at: usize) -> Result<Self> {
-        Ok(Self {
-            number: row.try_get(at)?,
-            checksum: row.try_get(at + 1)?,
-            compatible_from: row.try_get(at + 2)?,
-        })
+    pub(super) fn read(row: &Row, at: usize) -> Result<Self> {
+        Ok(Self { number: row.get(at)?, checksum: row.get(at + 1)?, compatible_from: row.get(at + 2)? })
     }
 }
 
@@ -243,8 +243,9 @@ async fn stored(conn: &mut MySqlConnection, part: &str) -> Result<Vec<Applied>> 
     )
     .bind(part)
     .fetch_all(conn)
-    .await?;
-    rows.iter().map(|row| Applied::read(row, 0)).collect()
+    .await
+    .map_err(store_error)?;
+    rows.into_iter().map(|row| Applied::read(&Row(row), 0)).collect()
 }
 
 fn missing<'m>(found: &[Applied], migrations: &'m [Migration]) -> impl Iterator<Item = &'m Migration> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use sqlx::Row as _;
 use tokio::time::Instant;
 use tsp_core::{Millis, NodeId, Timestamp};
 
@@ -104,7 +103,7 @@ pub(super) async fn renew(
                 return Ok(Renewal::Dead);
             }
             let row = query(&meta.sql(CLOCK)).fetch_one(tx.conn()).await?;
-            Ok(Renewal::Alive { clock: Timestamp::from_ms(row.try_get(0)?), config_seq: row.try_get(1)? })
+            Ok(Renewal::Alive { clock: Timestamp::from_ms(row.get(0)?), config_seq: row.get(1)? })
         })
     });
     let renewal = renewal.await?;
@@ -154,7 +153,7 @@ pub(super) async fn mark_dead(context: &StoreContext, node: NodeId, renewals: i6
             // A node without a record is dead.
             let row = query(&meta.sql(DEAD)).bind(node.get()).fetch_optional(tx.conn()).await?;
             Ok(match row {
-                Some(row) => row.try_get::<Option<i64>, _>(0)?.is_some(),
+                Some(row) => row.get::<Option<i64>>(0)?.is_some(),
                 None => true,
             })
         })
@@ -163,25 +162,25 @@ pub(super) async fn mark_dead(context: &StoreContext, node: NodeId, renewals: i6
 }
 
 fn read_node(row: &Row) -> Result<NodeRow> {
-    let roles: &str = row.try_get(2)?;
+    let roles: &str = row.get(2)?;
     Ok(NodeRow {
-        id: NodeId::new(row.try_get(0)?),
+        id: NodeId::new(row.get(0)?),
         node: NewNode {
-            name: row.try_get(1)?,
+            name: row.get(1)?,
             roles: roles.split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect(),
-            version: row.try_get(3)?,
-            address: row.try_get(4)?,
+            version: row.get(3)?,
+            address: row.get(4)?,
         },
-        started_at: Timestamp::from_ms(row.try_get(5)?),
-        renewals: row.try_get(6)?,
-        lease_until: Timestamp::from_ms(row.try_get(7)?),
-        expired: row.try_get::<i64, _>(8)? != 0,
-        dead_at: row.try_get::<Option<i64>, _>(9)?.map(Timestamp::from_ms),
+        started_at: Timestamp::from_ms(row.get(5)?),
+        renewals: row.get(6)?,
+        lease_until: Timestamp::from_ms(row.get(7)?),
+        expired: row.get::<i64>(8)? != 0,
+        dead_at: row.get::<Option<i64>>(9)?.map(Timestamp::from_ms),
         heartbeat: Heartbeat {
-            config_seq: row.try_get(10)?,
-            clock_offset: Millis::from_ms(row.try_get(11)?),
-            running: row.try_get(12)?,
-            shard_groups: row.try_get(13)?,
+            config_seq: row.get(10)?,
+            clock_offset: Millis::from_ms(row.get(11)?),
+            running: row.get(12)?,
+            shard_groups: row.get(13)?,
         },
     })
 }
@@ -194,7 +193,7 @@ pub(super) async fn dead_nodes(context: &StoreContext, among: &[NodeId]) -> Resu
             Box::pin(async move {
                 let sql = tx.conn().sql(NODES_ALIVE);
                 let rows = query(&sql).fetch_all(tx.conn()).await?;
-                rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<BTreeSet<i64>>>()
+                rows.iter().map(|row| row.get(0)).collect::<Result<BTreeSet<i64>>>()
             })
         })
         .await?;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use sqlx::Row as _;
 use tsp_core::{Clock as _, ShardId, SystemClock, Timestamp};
 
 use crate::backend::settings::check_shards;
@@ -135,7 +134,7 @@ async fn check_server(db: &Db, options: &MySqlOptions) -> Result<Server> {
             })
         })
         .await?;
-    let (version, mode): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let (version, mode): (String, String) = (row.get(0)?, row.get(1)?);
     let name = db.name();
     check_version(name, &version)?;
     if !mode.contains("STRICT_TRANS_TABLES") && !mode.contains("STRICT_ALL_TABLES") {
@@ -151,11 +150,11 @@ async fn check_server(db: &Db, options: &MySqlOptions) -> Result<Server> {
     if let Some(why) = server::ends(&version, now) {
         tracing::warn!(database = name, why, "the database server must be upgraded");
     }
-    let skew = now.ms().saturating_sub(row.try_get::<i64, _>(3)?);
+    let skew = now.ms().saturating_sub(row.get::<i64>(3)?);
     if skew.saturating_abs() > options.max_skew.ms() {
         tracing::warn!(database = name, skew_ms = skew, "this machine's clock is not the database's");
     }
-    Ok(Server { statements: row.try_get(2)? })
+    Ok(Server { statements: row.get(2)? })
 }
 
 async fn check_parts(db: &Db, parts: &[(String, &[Migration])]) -> Result<()> {
@@ -172,7 +171,7 @@ async fn check_parts(db: &Db, parts: &[(String, &[Migration])]) -> Result<()> {
     };
     let mut found: BTreeMap<String, Vec<Applied>> = BTreeMap::new();
     for row in rows {
-        found.entry(row.try_get(0)?).or_default().push(Applied::read(&row, 1)?);
+        found.entry(row.get(0)?).or_default().push(Applied::read(&row, 1)?);
     }
     for (part, migrations) in parts {
         let stored = found.remove(part).unwrap_or_default();

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
-use sqlx::Row as _;
 use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
 
 use crate::backend::row::read_cursor;
@@ -112,7 +111,7 @@ async fn firsts(on: &ShardDb, template: &'static str) -> Result<BTreeMap<ConfigI
             Box::pin(async move { query(&on.sql(template)).fetch_all(tx.conn()).await })
         })
         .await?;
-    let first = |row: &Row| Ok((ConfigId::new(row.try_get(0)?), Timestamp::from_ms(row.try_get(1)?)));
+    let first = |row: &Row| Ok((ConfigId::new(row.get(0)?), Timestamp::from_ms(row.get(1)?)));
     rows.iter().map(first).collect()
 }
 
@@ -133,7 +132,7 @@ async fn gone(context: &StoreContext, configs: impl Iterator<Item = ConfigId>) -
             })
             .await?;
         for row in &there {
-            gone.remove(&ConfigId::new(row.try_get(0)?));
+            gone.remove(&ConfigId::new(row.get(0)?));
         }
     }
     Ok(gone)
@@ -174,10 +173,8 @@ async fn drop_history_of(on: &ShardDb, config: ConfigId, cutoff: Timestamp, limi
             let find =
                 query(&on.sql(HISTORY_OLD)).bind(config.get()).bind(cutoff.ms()).bind(sql_limit(limit));
             let rows = find.fetch_all(tx.conn()).await?;
-            let old = rows
-                .iter()
-                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-                .collect::<Result<Vec<(i64, i64)>>>()?;
+            let old =
+                rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<Vec<(i64, i64)>>>()?;
             drop_history(tx, on, &old).await?;
             Ok(old.len())
         })

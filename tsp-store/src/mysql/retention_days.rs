@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
-use sqlx::Row as _;
 use tsp_core::{Millis, NodeId, Timestamp};
 
 use crate::backend::row_count::sql_limit;
@@ -82,7 +81,7 @@ async fn drop_history_day(
     day: &DayPartition,
 ) -> Result<usize> {
     let count = query(&on.sql(DAY_COUNT)).bind(begin_of(known, day).ms()).bind(day.end.ms());
-    let rows: i64 = count.fetch_one(conn).await?.try_get(0)?;
+    let rows: i64 = count.fetch_one(conn).await?.get(0)?;
     if rows > 0 {
         query(&on.sql(DAY_COUNTED)).bind(account(day)).bind(rows).bind(rows).execute(conn).await?;
     }
@@ -121,7 +120,7 @@ async fn fold(of: &GroupRows, on: &ShardDb, known: &[DayPartition]) -> Result<()
     let mut nodes = Vec::new();
     let mut gone = Vec::new();
     for row in &rows {
-        let node: i64 = row.try_get(0)?;
+        let node: i64 = row.get(0)?;
         if node > 0 && node != own {
             nodes.push(NodeId::new(node));
         } else if node < 0 && !standing.contains(&node) {
@@ -135,7 +134,7 @@ async fn fold(of: &GroupRows, on: &ShardDb, known: &[DayPartition]) -> Result<()
                 Box::pin(async move {
                     let lock = query(&on.sql(BALANCE_LOCK)).bind(node);
                     let Some(row) = lock.fetch_optional(tx.conn()).await? else { return Ok(()) };
-                    let sums: [i64; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
+                    let sums: [i64; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
                     query(&on.sql(BALANCE_DROP)).bind(node).execute(tx.conn()).await?;
                     let mut values = Values::default();
                     values.put(own);
@@ -197,7 +196,7 @@ async fn page(on: &ShardDb, after: i64, end: Timestamp, limit: usize) -> Result<
             })
         })
         .await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 async fn drop_orphans(on: &ShardDb, tasks: &[i64]) -> Result<usize> {
@@ -207,7 +206,7 @@ async fn drop_orphans(on: &ShardDb, tasks: &[i64]) -> Result<usize> {
             let ids: Vec<i64> = ids.collect();
             let both = ids.iter().chain(&ids).copied();
             let rows = Values::of_ids(both).ask(&on.sql_list(TASKS_THERE, n))?.fetch_all(tx.conn()).await?;
-            let there: BTreeSet<i64> = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_>>()?;
+            let there: BTreeSet<i64> = rows.iter().map(|row| row.get(0)).collect::<Result<_>>()?;
             let orphans: Vec<i64> = tasks.iter().copied().filter(|task| !there.contains(task)).collect();
             drop_attempts(tx, on, &orphans).await?;
             Ok(orphans.len())

@@ -1,6 +1,4 @@
 //! Retention of what is in the meta database.
-
-use sqlx::Row as _;
 use tsp_core::Timestamp;
 
 use crate::backend::row_count::sql_limit;
@@ -44,10 +42,10 @@ async fn drop_old_audit(context: &StoreContext, limit: usize, cutoff: Timestamp)
                 let rows = query(&sql).bind(sql_limit(limit)).fetch_all(tx.conn()).await?;
                 let mut last: Option<i64> = None;
                 for row in &rows {
-                    if row.try_get::<i64, _>(1)? > cutoff.ms() {
+                    if row.get::<i64>(1)? > cutoff.ms() {
                         break;
                     }
-                    last = Some(row.try_get(0)?);
+                    last = Some(row.get(0)?);
                 }
                 let Some(last) = last else { return Ok(0) };
                 let sql = tx.conn().sql(AUDIT_OLD);

@@ -1,12 +1,12 @@
 //! Rows of this back end.
 
-use std::ops::Deref;
-
 use sqlx::mysql::MySqlRow;
 use sqlx::{Decode, MySql, Row as _, Type};
 
 use crate::backend::row::{ReadRow, good};
 use crate::error::Result;
+
+use super::fault::store_error;
 
 /// Without what a task carries: an `extra` comes only if it is no JSON, for whoever reads it to say so.
 macro_rules! bare_columns {
@@ -23,15 +23,11 @@ pub(super) use bare_columns;
 /// A row of the driver.
 pub(super) struct Row(pub(super) MySqlRow);
 
-impl Deref for Row {
-    type Target = MySqlRow;
-
-    fn deref(&self) -> &MySqlRow {
-        &self.0
-    }
-}
-
 impl Row {
+    pub(super) fn get<'r, T: Decode<'r, MySql> + Type<MySql>>(&'r self, at: usize) -> Result<T> {
+        self.0.try_get(at).map_err(store_error)
+    }
+
     fn value<'r, T: Decode<'r, MySql> + Type<MySql>>(&'r self, at: usize) -> Result<Option<T>, String> {
         self.0.try_get(at).map_err(|error| error.to_string())
     }

@@ -1,12 +1,12 @@
 //! What a database server must be like: looked at by `tsp migrate`, at each start, and by `tsp doctor`.
-
-use sqlx::Row as _;
-use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::mysql::MySqlConnection;
 use tsp_core::Timestamp;
 
 use crate::error::{Result, StoreError};
 
+use super::fault::store_error;
 use super::problem::Problem;
+use super::row::Row;
 
 /// Whether a commit is on the disk when it is answered.
 pub(super) const SYNCS: &str = "-- syncs
@@ -17,8 +17,8 @@ const LAST_SECOND: Timestamp = Timestamp::from_ms(2_147_483_647_000);
 const SAID_FROM: Timestamp = Timestamp::from_ms(LAST_SECOND.ms() - 2 * 365 * 86_400_000);
 
 /// How a server may lose commits that it has answered, from its answer to [`SYNCS`]; `None`: it does not.
-pub(super) fn unsynced(row: &MySqlRow) -> Result<Option<String>> {
-    Ok(lax(row.try_get(0)?, row.try_get::<i64, _>(1)? != 0, row.try_get(2)?))
+pub(super) fn unsynced(row: &Row) -> Result<Option<String>> {
+    Ok(lax(row.get(0)?, row.get::<i64>(1)? != 0, row.get(2)?))
 }
 
 fn lax(flush_log: i64, log_bin: bool, sync_binlog: i64) -> Option<String> {
@@ -42,8 +42,8 @@ fn lax(flush_log: i64, log_bin: bool, sync_binlog: i64) -> Option<String> {
 /// # Errors
 /// [`StoreError::Unusable`] for a server that may lose commits.
 pub(super) async fn refuse_unsynced(conn: &mut MySqlConnection, database: &str) -> Result<()> {
-    let row = sqlx::query(SYNCS).fetch_one(conn).await?;
-    match unsynced(&row)? {
+    let row = sqlx::query(SYNCS).fetch_one(conn).await.map_err(store_error)?;
+    match unsynced(&Row(row))? {
         Some(why) => Err(StoreError::Unusable(format!("database `{database}`: {why}"))),
         None => Ok(()),
     }

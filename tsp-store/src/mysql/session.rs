@@ -15,7 +15,7 @@ use crate::error::{Cause, Result, StoreError};
 use crate::footing::Footing;
 
 use super::endpoint::Endpoint;
-use super::fault::{Fault, fault};
+use super::fault::{Fault, fault, store_error};
 use super::row::Row;
 use super::statement_templates::StatementText;
 
@@ -178,7 +178,7 @@ impl Session {
                     Fault::Moved => self.endpoint.breaker.found_moved(),
                     Fault::Again | Fault::Duplicate | Fault::Statement => {}
                 }
-                Err(match StoreError::from(error) {
+                Err(match store_error(error) {
                     StoreError::Internal(why) => StoreError::Internal(format!("{name}: {why}")),
                     other => other.of(&self.endpoint.name),
                 })

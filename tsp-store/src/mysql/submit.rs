@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::Row as _;
 use tokio::sync::Mutex;
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::task::Task;
@@ -192,7 +191,7 @@ async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Resul
         let rows = values.ask(&on.sql_list(ENDED_AMONG, n))?.fetch_all(tx.conn()).await?;
         let mut ended = Vec::with_capacity(rows.len());
         for row in rows {
-            ended.push(row.try_get::<i64, _>(0)?);
+            ended.push(row.get::<i64>(0)?);
         }
         if ended.is_empty() {
             continue;

@@ -1,6 +1,4 @@
 //! What callers and operators do with tasks.
-
-use sqlx::Row as _;
 use tsp_core::key::key_shard;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::Change;
@@ -121,7 +119,7 @@ async fn last_node(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> Result<Option<
     let sql = on.sql(LAST_NODE);
     let found = query(&sql).bind(task.id.get()).bind(task.ended_at.unwrap_or_default().ms());
     let Some(row) = found.fetch_optional(tx.conn()).await? else { return Ok(None) };
-    Ok(row.try_get::<Option<i64>, _>(0)?.map(NodeId::new))
+    Ok(row.get::<Option<i64>>(0)?.map(NodeId::new))
 }
 
 pub(super) async fn change(

@@ -25,6 +25,7 @@ fn note(error: &rusqlite::Error) {
 }
 
 /// An error of the driver as the store's.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
 pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
     note(&error);
     let why = error.to_string();

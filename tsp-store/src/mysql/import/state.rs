@@ -7,6 +7,7 @@ use tsp_core::ShardId;
 use crate::error::{Result, StoreError};
 use crate::sqlite::export::Cell;
 
+use super::super::fault::store_error;
 use super::super::initialise::setting;
 use super::super::moving::link::Link;
 use super::super::statement_templates::database_now;
@@ -42,7 +43,8 @@ pub(super) async fn write(meta: &mut Link, state: &State) -> Result<()> {
         .bind(NAME)
         .bind(text)
         .execute(meta.raw())
-        .await?;
+        .await
+        .map_err(store_error)?;
     Ok(())
 }
 

@@ -1,11 +1,10 @@
 //! Makes a table the same as another one, in another database: key range by key range, and only where their
 //! checksums differ. So the first copy, each later one, and what goes on after a crash are the same.
-
-use sqlx::Row as _;
 use tsp_core::ShardId;
 
 use crate::error::{Result, StoreError};
 
+use super::super::row::Row;
 use super::link::Link;
 use super::tables::{Column, Stage, Table, columns};
 
@@ -87,9 +86,8 @@ impl ChecksumDiff {
             KEYS_PER_RANGE - 1
         );
         let rows = source.rows(text).await?;
-        let read = |row: &sqlx::mysql::MySqlRow| -> Result<Vec<String>> {
-            (0..self.scan.len()).map(|at| Ok(row.try_get(at)?)).collect()
-        };
+        let read =
+            |row: &Row| -> Result<Vec<String>> { (0..self.scan.len()).map(|at| row.get(at)).collect() };
         rows.first().map(read).transpose()
     }
 

@@ -1,11 +1,11 @@
 //! The part of a move in which the shard stands still, and the ways back and out.
-
-use sqlx::Row as _;
 use tokio::time::Instant;
 
 use crate::error::{Result, StoreError};
 
+use super::super::fault::store_error;
 use super::super::migrate::part;
+use super::super::row::Row;
 use super::checksum_diff::ChecksumDiff;
 use super::tables::{self, Stage, TABLES};
 use super::{Move, MoveStep};
@@ -83,21 +83,23 @@ impl Move<'_> {
         )
         .bind(&part)
         .fetch_all(self.source.raw())
-        .await?;
-        for row in &rows {
+        .await
+        .map_err(store_error)?;
+        for row in rows.into_iter().map(Row) {
             sqlx::query(
                 "-- version_put
                 REPLACE INTO schema_version (part, number, name, checksum, compatible_from, applied_at)
                 VALUES (?, ?, ?, ?, ?, ?)",
             )
             .bind(&part)
-            .bind(row.try_get::<i64, _>(0)?)
-            .bind(row.try_get::<String, _>(1)?)
-            .bind(row.try_get::<String, _>(2)?)
-            .bind(row.try_get::<i64, _>(3)?)
-            .bind(row.try_get::<i64, _>(4)?)
+            .bind(row.get::<i64>(0)?)
+            .bind(row.get::<String>(1)?)
+            .bind(row.get::<String>(2)?)
+            .bind(row.get::<i64>(3)?)
+            .bind(row.get::<i64>(4)?)
             .execute(self.target.raw())
-            .await?;
+            .await
+            .map_err(store_error)?;
         }
         Ok(())
     }

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use sqlx::mysql::{MySqlConnection, MySqlRow};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
 use crate::error::{Cause, Result, StoreError};
 
-use super::super::fault::{Fault, fault};
+use super::super::fault::{Fault, fault, store_error};
 use super::super::pool;
+use super::super::row::Row;
 use super::super::statement_templates::ddl;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -49,12 +50,13 @@ impl Link {
     /// A text made of constants and literals that this crate has put together.
     pub(in super::super) async fn run(&mut self, text: String) -> Result<u64> {
         let done = sqlx::raw_sql(ddl(text)).execute(&mut self.conn).await;
-        done.map(|done| done.rows_affected()).map_err(|error| StoreError::from(error).of(&self.name))
+        done.map(|done| done.rows_affected()).map_err(|error| store_error(error).of(&self.name))
     }
 
-    pub(in super::super) async fn rows(&mut self, text: String) -> Result<Vec<MySqlRow>> {
+    pub(in super::super) async fn rows(&mut self, text: String) -> Result<Vec<Row>> {
         let rows = sqlx::raw_sql(ddl(text)).fetch_all(&mut self.conn).await;
-        rows.map_err(|error| StoreError::from(error).of(&self.name))
+        let rows = rows.map_err(|error| store_error(error).of(&self.name))?;
+        Ok(rows.into_iter().map(Row).collect())
     }
 
     /// Whether a table is there; it waits for a change of it.
@@ -63,20 +65,20 @@ impl Link {
         match sqlx::raw_sql(text).execute(&mut self.conn).await {
             Ok(_) => Ok(true),
             Err(error) if fault(&error) == Fault::Moved => Ok(false),
-            Err(error) => Err(StoreError::from(error).of(&self.name)),
+            Err(error) => Err(store_error(error).of(&self.name)),
         }
     }
 
     /// The first column of all rows, as text.
     pub(in super::super) async fn texts(&mut self, text: String) -> Result<Vec<String>> {
-        self.rows(text).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        self.rows(text).await?.iter().map(|row| row.get(0)).collect()
     }
 
     /// The first column of the only row, a number.
     pub(in super::super) async fn number(&mut self, text: String) -> Result<i64> {
         let rows = self.rows(text).await?;
         let row = rows.first().ok_or_else(|| StoreError::Internal("a count gave no row".to_owned()))?;
-        Ok(row.try_get(0)?)
+        row.get(0)
     }
 
     /// Gives the first column of each row to `each`, as the rows come.
@@ -87,8 +89,8 @@ impl Link {
     ) -> Result<()> {
         let name = self.name.clone();
         let mut rows = sqlx::raw_sql(ddl(text)).fetch(&mut self.conn);
-        while let Some(row) = rows.try_next().await.map_err(|error| StoreError::from(error).of(&name))? {
-            each(row.try_get(0)?).await?;
+        while let Some(row) = rows.try_next().await.map_err(|error| store_error(error).of(&name))? {
+            each(Row(row).get(0)?).await?;
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! What meta says of a move: its intent, and the switch of the shard map.
 
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
 use sqlx::mysql::MySqlConnection;
 use tsp_core::ShardId;
 
 use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 
+use super::super::fault::store_error;
+use super::super::row::Row;
 use super::super::statement_templates::database_now;
 use super::link::Link;
 
@@ -33,9 +34,10 @@ pub(super) async fn find(meta: &mut Link, shard: ShardId) -> Result<Option<Inten
     let row = sqlx::query("-- move_find\nSELECT value FROM settings WHERE name = ?")
         .bind(name(shard))
         .fetch_optional(meta.raw())
-        .await?;
+        .await
+        .map_err(store_error)?;
     let Some(row) = row else { return Ok(None) };
-    let text: String = row.try_get(0)?;
+    let text: String = Row(row).get(0)?;
     let intent = serde_json::from_str(&text);
     intent.map(Some).map_err(|error| StoreError::Internal(format!("setting `{}`: {error}", name(shard))))
 }
@@ -43,10 +45,10 @@ pub(super) async fn find(meta: &mut Link, shard: ShardId) -> Result<Option<Inten
 /// All moves that are not over: the shard, and where to.
 pub(in super::super) async fn all(meta: &mut MySqlConnection) -> Result<Vec<(u16, String)>> {
     let text = "-- moves\nSELECT name, value FROM settings WHERE name LIKE 'move\\_%' ORDER BY name";
-    let rows = sqlx::query(text).fetch_all(meta).await?;
+    let rows = sqlx::query(text).fetch_all(meta).await.map_err(store_error)?;
     let mut moves = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let (name, text): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+    for row in rows.into_iter().map(Row) {
+        let (name, text): (&str, &str) = (row.get(0)?, row.get(1)?);
         let shard = name.strip_prefix("move_").and_then(|shard| shard.parse().ok());
         if let (Some(shard), Ok(Intent { to, .. })) = (shard, serde_json::from_str(text)) {
             moves.push((shard, to));
@@ -61,7 +63,8 @@ pub(super) async fn write(meta: &mut Link, shard: ShardId, intent: &Intent) -> R
         .bind(name(shard))
         .bind(text)
         .execute(meta.raw())
-        .await?;
+        .await
+        .map_err(store_error)?;
     Ok(())
 }
 
@@ -69,7 +72,8 @@ pub(super) async fn forget(meta: &mut Link, shard: ShardId) -> Result<()> {
     sqlx::query("-- move_forget\nDELETE FROM settings WHERE name = ?")
         .bind(name(shard))
         .execute(meta.raw())
-        .await?;
+        .await
+        .map_err(store_error)?;
     Ok(())
 }
 
@@ -77,9 +81,10 @@ pub(super) async fn place(meta: &mut Link, shard: ShardId) -> Result<String> {
     let row = sqlx::query("-- place_find\nSELECT source FROM shard_place WHERE shard = ?")
         .bind(i64::from(shard.get()))
         .fetch_optional(meta.raw())
-        .await?;
+        .await
+        .map_err(store_error)?;
     let missing = || StoreError::Unusable(format!("shard {} has no place: run `tsp migrate`", shard.get()));
-    Ok(row.ok_or_else(missing)?.try_get(0)?)
+    Row(row.ok_or_else(missing)?).get(0)
 }
 
 /// Writes the shard's new data source, the change log, and the number of the change in the record: all or
@@ -108,7 +113,8 @@ async fn switch_in(meta: &mut Link, shard: ShardId, intent: &Intent) -> Result<I
             .bind(number)
             .bind(&intent.from)
             .execute(meta.raw())
-            .await?;
+            .await
+            .map_err(store_error)?;
     exactly_one(moved.rows_affected(), "place_move")?;
     sqlx::query(concat!(
         "-- change_insert
@@ -122,7 +128,8 @@ async fn switch_in(meta: &mut Link, shard: ShardId, intent: &Intent) -> Result<I
     .bind(&intent.from)
     .bind(&intent.to)
     .execute(meta.raw())
-    .await?;
+    .await
+    .map_err(store_error)?;
     let intent = Intent { seq: Some(seq), ..intent.clone() };
     write(meta, shard, &intent).await?;
     Ok(intent)
@@ -140,6 +147,7 @@ pub(super) async fn behind(meta: &mut Link, seq: i64) -> Result<Vec<String>> {
     .bind(seq)
     .bind(SILENT_MS)
     .fetch_all(meta.raw())
-    .await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    .await
+    .map_err(store_error)?;
+    rows.into_iter().map(|row| Row(row).get(0)).collect()
 }

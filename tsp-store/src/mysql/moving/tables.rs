@@ -1,6 +1,4 @@
 //! The tables of a shard, under the names they have in a move.
-
-use sqlx::Row as _;
 use tsp_core::ShardId;
 
 use crate::error::{Result, StoreError};
@@ -95,7 +93,7 @@ impl Column {
 /// lack one that is being changed.
 pub(super) async fn columns(link: &mut Link, table: &str) -> Result<Vec<Column>> {
     let rows = link.rows(format!("-- columns\nSHOW COLUMNS FROM {table}")).await?;
-    rows.iter().map(|row| Column::read(row.try_get(0)?, row.try_get(1)?)).collect()
+    rows.iter().map(|row| Column::read(row.get(0)?, row.get(1)?)).collect()
 }
 
 /// The tables of a shard that are there in this stage; asked as [`columns`] are.
@@ -151,7 +149,7 @@ pub(super) async fn make_copies(
         }
         let rows = source.rows(format!("-- table_text\nSHOW CREATE TABLE {name}")).await?;
         let text: String = match rows.first() {
-            Some(row) => row.try_get(1)?,
+            Some(row) => row.get(1)?,
             None => return Err(StoreError::Internal(format!("`{name}` has no text"))),
         };
         let named = format!("CREATE TABLE `{name}`");

@@ -3,7 +3,6 @@
 use futures::StreamExt as _;
 use futures::TryStreamExt as _;
 use futures::stream;
-use sqlx::Row as _;
 use tsp_core::{ConfigId, TaskId, TaskKey};
 
 use crate::backend::row_count::sql_limit;
@@ -100,7 +99,7 @@ async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Re
         .await?;
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
-        let (id, at) = (TaskId::new(row.try_get(0)?), row.try_get(1)?);
+        let (id, at) = (TaskId::new(row.get(0)?), row.get(1)?);
         entries.push(Entry { mark: search.filter.mark(id, at), table, ended_at: at, skipped: false });
     }
     Ok(entries)

@@ -5,7 +5,6 @@ use std::collections::BinaryHeap;
 use futures::StreamExt as _;
 use futures::TryStreamExt as _;
 use futures::stream;
-use sqlx::Row as _;
 use tsp_core::ConfigId;
 use tsp_core::task::Status;
 
@@ -125,7 +124,7 @@ async fn due_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
         .read("search_statuses", move |tx: &mut Tx<'_>| {
             Box::pin(async move {
                 let rows = query(&on.sql(STATUSES)).fetch_all(tx.conn()).await?;
-                rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+                rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
             })
         })
         .await?;
@@ -146,7 +145,7 @@ async fn ended_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
         .read("search_ended_configs", move |tx: &mut Tx<'_>| {
             Box::pin(async move {
                 let rows = query(&on.sql(ENDED_CONFIGS)).fetch_all(tx.conn()).await?;
-                rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+                rows.iter().map(|row| row.get(0)).collect()
             })
         })
         .await?;

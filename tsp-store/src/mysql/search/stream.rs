@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use sqlx::Row as _;
 use tsp_core::task::{EndResult, Status};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 
@@ -130,7 +129,7 @@ impl Stream {
         if let Kind::Scan(table, _) = self.kind {
             return scanned(row, table, search);
         }
-        let (at, id) = (row.try_get(0)?, TaskId::new(row.try_get(1)?));
+        let (at, id) = (row.get(0)?, TaskId::new(row.get(1)?));
         let table = if matches!(self.kind, Kind::Ended(_)) { Table::Ended } else { Table::Open };
         Ok(Entry { mark: Bookmark { at, id }, table, ended_at: at, skipped: false })
     }
@@ -142,19 +141,19 @@ fn ended_after(start: i64) -> i64 {
 }
 
 fn scanned(row: &Row, table: Table, search: &Search<'_>) -> Result<Entry> {
-    let id: i64 = row.try_get(0)?;
-    let code: i64 = row.try_get(4)?;
-    let due_at = Timestamp::from_ms(row.try_get(2)?);
-    let created_at = Timestamp::from_ms(row.try_get(3)?);
+    let id: i64 = row.get(0)?;
+    let code: i64 = row.get(4)?;
+    let due_at = Timestamp::from_ms(row.get(2)?);
+    let created_at = Timestamp::from_ms(row.get(3)?);
     let (wanted, ended_at) = match table {
         Table::Open => (Status::from_code(code).is_none_or(|status| search.filter.wants(status)), 0),
         // An unknown code is reported when the row is loaded.
         Table::Ended => {
             let result = EndResult::from_code(code);
-            (result.is_none() || search.filter.has_result(result), row.try_get(5)?)
+            (result.is_none() || search.filter.has_result(result), row.get(5)?)
         }
     };
-    let in_scope = search.filter.is_in_scope(ConfigId::new(row.try_get(1)?));
+    let in_scope = search.filter.is_in_scope(ConfigId::new(row.get(1)?));
     Ok(Entry {
         mark: Bookmark { at: id, id: TaskId::new(id) },
         table,

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use peers::MariaDb;
-use sqlx::Row as _;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tsp_core::Millis;
@@ -42,7 +41,7 @@ async fn put(on: &ShardDb, node: i64) -> crate::Result<()> {
 async fn get(on: &ShardDb) -> crate::Result<i64> {
     let sql = &on.sql(GET);
     let row = on.read("test_get", |tx| Box::pin(async move { query(sql).fetch_one(tx.conn()).await }));
-    Ok(row.await?.try_get(0)?)
+    row.await?.get(0)
 }
 
 /// Shards 0 and 1 on the shared server, 2 and 3 on one that may be hurt.
@@ -172,7 +171,7 @@ async fn a_connection_killed_in_mid_transaction_leaves_nothing() {
         let work = place.transact("test", |tx| {
             Box::pin(async move {
                 query(put).bind(1).execute(tx.conn()).await?;
-                let number: i64 = query(me).fetch_one(tx.conn()).await?.try_get(0)?;
+                let number: i64 = query(me).fetch_one(tx.conn()).await?.get(0)?;
                 victim.lock().unwrap().1 = number;
                 said.notify_one();
                 done.notified().await;
@@ -212,7 +211,7 @@ async fn idle_connections_that_were_killed_are_replaced() {
     let mut sessions = [first, second];
     let mut killer = connect(one.databases.meta()).await;
     for session in &mut sessions {
-        let number: i64 = query(&place.sql(ME)).fetch_one(session).await.unwrap().get(0);
+        let number: i64 = query(&place.sql(ME)).fetch_one(session).await.unwrap().get(0).unwrap();
         sql(&mut killer, &format!("KILL {number}")).await;
     }
     drop(sessions);

@@ -8,6 +8,7 @@ use super::super::configs::CHANGE_OLD;
 use super::super::fire::OPEN_OCCURRENCE;
 use super::super::rescue::{NEXT_DEADLINE, WAITS_OVER};
 use super::super::retention::{HISTORY_NEXT, HISTORY_OLD};
+use super::super::session::Session;
 use super::super::{attempts, cancel, migrate, retention, search, submit, task_rows, tasks};
 use super::*;
 
@@ -38,7 +39,7 @@ fn plan(conn: &Connection, sql: &str) -> String {
 #[test]
 fn hot_queries_use_their_index_and_never_sort() {
     let conn = Connection::open_in_memory().unwrap();
-    migrate::migrate(&conn, NOW).unwrap();
+    migrate::migrate(Session::new(&conn), NOW).unwrap();
     conn.execute(FILL, [ROWS]).unwrap();
     conn.execute(FILL_HISTORY, [ROWS]).unwrap();
     for analyzed in [false, true] {
