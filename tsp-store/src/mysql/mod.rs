@@ -3,7 +3,7 @@
 //!
 //! Files that do the same as those of [`crate::sqlite`] have the same names. Only here:
 //!
-//! * `context`, `db`, `session`, `endpoint`, `pool`, `circuit_breaker`, `statement_templates`, `bind`, `own`:
+//! * `context`, `db`, `endpoint`, `pool`, `circuit_breaker`, `statement_templates`, `bind`, `own`:
 //!   connections and statements.
 //! * `open`, `server`, `day_partitions`, `days`, `policy`, `retention_days`, `retention_meta`: what is checked at start,
 //!   and history by days.
