@@ -23,9 +23,9 @@ const REQUESTS: i64 = 40_000;
 const IN_FLIGHT: usize = 128;
 const LABEL: &str = "raw";
 
-/// Enough to fill trace ids; nothing here needs to be hard to guess.
+/// Enough for trace ids and pauses; nothing here needs to be hard to guess.
 #[derive(Debug, Default)]
-struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Entropy for Counter {
     fn fill(&self, bytes: &mut [u8]) {

@@ -3,9 +3,11 @@
 //!
 //! The due scan must not notice what is not due: the rows it reads are the same whatever else is open.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 use peers::{MariaDb, MariaDbOptions};
-use tsp_core::{ConfigId, Name, NodeId, ShardId, Timestamp};
+use tsp_core::{ConfigId, ManualClock, Name, NodeId, ShardId, Timestamp};
 use tsp_store::FetcherStore as _;
 use tsp_store::cluster::ShardGroup;
 use tsp_store::fetching::{ClaimRequest, Owner};
@@ -13,6 +15,7 @@ use tsp_store::mysql::{MySqlFetcherStore, MySqlOptions, MySqlStore};
 
 use crate::cluster::status;
 use crate::measure::{instant, wall_us};
+use crate::raw::Counter;
 use crate::report::Report;
 use crate::tasks::PAYLOAD;
 
@@ -97,8 +100,10 @@ impl Table {
     async fn filled(report: &mut Report, server: &MariaDb, rows: u64) -> Result<Self> {
         let name = format!("scan, {rows} rows");
         let [meta, database] = ["meta", "shard"].map(|name| server.create_database(name));
-        let options = MySqlOptions::new(server.url(&meta), server.url(&database), 1, [7; 32]);
         let now = Timestamp::from_ms(wall_us() / 1_000);
+        let (clock, entropy) = (Arc::new(ManualClock::at(now)), Arc::new(Counter::default()));
+        let [meta, shards] = [server.url(&meta), server.url(&database)];
+        let options = MySqlOptions::new(meta, shards, 1, [7; 32], clock, entropy);
         MySqlStore::migrate(&options, now).await?;
         let start = instant();
         // Without these two checks an empty table is filled index by index, each of them sorted first.

@@ -1,7 +1,7 @@
 //! The domain of TSP: pure values and transitions.
 //!
-//! Nothing here does IO, runs a future, draws random numbers, serialises or reads a clock: time and
-//! randomness are arguments. One trait has async methods, the worker's border with its rows
+//! Nothing here does IO, runs a future, draws random numbers or serialises, and only [`SystemClock`] reads the machine's
+//! clock: time and randomness are arguments. One trait has async methods, the worker's border with its rows
 //! ([`work::AttemptStore`]). Every change of a task's state is decided in [`transition`], each step of a schedule in
 //! [`schedule::step`], each change of a config in [`config::save`].
 

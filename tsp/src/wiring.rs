@@ -37,7 +37,7 @@ use tsp_queue::nsq::KnownNsqds;
 
 use crate::failure::{Failure, Result};
 use crate::settings::{Settings, StoreLocation};
-pub(crate) use clock::ServerClock;
+pub(crate) use clock::{ServerClock, machine_now};
 use dependencies::ProcessDependencies;
 use descriptors::Descriptors;
 pub(crate) use entropy::OsEntropy;

@@ -25,20 +25,14 @@ pub struct VirtualClock {
 }
 
 impl VirtualClock {
-    pub fn new() -> Self {
-        Self { real: SystemClock::new(), offset_ms: AtomicI64::new(0) }
+    pub fn new(real: SystemClock) -> Self {
+        Self { real, offset_ms: AtomicI64::new(0) }
     }
 
     /// Moves the clock forward to `to`; a point that has passed changes nothing.
     pub fn advance_to(&self, to: Timestamp) {
         let offset = to.since(self.real.now()).ms();
         self.offset_ms.fetch_max(offset, Ordering::SeqCst);
-    }
-}
-
-impl Default for VirtualClock {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -80,8 +74,9 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the clock that is tested stands on it")]
     fn a_virtual_clock_jumps_forward_and_never_back() {
-        let clock = VirtualClock::new();
+        let clock = VirtualClock::new(SystemClock::new());
         let start = clock.now();
         let ahead = start.plus(Millis::from_days(3));
         clock.advance_to(ahead);

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use tsp_core::{Clock, Millis, TaskId, VirtualClock};
+use tsp_core::{Clock, Millis, SystemClock, TaskId, VirtualClock};
 use tsp_queue::Subscriber;
 
 use super::fixture::Fixture;
 
 /// Taken as "never": a test that waits this long has failed.
 const DAYS: Millis = Millis::from_days(3);
+
+#[expect(clippy::disallowed_methods, reason = "the fetcher's thread sleeps in real time")]
+fn virtual_clock() -> Arc<VirtualClock> {
+    Arc::new(VirtualClock::new(SystemClock::new()))
+}
 
 /// What comes next. The queue says that something *may* have come, and the clock goes on meanwhile.
 async fn next_work(fixture: &mut Fixture, clock: &VirtualClock) -> Vec<TaskId> {
@@ -25,7 +30,7 @@ async fn next_work(fixture: &mut Fixture, clock: &VirtualClock) -> Vec<TaskId> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn it_waits_for_the_clock_for_hints_and_for_its_end() {
     let mut fixture = Fixture::new();
-    let clock = Arc::new(VirtualClock::new());
+    let clock = virtual_clock();
     fixture.begin_at(clock.now());
     let config = fixture.delayed("one");
     let (inbox, store) = (fixture.inbox.clone(), fixture.store.clone());
@@ -56,7 +61,7 @@ async fn it_waits_for_the_clock_for_hints_and_for_its_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn it_ends_when_the_shards_are_somebody_elses() {
     let mut fixture = Fixture::new();
-    let clock = Arc::new(VirtualClock::new());
+    let clock = virtual_clock();
     fixture.begin_at(clock.now());
     let config = fixture.delayed("one");
     super::fixture::done(tsp_store::EmbeddedOwnership::take_shards(

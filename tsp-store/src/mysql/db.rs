@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,8 +12,8 @@ use parking_lot::RwLock;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
-use tsp_core::ShardId;
 use tsp_core::task::EndResult;
+use tsp_core::{Entropy, ShardId};
 
 use crate::backend::sums::Sums;
 use crate::error::{Cause, Result, StoreError};
@@ -29,6 +29,10 @@ use super::tx::Tx;
 
 /// A transaction that met a deadlock or a lock is retried so many times.
 const AGAIN_MAX: u32 = 3;
+
+/// How long it waits before the first retry, and how much longer at most.
+const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE_JITTER: Duration = Duration::from_millis(20);
 
 /// How long the probe waits for a database.
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
@@ -54,7 +58,7 @@ struct Inner {
     transactions: Counter,
     failed: Counter,
     again: Counter,
-    jitter: AtomicU64,
+    entropy: Arc<dyn Entropy>,
 }
 
 impl fmt::Debug for Db {
@@ -65,7 +69,12 @@ impl fmt::Debug for Db {
 
 impl Db {
     /// Connects when it is first asked.
-    pub(super) fn lazy(name: &str, address: MySqlConnectOptions, settings: PoolSettings) -> Self {
+    pub(super) fn lazy(
+        name: &str,
+        address: MySqlConnectOptions,
+        settings: PoolSettings,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
         let endpoint = Arc::new(Endpoint::new(name));
         let inner = Inner {
             pool: pool::lazy(address, settings, &endpoint),
@@ -74,7 +83,7 @@ impl Db {
             transactions: counter!("tsp_store_transactions_total"),
             failed: counter!("tsp_store_transactions_failed_total"),
             again: counter!("tsp_store_transactions_again_total"),
-            jitter: AtomicU64::new(0x9E37_79B9_7F4A_7C15),
+            entropy,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -272,7 +281,7 @@ impl Db {
             }
             round += 1;
             self.inner.again.increment(1);
-            tokio::time::sleep(self.pause(round)).await;
+            tokio::time::sleep(pause(round, &*self.inner.entropy)).await;
         };
         self.called(name, started);
         done
@@ -292,13 +301,6 @@ impl Db {
         }
     }
 
-    /// Longer with each round, and never the same for two that met.
-    fn pause(&self, round: u32) -> Duration {
-        let seed = self.inner.jitter.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        let mixed = (seed ^ (seed >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40;
-        Duration::from_millis(u64::from(round) * 5 + mixed % (u64::from(round) * 20))
-    }
-
     fn called(&self, name: &'static str, started: Instant) {
         let took = started.elapsed();
         if let Some(histogram) = self.inner.calls.read().get(name) {
@@ -316,6 +318,11 @@ impl Db {
             tracing::warn!(database = self.name(), "closed with connections in use");
         }
     }
+}
+
+/// Longer with each round, and hardly ever the same for two that met.
+fn pause(round: u32, entropy: &dyn Entropy) -> Duration {
+    (PAUSE + PAUSE_JITTER.mul_f64(entropy.jitter_fraction())) * round
 }
 
 /// What comes before and after the work of a transaction.
@@ -460,6 +467,25 @@ impl ShardDb {
     fn count_ended(&self, by_result: &[i64; EndResult::ALL.len()]) {
         for (counter, count) in self.ended.iter().zip(by_result) {
             counter.increment(u64::try_from(*count).unwrap_or(0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::site::Seeded;
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_the_same_for_the_same_seed() {
+        let pauses = |seed| {
+            let entropy = Seeded::new(seed);
+            (1..=AGAIN_MAX).map(|round| pause(round, &entropy)).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(1), pauses(1));
+        assert_ne!(pauses(1), pauses(2));
+        for (round, pause) in (1..).zip(pauses(1)) {
+            assert!(pause >= PAUSE * round && pause < (PAUSE + PAUSE_JITTER) * round, "{pause:?}");
         }
     }
 }

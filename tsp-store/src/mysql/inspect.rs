@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::timeout;
-use tsp_core::{Clock as _, Millis, ShardId, SystemClock, Timestamp};
+use tsp_core::{Millis, ShardId, Timestamp};
 
 use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
@@ -235,9 +235,9 @@ async fn look_at_source(
 
 async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<DatabaseFacts> {
     let address = super::pool::address(url, &link.name)?;
-    let before = SystemClock::new().now();
+    let before = options.clock.now();
     let rows = link.rows(SERVER.to_owned()).await?;
-    let after = SystemClock::new().now();
+    let after = options.clock.now();
     let row = rows.first().ok_or_else(|| StoreError::Internal("the server gave no row".to_owned()))?;
     let now: i64 = row.get(5)?;
     let (version, mode): (String, String) = (row.get(0)?, row.get(1)?);

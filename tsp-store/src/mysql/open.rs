@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tsp_core::{Clock as _, ShardId, SystemClock, Timestamp};
+use tsp_core::{ShardId, Timestamp};
 
 use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
@@ -72,8 +72,8 @@ fn pair_of_pools(name: &str, url: &str, options: &MySqlOptions, statements: usiz
     let leases =
         PoolSettings { connections: LEASE_CONNECTIONS, acquire_timeout, statements: STATEMENTS_OF_DATABASE };
     Ok(Source {
-        db: Db::lazy(name, pool::address(url, name)?, settings),
-        leases: Db::lazy(name, pool::address(url, name)?, leases),
+        db: Db::lazy(name, pool::address(url, name)?, settings, options.entropy.clone()),
+        leases: Db::lazy(name, pool::address(url, name)?, leases, options.entropy.clone()),
     })
 }
 
@@ -124,11 +124,11 @@ async fn check_server(db: &Db, options: &MySqlOptions) -> Result<Server> {
     let (sql, syncs) = (db.sql(SERVER), db.sql(SYNCS));
     let (row, syncs, now) = db
         .read("check", |tx| {
-            let (sql, syncs) = (sql.clone(), syncs.clone());
+            let (sql, syncs, clock) = (sql.clone(), syncs.clone(), options.clock.clone());
             Box::pin(async move {
-                let before = SystemClock::new().now();
+                let before = clock.now();
                 let row = query(&sql).fetch_one(tx.conn()).await?;
-                let after = SystemClock::new().now();
+                let after = clock.now();
                 let syncs = query(&syncs).fetch_one(tx.conn()).await?;
                 Ok((row, syncs, Timestamp::from_ms(i64::midpoint(before.ms(), after.ms()))))
             })
@@ -226,11 +226,12 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::site::options;
     use super::*;
 
     #[test]
     fn the_statement_budget_counts_all_databases_of_a_server() {
-        let options = MySqlOptions { processes: 2, ..MySqlOptions::new("", "", 4, [0; 32]) };
+        let options = MySqlOptions { processes: 2, ..options("", "", 4, [0; 32]) };
         let mut budget = Budget::default();
         budget.add("mysql://u:p@h:1/a", 400, 10_000).unwrap();
         budget.add("mysql://u:p@h:2/a", 400, 10_000).unwrap();

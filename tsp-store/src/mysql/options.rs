@@ -1,8 +1,9 @@
 //! How a store on MySQL or MariaDB is opened.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use tsp_core::Millis;
+use tsp_core::{Clock, Entropy, Millis};
 
 /// The databases of a cluster. Every process of it is given the same.
 #[derive(Clone)]
@@ -25,6 +26,10 @@ pub struct MySqlOptions {
     pub allow_unsynced: bool,
     /// How long a call waits for a connection.
     pub acquire_timeout: Millis,
+    /// This machine's, which the servers' are compared with.
+    pub clock: Arc<dyn Clock>,
+    /// For the pauses before a transaction is tried again.
+    pub entropy: Arc<dyn Entropy>,
 }
 
 /// A database with the shards that are put on it at first; later the shard map in meta decides.
@@ -42,6 +47,8 @@ impl MySqlOptions {
         source: impl Into<String>,
         shards: u16,
         secret_key: [u8; 32],
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
     ) -> Self {
         let all = SourceOptions {
             name: "main".to_owned(),
@@ -58,6 +65,8 @@ impl MySqlOptions {
             max_skew: Millis::from_ms(500),
             allow_unsynced: false,
             acquire_timeout: Millis::from_secs(5),
+            clock,
+            entropy,
         }
     }
 }

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use tsp_core::{Clock as _, SystemClock};
-
 use super::{existing, on_store};
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::print;
 use crate::settings::SettingsFile;
-use crate::wiring::{beside, store_failure};
+use crate::wiring::{beside, machine_now, store_failure};
 
 /// Copy the database to a new file, as it is at one moment; the server may run
 #[derive(Debug, clap::Args)]
@@ -33,7 +31,7 @@ impl Args {
             return Err(Failure::refused(format!("`{shown}` exists, and a backup overwrites nothing"))
                 .advise("choose another name"));
         }
-        on_store(&settings, SystemClock::new().now(), async |store| {
+        on_store(&settings, machine_now(), async |store| {
             store.backup(&self.to).await.map_err(|error| store_failure(&error))
         })?;
         let bytes = std::fs::metadata(&self.to).map(|file| file.len()).unwrap_or_default();

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tsp_api::time::parse_time;
-use tsp_core::{Clock as _, Entropy, SystemClock, Timestamp};
+use tsp_core::{Entropy, Timestamp};
 use tsp_store::Catalog;
 use tsp_store::catalog::{ApiKey, NewKey, Scope};
 use tsp_store::tasks::Actor;
@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::Format;
 use crate::settings::SettingsFile;
-use crate::wiring::{OsEntropy, store_failure};
+use crate::wiring::{OsEntropy, machine_now, store_failure};
 
 /// API.md section 12: random, far too long to guess.
 const KEY_BYTES: usize = 32;
@@ -72,7 +72,7 @@ impl Args {
             return Err(Failure::usage(format!("`--name` must have 1 to {NAME_CHARS_MAX} characters")));
         }
         let settings = create.file.load(environment)?;
-        let now = SystemClock::new().now();
+        let now = machine_now();
         if create.expires_at.is_some_and(|at| at <= now) {
             return Err(Failure::usage("`--expires-at` has passed already"));
         }

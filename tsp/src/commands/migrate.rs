@@ -1,14 +1,12 @@
 //! `tsp migrate`
 
-use tsp_core::{Clock as _, SystemClock};
-
 use super::on_store::block_on;
 use super::{existing, on_store};
 use crate::environment::Environment;
 use crate::failure::Result;
 use crate::output::print;
 use crate::settings::{SettingsFile, StoreLocation};
-use crate::wiring::cluster;
+use crate::wiring::{cluster, machine_now};
 
 /// Bring the schema up to this binary's; makes an embedded database, or the tables of a cluster
 #[derive(Debug, clap::Args)]
@@ -28,7 +26,7 @@ impl Args {
             return print(&block_on(cluster::migrate(&settings))?);
         }
         // Opening migrates.
-        on_store(&settings, SystemClock::new().now(), async |_| Ok(()))?;
+        on_store(&settings, machine_now(), async |_| Ok(()))?;
         print(&format!("`{}` is up to date\n", existing(&settings)?.display()))
     }
 }

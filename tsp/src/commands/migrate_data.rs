@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tsp_core::{Clock as _, SystemClock};
 use tsp_store::mysql::{ImportProgress, ImportReport, MySqlStore};
 use tsp_store::sqlite::ServeLock;
 
@@ -15,7 +14,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::{Table, print};
 use crate::settings::{Settings, SettingsFile, StoreLocation};
-use crate::wiring::{cluster, open_store, store_failure};
+use crate::wiring::{cluster, machine_now, open_store, store_failure};
 
 /// How often progress is printed, where nobody watches.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -61,7 +60,7 @@ impl Args {
         }
         let from = self.source(to.store.shards)?;
         let options = cluster::options(&to)?;
-        let now = SystemClock::new().now();
+        let now = machine_now();
         let _lock = ServeLock::acquire(&self.from).map_err(|error| store_failure(&error))?;
         let started = Instant::now();
         let mut told = Told::default();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tsp_core::clock::ProcessMonotonicClock;
-use tsp_core::{Clock, ClusterClock, Millis, SystemClock, VirtualClock};
+use tsp_core::{Clock, ClusterClock, Millis, SystemClock, Timestamp, VirtualClock};
 
 #[derive(Debug, Clone)]
 pub(crate) enum ServerClock {
@@ -17,7 +17,7 @@ pub(crate) enum ServerClock {
 
 impl ServerClock {
     pub(crate) fn system() -> Self {
-        Self::System(Arc::new(SystemClock::new()))
+        Self::System(Arc::new(machine()))
     }
 
     pub(crate) fn cluster() -> Self {
@@ -25,7 +25,7 @@ impl ServerClock {
     }
 
     pub(crate) fn virtual_() -> Self {
-        Self::Virtual(Arc::new(VirtualClock::new()))
+        Self::Virtual(Arc::new(VirtualClock::new(machine())))
     }
 
     pub(crate) fn get(&self) -> Arc<dyn Clock> {
@@ -35,6 +35,17 @@ impl ServerClock {
             Self::Cluster(clock) => clock.clone(),
         }
     }
+}
+
+/// This machine's clock.
+#[expect(clippy::disallowed_methods, reason = "the one place that makes one")]
+pub(super) fn machine() -> SystemClock {
+    SystemClock::new()
+}
+
+/// What it says, for commands that run without a server.
+pub(crate) fn machine_now() -> Timestamp {
+    machine().now()
 }
 
 /// A length of the settings as the domain counts it.

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use tsp_core::config::{ConfigSpec, Kind};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::Status;
-use tsp_core::{Clock as _, Millis, SystemClock, Timestamp};
+use tsp_core::{Millis, Timestamp};
 
+use super::super::MySqlStore;
 use super::fixture::{HOUR, NOW, Process, message, spec};
 use super::site::{connect, sql};
 use crate::attempts::{AttemptStore as _, BeginResult, WorkError, all};
@@ -159,7 +160,7 @@ async fn nothing_begins_after_the_end_of_the_nodes_lease() {
         messages.extend(claimed.iter().map(|row| message(row)));
     }
     assert_eq!(messages.len(), 4);
-    let database_now = SystemClock::new().now();
+    let database_now = MySqlStore::time(&process.databases.options()).await.unwrap();
     // Ends within the margin, by the database's clock; the process thinks it is an hour earlier.
     let attempt_store = process.attempt_store(NodeLease::until(database_now.plus(Millis::from_ms(500))));
     let early = database_now.minus(HOUR).max(NOW);

@@ -15,7 +15,7 @@ use tsp_core::{AppId, IdGenerator, Millis, ShardId, TaskId, TaskKey, Verdict};
 
 use super::super::{ImportProgress, ImportReport, MySqlOptions, MySqlStore};
 use super::fixture::{NOW, message, name, spec};
-use super::site::{connect, sql};
+use super::site::{connect, options, sql};
 use crate::attempts::{AttemptStore as _, BeginResult, Finish, all};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, NewKey, SaveConfig, Scope};
 use crate::cluster::{LeaseStore as _, NewNode, ShardGroup};
@@ -241,7 +241,7 @@ fn hash(id: TaskId) -> [u8; 32] {
 async fn cluster() -> (MySqlOptions, String) {
     let server = peers::MariaDb::shared();
     let (meta, main) = (server.create_database("meta"), server.create_database("main"));
-    let options = MySqlOptions::new(server.url(&meta), server.url(&main), SHARDS, [5; 32]);
+    let options = options(server.url(&meta), server.url(&main), SHARDS, [5; 32]);
     let options = MySqlOptions { connections: 4, allow_unsynced: true, ..options };
     MySqlStore::migrate(&options, NOW).await.unwrap();
     (options, meta)

@@ -1,12 +1,14 @@
 //! Making and opening a store.
 
+use std::sync::Arc;
+
 use sqlx::{Connection as _, Row as _};
-use tsp_core::{Millis, Timestamp};
+use tsp_core::{ManualClock, Millis, Timestamp};
 
 use super::super::day_partitions::keep_ahead;
 use super::super::{MigrateReport, MySqlOptions, MySqlStore, SourceOptions};
 use super::fixture::{NOW, shard};
-use super::site::{connect, sql};
+use super::site::{connect, options, sql};
 use crate::catalog::Catalog as _;
 
 /// A store that was not made yet, of two shards in two databases of the shared server.
@@ -14,7 +16,7 @@ fn fresh() -> (MySqlOptions, [String; 2]) {
     let server = peers::MariaDb::shared();
     let names = [server.create_database("meta"), server.create_database("all")];
     let [meta, source] = [server.url(&names[0]), server.url(&names[1])];
-    let options = MySqlOptions { connections: 2, ..MySqlOptions::new(meta, source, 2, [3; 32]) };
+    let options = MySqlOptions { connections: 2, ..options(meta, source, 2, [3; 32]) };
     // As the server is, so that tests do not wait for the disk.
     (MySqlOptions { allow_unsynced: true, ..options }, names)
 }
@@ -208,6 +210,19 @@ async fn a_server_that_does_not_sync_commits_is_refused_unless_it_is_allowed() {
     for database in &view.databases {
         let facts = database.found.as_ref().unwrap();
         assert!(facts.wrong.is_empty() && facts.notes[0].contains("power loss"), "{facts:?}");
+    }
+}
+
+#[tokio::test]
+async fn clocks_of_servers_are_compared_with_the_one_that_was_handed_in() {
+    let (options, _) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    let database_now = MySqlStore::time(&options).await.unwrap();
+    let an_hour_behind = ManualClock::at(database_now.minus(Millis::from_hours(1)));
+    let view = MySqlStore::inspect(&MySqlOptions { clock: Arc::new(an_hour_behind), ..options }).await;
+    for database in &view.databases {
+        let facts = database.found.as_ref().unwrap();
+        assert!(facts.ahead >= Millis::from_hours(1), "{facts:?}");
     }
 }
 

@@ -16,7 +16,7 @@ mod outages;
 mod parks;
 mod plans;
 mod retention;
-mod site;
+pub(super) mod site;
 mod statements;
 mod tasks;
 mod whole;

@@ -12,7 +12,7 @@ use tsp_core::{NodeId, TaskId, Verdict};
 
 use super::super::{MoveStep, MySqlOptions, MySqlStore, SourceOptions};
 use super::fixture::{HOUR, NOW, id, key_at, name, shard, spec};
-use super::site::{connect, sql};
+use super::site::{connect, options, sql};
 use crate::attempts::{AttemptStore as _, Begin, BeginResult, Finish};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeLease, Renewal, ShardGroup};
@@ -35,7 +35,7 @@ async fn fresh() -> MySqlOptions {
         connections: 6,
         sources,
         allow_unsynced: true,
-        ..MySqlOptions::new(url("meta"), "", SHARDS, [5; 32])
+        ..options(url("meta"), "", SHARDS, [5; 32])
     };
     MySqlStore::migrate(&options, NOW).await.unwrap();
     options

@@ -13,7 +13,7 @@ use super::super::db::ShardDb;
 use super::super::session::query;
 use super::super::{MySqlOptions, MySqlStore, SourceOptions};
 use super::fixture::{NOW, Process, id, name, shard};
-use super::site::{connect, sql};
+use super::site::{connect, options, sql};
 use crate::AttemptStore as _;
 use crate::StoreError;
 use crate::attempts::all;
@@ -63,7 +63,7 @@ impl Hurt {
             connections: 4,
             acquire_timeout: GIVEN_UP,
             allow_unsynced: true,
-            ..MySqlOptions::new(database(shared, "meta"), String::new(), 4, [7; 32])
+            ..options(database(shared, "meta"), String::new(), 4, [7; 32])
         };
         MySqlStore::migrate(&options, NOW).await.expect("migrate");
         Self { own, options }

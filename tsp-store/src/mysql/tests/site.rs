@@ -2,12 +2,13 @@
 //! other: making one takes a while, emptying one does not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use peers::MariaDb;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
-use tsp_core::Millis;
+use tsp_core::{Entropy, ManualClock, Millis};
 
 use super::super::{MySqlOptions, MySqlStore, SourceOptions};
 use super::fixture::NOW;
@@ -16,6 +17,38 @@ pub(in super::super) const SHARDS: u16 = 4;
 
 /// Empty databases that nobody uses.
 static FREE: Mutex<Vec<Site>> = Mutex::new(Vec::new());
+
+/// Randomness that is the same for the same seed.
+#[derive(Debug)]
+pub(in super::super) struct Seeded(AtomicU64);
+
+impl Seeded {
+    pub(in super::super) fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+}
+
+impl Entropy for Seeded {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let state = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ (mixed >> 27)).to_be_bytes();
+            chunk.copy_from_slice(&mixed[..chunk.len()]);
+        }
+    }
+}
+
+/// On a clock that stands still, and with randomness of a seed.
+pub(in super::super) fn options(
+    meta: impl Into<String>,
+    source: impl Into<String>,
+    shards: u16,
+    secret_key: [u8; 32],
+) -> MySqlOptions {
+    let (clock, entropy) = (Arc::new(ManualClock::at(NOW)), Arc::new(Seeded::new(0)));
+    MySqlOptions::new(meta, source, shards, secret_key, clock, entropy)
+}
 
 /// The databases of one store.
 #[derive(Debug, Clone)]
@@ -126,7 +159,7 @@ impl Site {
             sources: vec![source(0, 0..=half - 1), source(1, half..=SHARDS - 1)],
             acquire_timeout: Millis::from_secs(20),
             allow_unsynced: true,
-            ..MySqlOptions::new(url(&self.meta), String::new(), SHARDS, [7; 32])
+            ..options(url(&self.meta), String::new(), SHARDS, [7; 32])
         }
     }
 

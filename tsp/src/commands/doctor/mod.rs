@@ -5,12 +5,11 @@ mod cluster;
 mod database;
 mod queue;
 
-use tsp_core::{Clock as _, SystemClock};
-
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::print;
 use crate::settings::{SettingsFile, StoreLocation};
+use crate::wiring::machine_now;
 
 /// Check settings, databases, clocks, queue, ports and leases; say what is wrong and what to do
 #[derive(Debug, clap::Args)]
@@ -51,7 +50,7 @@ impl Args {
     pub(super) fn run(self, environment: &Environment) -> Result {
         // Wrong settings are reported in full by loading them.
         let settings = self.file.load(environment)?;
-        let now = SystemClock::new().now();
+        let now = machine_now();
         let mut findings = vec![("settings", vec![Finding::Good("every value is allowed".to_owned())])];
         if matches!(settings.store.location, StoreLocation::Cluster(_)) {
             findings.extend(cluster::check(&settings, now)?);

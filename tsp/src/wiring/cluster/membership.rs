@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tsp_core::{Clock as _, ClusterClock, NodeId, SystemClock};
+use tsp_core::{Clock as _, ClusterClock, NodeId};
 use tsp_fetcher::shard_groups::FETCHER_ROLE;
 use tsp_queue::EventRouter;
 use tsp_store::Catalog as _;
@@ -17,7 +17,7 @@ use tsp_store::mysql::MySqlStore;
 use super::groups::serves;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
-use crate::wiring::clock::millis;
+use crate::wiring::clock::{machine, millis};
 use crate::wiring::node_name::node_name;
 use crate::wiring::store_failure;
 
@@ -58,7 +58,7 @@ impl Membership {
         };
         let stats = Arc::new(NodeStats::default());
         let (said, config_cache, cluster) = (stats.clone(), store.config_cache().clone(), clock.clone());
-        let machine = SystemClock::new();
+        let machine = machine();
         let heartbeat = Arc::new(move || Heartbeat {
             config_seq: config_cache.finalised(),
             clock_offset: machine.now().since(cluster.now()),

@@ -1,6 +1,7 @@
 //! The databases of a cluster: opened from settings.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
 use tsp_core::Millis;
@@ -8,7 +9,8 @@ use tsp_store::mysql::{MySqlOptions, MySqlStore, SourceOptions};
 
 use crate::failure::{Failure, Result};
 use crate::settings::{SecretKey, Settings, StoreLocation};
-use crate::wiring::clock::millis;
+use crate::wiring::clock::{machine, millis};
+use crate::wiring::entropy::OsEntropy;
 use crate::wiring::store_failure;
 
 pub(crate) async fn open_store(settings: &Settings) -> Result<MySqlStore> {
@@ -53,5 +55,7 @@ pub(crate) fn options(settings: &Settings) -> Result<MySqlOptions> {
         max_skew: millis(settings.node.max_skew),
         allow_unsynced: cluster.allow_unsynced,
         acquire_timeout: Millis::from_secs(5),
+        clock: Arc::new(machine()),
+        entropy: Arc::new(OsEntropy),
     })
 }
