@@ -1,6 +1,7 @@
 //! What every handler is given.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
@@ -93,6 +94,8 @@ pub struct WebState {
     /// Changes of a config, one after the other.
     pub(crate) turns: Turns,
     pub(crate) request_ids: RequestIds,
+    /// Tells tasks without a key apart when they are spread over shards; random at first.
+    pub(crate) next_salt: AtomicU64,
     /// How many previews of schedules may run at once.
     pub(crate) previews: Arc<Semaphore>,
     /// The receiver of a development server.
@@ -108,6 +111,8 @@ impl WebState {
     pub fn new(parts: WebDependencies) -> Arc<Self> {
         let keys = KeyCache::new(parts.settings.bootstrap_key.as_ref());
         let request_ids = RequestIds::new(parts.entropy.as_ref());
+        let mut salt = [0; 8];
+        parts.entropy.fill(&mut salt);
         Arc::new(Self {
             store: parts.store,
             clock: parts.clock,
@@ -125,6 +130,7 @@ impl WebState {
             in_flight: InFlight::default(),
             turns: Turns::default(),
             request_ids,
+            next_salt: AtomicU64::new(u64::from_le_bytes(salt)),
             previews: Arc::new(Semaphore::new(PREVIEWS_MAX)),
             inbox: Inbox::default(),
             http: HttpMetrics::new(),

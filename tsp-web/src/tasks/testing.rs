@@ -37,12 +37,13 @@ use crate::{WebDependencies, WebSettings, WebState};
 pub(super) const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 pub(super) const ADMIN: &str = "bootstrap-key-of-the-operator";
 
+/// Each byte is the seed.
 #[derive(Debug)]
-struct Zeros;
+struct Seeded(u8);
 
-impl Entropy for Zeros {
+impl Entropy for Seeded {
     fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(0);
+        bytes.fill(self.0);
     }
 }
 
@@ -102,6 +103,10 @@ impl Answer {
 
 impl Service {
     pub(super) async fn start() -> Self {
+        Self::start_with(0).await
+    }
+
+    pub(super) async fn start_with(seed: u8) -> Self {
         let store = Arc::new(MemoryStore::new(4));
         let clock = Arc::new(ManualClock::at(NOW));
         let ids = IdSource::lease(store.as_ref(), 0, clock.now()).await.unwrap();
@@ -114,7 +119,7 @@ impl Service {
         let state = WebState::new(WebDependencies {
             store: store.clone(),
             clock: clock.clone(),
-            entropy: Arc::new(Zeros),
+            entropy: Arc::new(Seeded(seed)),
             ids,
             hints: hints.clone(),
             egress: EgressPolicy::default(),

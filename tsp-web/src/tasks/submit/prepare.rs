@@ -1,7 +1,7 @@
 //! From what a caller wrote to a task that can be saved.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tsp_api::ErrorCode;
@@ -25,9 +25,6 @@ use super::draft::Draft;
 
 /// How long a caller should wait for a new slot of ids, in seconds.
 const SLOT_RETRY_AFTER_S: u64 = 1;
-
-/// Tells keyless tasks apart when they are spread over shards.
-static NEXT_SALT: AtomicU64 = AtomicU64::new(0);
 
 /// The app that tasks are submitted to.
 #[derive(Debug, Clone)]
@@ -214,7 +211,7 @@ impl TaskDraft {
 }
 
 fn new_id(state: &WebState, config: &TaskConfig, key: Option<&TaskKey>, now: Timestamp) -> ApiResult<TaskId> {
-    let shard = home(config, key, state.store.shards());
+    let shard = home(state, config, key);
     state.ids.next(shard, now).map_err(|error| {
         let detail = "no task ids can be made right now, the node is renewing its lease; try again";
         ApiError::unavailable(detail, SLOT_RETRY_AFTER_S).with_internal(error)
@@ -222,10 +219,11 @@ fn new_id(state: &WebState, config: &TaskConfig, key: Option<&TaskKey>, now: Tim
 }
 
 /// The shard a task lives in (DESIGN.md section 5.4).
-fn home(config: &TaskConfig, key: Option<&TaskKey>, shards: u16) -> ShardId {
+fn home(state: &WebState, config: &TaskConfig, key: Option<&TaskKey>) -> ShardId {
+    let (span, shards) = (config.spec.span, state.store.shards());
     match key {
-        Some(key) => key_shard(config.id, key.as_str(), config.spec.span, shards),
-        None => keyless_shard(config.id, NEXT_SALT.fetch_add(1, Ordering::Relaxed), config.spec.span, shards),
+        Some(key) => key_shard(config.id, key.as_str(), span, shards),
+        None => keyless_shard(config.id, state.next_salt.fetch_add(1, Ordering::Relaxed), span, shards),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Single submits.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 use proptest::prelude::*;
 use tsp_core::config::{OnDuplicateKey, Visibility};
@@ -48,6 +50,24 @@ async fn a_task_is_made_as_it_was_asked_for() {
     assert_eq!(extra.retry.unwrap().max_attempts, 3);
     assert_eq!(extra.traceparent.as_deref(), Some(trace));
     assert_eq!(service.woken(), [(service.config("close-order"), NOW.plus(Millis::from_mins(1)))]);
+}
+
+#[tokio::test]
+async fn tasks_without_a_key_are_spread_by_the_seed() {
+    let shards = async |seed| {
+        let mut service = Service::start_with(seed).await;
+        service.add_config(service.trade, "wide", |spec| spec.span = 0).await;
+        let mut shards = Vec::new();
+        for _ in 0..5 {
+            let id: TaskId = service.submit("{\"config\":\"wide\"}").await.parse().unwrap();
+            shards.push(id.shard().get());
+        }
+        shards
+    };
+    let first = shards(0).await;
+    assert_eq!(BTreeSet::from_iter(&first).len(), 4, "{first:?}");
+    assert_eq!(shards(0).await, first, "one seed gives one history");
+    assert_ne!(shards(1).await, first, "two processes do not walk in step");
 }
 
 #[tokio::test]
