@@ -1,7 +1,8 @@
-//! The only place that names concrete back ends, and that makes the clock, the randomness and the runtime.
+//! The only place that names concrete back ends, and that makes the clock, the randomness and the server's runtime.
 //!
 //! A server starts from the store upwards (store, queue, fetcher, worker, web) and stops in the order that
-//! loses nothing: no new requests, no new claims, running callbacks end, the store closes.
+//! loses nothing: no new requests, no new claims, running callbacks end, the store closes. What commands do without a
+//! server is in `offline`.
 
 mod clock;
 mod clock_watch;
@@ -16,6 +17,7 @@ mod fetcher;
 mod gauges;
 mod ids;
 mod node_name;
+pub(crate) mod offline;
 mod readiness;
 mod running;
 mod server;
@@ -43,7 +45,7 @@ use descriptors::Descriptors;
 pub(crate) use entropy::OsEntropy;
 use server::{End, Server};
 pub(crate) use stop::Signals;
-pub(crate) use store::{beside, open as open_store, store_failure};
+pub(crate) use store::{beside, store_failure};
 
 /// How long after a failed try to join its cluster a process tries again.
 const REJOIN_AFTER: std::time::Duration = std::time::Duration::from_secs(1);

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::{existing, on_store};
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::print;
 use crate::settings::SettingsFile;
+use crate::wiring::offline::{existing, on_store};
 use crate::wiring::{beside, machine_now, store_failure};
 
 /// Copy the database to a new file, as it is at one moment; the server may run

@@ -9,11 +9,11 @@ use tsp_store::Catalog;
 use tsp_store::catalog::{ApiKey, NewKey, Scope};
 use tsp_store::tasks::Actor;
 
-use super::on_catalog;
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::Format;
 use crate::settings::SettingsFile;
+use crate::wiring::offline::on_catalog;
 use crate::wiring::{OsEntropy, machine_now, store_failure};
 
 /// API.md section 12: random, far too long to guess.

@@ -1,11 +1,10 @@
 //! `tsp migrate`
 
-use super::on_store::block_on;
-use super::{existing, on_store};
 use crate::environment::Environment;
 use crate::failure::Result;
 use crate::output::print;
 use crate::settings::{SettingsFile, StoreLocation};
+use crate::wiring::offline::{block_on, existing, on_store};
 use crate::wiring::{cluster, machine_now};
 
 /// Bring the schema up to this binary's; makes an embedded database, or the tables of a cluster

@@ -6,15 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tsp_store::mysql::{ImportProgress, ImportReport, MySqlStore};
-use tsp_store::sqlite::ServeLock;
 
-use super::on_store::block_on;
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::{Table, print};
 use crate::settings::{Settings, SettingsFile, StoreLocation};
-use crate::wiring::{cluster, machine_now, open_store, store_failure};
+use crate::wiring::machine_now;
+use crate::wiring::offline::{ImportProgress, ImportReport, import_embedded};
 
 /// How often progress is printed, where nobody watches.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -59,21 +57,9 @@ impl Args {
                 .advise("give the file of the embedded server, `--from sqlite:<path>`"));
         }
         let from = self.source(to.store.shards)?;
-        let options = cluster::options(&to)?;
-        let now = machine_now();
-        let _lock = ServeLock::acquire(&self.from).map_err(|error| store_failure(&error))?;
         let started = Instant::now();
         let mut told = Told::default();
-        let report = block_on(async {
-            let store = open_store(&from.store, now)?;
-            let mut on_page = |progress| {
-                told.page(progress);
-                true
-            };
-            let done = MySqlStore::import_embedded(&options, &store, now, &mut on_page).await;
-            store.close().await;
-            done.map_err(|error| store_failure(&error))
-        })?;
+        let report = import_embedded(&from, &to, machine_now(), |progress| told.page(progress))?;
         told.end();
         print(&shown(&report, &self.from, started.elapsed(), told.rows))
     }

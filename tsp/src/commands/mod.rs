@@ -11,15 +11,12 @@ mod doctor;
 mod key;
 mod migrate;
 mod migrate_data;
-mod on_store;
 mod openapi;
 mod serve;
 mod shard;
 mod tasks;
 
 use clap::{Parser, Subcommand};
-
-use on_store::{existing, on_catalog, on_store};
 
 use crate::environment::Environment;
 use crate::failure::Result;

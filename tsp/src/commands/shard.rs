@@ -2,14 +2,12 @@
 
 use clap::Subcommand;
 use serde_json::json;
-use tsp_store::mysql::{MoveStep, MySqlStore};
 
-use super::on_store::block_on;
 use crate::environment::Environment;
 use crate::failure::Result;
 use crate::output::{Format, Table, print};
 use crate::settings::SettingsFile;
-use crate::wiring::{cluster, store_failure};
+use crate::wiring::offline::{move_shard, shard_sources};
 
 /// See where the shards of a cluster are, and move them
 #[derive(Debug, clap::Args)]
@@ -66,10 +64,7 @@ impl Args {
 
 impl List {
     fn run(self, environment: &Environment) -> Result {
-        let options = cluster::options(&self.file.load(environment)?)?;
-        let places = block_on(async {
-            MySqlStore::shard_sources(&options).await.map_err(|error| store_failure(&error))
-        })?;
+        let places = shard_sources(&self.file.load(environment)?)?;
         if self.output == Format::Json {
             let items = places.iter().map(
                 |place| json!({"shard": place.shard, "source": place.source, "moving_to": place.moving_to}),
@@ -87,19 +82,11 @@ impl List {
 
 impl Move {
     fn run(self, environment: &Environment) -> Result {
-        let options = cluster::options(&self.file.load(environment)?)?;
-        let mut on_step = |step: MoveStep| {
+        let settings = self.file.load(environment)?;
+        let shard = self.shard;
+        move_shard(&settings, shard, self.to.as_deref(), |step| {
             // Progress is for operators; what follows from it is the exit code.
             let _ = print(&format!("{step}\n"));
-            true
-        };
-        let shard = self.shard;
-        block_on(async {
-            let done = match &self.to {
-                Some(to) => MySqlStore::move_shard(&options, shard, to, &mut on_step).await,
-                None => MySqlStore::undo_move(&options, shard, &mut on_step).await,
-            };
-            done.map_err(|error| store_failure(&error))
         })?;
         match &self.to {
             Some(to) => print(&format!("shard {shard} is on `{to}`\n")),

@@ -11,7 +11,7 @@ use tsp_store::sqlite::{DatabaseLocation, SqliteOptions, SqliteStore, Synchronou
 use crate::failure::{Failure, Result};
 use crate::settings::{StoreLocation, StoreSettings};
 
-pub(crate) fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<SqliteStore>> {
+pub(super) fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<SqliteStore>> {
     try_open(settings, now, None).map_err(|error| store_failure(&error))
 }
 

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tsp_core::Timestamp;
-use tsp_store::sqlite::ServeLock;
 
 use super::Finding;
 use crate::settings::{Settings, StoreLocation};
 use crate::wiring::beside;
 use crate::wiring::descriptors::{Descriptors, hard_limit};
+use crate::wiring::offline::serve_lock;
 
 /// 2026-01-01; a machine that was never told the time stands in 1970.
 const CLOCK_FROM: Timestamp = Timestamp::from_ms(1_767_225_600_000);
@@ -31,7 +31,7 @@ pub(super) enum Serving {
 pub(super) fn serving(settings: &Settings) -> Serving {
     match &settings.store.location {
         // Without the file nobody holds it, and looking must not make it.
-        StoreLocation::File(path) if beside(path, "lock").exists() => match ServeLock::acquire(path) {
+        StoreLocation::File(path) if beside(path, "lock").exists() => match serve_lock(path) {
             Ok(_) => Serving::Nobody,
             Err(error) => Serving::Somebody(error.to_string()),
         },

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use tsp_core::{Millis, Name, Timestamp};
-use tsp_store::mysql::{
-    ClusterView, DatabaseFacts, DatabaseView, MySqlStore, NodeFacts, Problem, ProblemKind,
-};
 
 use super::{Finding, queue};
-use crate::commands::on_store::block_on;
 use crate::failure::Result;
 use crate::settings::Settings;
 use crate::wiring::cluster;
+use crate::wiring::offline::{
+    ClusterView, DatabaseFacts, DatabaseView, NodeFacts, Problem, ProblemKind, block_on, inspect,
+};
 
 /// A lease that has been expired for so long has nobody who would take it.
 const LEASE_OVER_LONG: Millis = Millis::from_secs(30);
@@ -24,7 +23,7 @@ pub(super) fn check(settings: &Settings, now: Timestamp) -> Result<Vec<(&'static
     let queue_name = Name::new("default").ok();
     let (view, queue) = block_on(async {
         let queue = queue::look(&settings.queue, queue_name);
-        Ok(tokio::join!(MySqlStore::inspect(&options), queue))
+        Ok(tokio::join!(inspect(&options), queue))
     })?;
     let max_skew = options.max_skew;
     Ok(vec![

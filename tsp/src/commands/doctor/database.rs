@@ -4,8 +4,8 @@ use tsp_core::Timestamp;
 use tsp_store::{Catalog as _, FetcherStore as _};
 
 use super::Finding;
-use crate::commands::on_store;
 use crate::settings::{Settings, StoreLocation};
+use crate::wiring::offline::on_store;
 use crate::wiring::{beside, store_failure};
 
 /// Opening it checks schema, shards and secret key; then SQLite looks at every page.

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use tsp_core::Name;
-use tsp_queue::nsq::{NsqdView, diagnose_lookupd, diagnose_nsqd};
 
 use super::Finding;
 use crate::settings::{NsqSettings, QueueSettings};
+use crate::wiring::offline::{NsqdView, diagnose_lookupd, diagnose_nsqd};
 
 /// Asks each server of the settings, and each nsqd that lookupd knows.
 pub(super) async fn look(settings: &QueueSettings, queue: Option<Name>) -> Vec<Finding> {

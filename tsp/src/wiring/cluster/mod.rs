@@ -16,5 +16,6 @@ mod topology;
 pub(super) use open::open;
 pub(super) use running::RunningCluster;
 pub(super) use state::Cluster;
-pub(crate) use store::{migrate, open_store, options};
+pub(super) use store::open_store;
+pub(crate) use store::{migrate, options};
 pub(super) use topology::ClusterTopology;

@@ -13,7 +13,7 @@ use crate::wiring::clock::{machine, millis};
 use crate::wiring::entropy::OsEntropy;
 use crate::wiring::store_failure;
 
-pub(crate) async fn open_store(settings: &Settings) -> Result<MySqlStore> {
+pub(in crate::wiring) async fn open_store(settings: &Settings) -> Result<MySqlStore> {
     MySqlStore::open(&options(settings)?).await.map_err(|error| {
         store_failure(&error).advise("`tsp migrate` makes the tables; `tsp doctor` looks closer")
     })
