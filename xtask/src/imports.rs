@@ -131,13 +131,13 @@ impl<'s> Modules<'s> {
 }
 
 /// One leaf of a `use`.
-struct Use<'s> {
-    path: Vec<&'s str>,
-    name: &'s str,
-    public: bool,
+pub(crate) struct Use<'s> {
+    pub(crate) path: Vec<&'s str>,
+    pub(crate) name: &'s str,
+    pub(crate) public: bool,
 }
 
-fn uses_of(source: &Source) -> Vec<Use<'_>> {
+pub(crate) fn uses_of(source: &Source) -> Vec<Use<'_>> {
     let mut found = Vec::new();
     for at in words(&source.code, "use") {
         let tree = source.code[at + "use".len()..].split(';').next().unwrap_or("");

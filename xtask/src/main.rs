@@ -1,10 +1,12 @@
-//! Checks of the repository itself: layers, maps, imports, sizes, words. Run by `cargo xtask check`.
+//! Checks of the repository itself: layers, maps, documents, claims, imports, sizes, words. Run by `cargo xtask check`.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod claims;
+mod documents;
 mod imports;
 mod layers;
 mod lexer;
@@ -24,7 +26,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check layers, maps, imports, sizes and words
+    /// Check layers, maps, documents, claims, imports, sizes and words
     Check,
 }
 
@@ -48,6 +50,8 @@ fn check() -> Result<ExitCode> {
     let outcomes = [
         ("layers", layers::check(&workspace.packages)),
         ("map", map::check(&workspace)?),
+        ("documents", documents::check(&workspace, &sources)?),
+        ("claims", claims::check(&sources)),
         ("imports", imports::check(&sources, &ratchet.circles)),
         ("sizes", sizes::check(&sources, &ratchet)),
         ("words", words::check(&sources)),

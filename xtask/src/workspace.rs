@@ -63,10 +63,13 @@ impl Workspace {
             let path = file.strip_prefix(&self.root).unwrap_or(&file).to_path_buf();
             sources.push(Source::new(path, &text));
         }
-        // A file is a test by its own look, or because `#[cfg(test)] mod name;` stands in another.
+        // A file is a test by its own look, or because `#[cfg(test)] mod name;` stands in another, or in its folder's.
         let tests: HashSet<PathBuf> = sources.iter().flat_map(Source::test_module_files).collect();
         for source in &mut sources {
-            if tests.contains(&source.path) {
+            let is_folder = |path: &Path| {
+                tests.contains(&path.with_extension("rs")) || tests.contains(&path.join("mod.rs"))
+            };
+            if tests.contains(&source.path) || source.path.ancestors().skip(1).any(is_folder) {
                 source.mark_test();
             }
         }
