@@ -20,6 +20,7 @@ mod isolation;
 mod keys;
 mod names;
 mod parking;
+mod readme;
 mod requests;
 mod retries;
 mod signing;
