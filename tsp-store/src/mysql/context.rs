@@ -11,37 +11,37 @@ use crate::config_cache::ConfigCache;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 
-use super::db::{Db, ShardDb};
-use super::initialise;
-use super::own::Own;
+use crate::mysql::connection::db::{Db, ShardDb};
+use crate::mysql::connection::own::Own;
+use crate::mysql::schema::initialise;
 
 /// A data source.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
-    pub(super) db: Db,
+pub(crate) struct Source {
+    pub(crate) db: Db,
     /// Connections for leases alone.
-    pub(super) leases: Db,
+    pub(crate) leases: Db,
 }
 
 #[derive(Debug)]
-pub(super) struct StoreContext {
-    pub(super) meta: Db,
-    pub(super) config_cache: Arc<ConfigCache>,
-    pub(super) sealer: Sealer,
-    pub(super) shards: u16,
+pub(crate) struct StoreContext {
+    pub(crate) meta: Db,
+    pub(crate) config_cache: Arc<ConfigCache>,
+    pub(crate) sealer: Sealer,
+    pub(crate) shards: u16,
     /// Connections for leases alone, so that they are renewed however busy the others are.
-    pub(super) meta_leases: Db,
+    pub(crate) meta_leases: Db,
     /// Data sources in the order of the options.
     sources: Vec<Source>,
     /// Each shard where it is, by its number.
     shard_dbs: RwLock<Arc<Vec<ShardDb>>>,
-    pub(super) own: Arc<Own>,
+    pub(crate) own: Arc<Own>,
     /// The last change of the log that the config cache has.
-    pub(super) followed: tokio::sync::Mutex<i64>,
+    pub(crate) followed: tokio::sync::Mutex<i64>,
 }
 
 impl StoreContext {
-    pub(super) fn new(
+    pub(crate) fn new(
         (meta, meta_leases): (Db, Db),
         sealer: Sealer,
         sources: Vec<Source>,
@@ -68,7 +68,7 @@ impl StoreContext {
 
     /// Reads the shard map again. A shard on a data source that this process does not know stays where it was
     /// thought to be, where its tables are not: its calls fail until the process is started with that source.
-    pub(super) async fn reload_shards(&self) -> Result<()> {
+    pub(crate) async fn reload_shards(&self) -> Result<()> {
         let mut session = self.meta.conn().await?;
         let stored = initialise::shard_sources(session.raw()?, self.shards).await?;
         let mut shard_dbs = self.shard_dbs().to_vec();
@@ -91,7 +91,7 @@ impl StoreContext {
     }
 
     /// Whether a statement found no table since this was last asked: a shard was moved.
-    pub(super) fn take_moved(&self) -> bool {
+    pub(crate) fn take_moved(&self) -> bool {
         // All are asked, so that each is asked once.
         self.sources.iter().filter(|source| source.db.breaker().take_moved()).count() > 0
     }
@@ -100,32 +100,32 @@ impl StoreContext {
     ///
     /// # Errors
     /// [`StoreError::Internal`] for a shard that this store has not.
-    pub(super) fn shard(&self, shard: ShardId) -> Result<ShardDb> {
+    pub(crate) fn shard(&self, shard: ShardId) -> Result<ShardDb> {
         let found = self.shard_dbs.read().get(usize::from(shard.get())).cloned();
         found.ok_or_else(|| StoreError::Internal(format!("there is no shard {}", shard.get())))
     }
 
     /// Of the shard that the id names; an id of a shard that is not there is unowned.
-    pub(super) fn shard_of(&self, id: TaskId) -> Result<ShardDb> {
+    pub(crate) fn shard_of(&self, id: TaskId) -> Result<ShardDb> {
         self.shard(id.shard())
     }
 
-    pub(super) fn all_shards(&self) -> Vec<ShardDb> {
+    pub(crate) fn all_shards(&self) -> Vec<ShardDb> {
         self.shard_dbs().to_vec()
     }
 
     /// Each data source with the shards on it.
-    pub(super) fn sources(&self) -> Vec<(Db, Vec<ShardId>)> {
+    pub(crate) fn sources(&self) -> Vec<(Db, Vec<ShardId>)> {
         self.sources.iter().map(|source| (source.db.clone(), self.shards_on(&source.db))).collect()
     }
 
     /// The connections for leases of each data source, with the shards on it.
-    pub(super) fn lease_sources(&self) -> Vec<(Db, Vec<ShardId>)> {
+    pub(crate) fn lease_sources(&self) -> Vec<(Db, Vec<ShardId>)> {
         self.sources.iter().map(|source| (source.leases.clone(), self.shards_on(&source.db))).collect()
     }
 
     /// The connections for leases of the data source that holds a shard.
-    pub(super) fn leases_of(&self, shard: ShardId) -> Result<Db> {
+    pub(crate) fn leases_of(&self, shard: ShardId) -> Result<Db> {
         let shard_db = self.shard(shard)?;
         let found = self.sources.iter().find(|source| source.db.is(&shard_db.db));
         found
@@ -142,19 +142,19 @@ impl StoreContext {
     }
 
     /// All pools.
-    pub(super) fn databases(&self) -> Vec<Db> {
+    pub(crate) fn databases(&self) -> Vec<Db> {
         let sources = self.sources.iter().flat_map(|source| [source.db.clone(), source.leases.clone()]);
         sources.chain([self.meta.clone(), self.meta_leases.clone()]).collect()
     }
 
-    pub(super) fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
+    pub(crate) fn config(&self, id: ConfigId) -> Option<Arc<TaskConfig>> {
         self.config_cache.config(id)
     }
 }
 
 /// Waits for all, then returns the first error. Never cuts one off because another has failed: of the calls
 /// for a database that was unavailable one is the probe, and would be the one that is cut off.
-pub(super) async fn all_of<T>(
+pub(crate) async fn all_of<T>(
     parts: impl IntoIterator<Item = impl Future<Output = Result<T>>>,
 ) -> Result<Vec<T>> {
     join_all(parts).await.into_iter().collect()

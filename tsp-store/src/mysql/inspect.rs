@@ -11,14 +11,16 @@ use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
-use super::migrate::{self, Applied, check_current};
-use super::moving::link::Link;
-use super::moving::{self, record};
-use super::options::MySqlOptions;
-use super::problem::{Problem, ProblemKind};
-use super::server::{self, SYNCS, check_version};
-use super::statement_templates::database_now;
-use super::{import, initialise};
+use crate::mysql::connection::link::Link;
+use crate::mysql::connection::statement_templates::database_now;
+use crate::mysql::import;
+use crate::mysql::moving;
+use crate::mysql::options::MySqlOptions;
+use crate::mysql::schema::initialise;
+use crate::mysql::schema::migrate::{self, Applied, check_current};
+use crate::mysql::schema::move_record;
+use crate::mysql::schema::problem::{Problem, ProblemKind};
+use crate::mysql::schema::server::{self, SYNCS, check_version};
 
 /// How long one database may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -193,7 +195,7 @@ async fn look_at_fixed(link: &mut Link, options: &MySqlOptions, view: &mut Clust
         .filter_map(|(shard, source_name)| Some((shard, source_name.clone()?)))
         .collect();
     initialise::known_sources(sources_of_shards, options)?;
-    for (shard, to) in record::all(link.raw()).await? {
+    for (shard, to) in move_record::all(link.raw()).await? {
         view.moving.insert(shard, to);
     }
     Ok(())
@@ -234,7 +236,7 @@ async fn look_at_source(
 }
 
 async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<DatabaseFacts> {
-    let address = super::pool::address(url, &link.name)?;
+    let address = crate::mysql::connection::pool::address(url, &link.name)?;
     let before = options.clock.now();
     let rows = link.rows(SERVER.to_owned()).await?;
     let after = options.clock.now();

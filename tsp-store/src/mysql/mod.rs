@@ -1,97 +1,47 @@
 //! The store of a cluster, on MySQL or MariaDB: apps, configs and nodes in the meta database, tasks in shard
 //! tables on any number of data sources.
 //!
-//! Files that do the same as those of [`crate::sqlite`] have the same names. Only here:
-//!
-//! * `context`, `db`, `endpoint`, `pool`, `circuit_breaker`, `statement_templates`, `bind`, `own`:
-//!   connections and statements.
-//! * `open`, `server`, `day_partitions`, `days`, `policy`, `retention_days`, `retention_meta`: what is checked at start,
-//!   and history by days.
-//! * `change_log`, `follow`, `refresh`, `idempotency_meta`: the meta database.
-//! * `group_commit`, `group_rows`, `update`: rows of several callers, of one group, in one statement.
-//! * `inspect`, `import`, `moving`: for operators.
+//! What callers, workers and owners do is in `tasks`, `attempts` and `fetching`; files that do the same as those of
+//! [`crate::sqlite`] have the same names. `import`, `moving` and `inspect` are for operators.
 
-mod apps;
-mod attempt_store;
 mod attempts;
-mod audit_log;
-mod auditor;
-mod begin;
-mod bind;
-mod cancel;
 mod catalog;
-mod change_log;
-mod circuit_breaker;
-mod claim;
-mod configs;
+mod connection;
 mod context;
-mod day_partitions;
-mod days;
-mod db;
-mod endpoint;
-mod fault;
-mod fence;
-mod fetcher_store;
-mod finish;
-mod fire;
-mod follow;
-mod group_commit;
-mod group_rows;
-mod id_slots;
-mod idempotency;
-mod idempotency_meta;
+mod fetching;
 mod import;
-mod initialise;
 mod inspect;
-mod keys;
-mod lease_store;
-mod leases;
-mod migrate;
+mod membership;
 mod moving;
-mod nodes;
 mod open;
 mod options;
-mod own;
-mod parks;
-mod policy;
-mod pool;
-mod problem;
-mod refresh;
-mod rescue;
 mod retention;
-mod retention_days;
-mod retention_meta;
-mod row;
+mod schema;
 mod search;
-mod server;
-mod session;
-mod statement_templates;
-mod submit;
-mod task_rows;
-mod task_store;
 mod tasks;
 #[cfg(test)]
 mod tests;
-mod tx;
-mod update;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use attempt_store::MySqlAttemptStore;
-pub use fetcher_store::MySqlFetcherStore;
-pub use import::{ImportProgress, ImportReport, ImportedTable, OnPage};
-pub use inspect::{ClusterView, DatabaseFacts, DatabaseView, LeaseFacts, NodeFacts};
-pub use migrate::MigrateReport;
-pub use moving::{MoveStep, OnStep, ShardSource};
-pub use options::{MySqlOptions, SourceOptions};
-pub use problem::{Problem, ProblemKind};
+pub use crate::mysql::attempts::store::MySqlAttemptStore;
+pub use crate::mysql::fetching::store::MySqlFetcherStore;
+pub use crate::mysql::import::{ImportProgress, ImportReport, ImportedTable, OnPage};
+pub use crate::mysql::inspect::{ClusterView, DatabaseFacts, DatabaseView, LeaseFacts, NodeFacts};
+pub use crate::mysql::moving::{MoveStep, OnStep, ShardSource};
+pub use crate::mysql::options::{MySqlOptions, SourceOptions};
+pub use crate::mysql::schema::migrate::MigrateReport;
+pub use crate::mysql::schema::problem::{Problem, ProblemKind};
 
-use self::context::StoreContext;
-use self::group_commit::SubmitGroups;
-use self::refresh::SharedRefresh;
 use crate::cluster::{NodeLease, ShardGroup};
 use crate::error::Result;
+use crate::mysql::catalog::follow;
+use crate::mysql::catalog::refresh::SharedRefresh;
+use crate::mysql::connection::db;
+use crate::mysql::context::StoreContext;
+use crate::mysql::schema::migrate;
+use crate::mysql::tasks::group_commit::SubmitGroups;
 
 /// A store on MySQL or MariaDB. Cheap to clone.
 #[derive(Clone)]

@@ -10,16 +10,18 @@ use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
 
-use super::context::{Source, StoreContext};
-use super::db::{Db, ShardDb};
-use super::migrate::{self, Applied, Migration, check_current};
-use super::options::MySqlOptions;
-use super::own::Own;
-use super::pool::{self, PoolSettings};
-use super::server::{self, SYNCS, check_version};
-use super::session::query;
-use super::statement_templates::{STATEMENTS_OF_DATABASE, STATEMENTS_OF_SHARD};
-use super::{follow, import, initialise};
+use crate::mysql::catalog::follow;
+use crate::mysql::connection::db::{Db, ShardDb};
+use crate::mysql::connection::own::Own;
+use crate::mysql::connection::pool::{self, PoolSettings};
+use crate::mysql::connection::session::query;
+use crate::mysql::connection::statement_templates::{STATEMENTS_OF_DATABASE, STATEMENTS_OF_SHARD};
+use crate::mysql::context::{Source, StoreContext};
+use crate::mysql::import;
+use crate::mysql::options::MySqlOptions;
+use crate::mysql::schema::initialise;
+use crate::mysql::schema::migrate::{self, Applied, Migration, check_current};
+use crate::mysql::schema::server::{self, SYNCS, check_version};
 
 /// Connections that only leases use.
 const LEASE_CONNECTIONS: u32 = 2;
@@ -226,8 +228,8 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::site::options;
     use super::*;
+    use crate::mysql::tests::site::options;
 
     #[test]
     fn the_statement_budget_counts_all_databases_of_a_server() {

@@ -4,9 +4,9 @@
 //! as they stand, a page after the other, and a bookmark in meta says how far it is. A row that is there
 //! already stays, so a repeated page does no harm.
 
-pub(super) mod state;
-mod tables;
-mod target;
+pub(crate) mod state;
+pub(crate) mod tables;
+pub(crate) mod target;
 
 use std::collections::BTreeMap;
 
@@ -19,13 +19,13 @@ use crate::error::{Cause, Result, StoreError};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::export::{Cell, Page};
 
-use super::initialise;
-use super::migrate;
-use super::moving::link::Link;
-use super::options::MySqlOptions;
-use state::State;
-use tables::{Home, TABLES, TableImport};
-use target::Target;
+use crate::mysql::connection::link::Link;
+use crate::mysql::import::state::State;
+use crate::mysql::import::tables::{Home, TABLES, TableImport};
+use crate::mysql::import::target::Target;
+use crate::mysql::options::MySqlOptions;
+use crate::mysql::schema::initialise;
+use crate::mysql::schema::migrate;
 
 /// Rows of a page.
 const PAGE: usize = 8_000;

@@ -7,10 +7,10 @@ use tsp_core::ShardId;
 use crate::error::{Result, StoreError};
 use crate::sqlite::export::Cell;
 
-use super::super::fault::store_error;
-use super::super::initialise::setting;
-use super::super::moving::link::Link;
-use super::super::statement_templates::database_now;
+use crate::mysql::connection::fault::store_error;
+use crate::mysql::connection::link::Link;
+use crate::mysql::connection::statement_templates::database_now;
+use crate::mysql::schema::initialise::setting;
 
 const NAME: &str = "carry_over";
 

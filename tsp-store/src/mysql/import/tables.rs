@@ -11,8 +11,8 @@ use crate::documents::{Sealer, Secrets, config_from_json, config_to_json};
 use crate::error::{Result, StoreError};
 use crate::sqlite::export::{Cell, Out};
 
-use super::super::bind::key_hash;
-use super::super::idempotency;
+use crate::mysql::connection::bind::key_hash;
+use crate::mysql::tasks::idempotency;
 
 /// Which shard has a row, by its first column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

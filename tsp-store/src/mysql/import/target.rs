@@ -9,9 +9,9 @@ use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 use crate::sqlite::export::{Balance, Page};
 
-use super::super::moving::link::Link;
-use super::super::options::MySqlOptions;
-use super::tables::TableImport;
+use crate::mysql::connection::link::Link;
+use crate::mysql::import::tables::TableImport;
+use crate::mysql::options::MySqlOptions;
 
 /// Connections to each data source.
 const LINKS_PER_SOURCE: usize = 4;

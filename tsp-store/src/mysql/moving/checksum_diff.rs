@@ -4,9 +4,9 @@ use tsp_core::ShardId;
 
 use crate::error::{Result, StoreError};
 
-use super::super::row::Row;
-use super::link::Link;
-use super::tables::{Column, Stage, Table, columns};
+use crate::mysql::connection::link::Link;
+use crate::mysql::connection::row::Row;
+use crate::mysql::moving::tables::{Column, Stage, Table, columns};
 
 /// Rows of a key range; a little more where rows share the key that they are scanned by.
 const KEYS_PER_RANGE: i64 = 1_000;

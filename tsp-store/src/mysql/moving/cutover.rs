@@ -3,12 +3,12 @@ use tokio::time::Instant;
 
 use crate::error::{Result, StoreError};
 
-use super::super::fault::store_error;
-use super::super::migrate::part;
-use super::super::row::Row;
-use super::checksum_diff::ChecksumDiff;
-use super::tables::{self, Stage, TABLES};
-use super::{Move, MoveStep};
+use crate::mysql::connection::fault::store_error;
+use crate::mysql::connection::row::Row;
+use crate::mysql::moving::checksum_diff::ChecksumDiff;
+use crate::mysql::moving::tables::{self, Stage, TABLES};
+use crate::mysql::moving::{Move, MoveStep};
+use crate::mysql::schema::migrate::part;
 
 /// How often the rename is tried. It waits for open transactions and all others wait for it meanwhile, so
 /// each wait is short.
@@ -115,7 +115,7 @@ impl Move<'_> {
         tables::rename(&mut self.source, self.shard, &moved, Stage::Moved, Stage::Live).await?;
         tables::drop_all(&mut self.target, Stage::Copy, self.shard).await?;
         self.forget_versions_at_target().await?;
-        super::record::forget(&mut self.meta, self.shard).await?;
+        crate::mysql::schema::move_record::forget(&mut self.meta, self.shard).await?;
         self.step(MoveStep::Undone)
     }
 

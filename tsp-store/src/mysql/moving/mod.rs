@@ -5,11 +5,9 @@
 //! table, and says so; nobody can write to a copy. What is there under which name, and the record in meta,
 //! tell how far a move is, so that it goes on from wherever it was interrupted.
 
-mod checksum_diff;
-mod cutover;
-pub(super) mod link;
-pub(super) mod record;
-mod tables;
+pub(crate) mod checksum_diff;
+pub(crate) mod cutover;
+pub(crate) mod tables;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,13 +17,14 @@ use tokio::time::{Instant, sleep};
 use tsp_core::ShardId;
 
 use crate::error::{Cause, Result, StoreError};
+use crate::mysql::schema::move_record;
 
-use super::migrate;
-use super::options::MySqlOptions;
-use checksum_diff::{ChecksumDiff, ScanResult};
-use link::Link;
-use record::Intent;
-use tables::{Stage, TABLES};
+use crate::mysql::connection::link::Link;
+use crate::mysql::moving::checksum_diff::{ChecksumDiff, ScanResult};
+use crate::mysql::moving::tables::{Stage, TABLES};
+use crate::mysql::options::MySqlOptions;
+use crate::mysql::schema::migrate;
+use crate::mysql::schema::move_record::Intent;
 
 /// Walks over a shard in use before the last one, at most: each is shorter than the one before it.
 const SCANS_MAX: usize = 6;
@@ -96,11 +95,11 @@ enum Asked<'a> {
 pub(super) async fn shard_sources(options: &MySqlOptions) -> Result<Vec<ShardSource>> {
     options.check()?;
     let mut meta = Link::connect("meta", &options.meta).await?;
-    let moves: BTreeMap<u16, String> = record::all(meta.raw()).await?.into_iter().collect();
+    let moves: BTreeMap<u16, String> = move_record::all(meta.raw()).await?.into_iter().collect();
     let mut places = Vec::new();
     for number in 0..options.shards {
         let Some(shard) = ShardId::new(number) else { continue };
-        let source = record::place(&mut meta, shard).await?;
+        let source = move_record::place(&mut meta, shard).await?;
         places.push(ShardSource { shard: number, source, moving_to: moves.get(&number).cloned() });
     }
     meta.close().await;
@@ -144,8 +143,8 @@ impl<'a> Move<'a> {
         let mut meta = Link::connect("meta", &options.meta).await?;
         // Migrations and moves come one after another.
         migrate::lock(meta.raw(), "meta").await?;
-        let place = record::place(&mut meta, shard).await?;
-        let found = record::find(&mut meta, shard).await?;
+        let place = move_record::place(&mut meta, shard).await?;
+        let found = move_record::find(&mut meta, shard).await?;
         let Some(intent) = decide(shard, &place, found.clone(), asked)? else {
             meta.close().await;
             return Ok(());
@@ -189,20 +188,20 @@ impl<'a> Move<'a> {
         for stage in [Stage::Copy, Stage::Moved] {
             tables::drop_all(&mut self.target, stage, self.shard).await?;
         }
-        record::write(&mut self.meta, self.shard, &self.intent).await?;
+        move_record::write(&mut self.meta, self.shard, &self.intent).await?;
         self.step(MoveStep::Begun)
     }
 
     async fn go_on(&mut self, place: &str) -> Result<()> {
         if place == self.intent.from {
             self.bring_over().await?;
-            self.intent = record::switch(&mut self.meta, self.shard, &self.intent).await?;
+            self.intent = move_record::switch(&mut self.meta, self.shard, &self.intent).await?;
             self.step(MoveStep::Switched)?;
         }
         self.wait_until_known().await?;
         self.step(MoveStep::Known)?;
         self.drop_source().await?;
-        record::forget(&mut self.meta, self.shard).await?;
+        move_record::forget(&mut self.meta, self.shard).await?;
         self.step(MoveStep::Dropped)
     }
 
@@ -275,7 +274,7 @@ impl<'a> Move<'a> {
         let Some(seq) = self.intent.seq else { return Ok(()) };
         let until = Instant::now() + BARRIER;
         loop {
-            let behind = record::behind(&mut self.meta, seq).await?;
+            let behind = move_record::behind(&mut self.meta, seq).await?;
             if behind.is_empty() {
                 return Ok(());
             }

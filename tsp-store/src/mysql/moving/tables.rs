@@ -3,7 +3,7 @@ use tsp_core::ShardId;
 
 use crate::error::{Result, StoreError};
 
-use super::link::Link;
+use crate::mysql::connection::link::Link;
 
 /// A table of a shard, and the columns that its rows are scanned by: the first ones of its primary key, with
 /// few rows for each value.

@@ -10,10 +10,10 @@ use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::Order;
 
-use super::super::bind::{Values, key_hash};
-use super::super::db::ShardDb;
-use super::super::statement_templates::padded_to_class;
-use super::{Entry, Search};
+use crate::mysql::connection::bind::{Values, key_hash};
+use crate::mysql::connection::db::ShardDb;
+use crate::mysql::connection::statement_templates::padded_to_class;
+use crate::mysql::search::{Entry, Search};
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
 const GATHER_MAX: usize = if cfg!(test) { 30 } else { 2_000 };

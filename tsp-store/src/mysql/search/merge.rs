@@ -12,11 +12,11 @@ use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::Order;
 
-use super::super::db::ShardDb;
-use super::super::session::query;
-use super::super::tx::Tx;
-use super::stream::{Kind, Stream};
-use super::{Entry, Search};
+use crate::mysql::connection::db::ShardDb;
+use crate::mysql::connection::session::query;
+use crate::mysql::connection::tx::Tx;
+use crate::mysql::search::stream::{Kind, Stream};
+use crate::mysql::search::{Entry, Search};
 
 /// Which configs have open rows, and where they stand: the first two columns of the claim's index.
 const STATUSES: &str =

@@ -7,9 +7,9 @@
 //!
 //! Shards are not read at one moment: a task that ends while it is searched for may be missed by this page.
 
-mod gather;
-mod merge;
-mod stream;
+pub(crate) mod gather;
+pub(crate) mod merge;
+pub(crate) mod stream;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,13 +22,13 @@ use crate::backend::search::{Filter, Table};
 use crate::error::Result;
 use crate::search::{Bookmark, Page, ROWS_READ_MAX, Scope, TaskQuery};
 
-use self::merge::Merge;
-use super::bind::Values;
-use super::cancel::shards_of;
-use super::context::{StoreContext, all_of};
-use super::db::ShardDb;
-use super::row::all_good;
-use super::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::mysql::connection::bind::Values;
+use crate::mysql::connection::db::ShardDb;
+use crate::mysql::connection::row::all_good;
+use crate::mysql::connection::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::mysql::context::{StoreContext, all_of};
+use crate::mysql::search::merge::Merge;
+use crate::mysql::tasks::cancel::shards_of;
 
 const LOAD_OPEN: &str =
     concat!("-- search_open\nSELECT ", open_columns!("task_key"), " FROM task_{shard} WHERE id IN ({list})");

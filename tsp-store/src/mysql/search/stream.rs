@@ -10,12 +10,12 @@ use crate::backend::search::{IdRange, Table};
 use crate::error::Result;
 use crate::search::Bookmark;
 
-use super::super::row::Row;
-use super::super::session::query;
-use super::super::statement_templates::ROWS_MAX;
-use super::super::task_rows::ended_from;
-use super::super::tx::Tx;
-use super::{Entry, Search, ShardDb};
+use crate::mysql::connection::row::Row;
+use crate::mysql::connection::session::query;
+use crate::mysql::connection::statement_templates::ROWS_MAX;
+use crate::mysql::connection::tx::Tx;
+use crate::mysql::search::{Entry, Search, ShardDb};
+use crate::mysql::tasks::rows::ended_from;
 
 /// Open rows of one config at one status, by due time.
 const DUE: &str = "-- search_due

@@ -4,11 +4,11 @@ use tokio::time::Instant;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::Status;
 
-use super::super::auditor::count;
-use super::fixture::{NOW, Process, shard, spec};
-use super::site::{connect, sql};
 use crate::catalog::Catalog as _;
 use crate::fetching::{Audit, FetcherStore as _};
+use crate::mysql::fetching::auditor::count;
+use crate::mysql::tests::fixture::{NOW, Process, shard, spec};
+use crate::mysql::tests::site::{connect, sql};
 
 /// Of these configs, in all states, many of them due at the same time.
 async fn fill(process: &Process, config: &TaskConfig, rows: i64) {

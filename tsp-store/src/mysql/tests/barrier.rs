@@ -14,15 +14,15 @@ use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{ConfigId, Millis, TaskId, TaskKey};
 
-use super::super::MySqlStore;
-use super::fixture::{HOUR, NOW, Process, id, message, spec};
-use super::site::{Databases, SHARDS, connect, sql};
 use crate::attempts::{AttemptStore as _, Begin, BeginResult};
 use crate::catalog::{Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeLease};
 use crate::error::{Cause, Result};
 use crate::fetching::{FetcherStore as _, Fire, FireResult, Owner, SlotTask};
 use crate::idempotency::IdempotencyResult;
+use crate::mysql::MySqlStore;
+use crate::mysql::tests::fixture::{HOUR, NOW, Process, id, message, spec};
+use crate::mysql::tests::site::{Databases, SHARDS, connect, sql};
 use crate::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore as _};
 
 /// Two processes of a cluster; the first one works, the second one changes its config.

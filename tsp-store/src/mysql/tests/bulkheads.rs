@@ -8,15 +8,15 @@ use tsp_core::config::ConfigSpec;
 use tsp_core::task::Task;
 use tsp_core::{Millis, TaskId, Verdict};
 
-use super::super::MySqlAttemptStore;
-use super::super::session::Session;
-use super::fixture::{HOUR, NOW, Process, message, spec};
-use super::site::{connect, sql};
 use crate::attempts::{AttemptStore as _, BeginResult, Finish, FinishResult, WorkError, all};
 use crate::catalog::{Catalog as _, ConfigSaved, Expected, SaveConfig};
 use crate::cluster::NodeLease;
 use crate::error::StoreError;
 use crate::idempotency::IdempotencyResult;
+use crate::mysql::MySqlAttemptStore;
+use crate::mysql::connection::session::Session;
+use crate::mysql::tests::fixture::{HOUR, NOW, Process, message, spec};
+use crate::mysql::tests::site::{connect, sql};
 use crate::tasks::Actor;
 
 /// Two tasks in each of two shards of one data source, claimed.
@@ -148,7 +148,7 @@ async fn a_change_that_waits_for_a_shard_holds_up_no_other() {
 #[tokio::test]
 async fn nothing_begins_on_a_connection_whose_rollback_failed() {
     let process = Process::first().await;
-    let shard = process.store.context.shard_of(super::fixture::id(0, 1)).expect("shard 0");
+    let shard = process.store.context.shard_of(crate::mysql::tests::fixture::id(0, 1)).expect("shard 0");
     let mut session: Session = shard.conn().await.expect("it is there");
     session.begin().await.expect("it is there");
     let own = sqlx::raw_sql("SELECT CONNECTION_ID()").fetch_one(session.raw().expect("open")).await;

@@ -9,13 +9,13 @@ use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::Status;
 use tsp_core::{Millis, Timestamp};
 
-use super::super::MySqlStore;
-use super::fixture::{HOUR, NOW, Process, message, spec};
-use super::site::{connect, sql};
 use crate::attempts::{AttemptStore as _, BeginResult, WorkError, all};
 use crate::catalog::Catalog as _;
 use crate::cluster::{LeaseStore as _, NodeLease};
 use crate::fetching::{ClaimRequest, ClaimResult, FetcherStore as _, Fire, FireResult};
+use crate::mysql::MySqlStore;
+use crate::mysql::tests::fixture::{HOUR, NOW, Process, message, spec};
+use crate::mysql::tests::site::{connect, sql};
 use crate::tasks::TaskStore as _;
 
 #[tokio::test]

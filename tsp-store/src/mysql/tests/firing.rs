@@ -4,10 +4,10 @@ use tsp_core::Millis;
 use tsp_core::config::{ConfigSpec, Kind};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 
-use super::fixture::{HOUR, NOW, Process, spec};
-use super::site::{connect, sql};
 use crate::catalog::{Catalog as _, Expected, SaveConfig};
 use crate::fetching::{FetcherStore as _, Fire, FireResult};
+use crate::mysql::tests::fixture::{HOUR, NOW, Process, spec};
+use crate::mysql::tests::site::{connect, sql};
 use crate::tasks::Actor;
 
 #[tokio::test]

@@ -7,13 +7,13 @@ use tsp_core::key::is_home;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 
-use super::super::{MySqlAttemptStore, MySqlFetcherStore, MySqlStore};
-use super::site::{Databases, connect, sql};
 use crate::attempts::{AttemptStore as _, Begin, all};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::cluster::{LeaseStore as _, NewNode, NodeLease, ShardGroup, ShardGroupLease};
 use crate::fetching::{ClaimRequest, ClaimResult, FetcherStore as _, Owner};
 use crate::idempotency::IdempotencyResult;
+use crate::mysql::tests::site::{Databases, connect, sql};
+use crate::mysql::{MySqlAttemptStore, MySqlFetcherStore, MySqlStore};
 use crate::tasks::{Actor, Submit, TaskStore as _};
 
 pub(super) const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);

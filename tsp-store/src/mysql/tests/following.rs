@@ -7,12 +7,12 @@ use sqlx::Row as _;
 use tsp_core::Millis;
 use tsp_core::config::TaskConfig;
 
-use super::super::MySqlStore;
-use super::fixture::{NOW, Process, name, spec};
-use super::site::{connect, sql};
 use crate::catalog::{AppEdit, Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::cluster::{LeaseStore as _, NewNode};
 use crate::idempotency::IdempotencyResult;
+use crate::mysql::MySqlStore;
+use crate::mysql::tests::fixture::{NOW, Process, name, spec};
+use crate::mysql::tests::site::{connect, sql};
 use crate::tasks::Actor;
 
 /// Of each of eight writers.

@@ -13,9 +13,6 @@ use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{AppId, IdGenerator, Millis, ShardId, TaskId, TaskKey, Verdict};
 
-use super::super::{ImportProgress, ImportReport, MySqlOptions, MySqlStore};
-use super::fixture::{NOW, message, name, spec};
-use super::site::{connect, options, sql};
 use crate::attempts::{AttemptStore as _, BeginResult, Finish, all};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, NewKey, SaveConfig, Scope};
 use crate::cluster::{LeaseStore as _, NewNode, ShardGroup};
@@ -24,6 +21,9 @@ use crate::fetching::{
     ClaimRequest, EmbeddedOwnership as _, FetcherStore as _, Fire, FireResult, Owner, SlotTask,
 };
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
+use crate::mysql::tests::fixture::{NOW, message, name, spec};
+use crate::mysql::tests::site::{connect, options, sql};
+use crate::mysql::{ImportProgress, ImportReport, MySqlOptions, MySqlStore};
 use crate::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use crate::tasks::{Actor, Subject, Submit, Submitted, TaskCommand, TaskStore as _};
 

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use tsp_core::config::ConfigSpec;
 use tsp_core::{Millis, NodeId};
 
-use super::super::MySqlFetcherStore;
-use super::fixture::{HOUR, NOW, Process, name, spec};
-use super::site::{connect, sql};
 use crate::catalog::Catalog as _;
 use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeRow, Renewal};
 use crate::fetching::{ClaimRequest, FetcherStore as _};
+use crate::mysql::MySqlFetcherStore;
+use crate::mysql::tests::fixture::{HOUR, NOW, Process, name, spec};
+use crate::mysql::tests::site::{connect, sql};
 
 /// A lease that has expired as soon as it is taken.
 const OVER: Millis = Millis::from_ms(-1);

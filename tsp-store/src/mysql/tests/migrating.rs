@@ -5,11 +5,11 @@ use std::sync::Arc;
 use sqlx::{Connection as _, Row as _};
 use tsp_core::{ManualClock, Millis, Timestamp};
 
-use super::super::day_partitions::keep_ahead;
-use super::super::{MigrateReport, MySqlOptions, MySqlStore, SourceOptions};
-use super::fixture::{NOW, shard};
-use super::site::{connect, options, sql};
 use crate::catalog::Catalog as _;
+use crate::mysql::schema::day_partitions::keep_ahead;
+use crate::mysql::tests::fixture::{NOW, shard};
+use crate::mysql::tests::site::{connect, options, sql};
+use crate::mysql::{MigrateReport, MySqlOptions, MySqlStore, SourceOptions};
 
 /// A store that was not made yet, of two shards in two databases of the shared server.
 fn fresh() -> (MySqlOptions, [String; 2]) {
@@ -237,7 +237,7 @@ async fn too_many_statements_for_the_server_are_refused() {
 /// What a session of a store is like.
 #[tokio::test]
 async fn sessions_are_settled() {
-    use super::super::session::query;
+    use crate::mysql::connection::session::query;
 
     let (options, _) = fresh();
     MySqlStore::migrate(&options, NOW).await.unwrap();

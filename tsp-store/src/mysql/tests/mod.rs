@@ -1,25 +1,25 @@
 //! Tests of what only this back end has, on a real server. What every store means is in `conformance`.
 
-mod auditing;
-mod barrier;
-mod bulkheads;
-mod common_subset;
-mod fencing;
-mod firing;
-mod fixture;
-mod following;
-mod importing;
-mod leases;
-mod migrating;
-mod moving;
-mod outages;
-mod parks;
-mod plans;
-mod retention;
-pub(super) mod site;
-mod statements;
-mod tasks;
-mod whole;
+pub(crate) mod auditing;
+pub(crate) mod barrier;
+pub(crate) mod bulkheads;
+pub(crate) mod common_subset;
+pub(crate) mod fencing;
+pub(crate) mod firing;
+pub(crate) mod fixture;
+pub(crate) mod following;
+pub(crate) mod importing;
+pub(crate) mod leases;
+pub(crate) mod migrating;
+pub(crate) mod moving;
+pub(crate) mod outages;
+pub(crate) mod parks;
+pub(crate) mod plans;
+pub(crate) mod retention;
+pub(crate) mod site;
+pub(crate) mod statements;
+pub(crate) mod tasks;
+pub(crate) mod whole;
 
 /// What a store means, on four shards of two data sources.
 mod conformance {

@@ -10,15 +10,15 @@ use tsp_core::config::{OnDuplicateKey, TaskConfig};
 use tsp_core::task::{EndResult, NewTask, Origin, Status, Task};
 use tsp_core::{NodeId, TaskId, Verdict};
 
-use super::super::{MoveStep, MySqlOptions, MySqlStore, SourceOptions};
-use super::fixture::{HOUR, NOW, id, key_at, name, shard, spec};
-use super::site::{connect, options, sql};
 use crate::attempts::{AttemptStore as _, Begin, BeginResult, Finish};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeLease, Renewal, ShardGroup};
 use crate::error::StoreError;
 use crate::fetching::{BareRow, ClaimRequest, FetcherStore as _, Owner};
 use crate::idempotency::IdempotencyResult;
+use crate::mysql::tests::fixture::{HOUR, NOW, id, key_at, name, shard, spec};
+use crate::mysql::tests::site::{connect, options, sql};
+use crate::mysql::{MoveStep, MySqlOptions, MySqlStore, SourceOptions};
 use crate::tasks::{Actor, Submit, TaskStore as _};
 
 const SHARDS: u16 = 2;

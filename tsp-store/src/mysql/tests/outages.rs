@@ -9,15 +9,15 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tsp_core::Millis;
 
-use super::super::db::ShardDb;
-use super::super::session::query;
-use super::super::{MySqlOptions, MySqlStore, SourceOptions};
-use super::fixture::{NOW, Process, id, name, shard};
-use super::site::{connect, options, sql};
 use crate::AttemptStore as _;
 use crate::StoreError;
 use crate::attempts::all;
 use crate::cluster::{LeaseStore as _, NewNode, NodeLease};
+use crate::mysql::connection::db::ShardDb;
+use crate::mysql::connection::session::query;
+use crate::mysql::tests::fixture::{NOW, Process, id, name, shard};
+use crate::mysql::tests::site::{connect, options, sql};
+use crate::mysql::{MySqlOptions, MySqlStore, SourceOptions};
 use crate::tasks::TaskStore as _;
 
 const SECOND: Duration = Duration::from_secs(1);

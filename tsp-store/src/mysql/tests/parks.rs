@@ -4,10 +4,10 @@ use tsp_core::config::ConfigSpec;
 use tsp_core::key::config_shard;
 use tsp_core::{Millis, TaskId, Timestamp};
 
-use super::fixture::{HOUR, NOW, Process, spec};
-use super::site::{connect, sql};
 use crate::FetcherStore as _;
 use crate::catalog::Catalog as _;
+use crate::mysql::tests::fixture::{HOUR, NOW, Process, spec};
+use crate::mysql::tests::site::{connect, sql};
 use crate::parks::{Park, ParkEvent};
 
 const LATER: Timestamp = NOW.plus(HOUR);

@@ -6,24 +6,26 @@ use peers::MariaDb;
 use sqlx::Row as _;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 
-use super::super::attempts::{EXECUTING, TASKS_LOAD, TASKS_RELEASE};
-use super::super::auditor::{AUDIT_COUNTS, CONFIGS_OPEN, OPEN_OF, OVERDUE, PAGE, PAGE_TIED, REST, REST_TIED};
-use super::super::begin::{TASKS_BEGIN, TASKS_BEGUN};
-use super::super::claim::{CLAIM_MARK, CLAIM_SELECT, EARLIEST_DUE, EARLIEST_DUE_OF, IN_FLIGHT};
-use super::super::finish::TASKS_TAKE;
-use super::super::fire::OPEN_OCCURRENCE;
-use super::super::rescue::{DEADLINES, WAITS_OVER};
-use super::super::retention::{
+use crate::mysql::attempts::batch::{EXECUTING, TASKS_LOAD, TASKS_RELEASE};
+use crate::mysql::attempts::begin::{TASKS_BEGIN, TASKS_BEGUN};
+use crate::mysql::attempts::finish::TASKS_TAKE;
+use crate::mysql::connection::statement_templates::StatementTemplates;
+use crate::mysql::fetching::auditor::{
+    AUDIT_COUNTS, CONFIGS_OPEN, OPEN_OF, OVERDUE, PAGE, PAGE_TIED, REST, REST_TIED,
+};
+use crate::mysql::fetching::claim::{CLAIM_MARK, CLAIM_SELECT, EARLIEST_DUE, EARLIEST_DUE_OF, IN_FLIGHT};
+use crate::mysql::fetching::fire::OPEN_OCCURRENCE;
+use crate::mysql::fetching::rescue::{DEADLINES, WAITS_OVER};
+use crate::mysql::retention::prune::{
     HISTORY_DROP, HISTORY_FIRSTS, HISTORY_OLD, IDEMPOTENCY_OLD, OCCURRENCE_FIRSTS, OCCURRENCE_OLD,
 };
-use super::super::retention_days::{ATTEMPTS_OLD, TASKS_THERE};
-use super::super::search;
-use super::super::statement_templates::StatementTemplates;
-use super::super::task_rows::{ATTEMPTS_DROP, TASK_DELETE, TASK_OPEN, TASKS_DELETE, TASKS_LOCK};
-use super::super::tasks::LATEST_OF_KEY;
-use super::super::update::TASK_UPDATE;
-use super::fixture::{NOW, shard};
-use super::site::{Databases, connect, sql};
+use crate::mysql::retention::whole_days::{ATTEMPTS_OLD, TASKS_THERE};
+use crate::mysql::search;
+use crate::mysql::tasks::change::LATEST_OF_KEY;
+use crate::mysql::tasks::rows::{ATTEMPTS_DROP, TASK_DELETE, TASK_OPEN, TASKS_DELETE, TASKS_LOCK};
+use crate::mysql::tasks::update::TASK_UPDATE;
+use crate::mysql::tests::fixture::{NOW, shard};
+use crate::mysql::tests::site::{Databases, connect, sql};
 
 const ROWS: i64 = 100_000;
 

@@ -6,11 +6,11 @@ use tsp_core::config::ConfigSpec;
 use tsp_core::task::Task;
 use tsp_core::{Timestamp, Verdict};
 
-use super::fixture::{HOUR, NOW, Process, id, message, name, spec};
-use super::site::{connect, sql};
 use crate::attempts::{AttemptStore as _, BeginResult, Finish, FinishResult, all};
 use crate::cluster::NodeLease;
 use crate::fetching::FetcherStore as _;
+use crate::mysql::tests::fixture::{HOUR, NOW, Process, id, message, name, spec};
+use crate::mysql::tests::site::{connect, sql};
 use crate::tasks::{Actor, Subject, TaskCommand, TaskStore as _};
 
 async fn days(process: &Process, table: &str) -> Vec<String> {

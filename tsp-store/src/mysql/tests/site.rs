@@ -10,8 +10,8 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use tsp_core::{Entropy, ManualClock, Millis};
 
-use super::super::{MySqlOptions, MySqlStore, SourceOptions};
-use super::fixture::NOW;
+use crate::mysql::tests::fixture::NOW;
+use crate::mysql::{MySqlOptions, MySqlStore, SourceOptions};
 
 pub(in super::super) const SHARDS: u16 = 4;
 

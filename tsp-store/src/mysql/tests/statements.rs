@@ -3,11 +3,11 @@
 
 use sqlx::Row as _;
 
-use super::super::session::{Session, query};
-use super::super::statement_templates::BATCH_SIZES;
-use super::super::statement_templates::STATEMENTS_OF_SHARD;
-use super::fixture::{Process, shard};
-use super::site::SHARDS;
+use crate::mysql::connection::session::{Session, query};
+use crate::mysql::connection::statement_templates::BATCH_SIZES;
+use crate::mysql::connection::statement_templates::STATEMENTS_OF_SHARD;
+use crate::mysql::tests::fixture::{Process, shard};
+use crate::mysql::tests::site::SHARDS;
 
 /// Each a text of its own by its name. With sizes and shards they are more than the 100 of a plain cache.
 const TEXTS: [&str; 12] = [

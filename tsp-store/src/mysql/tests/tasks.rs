@@ -14,16 +14,16 @@ use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::task::{LastOutcome, NewTask, Origin, Task};
 use tsp_core::{IdGenerator, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
 
-use super::super::MySqlStore;
-use super::super::idempotency::{self, LookupResult, PendingAnswer};
-use super::super::task_rows::{insert_task, save};
-use super::super::update::update_rows;
-use super::fixture::key_at;
-use super::site::{Databases, SHARDS, connect, sql};
 use crate::backend::samples;
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::error::StoreError;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
+use crate::mysql::MySqlStore;
+use crate::mysql::tasks::idempotency::{self, LookupResult, PendingAnswer};
+use crate::mysql::tasks::rows::{insert_task, save};
+use crate::mysql::tasks::update::update_rows;
+use crate::mysql::tests::fixture::key_at;
+use crate::mysql::tests::site::{Databases, SHARDS, connect, sql};
 use crate::search::{Order, Scope, TaskQuery};
 use crate::tasks::{Actor, Submit, Submitted, TaskStore as _};
 

@@ -12,8 +12,7 @@ use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::work::Each;
 use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 
-use super::super::{MySqlAttemptStore, MySqlFetcherStore, MySqlStore};
-use super::site::{Databases, SHARDS, connect, sql};
+use crate::WholeStore;
 use crate::attempts::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError, all as all_of};
 use crate::catalog::{
     ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
@@ -27,11 +26,13 @@ use crate::fetching::{
     Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
     FireResult, FlightMark, InFlightPage, Owner,
 };
+use crate::forward;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
+use crate::mysql::tests::site::{Databases, SHARDS, connect, sql};
+use crate::mysql::{MySqlAttemptStore, MySqlFetcherStore, MySqlStore};
 use crate::parks::{Park, ParkEvent};
 use crate::search::{Page, TaskQuery};
 use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-use crate::{WholeStore, forward};
 
 /// Longer than any test.
 const LEASE: Millis = Millis::from_hours(1);

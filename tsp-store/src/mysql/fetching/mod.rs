@@ -1,0 +1,10 @@
+//! What the owner of a shard group does with its rows.
+
+pub(crate) mod auditor;
+pub(crate) mod claim;
+pub(crate) mod fence;
+pub(crate) mod fire;
+pub(crate) mod group_rows;
+pub(crate) mod parks;
+pub(crate) mod rescue;
+pub(crate) mod store;
