@@ -14,10 +14,10 @@ use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 use crate::fetching::{EmbeddedOwnership as _, FetcherStore as _};
 
-use super::SqliteStore;
-use super::command::Command;
-use super::row::Row;
-use super::session::Session;
+use crate::sqlite::SqliteStore;
+use crate::sqlite::connection::command::Command;
+use crate::sqlite::connection::row::Row;
+use crate::sqlite::connection::session::Session;
 
 /// A page ends with the row that makes it so large.
 const PAGE_BYTES: usize = 8 << 20;

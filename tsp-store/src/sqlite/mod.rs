@@ -1,60 +1,22 @@
 //! The embedded store: one SQLite file, one writer thread, a few readers beside it.
 //!
-//! Files that do the same as those of [`crate::mysql`] have the same names. Only here:
-//!
-//! * `writer`, `command`, `command_queue`: group commit. `reader`: snapshots.
-//! * `connect`, `fold`, `private`, `secret`, `lock`, `backup`, `export`: the file itself.
+//! What callers, workers and owners do is in `tasks`, `attempts` and `fetching`; files that do the same as those of
+//! [`crate::mysql`] have the same names. `export` is for a store that takes this one over.
 //!
 //! What a row costs is measured by `examples/speed.rs`.
 
-mod apps;
-mod attempt_store;
 mod attempts;
-mod audit_log;
-mod auditor;
-mod backup;
-mod begin;
-mod cancel;
 mod catalog;
-mod claim;
-mod command;
-mod command_queue;
-mod configs;
-mod connect;
+mod connection;
 pub(crate) mod export;
-mod fault;
-mod fence;
-mod fetcher_store;
-mod finish;
-mod fire;
-mod fold;
-mod id_slots;
-mod idempotency;
-mod initialise;
-mod keys;
-mod lease_store;
-mod leases;
-mod load;
-mod lock;
-mod migrate;
-mod nodes;
+mod fetching;
+mod file;
+mod membership;
 mod options;
-mod parks;
-mod private;
-mod reader;
-mod rescue;
 mod retention;
-mod row;
+mod schema;
 mod search;
-mod secret;
-mod session;
-mod submit;
-mod task_rows;
-mod task_store;
 mod tasks;
-mod tx;
-mod writer;
-
 #[cfg(test)]
 mod tests;
 
@@ -67,15 +29,22 @@ use tsp_core::Timestamp;
 
 use crate::config_cache::ConfigCache;
 use crate::error::Result;
+use crate::sqlite::catalog::load;
+use crate::sqlite::connection::connect;
+use crate::sqlite::connection::fold;
+use crate::sqlite::file::private;
+use crate::sqlite::file::secret;
+use crate::sqlite::schema::initialise;
+use crate::sqlite::schema::migrate;
 
-pub use lock::ServeLock;
-pub use options::{DatabaseLocation, SqliteOptions, Synchronous};
+pub use crate::sqlite::file::lock::ServeLock;
+pub use crate::sqlite::options::{DatabaseLocation, SqliteOptions, Synchronous};
 
-use command::{Command, Metrics};
-use reader::Readers;
-use session::Session;
-use tx::{Shared, Tx};
-use writer::Writer;
+use crate::sqlite::connection::command::{Command, Metrics};
+use crate::sqlite::connection::reader::Readers;
+use crate::sqlite::connection::session::Session;
+use crate::sqlite::connection::tx::{Shared, Tx};
+use crate::sqlite::connection::writer::Writer;
 
 /// A store in one SQLite file, or in memory. Dropping it finishes what waits and closes the file.
 pub struct SqliteStore {

@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::fetching::{NODES_KEPT, OCCURRENCES_KEPT};
 use crate::parks;
 
-use super::session::Session;
-use super::tx::Tx;
+use crate::sqlite::connection::session::Session;
+use crate::sqlite::connection::tx::Tx;
 
 pub(super) const HISTORY_NEXT: &str = "-- prune_config_next
 SELECT config_id, ended_at FROM history WHERE config_id > ?1 ORDER BY config_id, ended_at LIMIT 1";
@@ -269,8 +269,8 @@ pub(super) const STATEMENTS: [&str; 11] = [
 mod tests {
     use rusqlite::Connection;
 
-    use super::super::migrate::migrate;
     use super::*;
+    use crate::sqlite::schema::migrate::migrate;
 
     const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 

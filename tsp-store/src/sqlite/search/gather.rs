@@ -9,8 +9,8 @@ use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::Order;
 
-use super::super::row::Row;
-use super::Search;
+use crate::sqlite::connection::row::Row;
+use crate::sqlite::search::Search;
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
 const GATHER_MAX: usize = if cfg!(test) { 30 } else { 4_000 };

@@ -10,9 +10,9 @@ use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX};
 
-use super::super::row::Row;
-use super::super::session::Session;
-use super::{Budget, Search};
+use crate::sqlite::connection::row::Row;
+use crate::sqlite::connection::session::Session;
+use crate::sqlite::search::{Budget, Search};
 
 const SCHEDULED: &str = "-- merge_scheduled
 SELECT due_at, id FROM task WHERE config_id = ?1 AND status = 0 AND (due_at, id) > (?2, ?3)

@@ -4,9 +4,9 @@
 //! where to go on. Small answers are gathered from the indexes whole ([`gather`]); in order of time, rows are
 //! merged from the indexes that hold that order ([`merge`]); what is left is read in order of ids ([`scan`]).
 
-mod gather;
-mod merge;
-mod scan;
+pub(crate) mod gather;
+pub(crate) mod merge;
+pub(crate) mod scan;
 
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, TaskId};
@@ -16,8 +16,8 @@ use crate::backend::search::{Filter, Table};
 use crate::error::Result;
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX, TaskQuery};
 
-use super::session::Session;
-use super::task_rows::{ended_task, open_task};
+use crate::sqlite::connection::session::Session;
+use crate::sqlite::tasks::rows::{ended_task, open_task};
 
 /// The scope is given as the configs it holds, in rising order.
 pub(super) fn search(conn: Session<'_>, query: &TaskQuery, configs: &[ConfigId]) -> Result<Page> {

@@ -9,8 +9,8 @@ use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::{Bookmark, Page};
 
-use super::super::session::Rows;
-use super::{Budget, Search};
+use crate::sqlite::connection::session::Rows;
+use crate::sqlite::search::{Budget, Search};
 
 const OPEN_DOWN: &str =
     concat!("-- scan_open_down\nSELECT ", open_columns!("key"), " FROM task WHERE id < ?1 ORDER BY id DESC");

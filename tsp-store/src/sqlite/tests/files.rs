@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::super::fold::look_for_damage;
-use super::super::{DatabaseLocation, ServeLock, private};
 use super::*;
 use crate::catalog::CHANGES_KEPT;
 use crate::error::StoreError;
 use crate::fetching::FetcherStore as _;
+use crate::sqlite::connection::fold::look_for_damage;
+use crate::sqlite::file::private;
+use crate::sqlite::{DatabaseLocation, ServeLock};
 use crate::tasks::TaskStore as _;
 
 fn refused(options: &SqliteOptions) -> String {

@@ -3,9 +3,9 @@
 use tsp_core::Millis;
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 
-use super::super::command::Command;
 use super::*;
 use crate::fetching::{EmbeddedOwnership as _, FetcherStore as _, Fire, FireResult};
+use crate::sqlite::connection::command::Command;
 
 #[tokio::test]
 async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tokio::sync::oneshot;
 
-use super::super::command::Command;
 use super::*;
 use crate::error::StoreError;
+use crate::sqlite::connection::command::Command;
 use crate::tasks::{Changed, Subject, Submitted, TaskCommand, TaskStore as _};
 use crate::{FetcherStore as _, Result};
 

@@ -1,13 +1,13 @@
 //! Tests of what only this back end has. What every store means is in `conformance`.
 
-mod files;
-mod firing;
-mod groups;
-mod plans;
-mod power;
-mod retention;
-mod rows;
-mod search;
+pub(crate) mod files;
+pub(crate) mod firing;
+pub(crate) mod groups;
+pub(crate) mod plans;
+pub(crate) mod power;
+pub(crate) mod retention;
+pub(crate) mod rows;
+pub(crate) mod search;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,9 +17,9 @@ use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey, Secret, TaskConfi
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{ConfigId, Name, TaskId, TaskKey, Timestamp};
 
-use super::{SqliteOptions, SqliteStore, Synchronous};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::idempotency::IdempotencyResult;
+use crate::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use crate::tasks::{Actor, Submit};
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);

@@ -2,15 +2,22 @@
 
 use rusqlite::Connection;
 
-use super::super::auditor::{AWAITING, BUSY, OPEN_BY_STATUS, OVERDUE, OVERDUE_MANY, PAUSED_NEXT};
-use super::super::claim::{CLAIM_SELECT, EARLIEST_DUE_NEXT, EARLIEST_DUE_OF, IN_FLIGHT};
-use super::super::configs::CHANGE_OLD;
-use super::super::fire::OPEN_OCCURRENCE;
-use super::super::rescue::{NEXT_DEADLINE, WAITS_OVER};
-use super::super::retention::{HISTORY_NEXT, HISTORY_OLD};
-use super::super::session::Session;
-use super::super::{attempts, cancel, migrate, retention, search, submit, task_rows, tasks};
 use super::*;
+use crate::sqlite::attempts::batch;
+use crate::sqlite::catalog::configs::CHANGE_OLD;
+use crate::sqlite::connection::session::Session;
+use crate::sqlite::fetching::auditor::{AWAITING, BUSY, OPEN_BY_STATUS, OVERDUE, OVERDUE_MANY, PAUSED_NEXT};
+use crate::sqlite::fetching::claim::{CLAIM_SELECT, EARLIEST_DUE_NEXT, EARLIEST_DUE_OF, IN_FLIGHT};
+use crate::sqlite::fetching::fire::OPEN_OCCURRENCE;
+use crate::sqlite::fetching::rescue::{NEXT_DEADLINE, WAITS_OVER};
+use crate::sqlite::retention;
+use crate::sqlite::retention::{HISTORY_NEXT, HISTORY_OLD};
+use crate::sqlite::schema::migrate;
+use crate::sqlite::search;
+use crate::sqlite::tasks::cancel;
+use crate::sqlite::tasks::change;
+use crate::sqlite::tasks::rows;
+use crate::sqlite::tasks::submit;
 
 const ROWS: i64 = 100_000;
 
@@ -66,18 +73,16 @@ fn hot_queries_use_their_index_and_never_sort() {
             (WAITS_OVER, "SEARCH task USING INDEX task_awaiting (due_at<?)"),
             (IN_FLIGHT, "SEARCH task USING INDEX task_busy (status=? AND rowid>?)"),
             (submit::CANONICAL, "SEARCH task USING INDEX task_key (config_id=? AND key=? AND key_slot=?)"),
-            (tasks::LATEST_OF_KEY, "SEARCH history USING INDEX history_key (config_id=? AND key=?)"),
-            (task_rows::TASK_OPEN, "SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"),
+            (change::LATEST_OF_KEY, "SEARCH history USING INDEX history_key (config_id=? AND key=?)"),
+            (rows::TASK_OPEN, "SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"),
         ];
         for (sql, golden) in expected {
             let plan = plan(&conn, sql);
             assert!(plan.starts_with(golden), "analyzed {analyzed}: {sql}\n  is    {plan}\n  wants {golden}");
         }
-        let others =
-            OPEN_BY_STATUS.iter().map(|(_, sql)| *sql).chain([attempts::EXECUTING, task_rows::TASK_ENDED]);
+        let others = OPEN_BY_STATUS.iter().map(|(_, sql)| *sql).chain([batch::EXECUTING, rows::TASK_ENDED]);
         let others = others.chain(expected.iter().map(|(sql, _)| *sql));
-        let writes =
-            [task_rows::TASK_CLAIM, task_rows::TASK_BEGIN, task_rows::TASK_UPDATE, task_rows::TASK_DELETE];
+        let writes = [rows::TASK_CLAIM, rows::TASK_BEGIN, rows::TASK_UPDATE, rows::TASK_DELETE];
         for sql in others
             .chain(cancel::BY_INDEX)
             .chain(search::statements())

@@ -2,8 +2,8 @@
 //! files are put together as a disk may have them at each moment, and the store must open and hold what was
 //! answered.
 
-mod disk;
-mod record;
+pub(crate) mod disk;
+pub(crate) mod record;
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use tsp_core::{TaskId, Timestamp};
 
-use super::super::{SqliteOptions, SqliteStore, Synchronous};
-use super::{NOW, make_config, new_task, submit};
 use crate::fetching::FetcherStore as _;
 use crate::idempotency::IdempotencyResult;
+use crate::sqlite::tests::power::disk::{Disk, Files};
+use crate::sqlite::tests::power::record::{Event, read};
+use crate::sqlite::tests::{NOW, make_config, new_task, submit};
+use crate::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use crate::tasks::{Actor, Changed, Subject, Submitted, TaskCommand, TaskStore as _};
-use disk::{Disk, Files};
-use record::{Event, read};
 
 /// The log is folded again and again meanwhile.
 const CHECKPOINT_PAGES: i32 = 30;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tsp_core::Millis;
 use tsp_core::task::Status;
 
-use super::super::command::Command;
-use super::super::retention::{self, RetentionScan};
-use super::groups::hold;
 use super::*;
 use crate::FetcherStore as _;
+use crate::sqlite::connection::command::Command;
+use crate::sqlite::retention::{self, RetentionScan};
+use crate::sqlite::tests::groups::hold;
 use crate::tasks::{Changed, Subject, TaskCommand, TaskStore as _};
 
 const LATE: Timestamp = NOW.plus(Millis::from_days(30));

@@ -4,13 +4,13 @@ use rusqlite::Connection;
 use tsp_core::NodeId;
 use tsp_core::task::Status;
 
-use super::super::command::Command;
-use super::super::session::Session;
 use super::*;
 use crate::attempts::{AttemptStore as _, Begin, BeginResult, all};
 use crate::backend::samples;
 use crate::error::StoreError;
 use crate::fetching::{ClaimRequest, ClaimResult, EmbeddedOwnership as _, FetcherStore as _};
+use crate::sqlite::connection::command::Command;
+use crate::sqlite::connection::session::Session;
 use crate::tasks::TaskStore as _;
 
 #[tokio::test]

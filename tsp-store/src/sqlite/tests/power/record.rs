@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::disk::{Change, FOLDER, What};
+use crate::sqlite::tests::power::disk::{Change, FOLDER, What};
 
 #[derive(Debug)]
 pub(super) enum Event {

@@ -1,0 +1,36 @@
+//! The audit log.
+
+use rusqlite::params;
+use tsp_core::Timestamp;
+
+use crate::backend::columns::audit_columns;
+use crate::backend::row::read_audit_entry;
+use crate::backend::row_count::sql_limit;
+use crate::catalog::AuditEntry;
+use crate::error::Result;
+use crate::tasks::Actor;
+
+use crate::sqlite::connection::session::Session;
+
+const INSERT: &str =
+    "-- audit_insert\nINSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)";
+
+const LIST: &str =
+    concat!("-- audit_list\nSELECT ", audit_columns!(), " FROM audit ORDER BY id DESC LIMIT ?");
+
+/// Writes an audit entry.
+pub(crate) fn log(
+    conn: Session<'_>,
+    by: &Actor,
+    action: &str,
+    subject: &str,
+    detail: &str,
+    now: Timestamp,
+) -> Result<()> {
+    conn.prepare(INSERT)?.execute_one(params![now.ms(), by.0, action, subject, detail])
+}
+
+/// Newest first.
+pub(crate) fn audit_log(conn: Session<'_>, limit: usize) -> Result<Vec<AuditEntry>> {
+    conn.prepare(LIST)?.all([sql_limit(limit)], |row| read_audit_entry(row))
+}

@@ -1,0 +1,139 @@
+//! Apps, keys and configs, as the trait has them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
+
+use crate::catalog::{
+    ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
+    SaveConfig,
+};
+use crate::config_cache::ConfigCache;
+use crate::error::Result;
+use crate::fetching::FetcherStore as _;
+use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
+use crate::parks::{Park, ParkEvent};
+use crate::tasks::Actor;
+
+use crate::sqlite::SqliteStore;
+use crate::sqlite::catalog::apps;
+use crate::sqlite::catalog::audit_log;
+use crate::sqlite::catalog::configs;
+use crate::sqlite::catalog::keys;
+use crate::sqlite::connection::command::Command;
+use crate::sqlite::fetching::parks;
+use crate::sqlite::membership::id_slots;
+use crate::sqlite::tasks::idempotency::idempotent;
+
+#[async_trait]
+impl Catalog for SqliteStore {
+    fn config_cache(&self) -> &Arc<ConfigCache> {
+        &self.shared.config_cache
+    }
+
+    fn shards(&self) -> u16 {
+        self.shared.shards
+    }
+
+    async fn create_app(
+        &self,
+        app: NewApp,
+        idempotency: Option<IdempotencyRequest<AppSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<IdempotencyResult<AppSaved>> {
+        let by = by.clone();
+        self.write(Command::CreateApp, 1, move |tx| {
+            idempotent(tx, idempotency, now, |tx| apps::create_app(tx, app, &by, now))
+        })
+        .await
+    }
+
+    async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved> {
+        let by = by.clone();
+        self.write(Command::UpdateApp, 1, move |tx| apps::update_app(tx, id, edit, &by, now)).await
+    }
+
+    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+        let by = by.clone();
+        self.write(Command::DeleteApp, 1, move |tx| apps::delete_app(tx, id, &by, now)).await
+    }
+
+    async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
+        let by = by.clone();
+        self.write(Command::CreateKey, 1, move |tx| keys::create_key(tx, key, &by, now)).await
+    }
+
+    async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>> {
+        self.read(Command::Keys, move |conn| keys::keys(conn, app)).await
+    }
+
+    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
+        let hash = *hash;
+        self.read(Command::KeyByHash, move |conn| keys::key_by_hash(conn, &hash)).await
+    }
+
+    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+        let by = by.clone();
+        self.write(Command::DeleteKey, 1, move |tx| keys::delete_key(tx, app, id, &by, now)).await
+    }
+
+    async fn save_config(
+        &self,
+        save: SaveConfig,
+        idempotency: Option<IdempotencyRequest<ConfigSaved>>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<IdempotencyResult<ConfigSaved>> {
+        let by = by.clone();
+        self.write(Command::SaveConfig, 1, move |tx| {
+            idempotent(tx, idempotency, now, |tx| configs::save_config(tx, save, &by, now))
+        })
+        .await
+    }
+
+    async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
+        let by = by.clone();
+        self.write(Command::HoldConfig, 1, move |tx| configs::hold_config(tx, id, hold, &by, now)).await
+    }
+
+    async fn delete_config(
+        &self,
+        id: ConfigId,
+        expected: Expected,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<Deleted> {
+        let by = by.clone();
+        self.write(Command::DeleteConfig, 1, move |tx| configs::delete_config(tx, id, expected, &by, now))
+            .await
+    }
+
+    async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>> {
+        self.read(Command::Parks, move |conn| parks::parked(conn, id, now)).await
+    }
+
+    async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
+        if self.parked(id, now).await?.is_none() {
+            return Ok(());
+        }
+        self.save_parks(vec![ParkEvent::Ended { config: id, at: now }]).await
+    }
+
+    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
+        self.write(Command::RenewIdSlot, 1, move |tx| id_slots::renew_id_slot(tx.conn, slot, until)).await
+    }
+
+    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
+        self.read(Command::AuditLog, move |conn| audit_log::audit_log(conn, limit)).await
+    }
+
+    async fn refresh(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn applied_by_all(&self, _seq: i64) -> Result<bool> {
+        Ok(true)
+    }
+}

@@ -1,0 +1,8 @@
+//! What callers and operators do with tasks.
+
+pub(crate) mod cancel;
+pub(crate) mod change;
+pub(crate) mod idempotency;
+pub(crate) mod rows;
+pub(crate) mod store;
+pub(crate) mod submit;
