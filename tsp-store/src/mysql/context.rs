@@ -10,7 +10,6 @@ use tsp_core::{ConfigId, ShardId, TaskId};
 use crate::config_cache::ConfigCache;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::db::{Db, ShardDb};
 use crate::mysql::connection::own::Own;
 use crate::mysql::schema::initialise;

@@ -10,7 +10,6 @@ use tsp_core::{Millis, ShardId, Timestamp};
 use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
-
 use crate::mysql::connection::link::Link;
 use crate::mysql::connection::statement_templates::database_now;
 use crate::mysql::import;

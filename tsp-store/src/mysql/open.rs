@@ -9,7 +9,6 @@ use tsp_core::{ShardId, Timestamp};
 use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
-
 use crate::mysql::catalog::follow;
 use crate::mysql::connection::db::{Db, ShardDb};
 use crate::mysql::connection::own::Own;

@@ -13,7 +13,6 @@ use tsp_core::task::Status;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 use crate::fetching::{EmbeddedOwnership as _, FetcherStore as _};
-
 use crate::sqlite::SqliteStore;
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::connection::row::Row;

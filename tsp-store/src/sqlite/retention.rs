@@ -9,7 +9,6 @@ use crate::config_cache::ConfigCache;
 use crate::error::Result;
 use crate::fetching::{NODES_KEPT, OCCURRENCES_KEPT};
 use crate::parks;
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
 

@@ -12,7 +12,6 @@ use crate::backend::columns::open_columns;
 use crate::backend::row::{read_executing, read_task};
 use crate::backend::row_count::exactly;
 use crate::error::Result;
-
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::row::all_good;

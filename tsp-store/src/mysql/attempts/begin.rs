@@ -15,8 +15,6 @@ use crate::attempts::{Begin, BeginResult, Each, alike};
 use crate::cluster::NodeLease;
 use crate::error::{Cause, Result, StoreError};
 use crate::footing::Footing;
-use crate::rules;
-
 use crate::mysql::attempts::batch::{
     Indexed, by_id, by_shard, in_order, load_on, padded_pair_count, save_all,
 };
@@ -29,6 +27,7 @@ use crate::mysql::connection::statement_templates::{ROWS_MAX, padded_to_class};
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::StoreContext;
 use crate::mysql::tasks::rows::lock_tasks;
+use crate::rules;
 
 /// The forced index keeps the server from looking through all that is queued.
 pub(crate) const TASKS_BEGIN: &str = "-- tasks_begin

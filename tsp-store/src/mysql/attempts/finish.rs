@@ -13,7 +13,6 @@ use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::attempts::{Each, Finish, FinishResult};
 use crate::error::Result;
-
 use crate::mysql::attempts::batch::{Indexed, by_id, by_shard, in_order, padded_pair_count, save_all};
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;

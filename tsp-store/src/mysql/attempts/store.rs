@@ -9,7 +9,6 @@ use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 
 use crate::attempts::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError, for_worker};
 use crate::cluster::NodeLease;
-
 use crate::mysql::attempts::batch;
 use crate::mysql::attempts::begin;
 use crate::mysql::attempts::finish;

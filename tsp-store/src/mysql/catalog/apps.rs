@@ -8,14 +8,13 @@ use crate::backend::cache_edit::CacheEdit;
 use crate::backend::row_count::exactly_one;
 use crate::catalog::{App, AppEdit, AppSaved, Deleted, NewApp};
 use crate::error::Result;
-use crate::tasks::Actor;
-
 use crate::mysql::catalog::audit_log::log;
 use crate::mysql::catalog::change_log::{ChangeEntry, record};
 use crate::mysql::catalog::follow::{Edit, app, app_named};
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::StoreContext;
+use crate::tasks::Actor;
 
 const INSERT: &str = "-- app_insert
 INSERT INTO app (name, description, owner, created_at, updated_at) VALUES (?, ?, ?, ?, ?)";

@@ -8,14 +8,13 @@ use crate::backend::row::read_audit_entry;
 use crate::backend::row_count::{exactly, exactly_one, sql_limit};
 use crate::catalog::AuditEntry;
 use crate::error::Result;
-use crate::tasks::Actor;
-
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::db::Db;
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::statement_templates::batch_sizes;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::StoreContext;
+use crate::tasks::Actor;
 
 const INSERT: &str =
     "-- audit_insert\nINSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)";

@@ -6,12 +6,11 @@ use tsp_core::Timestamp;
 use crate::backend::row_count::exactly_one;
 use crate::catalog::CHANGES_KEPT;
 use crate::error::Result;
-use crate::tasks::Actor;
-
 use crate::mysql::catalog::follow::{self, Edit};
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::StoreContext;
+use crate::tasks::Actor;
 
 /// Locks the row that makes changes come one after another.
 pub(crate) const LOCK: &str = "-- change_lock\nSELECT value FROM counter WHERE name = 'change' FOR UPDATE";

@@ -14,8 +14,6 @@ use crate::backend::row_count::exactly_one;
 use crate::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::documents::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
-use crate::tasks::Actor;
-
 use crate::mysql::catalog::audit_log::log;
 use crate::mysql::catalog::change_log::{ChangeEntry, record};
 use crate::mysql::catalog::follow::{Edit, app, config, config_named};
@@ -23,6 +21,7 @@ use crate::mysql::connection::session::query;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::StoreContext;
 use crate::mysql::fetching::fire::CURSOR_INSERT;
+use crate::tasks::Actor;
 
 /// How long the answer to a saved config waits for its cursor. The step that fires makes a missing one.
 const CURSOR_PATIENCE: Duration = Duration::from_secs(1);

@@ -11,7 +11,6 @@ use crate::backend::columns::{app_columns, config_columns};
 use crate::backend::row::{read_app, read_config};
 use crate::catalog::App;
 use crate::error::Result;
-
 use crate::mysql::connection::row::Row;
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::statement_templates::{ROWS_MAX, padded_to_class};

@@ -7,7 +7,6 @@ use tsp_core::Timestamp;
 
 use crate::error::{Cause, Result, StoreError};
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult, Render, StoredAnswer};
-
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::StoreContext;

@@ -7,13 +7,12 @@ use crate::backend::row::read_api_key;
 use crate::backend::row_count::one_or_none;
 use crate::catalog::{ApiKey, Deleted, NewKey};
 use crate::error::{Result, StoreError};
-use crate::tasks::Actor;
-
 use crate::mysql::catalog::audit_log::log;
 use crate::mysql::catalog::follow::app;
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::StoreContext;
+use crate::tasks::Actor;
 
 const BY_HASH: &str = concat!("-- key_by_hash\nSELECT ", api_key_columns!(), " FROM api_key WHERE hash = ?");
 /// `<=>` finds the global keys with NULL.

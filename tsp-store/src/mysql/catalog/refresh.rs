@@ -6,7 +6,6 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::Result;
-
 use crate::mysql::catalog::follow::follow;
 use crate::mysql::context::StoreContext;
 

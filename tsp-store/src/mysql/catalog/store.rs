@@ -13,9 +13,6 @@ use crate::catalog::{
 use crate::config_cache::ConfigCache;
 use crate::error::Result;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
-use crate::parks::Park;
-use crate::tasks::Actor;
-
 use crate::mysql::MySqlStore;
 use crate::mysql::catalog::apps;
 use crate::mysql::catalog::audit_log;
@@ -29,6 +26,8 @@ use crate::mysql::connection::session::query;
 use crate::mysql::fetching::parks;
 use crate::mysql::membership::id_slots;
 use crate::mysql::tasks::cancel;
+use crate::parks::Park;
+use crate::tasks::Actor;
 
 const BEHIND: &str = "-- nodes_behind\nSELECT COUNT(*) FROM node WHERE dead_at IS NULL AND config_seq < ?";
 

@@ -8,7 +8,6 @@ use tsp_core::{Millis, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::documents::extra_to_json;
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::session::{Statement, query_with};
 use crate::mysql::connection::statement_templates::StatementText;
 

@@ -17,7 +17,6 @@ use tsp_core::{Entropy, ShardId};
 
 use crate::backend::sums::Sums;
 use crate::error::{Cause, Result, StoreError};
-
 use crate::mysql::connection::circuit_breaker::{CircuitBreaker, Entry};
 use crate::mysql::connection::endpoint::Endpoint;
 use crate::mysql::connection::fault::Fault;

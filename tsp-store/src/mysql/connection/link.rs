@@ -8,7 +8,6 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
 use crate::error::{Cause, Result, StoreError};
-
 use crate::mysql::connection::fault::{Fault, fault, store_error};
 use crate::mysql::connection::pool;
 use crate::mysql::connection::row::Row;

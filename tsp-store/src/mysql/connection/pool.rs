@@ -10,7 +10,6 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::time::Instant;
 
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::endpoint::Endpoint;
 
 /// Below the end of idle sessions on MySQL, which is how it lacks an end of idle transactions.

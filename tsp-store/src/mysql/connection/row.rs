@@ -5,7 +5,6 @@ use sqlx::{Decode, MySql, Row as _, Type};
 
 use crate::backend::row::{ReadRow, good};
 use crate::error::Result;
-
 use crate::mysql::connection::fault::store_error;
 
 /// Without what a task carries: an `extra` comes only if it is no JSON, for whoever reads it to say so.

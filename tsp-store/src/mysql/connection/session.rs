@@ -13,7 +13,6 @@ use tokio::time::{Instant, error::Elapsed, timeout};
 use crate::backend::row_count::exactly_one;
 use crate::error::{Cause, Result, StoreError};
 use crate::footing::Footing;
-
 use crate::mysql::connection::endpoint::Endpoint;
 use crate::mysql::connection::fault::{Fault, fault, store_error};
 use crate::mysql::connection::row::Row;

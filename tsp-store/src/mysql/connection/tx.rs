@@ -8,7 +8,6 @@ use tsp_core::config::TaskConfig;
 
 use crate::backend::sums::Sums;
 use crate::config_cache::ConfigCache;
-
 use crate::mysql::connection::session::Session;
 
 /// An open transaction. `'e` is the life of what the work borrows.

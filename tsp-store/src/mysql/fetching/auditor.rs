@@ -4,7 +4,6 @@ use tsp_core::{ConfigId, Timestamp};
 
 use crate::error::{Result, StoreError};
 use crate::fetching::{Audit, COUNTED_MAX, OVERDUE_AFTER};
-
 use crate::mysql::catalog::follow::follow;
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;

@@ -11,8 +11,6 @@ use crate::backend::row::{read_in_flight, read_task};
 use crate::backend::row_count::{exactly, exactly_one, sql_limit};
 use crate::error::{Result, StoreError};
 use crate::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
-use crate::rules::is_plain;
-
 use crate::mysql::attempts::batch::sorted_ids;
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::row::{all_good, bare_columns};
@@ -22,6 +20,7 @@ use crate::mysql::connection::tx::Tx;
 use crate::mysql::fetching::fence::owns;
 use crate::mysql::fetching::group_rows::GroupRows;
 use crate::mysql::tasks::rows::{lock_tasks, save_ended};
+use crate::rules::is_plain;
 
 /// Workers load what they begin, so nothing that a row carries is read here.
 pub(crate) const CLAIM_SELECT: &str = concat!(

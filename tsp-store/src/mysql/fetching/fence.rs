@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::fetching::Owner;
-
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::fetching::group_rows::GroupRows;

@@ -9,7 +9,6 @@ use crate::backend::row::read_cursor;
 use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
 use crate::fetching::{Cursor, Fire, FireResult, Owner};
-
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;

@@ -9,7 +9,6 @@ use tsp_core::{ConfigId, Timestamp};
 use crate::cluster::ShardGroup;
 use crate::error::Result;
 use crate::fetching::{EarliestDue, FetchScope};
-
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;
 use crate::mysql::context::StoreContext;

@@ -10,13 +10,12 @@ use tsp_core::{ConfigId, ShardId, Timestamp};
 use crate::backend::columns::park_columns;
 use crate::backend::row::read_park;
 use crate::error::Result;
-use crate::parks::{Park, ParkEvent};
-
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::{StoreContext, all_of};
 use crate::mysql::fetching::group_rows::GroupRows;
+use crate::parks::{Park, ParkEvent};
 
 pub(crate) const PARKS: &str = concat!(
     "-- parks\nSELECT ",

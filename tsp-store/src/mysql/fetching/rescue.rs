@@ -9,7 +9,6 @@ use crate::backend::row::read_task;
 use crate::backend::row_count::sql_limit;
 use crate::error::Result;
 use crate::fetching::Owner;
-
 use crate::mysql::attempts::batch::{mark_worker_lost_on, release_on, save_all};
 use crate::mysql::connection::row::all_good;
 use crate::mysql::connection::session::query;

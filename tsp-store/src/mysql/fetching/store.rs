@@ -13,8 +13,6 @@ use crate::fetching::{
     Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, FetchScope, FetcherStore, Fire, FireResult,
     FlightMark, InFlightPage, Owner,
 };
-use crate::parks::{Park, ParkEvent};
-
 use crate::mysql::context::StoreContext;
 use crate::mysql::fetching::auditor;
 use crate::mysql::fetching::claim;
@@ -25,6 +23,7 @@ use crate::mysql::fetching::rescue;
 use crate::mysql::membership::nodes;
 use crate::mysql::retention::policy::RetentionScan;
 use crate::mysql::retention::prune;
+use crate::parks::{Park, ParkEvent};
 
 /// A [`FetcherStore`] for the configs of one group on one shard. Cheap to make; what it remembers is only
 /// how far retention of old attempts is.

@@ -16,9 +16,6 @@ use tsp_core::{ShardId, Timestamp};
 use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
-use crate::sqlite::SqliteStore;
-use crate::sqlite::export::{Cell, Page};
-
 use crate::mysql::connection::link::Link;
 use crate::mysql::import::state::State;
 use crate::mysql::import::tables::{Home, TABLES, TableImport};
@@ -26,6 +23,8 @@ use crate::mysql::import::target::Target;
 use crate::mysql::options::MySqlOptions;
 use crate::mysql::schema::initialise;
 use crate::mysql::schema::migrate;
+use crate::sqlite::SqliteStore;
+use crate::sqlite::export::{Cell, Page};
 
 /// Rows of a page.
 const PAGE: usize = 8_000;

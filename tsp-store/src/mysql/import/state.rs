@@ -5,12 +5,11 @@ use sqlx::mysql::MySqlConnection;
 use tsp_core::ShardId;
 
 use crate::error::{Result, StoreError};
-use crate::sqlite::export::Cell;
-
 use crate::mysql::connection::fault::store_error;
 use crate::mysql::connection::link::Link;
 use crate::mysql::connection::statement_templates::database_now;
 use crate::mysql::schema::initialise::setting;
+use crate::sqlite::export::Cell;
 
 const NAME: &str = "carry_over";
 

@@ -9,10 +9,9 @@ use crate::backend::columns::{
 };
 use crate::documents::{Sealer, Secrets, config_from_json, config_to_json};
 use crate::error::{Result, StoreError};
-use crate::sqlite::export::{Cell, Out};
-
 use crate::mysql::connection::bind::key_hash;
 use crate::mysql::tasks::idempotency;
+use crate::sqlite::export::{Cell, Out};
 
 /// Which shard has a row, by its first column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

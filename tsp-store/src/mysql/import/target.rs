@@ -7,11 +7,10 @@ use tsp_core::ShardId;
 
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
-use crate::sqlite::export::{Balance, Page};
-
 use crate::mysql::connection::link::Link;
 use crate::mysql::import::tables::TableImport;
 use crate::mysql::options::MySqlOptions;
+use crate::sqlite::export::{Balance, Page};
 
 /// Connections to each data source.
 const LINKS_PER_SOURCE: usize = 4;

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use tsp_core::{NodeId, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
-
 use crate::mysql::catalog::change_log;
 use crate::mysql::connection::session::query;
 use crate::mysql::context::StoreContext;

@@ -11,7 +11,6 @@ use crate::backend::row_count::{exactly_one, one_or_none};
 use crate::cluster::{RenewedLeases, ShardGroup, ShardGroupLease, ShardGroupLeases};
 use crate::error::{Cause, Result, StoreError};
 use crate::fetching::Owner;
-
 use crate::mysql::connection::db::Db;
 use crate::mysql::connection::row::Row;
 use crate::mysql::connection::session::query;

@@ -9,7 +9,6 @@ use tsp_core::{Millis, NodeId, Timestamp};
 use crate::backend::row_count::one_or_none;
 use crate::cluster::{Heartbeat, NewNode, NodeRow, Renewal};
 use crate::error::Result;
-
 use crate::mysql::catalog::follow::follow;
 use crate::mysql::connection::row::Row;
 use crate::mysql::connection::session::query;

@@ -9,7 +9,6 @@ use crate::cluster::{
 };
 use crate::error::Result;
 use crate::fetching::Owner;
-
 use crate::mysql::MySqlStore;
 use crate::mysql::membership::id_slots;
 use crate::mysql::membership::leases;

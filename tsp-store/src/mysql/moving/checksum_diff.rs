@@ -3,7 +3,6 @@
 use tsp_core::ShardId;
 
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::link::Link;
 use crate::mysql::connection::row::Row;
 use crate::mysql::moving::tables::{Column, Stage, Table, columns};

@@ -2,7 +2,6 @@
 use tokio::time::Instant;
 
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::fault::store_error;
 use crate::mysql::connection::row::Row;
 use crate::mysql::moving::checksum_diff::ChecksumDiff;

@@ -17,13 +17,12 @@ use tokio::time::{Instant, sleep};
 use tsp_core::ShardId;
 
 use crate::error::{Cause, Result, StoreError};
-use crate::mysql::schema::move_record;
-
 use crate::mysql::connection::link::Link;
 use crate::mysql::moving::checksum_diff::{ChecksumDiff, ScanResult};
 use crate::mysql::moving::tables::{Stage, TABLES};
 use crate::mysql::options::MySqlOptions;
 use crate::mysql::schema::migrate;
+use crate::mysql::schema::move_record;
 use crate::mysql::schema::move_record::Intent;
 
 /// Walks over a shard in use before the last one, at most: each is shorter than the one before it.

@@ -2,7 +2,6 @@
 use tsp_core::ShardId;
 
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::link::Link;
 
 /// A table of a shard, and the columns that its rows are scanned by: the first ones of its primary key, with

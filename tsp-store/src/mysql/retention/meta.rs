@@ -5,7 +5,6 @@ use crate::backend::row_count::sql_limit;
 use crate::catalog::AUDIT_KEPT;
 use crate::error::Result;
 use crate::fetching::NODES_KEPT;
-
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::session::query;
 use crate::mysql::context::StoreContext;

@@ -9,8 +9,6 @@ use crate::backend::row::read_cursor;
 use crate::backend::row_count::{exactly, sql_limit};
 use crate::error::Result;
 use crate::fetching::{Cursor, OCCURRENCES_KEPT};
-use crate::parks;
-
 use crate::mysql::attempts::batch::padded_pair_count;
 use crate::mysql::catalog::follow;
 use crate::mysql::connection::bind::Values;
@@ -27,6 +25,7 @@ use crate::mysql::retention::policy::{RetentionScan, longest_retention};
 use crate::mysql::retention::whole_days;
 use crate::mysql::schema::day_partitions;
 use crate::mysql::tasks::rows::drop_attempts;
+use crate::parks;
 
 /// A config that keeps its history as long as any does, and at least this long, keeps it to the end of a
 /// day: the day is dropped whole.

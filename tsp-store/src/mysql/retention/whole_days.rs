@@ -7,7 +7,6 @@ use tsp_core::{Millis, NodeId, Timestamp};
 
 use crate::backend::row_count::sql_limit;
 use crate::error::Result;
-
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::{Session, query};

@@ -5,7 +5,6 @@
 use tsp_core::Timestamp;
 
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::fault::store_error;
 use crate::mysql::connection::session::{Session, query};

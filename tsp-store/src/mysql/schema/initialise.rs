@@ -4,7 +4,6 @@ use sqlx::mysql::MySqlConnection;
 use crate::backend::settings::check_shards;
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::fault::store_error;
 use crate::mysql::connection::row::Row;
 use crate::mysql::options::MySqlOptions;

@@ -10,7 +10,6 @@ use tsp_core::{ShardId, Timestamp};
 use crate::backend::settings::check_shard_count;
 use crate::documents::Sealer;
 use crate::error::{Cause, Result, StoreError};
-
 use crate::mysql::connection::fault::store_error;
 use crate::mysql::connection::pool;
 use crate::mysql::connection::row::Row;

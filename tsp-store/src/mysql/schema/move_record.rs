@@ -6,7 +6,6 @@ use tsp_core::ShardId;
 
 use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::fault::store_error;
 use crate::mysql::connection::link::Link;
 use crate::mysql::connection::row::Row;

@@ -3,7 +3,6 @@ use sqlx::mysql::MySqlConnection;
 use tsp_core::Timestamp;
 
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::fault::store_error;
 use crate::mysql::connection::row::Row;
 use crate::mysql::schema::problem::Problem;

@@ -8,12 +8,11 @@ use tsp_core::{ConfigId, TaskId, TaskKey};
 use crate::backend::row_count::sql_limit;
 use crate::backend::search::Table;
 use crate::error::Result;
-use crate::search::Order;
-
 use crate::mysql::connection::bind::{Values, key_hash};
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::statement_templates::padded_to_class;
 use crate::mysql::search::{Entry, Search};
+use crate::search::Order;
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
 const GATHER_MAX: usize = if cfg!(test) { 30 } else { 2_000 };

@@ -10,13 +10,12 @@ use tsp_core::task::Status;
 
 use crate::backend::search::Table;
 use crate::error::Result;
-use crate::search::Order;
-
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::search::stream::{Kind, Stream};
 use crate::mysql::search::{Entry, Search};
+use crate::search::Order;
 
 /// Which configs have open rows, and where they stand: the first two columns of the claim's index.
 const STATUSES: &str =

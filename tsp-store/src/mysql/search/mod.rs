@@ -20,8 +20,6 @@ use crate::backend::columns::{ended_columns, open_columns};
 use crate::backend::row::read_task;
 use crate::backend::search::{Filter, Table};
 use crate::error::Result;
-use crate::search::{Bookmark, Page, ROWS_READ_MAX, Scope, TaskQuery};
-
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::row::all_good;
@@ -29,6 +27,7 @@ use crate::mysql::connection::statement_templates::{ROWS_MAX, padded_to_class};
 use crate::mysql::context::{StoreContext, all_of};
 use crate::mysql::search::merge::Merge;
 use crate::mysql::tasks::cancel::shards_of;
+use crate::search::{Bookmark, Page, ROWS_READ_MAX, Scope, TaskQuery};
 
 const LOAD_OPEN: &str =
     concat!("-- search_open\nSELECT ", open_columns!("task_key"), " FROM task_{shard} WHERE id IN ({list})");

@@ -8,14 +8,13 @@ use tsp_core::{ConfigId, TaskId, Timestamp};
 use crate::backend::row_count::sql_limit;
 use crate::backend::search::{IdRange, Table};
 use crate::error::Result;
-use crate::search::Bookmark;
-
 use crate::mysql::connection::row::Row;
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::statement_templates::ROWS_MAX;
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::search::{Entry, Search, ShardDb};
 use crate::mysql::tasks::rows::ended_from;
+use crate::search::Bookmark;
 
 /// Open rows of one config at one status, by due time.
 const DUE: &str = "-- search_due

@@ -5,8 +5,6 @@ use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
 
 use crate::backend::row_count::sql_limit;
 use crate::error::Result;
-use crate::tasks::{Actor, Cancelled};
-
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;
 use crate::mysql::connection::statement_templates::ROWS_MAX;
@@ -14,6 +12,7 @@ use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::{StoreContext, all_of};
 use crate::mysql::tasks::rows::{insert_attempts, lock_tasks, save_ended};
 use crate::mysql::tasks::update::update_rows;
+use crate::tasks::{Actor, Cancelled};
 
 /// What a cancel still changes, in the order in which it goes through them.
 const STATUSES: [i64; 5] = [0, 40, 45, 10, 30];

@@ -9,9 +9,6 @@ use crate::backend::columns::{attempt_columns, ended_columns};
 use crate::backend::row::{read_attempt, read_task};
 use crate::backend::row_count::exactly_one;
 use crate::error::{Cause, Result, StoreError};
-use crate::rules::only_attempt;
-use crate::tasks::{Actor, Changed, Subject, TaskCommand};
-
 use crate::mysql::connection::bind::key_hash;
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;
@@ -19,6 +16,8 @@ use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::{StoreContext, all_of};
 use crate::mysql::tasks::rows::{ended_task, insert_attempts, insert_task, lock_task, open_task, save};
 use crate::mysql::tasks::submit::canonical;
+use crate::rules::only_attempt;
+use crate::tasks::{Actor, Changed, Subject, TaskCommand};
 
 pub(crate) const LATEST_OF_KEY: &str = concat!(
     "-- task_latest_of_key\nSELECT ",

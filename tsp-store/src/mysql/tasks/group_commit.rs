@@ -13,13 +13,12 @@ use tsp_core::{ShardId, Timestamp};
 
 use crate::error::{Result, StoreError};
 use crate::idempotency::IdempotencyResult;
-use crate::tasks::{Submit, Submitted};
-
 use crate::mysql::connection::bind::weight;
 use crate::mysql::connection::statement_templates::ROWS_MAX;
 use crate::mysql::context::StoreContext;
 use crate::mysql::tasks::idempotency::{self, LookupResult, is_repeated_key};
 use crate::mysql::tasks::submit::{Item, ItemResult, submit_group};
+use crate::tasks::{Submit, Submitted};
 
 /// A transaction takes about this much.
 const ITEMS_MAX: usize = 2 * ROWS_MAX;

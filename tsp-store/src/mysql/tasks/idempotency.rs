@@ -12,8 +12,6 @@ use tsp_core::{ShardId, TaskId, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult, Render, StoredAnswer};
-use crate::tasks::Submitted;
-
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::row::Row;
@@ -21,6 +19,7 @@ use crate::mysql::connection::session::query;
 use crate::mysql::connection::statement_templates::{BATCH_SIZES, ROWS_MAX, batch_sizes};
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::context::StoreContext;
+use crate::tasks::Submitted;
 
 type Hash = [u8; 32];
 

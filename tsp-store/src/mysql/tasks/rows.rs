@@ -11,8 +11,6 @@ use crate::backend::columns::{attempt_columns, ended_columns, open_columns};
 use crate::backend::row::read_task;
 use crate::backend::row_count::{exactly, one_or_none};
 use crate::error::Result;
-use crate::rules::ended_at_first_try;
-
 use crate::mysql::connection::bind::{
     ATTEMPT_WIDTH, HISTORY_WIDTH, NEW_WIDTH, TASK_WIDTH, Values, history_columns, is_new, new_columns,
     task_columns, weight,
@@ -25,6 +23,7 @@ use crate::mysql::connection::statement_templates::{
 };
 use crate::mysql::connection::tx::Tx;
 use crate::mysql::tasks::update::update;
+use crate::rules::ended_at_first_try;
 
 /// A task as it is submitted or scheduled: what it does not name has a default.
 const TASK_INSERT_NEW: &str =

@@ -6,13 +6,12 @@ use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use crate::error::Result;
 use crate::idempotency::IdempotencyResult;
-use crate::search::{Page, TaskQuery};
-use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-
 use crate::mysql::MySqlStore;
 use crate::mysql::search;
 use crate::mysql::tasks::cancel;
 use crate::mysql::tasks::change;
+use crate::search::{Page, TaskQuery};
+use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 
 #[async_trait]
 impl TaskStore for MySqlStore {

@@ -14,8 +14,6 @@ use crate::backend::row::read_task;
 use crate::backend::row_count::exactly;
 use crate::error::{Cause, Result, StoreError};
 use crate::idempotency::IdempotencyResult;
-use crate::tasks::{Submit, Submitted};
-
 use crate::mysql::connection::bind::{Values, key_hash};
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;
@@ -26,6 +24,7 @@ use crate::mysql::tasks::idempotency::{self, LookupResult, PendingAnswer};
 use crate::mysql::tasks::rows::{
     TASKS_DELETE, ended_from, ended_task, insert_task, insert_tasks, open_task, save,
 };
+use crate::tasks::{Submit, Submitted};
 
 pub(crate) const CANONICAL: &str = concat!(
     "-- task_canonical\nSELECT ",

@@ -7,7 +7,6 @@ use tsp_core::{Millis, NodeId, Timestamp};
 use crate::backend::row_count::{exactly, exactly_one, one_or_none};
 use crate::documents::extra_to_json;
 use crate::error::{Result, StoreError};
-
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::db::ShardDb;
 use crate::mysql::connection::session::query;

@@ -7,7 +7,6 @@ use tsp_core::{NodeId, TaskId, Timestamp};
 use crate::attempts::Each;
 use crate::backend::row::{good, read_executing};
 use crate::error::{Result, StoreError};
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
 use crate::sqlite::tasks::rows::open_task;

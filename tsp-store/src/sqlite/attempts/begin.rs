@@ -7,7 +7,6 @@ use tsp_core::{NodeId, Timestamp};
 use crate::attempts::{Begin, BeginResult, Each};
 use crate::error::Result;
 use crate::rules::is_plain;
-
 use crate::sqlite::attempts::batch::of_one;
 use crate::sqlite::connection::tx::Tx;
 

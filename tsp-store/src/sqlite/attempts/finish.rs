@@ -6,7 +6,6 @@ use tsp_core::{NodeId, Timestamp, Verdict};
 
 use crate::attempts::{Each, Finish, FinishResult};
 use crate::error::Result;
-
 use crate::sqlite::attempts::batch::of_one;
 use crate::sqlite::connection::tx::Tx;
 

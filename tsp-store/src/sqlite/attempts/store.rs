@@ -7,7 +7,6 @@ use tsp_core::{NodeId, TaskId, Timestamp};
 
 use crate::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError, alike};
 use crate::error::Result;
-
 use crate::sqlite::SqliteStore;
 use crate::sqlite::attempts::batch;
 use crate::sqlite::attempts::begin;

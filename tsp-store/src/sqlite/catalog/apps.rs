@@ -8,10 +8,9 @@ use tsp_core::{AppId, Timestamp};
 use crate::backend::cache_edit::CacheEdit;
 use crate::catalog::{App, AppEdit, AppSaved, Deleted, NewApp};
 use crate::error::Result;
-use crate::tasks::Actor;
-
 use crate::sqlite::catalog::audit_log::log;
 use crate::sqlite::connection::tx::Tx;
+use crate::tasks::Actor;
 
 pub(crate) fn create_app(tx: &mut Tx<'_>, new: NewApp, by: &Actor, now: Timestamp) -> Result<AppSaved> {
     if tx.conn.prepare("-- app_find\nSELECT id FROM app WHERE name = ?")?.exists([new.name.as_str()])? {

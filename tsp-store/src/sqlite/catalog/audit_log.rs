@@ -8,9 +8,8 @@ use crate::backend::row::read_audit_entry;
 use crate::backend::row_count::sql_limit;
 use crate::catalog::AuditEntry;
 use crate::error::Result;
-use crate::tasks::Actor;
-
 use crate::sqlite::connection::session::Session;
+use crate::tasks::Actor;
 
 const INSERT: &str =
     "-- audit_insert\nINSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)";

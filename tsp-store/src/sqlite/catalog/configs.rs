@@ -12,11 +12,10 @@ use crate::catalog::{CHANGES_KEPT, ConfigSaved, Deleted, Expected, Hold, SaveCon
 use crate::documents::{Secrets, config_to_json};
 use crate::error::{Result, StoreError};
 use crate::fetching::Cursor;
-use crate::tasks::Actor;
-
 use crate::sqlite::catalog::audit_log::log;
 use crate::sqlite::connection::tx::Tx;
 use crate::sqlite::tasks::cancel::open_count;
+use crate::tasks::Actor;
 
 const FIND: &str = "-- config_find\nSELECT id FROM config WHERE app_id = ? AND name = ?";
 

@@ -7,11 +7,10 @@ use crate::backend::columns::api_key_columns;
 use crate::backend::row::read_api_key;
 use crate::catalog::{ApiKey, Deleted, NewKey};
 use crate::error::Result;
-use crate::tasks::Actor;
-
 use crate::sqlite::catalog::audit_log::log;
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
+use crate::tasks::Actor;
 
 const BY_HASH: &str = concat!("-- key_by_hash\nSELECT ", api_key_columns!(), " FROM api_key WHERE hash = ?");
 /// `IS` finds the global keys with NULL.

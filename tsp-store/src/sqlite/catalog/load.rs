@@ -7,7 +7,6 @@ use crate::backend::row::{read_app, read_config};
 use crate::config_cache::ConfigCache;
 use crate::documents::Sealer;
 use crate::error::Result;
-
 use crate::sqlite::connection::session::Session;
 
 const APPS: &str = concat!("-- app_all\nSELECT ", app_columns!(), " FROM app ORDER BY id");

@@ -14,8 +14,6 @@ use crate::error::Result;
 use crate::fetching::FetcherStore as _;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::parks::{Park, ParkEvent};
-use crate::tasks::Actor;
-
 use crate::sqlite::SqliteStore;
 use crate::sqlite::catalog::apps;
 use crate::sqlite::catalog::audit_log;
@@ -25,6 +23,7 @@ use crate::sqlite::connection::command::Command;
 use crate::sqlite::fetching::parks;
 use crate::sqlite::membership::id_slots;
 use crate::sqlite::tasks::idempotency::idempotent;
+use crate::tasks::Actor;
 
 #[async_trait]
 impl Catalog for SqliteStore {

@@ -7,7 +7,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Result, StoreError};
-
 use crate::sqlite::connection::fault::store_error;
 use crate::sqlite::connection::fold;
 use crate::sqlite::connection::session::Session;

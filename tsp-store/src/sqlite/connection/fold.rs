@@ -10,7 +10,6 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::time::Instant;
 
 use crate::error::{Result, StoreError};
-
 use crate::sqlite::connection::fault::{store_error, sync_failed};
 
 /// How often the look for damage looks at the time, in steps of SQLite.

@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::{Cause, Result, StoreError};
-
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::connection::command_queue::{AbandonAtEnd, CommandQueue};
 use crate::sqlite::connection::connect::read_connection;

@@ -4,7 +4,6 @@ use rusqlite::types::{FromSql, ValueRef};
 
 use crate::backend::row::ReadRow;
 use crate::error::Result;
-
 use crate::sqlite::connection::fault::store_error;
 
 /// A row of the driver.

@@ -6,7 +6,6 @@ use rusqlite::{CachedStatement, Connection, Params};
 use crate::backend::row::good;
 use crate::backend::row_count::exactly_one;
 use crate::error::{Result, StoreError};
-
 use crate::sqlite::connection::fault::store_error;
 use crate::sqlite::connection::row::Row;
 

@@ -11,7 +11,6 @@ use crate::catalog::App;
 use crate::config_cache::ConfigCache;
 use crate::documents::Sealer;
 use crate::error::Result;
-
 use crate::sqlite::connection::command::Metrics;
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::tasks::rows::TaskRows;

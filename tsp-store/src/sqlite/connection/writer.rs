@@ -17,7 +17,6 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::error::{Cause, Result, StoreError};
-
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::connection::command_queue::{AbandonAtEnd, CommandQueue};
 use crate::sqlite::connection::fault::{commit_error, store_error, sync_failed};

@@ -7,7 +7,6 @@ use tsp_core::{ConfigId, Timestamp};
 
 use crate::error::Result;
 use crate::fetching::{Audit, COUNTED_MAX, OVERDUE_AFTER};
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::fetching::claim::earliest_due;
 use crate::sqlite::fetching::fire::cursors;

@@ -13,7 +13,6 @@ use crate::backend::row_count::sql_limit;
 use crate::error::{Result, StoreError};
 use crate::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
 use crate::rules::is_plain;
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
 use crate::sqlite::fetching::fence::owns;

@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::fetching::Owner;
-
 use crate::sqlite::connection::tx::Tx;
 
 const LEASE_CHECK: &str = "-- lease_check

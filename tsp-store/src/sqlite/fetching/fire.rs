@@ -8,7 +8,6 @@ use crate::backend::columns::cursor_columns;
 use crate::backend::row::read_cursor;
 use crate::error::{Result, StoreError};
 use crate::fetching::{Cursor, Fire, FireResult, Owner};
-
 use crate::sqlite::catalog::configs::make_cursor;
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;

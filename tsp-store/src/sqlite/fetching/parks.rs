@@ -7,7 +7,6 @@ use crate::backend::columns::park_columns;
 use crate::backend::row::read_park;
 use crate::error::Result;
 use crate::parks::{Park, ParkEvent};
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
 

@@ -9,7 +9,6 @@ use crate::backend::row::{good, read_task};
 use crate::backend::row_count::sql_limit;
 use crate::error::Result;
 use crate::fetching::Owner;
-
 use crate::sqlite::attempts::batch::{mark_worker_lost_on, release};
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;

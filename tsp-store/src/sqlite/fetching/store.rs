@@ -10,7 +10,6 @@ use crate::fetching::{
     FlightMark, InFlightPage, Owner,
 };
 use crate::parks::{Park, ParkEvent};
-
 use crate::sqlite::SqliteStore;
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::fetching::auditor;

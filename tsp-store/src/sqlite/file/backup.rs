@@ -10,7 +10,6 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
 use crate::error::{Cause, Result, StoreError};
-
 use crate::sqlite::SqliteStore;
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::connection::fault::store_error;

@@ -8,7 +8,6 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::file::lock::beside;
 use crate::sqlite::file::private;

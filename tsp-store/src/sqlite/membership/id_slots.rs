@@ -3,7 +3,6 @@
 use tsp_core::Timestamp;
 
 use crate::error::Result;
-
 use crate::sqlite::connection::session::Session;
 
 /// Raises the slot's `used_until`, never lowers it; returns what it was.

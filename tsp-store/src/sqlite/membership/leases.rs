@@ -5,7 +5,6 @@ use tsp_core::{NodeId, Timestamp};
 
 use crate::error::Result;
 use crate::fetching::Owner;
-
 use crate::sqlite::connection::tx::Tx;
 use crate::sqlite::export;
 

@@ -4,7 +4,6 @@ use rusqlite::params;
 use tsp_core::{NodeId, Timestamp};
 
 use crate::error::Result;
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
 

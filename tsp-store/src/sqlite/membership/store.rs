@@ -5,7 +5,6 @@ use tsp_core::{NodeId, Timestamp};
 
 use crate::error::Result;
 use crate::fetching::{EmbeddedOwnership, Owner};
-
 use crate::sqlite::SqliteStore;
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::membership::leases;

@@ -3,7 +3,6 @@
 use crate::backend::settings::{check_shard_count, check_shards};
 use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::schema::migrate::in_transaction;
 

@@ -5,7 +5,6 @@ use rusqlite::params;
 use tsp_core::Timestamp;
 
 use crate::error::{Result, StoreError};
-
 use crate::sqlite::connection::session::Session;
 
 /// Every migration by number, oldest first.

@@ -8,7 +8,6 @@ use crate::backend::row_count::sql_limit;
 use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::Order;
-
 use crate::sqlite::connection::row::Row;
 use crate::sqlite::search::Search;
 

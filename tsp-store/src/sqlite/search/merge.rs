@@ -9,7 +9,6 @@ use crate::backend::row_count::sql_limit;
 use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX};
-
 use crate::sqlite::connection::row::Row;
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::search::{Budget, Search};

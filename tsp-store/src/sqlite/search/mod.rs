@@ -15,7 +15,6 @@ use crate::backend::row::good;
 use crate::backend::search::{Filter, Table};
 use crate::error::Result;
 use crate::search::{Bookmark, Order, Page, ROWS_READ_MAX, TaskQuery};
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::tasks::rows::{ended_task, open_task};
 

@@ -8,7 +8,6 @@ use crate::backend::row::{good, read_task};
 use crate::backend::search::Table;
 use crate::error::Result;
 use crate::search::{Bookmark, Page};
-
 use crate::sqlite::connection::session::Rows;
 use crate::sqlite::search::{Budget, Search};
 

@@ -7,11 +7,10 @@ use tsp_core::{ConfigId, TaskId, Timestamp};
 use crate::backend::row::good;
 use crate::backend::row_count::sql_limit;
 use crate::error::Result;
-use crate::tasks::{Actor, Cancelled};
-
 use crate::sqlite::catalog::audit_log::log;
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
+use crate::tasks::{Actor, Cancelled};
 
 /// The open rows of a config that a cancel still changes, in one small index after the other.
 const CANCELLABLE: [&str; 4] = [

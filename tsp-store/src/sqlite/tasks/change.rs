@@ -10,13 +10,12 @@ use crate::backend::columns::{attempt_columns, ended_columns};
 use crate::backend::row::{read_attempt, read_task};
 use crate::error::{Result, StoreError};
 use crate::rules::only_attempt;
-use crate::tasks::{Actor, Changed, Subject, TaskCommand};
-
 use crate::sqlite::catalog::audit_log::log;
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
 use crate::sqlite::tasks::rows::{ended_task, open_task};
 use crate::sqlite::tasks::submit::canonical;
+use crate::tasks::{Actor, Changed, Subject, TaskCommand};
 
 pub(crate) const LATEST_OF_KEY: &str = concat!(
     "-- task_latest_of_key\nSELECT ",

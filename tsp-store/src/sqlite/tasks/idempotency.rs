@@ -6,7 +6,6 @@ use tsp_core::Timestamp;
 
 use crate::error::Result;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
-
 use crate::sqlite::connection::tx::Tx;
 
 const FIND: &str = "-- idempotency_find

@@ -15,7 +15,6 @@ use crate::backend::sums::Sums;
 use crate::documents::extra_to_json;
 use crate::error::{Result, StoreError};
 use crate::rules::ended_at_first_try;
-
 use crate::sqlite::connection::session::{Session, Statement};
 
 /// For the columns of an open task, and for those of an ended one.

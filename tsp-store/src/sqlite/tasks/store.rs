@@ -7,14 +7,13 @@ use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 use crate::error::Result;
 use crate::idempotency::IdempotencyResult;
 use crate::search::{Page, TaskQuery};
-use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-
 use crate::sqlite::SqliteStore;
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::search;
 use crate::sqlite::tasks::cancel;
 use crate::sqlite::tasks::change;
 use crate::sqlite::tasks::submit;
+use crate::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 
 #[async_trait]
 impl TaskStore for SqliteStore {

@@ -10,11 +10,10 @@ use crate::backend::columns::open_columns;
 use crate::backend::row::read_task;
 use crate::error::{Result, StoreError};
 use crate::idempotency::IdempotencyResult;
-use crate::tasks::{Submit, Submitted};
-
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
 use crate::sqlite::tasks::idempotency::idempotent;
+use crate::tasks::{Submit, Submitted};
 
 pub(crate) const CANONICAL: &str = concat!(
     "-- task_canonical\nSELECT ",
