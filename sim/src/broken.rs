@@ -12,19 +12,19 @@ use tsp_core::transition::{Completion, OutcomeDetail};
 use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
-    SaveConfig,
+    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected,
+    Hold, NewApp, NewKey, SaveConfig,
 };
 use tsp_store::fetching::{
-    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
-    FireResult, FlightMark, InFlightPage, Owner,
+    Audit, AuditorStore, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope,
+    FetcherStore, Fire, FireResult, FlightMark, InFlightPage, Owner, RetentionStore,
 };
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
 use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-use tsp_store::{ConfigCache, Result, forward};
+use tsp_store::{ConfigCache, IdSlots, Result, forward};
 
 use crate::weather::finish_off;
 
@@ -224,7 +224,6 @@ impl EmbeddedOwnership for Broken {
 impl FetcherStore for Broken {
     forward!(inner:
         fetch_scope dead_nodes earliest_due in_flight next_deadline parks save_parks cursors cursors_of
-        apply_retention audit next_due
     );
 
     async fn claim(&self, owner: Owner, requests: Vec<ClaimRequest>, now: Timestamp) -> Result<ClaimResult> {
@@ -299,10 +298,35 @@ impl FetcherStore for Broken {
 }
 
 #[async_trait]
+impl RetentionStore for Broken {
+    forward!(inner: apply_retention);
+}
+
+#[async_trait]
+impl AuditorStore for Broken {
+    forward!(inner: audit);
+}
+
+#[async_trait]
+impl IdSlots for Broken {
+    forward!(inner: renew_id_slot);
+}
+
+#[async_trait]
+impl AuditLog for Broken {
+    forward!(inner: audit_log);
+}
+
+#[async_trait]
+impl ConfigBarrier for Broken {
+    forward!(inner: applied_by_all);
+}
+
+#[async_trait]
 impl Catalog for Broken {
     forward!(inner:
-        config_cache shards refresh applied_by_all create_app update_app delete_app create_key keys
-        key_by_hash delete_key save_config parked unpark renew_id_slot audit_log
+        config_cache shards refresh create_app update_app delete_app create_key keys key_by_hash delete_key
+        save_config parked unpark
     );
 
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
-    SaveConfig,
+    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected,
+    Hold, NewApp, NewKey, SaveConfig,
 };
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
 use tsp_store::parks::Park;
 use tsp_store::tasks::Actor;
-use tsp_store::{ConfigCache, Result};
+use tsp_store::{ConfigCache, IdSlots, Result};
 
 use crate::faulty_store::FaultyStore;
 
@@ -110,17 +110,26 @@ impl Catalog for FaultyStore {
         let inner = self.inner.clone();
         self.write("unpark", vec![], async move { inner.unpark(id, now).await }).await
     }
+}
 
+#[async_trait]
+impl IdSlots for FaultyStore {
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
         let inner = self.inner.clone();
         self.write("renew_id_slot", vec![], async move { inner.renew_id_slot(slot, until).await }).await
     }
+}
 
+#[async_trait]
+impl AuditLog for FaultyStore {
     async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
         let inner = self.inner.clone();
         self.read("audit_log", async move { inner.audit_log(limit).await }).await
     }
+}
 
+#[async_trait]
+impl ConfigBarrier for FaultyStore {
     async fn applied_by_all(&self, seq: i64) -> Result<bool> {
         let inner = self.inner.clone();
         self.read("applied_by_all", async move { inner.applied_by_all(seq).await }).await

@@ -10,8 +10,8 @@ use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{ConfigId, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 use tsp_store::fetching::{
-    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
-    FireResult, FlightMark, InFlightPage, Owner,
+    Audit, AuditorStore, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope,
+    FetcherStore, Fire, FireResult, FlightMark, InFlightPage, Owner, RetentionStore,
 };
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::parks::{Park, ParkEvent};
@@ -299,19 +299,20 @@ impl FetcherStore for FaultyStore {
         let moves = fire.slots.iter().map(|_| Move::Fire).collect();
         self.may_be_late("fire", moves, async move { inner.fire(owner, fire, now).await }).await
     }
+}
 
+#[async_trait]
+impl RetentionStore for FaultyStore {
     async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
         let inner = self.inner.clone();
         self.may_be_late("prune", Vec::new(), async move { inner.apply_retention(limit, now).await }).await
     }
+}
 
+#[async_trait]
+impl AuditorStore for FaultyStore {
     async fn audit(&self, now: Timestamp) -> Result<Audit> {
         let inner = self.inner.clone();
         self.read("audit", async move { inner.audit(now).await }).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        let inner = self.inner.clone();
-        self.read("next_due", async move { inner.next_due().await }).await
     }
 }

@@ -9,6 +9,7 @@ use tsp_fetcher::{Auditor, Fetcher, FetcherDependencies, FetcherOptions, Finding
 use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Delivery, Inbox, Message, Subscriber, Ticket};
 use tsp_store::cluster::NodeLease;
+use tsp_store::fetching::FetchScope;
 use tsp_store::memory::MemoryStore;
 use tsp_store::{IdSource, Result, StoreError, WholeStore};
 
@@ -129,6 +130,7 @@ impl Process {
         Ok(Self {
             auditor: Auditor::new(
                 store.clone(),
+                FetchScope::Whole,
                 store.config_cache().clone(),
                 store.shards(),
                 fetcher.holds(),

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tsp_core::task::Status;
 use tsp_core::{Clock, Millis, Timestamp};
 use tsp_store::fetching::{Audit, Cursor, FetchScope};
-use tsp_store::{ConfigCache, FetcherStore, Result};
+use tsp_store::{AuditorStore, ConfigCache, Result};
 
 use crate::holds::HoldsView;
 
@@ -25,7 +25,8 @@ const HELD_PATIENCE: Millis = Millis::from_secs(10);
 const START_PATIENCE: Millis = Millis::from_secs(10);
 
 pub struct Auditor {
-    store: Arc<dyn FetcherStore>,
+    store: Arc<dyn AuditorStore>,
+    fetch_scope: FetchScope,
     config_cache: Arc<ConfigCache>,
     shards: u16,
     holds: HoldsView,
@@ -58,14 +59,15 @@ impl Findings {
 }
 
 impl Auditor {
-    /// `holds`: what the fetcher holds back. `shards`: of the whole store.
+    /// `fetch_scope`: what `store` counts. `holds`: what the fetcher holds back. `shards`: of the whole store.
     pub fn new(
-        store: Arc<dyn FetcherStore>,
+        store: Arc<dyn AuditorStore>,
+        fetch_scope: FetchScope,
         config_cache: Arc<ConfigCache>,
         shards: u16,
         holds: HoldsView,
     ) -> Self {
-        Self { store, config_cache, shards, holds, first_look: OnceLock::new() }
+        Self { store, fetch_scope, config_cache, shards, holds, first_look: OnceLock::new() }
     }
 
     /// One audit; publishes the gauges.
@@ -78,7 +80,7 @@ impl Auditor {
             schedules: if catching_up { 0 } else { self.broken_schedules(&audit.cursors, now) },
             orphans: audit.orphans.iter().map(|(_, count)| count).sum(),
         };
-        publish(&self.store.fetch_scope(), &audit, findings);
+        publish(&self.fetch_scope, &audit, findings);
         if findings.unaccounted() > 0 {
             tracing::error!(
                 imbalance = findings.imbalance,
@@ -92,7 +94,7 @@ impl Auditor {
     }
 
     pub async fn run(self, clock: Arc<dyn Clock>, stop: CancellationToken) {
-        let age = gauge!("tsp_audit_age_seconds", labels(&self.store.fetch_scope()).iter());
+        let age = gauge!("tsp_audit_age_seconds", labels(&self.fetch_scope).iter());
         let mut looked = tokio::time::Instant::now();
         loop {
             let began = tokio::time::Instant::now();
@@ -126,11 +128,11 @@ impl Auditor {
         let late = now.minus(CURSOR_PATIENCE);
         let cursors: std::collections::HashMap<_, _> =
             cursors.iter().map(|cursor| (cursor.config, cursor)).collect();
-        let (configs, fetch_scope) = (self.config_cache.all_configs(), self.store.fetch_scope());
+        let configs = self.config_cache.all_configs();
         let broken = configs.iter().filter(|config| {
             let asked = config.spec.schedule.is_some() && config.runnable() && config.updated_at < late;
             asked
-                && fetch_scope.schedules(config, self.shards)
+                && self.fetch_scope.schedules(config, self.shards)
                 && cursors.get(&config.id).is_none_or(|cursor| {
                     let behind = cursor.next_fire_at.is_some_and(|next| next < late);
                     cursor.config_version < config.version || behind

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tsp_core::{Clock, Timestamp};
-use tsp_store::{FetcherStore, Result};
+use tsp_store::{Result, RetentionStore};
 
 /// Rows dropped in one call, so that nobody waits long behind it.
 const ROWS_PER_CALL: usize = 2_000;
@@ -12,7 +12,7 @@ const EVERY: std::time::Duration = std::time::Duration::from_mins(1);
 
 #[derive(Clone)]
 pub struct RetentionLoop {
-    store: Arc<dyn FetcherStore>,
+    store: Arc<dyn RetentionStore>,
 }
 
 impl std::fmt::Debug for RetentionLoop {
@@ -22,7 +22,7 @@ impl std::fmt::Debug for RetentionLoop {
 }
 
 impl RetentionLoop {
-    pub fn new(store: Arc<dyn FetcherStore>) -> Self {
+    pub fn new(store: Arc<dyn RetentionStore>) -> Self {
         Self { store }
     }
 

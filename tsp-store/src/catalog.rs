@@ -68,14 +68,16 @@ pub trait Catalog: Send + Sync {
     /// Ends such a wait on every shard that may hold tasks of the config. The owners learn it by an event, or
     /// at their next resync.
     async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()>;
+}
 
-    /// Raises the id slot's `used_until` to at least `until`; returns where the last holder left it
-    /// (see [`tsp_core::ids::IdGenerator::new`]).
-    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp>;
-
+#[async_trait]
+pub trait AuditLog: Send + Sync {
     /// Newest first, at most `limit`; older entries than [`AUDIT_KEPT`] are dropped.
     async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>>;
+}
 
+#[async_trait]
+pub trait ConfigBarrier: Send + Sync {
     /// Whether every node that is not dead has applied config change `seq` (config barrier); always in a
     /// store of one process.
     async fn applied_by_all(&self, seq: i64) -> Result<bool>;

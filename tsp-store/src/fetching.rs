@@ -125,18 +125,22 @@ pub trait FetcherStore: Send + Sync {
     /// One step of one schedule: occurrences with their tasks, and the cursor moved, in one transaction
     /// that checks the epoch and compares the cursor's version and the config's version.
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult>;
+}
 
+/// As [`FetcherStore`], of one fetch scope.
+#[async_trait]
+pub trait RetentionStore: Send + Sync {
     /// Drops ended tasks past their config's retention, attempts with them, expired idempotency records,
     /// occurrences far below the cursor, old audit entries, and processes that are long gone: at
     /// most `limit` rows. Returns how many; 0 = nothing left.
     async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize>;
+}
 
+/// As [`FetcherStore`], of one fetch scope.
+#[async_trait]
+pub trait AuditorStore: Send + Sync {
     /// Counts for the auditor and the gauges.
     async fn audit(&self, now: Timestamp) -> Result<Audit>;
-
-    /// The earliest point at which anything is due: scheduled and awaiting tasks, and cursors. For the
-    /// virtual clock of `tsp dev`.
-    async fn next_due(&self) -> Result<Option<Timestamp>>;
 }
 
 /// The right to claim: a node and the epoch it took its shards under.

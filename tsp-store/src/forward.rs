@@ -90,7 +90,6 @@ macro_rules! forward {
             (limit: usize, now: Timestamp) -> Result<usize> }
     };
     (@audit $on:tt) => { $crate::forward! { @async audit $on [] (now: Timestamp) -> Result<Audit> } };
-    (@next_due $on:tt) => { $crate::forward! { @async next_due $on [] () -> Result<Option<Timestamp>> } };
     (@refresh $on:tt) => { $crate::forward! { @async refresh $on [] () -> Result<()> } };
     (@create_app $on:tt) => {
         $crate::forward! { @async create_app $on ['b]

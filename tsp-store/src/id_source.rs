@@ -2,17 +2,25 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use tsp_core::ids::{IdGenerator, SlotUsedUp};
 use tsp_core::{Millis, ShardId, TaskId, Timestamp};
 
-use crate::catalog::Catalog;
 use crate::error::{Result, StoreError};
 
 /// How far `used_until` is raised beyond the clock; it bounds how far ids may run ahead.
 pub const RENEW_AHEAD: Millis = Millis::from_mins(2);
 /// How often the slot should be renewed.
 pub const RENEW_EVERY: Millis = Millis::from_secs(20);
+
+/// Slots of ids, each with the time up to which its ids may have been used.
+#[async_trait]
+pub trait IdSlots: Send + Sync {
+    /// Raises the slot's `used_until` to at least `until`; returns where the last holder left it
+    /// (see [`IdGenerator::new`]).
+    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp>;
+}
 
 /// Cheap to clone; all clones share one generator.
 #[derive(Debug, Clone)]
@@ -31,10 +39,10 @@ impl IdSource {
     }
 
     /// Starts above whatever the slot's last holder may have used.
-    pub async fn lease(catalog: &dyn Catalog, slot: u8, now: Timestamp) -> Result<Self> {
-        let start = catalog.renew_id_slot(slot, now).await?;
+    pub async fn lease(slots: &dyn IdSlots, slot: u8, now: Timestamp) -> Result<Self> {
+        let start = slots.renew_id_slot(slot, now).await?;
         let until = now.max(start).plus(RENEW_AHEAD);
-        catalog.renew_id_slot(slot, until).await?;
+        slots.renew_id_slot(slot, until).await?;
         let generator = Arc::new(Mutex::new(IdGenerator::new(slot, start, until)));
         Ok(Self { slot, generator, written: Arc::new(Mutex::new(vec![until])) })
     }
@@ -44,7 +52,7 @@ impl IdSource {
     /// # Errors
     /// [`StoreError::Unusable`] when somebody else has used the slot since: this process was thought dead.
     /// It makes no more ids then than it had leased, which nobody else makes.
-    pub async fn renew(&self, catalog: &dyn Catalog, now: Timestamp) -> Result<()> {
+    pub async fn renew(&self, slots: &dyn IdSlots, now: Timestamp) -> Result<()> {
         let until = now.plus(RENEW_AHEAD);
         let mine = {
             // From here on it may be written, also by a call that fails or is dropped on its way.
@@ -53,7 +61,7 @@ impl IdSource {
             written.push(until);
             mine
         };
-        let found = catalog.renew_id_slot(self.slot, until).await?;
+        let found = slots.renew_id_slot(self.slot, until).await?;
         if !mine.contains(&found) {
             // From here on nothing that is found is ours.
             self.written.lock().clear();

@@ -1,7 +1,8 @@
 //! Where tasks live. Every access to data goes through the traits of this crate; SQL is known here only.
 //!
-//! * [`TaskStore`]: what callers do. [`AttemptStore`]: what workers do. [`FetcherStore`]: what the owner of
-//!   a partition does. [`Catalog`]: apps, keys, configs. [`cluster`]: nodes and leases.
+//! * [`TaskStore`]: what callers do. [`AttemptStore`]: what workers do. [`FetcherStore`], [`RetentionStore`] and
+//!   [`AuditorStore`]: what the owner of a fetch scope does. [`Catalog`]: apps, keys, configs; beside it
+//!   [`ConfigBarrier`], [`AuditLog`] and [`IdSlots`]. [`cluster`]: nodes and leases.
 //! * [`sqlite`]: the embedded back end. [`memory`]: for tests and the simulation.
 //! * [`conformance`]: what a store means; every back end passes it.
 //!
@@ -30,20 +31,33 @@ mod footing;
 mod rules;
 
 pub use attempts::AttemptStore;
-pub use catalog::Catalog;
+pub use catalog::{AuditLog, Catalog, ConfigBarrier};
 pub use config_cache::ConfigCache;
 pub use error::{Cause, Result, StoreError};
-pub use fetching::{EmbeddedOwnership, FetcherStore};
+pub use fetching::{AuditorStore, EmbeddedOwnership, FetcherStore, RetentionStore};
 pub use footing::Footing;
-pub use id_source::IdSource;
+pub use id_source::{IdSlots, IdSource};
 pub use tasks::TaskStore;
 
 /// What serves callers.
-pub trait Store: TaskStore + Catalog {}
+pub trait Store: TaskStore + Catalog + ConfigBarrier {}
 
-impl<T: TaskStore + Catalog> Store for T {}
+impl<T: TaskStore + Catalog + ConfigBarrier> Store for T {}
 
 /// A store with one owner for all its shards.
-pub trait WholeStore: Store + AttemptStore + FetcherStore + EmbeddedOwnership {}
+pub trait WholeStore:
+    Store + AttemptStore + FetcherStore + RetentionStore + AuditorStore + EmbeddedOwnership + IdSlots + AuditLog
+{
+}
 
-impl<T: Store + AttemptStore + FetcherStore + EmbeddedOwnership> WholeStore for T {}
+impl<T> WholeStore for T where
+    T: Store
+        + AttemptStore
+        + FetcherStore
+        + RetentionStore
+        + AuditorStore
+        + EmbeddedOwnership
+        + IdSlots
+        + AuditLog
+{
+}

@@ -156,7 +156,7 @@ impl Server {
             store: store.clone(),
             clock: clock.clone(),
             entropy: Arc::new(CountingEntropy::default()),
-            ids: IdSource::lease(store.as_ref(), 0, clock.now()).await.unwrap(),
+            ids: IdSource::lease(&store.inner, 0, clock.now()).await.unwrap(),
             hints: hints.clone(),
             egress: EgressPolicy::default(),
             check_tls: |tls| check_tls(tls).map_err(|problem| (problem.field, problem.message)),

@@ -27,7 +27,7 @@ use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Feedback, FeedbackSink, Inbox, Subscriber};
 use tsp_store::Catalog;
 use tsp_store::cluster::{LeaseStore, ShardGroup};
-use tsp_store::fetching::Owner;
+use tsp_store::fetching::{FetchScope, Owner};
 use tsp_store::memory::{MemoryLeases, MemoryStore};
 
 use crate::callers::{let_all_go, make_configs};
@@ -356,7 +356,8 @@ impl Cluster {
 
     fn nothing_is_unaccounted_for(&mut self) {
         let (store, seed) = (self.environment.store.clone(), self.environment.plan.seed);
-        let auditor = Auditor::new(store.clone(), store.config_cache().clone(), 16, HoldsView::default());
+        let (scope, config_cache) = (FetchScope::Whole, store.config_cache().clone());
+        let auditor = Auditor::new(store, scope, config_cache, 16, HoldsView::default());
         finish_off(auditor.step(self.environment.clock.now())).expect("no faults");
         let from = self.elapsed;
         while self.elapsed.since(from) < AUDIT_AGAIN {

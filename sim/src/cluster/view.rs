@@ -9,20 +9,20 @@ use tsp_core::transition::OutcomeDetail;
 use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{AppId, Clock, ClusterClock, ConfigId, KeyId, Millis, NodeId, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
-    SaveConfig,
+    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected,
+    Hold, NewApp, NewKey, SaveConfig,
 };
 use tsp_store::cluster::{LeaseStore, NodeLease};
 use tsp_store::fetching::{
-    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
-    FireResult, FlightMark, InFlightPage, Owner,
+    Audit, AuditorStore, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope,
+    FetcherStore, Fire, FireResult, FlightMark, InFlightPage, Owner, RetentionStore,
 };
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
 use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-use tsp_store::{Cause, ConfigCache, Result, StoreError, forward};
+use tsp_store::{Cause, ConfigCache, IdSlots, Result, StoreError, forward};
 
 use super::{ClusterBug, Environment};
 use crate::weather::Why;
@@ -164,8 +164,7 @@ impl EmbeddedOwnership for View {
 #[async_trait]
 impl FetcherStore for View {
     forward!(rows:
-        earliest_due in_flight next_deadline parks save_parks cursors cursors_of apply_retention audit
-        next_due
+        earliest_due in_flight next_deadline parks save_parks cursors cursors_of
     );
 
     fn fetch_scope(&self) -> FetchScope {
@@ -224,9 +223,29 @@ impl FetcherStore for View {
 }
 
 #[async_trait]
+impl RetentionStore for View {
+    forward!(rows: apply_retention);
+}
+
+#[async_trait]
+impl AuditorStore for View {
+    forward!(rows: audit);
+}
+
+#[async_trait]
+impl IdSlots for View {
+    forward!(rows: renew_id_slot);
+}
+
+#[async_trait]
+impl AuditLog for View {
+    forward!(rows: audit_log);
+}
+
+#[async_trait]
 impl Catalog for View {
     forward!(rows:
-        config_cache shards create_key keys key_by_hash delete_key parked unpark renew_id_slot audit_log
+        config_cache shards create_key keys key_by_hash delete_key parked unpark
     );
     forward!(environment.store: create_app update_app delete_app delete_config);
 
@@ -259,7 +278,10 @@ impl Catalog for View {
         self.changed(id);
         Ok(saved)
     }
+}
 
+#[async_trait]
+impl ConfigBarrier for View {
     async fn applied_by_all(&self, seq: i64) -> Result<bool> {
         if self.has(ClusterBug::BarrierDoesNotWait) {
             return Ok(true);

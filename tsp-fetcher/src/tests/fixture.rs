@@ -22,7 +22,7 @@ use tsp_store::fetching::{EmbeddedOwnership, Owner};
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::memory::{Fault, MemoryStore};
 use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-use tsp_store::{IdSource, Result};
+use tsp_store::{IdSlots as _, IdSource, Result};
 
 use crate::{Fetcher, FetcherDependencies, FetcherOptions, Report};
 

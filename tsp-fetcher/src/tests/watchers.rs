@@ -5,6 +5,7 @@ use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::{Millis, Timestamp};
 use tsp_store::Catalog as _;
 use tsp_store::catalog::Hold;
+use tsp_store::fetching::FetchScope;
 use tsp_store::memory::Fault;
 
 use super::fixture::{Fixture, TICK, at, done, every, ms};
@@ -20,6 +21,7 @@ impl Audited {
     fn new(fixture: Fixture) -> Self {
         let auditor = Auditor::new(
             fixture.store.clone(),
+            FetchScope::Whole,
             fixture.store.config_cache().clone(),
             fixture.store.shards(),
             fixture.fetcher.holds(),
@@ -155,6 +157,7 @@ fn what_an_outage_left_is_given_time_from_the_first_look_on() {
     fixture.submit_silently(config, at(0));
     let auditor = Auditor::new(
         fixture.store.clone(),
+        FetchScope::Whole,
         fixture.store.config_cache().clone(),
         fixture.store.shards(),
         fixture.fetcher.holds(),

@@ -247,7 +247,7 @@ macro_rules! conformance_tests {
             a_lost_worker_gives_its_tasks_back
             a_loss_yields_to_cancel_and_reset
             end_waits_ends_what_is_over
-            next_due_knows_earliest_due_times_and_deadlines
+            a_deadline_is_no_due_time
             a_deposed_owner_rescues_nothing
             a_new_owner_finds_the_rows_of_the_old
         }

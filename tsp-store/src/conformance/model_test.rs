@@ -329,7 +329,10 @@ impl<'a> Side<'a> {
         let in_flight = store.in_flight(None, 1_000).await.expect("in_flight").rows.len();
         let running = self.fixture.running(self.fixture.node).await.len();
         let audit = store.audit(now).await.expect("audit");
-        let next = (store.next_due().await, store.next_deadline().await);
+        let earliest_due = store.earliest_due().await.expect("earliest_due");
+        let mut due: Vec<_> = earliest_due.iter().map(|earliest| earliest.due_at).collect();
+        due.sort_unstable();
+        let next = (due, store.next_deadline().await);
         let _ = writeln!(words, "{in_flight} in flight, {running} run, {:?} open, {next:?}", audit.open);
         let _ = writeln!(words, "{:?}", self.cursor().await);
         shown.push(Shown::Lists(words));

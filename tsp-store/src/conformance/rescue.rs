@@ -6,6 +6,7 @@ use tsp_core::task::{EndResult, Status};
 
 use super::fixture::{DEADLINE, Fixture, T0, at, message, outcome};
 use crate::attempts::{BeginResult, FinishResult};
+use crate::fetching::EarliestDue;
 use crate::tasks::TaskCommand;
 
 /// By id and version: what was begun meanwhile stays.
@@ -108,13 +109,16 @@ pub(super) async fn end_waits_ends_what_is_over(fixture: &Fixture) {
     assert_eq!(fixture.store.next_deadline().await.expect("next_deadline"), None);
 }
 
-/// It counts among what is due next, like earliest due times and cursors.
-pub(super) async fn next_due_knows_earliest_due_times_and_deadlines(fixture: &Fixture) {
+/// What waits for an answer is not to be claimed, and what is to be claimed waits for none.
+pub(super) async fn a_deadline_is_no_due_time(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     fixture.awaiting(&config).await;
-    assert_eq!(fixture.store.next_due().await.expect("next_due"), Some(T0.plus(DEADLINE)));
+    assert_eq!(fixture.store.earliest_due().await.expect("earliest_due"), []);
     fixture.create(fixture.new_task(&config, None, at(30))).await;
-    assert_eq!(fixture.store.next_due().await.expect("next_due"), Some(at(30)));
+    let earliest_due = fixture.store.earliest_due().await.expect("earliest_due");
+    assert_eq!(earliest_due, [EarliestDue { config: config.id, due_at: at(30) }]);
+    let deadline = fixture.store.next_deadline().await.expect("next_deadline");
+    assert_eq!(deadline, Some(T0.plus(DEADLINE)));
 }
 
 /// Nothing that the owner alone may do is done under an old epoch.

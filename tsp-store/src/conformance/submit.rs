@@ -25,7 +25,6 @@ pub(super) async fn a_created_task_is_seen_at_once(fixture: &Fixture) {
     assert_same(&by_key.expect("found by its key"), &sent, "by key");
     let earliest_due = fixture.store.earliest_due().await.expect("earliest_due");
     assert_eq!(earliest_due, [EarliestDue { config: config.id, due_at: at(60) }]);
-    assert_eq!(fixture.store.next_due().await.expect("next_due"), Some(at(60)));
     let audit = fixture.store.audit(T0).await.expect("audit");
     assert_eq!((audit.accepted, audit.ended, audit.open), (1, 0, vec![(Status::Scheduled, 1)]));
 }
@@ -110,7 +109,6 @@ pub(super) async fn an_empty_store_has_nothing(fixture: &Fixture) {
     assert!(fixture.store.earliest_due().await.expect("earliest_due").is_empty());
     assert!(fixture.store.in_flight(None, 1_000).await.expect("in_flight").rows.is_empty());
     assert!(fixture.store.cursors().await.expect("cursors").is_empty());
-    assert_eq!(fixture.store.next_due().await.expect("next_due"), None);
     assert_eq!(fixture.store.next_deadline().await.expect("next_deadline"), None);
 }
 

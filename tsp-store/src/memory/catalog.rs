@@ -9,12 +9,13 @@ use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 use super::MemoryStore;
 use super::state::{State, StoredKey};
 use crate::catalog::{
-    ApiKey, App, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp,
-    NewKey, SaveConfig,
+    ApiKey, App, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted,
+    Expected, Hold, NewApp, NewKey, SaveConfig,
 };
 use crate::config_cache::ConfigCache;
 use crate::error::Result;
 use crate::fetching::Cursor;
+use crate::id_source::IdSlots;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::parks::{Park, ParkEvent};
 use crate::tasks::Actor;
@@ -119,6 +120,27 @@ impl Catalog for MemoryStore {
         })
     }
 
+    async fn refresh(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ConfigBarrier for MemoryStore {
+    async fn applied_by_all(&self, _seq: i64) -> Result<bool> {
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl AuditLog for MemoryStore {
+    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
+        self.read("audit_log", |state| state.audit_log.iter().rev().take(limit).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl IdSlots for MemoryStore {
     async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
         self.write("renew_id_slot", |state| {
             let used_until = state.slots.entry(slot).or_default();
@@ -126,18 +148,6 @@ impl Catalog for MemoryStore {
             *used_until = left.max(until);
             Ok(left)
         })
-    }
-
-    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
-        self.read("audit_log", |state| state.audit_log.iter().rev().take(limit).cloned().collect())
-    }
-
-    async fn refresh(&self) -> Result<()> {
-        Ok(())
-    }
-
-    async fn applied_by_all(&self, _seq: i64) -> Result<bool> {
-        Ok(true)
     }
 }
 

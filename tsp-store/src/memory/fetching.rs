@@ -12,8 +12,9 @@ use super::state::State;
 use crate::catalog::{AUDIT_KEPT, AuditEntry};
 use crate::error::Result;
 use crate::fetching::{
-    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
-    FireResult, FlightMark, InFlight, InFlightPage, OCCURRENCES_KEPT, OVERDUE_AFTER, Owner,
+    Audit, AuditorStore, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope,
+    FetcherStore, Fire, FireResult, FlightMark, InFlight, InFlightPage, OCCURRENCES_KEPT, OVERDUE_AFTER,
+    Owner, RetentionStore,
 };
 use crate::parks::{self, Park, ParkEvent};
 
@@ -150,22 +151,19 @@ impl FetcherStore for MemoryStore {
     async fn fire(&self, owner: Owner, fire: Fire, _now: Timestamp) -> Result<FireResult> {
         self.write("fire", |state| state.fire(owner, fire))
     }
+}
 
+#[async_trait]
+impl RetentionStore for MemoryStore {
     async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
         self.write("prune", |state| Ok(state.apply_retention(limit, now)))
     }
+}
 
+#[async_trait]
+impl AuditorStore for MemoryStore {
     async fn audit(&self, now: Timestamp) -> Result<Audit> {
         self.read("audit", |state| state.audit(now))
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        self.read("next_due", |state| {
-            let earliest = state.rows.earliest_due().map(|(_, due_at)| due_at).min();
-            let deadline = state.rows.waiting().next().map(|task| task.due_at);
-            let slot = state.cursors.values().filter_map(|cursor| cursor.next_fire_at).min();
-            [earliest, deadline, slot].into_iter().flatten().min()
-        })
     }
 }
 

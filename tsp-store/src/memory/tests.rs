@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::*;
-use crate::catalog::{AppSaved, Catalog, ConfigSaved, Expected, NewApp, SaveConfig};
+use crate::catalog::{AppSaved, AuditLog as _, Catalog, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::fetching::{Cursor, EmbeddedOwnership as _, FetcherStore as _, Fire, FireResult};
 use crate::idempotency::IdempotencyResult;
 use crate::tasks::Actor;

@@ -1,5 +1,6 @@
 //! Dropping what nobody needs any more: a reader finds it, and the writer drops it by its keys.
 
+use async_trait::async_trait;
 use rusqlite::params;
 use tsp_core::{ConfigId, Millis, Timestamp};
 
@@ -7,10 +8,15 @@ use crate::backend::row_count::sql_limit;
 use crate::catalog::AUDIT_KEPT;
 use crate::config_cache::ConfigCache;
 use crate::error::Result;
-use crate::fetching::{NODES_KEPT, OCCURRENCES_KEPT};
+use crate::fetching::{NODES_KEPT, OCCURRENCES_KEPT, RetentionStore};
 use crate::parks;
+use crate::sqlite::SqliteStore;
+use crate::sqlite::connection::command::Command;
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::connection::tx::Tx;
+
+/// Rows dropped in one transaction: others wait behind it.
+const DROPPED_PER_COMMAND: usize = 200;
 
 pub(super) const HISTORY_NEXT: &str = "-- prune_config_next
 SELECT config_id, ended_at FROM history WHERE config_id > ?1 ORDER BY config_id, ended_at LIMIT 1";
@@ -94,6 +100,22 @@ impl Default for RetentionScan {
 pub(super) struct ExpiredRows {
     pub(super) victims: Vec<Victim>,
     pub(super) scan: RetentionScan,
+}
+
+#[async_trait]
+impl RetentionStore for SqliteStore {
+    async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
+        let (config_cache, scan) = (self.shared.config_cache.clone(), *self.retained_from.lock());
+        let found = self
+            .read(Command::RetentionFind, move |conn| find(conn, &config_cache, scan, limit, now))
+            .await?;
+        *self.retained_from.lock() = found.scan;
+        for victims in found.victims.chunks(DROPPED_PER_COMMAND) {
+            let victims = victims.to_vec();
+            self.write(Command::RetentionDrop, victims.len(), move |tx| drop_victims(tx, &victims)).await?;
+        }
+        Ok(found.victims.len())
+    }
 }
 
 /// Looks for at most `limit` rows, by a reader: with many configs that takes a while, and nothing waits for it.

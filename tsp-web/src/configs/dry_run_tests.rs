@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use tsp_store::Catalog as _;
+use tsp_store::AuditLog as _;
 
 use crate::testing::{Answer, BOOTSTRAP, Server, cron, delayed};
 
@@ -40,7 +40,7 @@ async fn alike(server: &Server, method: Method, path: &str, body: Value) -> Answ
 /// All configs, and how long the audit log is.
 async fn seen(server: &Server) -> (Value, usize) {
     let configs = server.get(CONFIGS).await.expect(200);
-    (configs, server.store.audit_log(1_000).await.unwrap().len())
+    (configs, server.store.inner.audit_log(1_000).await.unwrap().len())
 }
 
 #[tokio::test]

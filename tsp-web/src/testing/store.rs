@@ -11,7 +11,7 @@ use tsp_core::config::TaskConfig;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{AppId, ConfigId, KeyId, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, App, AppEdit, AppSaved, AuditEntry, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
+    ApiKey, App, AppEdit, AppSaved, ConfigBarrier, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
 };
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
@@ -23,7 +23,7 @@ use tsp_store::{Catalog, Cause, ConfigCache, FetcherStore as _, Result, StoreErr
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    inner: MemoryStore,
+    pub(crate) inner: MemoryStore,
     /// Shards whose database does not answer.
     away: Mutex<BTreeSet<u16>>,
     /// The last config change that the slowest node has applied.
@@ -150,7 +150,7 @@ impl TaskStore for Cluster {
 impl Catalog for Cluster {
     forward!(inner:
         config_cache shards create_app update_app delete_app create_key keys key_by_hash delete_key
-        save_config hold_config delete_config parked unpark renew_id_slot audit_log
+        save_config hold_config delete_config parked unpark
     );
 
     async fn refresh(&self) -> Result<()> {
@@ -165,7 +165,10 @@ impl Catalog for Cluster {
         }
         self.inner.refresh().await
     }
+}
 
+#[async_trait]
+impl ConfigBarrier for Cluster {
     async fn applied_by_all(&self, seq: i64) -> Result<bool> {
         let applied = self.applied.load(Ordering::SeqCst) >= seq;
         if !applied && seq < i64::MAX {

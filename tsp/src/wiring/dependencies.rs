@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use tsp_core::{Clock, Entropy, Name, NodeId};
 use tsp_queue::{FeedbackSink, Subscriber};
 use tsp_store::cluster::NodeLease;
-use tsp_store::{AttemptStore, ConfigCache, IdSource, Store};
+use tsp_store::{AttemptStore, ConfigCache, IdSlots, IdSource, Store};
 use tsp_web::WakeHints;
 
 use super::clock::ServerClock;
@@ -23,6 +23,7 @@ pub(super) struct ProcessDependencies {
     pub(super) entropy: Arc<dyn Entropy>,
     /// Of web and fetcher.
     pub(super) ids: Option<IdSource>,
+    pub(super) id_slots: Arc<dyn IdSlots>,
     pub(super) node: NodeId,
     pub(super) lease: Arc<NodeLease>,
     pub(super) hints: Arc<dyn WakeHints>,

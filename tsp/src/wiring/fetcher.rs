@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, RetentionLoop};
 use tsp_queue::Inbox;
 use tsp_store::IdSource;
+use tsp_store::fetching::FetchScope;
 
 use super::clock::millis;
 use super::dependencies::ProcessDependencies;
@@ -54,6 +55,7 @@ pub(super) fn start_fetcher(
     tracker.spawn(
         Auditor::new(
             embedded.store.clone(),
+            FetchScope::Whole,
             deps.config_cache().clone(),
             deps.store.shards(),
             fetcher.holds(),

@@ -8,10 +8,10 @@ use super::dependencies::ProcessDependencies;
 
 pub(super) fn keep_renewed(deps: &ProcessDependencies, tracker: &TaskTracker, stop: &CancellationToken) {
     let Some(ids) = deps.ids.clone() else { return };
-    let (store, clock, stop) = (deps.store.clone(), deps.clock.get(), stop.clone());
+    let (slots, clock, stop) = (deps.id_slots.clone(), deps.clock.get(), stop.clone());
     tracker.spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(RENEW_EVERY.to_std())).await.is_some() {
-            if let Err(error) = ids.renew(&*store, clock.now()).await {
+            if let Err(error) = ids.renew(&*slots, clock.now()).await {
                 tracing::warn!(%error, "could not renew the id slot, will try again");
             }
         }

@@ -1,13 +1,15 @@
 //! The audit log. It is in the meta database and tasks are not, so an entry about them is written after the
 //! command: one that cannot be written goes to the process's own log.
 
+use async_trait::async_trait;
 use tsp_core::{TaskId, Timestamp};
 
 use crate::backend::columns::audit_columns;
 use crate::backend::row::read_audit_entry;
 use crate::backend::row_count::{exactly, exactly_one, sql_limit};
-use crate::catalog::AuditEntry;
+use crate::catalog::{AuditEntry, AuditLog};
 use crate::error::Result;
+use crate::mysql::MySqlStore;
 use crate::mysql::connection::bind::Values;
 use crate::mysql::connection::db::Db;
 use crate::mysql::connection::session::query;
@@ -48,15 +50,16 @@ pub(crate) async fn log(
     exactly_one(changed, "audit_insert")
 }
 
-/// Newest first.
-pub(crate) async fn audit_log(context: &StoreContext, limit: usize) -> Result<Vec<AuditEntry>> {
-    let limit = sql_limit(limit);
-    let sql = &context.meta.sql(LIST);
-    let rows = context
-        .meta
-        .read("audit_log", |tx| Box::pin(async move { query(sql).bind(limit).fetch_all(tx.conn()).await }))
-        .await?;
-    rows.iter().map(read_audit_entry).collect()
+#[async_trait]
+impl AuditLog for MySqlStore {
+    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
+        let (meta, limit) = (&self.context.meta, sql_limit(limit));
+        let sql = &meta.sql(LIST);
+        let rows = meta.read("audit_log", |tx| {
+            Box::pin(async move { query(sql).bind(limit).fetch_all(tx.conn()).await })
+        });
+        rows.await?.iter().map(read_audit_entry).collect()
+    }
 }
 
 impl StoreContext {

@@ -7,7 +7,7 @@ use tsp_core::config::save::CursorChange;
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 
 use crate::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
+    ApiKey, AppEdit, AppSaved, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
 };
 use crate::config_cache::ConfigCache;
@@ -15,7 +15,6 @@ use crate::error::Result;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::mysql::MySqlStore;
 use crate::mysql::catalog::apps;
-use crate::mysql::catalog::audit_log;
 use crate::mysql::catalog::change_log::change;
 use crate::mysql::catalog::configs;
 use crate::mysql::catalog::configs::Authorship;
@@ -24,7 +23,6 @@ use crate::mysql::catalog::keys;
 use crate::mysql::catalog::refresh;
 use crate::mysql::connection::session::query;
 use crate::mysql::fetching::parks;
-use crate::mysql::membership::id_slots;
 use crate::mysql::tasks::cancel;
 use crate::parks::Park;
 use crate::tasks::Actor;
@@ -175,15 +173,10 @@ impl Catalog for MySqlStore {
     async fn unpark(&self, id: ConfigId, now: Timestamp) -> Result<()> {
         parks::unpark(&self.context, id, now).await
     }
+}
 
-    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
-        id_slots::renew_id_slot(&self.context, slot, until).await
-    }
-
-    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
-        audit_log::audit_log(&self.context, limit).await
-    }
-
+#[async_trait]
+impl ConfigBarrier for MySqlStore {
     async fn applied_by_all(&self, seq: i64) -> Result<bool> {
         let sql = &self.context.meta.sql(BEHIND);
         let row = self.context.meta.read("applied_by_all", |tx| {

@@ -192,12 +192,3 @@ async fn overdue(of: &GroupRows, now: Timestamp) -> Result<Vec<(ConfigId, i64)>>
         })
         .await
 }
-
-/// The earliest point at which anything is due.
-pub(crate) async fn next_due(of: &GroupRows) -> Result<Option<Timestamp>> {
-    let tasks =
-        crate::mysql::fetching::claim::earliest_due(of).await?.into_iter().map(|earliest| earliest.due_at);
-    let fires =
-        crate::mysql::fetching::fire::cursors(of).await?.into_iter().filter_map(|cursor| cursor.next_fire_at);
-    Ok(tasks.chain(fires).chain(crate::mysql::fetching::rescue::next_deadline(of).await?).min())
-}

@@ -10,8 +10,8 @@ use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 use crate::cluster::ShardGroup;
 use crate::error::Result;
 use crate::fetching::{
-    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, FetchScope, FetcherStore, Fire, FireResult,
-    FlightMark, InFlightPage, Owner,
+    Audit, AuditorStore, ClaimRequest, ClaimResult, Cursor, EarliestDue, FetchScope, FetcherStore, Fire,
+    FireResult, FlightMark, InFlightPage, Owner, RetentionStore,
 };
 use crate::mysql::context::StoreContext;
 use crate::mysql::fetching::auditor;
@@ -120,16 +120,18 @@ impl FetcherStore for MySqlFetcherStore {
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
         fire::fire(&self.rows, owner, &fire, now).await
     }
+}
 
+#[async_trait]
+impl RetentionStore for MySqlFetcherStore {
     async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
         prune::apply_retention(&self.rows, &self.scan, limit, now).await
     }
+}
 
+#[async_trait]
+impl AuditorStore for MySqlFetcherStore {
     async fn audit(&self, now: Timestamp) -> Result<Audit> {
         auditor::audit(&self.rows, now).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        auditor::next_due(&self.rows).await
     }
 }

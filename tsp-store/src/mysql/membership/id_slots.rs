@@ -3,9 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
+use async_trait::async_trait;
 use tsp_core::{NodeId, Timestamp};
 
 use crate::error::{Cause, Result, StoreError};
+use crate::id_source::IdSlots;
+use crate::mysql::MySqlStore;
 use crate::mysql::catalog::change_log;
 use crate::mysql::connection::session::query;
 use crate::mysql::context::StoreContext;
@@ -21,29 +24,32 @@ INSERT INTO id_slot (slot, node, used_until) VALUES (?, ?, 0) ON DUPLICATE KEY U
 /// The slots that an id has room for.
 const SLOTS: i64 = 64;
 
-/// Raises `used_until`; a slot of another node is refused, so that a process that was declared dead makes no
-/// more ids than it had been granted.
-pub(crate) async fn renew_id_slot(context: &StoreContext, slot: u8, until: Timestamp) -> Result<Timestamp> {
-    let own = context.own.node.load(Ordering::Relaxed);
-    let meta = &context.meta_leases;
-    meta.transact("renew_id_slot", |tx| {
-        Box::pin(async move {
-            let find = query(&meta.sql(FIND)).bind(i64::from(slot));
-            let (node, used) = match find.fetch_optional(tx.conn()).await? {
-                Some(row) => (row.get::<i64>(0)?, row.get::<i64>(1)?),
-                None => (0, 0),
-            };
-            if node != 0 && node != own {
-                return Err(Cause::LeaseOver.because(format!("id slot {slot} is node {node}'s")));
-            }
-            if until.ms() > used {
-                let raise = query(&meta.sql(RAISE)).bind(i64::from(slot)).bind(until.ms()).bind(until.ms());
-                raise.execute(tx.conn()).await?;
-            }
-            Ok(Timestamp::from_ms(used))
+#[async_trait]
+impl IdSlots for MySqlStore {
+    /// A slot of another node is refused, so that a process that was declared dead makes no more ids than it had
+    /// been granted.
+    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
+        let own = self.context.own.node.load(Ordering::Relaxed);
+        let meta = &self.context.meta_leases;
+        meta.transact("renew_id_slot", |tx| {
+            Box::pin(async move {
+                let find = query(&meta.sql(FIND)).bind(i64::from(slot));
+                let (node, used) = match find.fetch_optional(tx.conn()).await? {
+                    Some(row) => (row.get::<i64>(0)?, row.get::<i64>(1)?),
+                    None => (0, 0),
+                };
+                if node != 0 && node != own {
+                    return Err(Cause::LeaseOver.because(format!("id slot {slot} is node {node}'s")));
+                }
+                if until.ms() > used {
+                    let raise = query(&meta.sql(RAISE)).bind(i64::from(slot)).bind(until.ms());
+                    raise.bind(until.ms()).execute(tx.conn()).await?;
+                }
+                Ok(Timestamp::from_ms(used))
+            })
         })
-    })
-    .await
+        .await
+    }
 }
 
 /// Two that look at once look one after the other.

@@ -5,7 +5,7 @@ use tsp_core::config::TaskConfig;
 use tsp_core::task::Status;
 
 use crate::catalog::Catalog as _;
-use crate::fetching::{Audit, FetcherStore as _};
+use crate::fetching::{Audit, AuditorStore as _};
 use crate::mysql::fetching::auditor::count;
 use crate::mysql::tests::fixture::{NOW, Process, shard, spec};
 use crate::mysql::tests::site::{connect, sql};

@@ -15,7 +15,7 @@ use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{ConfigId, Millis, TaskId, TaskKey};
 
 use crate::attempts::{AttemptStore as _, Begin, BeginResult};
-use crate::catalog::{Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use crate::catalog::{Catalog as _, ConfigBarrier as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
 use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeLease};
 use crate::error::{Cause, Result};
 use crate::fetching::{FetcherStore as _, Fire, FireResult, Owner, SlotTask};

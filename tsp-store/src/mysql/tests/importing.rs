@@ -14,12 +14,16 @@ use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{AppId, IdGenerator, Millis, ShardId, TaskId, TaskKey, Verdict};
 
 use crate::attempts::{AttemptStore as _, BeginResult, Finish, all};
-use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, NewKey, SaveConfig, Scope};
+use crate::catalog::{
+    AppSaved, AuditLog as _, Catalog as _, ConfigSaved, Expected, NewApp, NewKey, SaveConfig, Scope,
+};
 use crate::cluster::{LeaseStore as _, NewNode, ShardGroup};
 use crate::error::StoreError;
 use crate::fetching::{
-    ClaimRequest, EmbeddedOwnership as _, FetcherStore as _, Fire, FireResult, Owner, SlotTask,
+    AuditorStore as _, ClaimRequest, EmbeddedOwnership as _, FetcherStore as _, Fire, FireResult, Owner,
+    SlotTask,
 };
+use crate::id_source::IdSlots as _;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 use crate::mysql::tests::fixture::{NOW, message, name, spec};
 use crate::mysql::tests::site::{connect, options, sql};

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use tsp_core::config::ConfigSpec;
 use tsp_core::{Millis, NodeId};
 
-use crate::catalog::Catalog as _;
+use crate::catalog::{Catalog as _, ConfigBarrier as _};
 use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeRow, Renewal};
 use crate::fetching::{ClaimRequest, FetcherStore as _};
+use crate::id_source::IdSlots as _;
 use crate::mysql::MySqlFetcherStore;
 use crate::mysql::tests::fixture::{HOUR, NOW, Process, name, spec};
 use crate::mysql::tests::site::{connect, sql};

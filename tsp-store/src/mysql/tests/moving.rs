@@ -14,7 +14,7 @@ use crate::attempts::{AttemptStore as _, Begin, BeginResult, Finish};
 use crate::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use crate::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeLease, Renewal, ShardGroup};
 use crate::error::StoreError;
-use crate::fetching::{BareRow, ClaimRequest, FetcherStore as _, Owner};
+use crate::fetching::{AuditorStore as _, BareRow, ClaimRequest, FetcherStore as _, Owner};
 use crate::idempotency::IdempotencyResult;
 use crate::mysql::tests::fixture::{HOUR, NOW, id, key_at, name, shard, spec};
 use crate::mysql::tests::site::{connect, options, sql};

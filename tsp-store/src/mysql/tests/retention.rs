@@ -8,7 +8,7 @@ use tsp_core::{Timestamp, Verdict};
 
 use crate::attempts::{AttemptStore as _, BeginResult, Finish, FinishResult, all};
 use crate::cluster::NodeLease;
-use crate::fetching::FetcherStore as _;
+use crate::fetching::RetentionStore as _;
 use crate::mysql::tests::fixture::{HOUR, NOW, Process, id, message, name, spec};
 use crate::mysql::tests::site::{connect, sql};
 use crate::tasks::{Actor, Subject, TaskCommand, TaskStore as _};

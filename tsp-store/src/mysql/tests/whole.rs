@@ -15,18 +15,19 @@ use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, NodeId, ShardId, TaskId, Ta
 use crate::WholeStore;
 use crate::attempts::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError, all as all_of};
 use crate::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
-    SaveConfig,
+    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected,
+    Hold, NewApp, NewKey, SaveConfig,
 };
 use crate::cluster::{LeaseStore, NewNode, NodeLease, ShardGroup};
 use crate::config_cache::ConfigCache;
 use crate::conformance::Made;
 use crate::error::{Result, StoreError};
 use crate::fetching::{
-    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope, FetcherStore, Fire,
-    FireResult, FlightMark, InFlightPage, Owner,
+    Audit, AuditorStore, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope,
+    FetcherStore, Fire, FireResult, FlightMark, InFlightPage, Owner, RetentionStore,
 };
 use crate::forward;
+use crate::id_source::IdSlots;
 use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::mysql::tests::site::{Databases, SHARDS, connect, sql};
 use crate::mysql::{MySqlAttemptStore, MySqlFetcherStore, MySqlStore};
@@ -274,7 +275,10 @@ impl FetcherStore for Whole {
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
         self.of(config_shard(fire.config, SHARDS)).fire(owner, fire, now).await
     }
+}
 
+#[async_trait]
+impl RetentionStore for Whole {
     async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
         let mut removed = 0;
         for of in &self.schedulers {
@@ -282,7 +286,10 @@ impl FetcherStore for Whole {
         }
         Ok(removed)
     }
+}
 
+#[async_trait]
+impl AuditorStore for Whole {
     async fn audit(&self, now: Timestamp) -> Result<Audit> {
         let mut all = Audit::default();
         let (mut open, mut overdue) = (BTreeMap::new(), BTreeMap::new());
@@ -300,11 +307,6 @@ impl FetcherStore for Whole {
         all.cursors = self.cursors().await?;
         Ok(Audit { open: open.into_iter().collect(), overdue: overdue.into_iter().collect(), ..all })
     }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        let all = try_join_all(self.schedulers.iter().map(FetcherStore::next_due)).await?;
-        Ok(all.into_iter().flatten().min())
-    }
 }
 
 #[async_trait]
@@ -321,10 +323,25 @@ impl TaskStore for Whole {
 impl Catalog for Whole {
     forward!(store:
         config_cache create_app update_app delete_app create_key keys key_by_hash delete_key save_config
-        hold_config delete_config parked unpark renew_id_slot refresh applied_by_all audit_log
+        hold_config delete_config parked unpark refresh
     );
 
     fn shards(&self) -> u16 {
         Catalog::shards(&self.store)
     }
+}
+
+#[async_trait]
+impl ConfigBarrier for Whole {
+    forward!(store: applied_by_all);
+}
+
+#[async_trait]
+impl AuditLog for Whole {
+    forward!(store: audit_log);
+}
+
+#[async_trait]
+impl IdSlots for Whole {
+    forward!(store: renew_id_slot);
 }

@@ -1,13 +1,16 @@
 //! The audit log.
 
+use async_trait::async_trait;
 use rusqlite::params;
 use tsp_core::Timestamp;
 
 use crate::backend::columns::audit_columns;
 use crate::backend::row::read_audit_entry;
 use crate::backend::row_count::sql_limit;
-use crate::catalog::AuditEntry;
+use crate::catalog::{AuditEntry, AuditLog};
 use crate::error::Result;
+use crate::sqlite::SqliteStore;
+use crate::sqlite::connection::command::Command;
 use crate::sqlite::connection::session::Session;
 use crate::tasks::Actor;
 
@@ -29,7 +32,12 @@ pub(crate) fn log(
     conn.prepare(INSERT)?.execute_one(params![now.ms(), by.0, action, subject, detail])
 }
 
-/// Newest first.
-pub(crate) fn audit_log(conn: Session<'_>, limit: usize) -> Result<Vec<AuditEntry>> {
-    conn.prepare(LIST)?.all([sql_limit(limit)], |row| read_audit_entry(row))
+#[async_trait]
+impl AuditLog for SqliteStore {
+    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
+        self.read(Command::AuditLog, move |conn| {
+            conn.prepare(LIST)?.all([sql_limit(limit)], |row| read_audit_entry(row))
+        })
+        .await
+    }
 }

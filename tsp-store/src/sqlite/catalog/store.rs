@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 
 use crate::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, Catalog, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
+    ApiKey, AppEdit, AppSaved, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
     SaveConfig,
 };
 use crate::config_cache::ConfigCache;
@@ -16,12 +16,10 @@ use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::parks::{Park, ParkEvent};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::catalog::apps;
-use crate::sqlite::catalog::audit_log;
 use crate::sqlite::catalog::configs;
 use crate::sqlite::catalog::keys;
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::fetching::parks;
-use crate::sqlite::membership::id_slots;
 use crate::sqlite::tasks::idempotency::idempotent;
 use crate::tasks::Actor;
 
@@ -120,18 +118,13 @@ impl Catalog for SqliteStore {
         self.save_parks(vec![ParkEvent::Ended { config: id, at: now }]).await
     }
 
-    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
-        self.write(Command::RenewIdSlot, 1, move |tx| id_slots::renew_id_slot(tx.conn, slot, until)).await
-    }
-
-    async fn audit_log(&self, limit: usize) -> Result<Vec<AuditEntry>> {
-        self.read(Command::AuditLog, move |conn| audit_log::audit_log(conn, limit)).await
-    }
-
     async fn refresh(&self) -> Result<()> {
         Ok(())
     }
+}
 
+#[async_trait]
+impl ConfigBarrier for SqliteStore {
     async fn applied_by_all(&self, _seq: i64) -> Result<bool> {
         Ok(true)
     }

@@ -59,7 +59,6 @@ commands! {
     RetentionDrop = "prune",
     RetentionFind = "prune_find",
     Audit = "audit",
-    NextDue = "next_due",
     CreateApp = "create_app",
     UpdateApp = "update_app",
     DeleteApp = "delete_app",

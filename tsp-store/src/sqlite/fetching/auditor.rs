@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use tsp_core::task::Status;
 use tsp_core::{ConfigId, Timestamp};
 
 use crate::error::Result;
-use crate::fetching::{Audit, COUNTED_MAX, OVERDUE_AFTER};
+use crate::fetching::{Audit, AuditorStore, COUNTED_MAX, OVERDUE_AFTER};
+use crate::sqlite::SqliteStore;
+use crate::sqlite::connection::command::Command;
 use crate::sqlite::connection::session::Session;
 use crate::sqlite::fetching::claim::earliest_due;
 use crate::sqlite::fetching::fire::cursors;
-use crate::sqlite::fetching::rescue::next_deadline;
 use crate::sqlite::tasks::cancel::open_count;
 
 /// Rows by status, each from the small index that holds just them.
@@ -56,8 +58,15 @@ SELECT config_id FROM task WHERE status = 45 ORDER BY due_at LIMIT 1000";
 
 const CONFIG_THERE: &str = "-- audit_config\nSELECT 1 FROM config WHERE id = ?";
 
+#[async_trait]
+impl AuditorStore for SqliteStore {
+    async fn audit(&self, now: Timestamp) -> Result<Audit> {
+        self.read(Command::Audit, move |conn| audit(conn, now)).await
+    }
+}
+
 /// Counts rows and reads the sums in one snapshot; the sums change in the transactions that change rows.
-pub(crate) fn audit(conn: Session<'_>, now: Timestamp) -> Result<Audit> {
+fn audit(conn: Session<'_>, now: Timestamp) -> Result<Audit> {
     let balance = "-- balance_read\nSELECT accepted, ended FROM balance WHERE id = 1";
     let (accepted, ended) = conn.prepare(balance)?.one([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut open = Vec::with_capacity(OPEN_BY_STATUS.len());
@@ -109,11 +118,4 @@ fn overdue(conn: Session<'_>, now: Timestamp) -> Result<Vec<(ConfigId, i64)>> {
         late.push((earliest.config, count));
     }
     Ok(late)
-}
-
-/// The earliest point at which anything is due.
-pub(crate) fn next_due(conn: Session<'_>) -> Result<Option<Timestamp>> {
-    let tasks = earliest_due(conn)?.into_iter().map(|earliest| earliest.due_at);
-    let fires = cursors(conn)?.into_iter().filter_map(|cursor| cursor.next_fire_at);
-    Ok(tasks.chain(fires).chain(next_deadline(conn)?).min())
 }

@@ -6,22 +6,17 @@ use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 
 use crate::error::Result;
 use crate::fetching::{
-    Audit, ClaimRequest, ClaimResult, Cursor, EarliestDue, FetchScope, FetcherStore, Fire, FireResult,
-    FlightMark, InFlightPage, Owner,
+    ClaimRequest, ClaimResult, Cursor, EarliestDue, FetchScope, FetcherStore, Fire, FireResult, FlightMark,
+    InFlightPage, Owner,
 };
 use crate::parks::{Park, ParkEvent};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::connection::command::Command;
-use crate::sqlite::fetching::auditor;
 use crate::sqlite::fetching::claim;
 use crate::sqlite::fetching::fire;
 use crate::sqlite::fetching::parks;
 use crate::sqlite::fetching::rescue;
 use crate::sqlite::membership::nodes;
-use crate::sqlite::retention;
-
-/// Rows dropped in one transaction: others wait behind it.
-const DROPPED_PER_COMMAND: usize = 200;
 
 #[async_trait]
 impl FetcherStore for SqliteStore {
@@ -108,29 +103,5 @@ impl FetcherStore for SqliteStore {
     async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
         let rows = fire.slots.len() + 1;
         self.write(Command::Fire, rows, move |tx| fire::fire(tx, owner, fire, now)).await
-    }
-
-    async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
-        let (config_cache, scan) = (self.shared.config_cache.clone(), *self.retained_from.lock());
-        let found = self
-            .read(Command::RetentionFind, move |conn| retention::find(conn, &config_cache, scan, limit, now))
-            .await?;
-        *self.retained_from.lock() = found.scan;
-        for victims in found.victims.chunks(DROPPED_PER_COMMAND) {
-            let victims = victims.to_vec();
-            self.write(Command::RetentionDrop, victims.len(), move |tx| {
-                retention::drop_victims(tx, &victims)
-            })
-            .await?;
-        }
-        Ok(found.victims.len())
-    }
-
-    async fn audit(&self, now: Timestamp) -> Result<Audit> {
-        self.read(Command::Audit, move |conn| auditor::audit(conn, now)).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        self.read(Command::NextDue, auditor::next_due).await
     }
 }

@@ -1,12 +1,23 @@
 //! Slots of ids: until when each was used.
 
+use async_trait::async_trait;
 use tsp_core::Timestamp;
 
 use crate::error::Result;
+use crate::id_source::IdSlots;
+use crate::sqlite::SqliteStore;
+use crate::sqlite::connection::command::Command;
 use crate::sqlite::connection::session::Session;
 
+#[async_trait]
+impl IdSlots for SqliteStore {
+    async fn renew_id_slot(&self, slot: u8, until: Timestamp) -> Result<Timestamp> {
+        self.write(Command::RenewIdSlot, 1, move |tx| renew_id_slot(tx.conn, slot, until)).await
+    }
+}
+
 /// Raises the slot's `used_until`, never lowers it; returns what it was.
-pub(crate) fn renew_id_slot(conn: Session<'_>, slot: u8, until: Timestamp) -> Result<Timestamp> {
+fn renew_id_slot(conn: Session<'_>, slot: u8, until: Timestamp) -> Result<Timestamp> {
     let find = "-- id_slot_find\nSELECT used_until FROM id_slot WHERE slot = ?";
     let used: Option<i64> = conn.prepare(find)?.first([slot], |row| row.get(0))?;
     let raise = "-- id_slot_raise\nINSERT INTO id_slot (slot, used_until) VALUES (?1, ?2)

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::*;
 use crate::catalog::CHANGES_KEPT;
 use crate::error::StoreError;
-use crate::fetching::FetcherStore as _;
+use crate::fetching::AuditorStore as _;
 use crate::sqlite::connection::fold::look_for_damage;
 use crate::sqlite::file::private;
 use crate::sqlite::{DatabaseLocation, ServeLock};
@@ -178,7 +178,7 @@ async fn a_backup_while_writing_is_whole_and_overwrites_nothing() {
     .unwrap();
     assert_eq!(copy.check().await.unwrap(), Vec::<String>::new());
     assert!(copy.config_cache().config(config).is_some());
-    let audit = crate::FetcherStore::audit(&*copy, NOW).await.unwrap();
+    let audit = copy.audit(NOW).await.unwrap();
     assert_eq!(audit.open.iter().map(|(_, count)| count).sum::<i64>(), audit.accepted);
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::error::StoreError;
 use crate::sqlite::connection::command::Command;
 use crate::tasks::{Changed, Subject, Submitted, TaskCommand, TaskStore as _};
-use crate::{FetcherStore as _, Result};
+use crate::{AuditorStore as _, Result};
 
 /// Holds the writer until the sender is used, so that what is sent meanwhile becomes one group.
 pub(super) fn hold(store: &Arc<SqliteStore>) -> (oneshot::Sender<()>, impl Future<Output = Result<()>>) {

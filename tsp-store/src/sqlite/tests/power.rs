@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tsp_core::{TaskId, Timestamp};
 
-use crate::fetching::FetcherStore as _;
+use crate::fetching::AuditorStore as _;
 use crate::idempotency::IdempotencyResult;
 use crate::sqlite::tests::power::disk::{Disk, Files};
 use crate::sqlite::tests::power::record::{Event, read};

@@ -6,11 +6,11 @@ use tsp_core::Millis;
 use tsp_core::task::Status;
 
 use super::*;
-use crate::FetcherStore as _;
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::retention::{self, RetentionScan};
 use crate::sqlite::tests::groups::hold;
 use crate::tasks::{Changed, Subject, TaskCommand, TaskStore as _};
+use crate::{AuditorStore as _, RetentionStore as _};
 
 const LATE: Timestamp = NOW.plus(Millis::from_days(30));
 

@@ -1,7 +1,7 @@
 //! What can be seen inside the database.
 
 use tsp_core::Timestamp;
-use tsp_store::{Catalog as _, FetcherStore as _};
+use tsp_store::{AuditorStore as _, Catalog as _};
 
 use super::Finding;
 use crate::settings::{Settings, StoreLocation};

@@ -18,7 +18,7 @@ use tsp_fetcher::{Auditor, Fetcher, FetcherOptions, RetentionLoop, WindowLimits,
 use tsp_queue::nsq::NsqPublisher;
 use tsp_queue::{EventRouter, Inbox};
 use tsp_store::cluster::ShardGroup;
-use tsp_store::fetching::Owner;
+use tsp_store::fetching::{FetchScope, Owner};
 use tsp_store::mysql::MySqlStore;
 use tsp_store::{Catalog as _, IdSource};
 
@@ -123,6 +123,7 @@ impl ShardGroupHost for Fetchers {
         let fetcher = Fetcher::new(deps, self.options.clone());
         let auditor = Auditor::new(
             fetcher_store.clone(),
+            FetchScope::ShardGroup(shard_group.clone()),
             self.store.config_cache().clone(),
             self.store.shards(),
             fetcher.holds(),

@@ -64,6 +64,7 @@ pub(in crate::wiring) async fn open(
         clock: ServerClock::Cluster(clock),
         entropy,
         ids,
+        id_slots: Arc::new(store.clone()),
         node: membership.node,
         lease: membership.lease.clone(),
         hints: Arc::new(queue::GroupHints { hints: NsqHints::start(&nsq), group_of }),

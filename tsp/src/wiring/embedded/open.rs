@@ -10,7 +10,7 @@ use tsp_store::cluster::NodeLease;
 use tsp_store::fetching::Owner;
 use tsp_store::id_source::RENEW_AHEAD;
 use tsp_store::sqlite::{ServeLock, SqliteStore};
-use tsp_store::{Catalog, EmbeddedOwnership, IdSource, StoreError};
+use tsp_store::{EmbeddedOwnership as _, IdSlots as _, IdSource, StoreError};
 
 use super::state::Embedded;
 use crate::failure::Result;
@@ -75,11 +75,12 @@ pub(in crate::wiring) async fn open(
     let pipelines = subscriber.into_iter().map(pipeline).collect();
     let embedded = Embedded { store: store.clone(), owner, inbox: inbox.clone(), queue, lock };
     Ok(ProcessDependencies {
-        store,
+        store: store.clone(),
         pipelines,
         clock,
         entropy,
         ids: Some(ids),
+        id_slots: store,
         node: owner.node,
         lease: Arc::new(NodeLease::for_ever()),
         hints: Arc::new(InboxHints(inbox.clone())),
