@@ -3,6 +3,7 @@
 //! * [`TaskStore`]: what callers do. [`AttemptStore`]: what workers do. [`FetcherStore`], [`RetentionStore`] and
 //!   [`AuditorStore`]: what the owner of a fetch scope does. [`Catalog`]: apps, keys, configs; beside it
 //!   [`ConfigBarrier`], [`AuditLog`] and [`IdSlots`]. [`cluster`]: nodes and leases.
+//! * [`transfer`]: how one store hands its rows to another.
 //! * [`sqlite`]: the embedded back end. [`memory`]: for tests and the simulation.
 //! * [`conformance`]: what a store means; every back end passes it.
 //!
@@ -24,6 +25,7 @@ pub mod parks;
 pub mod search;
 pub mod sqlite;
 pub mod tasks;
+pub mod transfer;
 
 mod backend;
 mod documents;

@@ -15,7 +15,7 @@ mod properties;
 
 pub(crate) use config::{Secrets, config_from_json, config_to_json};
 pub(crate) use extra::{extra_from_json, extra_to_json};
-pub(crate) use seal::Sealer;
+pub use seal::Sealer;
 
 /// Why a document cannot be written or read; becomes [`crate::StoreError::Corrupt`] with the row's location.
 pub(crate) type CodecResult<T> = Result<T, String>;

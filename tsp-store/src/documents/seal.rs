@@ -15,7 +15,7 @@ const PURPOSE: &[u8] = b"tsp config secret";
 const PROBE: &str = "tsp";
 
 /// Seals with one key. The key never shows itself.
-pub(crate) struct Sealer {
+pub struct Sealer {
     key: LessSafeKey,
     /// Nonces come from the operating system even where tests inject their randomness: two equal nonces
     /// under one key would lay the secrets open.

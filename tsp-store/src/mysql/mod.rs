@@ -42,6 +42,7 @@ use crate::mysql::connection::db;
 use crate::mysql::context::StoreContext;
 use crate::mysql::schema::migrate;
 use crate::mysql::tasks::group_commit::SubmitGroups;
+use crate::transfer::ExportSource;
 
 /// A store on MySQL or MariaDB. Cheap to clone.
 #[derive(Clone)]
@@ -92,7 +93,7 @@ impl MySqlStore {
 
     /// Imports an embedded store into a cluster that `tsp migrate` has just made, and that nobody serves yet:
     /// open and ended tasks, attempts, schedules, apps, configs, keys, the audit log, idempotency records.
-    /// Nobody may serve `source` (hold its [`crate::sqlite::ServeLock`]). `on_page` is called with each page.
+    /// Nobody may serve `source` meanwhile. `on_page` is called with each page.
     /// Interrupted, it goes on there when it is asked for again; until it is done the cluster cannot be
     /// opened, and from then on `source` cannot be served.
     ///
@@ -101,7 +102,7 @@ impl MySqlStore {
     /// counts are not the same in the end. [`crate::StoreError::Unavailable`] when a database is.
     pub async fn import_embedded(
         options: &MySqlOptions,
-        source: &crate::sqlite::SqliteStore,
+        source: &dyn ExportSource,
         now: tsp_core::Timestamp,
         on_page: OnPage<'_>,
     ) -> Result<ImportReport> {

@@ -1,103 +1,79 @@
-//! Reads everything out, for a store that takes it over. Rows leave as they stand, a page after the other in
-//! the order of their keys, so that it goes on from a bookmark.
+//! Reads everything out, for a store that takes it over.
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use ring::digest::{SHA256, digest};
-use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::types::{FromSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{ToSql, params_from_iter};
-use serde::{Deserialize, Serialize};
 use tsp_core::Timestamp;
 use tsp_core::task::Status;
 
-use crate::documents::Sealer;
 use crate::error::{Result, StoreError};
 use crate::fetching::{EmbeddedOwnership as _, FetcherStore as _};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::connection::command::Command;
 use crate::sqlite::connection::row::Row;
 use crate::sqlite::connection::session::Session;
+use crate::transfer::{Balance, Cell, CountBy, ExportSource, Page, Sealer, TableColumns};
 
 /// A page ends with the row that makes it so large.
 const PAGE_BYTES: usize = 8 << 20;
 /// Rows that return to scheduled in one call.
 const RELEASED_AT_ONCE: usize = 500;
 
-/// A value of a row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Cell {
-    Null,
-    Int(i64),
-    Text(String),
-    Blob(Vec<u8>),
-}
-
-impl Cell {
-    fn read(value: ValueRef<'_>) -> Result<Self> {
-        match value {
-            ValueRef::Null => Ok(Self::Null),
-            ValueRef::Integer(number) => Ok(Self::Int(number)),
-            ValueRef::Text(text) => match std::str::from_utf8(text) {
-                Ok(text) => Ok(Self::Text(text.to_owned())),
-                Err(_) => Err(StoreError::Internal("a text is not UTF-8".to_owned())),
-            },
-            ValueRef::Blob(bytes) => Ok(Self::Blob(bytes.to_vec())),
-            ValueRef::Real(_) => Err(StoreError::Internal("no column of ours is a float".to_owned())),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Null | Self::Int(_) => 8,
-            Self::Text(text) => text.len(),
-            Self::Blob(bytes) => bytes.len(),
-        }
+fn cell(value: ValueRef<'_>) -> Result<Cell> {
+    match value {
+        ValueRef::Null => Ok(Cell::Null),
+        ValueRef::Integer(number) => Ok(Cell::Int(number)),
+        ValueRef::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => Ok(Cell::Text(text.to_owned())),
+            Err(_) => Err(StoreError::Internal("a text is not UTF-8".to_owned())),
+        },
+        ValueRef::Blob(bytes) => Ok(Cell::Blob(bytes.to_vec())),
+        ValueRef::Real(_) => Err(StoreError::Internal("no column of ours is a float".to_owned())),
     }
 }
 
-impl ToSql for Cell {
+fn length(cell: &Cell) -> usize {
+    match cell {
+        Cell::Null | Cell::Int(_) => 8,
+        Cell::Text(text) => text.len(),
+        Cell::Blob(bytes) => bytes.len(),
+    }
+}
+
+/// A cell as a value of a statement.
+struct Bound<'c>(&'c Cell);
+
+impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match self {
-            Self::Null => ToSqlOutput::Owned(Value::Null),
-            Self::Int(number) => ToSqlOutput::Owned(Value::Integer(*number)),
-            Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
-            Self::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+        Ok(match self.0 {
+            Cell::Null => ToSqlOutput::Owned(Value::Null),
+            Cell::Int(number) => ToSqlOutput::Owned(Value::Integer(*number)),
+            Cell::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Cell::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
         })
     }
 }
 
-/// A table, the columns that are read, and those of its primary key, which stand first.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Out {
-    pub(crate) table: &'static str,
-    pub(crate) columns: &'static str,
-    pub(crate) keys: &'static [&'static str],
-}
-
-/// Rows, each with a cell for each column.
-pub(crate) type Page = Vec<Vec<Cell>>;
-
-/// The auditor's sums: accepted, ended, dropped.
-pub(crate) type Balance = [i64; 3];
-
-impl SqliteStore {
-    /// Tells this store from all others: copies of its file give the same.
-    pub(crate) async fn identity(&self) -> Result<String> {
+#[async_trait]
+impl ExportSource for SqliteStore {
+    async fn identity(&self) -> Result<String> {
         let probe = "-- identity\nSELECT value FROM settings WHERE name = 'secret_probe'";
         let text: String = self.read(Command::Export, move |conn| one(conn, probe)).await?;
         Ok(hex::encode(&digest(&SHA256, text.as_bytes()).as_ref()[..16]))
     }
 
-    pub(crate) fn sealer(&self) -> &Sealer {
+    fn sealer(&self) -> &Sealer {
         &self.shared.sealer
     }
 
-    pub(crate) fn shard_count(&self) -> u16 {
+    fn shard_count(&self) -> u16 {
         self.shared.shards
     }
 
-    /// Gives back what earlier processes had claimed or begun, as the next server at its start would.
-    pub(crate) async fn release_all(&self, now: Timestamp) -> Result<()> {
+    async fn release_all(&self, now: Timestamp) -> Result<()> {
         let node = self.register_node("export", now).await?;
         let owner = self.take_shards(node, now).await?;
         loop {
@@ -119,75 +95,54 @@ impl SqliteStore {
         }
     }
 
-    /// The last id that a process was given: with another one, the store has been in use since.
-    pub(crate) async fn last_node(&self) -> Result<i64> {
+    async fn last_node(&self) -> Result<i64> {
         let last = "-- last_node\nSELECT coalesce(max(id), 0) FROM node";
         self.read(Command::Export, move |conn| one(conn, last)).await
     }
 
-    /// Rows after `after`, a key of `out`; fewer when they are long. None: that was the last page.
-    pub(crate) async fn page(&self, out: Out, after: Option<Vec<Cell>>, limit: usize) -> Result<Page> {
-        self.read(Command::Export, move |conn| page(conn, out, after.as_deref(), limit)).await
+    async fn page(&self, of: TableColumns, after: Option<Vec<Cell>>, limit: usize) -> Result<Page> {
+        self.read(Command::Export, move |conn| page(conn, of, after.as_deref(), limit)).await
     }
 
-    /// How many rows `table` has of each number that `of` gives.
-    pub(crate) async fn counts(&self, table: &'static str, of: &'static str) -> Result<BTreeMap<i64, i64>> {
-        self.read(Command::Export, move |conn| {
-            let text = format!("-- counts\nSELECT {of}, count(*) FROM {table} GROUP BY 1");
-            Ok(conn.prepare(&text)?.all([], |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect())
-        })
-        .await
+    async fn counts(&self, table: &'static str, by: CountBy) -> Result<BTreeMap<i64, i64>> {
+        let of = match by {
+            CountBy::Table => "0",
+            CountBy::TaskShard => "task_id >> 13 & 511",
+            CountBy::Shard => "shard",
+            CountBy::Config => "config_id",
+        };
+        let text = format!("-- counts\nSELECT {of}, count(*) FROM {table} GROUP BY 1");
+        let counts = self.read(Command::Export, move |conn| pairs(conn, &text)).await?;
+        Ok(counts.into_iter().collect())
     }
 
-    pub(crate) async fn balance(&self) -> Result<Balance> {
+    async fn balance(&self) -> Result<Balance> {
         self.read(Command::Export, |conn| {
             let text = "-- balance\nSELECT accepted, ended, dropped FROM balance WHERE id = 1";
-            conn.prepare(text)?.one([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))
+            conn.prepare(text)?.one([], |row| {
+                Ok(Balance { accepted: row.get(0)?, ended: row.get(1)?, dropped: row.get(2)? })
+            })
         })
         .await
     }
 
-    /// The highest epoch of any shard.
-    pub(crate) async fn last_epoch(&self) -> Result<i64> {
+    async fn last_epoch(&self) -> Result<i64> {
         let last = "-- epoch_last\nSELECT coalesce(max(epoch), 0) FROM shard_epoch";
         self.read(Command::Export, move |conn| one(conn, last)).await
     }
 
-    /// Each id slot, and the time up to which its ids may have been used.
-    pub(crate) async fn id_slots(&self) -> Result<Vec<(i64, i64)>> {
-        self.pairs("-- id_slots\nSELECT slot, used_until FROM id_slot").await
+    async fn id_slots(&self) -> Result<Vec<(i64, i64)>> {
+        let text = "-- id_slots\nSELECT slot, used_until FROM id_slot";
+        self.read(Command::Export, move |conn| pairs(conn, text)).await
     }
 
-    /// The highest id that was ever given in each of these tables.
-    pub(crate) async fn last_ids(&self) -> Result<Vec<(String, i64)>> {
+    async fn last_ids(&self) -> Result<Vec<(String, i64)>> {
         let text = "-- last_ids\nSELECT name, seq FROM sqlite_sequence
             WHERE name IN ('app', 'config', 'api_key', 'audit', 'node')";
-        self.read(Command::Export, move |conn| {
-            conn.prepare(text)?.all([], |row| Ok((row.get(0)?, row.get(1)?)))
-        })
-        .await
+        self.read(Command::Export, move |conn| pairs(conn, text)).await
     }
 
-    /// All there are.
-    #[cfg(test)]
-    pub(crate) async fn tables(&self) -> Result<Vec<String>> {
-        self.read(Command::Export, |conn| {
-            let text =
-                "-- tables\nSELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
-            conn.prepare(text)?.all([], |row| row.get(0))
-        })
-        .await
-    }
-
-    async fn pairs(&self, text: &'static str) -> Result<Vec<(i64, i64)>> {
-        self.read(Command::Export, move |conn| {
-            conn.prepare(text)?.all([], |row| Ok((row.get(0)?, row.get(1)?)))
-        })
-        .await
-    }
-
-    /// From now on the store refuses to be served: its tasks live elsewhere.
-    pub(crate) async fn mark_imported(&self, now: Timestamp) -> Result<()> {
+    async fn mark_imported(&self, now: Timestamp) -> Result<()> {
         self.write(Command::Export, 1, move |tx| {
             let text = "-- carried_over\nINSERT INTO settings (name, value) VALUES ('carried_over', ?)
                 ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -213,12 +168,16 @@ pub(super) fn refuse_imported(conn: Session<'_>) -> Result<()> {
     )))
 }
 
-fn one<T: rusqlite::types::FromSql>(conn: Session<'_>, text: &str) -> Result<T> {
+fn one<T: FromSql>(conn: Session<'_>, text: &str) -> Result<T> {
     conn.prepare(text)?.one([], |row| row.get(0))
 }
 
-fn page(conn: Session<'_>, out: Out, after: Option<&[Cell]>, limit: usize) -> Result<Page> {
-    let Out { table, columns, keys } = out;
+fn pairs<T: FromSql>(conn: Session<'_>, text: &str) -> Result<Vec<(T, i64)>> {
+    conn.prepare(text)?.all([], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+fn page(conn: Session<'_>, of: TableColumns, after: Option<&[Cell]>, limit: usize) -> Result<Page> {
+    let TableColumns { table, columns, keys } = of;
     let names = keys.join(", ");
     let beyond = match after {
         Some(after) => format!("WHERE ({names}) > ({})", vec!["?"; after.len()].join(", ")),
@@ -227,18 +186,18 @@ fn page(conn: Session<'_>, out: Out, after: Option<&[Cell]>, limit: usize) -> Re
     let text = format!("-- page\nSELECT {columns} FROM {table} {beyond} ORDER BY {names} LIMIT {limit}");
     let mut statement = conn.prepare(&text)?;
     let width = statement.column_count();
-    let mut rows = statement.rows(params_from_iter(after.unwrap_or_default()))?;
+    let mut rows = statement.rows(params_from_iter(after.unwrap_or_default().iter().map(Bound)))?;
     let (mut page, mut bytes) = (Vec::new(), 0);
     while bytes < PAGE_BYTES
         && let Some(row) = rows.next()?
     {
         let row = cells(&row, width)?;
-        bytes += row.iter().map(Cell::len).sum::<usize>();
+        bytes += row.iter().map(length).sum::<usize>();
         page.push(row);
     }
     Ok(page)
 }
 
 fn cells(row: &Row<'_>, width: usize) -> Result<Vec<Cell>> {
-    (0..width).map(|at| Cell::read(row.value(at).map_err(StoreError::Internal)?)).collect()
+    (0..width).map(|at| cell(row.value(at).map_err(StoreError::Internal)?)).collect()
 }

@@ -23,8 +23,7 @@ use crate::mysql::import::target::Target;
 use crate::mysql::options::MySqlOptions;
 use crate::mysql::schema::initialise;
 use crate::mysql::schema::migrate;
-use crate::sqlite::SqliteStore;
-use crate::sqlite::export::{Cell, Page};
+use crate::transfer::{Cell, CountBy, ExportSource, Page, TableColumns};
 
 /// Rows of a page.
 const PAGE: usize = 8_000;
@@ -58,7 +57,7 @@ pub struct ImportReport {
 
 pub(super) async fn import_embedded(
     options: &MySqlOptions,
-    source: &SqliteStore,
+    source: &dyn ExportSource,
     now: Timestamp,
     on_page: OnPage<'_>,
 ) -> Result<ImportReport> {
@@ -109,7 +108,7 @@ async fn initialised(meta: &mut Link, options: &MySqlOptions) -> Result<(Sealer,
 async fn begin(
     meta: &mut Link,
     target: &mut Target,
-    source: &SqliteStore,
+    source: &dyn ExportSource,
     now: Timestamp,
 ) -> Result<Option<State>> {
     let identity = source.identity().await?;
@@ -145,7 +144,7 @@ async fn begin(
 struct Import<'a> {
     meta: Link,
     target: Target,
-    source: &'a SqliteStore,
+    source: &'a dyn ExportSource,
     state: State,
     on_page: OnPage<'a>,
 }
@@ -163,7 +162,7 @@ impl Import<'_> {
 
     /// While a page is written the next one is read.
     async fn table(&mut self, table_import: &TableImport) -> Result<()> {
-        let of: i64 = self.source.counts(table_import.out.table, "0").await?.values().sum();
+        let of: i64 = self.source.counts(table_import.out.table, CountBy::Table).await?.values().sum();
         let mut progress = ImportProgress { table: table_import.out.table, rows: 0, of };
         let mut page = self.source.page(table_import.out, self.state.after.clone(), PAGE).await?;
         while let Some(last) = page.last() {
@@ -230,10 +229,10 @@ impl Import<'_> {
         let table = table_import.out.table;
         let mut counts = BTreeMap::new();
         let by = match table_import.home {
-            Home::Meta => "0",
-            Home::Task if table == "attempt" => "task_id >> 13 & 511",
-            Home::Task => "shard",
-            Home::Config => "config_id",
+            Home::Meta => CountBy::Table,
+            Home::Task if table == "attempt" => CountBy::TaskShard,
+            Home::Task => CountBy::Shard,
+            Home::Config => CountBy::Config,
             Home::Hash => return self.hash_counts(table_import).await,
         };
         for (number, count) in self.source.counts(table, by).await? {
@@ -248,7 +247,7 @@ impl Import<'_> {
 
     async fn hash_counts(&self, table_import: &TableImport) -> Result<BTreeMap<Option<ShardId>, i64>> {
         let mut counts = BTreeMap::new();
-        let out = crate::sqlite::export::Out { columns: "hash", ..table_import.out };
+        let out = TableColumns { columns: "hash", ..table_import.out };
         let mut after = None;
         loop {
             let page: Page = self.source.page(out, after, PAGE).await?;

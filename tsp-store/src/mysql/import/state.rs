@@ -9,7 +9,7 @@ use crate::mysql::connection::fault::store_error;
 use crate::mysql::connection::link::Link;
 use crate::mysql::connection::statement_templates::database_now;
 use crate::mysql::schema::initialise::setting;
-use crate::sqlite::export::Cell;
+use crate::transfer::Cell;
 
 const NAME: &str = "carry_over";
 

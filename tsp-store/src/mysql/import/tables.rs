@@ -11,7 +11,7 @@ use crate::documents::{Sealer, Secrets, config_from_json, config_to_json};
 use crate::error::{Result, StoreError};
 use crate::mysql::connection::bind::key_hash;
 use crate::mysql::tasks::idempotency;
-use crate::sqlite::export::{Cell, Out};
+use crate::transfer::{Cell, TableColumns};
 
 /// Which shard has a row, by its first column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ enum Extra {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TableImport {
-    pub(super) out: Out,
+    pub(super) out: TableColumns,
     /// In the order of what is read, and then what is added.
     into: &'static str,
     pub(super) home: Home,
@@ -49,7 +49,7 @@ pub(super) struct TableImport {
 /// Where the key stands in the columns of a task and of an ended one.
 const KEY_AT: usize = 18;
 
-const KEPT: Out = Out {
+const KEPT: TableColumns = TableColumns {
     table: "idempotency",
     columns: "hash, body_hash, status, body, location, expires_at",
     keys: &["hash"],
@@ -61,7 +61,7 @@ const fn same(
     keys: &'static [&'static str],
     home: Home,
 ) -> TableImport {
-    TableImport { out: Out { table, columns, keys }, into: columns, home, extra: Extra::None }
+    TableImport { out: TableColumns { table, columns, keys }, into: columns, home, extra: Extra::None }
 }
 
 /// In this order, so that whatever is there has what it belongs to.
@@ -92,14 +92,14 @@ pub(super) const TABLES: [TableImport; 12] = [
         Home::Config,
     ),
     TableImport {
-        out: Out { table: "history", columns: history_columns!("key"), keys: &["id"] },
+        out: TableColumns { table: "history", columns: history_columns!("key"), keys: &["id"] },
         into: concat!(history_columns!("task_key"), ", key_hash"),
         home: Home::Task,
         extra: Extra::KeyHash(KEY_AT),
     },
     same("attempt", attempt_columns!(), &["task_id", "attempt"], Home::Task),
     TableImport {
-        out: Out { table: "task", columns: task_columns!("key"), keys: &["id"] },
+        out: TableColumns { table: "task", columns: task_columns!("key"), keys: &["id"] },
         into: concat!(task_columns!("task_key"), ", key_hash"),
         home: Home::Task,
         extra: Extra::KeyHash(KEY_AT),

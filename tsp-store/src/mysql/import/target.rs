@@ -10,7 +10,7 @@ use crate::error::{Result, StoreError};
 use crate::mysql::connection::link::Link;
 use crate::mysql::import::tables::TableImport;
 use crate::mysql::options::MySqlOptions;
-use crate::sqlite::export::{Balance, Page};
+use crate::transfer::{Balance, Page};
 
 /// Connections to each data source.
 const LINKS_PER_SOURCE: usize = 4;
@@ -108,7 +108,7 @@ impl Target {
     pub(super) async fn write_sums(&mut self, of: Balance, rows: &[(i64, i64)]) -> Result<()> {
         let (open, ended): (i64, i64) =
             rows.iter().fold((0, 0), |sum, (open, ended)| (sum.0 + open, sum.1 + ended));
-        let [accepted, all_ended, dropped] = of;
+        let Balance { accepted, ended: all_ended, dropped } = of;
         for (shard, (here, history)) in self.all_shards().collect::<Vec<_>>().into_iter().zip(rows) {
             let first = i64::from(shard.get() == 0);
             let sums = [
