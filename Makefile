@@ -33,7 +33,7 @@ bench-cluster: ## Run them on a cluster: MariaDB, nsqd and two processes of each
 
 bench-plans: ## Compare every hot query's plan on MariaDB with the golden one, beside 10,000,000 rows of each kind
 	tools/install-mariadb
-	TSP_PLAN_ROWS=$${TSP_PLAN_ROWS:-10000000} cargo test --locked -p tsp-store --lib mysql::tests::plans -- --nocapture
+	TSP_PLAN_ROWS=$${TSP_PLAN_ROWS:-10000000} cargo test --locked -p tsp-store-mysql --lib tests::plans -- --nocapture
 
 chaos: ## Run the tests that kill processes
 	cargo build --locked --workspace --all-targets

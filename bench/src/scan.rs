@@ -11,7 +11,7 @@ use tsp_core::{ConfigId, ManualClock, Name, NodeId, ShardId, Timestamp};
 use tsp_store::FetcherStore as _;
 use tsp_store::cluster::ShardGroup;
 use tsp_store::fetching::{ClaimRequest, Owner};
-use tsp_store::mysql::{MySqlFetcherStore, MySqlOptions, MySqlStore};
+use tsp_store_mysql::{MySqlFetcherStore, MySqlOptions, MySqlStore};
 
 use crate::cluster::status;
 use crate::measure::{instant, wall_us};

@@ -20,11 +20,11 @@ use tsp_store::fetching::{
     FetcherStore, Fire, FireResult, FlightMark, InFlightPage, Owner, RetentionStore,
 };
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
-use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 use tsp_store::{ConfigCache, IdSlots, Result, forward};
+use tsp_store_testing::memory::MemoryStore;
 
 use crate::weather::finish_off;
 

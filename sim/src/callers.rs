@@ -10,8 +10,8 @@ use tsp_core::{Clock, ConfigId, Millis, Name, TaskId, TaskKey, Timestamp};
 use tsp_store::Catalog as _;
 use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::memory::MemoryStore;
 use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore as _};
+use tsp_store_testing::memory::MemoryStore;
 
 use crate::checker::Checker;
 use crate::plan::Plan;

@@ -8,7 +8,7 @@ use tsp_core::schedule::Overlap;
 use tsp_core::task::{AttemptRecord, EndResult, Origin, Status, Task};
 use tsp_core::{Millis, TaskId, Timestamp};
 use tsp_store::TaskStore as _;
-use tsp_store::memory::{Ledger, MemoryStore};
+use tsp_store_testing::memory::{Ledger, MemoryStore};
 
 use crate::rng::SeededRng;
 use crate::weather::finish_off;

@@ -7,7 +7,7 @@ use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::{Clock, Millis, Timestamp};
 use tsp_queue::Ticket;
 use tsp_store::WholeStore;
-use tsp_store::memory::MemoryStore;
+use tsp_store_testing::memory::MemoryStore;
 
 use crate::broken::Broken;
 use crate::callers::Callers;

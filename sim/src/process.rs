@@ -10,8 +10,8 @@ use tsp_queue::memory::MemoryQueue;
 use tsp_queue::{Delivery, Inbox, Message, Subscriber, Ticket};
 use tsp_store::cluster::NodeLease;
 use tsp_store::fetching::FetchScope;
-use tsp_store::memory::MemoryStore;
 use tsp_store::{IdSource, Result, StoreError, WholeStore};
+use tsp_store_testing::memory::MemoryStore;
 
 use crate::clock::SimClock;
 use crate::faults::FaultyPipe;

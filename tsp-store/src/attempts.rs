@@ -6,7 +6,7 @@ pub use tsp_core::work::{AttemptStore, Begin, BeginResult, Finish, FinishResult,
 use crate::error::{Result, StoreError};
 
 /// As [`work::Each`], with this crate's errors.
-pub(crate) type Each<T> = work::Each<T, StoreError>;
+pub type Each<T> = work::Each<T, StoreError>;
 
 /// All of them.
 ///
@@ -17,7 +17,7 @@ pub fn all<T, E>(each: work::Each<T, E>) -> Result<Vec<T>, E> {
 }
 
 /// For a call that answers for all `count` elements at once.
-pub(crate) fn alike<T>(answers: Result<Vec<T>>, count: usize) -> Each<T> {
+pub fn alike<T>(answers: Result<Vec<T>>, count: usize) -> Each<T> {
     match answers {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
         Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
@@ -25,6 +25,6 @@ pub(crate) fn alike<T>(answers: Result<Vec<T>>, count: usize) -> Each<T> {
 }
 
 /// The answers as a worker knows them.
-pub(crate) fn for_worker<T>(answers: Each<T>) -> work::Each<T> {
+pub fn for_worker<T>(answers: Each<T>) -> work::Each<T> {
     answers.into_iter().map(|answer| answer.map_err(WorkError::from)).collect()
 }

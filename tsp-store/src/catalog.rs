@@ -87,7 +87,7 @@ pub trait ConfigBarrier: Send + Sync {
 pub const AUDIT_KEPT: Millis = Millis::from_days(400);
 
 /// The newest changes of an app or config that stay in the change log.
-pub(crate) const CHANGES_KEPT: i64 = 100;
+pub const CHANGES_KEPT: i64 = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {

@@ -130,7 +130,7 @@ impl ConfigCache {
     }
 
     /// The configs of a search, in rising order.
-    pub(crate) fn in_scope(&self, scope: &Scope) -> Vec<ConfigId> {
+    pub fn in_scope(&self, scope: &Scope) -> Vec<ConfigId> {
         let mut ids = match scope {
             Scope::Config(id) => vec![*id],
             Scope::Configs(ids) => ids.clone(),

@@ -250,16 +250,16 @@ impl From<ScheduleStep> for FireResult {
 }
 
 /// So many rows of a config are counted one by one; more are reported as this.
-pub(crate) const COUNTED_MAX: i64 = 100_000;
+pub const COUNTED_MAX: i64 = 100_000;
 
 /// A scheduled row this long after its due time makes the auditor ask why.
-pub(crate) const OVERDUE_AFTER: Millis = Millis::from_secs(5);
+pub const OVERDUE_AFTER: Millis = Millis::from_secs(5);
 
 /// Occurrences are kept this far below their cursor, for one that is computed again from an earlier time.
-pub(crate) const OCCURRENCES_KEPT: Millis = Millis::from_days(1);
+pub const OCCURRENCES_KEPT: Millis = Millis::from_days(1);
 
 /// Records of processes that are gone. Whoever has none is dead, too.
-pub(crate) const NODES_KEPT: Millis = Millis::from_days(30);
+pub const NODES_KEPT: Millis = Millis::from_days(30);
 
 /// Sums for the auditor: `accepted = open + ended` must hold, whatever retention has dropped since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,36 +1,34 @@
-//! Where tasks live. Every access to data goes through the traits of this crate; SQL is known here only.
+//! Where tasks live: the traits through which all data is reached, and what the back ends share.
 //!
 //! * [`TaskStore`]: what callers do. [`AttemptStore`]: what workers do. [`FetcherStore`], [`RetentionStore`] and
 //!   [`AuditorStore`]: what the owner of a fetch scope does. [`Catalog`]: apps, keys, configs; beside it
 //!   [`ConfigBarrier`], [`AuditLog`] and [`IdSlots`]. [`cluster`]: nodes and leases.
 //! * [`transfer`]: how one store hands its rows to another.
-//! * [`sqlite`]: the embedded back end. [`memory`]: for tests and the simulation.
-//! * [`conformance`]: what a store means; every back end passes it.
+//! * [`backend`], [`documents`], [`rules`]: row codec, columns, searches and limits, the same in every back end.
+//!
+//! Back ends are crates of their own: `tsp-store-sqlite`, `tsp-store-mysql`, and in memory `tsp-store-testing`, where
+//! the conformance suite says what a store means.
 //!
 //! A store saves what `tsp-core` decides (`transition`, `schedule::step`, `config::save`); it chooses nothing.
 
 pub mod attempts;
+pub mod backend;
 pub mod catalog;
 pub mod cluster;
 pub mod config_cache;
-pub mod conformance;
+pub mod documents;
 pub mod error;
 pub mod fetching;
 pub mod forward;
 pub mod id_source;
 pub mod idempotency;
-pub mod memory;
-pub mod mysql;
 pub mod parks;
+pub mod rules;
 pub mod search;
-pub mod sqlite;
 pub mod tasks;
 pub mod transfer;
 
-mod backend;
-mod documents;
 mod footing;
-mod rules;
 
 pub use attempts::AttemptStore;
 pub use catalog::{AuditLog, Catalog, ConfigBarrier};

@@ -27,4 +27,4 @@ pub enum ParkEvent {
 }
 
 /// What is kept is dropped so long after its end.
-pub(crate) const KEPT: Millis = Millis::from_days(1);
+pub const KEPT: Millis = Millis::from_days(1);

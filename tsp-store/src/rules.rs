@@ -5,17 +5,17 @@ use tsp_core::task::{AttemptRecord, EndResult, Status, Task};
 use tsp_core::transition::Change;
 
 /// Whether a change is just a claim or begin to `status`, which alters few columns.
-pub(crate) fn is_plain(change: &Change, status: Status) -> bool {
+pub fn is_plain(change: &Change, status: Status) -> bool {
     change.task.status == status && change.closed.is_none()
 }
 
 /// One successful first attempt is in `history` itself and has no row of its own.
-pub(crate) fn ended_at_first_try(task: &Task) -> bool {
+pub fn ended_at_first_try(task: &Task) -> bool {
     task.attempt == 1 && task.result == Some(EndResult::Succeeded)
 }
 
 /// The attempt that [`ended_at_first_try`] left out, as it would have been written.
-pub(crate) fn only_attempt(task: &Task, node: Option<NodeId>) -> Option<AttemptRecord> {
+pub fn only_attempt(task: &Task, node: Option<NodeId>) -> Option<AttemptRecord> {
     let last = task.last_outcome.as_ref().filter(|_| ended_at_first_try(task))?;
     Some(AttemptRecord {
         task: task.id,

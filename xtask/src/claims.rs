@@ -6,10 +6,10 @@ use crate::source::{Source, line_of, words};
 
 /// The parts of our crates that are back ends, and the paths below which they may be named besides their own crate.
 const BACK_ENDS: &[(&str, &[&str])] = &[
-    ("tsp_store::sqlite", &["tsp/src/wiring"]),
+    ("tsp_store_sqlite", &["tsp/src/wiring"]),
     // The benchmarks fill the tables of a cluster and ask its store.
-    ("tsp_store::mysql", &["tsp/src/wiring", "bench"]),
-    ("tsp_store::memory", &["sim"]),
+    ("tsp_store_mysql", &["tsp/src/wiring", "bench"]),
+    ("tsp_store_testing", &["sim"]),
     ("tsp_queue::nsq", &["tsp/src/wiring"]),
     ("tsp_queue::memory", &["tsp/src/wiring", "sim"]),
 ];
@@ -101,13 +101,13 @@ mod tests {
 
     #[test]
     fn a_back_end_is_named_in_the_wiring_alone() {
-        let grouped = "use tsp_store::{TaskStore, mysql::{MySqlStore}};";
+        let grouped = "use tsp_store_mysql::{MySqlStore, options::{MySqlOptions}};";
         assert_eq!(found(back_ends, "tsp/src/commands/a.rs", grouped).len(), 1);
         assert_eq!(found(back_ends, "tsp/src/commands/a.rs", "fn a() { tsp_queue::nsq::b() }").len(), 1);
         assert_eq!(found(back_ends, "tsp/src/wiring/a.rs", grouped), [""; 0]);
         assert_eq!(found(back_ends, "tsp/src/wiring.rs", grouped), [""; 0]);
-        assert_eq!(found(back_ends, "tsp-store/examples/a.rs", grouped), [""; 0]);
-        let tested = "// tsp_store::sqlite\n#[cfg(test)]\nmod tests {\n    use tsp_store::sqlite::A;\n}\n";
+        assert_eq!(found(back_ends, "tsp-store-mysql/examples/a.rs", grouped), [""; 0]);
+        let tested = "// tsp_store_sqlite\n#[cfg(test)]\nmod tests {\n    use tsp_store_sqlite::A;\n}\n";
         assert_eq!(found(back_ends, "tsp-web/src/a.rs", tested), [""; 0]);
     }
 

@@ -10,7 +10,7 @@ use tsp_store::cluster::{
     ShardGroupLeases,
 };
 use tsp_store::fetching::Owner;
-use tsp_store::memory::MemoryLeases;
+use tsp_store_testing::memory::MemoryLeases;
 
 use crate::weather::{Kind, Weather};
 

@@ -28,7 +28,7 @@ use tsp_queue::{Feedback, FeedbackSink, Inbox, Subscriber};
 use tsp_store::Catalog;
 use tsp_store::cluster::{LeaseStore, ShardGroup};
 use tsp_store::fetching::{FetchScope, Owner};
-use tsp_store::memory::{MemoryLeases, MemoryStore};
+use tsp_store_testing::memory::{MemoryLeases, MemoryStore};
 
 use crate::callers::{let_all_go, make_configs};
 use crate::checker::Checker;

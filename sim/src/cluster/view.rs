@@ -18,11 +18,11 @@ use tsp_store::fetching::{
     FetcherStore, Fire, FireResult, FlightMark, InFlightPage, Owner, RetentionStore,
 };
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
-use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 use tsp_store::{Cause, ConfigCache, IdSlots, Result, StoreError, forward};
+use tsp_store_testing::memory::MemoryStore;
 
 use super::{ClusterBug, Environment};
 use crate::weather::Why;

@@ -2,7 +2,7 @@
 
 use tsp_core::schedule::Overlap;
 use tsp_store::fetching::FetcherStore;
-use tsp_store::memory::Fault;
+use tsp_store_testing::memory::Fault;
 
 use super::fixture::{Fixture, at, done, every, every_with};
 

@@ -155,7 +155,7 @@ fn a_walk_that_fails_is_begun_again() {
     done(fixture.store.claim(fixture.owner, vec![request], at(0))).unwrap();
     fixture.restart();
     fixture.step().unwrap();
-    fixture.fail("rearm", &[tsp_store::memory::Fault::After]);
+    fixture.fail("rearm", &[tsp_store_testing::memory::Fault::After]);
     fixture.step().expect_err("the fault");
     assert_eq!(fixture.run_until_idle().rescued, 3_500, "those whose answer was lost are back as well");
 }

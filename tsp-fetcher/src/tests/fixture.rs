@@ -20,9 +20,9 @@ use tsp_store::attempts::{AttemptStore, all};
 use tsp_store::catalog::{AppSaved, Catalog, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
 use tsp_store::fetching::{EmbeddedOwnership, Owner};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::memory::{Fault, MemoryStore};
 use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 use tsp_store::{IdSlots as _, IdSource, Result};
+use tsp_store_testing::memory::{Fault, MemoryStore};
 
 use crate::{Fetcher, FetcherDependencies, FetcherOptions, Report};
 

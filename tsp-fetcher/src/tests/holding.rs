@@ -215,7 +215,7 @@ fn a_wait_that_could_not_be_saved_is_saved_later() {
     let id = fixture.submit(config, at(0));
     fixture.run_until_idle();
     let running = fixture.begin_all();
-    fixture.fail("save_parks", &[tsp_store::memory::Fault::Before; 3]);
+    fixture.fail("save_parks", &[tsp_store_testing::memory::Fault::Before; 3]);
     fixture.finish(&running[0], retry_after(60));
     let other = fixture.delayed("other");
     let free = fixture.submit(other, at(0));

@@ -7,8 +7,8 @@ use tsp_queue::{Feedback, FeedbackSink, Subscriber};
 use tsp_store::attempts::AttemptStore;
 use tsp_store::catalog::Catalog as _;
 use tsp_store::fetching::EmbeddedOwnership;
-use tsp_store::memory::Fault;
 use tsp_store::tasks::TaskCommand;
+use tsp_store_testing::memory::Fault;
 
 use super::fixture::{Fixture, at, done};
 use crate::{FetcherOptions, WindowLimits};

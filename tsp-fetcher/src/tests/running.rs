@@ -50,7 +50,8 @@ async fn it_waits_for_the_clock_for_hints_and_for_its_end() {
     inbox.wake();
     assert_eq!(next_work(&mut fixture, &clock).await, [later]);
     // A store that fails is tried again.
-    fixture.fail("claim", &[tsp_store::memory::Fault::Before, tsp_store::memory::Fault::After]);
+    fixture
+        .fail("claim", &[tsp_store_testing::memory::Fault::Before, tsp_store_testing::memory::Fault::After]);
     let late = fixture.submit(config, clock.now());
     assert_eq!(next_work(&mut fixture, &clock).await, [late]);
     inbox.stop();

@@ -6,7 +6,7 @@ use tsp_core::{Millis, Timestamp};
 use tsp_store::Catalog as _;
 use tsp_store::catalog::Hold;
 use tsp_store::fetching::FetchScope;
-use tsp_store::memory::Fault;
+use tsp_store_testing::memory::Fault;
 
 use super::fixture::{Fixture, TICK, at, done, every, ms};
 use crate::{Auditor, FetcherOptions, Findings, RetentionLoop, WindowLimits};

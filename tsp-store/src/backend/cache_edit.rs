@@ -9,7 +9,7 @@ use crate::catalog::App;
 use crate::config_cache::ConfigCache;
 
 #[derive(Debug)]
-pub(crate) enum CacheEdit {
+pub enum CacheEdit {
     PutApp(Arc<App>),
     RemoveApp(AppId),
     PutConfig(Arc<TaskConfig>),
@@ -18,7 +18,7 @@ pub(crate) enum CacheEdit {
 
 impl CacheEdit {
     /// As change number `seq`.
-    pub(crate) fn apply(self, config_cache: &ConfigCache, seq: i64) {
+    pub fn apply(self, config_cache: &ConfigCache, seq: i64) {
         match self {
             Self::PutApp(app) => config_cache.put_app(app),
             Self::RemoveApp(id) => config_cache.remove_app(id),

@@ -18,7 +18,7 @@ use crate::fetching::{Cursor, InFlight};
 use crate::parks::Park;
 
 /// A row as a driver hands it over, nothing of it decoded yet. An error says what is there instead.
-pub(crate) trait ReadRow {
+pub trait ReadRow {
     /// The column of a task's key.
     const KEY: &'static str;
 
@@ -182,19 +182,19 @@ impl<'r, R: ReadRow> Fields<'r, R> {
 }
 
 /// Of `open_columns` or `ended_columns`.
-pub(crate) fn read_task<R: ReadRow>(row: &R) -> Result<Task> {
+pub fn read_task<R: ReadRow>(row: &R) -> Result<Task> {
     let fields = Fields::of_task(row)?;
     let payload = fields.maybe_bytes(30, "payload")?.map(Bytes::copy_from_slice);
     fields.task(payload)
 }
 
 /// The same without the payload, which SQLite does not even read from the disk then.
-pub(crate) fn read_bare<R: ReadRow>(row: &R) -> Result<Task> {
+pub fn read_bare<R: ReadRow>(row: &R) -> Result<Task> {
     Fields::of_task(row)?.task(None)
 }
 
 /// Of `attempt_columns`.
-pub(crate) fn read_attempt<R: ReadRow>(row: &R) -> Result<AttemptRecord> {
+pub fn read_attempt<R: ReadRow>(row: &R) -> Result<AttemptRecord> {
     let fields = Fields::of("attempt", row)?;
     Ok(AttemptRecord {
         task: TaskId::new(fields.id),
@@ -211,7 +211,7 @@ pub(crate) fn read_attempt<R: ReadRow>(row: &R) -> Result<AttemptRecord> {
 }
 
 /// Of `in_flight_columns`.
-pub(crate) fn read_in_flight<R: ReadRow>(row: &R) -> Result<InFlight> {
+pub fn read_in_flight<R: ReadRow>(row: &R) -> Result<InFlight> {
     let fields = Fields::of("task", row)?;
     Ok(InFlight {
         id: TaskId::new(fields.id),
@@ -226,13 +226,13 @@ pub(crate) fn read_in_flight<R: ReadRow>(row: &R) -> Result<InFlight> {
 }
 
 /// Of `id, attempt` of a task.
-pub(crate) fn read_executing<R: ReadRow>(row: &R) -> Result<(TaskId, u32)> {
+pub fn read_executing<R: ReadRow>(row: &R) -> Result<(TaskId, u32)> {
     let fields = Fields::of("task", row)?;
     Ok((TaskId::new(fields.id), fields.number(1, "attempt")?))
 }
 
 /// Of `cursor_columns`.
-pub(crate) fn read_cursor<R: ReadRow>(row: &R) -> Result<Cursor> {
+pub fn read_cursor<R: ReadRow>(row: &R) -> Result<Cursor> {
     let fields = Fields::of("cursor", row)?;
     Ok(Cursor {
         config: ConfigId::new(fields.id),
@@ -245,7 +245,7 @@ pub(crate) fn read_cursor<R: ReadRow>(row: &R) -> Result<Cursor> {
 }
 
 /// Of `park_columns`.
-pub(crate) fn read_park<R: ReadRow>(row: &R) -> Result<Park> {
+pub fn read_park<R: ReadRow>(row: &R) -> Result<Park> {
     let fields = Fields::of("config_state", row)?;
     Ok(Park {
         config: ConfigId::new(fields.id),
@@ -256,7 +256,7 @@ pub(crate) fn read_park<R: ReadRow>(row: &R) -> Result<Park> {
 }
 
 /// Of `app_columns`.
-pub(crate) fn read_app<R: ReadRow>(row: &R) -> Result<App> {
+pub fn read_app<R: ReadRow>(row: &R) -> Result<App> {
     let fields = Fields::of("app", row)?;
     Ok(App {
         id: AppId::new(fields.id),
@@ -269,7 +269,7 @@ pub(crate) fn read_app<R: ReadRow>(row: &R) -> Result<App> {
 }
 
 /// Of `config_columns`.
-pub(crate) fn read_config<R: ReadRow>(row: &R, sealer: &Sealer) -> Result<TaskConfig> {
+pub fn read_config<R: ReadRow>(row: &R, sealer: &Sealer) -> Result<TaskConfig> {
     let fields = Fields::of("config", row)?;
     let app = fields.maybe_text(9, "app_id")?.ok_or_else(|| fields.corrupt("app_id", "no such app"))?;
     let paused = match (fields.maybe_text(4, "paused_by")?, fields.maybe_time(5, "paused_at")?) {
@@ -293,7 +293,7 @@ pub(crate) fn read_config<R: ReadRow>(row: &R, sealer: &Sealer) -> Result<TaskCo
 }
 
 /// Of `api_key_columns`.
-pub(crate) fn read_api_key<R: ReadRow>(row: &R) -> Result<ApiKey> {
+pub fn read_api_key<R: ReadRow>(row: &R) -> Result<ApiKey> {
     let fields = Fields::of("api_key", row)?;
     let scope = |text: &str| {
         Scope::parse(text).ok_or_else(|| fields.corrupt("scopes", format!("`{text}` is not known")))
@@ -317,7 +317,7 @@ pub(crate) fn read_api_key<R: ReadRow>(row: &R) -> Result<ApiKey> {
 }
 
 /// Of `audit_columns`.
-pub(crate) fn read_audit_entry<R: ReadRow>(row: &R) -> Result<AuditEntry> {
+pub fn read_audit_entry<R: ReadRow>(row: &R) -> Result<AuditEntry> {
     let fields = Fields::of("audit", row)?;
     Ok(AuditEntry {
         at: fields.time(1, "at")?,
@@ -329,7 +329,7 @@ pub(crate) fn read_audit_entry<R: ReadRow>(row: &R) -> Result<AuditEntry> {
 }
 
 /// What could be read. A bad row is reported and left out.
-pub(crate) fn good<T>(read: Result<T>) -> Result<Option<T>> {
+pub fn good<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error @ StoreError::Corrupt { .. }) => {

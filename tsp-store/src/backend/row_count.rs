@@ -3,7 +3,7 @@
 use crate::error::{Result, StoreError};
 
 /// A compare-and-set touches one row, or none because somebody else was first.
-pub(crate) fn one_or_none(changed: impl TryInto<usize>, statement: &str) -> Result<bool> {
+pub fn one_or_none(changed: impl TryInto<usize>, statement: &str) -> Result<bool> {
     match changed.try_into() {
         Ok(0) => Ok(false),
         changed => exactly_one(changed.unwrap_or(usize::MAX), statement).map(|()| true),
@@ -11,12 +11,12 @@ pub(crate) fn one_or_none(changed: impl TryInto<usize>, statement: &str) -> Resu
 }
 
 /// A write that must touch exactly one row.
-pub(crate) fn exactly_one(changed: impl TryInto<usize>, statement: &str) -> Result<()> {
+pub fn exactly_one(changed: impl TryInto<usize>, statement: &str) -> Result<()> {
     exactly(1, changed, statement)
 }
 
 /// A write that must touch exactly `wanted` rows.
-pub(crate) fn exactly(wanted: usize, changed: impl TryInto<usize>, statement: &str) -> Result<()> {
+pub fn exactly(wanted: usize, changed: impl TryInto<usize>, statement: &str) -> Result<()> {
     let changed = changed.try_into().unwrap_or(usize::MAX);
     if changed == wanted {
         return Ok(());
@@ -25,6 +25,6 @@ pub(crate) fn exactly(wanted: usize, changed: impl TryInto<usize>, statement: &s
 }
 
 /// For `LIMIT ?`.
-pub(crate) fn sql_limit(limit: usize) -> i64 {
+pub fn sql_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -13,29 +13,30 @@ const ID_TIME_SLACK: Millis = Millis::from_hours(1);
 
 /// Which table a row is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Table {
+pub enum Table {
     Open,
     Ended,
 }
 
-pub(crate) struct Filter<'q> {
-    pub(crate) query: &'q TaskQuery,
+#[derive(Debug)]
+pub struct Filter<'q> {
+    pub query: &'q TaskQuery,
     /// The configs of the scope, in rising order.
-    pub(crate) configs: &'q [ConfigId],
+    pub configs: &'q [ConfigId],
     scope: HashSet<ConfigId>,
 }
 
 impl<'q> Filter<'q> {
-    pub(crate) fn new(query: &'q TaskQuery, configs: &'q [ConfigId]) -> Self {
+    pub fn new(query: &'q TaskQuery, configs: &'q [ConfigId]) -> Self {
         Self { query, configs, scope: configs.iter().copied().collect() }
     }
 
     /// Nothing can be found.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.configs.is_empty() || !(self.wants_table(Table::Open) || self.wants_table(Table::Ended))
     }
 
-    pub(crate) fn wants_table(&self, table: Table) -> bool {
+    pub fn wants_table(&self, table: Table) -> bool {
         match table {
             Table::Open => Status::ALL.into_iter().any(|one| one != Status::Ended && self.wants(one)),
             Table::Ended => self.query.order != Order::DueAsc && self.names(Status::Ended),
@@ -43,7 +44,7 @@ impl<'q> Filter<'q> {
     }
 
     /// Whether open rows at `status` may be found.
-    pub(crate) fn wants(&self, status: Status) -> bool {
+    pub fn wants(&self, status: Status) -> bool {
         self.query.order != Order::EndedDesc && self.query.results.is_empty() && self.names(status)
     }
 
@@ -51,27 +52,27 @@ impl<'q> Filter<'q> {
         self.query.statuses.is_empty() || self.query.statuses.contains(&status)
     }
 
-    pub(crate) fn descending(&self) -> bool {
+    pub fn descending(&self) -> bool {
         matches!(self.query.order, Order::IdDesc | Order::EndedDesc)
     }
 
     /// Higher ranks come first, whatever the order.
-    pub(crate) fn rank(&self, mark: Bookmark) -> (i64, i64) {
+    pub fn rank(&self, mark: Bookmark) -> (i64, i64) {
         let pair = (mark.at, mark.id.get());
         if self.descending() { pair } else { (!pair.0, !pair.1) }
     }
 
-    pub(crate) fn is_after_bookmark(&self, mark: Bookmark) -> bool {
+    pub fn is_after_bookmark(&self, mark: Bookmark) -> bool {
         self.query.after.is_none_or(|after| self.rank(mark) < self.rank(after))
     }
 
     /// Nothing at or behind this mark is asked for.
-    pub(crate) fn is_behind(&self, mark: Bookmark) -> bool {
+    pub fn is_behind(&self, mark: Bookmark) -> bool {
         self.query.order == Order::DueAsc && self.query.due_to.is_some_and(|to| mark.at >= to.ms())
     }
 
     /// Where a row stands in the order asked for. `at`: when it is due, or when it ended.
-    pub(crate) fn mark(&self, id: TaskId, at: i64) -> Bookmark {
+    pub fn mark(&self, id: TaskId, at: i64) -> Bookmark {
         match self.query.order {
             Order::IdDesc | Order::IdAsc => Bookmark { at: id.get(), id },
             Order::EndedDesc | Order::DueAsc => Bookmark { at, id },
@@ -79,7 +80,7 @@ impl<'q> Filter<'q> {
     }
 
     /// Where reading starts: behind the bookmark, and not before the first due time asked for.
-    pub(crate) fn start(&self) -> Bookmark {
+    pub fn start(&self) -> Bookmark {
         let query = self.query;
         if self.descending() {
             return query.after.unwrap_or(Bookmark { at: i64::MAX, id: TaskId::new(i64::MAX) });
@@ -96,7 +97,7 @@ impl<'q> Filter<'q> {
     }
 
     /// The ids that can be in the answer: after the bookmark, and made about when the tasks asked for were created.
-    pub(crate) fn ids(&self) -> IdRange {
+    pub fn ids(&self) -> IdRange {
         let query = self.query;
         let made_at = |at: Timestamp| TaskId::first_at(at).get();
         let start = query.created_from.map_or(i64::MIN, |from| made_at(from.minus(ID_TIME_SLACK)));
@@ -108,11 +109,11 @@ impl<'q> Filter<'q> {
         }
     }
 
-    pub(crate) fn is_in_scope(&self, config: ConfigId) -> bool {
+    pub fn is_in_scope(&self, config: ConfigId) -> bool {
         self.scope.contains(&config)
     }
 
-    pub(crate) fn is_in_time(&self, due_at: Timestamp, created_at: Timestamp) -> bool {
+    pub fn is_in_time(&self, due_at: Timestamp, created_at: Timestamp) -> bool {
         let query = self.query;
         let within = |at: Timestamp, from: Option<Timestamp>, to: Option<Timestamp>| {
             from.is_none_or(|from| at >= from) && to.is_none_or(|to| at < to)
@@ -121,11 +122,11 @@ impl<'q> Filter<'q> {
             && within(created_at, query.created_from, query.created_to)
     }
 
-    pub(crate) fn has_result(&self, result: Option<EndResult>) -> bool {
+    pub fn has_result(&self, result: Option<EndResult>) -> bool {
         self.query.results.is_empty() || result.is_some_and(|result| self.query.results.contains(&result))
     }
 
-    pub(crate) fn matches(&self, task: &Task) -> bool {
+    pub fn matches(&self, task: &Task) -> bool {
         let query = self.query;
         self.is_in_scope(task.config)
             && self.names(task.status)
@@ -138,13 +139,13 @@ impl<'q> Filter<'q> {
 
 /// Both bounds are exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IdRange {
-    pub(crate) start: i64,
-    pub(crate) end: i64,
+pub struct IdRange {
+    pub start: i64,
+    pub end: i64,
 }
 
 impl IdRange {
-    pub(crate) fn contains(self, id: i64) -> bool {
+    pub fn contains(self, id: i64) -> bool {
         self.start < id && id < self.end
     }
 }

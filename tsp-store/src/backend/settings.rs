@@ -4,7 +4,7 @@ use tsp_core::ids::SHARDS_MAX;
 
 use crate::error::{Result, StoreError};
 
-pub(crate) fn check_shard_count(wanted: u16) -> Result<()> {
+pub fn check_shard_count(wanted: u16) -> Result<()> {
     if (1..=SHARDS_MAX).contains(&wanted) {
         return Ok(());
     }
@@ -12,7 +12,7 @@ pub(crate) fn check_shard_count(wanted: u16) -> Result<()> {
 }
 
 /// The number of logical shards never changes: ids and key homes depend on it.
-pub(crate) fn check_shards(stored: &str, wanted: u16) -> Result<()> {
+pub fn check_shards(stored: &str, wanted: u16) -> Result<()> {
     if stored == wanted.to_string() {
         return Ok(());
     }

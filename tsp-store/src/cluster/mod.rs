@@ -14,8 +14,6 @@ mod member;
 mod node_lease;
 mod peers;
 mod renewing;
-#[cfg(test)]
-mod tests;
 mod watching;
 
 pub use failure_detector::{FailureDetector, Observation};

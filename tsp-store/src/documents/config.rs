@@ -18,7 +18,7 @@ use super::{CodecResult, by_word, payload_text};
 
 /// What becomes of secrets in a document.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Secrets<'a> {
+pub enum Secrets<'a> {
     /// For the config's own row.
     Seal(&'a Sealer),
     /// For the change log, which shows that there are some, not what they are.
@@ -108,7 +108,7 @@ struct AsyncDoc {
     deadline: i64,
 }
 
-pub(crate) fn config_to_json(spec: &ConfigSpec, secrets: Secrets<'_>) -> CodecResult<String> {
+pub fn config_to_json(spec: &ConfigSpec, secrets: Secrets<'_>) -> CodecResult<String> {
     let doc = ConfigDoc {
         name: spec.name.as_str().to_owned(),
         kind: spec.kind.as_str().to_owned(),
@@ -139,7 +139,7 @@ pub(crate) fn config_to_json(spec: &ConfigSpec, secrets: Secrets<'_>) -> CodecRe
 }
 
 /// Reads what [`config_to_json`] wrote with sealed secrets.
-pub(crate) fn config_from_json(text: &str, sealer: &Sealer) -> CodecResult<ConfigSpec> {
+pub fn config_from_json(text: &str, sealer: &Sealer) -> CodecResult<ConfigSpec> {
     let doc: ConfigDoc = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let name = |text: &str| Name::new(text).map_err(|error| format!("`{text}`: {error}"));
     let secret = |sealed: &String| sealer.open(sealed).map(|text| Secret::new(&text));

@@ -47,7 +47,7 @@ struct ProgressDoc {
 }
 
 /// `None` for an extra that says nothing: the row stays small.
-pub(crate) fn extra_to_json(extra: &TaskExtra) -> CodecResult<Option<String>> {
+pub fn extra_to_json(extra: &TaskExtra) -> CodecResult<Option<String>> {
     if *extra == TaskExtra::default() {
         return Ok(None);
     }
@@ -74,7 +74,7 @@ pub(crate) fn extra_to_json(extra: &TaskExtra) -> CodecResult<Option<String>> {
     serde_json::to_string(&doc).map(Some).map_err(|error| error.to_string())
 }
 
-pub(crate) fn extra_from_json(text: &str) -> CodecResult<TaskExtra> {
+pub fn extra_from_json(text: &str) -> CodecResult<TaskExtra> {
     let doc: ExtraDoc = serde_json::from_str(text).map_err(|error| error.to_string())?;
     Ok(TaskExtra {
         headers: doc.headers,

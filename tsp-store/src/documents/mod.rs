@@ -13,12 +13,12 @@ mod seal;
 #[cfg(test)]
 mod properties;
 
-pub(crate) use config::{Secrets, config_from_json, config_to_json};
-pub(crate) use extra::{extra_from_json, extra_to_json};
+pub use config::{Secrets, config_from_json, config_to_json};
+pub use extra::{extra_from_json, extra_to_json};
 pub use seal::Sealer;
 
 /// Why a document cannot be written or read; becomes [`crate::StoreError::Corrupt`] with the row's location.
-pub(crate) type CodecResult<T> = Result<T, String>;
+pub type CodecResult<T> = Result<T, String>;
 
 fn payload_text(payload: &[u8]) -> CodecResult<String> {
     std::str::from_utf8(payload).map(str::to_owned).map_err(|_| "a payload is not UTF-8".to_owned())

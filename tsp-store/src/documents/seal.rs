@@ -31,13 +31,13 @@ impl fmt::Debug for Sealer {
 impl Sealer {
     /// # Errors
     /// Never for a key of this length; ring says so by a `Result`.
-    pub(crate) fn new(key: &[u8; 32]) -> CodecResult<Self> {
+    pub fn new(key: &[u8; 32]) -> CodecResult<Self> {
         let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| "the secret key is unusable".to_owned())?;
         Ok(Self { key: LessSafeKey::new(key), random: SystemRandom::new() })
     }
 
     /// Hexadecimal text of nonce, cipher text and tag.
-    pub(crate) fn seal(&self, text: &str) -> CodecResult<String> {
+    pub fn seal(&self, text: &str) -> CodecResult<String> {
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).map_err(|_| "the system gives no random bytes".to_owned())?;
         let mut sealed = text.as_bytes().to_vec();
@@ -49,7 +49,7 @@ impl Sealer {
 
     /// # Errors
     /// A text that was not sealed under this key, or was changed since.
-    pub(crate) fn open(&self, sealed: &str) -> CodecResult<String> {
+    pub fn open(&self, sealed: &str) -> CodecResult<String> {
         let wrong = || "a secret does not open under this key".to_owned();
         let bytes = sealed.strip_prefix(FORMAT).and_then(|text| hex::decode(text).ok()).ok_or_else(wrong)?;
         let (nonce, body) = bytes.split_at_checked(NONCE_LEN).ok_or_else(wrong)?;
@@ -60,12 +60,12 @@ impl Sealer {
     }
 
     /// What a store keeps to know its key by.
-    pub(crate) fn probe(&self) -> CodecResult<String> {
+    pub fn probe(&self) -> CodecResult<String> {
         self.seal(PROBE)
     }
 
     /// Whether `probe` is of this key.
-    pub(crate) fn opens(&self, probe: &str) -> bool {
+    pub fn opens(&self, probe: &str) -> bool {
         self.open(probe).is_ok_and(|text| text == PROBE)
     }
 }

@@ -329,7 +329,7 @@ mod tests {
     use serde_json::json;
     use tsp_core::Millis;
     use tsp_store::catalog::Scope;
-    use tsp_store::memory::Fault;
+    use tsp_store_testing::memory::Fault;
 
     use super::super::testing::{ADMIN, NOW, Service, request};
     use crate::testing::{BOOTSTRAP, Server, delayed};

@@ -25,9 +25,9 @@ use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, NewKey, 
 use tsp_store::fetching::ClaimRequest;
 use tsp_store::fetching::EmbeddedOwnership as _;
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::memory::MemoryStore;
 use tsp_store::tasks::Actor;
 use tsp_store::{AttemptStore as _, Catalog as _, FetcherStore as _, IdSource};
+use tsp_store_testing::memory::MemoryStore;
 use tsp_worker::http::check_tls;
 
 use crate::ports::{Readiness, WakeHints};

@@ -15,11 +15,11 @@ use tsp_store::catalog::{
     SaveConfig,
 };
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
-use tsp_store::memory::MemoryStore;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand};
 use tsp_store::{Catalog, Cause, ConfigCache, FetcherStore as _, Result, StoreError, TaskStore, forward};
+use tsp_store_testing::memory::MemoryStore;
 
 #[derive(Debug)]
 pub(crate) struct Cluster {

@@ -14,8 +14,8 @@ use tsp_core::{Clock, ConfigId, Millis, Timestamp, VirtualClock};
 use tsp_queue::Inbox;
 use tsp_store::fetching::InFlight;
 use tsp_store::id_source::RENEW_AHEAD;
-use tsp_store::sqlite::SqliteStore;
 use tsp_store::{Catalog, FetcherStore, IdSource, Result};
+use tsp_store_sqlite::SqliteStore;
 use tsp_web::DevHooks;
 use tsp_web::ports::Advanced;
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use tsp_core::Timestamp;
 pub(crate) use tsp_queue::nsq::{NsqdView, diagnose_lookupd, diagnose_nsqd};
 use tsp_store::Catalog;
-pub(crate) use tsp_store::mysql::{
+pub(crate) use tsp_store_mysql::{
     ClusterView, DatabaseFacts, DatabaseView, ImportProgress, ImportReport, NodeFacts, Problem, ProblemKind,
 };
-use tsp_store::mysql::{MoveStep, MySqlOptions, MySqlStore, ShardSource};
-use tsp_store::sqlite::{ServeLock, SqliteStore};
+use tsp_store_mysql::{MoveStep, MySqlOptions, MySqlStore, ShardSource};
+use tsp_store_sqlite::{ServeLock, SqliteStore};
 
 use super::{cluster, store, store_failure};
 use crate::failure::{Failure, Result};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tsp_core::Timestamp;
 use tsp_store::StoreError;
-use tsp_store::sqlite::{DatabaseLocation, SqliteOptions, SqliteStore, Synchronous};
+use tsp_store_sqlite::{DatabaseLocation, SqliteOptions, SqliteStore, Synchronous};
 
 use crate::failure::{Failure, Result};
 use crate::settings::{StoreLocation, StoreSettings};

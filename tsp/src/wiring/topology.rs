@@ -12,8 +12,8 @@ use tsp_core::key::span_shards;
 use tsp_core::{Clock, Millis, Name, ShardId, Timestamp};
 use tsp_queue::memory::MemoryQueue;
 use tsp_store::fetching::Owner;
-use tsp_store::sqlite::SqliteStore;
 use tsp_store::{AuditorStore as _, Catalog as _, FetcherStore as _, StoreError};
+use tsp_store_sqlite::SqliteStore;
 use tsp_web::Topology;
 use tsp_web::ports::{NodeState, NodeView, QueueView, ShardView, ShardsView};
 

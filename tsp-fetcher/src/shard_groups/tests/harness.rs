@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tsp_core::{ClusterClock, Millis, MonotonicClock, MonotonicInstant, Name, NodeId, ShardId, Timestamp};
 use tsp_store::cluster::{Heartbeat, Member, MemberOptions, NewNode, ShardGroup};
 use tsp_store::fetching::Owner;
-use tsp_store::memory::{Fault, META, MemoryLeases};
+use tsp_store_testing::memory::{Fault, META, MemoryLeases};
 
 use super::link::Link;
 use crate::shard_groups::{LeaseManager, LeaseManagerDependencies, Serves, ShardGroupHost};

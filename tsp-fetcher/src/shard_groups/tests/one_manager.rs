@@ -10,7 +10,7 @@ use tsp_core::clock::ManualMonotonicClock;
 use tsp_core::{Millis, MonotonicClock, Name, NodeId, ShardId, Timestamp};
 use tsp_store::cluster::{LeaseStore, NewNode, Peers, ShardGroup, ShardGroupLease};
 use tsp_store::fetching::Owner;
-use tsp_store::memory::{Fault, MemoryLeases};
+use tsp_store_testing::memory::{Fault, MemoryLeases};
 
 use crate::shard_groups::{
     LeaseManager, LeaseManagerDependencies, LeaseManagerReport, Serves, ShardGroupHost,

@@ -269,7 +269,7 @@ fn shortened(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tsp_store::mysql::LeaseFacts;
+    use tsp_store_mysql::LeaseFacts;
 
     use super::*;
 

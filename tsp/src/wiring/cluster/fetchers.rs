@@ -19,8 +19,8 @@ use tsp_queue::nsq::NsqPublisher;
 use tsp_queue::{EventRouter, Inbox};
 use tsp_store::cluster::ShardGroup;
 use tsp_store::fetching::{FetchScope, Owner};
-use tsp_store::mysql::MySqlStore;
 use tsp_store::{Catalog as _, IdSource};
+use tsp_store_mysql::MySqlStore;
 
 use super::membership::NodeStats;
 use super::state::Cluster;

@@ -12,7 +12,7 @@ use tsp_fetcher::shard_groups::FETCHER_ROLE;
 use tsp_queue::EventRouter;
 use tsp_store::Catalog as _;
 use tsp_store::cluster::{Heartbeat, JoinError, Lost, Member, MemberOptions, NewNode, NodeLease, Peers};
-use tsp_store::mysql::MySqlStore;
+use tsp_store_mysql::MySqlStore;
 
 use super::groups::serves;
 use crate::failure::{Failure, Result};

@@ -11,7 +11,7 @@ use tsp_queue::demultiplex;
 use tsp_queue::nsq::{GroupOf, KnownNsqds, NsqContext, NsqHints, NsqOptions, NsqSubscriber};
 use tsp_store::ConfigCache;
 use tsp_store::cluster::NodeLease;
-use tsp_store::mysql::MySqlStore;
+use tsp_store_mysql::MySqlStore;
 use tsp_web::WakeHints;
 
 use crate::failure::{Failure, Result};

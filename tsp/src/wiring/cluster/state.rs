@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 use tsp_queue::EventRouter;
 use tsp_queue::nsq::{NsqContext, NsqPublisher, NsqSubscriber};
 use tsp_store::cluster::LeaseStore as _;
-use tsp_store::mysql::MySqlStore;
+use tsp_store_mysql::MySqlStore;
 
 use super::membership::Membership;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
 use tsp_core::Millis;
-use tsp_store::mysql::{MySqlOptions, MySqlStore, SourceOptions};
+use tsp_store_mysql::{MySqlOptions, MySqlStore, SourceOptions};
 
 use crate::failure::{Failure, Result};
 use crate::settings::{SecretKey, Settings, StoreLocation};

@@ -10,8 +10,8 @@ use tsp_core::{Clock, Millis, Name};
 use tsp_fetcher::shard_groups::GroupSource;
 use tsp_queue::nsq::NsqPublisher;
 use tsp_store::cluster::{LeaseStore as _, NodeRow};
-use tsp_store::mysql::MySqlStore;
 use tsp_store::{FetcherStore as _, StoreError};
+use tsp_store_mysql::MySqlStore;
 use tsp_web::Topology;
 use tsp_web::ports::{NodeState, NodeView, QueueView, ShardView, ShardsView};
 

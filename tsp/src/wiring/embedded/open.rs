@@ -9,8 +9,8 @@ use tsp_queue::memory::MemoryQueue;
 use tsp_store::cluster::NodeLease;
 use tsp_store::fetching::Owner;
 use tsp_store::id_source::RENEW_AHEAD;
-use tsp_store::sqlite::{ServeLock, SqliteStore};
 use tsp_store::{EmbeddedOwnership as _, IdSlots as _, IdSource, StoreError};
+use tsp_store_sqlite::{ServeLock, SqliteStore};
 
 use super::state::Embedded;
 use crate::failure::Result;

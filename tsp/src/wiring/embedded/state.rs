@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tsp_queue::Inbox;
 use tsp_queue::memory::MemoryQueue;
 use tsp_store::fetching::Owner;
-use tsp_store::sqlite::{ServeLock, SqliteStore};
+use tsp_store_sqlite::{ServeLock, SqliteStore};
 
 pub(in crate::wiring) struct Embedded {
     pub(in crate::wiring) store: Arc<SqliteStore>,

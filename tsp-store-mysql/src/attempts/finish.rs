@@ -1,0 +1,145 @@
+//! The outcomes of attempts, in one transaction for each shard.
+//!
+//! The fence is `(executing, attempt, node)`, not the version: a cancel or reset may have come since begin.
+//! The inline row is tried first: an unchanged one that ends is deleted by its version at once. If
+//! any has moved on, the rows are locked, read and decided again.
+
+use std::collections::HashMap;
+
+use futures::future::join_all;
+use tsp_core::task::Task;
+use tsp_core::transition::{Change, Event, Rules, transition};
+use tsp_core::{NodeId, TaskId, Timestamp};
+use tsp_store::attempts::{Each, Finish, FinishResult};
+use tsp_store::error::Result;
+
+use crate::attempts::batch::{Indexed, by_id, by_shard, in_order, padded_pair_count, save_all};
+use crate::connection::db::ShardDb;
+use crate::connection::session::query;
+use crate::connection::statement_templates::ROWS_MAX;
+use crate::connection::tx::Tx;
+use crate::context::StoreContext;
+use crate::tasks::rows::{insert_ended, lock_tasks};
+
+pub(crate) const TASKS_TAKE: &str = "-- tasks_take\nDELETE FROM task_{shard} WHERE (id, version) IN ({rows})";
+
+/// Who closes attempts, and when.
+#[derive(Clone, Copy)]
+struct Closer<'a> {
+    context: &'a StoreContext,
+    node: NodeId,
+    now: Timestamp,
+}
+
+pub(crate) async fn finish(
+    context: &StoreContext,
+    node: NodeId,
+    batch: Vec<Finish>,
+    now: Timestamp,
+) -> Each<FinishResult> {
+    let by = Closer { context, node, now };
+    let late = batch.iter().map(|_| Ok(FinishResult::TooLate)).collect();
+    let parts = by_shard(context, batch, |finish| finish.id);
+    let parts = parts.into_iter().map(|(shard, part)| async move {
+        let (on, part) = (&shard, &part);
+        let done = shard
+            .transact("finish", move |tx| Box::pin(async move { finish_on(tx, on, part, by).await }))
+            .await;
+        match done {
+            Ok(saved) => saved
+                .into_iter()
+                .map(|(index, task)| (index, Ok(FinishResult::Saved(task))))
+                .collect::<Vec<_>>(),
+            Err(error) => part.iter().map(|one| (one.index, Err(error.clone()))).collect(),
+        }
+    });
+    in_order(late, join_all(parts).await.into_iter().flatten())
+}
+
+impl Closer<'_> {
+    /// `None`: the attempt is closed, or the row is another one.
+    fn close(&self, row: &Task, finish: &Finish) -> Option<Change> {
+        let now = finish.ended_at.map_or(self.now, |ended_at| ended_at.min(self.now));
+        let config = self.context.config(row.config);
+        let rules = Rules::of(config.as_deref(), finish.jitter_fraction);
+        let (attempt, node, verdict) = (finish.attempt, self.node, &finish.verdict);
+        transition(row, &Event::Finish { attempt, node, verdict, rules }, now).ok()
+    }
+}
+
+/// The rows that were saved, by their index in the batch.
+async fn finish_on(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    part: &[Indexed<Finish>],
+    by: Closer<'_>,
+) -> Result<Vec<(usize, Box<Task>)>> {
+    let (mut ends, mut others) = (HashMap::with_capacity(part.len()), Vec::new());
+    for one in part {
+        let inline = one.item.row.as_ref().filter(|row| row.id == one.item.id);
+        let change = inline.and_then(|row| by.close(row, &one.item)).filter(|change| !change.task.is_open());
+        match change {
+            Some(change) if !ends.contains_key(&one.item.id) => {
+                ends.insert(one.item.id, (one.index, change));
+            }
+            _ => others.push(one),
+        }
+    }
+    let mut ends: Vec<(usize, Change)> = ends.into_values().collect();
+    ends.sort_unstable_by_key(|(_, change)| change.task.id);
+    if !take(tx, on, &ends).await? {
+        // What was taken stands as it did.
+        tx.conn().rollback().await?;
+        tx.conn().begin().await?;
+        ends.clear();
+        others = part.iter().collect();
+    }
+    let (indexes, changes): (Vec<usize>, Vec<Change>) = ends.into_iter().unzip();
+    let ended = insert_ended(tx, on, changes).await?;
+    let mut saved: Vec<(usize, Box<Task>)> = indexes.into_iter().zip(ended).collect();
+    if !others.is_empty() {
+        saved.extend(finish_locked(tx, on, &others, by).await?);
+    }
+    Ok(saved)
+}
+
+/// Deletes rows that are still of the version their end was decided on. Whether all were.
+async fn take(tx: &mut Tx<'_>, on: &ShardDb, ends: &[(usize, Change)]) -> Result<bool> {
+    for chunk in ends.chunks(ROWS_MAX) {
+        let n = padded_pair_count(chunk.len());
+        let sql = on.sql_rows(TASKS_TAKE, 2, n);
+        let mut delete = query(&sql);
+        let last = chunk.last().into_iter().cycle();
+        for (_, change) in chunk.iter().chain(last).take(n) {
+            delete = delete.bind(change.task.id.get()).bind(change.task.version - 1);
+        }
+        let taken = delete.execute(tx.conn()).await?;
+        if usize::try_from(taken) != Ok(chunk.len()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// By the rows as they are stored, under their locks.
+async fn finish_locked(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    part: &[&Indexed<Finish>],
+    by: Closer<'_>,
+) -> Result<Vec<(usize, Box<Task>)>> {
+    let ids: Vec<TaskId> = part.iter().map(|one| one.item.id).collect();
+    let mut rows = by_id(lock_tasks(tx, on, &ids).await?);
+    let mut indexes = Vec::with_capacity(part.len());
+    let mut changes = Vec::with_capacity(part.len());
+    for one in part {
+        let Some(row) = rows.get(&one.item.id) else { continue };
+        let Some(change) = by.close(row, &one.item) else { continue };
+        // An attempt is closed once, also within a batch.
+        rows.remove(&one.item.id);
+        indexes.push(one.index);
+        changes.push(change);
+    }
+    let saved = save_all(tx, on, changes).await?;
+    Ok(indexes.into_iter().zip(saved).collect())
+}

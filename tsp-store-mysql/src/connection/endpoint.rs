@@ -1,0 +1,30 @@
+//! What is known of a database beside its connections.
+
+use std::fmt;
+
+use crate::connection::circuit_breaker::CircuitBreaker;
+use crate::connection::statement_templates::StatementTemplates;
+
+pub(crate) struct Endpoint {
+    /// The data source's name, or `meta`.
+    pub(crate) name: String,
+    pub(crate) breaker: CircuitBreaker,
+    /// Of texts without a shard.
+    pub(crate) templates: StatementTemplates,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.name).finish()
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            breaker: CircuitBreaker::new(name),
+            templates: StatementTemplates::new(None),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Small answers: all candidates from the indexes, if they are few.
+
+use futures::StreamExt as _;
+use futures::TryStreamExt as _;
+use futures::stream;
+use tsp_core::{ConfigId, TaskId, TaskKey};
+use tsp_store::backend::row_count::sql_limit;
+use tsp_store::backend::search::Table;
+use tsp_store::error::Result;
+use tsp_store::search::Order;
+
+use crate::connection::bind::{Values, key_hash};
+use crate::connection::db::ShardDb;
+use crate::connection::statement_templates::padded_to_class;
+use crate::search::{Entry, Search};
+
+/// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
+const GATHER_MAX: usize = if cfg!(test) { 30 } else { 2_000 };
+/// Each config costs a seek in each index, so a scope of more is not gathered.
+const CONFIGS_MAX: usize = 256;
+const SHARDS_AT_ONCE: usize = 8;
+
+const PARENT_OPEN: &str =
+    "-- search_parent_open\nSELECT id, due_at FROM task_{shard} WHERE parent_id = ? LIMIT ?";
+const PARENT_ENDED: &str =
+    "-- search_parent_ended\nSELECT id, ended_at FROM history_{shard} WHERE parent_id = ? LIMIT ?";
+const KEY_OPEN: &str = "-- search_key_open
+SELECT id, due_at FROM task_{shard} WHERE config_id IN ({list}) AND key_hash = ? LIMIT ?";
+const KEY_ENDED: &str = "-- search_key_ended
+SELECT id, ended_at FROM history_{shard} WHERE config_id IN ({list}) AND key_hash = ? LIMIT ?";
+const CONFIG_OPEN: &str = "-- search_config_open
+SELECT id, due_at FROM task_{shard} WHERE config_id IN ({list}) LIMIT ?";
+const CONFIG_ENDED: &str = "-- search_config_ended
+SELECT id, ended_at FROM history_{shard} WHERE config_id IN ({list}) LIMIT ?";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 6] =
+    [PARENT_OPEN, PARENT_ENDED, KEY_OPEN, KEY_ENDED, CONFIG_OPEN, CONFIG_ENDED];
+
+/// What leads to the candidates.
+#[derive(Clone, Copy)]
+enum By<'s> {
+    Parent(TaskId),
+    Key(&'s [ConfigId], &'s TaskKey),
+    Configs(&'s [ConfigId]),
+}
+
+/// Every row that could be in the answer. `None`: they are too many, or in an order that the merge serves.
+pub(super) async fn gather(search: &Search<'_>) -> Result<Option<Vec<Entry>>> {
+    let (query, configs) = (search.filter.query, search.filter.configs);
+    let by = match (&query.parent, &query.key) {
+        (Some(parent), _) => By::Parent(*parent),
+        _ if configs.len() > CONFIGS_MAX => return Ok(None),
+        (None, Some(key)) => By::Key(configs, key),
+        _ if !matches!(query.order, Order::IdAsc | Order::IdDesc) => return Ok(None),
+        _ => By::Configs(configs),
+    };
+    let looks: Vec<_> = search.shards().map(|(table, on)| look(search, table, on, by)).collect();
+    let mut looks = stream::iter(looks).buffer_unordered(SHARDS_AT_ONCE);
+    let mut found = Vec::new();
+    while let Some(entries) = looks.try_next().await? {
+        found.extend(entries);
+        if found.len() > GATHER_MAX {
+            return Ok(None);
+        }
+    }
+    Ok(Some(found))
+}
+
+async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Result<Vec<Entry>> {
+    let rows = on
+        .read("search_gather", move |tx| {
+            Box::pin(async move {
+                let (mut values, n) = match by {
+                    By::Parent(parent) => (Values::of_ids(std::iter::once(parent.get())), 0),
+                    By::Key(configs, _) | By::Configs(configs) => {
+                        let configs: Vec<i64> = configs.iter().map(|config| config.get()).collect();
+                        let (n, list) = padded_to_class(&configs);
+                        (Values::of_ids(list), n)
+                    }
+                };
+                let template = match (by, table) {
+                    (By::Parent(_), Table::Open) => PARENT_OPEN,
+                    (By::Parent(_), Table::Ended) => PARENT_ENDED,
+                    (By::Key(..), Table::Open) => KEY_OPEN,
+                    (By::Key(..), Table::Ended) => KEY_ENDED,
+                    (By::Configs(_), Table::Open) => CONFIG_OPEN,
+                    (By::Configs(_), Table::Ended) => CONFIG_ENDED,
+                };
+                if let By::Key(_, key) = by {
+                    values.put(key_hash(key).to_vec());
+                }
+                values.put(sql_limit(GATHER_MAX + 1));
+                let sql = if n == 0 { on.sql(template) } else { on.sql_list(template, n) };
+                values.ask(&sql)?.fetch_all(tx.conn()).await
+            })
+        })
+        .await?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (id, at) = (TaskId::new(row.get(0)?), row.get(1)?);
+        entries.push(Entry { mark: search.filter.mark(id, at), table, ended_at: at, skipped: false });
+    }
+    Ok(entries)
+}

@@ -1,0 +1,253 @@
+//! Making and opening a store.
+
+use std::sync::Arc;
+
+use sqlx::{Connection as _, Row as _};
+use tsp_core::{ManualClock, Millis, Timestamp};
+use tsp_store::catalog::Catalog as _;
+
+use crate::schema::day_partitions::keep_ahead;
+use crate::tests::fixture::{NOW, shard};
+use crate::tests::site::{connect, options, sql};
+use crate::{MigrateReport, MySqlOptions, MySqlStore, SourceOptions};
+
+/// A store that was not made yet, of two shards in two databases of the shared server.
+fn fresh() -> (MySqlOptions, [String; 2]) {
+    let server = peers::MariaDb::shared();
+    let names = [server.create_database("meta"), server.create_database("all")];
+    let [meta, source] = [server.url(&names[0]), server.url(&names[1])];
+    let options = MySqlOptions { connections: 2, ..options(meta, source, 2, [3; 32]) };
+    // As the server is, so that tests do not wait for the disk.
+    (MySqlOptions { allow_unsynced: true, ..options }, names)
+}
+
+async fn refusal(options: &MySqlOptions) -> [String; 2] {
+    let migrate = MySqlStore::migrate(options, NOW).await.expect_err("it must not be migrated");
+    let open = MySqlStore::open(options).await.expect_err("it must not be opened");
+    [migrate.to_string(), open.to_string()]
+}
+
+async fn change(database: &str, text: &str) {
+    let mut conn = connect(database).await;
+    sql(&mut conn, text).await;
+    conn.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn two_may_migrate_at_once_and_again() {
+    let (options, _) = fresh();
+    let unmade = MySqlStore::open(&options).await.unwrap_err().to_string();
+    assert!(unmade.contains("tsp migrate"), "{unmade}");
+    let (one, two) = tokio::join!(MySqlStore::migrate(&options, NOW), MySqlStore::migrate(&options, NOW));
+    let mut reports = [one.unwrap(), two.unwrap()];
+    reports.sort_by_key(|report| report.applied.len());
+    assert_eq!(reports[0], MigrateReport::default());
+    assert_eq!(
+        reports[1].applied,
+        [
+            "meta meta 1 init",
+            "main source 1 init",
+            "main shard_000 1 init",
+            "main shard_000 2 config_state",
+            "main shard_001 1 init",
+            "main shard_001 2 config_state"
+        ]
+    );
+    assert_eq!(reports[1].assigned, [0, 1]);
+    assert_eq!(MySqlStore::migrate(&options, NOW).await.unwrap(), MigrateReport::default());
+    let store = MySqlStore::open(&options).await.unwrap();
+    assert_eq!(store.shards(), 2);
+    store.close().await;
+}
+
+async fn days(database: &str) -> String {
+    let text = "SELECT GROUP_CONCAT(PARTITION_NAME ORDER BY PARTITION_ORDINAL_POSITION SEPARATOR ' ') \
+                FROM information_schema.PARTITIONS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'history_001'";
+    sql(&mut connect(database).await, text).await[0].get(0)
+}
+
+/// Whatever the database's clock says; also at the ends of years and months, and when 31 bits of seconds are over.
+#[tokio::test]
+async fn days_are_those_of_the_services_clock() {
+    for (now, made, ahead) in [
+        // 2026-12-31T23:58, 2027-02-28T12:00, 2028-02-29T23:59:59.999, 2038-01-19T03:14:08, 2100-02-28T23:58.
+        (1_798_761_480_000, "p20261230 p20261231 p20270101 p20270102 p20270103", "p20270104"),
+        (1_803_816_000_000, "p20270227 p20270228 p20270301 p20270302 p20270303", "p20270304"),
+        (1_835_481_599_999, "p20280228 p20280229 p20280301 p20280302 p20280303", "p20280304"),
+        (2_147_483_648_000, "p20380118 p20380119 p20380120 p20380121 p20380122", "p20380123"),
+        (4_107_542_280_000, "p21000227 p21000228 p21000301 p21000302 p21000303", "p21000304"),
+    ] {
+        let now = Timestamp::from_ms(now);
+        let (options, [_, source]) = fresh();
+        MySqlStore::migrate(&options, now).await.unwrap();
+        assert_eq!(days(&source).await, format!("{made} pmax"), "{now}");
+        let store = MySqlStore::open(&options).await.unwrap();
+        keep_ahead(&store.context.shard(shard(1)).unwrap(), now.plus(Millis::from_days(1))).await.unwrap();
+        assert_eq!(days(&source).await, format!("{made} {ahead} pmax"), "a day after {now}");
+        store.close().await;
+    }
+}
+
+/// One database may hold all.
+#[tokio::test]
+async fn meta_and_shards_may_share_a_database() {
+    let (options, _) = fresh();
+    let options = MySqlOptions { meta: options.sources[0].url.clone(), ..options };
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    MySqlStore::open(&options).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_fixed_is_not_changed() {
+    let (options, _) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    let mut more = MySqlOptions { shards: 3, ..options.clone() };
+    more.sources[0].shards = 0..=2;
+    for refused in refusal(&more).await {
+        assert!(refused.contains("made with 2 shards") && refused.contains("store.shards = 2"), "{refused}");
+    }
+    for refused in refusal(&MySqlOptions { secret_key: [4; 32], ..options.clone() }).await {
+        assert!(refused.contains("secret key"), "{refused}");
+    }
+    let mut renamed = options.clone();
+    renamed.sources[0].name = "other".to_owned();
+    for refused in refusal(&renamed).await {
+        assert!(refused.contains("data source `main`"), "{refused}");
+    }
+    MySqlStore::open(&options).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_shard_must_have_one_place() {
+    let (options, _) = fresh();
+    let mut gap = options.clone();
+    gap.sources[0].shards = 1..=1;
+    let refused = MySqlStore::migrate(&gap, NOW).await.unwrap_err().to_string();
+    assert!(refused.contains("shard 0 has no data source"), "{refused}");
+    let mut twice = options.clone();
+    twice.sources.push(SourceOptions { name: "second".to_owned(), ..options.sources[0].clone() });
+    assert!(MySqlStore::migrate(&twice, NOW).await.is_err());
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    MySqlStore::migrate(&twice, NOW).await.expect("what is placed stays, whatever the options say now");
+}
+
+#[tokio::test]
+async fn a_newer_schema_and_one_of_another_build_are_refused() {
+    let (options, [meta, source]) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    let newer = "INSERT INTO schema_version VALUES ('shard_001', 3, 'later', 'x', 3, 0)";
+    change(&source, newer).await;
+    for refused in refusal(&options).await {
+        assert!(refused.contains("schema 3 of `shard_001`") && refused.contains("up to 2"), "{refused}");
+    }
+    change(&source, "DELETE FROM schema_version WHERE number = 3").await;
+    change(&meta, "UPDATE schema_version SET checksum = 'x'").await;
+    for refused in refusal(&options).await {
+        assert!(refused.contains("another build"), "{refused}");
+    }
+}
+
+/// What makes a rolling upgrade: the release before goes on beside the new one.
+#[tokio::test]
+async fn a_newer_schema_that_is_only_more_is_used() {
+    let (options, [meta, source]) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    let store = MySqlStore::open(&options).await.unwrap();
+    for (database, part, known) in [(&meta, "meta", 1), (&source, "source", 1), (&source, "shard_001", 2)] {
+        let newer = |number| {
+            format!("INSERT INTO schema_version VALUES ('{part}', {number}, 'later', 'x', {}, 0)", number - 1)
+        };
+        change(database, &newer(known + 1)).await;
+        assert_eq!(MySqlStore::migrate(&options, NOW).await.unwrap(), MigrateReport::default());
+        MySqlStore::open(&options).await.unwrap().close().await;
+        // Two releases ahead is too far: the second counts on the first.
+        change(database, &newer(known + 2)).await;
+        for refused in refusal(&options).await {
+            assert!(
+                refused.contains(&format!("schema {}", known + 2)) && refused.contains("newer binary"),
+                "{refused}"
+            );
+        }
+        let last = format!("DELETE FROM schema_version WHERE part = '{part}' AND number = {}", known + 2);
+        change(database, &last).await;
+    }
+    store.follow().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_missing_migration_is_said_at_open() {
+    let (options, [_, source]) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    change(&source, "DELETE FROM schema_version WHERE part = 'shard_000'").await;
+    let refused = MySqlStore::open(&options).await.unwrap_err().to_string();
+    assert!(refused.contains("tsp migrate"), "{refused}");
+    let report =
+        MySqlStore::migrate(&options, NOW).await.expect("tables that are there already do not hinder");
+    assert_eq!(report.applied, ["main shard_000 1 init", "main shard_000 2 config_state"]);
+    MySqlStore::open(&options).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_sync_commits_is_refused_unless_it_is_allowed() {
+    let (allowed, [meta, _]) = fresh();
+    let strict = MySqlOptions { allow_unsynced: false, ..allowed.clone() };
+    let refused = MySqlStore::migrate(&strict, NOW).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("`meta`") && refused.contains("innodb_flush_log_at_trx_commit is 2"),
+        "{refused}"
+    );
+    let tables = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()";
+    let tables: i64 = sql(&mut connect(&meta).await, tables).await[0].get(0);
+    assert_eq!(tables, 0, "nothing was made");
+    MySqlStore::migrate(&allowed, NOW).await.unwrap();
+    let view = MySqlStore::inspect(&strict).await;
+    for database in &view.databases {
+        let facts = database.found.as_ref().unwrap();
+        assert!(facts.wrong.iter().any(|wrong| wrong.text.contains("power loss")), "{facts:?}");
+    }
+    let view = MySqlStore::inspect(&allowed).await;
+    for database in &view.databases {
+        let facts = database.found.as_ref().unwrap();
+        assert!(facts.wrong.is_empty() && facts.notes[0].contains("power loss"), "{facts:?}");
+    }
+}
+
+#[tokio::test]
+async fn clocks_of_servers_are_compared_with_the_one_that_was_handed_in() {
+    let (options, _) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    let database_now = MySqlStore::time(&options).await.unwrap();
+    let an_hour_behind = ManualClock::at(database_now.minus(Millis::from_hours(1)));
+    let view = MySqlStore::inspect(&MySqlOptions { clock: Arc::new(an_hour_behind), ..options }).await;
+    for database in &view.databases {
+        let facts = database.found.as_ref().unwrap();
+        assert!(facts.ahead >= Millis::from_hours(1), "{facts:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_statements_for_the_server_are_refused() {
+    let (options, _) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    let refused = MySqlStore::open(&MySqlOptions { connections: 5_000, ..options }).await.unwrap_err();
+    assert!(refused.to_string().contains("max_prepared_stmt_count"), "{refused}");
+}
+
+/// What a session of a store is like.
+#[tokio::test]
+async fn sessions_are_settled() {
+    use crate::connection::session::query;
+
+    let (options, _) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    let store = MySqlStore::open(&options).await.unwrap();
+    let text = "-- settings\nSELECT @@tx_isolation, CAST(@@innodb_lock_wait_timeout AS SIGNED), \
+                CAST(@@max_statement_time * 1000 AS SIGNED), CAST(@@idle_transaction_timeout AS SIGNED), @@time_zone";
+    let mut session = store.context.meta.conn().await.unwrap();
+    let row = query(&store.context.meta.sql(text)).fetch_one(&mut session).await.unwrap();
+    let number = |at: usize| row.get::<i64>(at).unwrap();
+    assert_eq!(row.get::<String>(0).unwrap(), "READ-COMMITTED");
+    assert_eq!([number(1), number(2), number(3)], [5, 10_000, 2]);
+    assert_eq!(row.get::<String>(4).unwrap(), "+00:00");
+}

@@ -1,0 +1,168 @@
+//! What the owner takes: earliest due times and claims.
+
+use std::collections::BTreeSet;
+
+use rusqlite::params;
+use tsp_core::task::{Status, Task};
+use tsp_core::transition::{Event, transition};
+use tsp_core::{ConfigId, TaskId, Timestamp};
+use tsp_store::backend::columns::{in_flight_columns, open_columns};
+use tsp_store::backend::row::{good, read_bare, read_in_flight, read_task};
+use tsp_store::backend::row_count::sql_limit;
+use tsp_store::error::{Result, StoreError};
+use tsp_store::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
+use tsp_store::rules::is_plain;
+
+use crate::connection::session::Session;
+use crate::connection::tx::Tx;
+use crate::fetching::fence::owns;
+
+/// What the rows of one claim carry at most; the others come bare.
+const BYTES_PER_CLAIM: usize = 4 << 20;
+
+pub(crate) const CLAIM_SELECT: &str = concat!(
+    "-- claim_select\nSELECT ",
+    open_columns!("key"),
+    " FROM task WHERE config_id = ?1 AND status = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
+);
+
+pub(crate) const EARLIEST_DUE_OF: &str = "-- head_of
+SELECT due_at FROM task WHERE config_id = ?1 AND status = 0 ORDER BY due_at LIMIT 1";
+
+pub(crate) const EARLIEST_DUE_NEXT: &str = "-- head_next
+SELECT config_id, due_at FROM task WHERE status = 0 AND config_id > ?1 ORDER BY config_id, due_at LIMIT 1";
+
+pub(crate) const IN_FLIGHT: &str = concat!(
+    "-- in_flight\nSELECT ",
+    in_flight_columns!(),
+    " FROM task WHERE status BETWEEN 10 AND 30 AND status = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+);
+
+const CLAIM_QUARANTINE: &str = "-- claim_quarantine
+UPDATE task SET status = 40, version = version + 1 WHERE id = ?1 AND status = 0";
+
+pub(crate) fn claim(
+    tx: &mut Tx<'_>,
+    owner: Owner,
+    requests: &[ClaimRequest],
+    now: Timestamp,
+) -> Result<ClaimResult> {
+    let mut claimed = ClaimResult::default();
+    if !owns(tx, owner)? {
+        claimed.deposed = true;
+        return Ok(claimed);
+    }
+    let mut bytes = BYTES_PER_CLAIM;
+    for request in requests {
+        for row in due_rows(tx, *request, &mut bytes)? {
+            claim_row(tx, row, owner.epoch, now, &mut claimed)?;
+        }
+    }
+    let configs: BTreeSet<ConfigId> = requests.iter().map(|request| request.config).collect();
+    for config in configs {
+        claimed.earliest_due.push((config, earliest_due_of(tx.conn, config)?));
+    }
+    Ok(claimed)
+}
+
+/// A row as it was read for a claim.
+struct Due {
+    task: Task,
+    /// Without its payload.
+    bare: bool,
+}
+
+fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mut ClaimResult) -> Result<()> {
+    let Due { task: row, bare } = due;
+    let refused = |row: &Task| StoreError::Internal(format!("task {} at 0 refused a claim", row.id));
+    let change = transition(&row, &Event::Claim { epoch }, now).map_err(|_| refused(&row))?;
+    if is_plain(&change, Status::Queued) {
+        if tx.rows.save_claimed(row.version, &change.task)? {
+            if bare {
+                claimed.bare.push(BareRow::from(&change.task));
+            } else {
+                claimed.tasks.push(Box::new(change.task));
+            }
+        }
+        return Ok(());
+    }
+    // It ends, and takes its payload along.
+    let whole = if bare { tx.rows.open_task(row.id)? } else { Some(row) };
+    let Some(row) = whole else { return Ok(()) };
+    let change = transition(&row, &Event::Claim { epoch }, now).map_err(|_| refused(&row))?;
+    claimed.expired.extend(tx.rows.save(row.version, change, &mut tx.sums)?);
+    Ok(())
+}
+
+/// The rows of a claim request, whole as long as they fit into `bytes`. One that cannot be read is
+/// quarantined, that is paused: left scheduled it would be the earliest of its config for ever.
+fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec<Due>> {
+    let mut statement = tx.conn.prepare(CLAIM_SELECT)?;
+    let mut rows = statement.rows([request.config.get(), request.due_by.ms(), sql_limit(request.limit)])?;
+    let mut due = Vec::with_capacity(request.limit.min(512));
+    let mut bad = Vec::new();
+    while let Some(row) = rows.next()? {
+        let bare = *bytes == 0;
+        match if bare { read_bare(&row) } else { read_task(&row) } {
+            Ok(task) => {
+                *bytes = bytes.saturating_sub(task.bytes());
+                due.push(Due { task, bare });
+            }
+            Err(error @ StoreError::Corrupt { id, .. }) => {
+                tracing::error!(%error, "a row is quarantined: it is paused until somebody repairs it");
+                bad.push(id);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    drop(rows);
+    for id in bad {
+        tx.conn.prepare(CLAIM_QUARANTINE)?.execute_one([id])?;
+    }
+    Ok(due)
+}
+
+/// The earliest due time of a config's scheduled rows.
+pub(crate) fn earliest_due_of(conn: Session<'_>, config: ConfigId) -> Result<Option<Timestamp>> {
+    conn.prepare(EARLIEST_DUE_OF)?.first([config.get()], |row| Ok(Timestamp::from_ms(row.get(0)?)))
+}
+
+/// One seek per config that has scheduled rows.
+pub(crate) fn earliest_due(conn: Session<'_>) -> Result<Vec<EarliestDue>> {
+    let mut statement = conn.prepare(EARLIEST_DUE_NEXT)?;
+    let mut earliest_due: Vec<EarliestDue> = Vec::new();
+    loop {
+        let after = earliest_due.last().map_or(i64::MIN, |earliest| earliest.config.get());
+        let next = statement.first([after], |row| {
+            Ok(EarliestDue { config: ConfigId::new(row.get(0)?), due_at: Timestamp::from_ms(row.get(1)?) })
+        })?;
+        match next {
+            Some(earliest) => earliest_due.push(earliest),
+            None => return Ok(earliest_due),
+        }
+    }
+}
+
+/// The queued ones by id, then the executing ones.
+pub(crate) fn in_flight(conn: Session<'_>, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
+    let mut statement = conn.prepare(IN_FLIGHT)?;
+    let (mut status, mut id) = after.map_or((Status::Queued, i64::MIN), |mark| (mark.status, mark.id.get()));
+    let mut page = InFlightPage::default();
+    let mut left = limit;
+    loop {
+        let mut rows = statement.rows(params![status.code(), id, sql_limit(left)])?;
+        while let Some(row) = rows.next()? {
+            (left, id) = (left - 1, row.get(0)?);
+            page.rows.extend(good(read_in_flight(&row))?);
+        }
+        if left == 0 {
+            // Only the status and the id are gone by.
+            page.next = Some(FlightMark { status, due_at: Timestamp::ZERO, id: TaskId::new(id) });
+            return Ok(page);
+        }
+        if status == Status::Executing {
+            return Ok(page);
+        }
+        (status, id) = (Status::Executing, i64::MIN);
+    }
+}

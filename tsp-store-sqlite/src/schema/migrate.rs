@@ -1,0 +1,133 @@
+//! Brings the schema of a store up to this binary's (`migrations/README.md`).
+
+use ring::digest::{SHA256, digest};
+use rusqlite::params;
+use tsp_core::Timestamp;
+use tsp_store::error::{Result, StoreError};
+
+use crate::connection::session::Session;
+
+/// Every migration by number, oldest first.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "init", include_str!("../../../migrations/sqlite/0001_init.sql")),
+    (2, "config_state", include_str!("../../../migrations/sqlite/0002_config_state.sql")),
+];
+
+const TABLE: &str = "-- migration_table
+CREATE TABLE IF NOT EXISTS schema_migration (
+    number     INTEGER PRIMARY KEY,
+    name       TEXT NOT NULL,
+    checksum   TEXT NOT NULL,
+    applied_at INTEGER NOT NULL
+) STRICT";
+
+/// Applies what is missing, each migration in a transaction of its own. Two processes may do so at once.
+pub(crate) fn migrate(conn: Session<'_>, now: Timestamp) -> Result<()> {
+    apply(conn, MIGRATIONS, now)
+}
+
+fn apply(conn: Session<'_>, migrations: &[(i64, &str, &str)], now: Timestamp) -> Result<()> {
+    in_transaction(conn, |conn| {
+        conn.execute_batch(TABLE)?;
+        refuse_newer(conn, migrations)
+    })?;
+    for (number, name, sql) in migrations {
+        in_transaction(conn, |conn| apply_one(conn, *number, name, sql, now))?;
+    }
+    Ok(())
+}
+
+fn apply_one(conn: Session<'_>, number: i64, name: &str, sql: &str, now: Timestamp) -> Result<()> {
+    let checksum = hex::encode(digest(&SHA256, sql.as_bytes()));
+    let find = "-- migration_find\nSELECT checksum FROM schema_migration WHERE number = ?";
+    match conn.prepare(find)?.first([number], |row| row.get::<String>(0))? {
+        Some(stored) if stored == checksum => Ok(()),
+        Some(_) => Err(StoreError::Unusable(format!(
+            "migration {number} (`{name}`) of this database is not the one this binary knows: it was made \
+             by another build; use that build, or restore a backup"
+        ))),
+        None => {
+            conn.execute_batch(sql)?;
+            let insert = "-- migration_insert
+                INSERT INTO schema_migration (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)";
+            conn.prepare(insert)?.execute_one(params![number, name, checksum, now.ms()])
+        }
+    }
+}
+
+fn refuse_newer(conn: Session<'_>, migrations: &[(i64, &str, &str)]) -> Result<()> {
+    let find = "-- migration_newest\nSELECT max(number) FROM schema_migration";
+    let newest: Option<i64> = conn.prepare(find)?.one([], |row| row.get(0))?;
+    let known = migrations.last().map_or(0, |migration| migration.0);
+    match newest {
+        Some(newest) if newest > known => Err(StoreError::Unusable(format!(
+            "the database has schema {newest}, this binary knows up to {known}: use the newer binary that \
+             upgraded it, or restore a backup from before"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Runs `work` in a transaction of its own, on a connection where none is open.
+pub(crate) fn in_transaction<T>(conn: Session<'_>, work: impl FnOnce(Session<'_>) -> Result<T>) -> Result<T> {
+    conn.execute_batch("-- begin\nBEGIN IMMEDIATE")?;
+    let done = work(conn).and_then(|value| {
+        conn.execute_batch("-- commit\nCOMMIT")?;
+        Ok(value)
+    });
+    if done.is_err() && !conn.raw().is_autocommit() {
+        conn.execute_batch("-- rollback\nROLLBACK")?;
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+
+    fn refusal(conn: &Connection, migrations: &[(i64, &str, &str)]) -> String {
+        apply(Session::new(conn), migrations, NOW).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn goes_from_empty_to_current_and_runs_once() {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(Session::new(&conn), NOW).unwrap();
+        migrate(Session::new(&conn), NOW).unwrap();
+        let applied: i64 =
+            conn.query_row("SELECT count(*) FROM schema_migration", [], |row| row.get(0)).unwrap();
+        assert_eq!(applied, i64::try_from(MIGRATIONS.len()).unwrap());
+        conn.execute_batch("SELECT id FROM task").unwrap();
+    }
+
+    #[test]
+    fn numbers_rise_by_one() {
+        let numbers: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.0).collect();
+        assert!(numbers.iter().copied().eq(1..=i64::try_from(numbers.len()).unwrap()));
+    }
+
+    #[test]
+    fn refuses_a_newer_schema_and_a_changed_migration() {
+        let conn = Connection::open_in_memory().unwrap();
+        let two =
+            [(1, "a", "CREATE TABLE a (x INTEGER) STRICT"), (2, "b", "CREATE TABLE b (x INTEGER) STRICT")];
+        apply(Session::new(&conn), &two, NOW).unwrap();
+        let newer = refusal(&conn, &two[..1]);
+        assert!(newer.contains("has schema 2") && newer.contains("up to 1"), "{newer}");
+        let changed = refusal(&conn, &[(1, "a", "CREATE TABLE a (x TEXT) STRICT"), two[1]]);
+        assert!(changed.contains("migration 1"), "{changed}");
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_nothing() {
+        let conn = Connection::open_in_memory().unwrap();
+        let bad = [(1, "bad", "CREATE TABLE a (x INTEGER) STRICT; CREATE TABLE a (y INTEGER) STRICT")];
+        assert!(apply(Session::new(&conn), &bad, NOW).is_err());
+        assert!(conn.is_autocommit());
+        assert!(conn.execute_batch("SELECT x FROM a").is_err());
+    }
+}
