@@ -1,5 +1,7 @@
 //! A task's row: one promise, open or ended (DESIGN.md sections 5.2 and 6).
 
+mod phase;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -9,6 +11,8 @@ use crate::key::TaskKey;
 use crate::outcome::{OutcomeKind, Reason};
 use crate::retry::RetryPolicy;
 use crate::time::{Millis, Timestamp};
+
+pub use phase::Phase;
 
 /// Where a task stands. The numbers are public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
