@@ -1,5 +1,6 @@
 //! The service itself: health, metrics, its own documents, and what only a development server has.
 
+mod archive;
 mod dev;
 mod docs;
 mod health;

@@ -186,7 +186,7 @@ async fn nothing_of_a_body_is_read_before_the_right_to_send_it_is_known() {
 #[tokio::test]
 async fn the_documents_are_served_without_a_key() {
     let server = Server::start().await;
-    let get = |path| server.call_with(Method::GET, path, &[], Value::Null);
+    let get = async |path: &str| server.call_with(Method::GET, path, &[], Value::Null).await;
     let page = get("/docs/errors/not_found").await;
     assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/markdown; charset=utf-8"));
     assert_eq!(get("/docs/errors/nothing").await.refused().0, 404);
@@ -194,6 +194,15 @@ async fn the_documents_are_served_without_a_key() {
     assert_eq!(docs.status, 200);
     assert!(docs.header("content-type").starts_with("text/html"));
     assert!(get("/docs").await.status.is_redirection());
-    assert_eq!(get("/docs/swagger-ui.css").await.status, 200);
+    for (file, content_type) in [
+        ("index.html", "text/html"),
+        ("swagger-ui.css", "text/css"),
+        ("swagger-ui-bundle.js", "text/javascript"),
+        ("favicon-16x16.png", "image/png"),
+    ] {
+        let answer = get(&format!("/docs/{file}")).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, content_type));
+    }
+    assert_eq!(get("/docs/nothing.js").await.refused().0, 404);
     assert_eq!(get("/api/v1/openapi.json").await.json()["openapi"], "3.1.0");
 }
