@@ -277,23 +277,26 @@ impl FetcherStore for Broken {
         self.inner.end_waits(owner, limit, jitter_fraction, now).await
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
-        let fired = self.inner.fire(owner, fire, now).await?;
-        if let (true, FireResult::Moved { made, .. }) = (self.has(Bug::SlotsTwice), &fired) {
-            for task in made.iter().filter(|task| task.origin == Origin::Schedule) {
-                let mut again = task.clone();
+    async fn fire(&self, owner: Owner, fires: Vec<Fire>, now: Timestamp) -> Vec<Result<FireResult>> {
+        let mut fired = self.inner.fire(owner, fires, now).await;
+        for result in fired.iter_mut().filter(|_| self.has(Bug::SlotsTwice)) {
+            let Ok(FireResult::Moved { made, .. }) = result else { continue };
+            let again = made.iter().filter(|task| task.origin == Origin::Schedule).map(|task| {
+                let mut task = task.clone();
                 // Another sequence number of the same millisecond's end: nobody makes so many ids.
-                again.id = TaskId::new(task.id.get() | 0x7f);
-                let submit = Submit {
-                    task: again,
+                task.id = TaskId::new(task.id.get() | 0x7f);
+                Submit {
+                    task,
                     on_duplicate: tsp_core::config::OnDuplicateKey::Add,
                     own_payload: true,
                     idempotency: None,
-                };
-                self.inner.submit(vec![submit], now).await?;
+                }
+            });
+            if let Err(error) = self.inner.submit(again.collect(), now).await {
+                *result = Err(error);
             }
         }
-        Ok(fired)
+        fired
     }
 }
 

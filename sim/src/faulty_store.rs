@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{ConfigId, NodeId, ShardId, TaskId, TaskKey, Timestamp};
@@ -18,6 +18,7 @@ use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 use tsp_store::{Result, StoreError, WholeStore};
+use tsp_store_testing::fire_one;
 
 use crate::coverage::Move;
 use crate::weather::{Kind, Weather};
@@ -294,10 +295,14 @@ impl FetcherStore for FaultyStore {
         self.read("cursors_of", async move { inner.cursors_of(&configs).await }).await
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
-        let inner = self.inner.clone();
-        let moves = fire.slots.iter().map(|_| Move::Fire).collect();
-        self.may_be_late("fire", moves, async move { inner.fire(owner, fire, now).await }).await
+    async fn fire(&self, owner: Owner, fires: Vec<Fire>, now: Timestamp) -> Vec<Result<FireResult>> {
+        // Each may fail alone.
+        let each = fires.into_iter().map(|fire| {
+            let inner = self.inner.clone();
+            let moves = fire.slots.iter().map(|_| Move::Fire).collect();
+            self.may_be_late("fire", moves, async move { fire_one(&*inner, owner, fire, now).await })
+        });
+        join_all(each).await
     }
 }
 

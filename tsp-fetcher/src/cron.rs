@@ -1,6 +1,5 @@
 //! Schedules: slots become occurrences with their tasks, and the cursor moves, in one transaction.
 
-use futures::future::join_all;
 use tsp_core::{ConfigId, Timestamp};
 use tsp_store::fetching::FireResult;
 use tsp_store::{Result, StoreError};
@@ -22,7 +21,7 @@ impl Fetcher {
         }
         let owner = self.deps.owner;
         let configs: Vec<_> = fires.iter().map(|fire| fire.config).collect();
-        let answers = join_all(fires.into_iter().map(|fire| self.deps.store.fire(owner, fire, now))).await;
+        let answers = self.deps.store.fire(owner, fires, now).await;
         let (mut made, mut stale) = (0, Vec::new());
         for (config, answer) in configs.into_iter().zip(answers) {
             match answer {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tsp_core::config::TaskConfig;
 use tsp_core::ids::{IdMap, IdSet};
 use tsp_core::key::config_shard;
-use tsp_core::schedule::Overlap;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{ConfigId, Millis, Timestamp};
 use tsp_store::fetching::{Cursor, Fire, SlotTask};
@@ -168,7 +167,10 @@ impl Schedules {
                 self.planned(&config, &cursor, deps, now)
             }
             // A cursor we have not seen: guess its first version; a wrong guess makes us read it.
-            cursor => Ok(Some(moved(&config, cursor.as_ref(), next_after_edit(&config)))),
+            cursor => {
+                let version = cursor.map_or(1, |cursor| cursor.version);
+                Ok(Some(Fire::without_slots(&config, version, next_after_edit(&config))))
+            }
         }
     }
 
@@ -184,7 +186,7 @@ impl Schedules {
         let plan = config.spec.schedule.as_ref().zip(due);
         let Some(plan) = plan.map(|(schedule, next)| schedule.plan(next, now)) else {
             self.fire_order.set(config.id, cursor.next_fire_at);
-            let fire = Fire { waiting, ..moved(config, Some(cursor), cursor.next_fire_at) };
+            let fire = Fire { waiting, ..Fire::without_slots(config, cursor.version, cursor.next_fire_at) };
             return Ok(Some(fire).filter(|fire| fire.waiting.is_some()));
         };
         let mut slots = Vec::with_capacity(plan.slots.len());
@@ -195,7 +197,7 @@ impl Schedules {
             slots,
             waiting,
             missed: i64::try_from(plan.missed).unwrap_or(i64::MAX),
-            ..moved(config, Some(cursor), plan.next_fire_at)
+            ..Fire::without_slots(config, cursor.version, plan.next_fire_at)
         }))
     }
 }
@@ -230,20 +232,6 @@ fn slot_task(
         extra: None,
     };
     Ok(Box::new(Task::new(new, now)))
-}
-
-/// The cursor goes to `next` and nothing is made.
-fn moved(config: &TaskConfig, cursor: Option<&Cursor>, next: Option<Timestamp>) -> Fire {
-    Fire {
-        config: config.id,
-        cursor_version: cursor.map_or(1, |cursor| cursor.version),
-        config_version: config.version,
-        overlap: config.spec.schedule.as_ref().map_or(Overlap::default(), |schedule| schedule.overlap),
-        slots: Vec::new(),
-        waiting: None,
-        missed: 0,
-        next_fire_at: next,
-    }
 }
 
 /// Enabling, resuming or editing never fires the past.

@@ -122,9 +122,10 @@ pub trait FetcherStore: Send + Sync {
     /// The cursors of these configs, in any order; those that have none are left out.
     async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>>;
 
-    /// One step of one schedule: occurrences with their tasks, and the cursor moved, in one transaction
-    /// that checks the epoch and compares the cursor's version and the config's version.
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult>;
+    /// A step of each of these schedules, with the answers in their order. It is taken whole or not at all, whatever
+    /// becomes of the others: occurrences with their tasks, and the cursor moved, in a transaction that checks the
+    /// epoch and compares the cursor's version and the config's version.
+    async fn fire(&self, owner: Owner, fires: Vec<Fire>, now: Timestamp) -> Vec<Result<FireResult>>;
 }
 
 /// As [`FetcherStore`], of one fetch scope.

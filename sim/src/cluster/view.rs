@@ -216,9 +216,14 @@ impl FetcherStore for View {
         }
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
-        self.may_commit()?;
-        if self.owns(owner) { self.rows.fire(owner, fire, now).await } else { Ok(FireResult::Deposed) }
+    async fn fire(&self, owner: Owner, fires: Vec<Fire>, now: Timestamp) -> Vec<Result<FireResult>> {
+        if let Err(error) = self.may_commit() {
+            return fires.iter().map(|_| Err(error.clone())).collect();
+        }
+        if self.owns(owner) {
+            return self.rows.fire(owner, fires, now).await;
+        }
+        fires.iter().map(|_| Ok(FireResult::Deposed)).collect()
     }
 }
 

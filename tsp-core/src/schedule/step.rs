@@ -92,6 +92,20 @@ pub struct NewOccurrence {
 }
 
 impl Fire {
+    /// The cursor of this version goes to `next_fire_at` and nothing is made.
+    pub fn without_slots(config: &TaskConfig, cursor_version: i64, next_fire_at: Option<Timestamp>) -> Self {
+        Self {
+            config: config.id,
+            cursor_version,
+            config_version: config.version,
+            overlap: config.spec.schedule.as_ref().map_or(Overlap::default(), |schedule| schedule.overlap),
+            slots: Vec::new(),
+            waiting: None,
+            missed: 0,
+            next_fire_at,
+        }
+    }
+
     /// Whether it was computed with the config as it stands, which has a schedule and may fire.
     pub fn fits_config(&self, config: Option<&TaskConfig>) -> bool {
         config.is_some_and(|config| {
@@ -114,10 +128,10 @@ impl Fire {
     }
 
     /// Takes the step: first the occurrence that waits, then slot after slot, each with what came about before it.
-    pub fn step(self, mut cursor: Cursor, found: Found) -> ScheduleStep {
+    pub fn step(&self, mut cursor: Cursor, found: Found) -> ScheduleStep {
         let Found { mut open, mut handled } = found;
         let mut occurrences = Vec::new();
-        if let Some(slot) = self.waiting
+        if let Some(slot) = &self.waiting
             && cursor.waiting == Some(slot.task.execute_at)
             && !open
         {
@@ -127,7 +141,7 @@ impl Fire {
                 occurrences.push(NewOccurrence::made(slot));
             }
         }
-        for slot in self.slots {
+        for slot in &self.slots {
             let at = slot.task.execute_at;
             if cursor.waiting == Some(at) || handled.contains(&at) {
                 continue;
@@ -161,8 +175,8 @@ impl Fire {
 }
 
 impl NewOccurrence {
-    fn made(slot: SlotTask) -> Self {
-        Self { execute_at: slot.task.execute_at, task: Some(slot.task), late: slot.late }
+    fn made(slot: &SlotTask) -> Self {
+        Self { execute_at: slot.task.execute_at, task: Some(slot.task.clone()), late: slot.late }
     }
 
     fn skipped(execute_at: Timestamp, late: bool) -> Self {

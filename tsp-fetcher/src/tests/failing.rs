@@ -1,7 +1,8 @@
 //! A store that fails in the middle: what was done stands, and the next turn goes on from there.
 
 use tsp_core::schedule::Overlap;
-use tsp_store::fetching::FetcherStore;
+use tsp_store::fetching::{FetcherStore, Fire};
+use tsp_store_testing::fire_one;
 use tsp_store_testing::memory::Fault;
 
 use super::fixture::{Fixture, at, done, every, every_with};
@@ -108,17 +109,8 @@ fn a_stale_cursor_is_read_again() {
     let config = fixture.config("cron", Some(every_with(10, Overlap::Allow)), |_| {});
     fixture.go_to(at(1_000));
     let cursor = done(fixture.store.cursors()).unwrap().remove(0);
-    let fire = tsp_store::fetching::Fire {
-        config,
-        cursor_version: cursor.version,
-        config_version: cursor.config_version,
-        overlap: Overlap::Allow,
-        slots: Vec::new(),
-        waiting: None,
-        missed: 0,
-        next_fire_at: cursor.next_fire_at,
-    };
-    done(fixture.store.fire(fixture.owner, fire, at(1_000))).unwrap();
+    let fire = Fire::without_slots(&fixture.cached_config(config), cursor.version, cursor.next_fire_at);
+    done(fire_one(&*fixture.store, fixture.owner, fire, at(1_000))).unwrap();
     fixture.go_to(at(10_000));
     assert_eq!(fixture.made(config), [10_000]);
 }

@@ -4,6 +4,7 @@ use tsp_core::Timestamp;
 use tsp_core::schedule::{Overlap, Schedule};
 use tsp_store::catalog::Hold;
 use tsp_store::fetching::{FetcherStore, Fire, FireResult};
+use tsp_store_testing::fire_one;
 
 use super::fixture::{Fixture, TICK, at, done, every, every_with};
 
@@ -259,17 +260,8 @@ fn a_stale_answer_reads_its_own_cursor_alone() {
     }
     fixture.run_until_idle();
     let cursor = done(fixture.store.cursors_of(&[config])).expect("cursors_of").remove(0);
-    let moved = Fire {
-        config,
-        cursor_version: cursor.version,
-        config_version: cursor.config_version,
-        overlap: Overlap::Skip,
-        slots: Vec::new(),
-        waiting: None,
-        missed: 0,
-        next_fire_at: Some(at(20_000)),
-    };
-    let moved = done(fixture.store.fire(fixture.owner, moved, fixture.now)).expect("fire");
+    let moved = Fire::without_slots(&fixture.cached_config(config), cursor.version, Some(at(20_000)));
+    let moved = done(fire_one(&*fixture.store, fixture.owner, moved, fixture.now)).expect("fire");
     assert!(matches!(moved, FireResult::Moved { .. }), "{moved:?}");
     fixture.calls();
     fixture.go_to(at(10_000));

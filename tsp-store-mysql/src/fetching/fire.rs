@@ -1,16 +1,21 @@
-//! Schedules: cursors, and the one step of one schedule (cron reference, section 11).
+//! Schedules: cursors, and steps of schedules (cron reference, section 11).
 
-use tsp_core::schedule::step::{Found, NewOccurrence};
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tsp_core::ids::IdMap;
+use tsp_core::schedule::step::{Found, ScheduleStep};
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, Timestamp};
 use tsp_store::backend::columns::cursor_columns;
 use tsp_store::backend::row::read_cursor;
-use tsp_store::backend::row_count::exactly_one;
+use tsp_store::backend::row_count::exactly;
 use tsp_store::error::{Result, StoreError};
 use tsp_store::fetching::{Cursor, Fire, FireResult, Owner};
 
 use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
+use crate::connection::row::Row;
 use crate::connection::session::query;
 use crate::connection::statement_templates::{ROWS_MAX, padded_to_class};
 use crate::connection::tx::Tx;
@@ -24,10 +29,13 @@ pub(crate) const CURSOR_ALL: &str =
 pub(crate) const CURSORS_OF: &str =
     concat!("-- cursors_of\nSELECT ", cursor_columns!(), " FROM cursor_{shard} WHERE config_id IN ({list})");
 
-const CURSOR_LOCK: &str = concat!(
+/// By the list, whatever the table's size, so that it locks these alone, and in the order of ids, so that no two wait
+/// for each other.
+pub(crate) const CURSOR_LOCK: &str = concat!(
     "-- cursor_lock\nSELECT ",
     cursor_columns!(),
-    " FROM cursor_{shard} WHERE config_id = ? FOR UPDATE"
+    " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS v
+STRAIGHT_JOIN cursor_{shard} FORCE INDEX (PRIMARY) ON config_id = v.id FOR UPDATE"
 );
 
 /// The cursor of a schedule that no step was taken of.
@@ -37,21 +45,36 @@ pub(crate) const CURSOR_INSERT: &str = concat!(
     ") VALUES (?, NULL, 1, 0, NULL, 0) ON DUPLICATE KEY UPDATE config_id = config_id"
 );
 
-const CURSOR_MOVE: &str = "-- cursor_move
-UPDATE cursor_{shard} SET next_fire_at = ?, version = ?, config_version = ?, waiting = ?, missed = ?
-WHERE config_id = ? AND version = ?";
+/// One parameter and one text for any number of cursors, as [`crate::tasks::update::TASKS_UPDATE`].
+pub(crate) const CURSOR_MOVE: &str = "-- cursor_move
+UPDATE JSON_TABLE(?, '$[*]' COLUMNS (
+    id BIGINT PATH '$[0]', was BIGINT PATH '$[1]', next_fire_at BIGINT PATH '$[2]', version BIGINT PATH '$[3]',
+    config_version BIGINT PATH '$[4]', waiting BIGINT PATH '$[5]', missed BIGINT PATH '$[6]'
+)) AS v STRAIGHT_JOIN cursor_{shard} AS c FORCE INDEX (PRIMARY) ON c.config_id = v.id AND c.version = v.was
+SET c.next_fire_at = v.next_fire_at, c.version = v.version, c.config_version = v.config_version,
+    c.waiting = v.waiting, c.missed = v.missed";
 
-/// A task of the schedule, or run by hand, that has not ended; `origin` 0 is
-/// [`tsp_core::task::Origin::Submit`]. A cron config has no others, so the first row answers.
+/// Configs with a task of the schedule, or run by hand, that has not ended; `origin` 0 is
+/// [`tsp_core::task::Origin::Submit`]. A cron config has no others, so the first row of each answers.
 pub(crate) const OPEN_OCCURRENCE: &str = "-- occurrence_open
-SELECT 1 FROM task_{shard} FORCE INDEX (claim) WHERE config_id = ? AND origin > 0 LIMIT 1";
+SELECT v.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS v
+WHERE (SELECT 1 FROM task_{shard} FORCE INDEX (claim) WHERE config_id = v.id AND origin > 0 LIMIT 1) IS NOT NULL";
 
-const OCCURRENCE_FIND: &str = "-- occurrence_find
-SELECT 1 FROM occurrence_{shard} WHERE config_id = ? AND execute_at = ? AND origin = 0";
+pub(crate) const OCCURRENCE_FIND: &str = "-- occurrence_find
+SELECT o.config_id, o.execute_at
+FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$[0]', slot BIGINT PATH '$[1]')) AS v
+STRAIGHT_JOIN occurrence_{shard} AS o FORCE INDEX (PRIMARY)
+    ON o.config_id = v.id AND o.execute_at = v.slot AND o.origin = 0";
 
 const OCCURRENCE_INSERT: &str = "-- occurrence_insert
 INSERT INTO occurrence_{shard} (config_id, execute_at, origin, task_id, late, made_at)
-VALUES (?, ?, 0, ?, ?, ?)";
+SELECT v.id, v.slot, 0, v.task, v.late, v.made_at FROM JSON_TABLE(?, '$[*]' COLUMNS (
+    id BIGINT PATH '$[0]', slot BIGINT PATH '$[1]', task BIGINT PATH '$[2]', late INT PATH '$[3]',
+    made_at BIGINT PATH '$[4]'
+)) AS v";
+
+/// So many slots are looked for, or written, by one statement.
+const SLOTS_MAX: usize = 1_000;
 
 /// Those of configs that have a schedule, whether a step was taken of it or not.
 pub(crate) async fn cursors(of: &GroupRows) -> Result<Vec<Cursor>> {
@@ -104,15 +127,21 @@ pub(crate) async fn cursors_of(of: &GroupRows, configs: &[ConfigId]) -> Result<V
         .await
 }
 
-pub(crate) async fn fire(of: &GroupRows, owner: Owner, fire: &Fire, now: Timestamp) -> Result<FireResult> {
+/// Steps of different schedules: all of them or none.
+pub(crate) async fn fire(
+    of: &GroupRows,
+    owner: Owner,
+    fires: &[Fire],
+    now: Timestamp,
+) -> Result<Vec<FireResult>> {
     let shard = &of.shard()?;
     shard
         .transact("fire", move |tx| {
             Box::pin(async move {
                 if !owns(tx, of, owner).await? {
-                    return Ok(FireResult::Deposed);
+                    return Ok(vec![FireResult::Deposed; fires.len()]);
                 }
-                fire_on(tx, of, shard, fire, now).await
+                fire_on(tx, of, shard, fires, now).await
             })
         })
         .await
@@ -122,85 +151,137 @@ async fn fire_on(
     tx: &mut Tx<'_>,
     of: &GroupRows,
     on: &ShardDb,
-    fire: &Fire,
+    fires: &[Fire],
     now: Timestamp,
-) -> Result<FireResult> {
-    // Of one whose schedule is here.
-    let config = tx.config(&of.context.config_cache, fire.config).filter(|config| of.schedules(config));
-    if !fire.fits_config(config.as_deref()) {
-        return Ok(FireResult::Stale);
-    }
-    let cursor = lock_cursor(tx, on, fire.config).await?;
-    if !fire.fits_cursor(&cursor) {
-        return Ok(FireResult::Stale);
-    }
-    let wanted = fire.wanted(&cursor);
-    let mut found =
-        Found { open: wanted.open && occurrence_open(tx, on, fire.config).await?, ..Found::default() };
-    for at in wanted.slots {
-        // Nobody else makes occurrences of the schedule while this transaction has its cursor.
-        let find = query(&on.sql(OCCURRENCE_FIND)).bind(fire.config.get()).bind(at.ms());
-        if find.fetch_optional(tx.conn()).await?.is_some() {
-            found.handled.insert(at);
+) -> Result<Vec<FireResult>> {
+    let mut fitting = Vec::with_capacity(fires.len());
+    for fire in fires {
+        // Of one whose schedule is here.
+        let config = tx.config(&of.context.config_cache, fire.config).filter(|config| of.schedules(config));
+        if fire.fits_config(config.as_deref()) {
+            fitting.push(fire.config);
         }
     }
-    let step = fire.clone().step(cursor, found);
-    for new in &step.occurrences {
-        insert_occurrence(tx, on, fire.config, new, now).await?;
+    let mut cursors = lock_cursors(tx, on, fitting).await?;
+    let asked: Vec<(&Fire, Cursor)> = fires
+        .iter()
+        .filter_map(|fire| Some((fire, cursors.remove(&fire.config)?)))
+        .filter(|(fire, cursor)| fire.fits_cursor(cursor))
+        .collect();
+    let mut found = find(tx, on, &asked).await?;
+    let mut steps = BTreeMap::new();
+    for (fire, cursor) in asked {
+        let found = found.remove(&fire.config).unwrap_or_default();
+        steps.insert(fire.config, fire.step(cursor, found));
     }
-    let tasks: Vec<&Task> = step.tasks().collect();
+    save(tx, on, &steps, now).await?;
+    Ok(fires.iter().map(|fire| steps.remove(&fire.config).map_or(FireResult::Stale, Into::into)).collect())
+}
+
+/// The cursors of these schedules, made if there are none yet: saving a config does not wait for its shard. Steps
+/// of one schedule wait for each other here.
+async fn lock_cursors(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    mut configs: Vec<ConfigId>,
+) -> Result<IdMap<ConfigId, Cursor>> {
+    configs.sort_unstable();
+    let ids = listed(configs.iter().map(|config| config.get()));
+    let mut cursors = IdMap::default();
+    for making in [true, false] {
+        for row in ask(tx, on, CURSOR_LOCK, &ids).await? {
+            let cursor = read_cursor(&row)?;
+            cursors.insert(cursor.config, cursor);
+        }
+        let missing: Vec<_> = configs.iter().filter(|config| !cursors.contains_key(config)).collect();
+        if missing.is_empty() || !making {
+            break;
+        }
+        for config in missing {
+            query(&on.sql(CURSOR_INSERT)).bind(config.get()).execute(tx.conn()).await?;
+        }
+    }
+    Ok(cursors)
+}
+
+/// What the steps want to know. Nobody else makes occurrences of a schedule while this transaction has its cursor.
+async fn find(tx: &mut Tx<'_>, on: &ShardDb, asked: &[(&Fire, Cursor)]) -> Result<IdMap<ConfigId, Found>> {
+    let (mut open, mut slots) = (Vec::new(), Vec::new());
+    for (fire, cursor) in asked {
+        let wanted = fire.wanted(cursor);
+        open.extend(wanted.open.then_some(fire.config.get()));
+        slots.extend(wanted.slots.into_iter().map(|at| json!([fire.config.get(), at.ms()])));
+    }
+    let mut found: IdMap<ConfigId, Found> = IdMap::default();
+    for row in ask(tx, on, OPEN_OCCURRENCE, &listed(open)).await? {
+        found.entry(ConfigId::new(row.get(0)?)).or_default().open = true;
+    }
+    for chunk in slots.chunks(SLOTS_MAX) {
+        for row in ask(tx, on, OCCURRENCE_FIND, chunk).await? {
+            let handled = &mut found.entry(ConfigId::new(row.get(0)?)).or_default().handled;
+            handled.insert(Timestamp::from_ms(row.get(1)?));
+        }
+    }
+    Ok(found)
+}
+
+/// The occurrences with their tasks, and the cursors as they become.
+async fn save(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    steps: &BTreeMap<ConfigId, ScheduleStep>,
+    now: Timestamp,
+) -> Result<()> {
+    let (mut occurrences, mut cursors) = (Vec::new(), Vec::with_capacity(steps.len()));
+    for ScheduleStep { cursor, occurrences: made } in steps.values() {
+        let config = cursor.config.get();
+        occurrences.extend(made.iter().map(|new| {
+            let task = new.task.as_ref().map(|task| task.id.get());
+            json!([config, new.execute_at.ms(), task, u8::from(new.late), now.ms()])
+        }));
+        cursors.push(json!([
+            config,
+            cursor.version - 1,
+            cursor.next_fire_at.map(Timestamp::ms),
+            cursor.version,
+            cursor.config_version,
+            cursor.waiting.map(Timestamp::ms),
+            cursor.missed,
+        ]));
+    }
+    for chunk in occurrences.chunks(SLOTS_MAX) {
+        write(tx, on, OCCURRENCE_INSERT, chunk).await?;
+    }
+    let tasks: Vec<&Task> = steps.values().flat_map(ScheduleStep::tasks).collect();
     let inserted = insert_tasks(tx, on, &tasks).await?;
     if let Some((task, _)) = tasks.iter().zip(inserted).find(|(_, inserted)| !inserted) {
         return Err(StoreError::Internal(format!("the id of task {} is taken", task.id)));
     }
-    move_cursor(tx, on, &step.cursor).await?;
-    Ok(step.into())
+    write(tx, on, CURSOR_MOVE, &cursors).await
 }
 
-/// The cursor of a schedule, made if there is none yet: saving a config does not wait for its shard. Steps of one
-/// schedule wait for each other here.
-async fn lock_cursor(tx: &mut Tx<'_>, on: &ShardDb, config: ConfigId) -> Result<Cursor> {
-    let lock = || query(&on.sql(CURSOR_LOCK)).bind(config.get());
-    if let Some(row) = lock().fetch_optional(tx.conn()).await? {
-        return read_cursor(&row);
+/// The rows that are found for a list; none for an empty one.
+async fn ask(tx: &mut Tx<'_>, on: &ShardDb, template: &'static str, list: &[Value]) -> Result<Vec<Row>> {
+    if list.is_empty() {
+        return Ok(Vec::new());
     }
-    query(&on.sql(CURSOR_INSERT)).bind(config.get()).execute(tx.conn()).await?;
-    read_cursor(&lock().fetch_one(tx.conn()).await?)
+    query(&on.sql(template)).bind(text(list)?).fetch_all(tx.conn()).await
 }
 
-async fn move_cursor(tx: &mut Tx<'_>, on: &ShardDb, cursor: &Cursor) -> Result<()> {
-    let moved = query(&on.sql(CURSOR_MOVE))
-        .bind(cursor.next_fire_at.map(Timestamp::ms))
-        .bind(cursor.version)
-        .bind(cursor.config_version)
-        .bind(cursor.waiting.map(Timestamp::ms))
-        .bind(cursor.missed)
-        .bind(cursor.config.get())
-        .bind(cursor.version - 1)
-        .execute(tx.conn())
-        .await?;
-    exactly_one(moved, "cursor_move")
+/// Writes each row of a list.
+async fn write(tx: &mut Tx<'_>, on: &ShardDb, template: &'static str, list: &[Value]) -> Result<()> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let sql = on.sql(template);
+    let written = query(&sql).bind(text(list)?).execute(tx.conn()).await?;
+    exactly(list.len(), written, sql.name())
 }
 
-async fn occurrence_open(tx: &mut Tx<'_>, on: &ShardDb, config: ConfigId) -> Result<bool> {
-    let found = query(&on.sql(OPEN_OCCURRENCE)).bind(config.get()).fetch_optional(tx.conn()).await?;
-    Ok(found.is_some())
+fn listed(ids: impl IntoIterator<Item = i64>) -> Vec<Value> {
+    ids.into_iter().map(Value::from).collect()
 }
 
-async fn insert_occurrence(
-    tx: &mut Tx<'_>,
-    on: &ShardDb,
-    config: ConfigId,
-    new: &NewOccurrence,
-    now: Timestamp,
-) -> Result<()> {
-    let inserted = query(&on.sql(OCCURRENCE_INSERT))
-        .bind(config.get())
-        .bind(new.execute_at.ms())
-        .bind(new.task.as_ref().map(|task| task.id.get()))
-        .bind(i8::from(new.late))
-        .bind(now.ms())
-        .execute(tx.conn())
-        .await?;
-    exactly_one(inserted, "occurrence_insert")
+fn text(list: &[Value]) -> Result<String> {
+    serde_json::to_string(list).map_err(|error| StoreError::Internal(error.to_string()))
 }

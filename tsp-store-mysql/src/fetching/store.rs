@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
+use tsp_store::backend::fire_chunks::fire_in_chunks;
 use tsp_store::cluster::ShardGroup;
 use tsp_store::error::Result;
 use tsp_store::fetching::{
@@ -117,8 +118,10 @@ impl FetcherStore for MySqlFetcherStore {
         fire::cursors_of(&self.rows, configs).await
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
-        fire::fire(&self.rows, owner, &fire, now).await
+    async fn fire(&self, owner: Owner, fires: Vec<Fire>, now: Timestamp) -> Vec<Result<FireResult>> {
+        let rows = &self.rows;
+        let take = |fires: Arc<[Fire]>| async move { fire::fire(rows, owner, &fires, now).await };
+        fire_in_chunks(fires, take).await
     }
 }
 

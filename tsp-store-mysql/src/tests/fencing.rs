@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Row as _;
 use tokio::time::Instant;
 use tsp_core::config::{ConfigSpec, Kind};
-use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
+use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_core::task::Status;
 use tsp_core::{Millis, Timestamp};
 use tsp_store::attempts::{AttemptStore as _, BeginResult, WorkError, all};
@@ -13,6 +13,7 @@ use tsp_store::catalog::Catalog as _;
 use tsp_store::cluster::{LeaseStore as _, NodeLease};
 use tsp_store::fetching::{ClaimRequest, ClaimResult, FetcherStore as _, Fire, FireResult};
 use tsp_store::tasks::TaskStore as _;
+use tsp_store_testing::fire_one;
 
 use crate::MySqlStore;
 use crate::tests::fixture::{HOUR, NOW, Process, message, spec};
@@ -41,17 +42,8 @@ async fn who_was_deposed_does_nothing() {
     let request = ClaimRequest { config: config.id, due_by: NOW, limit: 10 };
     let claimed = of.claim(owner, vec![request], NOW).await.unwrap();
     assert_eq!(claimed, ClaimResult { deposed: true, ..ClaimResult::default() });
-    let fire = Fire {
-        config: cron.id,
-        cursor_version: 1,
-        config_version: cron.version,
-        overlap: Overlap::Allow,
-        slots: Vec::new(),
-        waiting: None,
-        missed: 0,
-        next_fire_at: Some(NOW),
-    };
-    assert_eq!(of.fire(owner, fire.clone(), NOW).await.unwrap(), FireResult::Deposed);
+    let fire = Fire::without_slots(&cron, 1, Some(NOW));
+    assert_eq!(fire_one(&of, owner, fire.clone(), NOW).await.unwrap(), FireResult::Deposed);
     assert!(of.return_to_scheduled(owner, vec![(task, queued.version)], NOW).await.unwrap().is_empty());
     assert!(of.mark_worker_lost(owner, vec![(task, first.node)], NOW).await.unwrap().is_empty());
     assert_eq!(first.store.task(task).await.unwrap().unwrap().status, Status::Queued);
@@ -60,7 +52,7 @@ async fn who_was_deposed_does_nothing() {
     let of = second.fetcher_store("default", shard);
     assert_eq!(of.claim(next, vec![request], NOW).await.unwrap().bare.len(), 1);
     assert_eq!(of.return_to_scheduled(next, vec![(task, queued.version)], NOW).await.unwrap().len(), 1);
-    assert!(matches!(of.fire(next, fire, NOW).await.unwrap(), FireResult::Moved { .. }));
+    assert!(matches!(fire_one(&of, next, fire, NOW).await.unwrap(), FireResult::Moved { .. }));
 }
 
 /// Its own lease, by the database's clock, even if nobody took it.

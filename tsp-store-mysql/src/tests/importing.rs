@@ -27,6 +27,7 @@ use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer
 use tsp_store::tasks::{Actor, Subject, Submit, Submitted, TaskCommand, TaskStore as _};
 use tsp_store::transfer::{Cell, ExportSource as _, TableColumns};
 use tsp_store_sqlite::{SqliteOptions, SqliteStore, Synchronous};
+use tsp_store_testing::fire_one;
 
 use crate::tests::fixture::{NOW, message, name, spec};
 use crate::tests::site::{connect, options, sql};
@@ -220,16 +221,12 @@ impl Old {
             slots.push(SlotTask { task: Box::new(Task::new(new, NOW)), late: number == 1 });
         }
         let fire = Fire {
-            config: self.cron.id,
-            cursor_version: cursor.version,
-            config_version: self.cron.version,
             overlap: Overlap::Allow,
             slots,
-            waiting: None,
             missed: 2,
-            next_fire_at: Some(LATER),
+            ..Fire::without_slots(&self.cron, cursor.version, Some(LATER))
         };
-        let fired = self.store.fire(self.owner, fire, NOW).await.unwrap();
+        let fired = fire_one(&*self.store, self.owner, fire, NOW).await.unwrap();
         assert!(matches!(fired, FireResult::Moved { .. }), "{fired:?}");
     }
 }

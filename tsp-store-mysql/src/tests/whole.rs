@@ -272,8 +272,20 @@ impl FetcherStore for Whole {
         Ok(try_join_all(self.schedulers.iter().map(|of| of.cursors_of(configs))).await?.concat())
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
-        self.of(config_shard(fire.config, SHARDS)).fire(owner, fire, now).await
+    async fn fire(&self, owner: Owner, fires: Vec<Fire>, now: Timestamp) -> Vec<Result<FireResult>> {
+        let mut by_shard: BTreeMap<ShardId, (Vec<usize>, Vec<Fire>)> = BTreeMap::new();
+        let mut answers: Vec<_> = fires.iter().map(|_| Ok(FireResult::Stale)).collect();
+        for (index, fire) in fires.into_iter().enumerate() {
+            let (indexes, fires) = by_shard.entry(config_shard(fire.config, SHARDS)).or_default();
+            indexes.push(index);
+            fires.push(fire);
+        }
+        for (shard, (indexes, fires)) in by_shard {
+            for (index, answer) in indexes.into_iter().zip(self.of(shard).fire(owner, fires, now).await) {
+                answers[index] = answer;
+            }
+        }
+        answers
     }
 }
 

@@ -1,4 +1,4 @@
-//! Schedules: cursors, and the one step of one schedule (cron reference, section 11).
+//! Schedules: cursors, and steps of schedules (cron reference, section 11).
 
 use rusqlite::params;
 use tsp_core::schedule::step::{Found, NewOccurrence};
@@ -47,10 +47,14 @@ fn cursor_of(conn: Session<'_>, config: ConfigId) -> Result<Option<Cursor>> {
     conn.prepare(CURSOR_OF)?.first([config.get()], |row| read_cursor(row))
 }
 
-pub(crate) fn fire(tx: &mut Tx<'_>, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
+pub(crate) fn fire(tx: &mut Tx<'_>, owner: Owner, fires: &[Fire], now: Timestamp) -> Result<Vec<FireResult>> {
     if !owns(tx, owner)? {
-        return Ok(FireResult::Deposed);
+        return Ok(vec![FireResult::Deposed; fires.len()]);
     }
+    fires.iter().map(|fire| fire_one(tx, fire, now)).collect()
+}
+
+fn fire_one(tx: &mut Tx<'_>, fire: &Fire, now: Timestamp) -> Result<FireResult> {
     let config = fire.config;
     if !fire.fits_config(tx.config(config).as_deref()) {
         return Ok(FireResult::Stale);

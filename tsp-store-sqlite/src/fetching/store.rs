@@ -1,8 +1,11 @@
 //! What the owner of the shards does, as the trait has it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
+use tsp_store::backend::fire_chunks::fire_in_chunks;
 use tsp_store::error::Result;
 use tsp_store::fetching::{
     ClaimRequest, ClaimResult, Cursor, EarliestDue, FetchScope, FetcherStore, Fire, FireResult, FlightMark,
@@ -100,8 +103,11 @@ impl FetcherStore for SqliteStore {
         self.read(Command::CursorsOf, move |conn| fire::cursors_of(conn, &configs)).await
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, now: Timestamp) -> Result<FireResult> {
-        let rows = fire.slots.len() + 1;
-        self.write(Command::Fire, rows, move |tx| fire::fire(tx, owner, fire, now)).await
+    async fn fire(&self, owner: Owner, fires: Vec<Fire>, now: Timestamp) -> Vec<Result<FireResult>> {
+        let take = |fires: Arc<[Fire]>| {
+            let rows = fires.iter().map(|fire| fire.slots.len() + 1).sum();
+            self.write(Command::Fire, rows, move |tx| fire::fire(tx, owner, &fires, now))
+        };
+        fire_in_chunks(fires, take).await
     }
 }

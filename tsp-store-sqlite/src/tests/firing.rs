@@ -1,8 +1,9 @@
 //! Steps of schedules whose cursor does not stand where their config does.
 
 use tsp_core::Millis;
-use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
+use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_store::fetching::{EmbeddedOwnership as _, FetcherStore as _, Fire, FireResult};
+use tsp_store_testing::fire_one;
 
 use super::*;
 use crate::connection::command::Command;
@@ -26,17 +27,8 @@ async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
         assert_eq!(edit.await.unwrap(), 1);
     };
     let fire = async |config_version| {
-        let fire = Fire {
-            config: config.id,
-            cursor_version: 1,
-            config_version,
-            overlap: Overlap::Allow,
-            slots: Vec::new(),
-            waiting: None,
-            missed: 0,
-            next_fire_at: Some(NOW),
-        };
-        store.fire(owner, fire, NOW).await.unwrap()
+        let fire = Fire { config_version, ..Fire::without_slots(&config, 1, Some(NOW)) };
+        fire_one(&*store, owner, fire, NOW).await.unwrap()
     };
 
     save(schedule).await;

@@ -304,6 +304,9 @@ macro_rules! conformance_tests {
             a_slot_whose_id_is_taken_fails_its_step
             a_run_by_hand_takes_no_slot
             a_late_slot_is_due_at_once
+            each_step_of_a_call_stands_alone
+            a_schedule_twice_in_one_call_takes_two_steps
+            ten_thousand_slots_are_made_beside_others
         }
         overlap {
             allow_makes_every_slot

@@ -12,6 +12,7 @@ use super::fire::slot;
 use super::fixture::{by, cron_spec};
 use super::model_test::{Answer, Side};
 use super::rng::{Edit, FireStep, Known, SCHEDULED};
+use crate::fire_one;
 
 /// Slots are so far apart.
 const PERIOD: Millis = Millis::from_secs(10);
@@ -116,7 +117,7 @@ impl Side<'_> {
             missed: i64::from(step.late),
             next_fire_at: (!step.ends).then(|| now.plus(PERIOD)),
         };
-        match self.fixture.store.fire(self.fixture.owner, fire, now).await.expect("fire") {
+        match fire_one(&*self.fixture.store, self.fixture.owner, fire, now).await.expect("fire") {
             FireResult::Moved { cursor, made, skipped } => {
                 self.tasks.extend(made.iter().map(|task| task.id));
                 let cursor = Cursor { config: ConfigId::default(), ..cursor };

@@ -148,8 +148,8 @@ impl FetcherStore for MemoryStore {
         })
     }
 
-    async fn fire(&self, owner: Owner, fire: Fire, _now: Timestamp) -> Result<FireResult> {
-        self.write("fire", |state| state.fire(owner, fire))
+    async fn fire(&self, owner: Owner, fires: Vec<Fire>, _now: Timestamp) -> Vec<Result<FireResult>> {
+        fires.iter().map(|fire| self.write("fire", |state| state.fire(owner, fire))).collect()
     }
 }
 

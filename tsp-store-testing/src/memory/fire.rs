@@ -12,7 +12,7 @@ use super::state::State;
 
 impl State {
     /// Makes the occurrences and moves the cursor, or neither.
-    pub(super) fn fire(&mut self, owner: Owner, fire: Fire) -> Result<FireResult> {
+    pub(super) fn fire(&mut self, owner: Owner, fire: &Fire) -> Result<FireResult> {
         if !self.owns(owner) {
             return Ok(FireResult::Deposed);
         }

@@ -2,14 +2,15 @@
 
 use futures::FutureExt;
 use tsp_core::config::{ConfigSpec, HttpTarget, TaskConfig};
-use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
+use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_core::{Millis, Name, Timestamp};
 use tsp_store::catalog::{AppSaved, AuditLog as _, Catalog, ConfigSaved, Expected, NewApp, SaveConfig};
-use tsp_store::fetching::{Cursor, EmbeddedOwnership as _, FetcherStore as _, Fire, FireResult};
+use tsp_store::fetching::{Cursor, EmbeddedOwnership as _, Fire, FireResult};
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::tasks::Actor;
 
 use super::*;
+use crate::fire_one;
 
 fn now<T>(call: impl Future<Output = T>) -> T {
     call.now_or_never().expect("the memory store never waits")
@@ -68,17 +69,8 @@ fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
         }
     };
     let fire = |config: &TaskConfig| {
-        let fire = Fire {
-            config: config.id,
-            cursor_version: 1,
-            config_version: config.version,
-            overlap: Overlap::Allow,
-            slots: Vec::new(),
-            waiting: None,
-            missed: 0,
-            next_fire_at: Some(Timestamp::ZERO),
-        };
-        now(store.fire(owner, fire, Timestamp::ZERO)).unwrap()
+        let fire = Fire::without_slots(config, 1, Some(Timestamp::ZERO));
+        now(fire_one(&store, owner, fire, Timestamp::ZERO)).unwrap()
     };
     let config = save(Some(Schedule::new(Trigger::Every(every))));
     store.lock().cursors.clear();
