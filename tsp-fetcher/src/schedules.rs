@@ -67,8 +67,9 @@ impl Schedules {
     pub(crate) fn take_due(&mut self, config_cache: &ConfigCache, now: Timestamp) -> BTreeSet<ConfigId> {
         let rank = |id| config_cache.config(id).map_or_else(Rank::default, |config| Rank::of(&config));
         self.fire_order.ripen(now, rank);
+        let asked = self.recompute.len().min(FIRES_PER_TURN / 2);
         let due: Vec<_> =
-            std::iter::from_fn(|| self.fire_order.next_due()).take(FIRES_PER_TURN / 2).collect();
+            std::iter::from_fn(|| self.fire_order.next_due()).take(FIRES_PER_TURN - asked).collect();
         for (config, rank) in &due {
             self.fire_order.wait_again(*config, *rank);
         }

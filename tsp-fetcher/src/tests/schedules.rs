@@ -271,3 +271,22 @@ fn a_stale_answer_reads_its_own_cursor_alone() {
     fixture.go_to(at(20_000));
     assert_eq!(fixture.made(config), [20_000]);
 }
+
+/// A turn takes many of one second in one call, and half of it is kept for edits.
+#[test]
+fn a_herd_fires_in_large_turns_and_keeps_no_edit_waiting() {
+    let mut fixture = Fixture::new();
+    for n in 0..900 {
+        fixture.config(&format!("cron-{n}"), Some(every(10)), |_| {});
+    }
+    let others: Vec<_> =
+        (0..300).map(|n| fixture.config(&format!("other-{n}"), Some(every(3_600)), |_| {})).collect();
+    fixture.run_until_idle();
+    fixture.now = at(10_000);
+    assert_eq!(fixture.step().expect("no faults").fired, 500);
+    for config in others {
+        fixture.edit(config, |spec| spec.schedule = Some(every(1_800)));
+    }
+    assert_eq!(fixture.step().expect("no faults").fired, 250);
+    assert_eq!(fixture.run_until_idle().fired, 150);
+}
