@@ -11,9 +11,8 @@ use crate::connection::session::Session;
 use crate::connection::tx::Tx;
 use crate::tasks::rows::open_task;
 
-/// `status` stands twice because SQLite takes a partial index only for its own words.
 pub(crate) const EXECUTING: &str = "-- executing
-SELECT id, attempt FROM task WHERE status BETWEEN 10 AND 30 AND status = 30 AND node = ?";
+SELECT id, attempt FROM task WHERE phase = 1 AND status = 30 AND node = ?";
 
 pub(crate) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
     let mut released = Vec::with_capacity(batch.len());

@@ -19,42 +19,42 @@ use crate::tasks::cancel::open_count;
 pub(crate) const OPEN_BY_STATUS: [(Status, &str); 5] = [
     (
         Status::Scheduled,
-        "-- audit_scheduled\nSELECT count(*) FROM task INDEXED BY task_claim WHERE status = 0",
+        "-- audit_scheduled\nSELECT count(*) FROM task INDEXED BY task_claim WHERE phase = 0",
     ),
     (
         Status::Queued,
         "-- audit_queued
-        SELECT count(*) FROM task INDEXED BY task_busy WHERE status BETWEEN 10 AND 30 AND status = 10",
+        SELECT count(*) FROM task INDEXED BY task_busy WHERE phase = 1 AND status = 10",
     ),
     (
         Status::Executing,
         "-- audit_executing
-        SELECT count(*) FROM task INDEXED BY task_busy WHERE status BETWEEN 10 AND 30 AND status = 30",
+        SELECT count(*) FROM task INDEXED BY task_busy WHERE phase = 1 AND status = 30",
     ),
-    (Status::Paused, "-- audit_paused\nSELECT count(*) FROM task INDEXED BY task_paused WHERE status = 40"),
+    (Status::Paused, "-- audit_paused\nSELECT count(*) FROM task INDEXED BY task_paused WHERE phase = 2"),
     (
         Status::Awaiting,
-        "-- audit_awaiting\nSELECT count(*) FROM task INDEXED BY task_awaiting WHERE status = 45",
+        "-- audit_awaiting\nSELECT count(*) FROM task INDEXED BY task_awaiting WHERE phase = 3",
     ),
 ];
 
 pub(crate) const OVERDUE: &str = "-- audit_overdue
-SELECT count(*) FROM task WHERE config_id = ?1 AND status = 0 AND due_at < ?2";
+SELECT count(*) FROM task WHERE config_id = ?1 AND phase = 0 AND due_at < ?2";
 
 /// Whether there are more than so many.
 pub(crate) const OVERDUE_MANY: &str = "-- audit_overdue_many
-SELECT 1 FROM task WHERE config_id = ?1 AND status = 0 AND due_at < ?2 LIMIT 1 OFFSET ?3";
+SELECT 1 FROM task WHERE config_id = ?1 AND phase = 0 AND due_at < ?2 LIMIT 1 OFFSET ?3";
 
 /// The next config with a paused row: a seek for each.
 pub(crate) const PAUSED_NEXT: &str = "-- audit_paused_next
-SELECT config_id FROM task WHERE status = 40 AND config_id > ?1 ORDER BY config_id LIMIT 1";
+SELECT config_id FROM task WHERE phase = 2 AND config_id > ?1 ORDER BY config_id LIMIT 1";
 
 pub(crate) const BUSY: &str = "-- audit_busy
-SELECT config_id FROM task WHERE status BETWEEN 10 AND 30";
+SELECT config_id FROM task WHERE phase = 1";
 
 /// The others come at their deadline, which is the end of their wait.
 pub(crate) const AWAITING: &str = "-- audit_awaiting_first
-SELECT config_id FROM task WHERE status = 45 ORDER BY due_at LIMIT 1000";
+SELECT config_id FROM task WHERE phase = 3 ORDER BY due_at LIMIT 1000";
 
 const CONFIG_THERE: &str = "-- audit_config\nSELECT 1 FROM config WHERE id = ?";
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::params;
 use tsp_core::task::{Status, Task};
 use tsp_core::transition::{Event, transition};
 use tsp_core::{ConfigId, TaskId, Timestamp};
@@ -23,23 +22,23 @@ const BYTES_PER_CLAIM: usize = 4 << 20;
 pub(crate) const CLAIM_SELECT: &str = concat!(
     "-- claim_select\nSELECT ",
     open_columns!("key"),
-    " FROM task WHERE config_id = ?1 AND status = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
+    " FROM task WHERE config_id = ?1 AND phase = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
 );
 
 pub(crate) const EARLIEST_DUE_OF: &str = "-- head_of
-SELECT due_at FROM task WHERE config_id = ?1 AND status = 0 ORDER BY due_at LIMIT 1";
+SELECT due_at FROM task WHERE config_id = ?1 AND phase = 0 ORDER BY due_at LIMIT 1";
 
 pub(crate) const EARLIEST_DUE_NEXT: &str = "-- head_next
-SELECT config_id, due_at FROM task WHERE status = 0 AND config_id > ?1 ORDER BY config_id, due_at LIMIT 1";
+SELECT config_id, due_at FROM task WHERE phase = 0 AND config_id > ?1 ORDER BY config_id, due_at LIMIT 1";
 
 pub(crate) const IN_FLIGHT: &str = concat!(
     "-- in_flight\nSELECT ",
     in_flight_columns!(),
-    " FROM task WHERE status BETWEEN 10 AND 30 AND status = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+    " FROM task WHERE phase = 1 AND id > ?1 ORDER BY id LIMIT ?2"
 );
 
 const CLAIM_QUARANTINE: &str = "-- claim_quarantine
-UPDATE task SET status = 40, version = version + 1 WHERE id = ?1 AND status = 0";
+UPDATE task SET status = 40, phase = 2, version = version + 1 WHERE id = ?1 AND phase = 0";
 
 pub(crate) fn claim(
     tx: &mut Tx<'_>,
@@ -103,7 +102,8 @@ fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec
     let mut bad = Vec::new();
     while let Some(row) = rows.next()? {
         let bare = *bytes == 0;
-        match if bare { read_bare(&row) } else { read_task(&row) } {
+        let read = if bare { read_bare(&row) } else { read_task(&row) };
+        match read.and_then(scheduled) {
             Ok(task) => {
                 *bytes = bytes.saturating_sub(task.bytes());
                 due.push(Due { task, bare });
@@ -120,6 +120,15 @@ fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec
         tx.conn.prepare(CLAIM_QUARANTINE)?.execute_one([id])?;
     }
     Ok(due)
+}
+
+/// A row of the index of scheduled ones, unless its phase is not that of its status.
+fn scheduled(task: Task) -> Result<Task> {
+    if task.status == Status::Scheduled {
+        return Ok(task);
+    }
+    let why = format!("is 0 and its status is {}", task.status.code());
+    Err(StoreError::Corrupt { table: "task", column: "phase", id: task.id.get(), why })
 }
 
 /// The earliest due time of a config's scheduled rows.
@@ -143,26 +152,19 @@ pub(crate) fn earliest_due(conn: Session<'_>) -> Result<Vec<EarliestDue>> {
     }
 }
 
-/// The queued ones by id, then the executing ones.
+/// By id: a begin moves no row in that order.
 pub(crate) fn in_flight(conn: Session<'_>, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
-    let mut statement = conn.prepare(IN_FLIGHT)?;
-    let (mut status, mut id) = after.map_or((Status::Queued, i64::MIN), |mark| (mark.status, mark.id.get()));
+    let mut id = after.map_or(i64::MIN, |mark| mark.id.get());
     let mut page = InFlightPage::default();
     let mut left = limit;
-    loop {
-        let mut rows = statement.rows(params![status.code(), id, sql_limit(left)])?;
-        while let Some(row) = rows.next()? {
-            (left, id) = (left - 1, row.get(0)?);
-            page.rows.extend(good(read_in_flight(&row))?);
-        }
-        if left == 0 {
-            // Only the status and the id are gone by.
-            page.next = Some(FlightMark { status, due_at: Timestamp::ZERO, id: TaskId::new(id) });
-            return Ok(page);
-        }
-        if status == Status::Executing {
-            return Ok(page);
-        }
-        (status, id) = (Status::Executing, i64::MIN);
+    let mut statement = conn.prepare(IN_FLIGHT)?;
+    let mut rows = statement.rows([id, sql_limit(limit)])?;
+    while let Some(row) = rows.next()? {
+        (left, id) = (left - 1, row.get(0)?);
+        page.rows.extend(good(read_in_flight(&row))?);
     }
+    // Only the id is gone by.
+    let mark = FlightMark { status: Status::Queued, due_at: Timestamp::ZERO, id: TaskId::new(id) };
+    page.next = (left == 0).then_some(mark);
+    Ok(page)
 }

@@ -17,11 +17,11 @@ use crate::fetching::fence::owns;
 pub(crate) const WAITS_OVER: &str = concat!(
     "-- waits_over\nSELECT ",
     open_columns!("key"),
-    " FROM task WHERE status = 45 AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
+    " FROM task WHERE phase = 3 AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
 );
 
 pub(crate) const NEXT_DEADLINE: &str = "-- next_deadline
-SELECT due_at FROM task WHERE status = 45 ORDER BY due_at LIMIT 1";
+SELECT due_at FROM task WHERE phase = 3 ORDER BY due_at LIMIT 1";
 
 pub(crate) fn return_to_scheduled(
     tx: &mut Tx<'_>,

@@ -11,6 +11,7 @@ use crate::connection::session::Session;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "init", include_str!("../../../migrations/sqlite/0001_init.sql")),
     (2, "config_state", include_str!("../../../migrations/sqlite/0002_config_state.sql")),
+    (3, "phase", include_str!("../../../migrations/sqlite/0003_phase.sql")),
 ];
 
 const TABLE: &str = "-- migration_table
@@ -27,10 +28,17 @@ pub(crate) fn migrate(conn: Session<'_>, now: Timestamp) -> Result<()> {
 }
 
 fn apply(conn: Session<'_>, migrations: &[(i64, &str, &str)], now: Timestamp) -> Result<()> {
-    in_transaction(conn, |conn| {
+    let newest = in_transaction(conn, |conn| {
         conn.execute_batch(TABLE)?;
-        refuse_newer(conn, migrations)
+        newest(conn, migrations)
     })?;
+    if newest.is_some_and(|newest| newest < last_of(migrations)) {
+        tracing::info!(
+            from = newest,
+            to = last_of(migrations),
+            "the database gets a newer schema; with many tasks this takes a while"
+        );
+    }
     for (number, name, sql) in migrations {
         in_transaction(conn, |conn| apply_one(conn, *number, name, sql, now))?;
     }
@@ -55,16 +63,21 @@ fn apply_one(conn: Session<'_>, number: i64, name: &str, sql: &str, now: Timesta
     }
 }
 
-fn refuse_newer(conn: Session<'_>, migrations: &[(i64, &str, &str)]) -> Result<()> {
+fn last_of(migrations: &[(i64, &str, &str)]) -> i64 {
+    migrations.last().map_or(0, |migration| migration.0)
+}
+
+/// The newest one that was applied, none to a new store. One that this binary does not know is refused.
+fn newest(conn: Session<'_>, migrations: &[(i64, &str, &str)]) -> Result<Option<i64>> {
     let find = "-- migration_newest\nSELECT max(number) FROM schema_migration";
     let newest: Option<i64> = conn.prepare(find)?.one([], |row| row.get(0))?;
-    let known = migrations.last().map_or(0, |migration| migration.0);
+    let known = last_of(migrations);
     match newest {
         Some(newest) if newest > known => Err(StoreError::Unusable(format!(
             "the database has schema {newest}, this binary knows up to {known}: use the newer binary that \
              upgraded it, or restore a backup from before"
         ))),
-        _ => Ok(()),
+        newest => Ok(newest),
     }
 }
 
@@ -84,6 +97,7 @@ pub(crate) fn in_transaction<T>(conn: Session<'_>, work: impl FnOnce(Session<'_>
 #[cfg(test)]
 mod tests {
     use rusqlite::Connection;
+    use tsp_core::task::Status;
 
     use super::*;
 
@@ -102,6 +116,32 @@ mod tests {
             conn.query_row("SELECT count(*) FROM schema_migration", [], |row| row.get(0)).unwrap();
         assert_eq!(applied, i64::try_from(MIGRATIONS.len()).unwrap());
         conn.execute_batch("SELECT id FROM task").unwrap();
+    }
+
+    #[test]
+    fn rows_of_every_state_get_the_index_of_their_phase() {
+        let conn = Connection::open_in_memory().unwrap();
+        apply(Session::new(&conn), &MIGRATIONS[..2], NOW).unwrap();
+        let open = Status::ALL.into_iter().filter(|status| *status != Status::Ended);
+        for (id, status) in (1..).zip(open.clone().chain(open)) {
+            let insert = "INSERT INTO task (id, config_id, status, version, due_at, execute_at, first_due_at,
+                created_at, attempt, charged, losses, epoch, cancel_requested, origin, sharding_id, sharding_count,
+                key_slot) VALUES (?1, 7, ?2, 1, ?1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0)";
+            conn.execute(insert, params![id, status.code()]).unwrap();
+        }
+        migrate(Session::new(&conn), NOW).unwrap();
+        let mut phases = conn.prepare("SELECT status, phase FROM task ORDER BY id").unwrap();
+        let phases = phases.query_map([], |row| Ok((row.get(0)?, row.get::<_, u8>(1)?))).unwrap();
+        for phase in phases {
+            let (status, phase) = phase.unwrap();
+            assert_eq!(phase, Status::from_code(status).unwrap().phase().unwrap().code(), "at {status}");
+        }
+        for (index, phase, rows) in
+            [("task_claim", 0, 2), ("task_busy", 1, 4), ("task_paused", 2, 2), ("task_awaiting", 3, 2)]
+        {
+            let count = format!("SELECT count(*) FROM task INDEXED BY {index} WHERE phase = {phase}");
+            assert_eq!(conn.query_row(&count, [], |row| row.get(0)), Ok(rows), "{index}");
+        }
     }
 
     #[test]

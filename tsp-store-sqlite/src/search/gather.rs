@@ -30,20 +30,17 @@ const BY_KEY: [(Table, &str); 2] = [
 const BY_STATUS: [(&[Status], &str); 4] = [
     (
         &[Status::Scheduled],
-        "-- search_scheduled\nSELECT id FROM task WHERE config_id = ?1 AND status = 0 LIMIT ?2",
+        "-- search_scheduled\nSELECT id FROM task WHERE config_id = ?1 AND phase = 0 LIMIT ?2",
     ),
-    (
-        &[Status::Paused],
-        "-- search_paused\nSELECT id FROM task WHERE config_id = ?1 AND status = 40 LIMIT ?2",
-    ),
+    (&[Status::Paused], "-- search_paused\nSELECT id FROM task WHERE config_id = ?1 AND phase = 2 LIMIT ?2"),
     (
         &[Status::Queued, Status::Executing],
         "-- search_busy
-        SELECT id FROM task WHERE status BETWEEN 10 AND 30 AND config_id = ?1 LIMIT ?2",
+        SELECT id FROM task WHERE phase = 1 AND config_id = ?1 LIMIT ?2",
     ),
     (
         &[Status::Awaiting],
-        "-- search_awaiting\nSELECT id FROM task WHERE status = 45 AND config_id = ?1 LIMIT ?2",
+        "-- search_awaiting\nSELECT id FROM task WHERE phase = 3 AND config_id = ?1 LIMIT ?2",
     ),
 ];
 

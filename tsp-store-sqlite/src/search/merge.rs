@@ -14,16 +14,16 @@ use crate::connection::session::Session;
 use crate::search::{Budget, Search};
 
 const SCHEDULED: &str = "-- merge_scheduled
-SELECT due_at, id FROM task WHERE config_id = ?1 AND status = 0 AND (due_at, id) > (?2, ?3)
+SELECT due_at, id FROM task WHERE config_id = ?1 AND phase = 0 AND (due_at, id) > (?2, ?3)
 ORDER BY due_at, id LIMIT ?4";
 
 const PAUSED: &str = "-- merge_paused
-SELECT due_at, id FROM task WHERE config_id = ?1 AND status = 40 AND (due_at, id) > (?2, ?3)
+SELECT due_at, id FROM task WHERE config_id = ?1 AND phase = 2 AND (due_at, id) > (?2, ?3)
 ORDER BY due_at, id LIMIT ?4";
 
 /// Of all configs, so `?1` only stands in its place.
 const AWAITING: &str = "-- merge_awaiting
-SELECT due_at, id FROM task WHERE status = 45 AND ?1 = ?1 AND (due_at, id) > (?2, ?3)
+SELECT due_at, id FROM task WHERE phase = 3 AND ?1 = ?1 AND (due_at, id) > (?2, ?3)
 ORDER BY due_at, id LIMIT ?4";
 
 const ENDED: &str = "-- merge_ended
@@ -31,12 +31,12 @@ SELECT ended_at, id FROM history WHERE config_id = ?1 AND (ended_at, id) < (?2, 
 ORDER BY ended_at DESC, id DESC LIMIT ?4";
 
 /// What is in flight is little, and in no order of time.
-const BUSY: &str = "-- merge_busy\nSELECT due_at, id, config_id FROM task WHERE status BETWEEN 10 AND 30";
+const BUSY: &str = "-- merge_busy\nSELECT due_at, id, config_id FROM task WHERE phase = 1";
 
 const SCHEDULED_CONFIG: &str = "-- merge_scheduled_config
-SELECT config_id FROM task WHERE status = 0 AND config_id > ?1 ORDER BY config_id LIMIT 1";
+SELECT config_id FROM task WHERE phase = 0 AND config_id > ?1 ORDER BY config_id LIMIT 1";
 const PAUSED_CONFIG: &str = "-- merge_paused_config
-SELECT config_id FROM task WHERE status = 40 AND config_id > ?1 ORDER BY config_id LIMIT 1";
+SELECT config_id FROM task WHERE phase = 2 AND config_id > ?1 ORDER BY config_id LIMIT 1";
 const ENDED_CONFIG: &str = "-- merge_ended_config
 SELECT config_id FROM history WHERE config_id > ?1 ORDER BY config_id LIMIT 1";
 

@@ -13,23 +13,25 @@ use crate::connection::session::Session;
 use crate::connection::tx::Tx;
 
 /// The open rows of a config that a cancel still changes, in one small index after the other.
-const CANCELLABLE: [&str; 4] = [
+const CANCELLABLE: [&str; 5] = [
     "-- cancel_scheduled
-    SELECT id FROM task WHERE config_id = ?1 AND status = 0 ORDER BY due_at, id LIMIT ?2",
+    SELECT id FROM task WHERE config_id = ?1 AND phase = 0 ORDER BY due_at, id LIMIT ?2",
     "-- cancel_paused
-    SELECT id FROM task WHERE config_id = ?1 AND status = 40 ORDER BY due_at LIMIT ?2",
+    SELECT id FROM task WHERE config_id = ?1 AND phase = 2 ORDER BY due_at LIMIT ?2",
     "-- cancel_awaiting
-    SELECT id FROM task WHERE status = 45 AND config_id = ?1 LIMIT ?2",
-    "-- cancel_busy
+    SELECT id FROM task WHERE phase = 3 AND config_id = ?1 LIMIT ?2",
+    "-- cancel_queued
+    SELECT id FROM task WHERE phase = 1 AND status = 10 AND config_id = ?1 LIMIT ?2",
+    "-- cancel_executing
     SELECT id FROM task
-    WHERE status BETWEEN 10 AND 30 AND config_id = ?1 AND NOT (status = 30 AND cancel_requested) LIMIT ?2",
+    WHERE phase = 1 AND status = 30 AND config_id = ?1 AND NOT cancel_requested LIMIT ?2",
 ];
 
 const OPEN_COUNTS: [&str; 4] = [
-    "-- open_scheduled\nSELECT count(*) FROM task WHERE config_id = ?1 AND status = 0",
-    "-- open_paused\nSELECT count(*) FROM task WHERE config_id = ?1 AND status = 40",
-    "-- open_awaiting\nSELECT count(*) FROM task WHERE status = 45 AND config_id = ?1",
-    "-- open_busy\nSELECT count(*) FROM task WHERE status BETWEEN 10 AND 30 AND config_id = ?1",
+    "-- open_scheduled\nSELECT count(*) FROM task WHERE config_id = ?1 AND phase = 0",
+    "-- open_paused\nSELECT count(*) FROM task WHERE config_id = ?1 AND phase = 2",
+    "-- open_awaiting\nSELECT count(*) FROM task WHERE phase = 3 AND config_id = ?1",
+    "-- open_busy\nSELECT count(*) FROM task WHERE phase = 1 AND config_id = ?1",
 ];
 
 pub(crate) fn cancel_open(
@@ -69,11 +71,12 @@ pub(crate) fn open_count(conn: Session<'_>, config: ConfigId) -> Result<usize> {
 
 /// For the golden plans.
 #[cfg(test)]
-pub(crate) const BY_INDEX: [&str; 8] = [
+pub(crate) const BY_INDEX: [&str; 9] = [
     CANCELLABLE[0],
     CANCELLABLE[1],
     CANCELLABLE[2],
     CANCELLABLE[3],
+    CANCELLABLE[4],
     OPEN_COUNTS[0],
     OPEN_COUNTS[1],
     OPEN_COUNTS[2],

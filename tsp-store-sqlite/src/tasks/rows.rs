@@ -5,7 +5,7 @@
 
 use rusqlite::params;
 use tsp_core::TaskId;
-use tsp_core::task::{AttemptRecord, Task, TaskExtra};
+use tsp_core::task::{AttemptRecord, Phase, Task, TaskExtra};
 use tsp_core::transition::Change;
 use tsp_core::{Millis, NodeId, TaskKey, Timestamp};
 use tsp_store::backend::columns::{
@@ -19,25 +19,30 @@ use tsp_store::rules::ended_at_first_try;
 
 use crate::connection::session::{Session, Statement};
 
-/// For the columns of an open task, and for those of an ended one.
+/// For the columns of an open task, and for those of an ended one; `$more` is what only one of them has.
 macro_rules! values {
-    () => {
-        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
-         ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)"
+    ($more:literal) => {
+        concat!(
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
+             ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31",
+            $more,
+            ")"
+        )
     };
 }
 
 const TASK_INSERT: &str = concat!(
     "-- task_insert\nINSERT INTO task (",
     task_columns!("key"),
-    ") ",
-    values!(),
+    ", phase) ",
+    values!(", ?32"),
     " ON CONFLICT DO NOTHING"
 );
 
 pub(crate) const TASK_CLAIM: &str = "-- task_claim
-UPDATE task SET status = 10, epoch = ?1, version = version + 1 WHERE id = ?2 AND version = ?3";
+UPDATE task SET status = 10, phase = 1, epoch = ?1, version = version + 1 WHERE id = ?2 AND version = ?3";
 
+/// The phase stays, so that no index is touched: SQLite writes each one that names a column which is set, whatever to.
 pub(crate) const TASK_BEGIN: &str = "-- task_begin
 UPDATE task SET status = 30, version = version + 1, attempt = ?1, node = ?2, started_at = ?3,
     begun_due_at = ?4, token = ?5
@@ -47,14 +52,14 @@ pub(crate) const TASK_UPDATE: &str = "-- task_update
 UPDATE task SET status = ?1, version = ?2, due_at = ?3, execute_at = ?4, first_due_at = ?5, attempt = ?6,
     charged = ?7, losses = ?8, epoch = ?9, node = ?10, cancel_requested = ?11, started_at = ?12,
     begun_due_at = ?13, expire_after = ?14, token = ?15, last_attempt = ?16, last_kind = ?17,
-    last_reason = ?18, last_status = ?19, last_at = ?20, extra = ?21, payload = ?22
-WHERE id = ?23 AND version = ?24";
+    last_reason = ?18, last_status = ?19, last_at = ?20, extra = ?21, payload = ?22, phase = ?23
+WHERE id = ?24 AND version = ?25";
 
 pub(crate) const TASK_DELETE: &str = "-- task_delete
 DELETE FROM task WHERE id = ?1 AND version = ?2";
 
 const HISTORY_INSERT: &str =
-    concat!("-- history_insert\nINSERT INTO history (", history_columns!("key"), ") ", values!());
+    concat!("-- history_insert\nINSERT INTO history (", history_columns!("key"), ") ", values!(""));
 
 const ATTEMPT_INSERT: &str = concat!(
     "-- attempt_insert\nINSERT INTO attempt (",
@@ -144,6 +149,7 @@ impl<'c> TaskRows<'c> {
             last.map(|last| last.at.ms()),
             extra(task.extra.as_deref())?,
             task.payload.as_deref(),
+            task.status.phase().map(Phase::code),
         ])?;
         sums.accepted += i64::from(inserted);
         Ok(inserted)
@@ -233,6 +239,7 @@ impl<'c> TaskRows<'c> {
             last.map(|last| last.at.ms()),
             extra(task.extra.as_deref())?,
             task.payload.as_deref(),
+            task.status.phase().map(Phase::code),
             task.id.get(),
             version,
         ])

@@ -240,8 +240,8 @@ async fn a_task_without_a_config_is_counted_in_every_state() {
     let tasks = (1..=5).map(|id| submit(new_task(id, config, None))).collect();
     store.submit(tasks, NOW).await.unwrap();
     let raw = rusqlite::Connection::open(dir.path().join("tsp.db")).unwrap();
-    for (id, status) in [(2, 10), (3, 30), (4, 40), (5, 45)] {
-        raw.execute("UPDATE task SET status = ? WHERE id = ?", [status, id]).unwrap();
+    for (id, status, phase) in [(2, 10, 1), (3, 30, 1), (4, 40, 2), (5, 45, 3)] {
+        raw.execute("UPDATE task SET status = ?, phase = ? WHERE id = ?", [status, phase, id]).unwrap();
     }
     assert_eq!(store.audit(NOW).await.unwrap().orphans, []);
     raw.execute("DELETE FROM config", []).unwrap();

@@ -25,10 +25,10 @@ const ROWS: i64 = 100_000;
 const FILL: &str = "
 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
 INSERT INTO task (id, config_id, status, version, due_at, execute_at, first_due_at, created_at, attempt,
-    charged, losses, epoch, cancel_requested, origin, sharding_id, sharding_count, key, key_slot)
+    charged, losses, epoch, cancel_requested, origin, sharding_id, sharding_count, key, key_slot, phase)
 SELECT i, i % 100, CASE WHEN i % 50 = 0 THEN 10 WHEN i % 50 = 1 THEN 30 WHEN i % 50 = 2 THEN 40
     WHEN i % 50 = 3 THEN 45 ELSE 0 END, 1, i * 7919 % 1000003, 0, 0, 0, 0, 0, 0, 0, 0, i % 3, 0, 1,
-    'key-' || i, 0 FROM n";
+    'key-' || i, 0, CASE WHEN i % 50 < 2 THEN 1 WHEN i % 50 < 4 THEN i % 50 ELSE 0 END FROM n";
 
 const FILL_HISTORY: &str = "
 INSERT INTO history (id, config_id, result, ended_at, version, due_at, execute_at, first_due_at, created_at,
@@ -60,7 +60,7 @@ fn hot_queries_use_their_index_and_never_sort() {
             (OVERDUE, "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at<?)"),
             (OVERDUE_MANY, "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at<?)"),
             (PAUSED_NEXT, "SEARCH task USING COVERING INDEX task_paused (config_id>?)"),
-            (BUSY, "SEARCH task USING INDEX task_busy (status>? AND status<?)"),
+            (BUSY, "SEARCH task USING INDEX task_busy (phase=?)"),
             (AWAITING, "SCAN task USING INDEX task_awaiting"),
             (OPEN_OCCURRENCE, "SEARCH task USING INDEX task_occurrence (config_id=?)"),
             (
@@ -71,7 +71,7 @@ fn hot_queries_use_their_index_and_never_sort() {
             (HISTORY_OLD, "SEARCH history USING COVERING INDEX history_ended (config_id=? AND ended_at<?)"),
             (NEXT_DEADLINE, "SCAN task USING COVERING INDEX task_awaiting"),
             (WAITS_OVER, "SEARCH task USING INDEX task_awaiting (due_at<?)"),
-            (IN_FLIGHT, "SEARCH task USING INDEX task_busy (status=? AND rowid>?)"),
+            (IN_FLIGHT, "SEARCH task USING INDEX task_busy (phase=? AND rowid>?)"),
             (submit::CANONICAL, "SEARCH task USING INDEX task_key (config_id=? AND key=? AND key_slot=?)"),
             (change::LATEST_OF_KEY, "SEARCH history USING INDEX history_key (config_id=? AND key=?)"),
             (rows::TASK_OPEN, "SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"),
@@ -101,4 +101,22 @@ fn hot_queries_use_their_index_and_never_sort() {
             assert!(!big_walked, "{sql}\n  {plan}");
         }
     }
+}
+
+fn opcodes(conn: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = conn.prepare(&format!("EXPLAIN {sql}")).unwrap();
+    let parameters: Vec<i64> = vec![1; statement.parameter_count()];
+    let rows =
+        statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, String>(1)).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_begin_touches_no_index() {
+    let conn = Connection::open_in_memory().unwrap();
+    migrate::migrate(Session::new(&conn), NOW).unwrap();
+    let touches =
+        |sql| opcodes(&conn, sql).iter().any(|opcode| opcode == "IdxInsert" || opcode == "IdxDelete");
+    assert!(touches(rows::TASK_CLAIM), "a claim moves the row to another index");
+    assert!(!touches(rows::TASK_BEGIN));
 }

@@ -81,16 +81,17 @@ impl Fixture {
 
 #[tokio::test]
 async fn a_claim_quarantines_a_row_whatever_is_wrong_with_it() {
-    let fixture = Fixture::new(8).await;
+    let fixture = Fixture::new(9).await;
     fixture.edit("UPDATE task SET attempt = 'many' WHERE id = 2").await;
     fixture.edit("UPDATE task SET last_kind = 2, last_attempt = 1, last_at = 1 WHERE id = 3").await;
     fixture.edit("UPDATE task SET payload = 'text' WHERE id = 4").await;
     fixture.edit("UPDATE task SET version = 1.5 WHERE id = 5").await;
     fixture.edit("UPDATE task SET charged = -1 WHERE id = 6").await;
     fixture.edit("UPDATE task SET extra = x'00' WHERE id = 7").await;
+    fixture.edit("UPDATE task SET status = 30 WHERE id = 8").await;
     let claimed: Vec<i64> = fixture.claim().await.tasks.iter().map(|task| task.id.get()).collect();
-    assert_eq!(claimed, [1, 8]);
-    for id in 2..=7 {
+    assert_eq!(claimed, [1, 9]);
+    for id in 2..=8 {
         assert_eq!(fixture.status(id).await, i64::from(Status::Paused.code()), "{id}");
     }
     match fixture.store.task(TaskId::new(2)).await {
