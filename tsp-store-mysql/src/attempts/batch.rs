@@ -28,8 +28,9 @@ pub(crate) const TASKS_LOAD: &str =
 pub(crate) const TASKS_RELEASE: &str = "-- tasks_release
 UPDATE task_{shard} SET status = 0, version = version + 1 WHERE id IN ({list}) AND status = 10";
 
+/// Reads what is queued as well: no more than the fetchers' windows.
 pub(crate) const EXECUTING: &str = "-- executing
-SELECT id, attempt FROM task_{shard} FORCE INDEX (state) WHERE node = ? AND status = 30";
+SELECT id, attempt FROM task_{shard} FORCE INDEX (state) WHERE phase = 1 AND status = 30 AND node = ?";
 
 /// An element of a batch and its index in it.
 pub(crate) struct Indexed<T> {

@@ -27,10 +27,11 @@ use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 use crate::tasks::rows::lock_tasks;
 
-/// The forced index keeps the server from looking through all that is queued.
+/// The forced index keeps the server from looking through all that is queued. The padding makes room for what a first
+/// attempt fills.
 pub(crate) const TASKS_BEGIN: &str = "-- tasks_begin
 UPDATE task_{shard} FORCE INDEX (PRIMARY) SET status = 30, version = version + 1, attempt = attempt + 1,
-    node = ?, started_at = ?, begun_due_at = due_at, token = NULL
+    node = ?, started_at = ?, begun_due_at = due_at, token = NULL, padding = NULL
 WHERE (id, version) IN ({rows}) AND status = 10 AND {now} <= ?";
 
 pub(crate) const TASKS_BEGUN: &str = "-- tasks_begun

@@ -1,11 +1,12 @@
 //! The auditor's counts. Each statement reads a bounded number of rows, however many there are.
-use tsp_core::task::Status;
+use tsp_core::task::{Phase, Status};
 use tsp_core::{ConfigId, Timestamp};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::fetching::{Audit, COUNTED_MAX, OVERDUE_AFTER};
 
 use crate::catalog::follow::follow;
 use crate::connection::db::ShardDb;
+use crate::connection::row::Row;
 use crate::connection::session::query;
 use crate::connection::tx::Tx;
 use crate::fetching::group_rows::GroupRows;
@@ -17,31 +18,34 @@ const SUMS: &str = "-- audit_sums
 SELECT CAST(COALESCE(SUM(accepted), 0) AS SIGNED), CAST(COALESCE(SUM(ended), 0) AS SIGNED) FROM balance_{shard}";
 
 /// Sums and rows in one statement, which sees one moment; the sums change in the transactions that change
-/// rows. The first row, of no status, is the sums.
+/// rows. The first row, of no phase, is the sums; a busy one says how many are queued and how many executing.
 pub(crate) const AUDIT_COUNTS: &str = "-- audit_counts
-SELECT -1, CAST(COALESCE(SUM(accepted), 0) AS SIGNED), CAST(COALESCE(SUM(ended), 0) AS SIGNED)
+SELECT -1, CAST(COALESCE(SUM(accepted), 0) AS SIGNED), CAST(COALESCE(SUM(ended), 0) AS SIGNED), 0
 FROM balance_{shard}
 UNION ALL
-SELECT status, COUNT(*), 0 FROM task_{shard} FORCE INDEX (state) GROUP BY status";
+SELECT phase, COUNT(*), 0, 0 FROM task_{shard} FORCE INDEX (state) WHERE phase <> 1 GROUP BY phase
+UNION ALL
+SELECT 1, COUNT(*), CAST(COALESCE(SUM(status = 10), 0) AS SIGNED),
+    CAST(COALESCE(SUM(status = 30), 0) AS SIGNED)
+FROM task_{shard} FORCE INDEX (state) WHERE phase = 1";
 
-/// The last of the next rows of a status; its index ends with the id. Rows that are due at the same time come
-/// first, or a bookmark would be no range.
-pub(crate) const PAGE_TIED: &str = "-- audit_page_tied
-SELECT id FROM task_{shard} FORCE INDEX (state)
-WHERE status = ? AND due_at = ? AND id > ? ORDER BY id LIMIT 1 OFFSET ?";
-pub(crate) const REST_TIED: &str = "-- audit_rest_tied
-SELECT COUNT(*) FROM task_{shard} FORCE INDEX (state) WHERE status = ? AND due_at = ? AND id > ?";
+/// Queued and executing ones, no more than the fetchers' windows, as in [`AUDIT_COUNTS`].
+pub(crate) const AUDIT_BUSY: &str = "-- audit_busy
+SELECT 1, COUNT(*), CAST(COALESCE(SUM(status = 10), 0) AS SIGNED),
+    CAST(COALESCE(SUM(status = 30), 0) AS SIGNED)
+FROM task_{shard} FORCE INDEX (state) WHERE phase = 1";
+
+/// The last of the next rows of a phase; its index ends with the id.
 pub(crate) const PAGE: &str = "-- audit_page
-SELECT due_at, id FROM task_{shard} FORCE INDEX (state)
-WHERE status = ? AND due_at > ? ORDER BY due_at, id LIMIT 1 OFFSET ?";
+SELECT id FROM task_{shard} FORCE INDEX (state) WHERE phase = ? AND id > ? ORDER BY id LIMIT 1 OFFSET ?";
 pub(crate) const REST: &str = "-- audit_rest
-SELECT COUNT(*) FROM task_{shard} FORCE INDEX (state) WHERE status = ? AND due_at > ?";
+SELECT COUNT(*) FROM task_{shard} FORCE INDEX (state) WHERE phase = ? AND id > ?";
 
 pub(crate) const OVERDUE: &str = "-- audit_overdue
 SELECT COUNT(*) FROM (SELECT 1 FROM task_{shard} FORCE INDEX (claim)
-WHERE config_id = ? AND status = 0 AND due_at < ? LIMIT ?) AS late";
+WHERE config_id = ? AND phase = 0 AND due_at < ? LIMIT ?) AS late";
 
-/// A loose index scan, as [`crate::fetching::claim::EARLIEST_DUE`].
+/// A loose index scan: two seeks for each config.
 pub(crate) const CONFIGS_OPEN: &str = "-- audit_configs
 SELECT DISTINCT config_id FROM task_{shard} FORCE INDEX (claim)";
 
@@ -82,9 +86,11 @@ pub(crate) async fn count(on: &ShardDb, page: i64, audit: &mut Audit) -> Result<
         Box::pin(async move {
             let (accepted, ended) = sums(tx, on).await?;
             let mut open = Vec::new();
-            for status in Status::ALL.into_iter().filter(|status| *status != Status::Ended) {
+            for status in [Status::Scheduled, Status::Paused, Status::Awaiting] {
                 open.push((status, count_status(tx, on, status, page).await?));
             }
+            let busy = query(&on.sql(AUDIT_BUSY)).fetch_one(tx.conn()).await?;
+            open.extend(counts(&busy)?);
             Ok((accepted, ended, open))
         })
     });
@@ -93,27 +99,39 @@ pub(crate) async fn count(on: &ShardDb, page: i64, audit: &mut Audit) -> Result<
     Ok(())
 }
 
+/// Of a status that is a phase.
 async fn count_status(tx: &mut Tx<'_>, on: &ShardDb, status: Status, page: i64) -> Result<i64> {
-    let code = i64::from(status.code());
+    let phase = status.phase().map(Phase::code);
     let (mut count, mut after) = (0, i64::MIN);
     loop {
-        let next = query(&on.sql(PAGE)).bind(code).bind(after).bind(page - 1);
+        let next = query(&on.sql(PAGE)).bind(phase).bind(after).bind(page - 1);
         let Some(row) = next.fetch_optional(tx.conn()).await? else {
-            let rest = query(&on.sql(REST)).bind(code).bind(after).fetch_one(tx.conn()).await?;
+            let rest = query(&on.sql(REST)).bind(phase).bind(after).fetch_one(tx.conn()).await?;
             return Ok(count + rest.get::<i64>(0)?);
         };
         count += page;
-        let mut last: i64 = row.get(1)?;
         after = row.get(0)?;
-        loop {
-            let next = query(&on.sql(PAGE_TIED)).bind(code).bind(after).bind(last).bind(page - 1);
-            let Some(row) = next.fetch_optional(tx.conn()).await? else { break };
-            count += page;
-            last = row.get(0)?;
-        }
-        let rest = query(&on.sql(REST_TIED)).bind(code).bind(after).bind(last).fetch_one(tx.conn()).await?;
-        count += rest.get::<i64>(0)?;
     }
+}
+
+/// Of a phase, by status.
+fn counts(row: &Row) -> Result<Vec<(Status, i64)>> {
+    let (phase, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+    let counts = match Phase::from_code(phase) {
+        Some(Phase::Scheduled) => vec![(Status::Scheduled, count)],
+        Some(Phase::Busy) => vec![(Status::Queued, row.get(2)?), (Status::Executing, row.get(3)?)],
+        Some(Phase::Paused) => vec![(Status::Paused, count)],
+        Some(Phase::Awaiting) => vec![(Status::Awaiting, count)],
+        None => Vec::new(),
+    };
+    let known: i64 = counts.iter().map(|(_, count)| count).sum();
+    if known == count {
+        return Ok(counts);
+    }
+    Err(StoreError::Internal(format!(
+        "{} tasks in phase {phase} have a status that is not known",
+        count - known
+    )))
 }
 
 async fn count_at_once(on: &ShardDb, audit: &mut Audit) -> Result<()> {
@@ -123,15 +141,13 @@ async fn count_at_once(on: &ShardDb, audit: &mut Audit) -> Result<()> {
         })
         .await?;
     for row in &rows {
-        let (code, count): (i64, i64) = (row.get(0)?, row.get(1)?);
-        if code < 0 {
-            (audit.accepted, audit.ended) = (count, row.get(2)?);
-            continue;
+        if row.get::<i64>(0)? < 0 {
+            (audit.accepted, audit.ended) = (row.get(1)?, row.get(2)?);
+        } else {
+            audit.open.extend(counts(row)?);
         }
-        let status = Status::from_code(code)
-            .ok_or_else(|| StoreError::Internal(format!("{count} tasks have status {code}")))?;
-        audit.open.push((status, count));
     }
+    audit.open.retain(|(_, count)| *count > 0);
     Ok(())
 }
 

@@ -60,9 +60,9 @@ impl GroupRows {
             .await?;
         let mut firsts = Vec::with_capacity(rows.len());
         for row in &rows {
-            let config = ConfigId::new(row.get(0)?);
-            if self.is_mine(config) {
-                firsts.push(EarliestDue { config, due_at: Timestamp::from_ms(row.get(1)?) });
+            let (config, due_at) = (ConfigId::new(row.get(0)?), row.get::<Option<i64>>(1)?);
+            if let Some(due_at) = due_at.map(Timestamp::from_ms).filter(|_| self.is_mine(config)) {
+                firsts.push(EarliestDue { config, due_at });
             }
         }
         Ok(firsts)

@@ -21,12 +21,15 @@ pub(crate) const WAITS_OVER: &str = concat!(
     "-- waits_over\nSELECT ",
     open_columns!("task_key"),
     " FROM task_{shard} FORCE INDEX (claim)
-WHERE config_id = ? AND status = 45 AND due_at <= ? ORDER BY due_at, id LIMIT ? FOR UPDATE"
+WHERE config_id = ? AND phase = 3 AND due_at <= ? ORDER BY due_at, id LIMIT ? FOR UPDATE"
 );
 
 /// As [`crate::fetching::claim::EARLIEST_DUE`].
 pub(crate) const DEADLINES: &str = "-- next_deadline
-SELECT config_id, MIN(due_at) FROM task_{shard} FORCE INDEX (claim) WHERE status = 45 GROUP BY config_id";
+SELECT c.config_id, (
+    SELECT t.due_at FROM task_{shard} AS t FORCE INDEX (claim)
+    WHERE t.config_id = c.config_id AND t.phase = 3 ORDER BY t.due_at LIMIT 1
+) FROM (SELECT DISTINCT config_id FROM task_{shard} FORCE INDEX (claim)) AS c";
 
 pub(crate) async fn return_to_scheduled(
     of: &GroupRows,

@@ -40,7 +40,8 @@ struct KeyRange {
 impl ChecksumDiff {
     pub(super) async fn new(source: &mut Link, table: Table, shard: ShardId, stage: Stage) -> Result<Self> {
         let from = stage.table(table, shard);
-        let columns = columns(source, &from).await?;
+        let mut columns = columns(source, &from).await?;
+        columns.retain(|column| !column.generated);
         Ok(Self { from, to: Stage::Copy.table(table, shard), scan: table.scan, columns })
     }
 

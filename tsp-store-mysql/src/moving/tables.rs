@@ -51,6 +51,8 @@ impl Stage {
 pub(super) struct Column {
     pub(super) name: String,
     kind: Kind,
+    /// The server makes its values, and takes none.
+    pub(super) generated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +65,7 @@ enum Kind {
 impl Column {
     /// An expression that gives the value as a literal.
     pub(super) fn literal(&self) -> String {
-        let Self { name, kind } = self;
+        let Self { name, kind, .. } = self;
         match kind {
             Kind::Number => format!("COALESCE(CAST(`{name}` AS CHAR), 'NULL')"),
             Kind::Text => format!("COALESCE(CONCAT('_utf8mb4 x''', HEX(`{name}`), ''''), 'NULL')"),
@@ -71,8 +73,8 @@ impl Column {
         }
     }
 
-    /// `kind` as the server shows it: `bigint(20)`.
-    fn read(name: String, kind: &str) -> Result<Self> {
+    /// `kind` and `extra` as the server shows them: `bigint(20)`, `STORED GENERATED`.
+    fn read(name: String, kind: &str, extra: &str) -> Result<Self> {
         let kind = match kind.split('(').next().unwrap_or_default() {
             "tinyint" | "smallint" | "int" | "bigint" => Kind::Number,
             "varchar" | "text" | "mediumtext" => Kind::Text,
@@ -82,7 +84,7 @@ impl Column {
             }
         };
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Ok(Self { name, kind });
+            return Ok(Self { name, kind, generated: extra.contains("GENERATED") });
         }
         Err(StoreError::Internal(format!("`{name}` is no column of ours")))
     }
@@ -92,7 +94,7 @@ impl Column {
 /// lack one that is being changed.
 pub(super) async fn columns(link: &mut Link, table: &str) -> Result<Vec<Column>> {
     let rows = link.rows(format!("-- columns\nSHOW COLUMNS FROM {table}")).await?;
-    rows.iter().map(|row| Column::read(row.get(0)?, row.get(1)?)).collect()
+    rows.iter().map(|row| Column::read(row.get(0)?, row.get(1)?, row.get(5)?)).collect()
 }
 
 /// The tables of a shard that are there in this stage; asked as [`columns`] are.

@@ -46,7 +46,8 @@ macro_rules! migrations {
 
 pub(crate) const META: &[Migration] = migrations!("meta": 1 "init" for 1);
 pub(crate) const SOURCE: &[Migration] = migrations!("source": 1 "init" for 1);
-pub(crate) const SHARD: &[Migration] = migrations!("shard": 1 "init" for 1, 2 "config_state" for 1);
+pub(crate) const SHARD: &[Migration] =
+    migrations!("shard": 1 "init" for 1, 2 "config_state" for 1, 3 "phase" for 2);
 
 /// `part`: `meta`, `source`, or a shard's number: parts may share a database. `compatible_from` tells binaries
 /// that do not know the step whether they may go on.

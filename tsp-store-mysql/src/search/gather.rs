@@ -20,10 +20,6 @@ const GATHER_MAX: usize = if cfg!(test) { 30 } else { 2_000 };
 const CONFIGS_MAX: usize = 256;
 const SHARDS_AT_ONCE: usize = 8;
 
-const PARENT_OPEN: &str =
-    "-- search_parent_open\nSELECT id, due_at FROM task_{shard} WHERE parent_id = ? LIMIT ?";
-const PARENT_ENDED: &str =
-    "-- search_parent_ended\nSELECT id, ended_at FROM history_{shard} WHERE parent_id = ? LIMIT ?";
 const KEY_OPEN: &str = "-- search_key_open
 SELECT id, due_at FROM task_{shard} WHERE config_id IN ({list}) AND key_hash = ? LIMIT ?";
 const KEY_ENDED: &str = "-- search_key_ended
@@ -34,13 +30,11 @@ const CONFIG_ENDED: &str = "-- search_config_ended
 SELECT id, ended_at FROM history_{shard} WHERE config_id IN ({list}) LIMIT ?";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 6] =
-    [PARENT_OPEN, PARENT_ENDED, KEY_OPEN, KEY_ENDED, CONFIG_OPEN, CONFIG_ENDED];
+pub(super) const STATEMENTS: [&str; 4] = [KEY_OPEN, KEY_ENDED, CONFIG_OPEN, CONFIG_ENDED];
 
 /// What leads to the candidates.
 #[derive(Clone, Copy)]
 enum By<'s> {
-    Parent(TaskId),
     Key(&'s [ConfigId], &'s TaskKey),
     Configs(&'s [ConfigId]),
 }
@@ -49,7 +43,8 @@ enum By<'s> {
 pub(super) async fn gather(search: &Search<'_>) -> Result<Option<Vec<Entry>>> {
     let (query, configs) = (search.filter.query, search.filter.configs);
     let by = match (&query.parent, &query.key) {
-        (Some(parent), _) => By::Parent(*parent),
+        // Before fan-out no task has one, and no index leads to its parts.
+        (Some(_), _) => return Ok(Some(Vec::new())),
         _ if configs.len() > CONFIGS_MAX => return Ok(None),
         (None, Some(key)) => By::Key(configs, key),
         _ if !matches!(query.order, Order::IdAsc | Order::IdDesc) => return Ok(None),
@@ -71,17 +66,11 @@ async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Re
     let rows = on
         .read("search_gather", move |tx| {
             Box::pin(async move {
-                let (mut values, n) = match by {
-                    By::Parent(parent) => (Values::of_ids(std::iter::once(parent.get())), 0),
-                    By::Key(configs, _) | By::Configs(configs) => {
-                        let configs: Vec<i64> = configs.iter().map(|config| config.get()).collect();
-                        let (n, list) = padded_to_class(&configs);
-                        (Values::of_ids(list), n)
-                    }
-                };
+                let (By::Key(configs, _) | By::Configs(configs)) = by;
+                let configs: Vec<i64> = configs.iter().map(|config| config.get()).collect();
+                let (n, list) = padded_to_class(&configs);
+                let mut values = Values::of_ids(list);
                 let template = match (by, table) {
-                    (By::Parent(_), Table::Open) => PARENT_OPEN,
-                    (By::Parent(_), Table::Ended) => PARENT_ENDED,
                     (By::Key(..), Table::Open) => KEY_OPEN,
                     (By::Key(..), Table::Ended) => KEY_ENDED,
                     (By::Configs(_), Table::Open) => CONFIG_OPEN,
@@ -91,8 +80,7 @@ async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Re
                     values.put(key_hash(key).to_vec());
                 }
                 values.put(sql_limit(GATHER_MAX + 1));
-                let sql = if n == 0 { on.sql(template) } else { on.sql_list(template, n) };
-                values.ask(&sql)?.fetch_all(tx.conn()).await
+                values.ask(&on.sql_list(template, n))?.fetch_all(tx.conn()).await
             })
         })
         .await?;

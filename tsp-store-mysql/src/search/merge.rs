@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use futures::TryStreamExt as _;
 use futures::stream;
 use tsp_core::ConfigId;
-use tsp_core::task::Status;
+use tsp_core::task::{Phase, Status};
 use tsp_store::backend::search::Table;
 use tsp_store::error::Result;
 use tsp_store::search::Order;
@@ -17,9 +17,29 @@ use crate::connection::tx::Tx;
 use crate::search::stream::{Kind, Stream};
 use crate::search::{Entry, Search};
 
-/// Which configs have open rows, and where they stand: the first two columns of the claim's index.
-const STATUSES: &str =
-    "-- search_statuses\nSELECT config_id, status FROM task_{shard} GROUP BY config_id, status";
+/// Whether the config `c` has a row in this phase.
+macro_rules! has_rows {
+    ($phase:literal) => {
+        concat!(
+            "(SELECT 1 FROM task_{shard} AS t FORCE INDEX (claim) WHERE t.config_id = c.config_id AND t.phase = ",
+            $phase,
+            " LIMIT 1)"
+        )
+    };
+}
+
+/// Which configs have open rows, and in which of [`Phase::ALL`].
+const PHASES: &str = concat!(
+    "-- search_phases\nSELECT c.config_id, ",
+    has_rows!(0),
+    ", ",
+    has_rows!(1),
+    ", ",
+    has_rows!(2),
+    ", ",
+    has_rows!(3),
+    "\nFROM (SELECT DISTINCT config_id FROM task_{shard} FORCE INDEX (claim)) AS c"
+);
 
 /// Which configs have ended rows: the first column of the index by time.
 const ENDED_CONFIGS: &str =
@@ -117,22 +137,37 @@ async fn fill(on: &ShardDb, search: &Search<'_>, streams: &mut [Stream]) -> Resu
     .await
 }
 
-/// One stream for each config of the scope and status that has rows on this shard.
+/// One stream for each config of the scope and phase that has rows on this shard.
 async fn due_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
-    let statuses: Vec<(i64, i64)> = on
-        .read("search_statuses", move |tx: &mut Tx<'_>| {
-            Box::pin(async move {
-                let rows = query(&on.sql(STATUSES)).fetch_all(tx.conn()).await?;
-                rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
-            })
+    let rows = on
+        .read("search_phases", move |tx: &mut Tx<'_>| {
+            Box::pin(async move { query(&on.sql(PHASES)).fetch_all(tx.conn()).await })
         })
         .await?;
-    let known = statuses
-        .into_iter()
-        .filter_map(|(config, status)| Some((ConfigId::new(config), Status::from_code(status)?)));
-    let wanted =
-        known.filter(|(config, status)| search.filter.is_in_scope(*config) && search.filter.wants(*status));
-    Ok(wanted.map(|(config, status)| Kind::Due(config, status)).collect())
+    let mut kinds = Vec::new();
+    for row in &rows {
+        let config = ConfigId::new(row.get(0)?);
+        if !search.filter.is_in_scope(config) {
+            continue;
+        }
+        for (at, phase) in (1..).zip(Phase::ALL) {
+            if row.get::<Option<i64>>(at)?.is_some() {
+                kinds.extend(due_kind(search, config, phase));
+            }
+        }
+    }
+    Ok(kinds)
+}
+
+/// `None`: nothing in this phase is asked for.
+fn due_kind(search: &Search<'_>, config: ConfigId, phase: Phase) -> Option<Kind> {
+    let of_phase = || Status::ALL.into_iter().filter(|status| status.phase() == Some(phase));
+    let wanted = of_phase().find(|status| search.filter.wants(*status))?;
+    if of_phase().all(|status| search.filter.wants(status)) {
+        Some(Kind::Due(config, phase))
+    } else {
+        Some(Kind::DueAt(config, phase, wanted))
+    }
 }
 
 /// One stream for each config of the scope that has ended rows on this shard.
@@ -153,4 +188,4 @@ async fn ended_kinds(search: &Search<'_>, on: &ShardDb) -> Result<Vec<Kind>> {
 }
 
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 2] = [STATUSES, ENDED_CONFIGS];
+pub(super) const STATEMENTS: [&str; 2] = [PHASES, ENDED_CONFIGS];

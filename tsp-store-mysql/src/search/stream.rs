@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tsp_core::task::{EndResult, Status};
+use tsp_core::task::{EndResult, Phase, Status};
 use tsp_core::{ConfigId, TaskId, Timestamp};
 use tsp_store::backend::row_count::sql_limit;
 use tsp_store::backend::search::{IdRange, Table};
@@ -16,10 +16,15 @@ use crate::connection::tx::Tx;
 use crate::search::{Entry, Search, ShardDb};
 use crate::tasks::rows::ended_from;
 
-/// Open rows of one config at one status, by due time.
+/// Open rows of one config in one phase, by due time.
 const DUE: &str = "-- search_due
 SELECT due_at, id FROM task_{shard} FORCE INDEX (claim)
-WHERE config_id = ? AND status = ? AND due_at >= ? AND (due_at > ? OR id > ?)
+WHERE config_id = ? AND phase = ? AND due_at >= ? AND (due_at > ? OR id > ?)
+ORDER BY due_at, id LIMIT ?";
+/// Only those of one status.
+const DUE_AT: &str = "-- search_due_at
+SELECT due_at, id FROM task_{shard} FORCE INDEX (claim)
+WHERE config_id = ? AND phase = ? AND status = ? AND due_at >= ? AND (due_at > ? OR id > ?)
 ORDER BY due_at, id LIMIT ?";
 
 /// Ended rows of one config, latest first.
@@ -42,12 +47,13 @@ SELECT id, config_id, due_at, created_at, result, ended_at FROM history_{shard}
 WHERE id > ? AND id < ? AND ended_at >= ? ORDER BY id LIMIT ?";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 6] = [DUE, ENDED, OPEN_DOWN, OPEN_UP, ENDED_DOWN, ENDED_UP];
+pub(super) const STATEMENTS: [&str; 7] = [DUE, DUE_AT, ENDED, OPEN_DOWN, OPEN_UP, ENDED_DOWN, ENDED_UP];
 
 /// Which index is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    Due(ConfigId, Status),
+    Due(ConfigId, Phase),
+    DueAt(ConfigId, Phase, Status),
     Ended(ConfigId),
     /// All rows of a table by their ids, most of them perhaps of others.
     Scan(Table, IdRange),
@@ -86,13 +92,14 @@ impl Stream {
         let limit = sql_limit(self.chunk);
         let (at, id) = (self.last.at, self.last.id.get());
         let statement = match self.kind {
-            Kind::Due(config, status) => query(&on.sql(DUE))
-                .bind(config.get())
-                .bind(status.code())
-                .bind(at)
-                .bind(at)
-                .bind(id)
-                .bind(limit),
+            Kind::Due(config, phase) => {
+                let due = query(&on.sql(DUE)).bind(config.get()).bind(phase.code());
+                due.bind(at).bind(at).bind(id).bind(limit)
+            }
+            Kind::DueAt(config, phase, status) => {
+                let due = query(&on.sql(DUE_AT)).bind(config.get()).bind(phase.code()).bind(status.code());
+                due.bind(at).bind(at).bind(id).bind(limit)
+            }
             Kind::Ended(config) => {
                 query(&on.sql(ENDED)).bind(config.get()).bind(at).bind(at).bind(id).bind(limit)
             }

@@ -1,5 +1,6 @@
 //! Open tasks of a config: how many there are, and a cancel of all, bit by bit.
 use tsp_core::key::config_shard;
+use tsp_core::task::{Phase, Status};
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
 use tsp_store::backend::row_count::sql_limit;
@@ -15,11 +16,13 @@ use crate::tasks::rows::{insert_attempts, lock_tasks, save_ended};
 use crate::tasks::update::update_rows;
 
 /// What a cancel still changes, in the order in which it goes through them.
-const STATUSES: [i64; 5] = [0, 40, 45, 10, 30];
+const STATUSES: [Status; 5] =
+    [Status::Scheduled, Status::Paused, Status::Awaiting, Status::Queued, Status::Executing];
 
 /// An executing task that is flagged already is left alone.
 pub(crate) const CANCELLABLE: &str = "-- cancel_open
-SELECT id FROM task_{shard} WHERE config_id = ? AND status = ? AND (status <> 30 OR cancel_requested = 0)
+SELECT id FROM task_{shard} WHERE config_id = ? AND phase = ? AND status = ?
+    AND (status <> 30 OR cancel_requested = 0)
 ORDER BY due_at, id LIMIT ?";
 
 /// By the index that the claim uses.
@@ -64,7 +67,7 @@ struct Batch {
 async fn cancel_some(
     on: &ShardDb,
     config: ConfigId,
-    status: i64,
+    status: Status,
     limit: usize,
     now: Timestamp,
 ) -> Result<Batch> {
@@ -99,12 +102,13 @@ async fn cancellable(
     tx: &mut Tx<'_>,
     on: &ShardDb,
     config: ConfigId,
-    status: i64,
+    status: Status,
     limit: usize,
 ) -> Result<Vec<TaskId>> {
     let bound = sql_limit(limit);
-    let sql = on.sql(CANCELLABLE);
-    let rows = query(&sql).bind(config.get()).bind(status).bind(bound).fetch_all(tx.conn()).await?;
+    let phase = status.phase().map(Phase::code);
+    let select = query(&on.sql(CANCELLABLE)).bind(config.get()).bind(phase).bind(status.code()).bind(bound);
+    let rows = select.fetch_all(tx.conn()).await?;
     rows.iter().map(|row| Ok(TaskId::new(row.get(0)?))).collect()
 }
 

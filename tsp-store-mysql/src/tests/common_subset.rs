@@ -18,6 +18,7 @@ const ONLY_MARIADB: &[(&str, &str)] = &[
     ("ROWS EXAMINED", "`LIMIT`"),
     ("EXECUTE IMMEDIATE", "a text of its own"),
     ("FOR UPDATE WAIT", "`innodb_lock_wait_timeout`"),
+    (" PERSISTENT,", "`STORED`"),
     ("PERSISTENT FOR", "`ANALYZE TABLE` alone"),
     ("SYSTEM VERSIONING", "the history tables"),
     ("JSON_DETAILED", "formatting in the program"),

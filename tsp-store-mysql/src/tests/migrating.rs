@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use sqlx::{Connection as _, Row as _};
+use tsp_core::task::{Phase, Status};
 use tsp_core::{ManualClock, Millis, Timestamp};
 use tsp_store::catalog::Catalog as _;
 
 use crate::schema::day_partitions::keep_ahead;
+use crate::schema::days::first_partitions;
+use crate::schema::migrate::SHARD;
 use crate::tests::fixture::{NOW, shard};
 use crate::tests::site::{connect, options, sql};
 use crate::{MigrateReport, MySqlOptions, MySqlStore, SourceOptions};
@@ -49,8 +52,10 @@ async fn two_may_migrate_at_once_and_again() {
             "main source 1 init",
             "main shard_000 1 init",
             "main shard_000 2 config_state",
+            "main shard_000 3 phase",
             "main shard_001 1 init",
-            "main shard_001 2 config_state"
+            "main shard_001 2 config_state",
+            "main shard_001 3 phase"
         ]
     );
     assert_eq!(reports[1].assigned, [0, 1]);
@@ -135,12 +140,12 @@ async fn each_shard_must_have_one_place() {
 async fn a_newer_schema_and_one_of_another_build_are_refused() {
     let (options, [meta, source]) = fresh();
     MySqlStore::migrate(&options, NOW).await.unwrap();
-    let newer = "INSERT INTO schema_version VALUES ('shard_001', 3, 'later', 'x', 3, 0)";
+    let newer = "INSERT INTO schema_version VALUES ('shard_001', 4, 'later', 'x', 4, 0)";
     change(&source, newer).await;
     for refused in refusal(&options).await {
-        assert!(refused.contains("schema 3 of `shard_001`") && refused.contains("up to 2"), "{refused}");
+        assert!(refused.contains("schema 4 of `shard_001`") && refused.contains("up to 3"), "{refused}");
     }
-    change(&source, "DELETE FROM schema_version WHERE number = 3").await;
+    change(&source, "DELETE FROM schema_version WHERE number = 4").await;
     change(&meta, "UPDATE schema_version SET checksum = 'x'").await;
     for refused in refusal(&options).await {
         assert!(refused.contains("another build"), "{refused}");
@@ -153,7 +158,7 @@ async fn a_newer_schema_that_is_only_more_is_used() {
     let (options, [meta, source]) = fresh();
     MySqlStore::migrate(&options, NOW).await.unwrap();
     let store = MySqlStore::open(&options).await.unwrap();
-    for (database, part, known) in [(&meta, "meta", 1), (&source, "source", 1), (&source, "shard_001", 2)] {
+    for (database, part, known) in [(&meta, "meta", 1), (&source, "source", 1), (&source, "shard_001", 3)] {
         let newer = |number| {
             format!("INSERT INTO schema_version VALUES ('{part}', {number}, 'later', 'x', {}, 0)", number - 1)
         };
@@ -184,8 +189,103 @@ async fn a_missing_migration_is_said_at_open() {
     assert!(refused.contains("tsp migrate"), "{refused}");
     let report =
         MySqlStore::migrate(&options, NOW).await.expect("tables that are there already do not hinder");
-    assert_eq!(report.applied, ["main shard_000 1 init", "main shard_000 2 config_state"]);
+    assert_eq!(
+        report.applied,
+        ["main shard_000 1 init", "main shard_000 2 config_state", "main shard_000 3 phase"]
+    );
     MySqlStore::open(&options).await.unwrap();
+}
+
+/// The indexes of a table, with their columns.
+async fn indexes(database: &str, table: &str) -> Vec<String> {
+    let text = format!(
+        "SELECT CONCAT(INDEX_NAME, ' ', GROUP_CONCAT(COLUMN_NAME ORDER BY SEQ_IN_INDEX)) \
+         FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{table}' \
+         GROUP BY INDEX_NAME ORDER BY INDEX_NAME = 'PRIMARY' DESC, INDEX_NAME"
+    );
+    sql(&mut connect(database).await, &text).await.iter().map(|row| row.get(0)).collect()
+}
+
+/// The tables of shard 0 as the step before made them, with a row in every state.
+async fn before_phases(source: &str) {
+    let tables = SHARD[0].text.replace("{shard}", "000").replace("{days}", &first_partitions(NOW));
+    change(source, &format!("DROP TABLE task_000, history_000; {tables}")).await;
+    change(source, "DELETE FROM schema_version WHERE part = 'shard_000' AND number > 2").await;
+    for status in Status::ALL {
+        let row = format!(
+            "INSERT INTO task_000 (id, config_id, status, due_at, execute_at, first_due_at, created_at, origin, \
+             key_slot) VALUES ({code}, 1, {code}, 5, 5, 5, 5, 0, 0)",
+            code = status.code()
+        );
+        change(source, &row).await;
+    }
+}
+
+#[tokio::test]
+async fn rows_in_every_state_get_their_phase() {
+    let (options, [_, source]) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    before_phases(&source).await;
+    let old = indexes(&source, "task_000").await;
+    assert!(old.contains(&"state status,due_at".to_owned()), "{old:?}");
+    let applied = MySqlStore::migrate(&options, NOW).await.unwrap().applied;
+    assert_eq!(applied, ["main shard_000 3 phase"]);
+    let mut conn = connect(&source).await;
+    let rows = sql(&mut conn, "SELECT CAST(status AS SIGNED), CAST(phase AS SIGNED) FROM task_000").await;
+    assert_eq!(rows.len(), Status::ALL.len());
+    for row in rows {
+        let status = Status::from_code(row.get(0)).unwrap();
+        // What has ended is not there; the server has to say something.
+        let phase = status.phase().unwrap_or(Phase::Busy);
+        assert_eq!(row.get::<i64, _>(1), i64::from(phase.code()), "{status:?}");
+    }
+    // As a new shard's.
+    let tasks = [
+        "PRIMARY id",
+        "claim config_id,phase,due_at,id",
+        "state phase",
+        "task_key config_id,key_hash,key_slot",
+    ];
+    for table in ["task_000", "task_001"] {
+        assert_eq!(indexes(&source, table).await, tasks);
+    }
+    for table in ["history_000", "history_001"] {
+        let indexes = indexes(&source, table).await;
+        assert!(indexes.len() == 3 && !indexes.iter().any(|index| index.contains("parent")), "{indexes:?}");
+    }
+    // Interrupted between its two statements, and before it was written down.
+    change(&source, "ALTER TABLE history_000 ADD KEY parent (parent_id)").await;
+    change(&source, "DELETE FROM schema_version WHERE part = 'shard_000' AND number = 3").await;
+    assert_eq!(MySqlStore::migrate(&options, NOW).await.unwrap().applied, ["main shard_000 3 phase"]);
+    assert_eq!(indexes(&source, "history_000").await, indexes(&source, "history_001").await);
+    MySqlStore::open(&options).await.unwrap().close().await;
+}
+
+/// What the release before does goes on beside this one while processes are replaced: its statements name indexes.
+#[tokio::test]
+async fn the_release_before_may_go_on_with_phases() {
+    let (options, [_, source]) = fresh();
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    before_phases(&source).await;
+    MySqlStore::migrate(&options, NOW).await.unwrap();
+    let mut conn = connect(&source).await;
+    for (text, found) in [
+        (
+            "SELECT id FROM task_000 FORCE INDEX (claim) WHERE config_id = 1 AND status = 0 AND due_at <= 5 \
+          ORDER BY due_at, id LIMIT 10 FOR UPDATE",
+            0,
+        ),
+        ("SELECT MIN(id) FROM task_000 FORCE INDEX (claim) WHERE status = 45 GROUP BY config_id", 45),
+        (
+            "SELECT id FROM task_000 FORCE INDEX (state) WHERE status = 10 AND due_at >= 0 AND (due_at > 0 OR id > 0) \
+          ORDER BY due_at, id LIMIT 10",
+            10,
+        ),
+        ("SELECT id FROM task_000 FORCE INDEX (state) WHERE status = 30", 30),
+    ] {
+        let ids: Vec<i64> = sql(&mut conn, text).await.iter().map(|row| row.get(0)).collect();
+        assert_eq!(ids, [found], "{text}");
+    }
 }
 
 #[tokio::test]

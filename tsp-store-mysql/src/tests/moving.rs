@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sqlx::Row as _;
 use tokio::sync::Notify;
 use tsp_core::config::{OnDuplicateKey, TaskConfig};
 use tsp_core::task::{EndResult, NewTask, Origin, Status, Task};
@@ -399,6 +400,12 @@ async fn every_table_of_a_shard_is_moved() {
     let mut conn = connect(database(0).unwrap()).await;
     let own = sql(&mut conn, "SHOW TABLES LIKE '%\\_000'").await.len();
     assert_eq!(sql(&mut conn, "SHOW TABLES LIKE '%\\_001'").await.len(), own);
+    let mut made = Vec::new();
+    for table in ["task_000", "task_001"] {
+        let text: String = sql(&mut conn, &format!("SHOW CREATE TABLE {table}")).await[0].get(1);
+        made.push(text.replace(table, "task"));
+    }
+    assert!(made[0] == made[1] && made[1].contains("STORED"), "{made:?}");
 }
 
 #[tokio::test]

@@ -10,9 +10,7 @@ use crate::attempts::batch::{EXECUTING, TASKS_LOAD, TASKS_RELEASE};
 use crate::attempts::begin::{TASKS_BEGIN, TASKS_BEGUN};
 use crate::attempts::finish::TASKS_TAKE;
 use crate::connection::statement_templates::StatementTemplates;
-use crate::fetching::auditor::{
-    AUDIT_COUNTS, CONFIGS_OPEN, OPEN_OF, OVERDUE, PAGE, PAGE_TIED, REST, REST_TIED,
-};
+use crate::fetching::auditor::{AUDIT_BUSY, AUDIT_COUNTS, CONFIGS_OPEN, OPEN_OF, OVERDUE, PAGE, REST};
 use crate::fetching::claim::{CLAIM_MARK, CLAIM_SELECT, EARLIEST_DUE, EARLIEST_DUE_OF, IN_FLIGHT};
 use crate::fetching::fire::{CURSOR_LOCK, CURSOR_MOVE, OCCURRENCE_FIND, OPEN_OCCURRENCE};
 use crate::fetching::rescue::{DEADLINES, WAITS_OVER};
@@ -67,13 +65,17 @@ const FILL: [&str; 5] = [
 /// A statement, how many values each of its list's rows has (0: no list), and its plan.
 type Golden = (&'static str, usize, &'static str);
 
+/// A seek for each config that has rows, and two to find it.
+const FIRSTS: &str =
+    "<derived3> ALL -: | task_000 range claim: Using index for group-by | t ref claim: Using index";
+
 /// `table type key`, then what `Extra` says besides `Using where`.
-const GOLDEN: [Golden; 40] = [
+const GOLDEN: [Golden; 39] = [
     (CLAIM_SELECT, 0, "task_000 range claim: Using index condition"),
     (CLAIM_MARK, 1, "task_000 range PRIMARY:"),
     (EARLIEST_DUE_OF, 0, "task_000 ref claim: Using index"),
-    (EARLIEST_DUE, 0, "task_000 range claim: Using index for group-by"),
-    (DEADLINES, 0, "task_000 range claim: Using index for group-by"),
+    (EARLIEST_DUE, 0, FIRSTS),
+    (DEADLINES, 0, FIRSTS),
     (IN_FLIGHT, 0, "task_000 range state: Using index condition"),
     (WAITS_OVER, 0, "task_000 range claim: Using index condition"),
     (TASKS_BEGIN, 2, "task_000 range PRIMARY:"),
@@ -93,12 +95,11 @@ const GOLDEN: [Golden; 40] = [
     (OCCURRENCE_FIND, 0, "v ALL -: Table function: json_table | o eq_ref PRIMARY: Using index"),
     (OVERDUE, 0, "<derived2> ALL -: | task_000 range claim: Using index"),
     (PAGE, 0, "task_000 range state: Using index"),
-    (PAGE_TIED, 0, "task_000 range state: Using index"),
     (REST, 0, "task_000 range state: Using index"),
-    (REST_TIED, 0, "task_000 range state: Using index"),
+    (AUDIT_BUSY, 0, "task_000 ref state:"),
     (CONFIGS_OPEN, 0, "task_000 range claim: Using index for group-by"),
     (OPEN_OF, 0, "<derived2> ALL -: | task_000 ref claim: Using index"),
-    (AUDIT_COUNTS, 0, "balance_000 ALL -: | task_000 index state: Using index"),
+    (AUDIT_COUNTS, 0, "balance_000 ALL -: | task_000 range state: Using index | task_000 ref state:"),
     (LATEST_OF_KEY, 0, "history_000 ref by_key:"),
     (HISTORY_FIRSTS, 0, "history_000 range ended: Using index for group-by"),
     (HISTORY_OLD, 0, "history_000 range ended: Using index"),
@@ -167,6 +168,7 @@ async fn hot_queries_use_their_index_and_never_sort() {
     hot_queries_are_as_ever(&mut conn, &templates).await;
     pages_are_read_in_the_order_of_an_index(&mut conn, &templates).await;
     the_history_of_a_day_is_read_from_its_partition(&mut conn, &templates).await;
+    a_begin_changes_no_index_entry(&mut conn).await;
     println!(
         "{} hot queries and all pages keep their plans beside {} rows of each kind",
         GOLDEN.len(),
@@ -194,6 +196,23 @@ async fn hot_queries_are_as_ever(conn: &mut MySqlConnection, templates: &Stateme
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Nor does it move what the phase is of: queued and executing are one.
+async fn a_begin_changes_no_index_entry(conn: &mut MySqlConnection) {
+    let (_, set) = TASKS_BEGIN.split_once(" SET ").expect("it is an update");
+    let set = set.split_once("WHERE").map_or(set, |(set, _)| set);
+    let changed = set.split(',').filter_map(|part| part.split_once('=')).map(|(column, _)| column.trim());
+    let text = "SELECT COLUMN_NAME FROM information_schema.STATISTICS \
+                WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'task_000'";
+    let indexed: Vec<String> = sql(conn, text).await.iter().map(|row| row.get(0)).collect();
+    assert!(indexed.iter().any(|column| column == "phase"), "{indexed:?}");
+    for column in changed {
+        assert!(
+            !indexed.iter().any(|other| other == column),
+            "a begin changes `{column}`, and an index has it"
+        );
+    }
+}
+
 /// Lists and searches, each of one page of what is much.
 async fn pages_are_read_in_the_order_of_an_index(conn: &mut MySqlConnection, templates: &StatementTemplates) {
     let mut wrong = Vec::new();
@@ -201,7 +220,8 @@ async fn pages_are_read_in_the_order_of_an_index(conn: &mut MySqlConnection, tem
         for n in if template.contains("{list}") { vec![1, 10] } else { vec![0] } {
             let text = templates.sql_list(template, n).to_string();
             let plan = show(&explain(conn, &text, |at| at * 7).await);
-            if plan.contains("filesort") || plan.contains("temporary") || plan.contains(" ALL ") {
+            let reads_all = |step: &str| step.contains(" ALL ") && !step.starts_with("<derived");
+            if plan.contains("filesort") || plan.contains("temporary") || plan.split(" | ").any(reads_all) {
                 wrong.push(format!("{} of {n}\n  is {plan}", text.lines().next().unwrap_or_default()));
             }
         }

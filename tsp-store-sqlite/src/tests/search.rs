@@ -49,6 +49,7 @@ async fn fill(store: &dyn WholeStore) -> (AppId, Vec<ConfigId>) {
         task.key_slot = id;
         task.due_at = NOW.plus(Millis::from_ms(n * 37 % 101));
         task.created_at = created_at(n);
+        task.parent = (n % 5 == 0).then(|| number_to_id(n % 3));
         store.submit(vec![submit(task)], NOW).await.unwrap();
     }
     let late = NOW.plus(Millis::from_secs(1));
@@ -98,10 +99,11 @@ fn query() -> impl Strategy<Value = (Option<Vec<usize>>, TaskQuery)> {
     let statuses = prop::sample::subsequence(Status::ALL.to_vec(), 0..4);
     let results = prop::sample::subsequence(EndResult::ALL.to_vec(), 0..2);
     let key = proptest::option::weighted(0.2, 0..10);
+    let parent = proptest::option::weighted(0.1, (0..4i64).prop_map(number_to_id));
     let scope = proptest::option::of(prop::collection::vec(0usize..3, 1..4));
     let times = (span(), span(), created(), created());
-    (scope, key, statuses, results, times, order, 1usize..40).prop_map(
-        |(scope, key, statuses, results, times, order, limit)| {
+    (scope, key, parent, statuses, results, times, order, 1usize..40).prop_map(
+        |(scope, key, parent, statuses, results, times, order, limit)| {
             let query = TaskQuery {
                 scope: Scope::App(AppId::default()),
                 key: key.map(|key: i32| TaskKey::new(&format!("k{key}")).unwrap()),
@@ -111,7 +113,7 @@ fn query() -> impl Strategy<Value = (Option<Vec<usize>>, TaskQuery)> {
                 due_to: times.1,
                 created_from: times.2,
                 created_to: times.3,
-                parent: None,
+                parent,
                 order,
                 after: None,
                 limit,
