@@ -84,8 +84,9 @@ impl ConsumerContext {
         let (outbox, orders) = Outbox::new();
         let negotiated = connected.negotiated.clone();
         tracing::debug!(nsqd = %address, version = negotiated.version, topic = %self.topic, "consumer subscribed");
-        let tracker =
-            InFlightTracker::new(address, outbox, negotiated, self.notifier.clone(), self.meters.clone());
+        let (notifier, meters) = (self.notifier.clone(), self.meters.clone());
+        let generation = self.trackers.next_generation();
+        let tracker = InFlightTracker::new(generation, address, outbox, negotiated, notifier, meters);
         let tracker = Arc::new(tracker);
         self.trackers.add(&tracker);
         if self.closing.is_cancelled() {

@@ -18,9 +18,6 @@ use crate::metric_names;
 use crate::wire::identify::Negotiated;
 use crate::wire::outbox::Outbox;
 
-/// Numbers connections over all consumers of the process.
-static GENERATION: AtomicU64 = AtomicU64::new(1);
-
 /// What is counted for all connections of one consumer.
 pub(super) struct Meters {
     pub(super) received: Counter,
@@ -85,6 +82,7 @@ pub(super) struct InFlightTracker {
 
 impl InFlightTracker {
     pub(super) fn new(
+        generation: u64,
         address: &str,
         outbox: Outbox,
         negotiated: Negotiated,
@@ -92,7 +90,7 @@ impl InFlightTracker {
         meters: Arc<Meters>,
     ) -> Self {
         Self {
-            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+            generation,
             address: address.to_owned(),
             outbox,
             negotiated,
@@ -175,12 +173,18 @@ impl InFlightTracker {
 /// All connections that are subscribed.
 #[derive(Default)]
 pub(super) struct InFlightTrackers {
+    /// Of the last connection; each has its own.
+    generation: AtomicU64,
     live: Mutex<BTreeMap<u64, Arc<InFlightTracker>>>,
     count: watch::Sender<usize>,
     backing_off: AtomicBool,
 }
 
 impl InFlightTrackers {
+    pub(super) fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     pub(super) fn add(&self, tracker: &Arc<InFlightTracker>) {
         let mut live = self.live.lock();
         live.insert(tracker.generation, tracker.clone());

@@ -76,11 +76,6 @@ impl Message {
         self.receipt.tracker.negotiated.max_msg_timeout
     }
 
-    /// Which connection brought it: a number that no other connection of this process has.
-    pub fn generation(&self) -> u64 {
-        self.receipt.tracker.generation
-    }
-
     /// `host:port` of the nsqd that sent it.
     pub fn nsqd(&self) -> &str {
         &self.receipt.tracker.address
