@@ -18,12 +18,9 @@ use crate::names::Topic;
 
 /// Each period is longer by up to this share, so that clients do not ask together.
 const JITTER_SHARE: f64 = 0.3;
-/// Pokes do not make a lookup be asked more often than this.
+/// Pokes do not make a lookup be asked more often than this. It is asked as often as long as no nsqd is known, or the
+/// last one came less than [`COMPLETE_AFTER`] ago.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
-
-/// How soon the lookups are asked again as long as no nsqd is known, or the last one came less than
-/// [`COMPLETE_AFTER`] ago.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// A lookup that was started again knows an nsqd only when that has found that its connection broke and made a new
 /// one: with its next ping and the one after that, every 15 seconds. They come one by one.
@@ -138,7 +135,7 @@ impl Poller {
             }
             sleep(AT_MOST_EVERY.min(self.every)).await;
             let is_complete = known.is_complete(Instant::now());
-            let period = if is_complete { self.every } else { FIRST_RETRY.min(self.every) };
+            let period = if is_complete { self.every } else { AT_MOST_EVERY.min(self.every) };
             let rest = period.mul_f64(1.0 + JITTER_SHARE * (self.jitter)()).saturating_sub(AT_MOST_EVERY);
             tokio::select! {
                 () = sleep(rest) => {}
