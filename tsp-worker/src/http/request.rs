@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::Request;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_body_util::Full;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tsp_consumer_core::TaskContext;
 use tsp_core::entropy::Entropy;
 use tsp_core::task::Task;
@@ -40,6 +41,9 @@ pub(super) mod names {
 const VALUES_BYTES: usize = 320;
 /// Headers that an attempt adds to those of its config, the task's own aside.
 const ADDED_HEADERS: usize = 15;
+
+/// All but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Builds the request. Fails on a header that no request can hold.
 pub(super) fn build(
@@ -104,8 +108,7 @@ fn add_task(
     headers.insert(names::SHARDING_ID, values.display(task.sharding_id)?);
     headers.insert(names::SHARDING_COUNT, values.display(task.sharding_count)?);
     if let Some(key) = &task.key {
-        percent_encode(key.as_str(), &mut values.0);
-        headers.insert(names::KEY, values.take()?);
+        headers.insert(names::KEY, values.display(utf8_percent_encode(key.as_str(), RESERVED))?);
     }
     if let Some(parent) = task.parent {
         headers.insert(names::PARENT_ID, values.display(parent)?);
@@ -148,18 +151,6 @@ impl Values {
     fn take(&mut self) -> Result<HeaderValue, TargetError> {
         HeaderValue::from_maybe_shared(self.0.split().freeze())
             .map_err(|error| TargetError::Header { name: "tsp-*".to_owned(), problem: error.to_string() })
-    }
-}
-
-/// All but the unreserved characters of RFC 3986.
-fn percent_encode(text: &str, into: &mut BytesMut) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            into.put_u8(byte);
-        } else {
-            into.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
     }
 }
 
