@@ -15,8 +15,8 @@ const APP_MAX: usize = 64;
 /// Of what all may have, one app and one zone get at most these shares.
 const APPS_AT_LEAST: usize = 4;
 const ZONES_AT_LEAST: usize = 8;
-/// Where nothing else is said.
-pub(super) const LOOK_UPS_MAX: usize = 512;
+/// More at a time help nobody; those of a process that may hold few descriptors are fewer.
+pub const LOOK_UPS_MAX: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct LookupLimits {

@@ -40,6 +40,7 @@ pub use self::client::{Answer, ClientSettings};
 pub use self::connector::ConnectError;
 pub use self::failure::CallError;
 pub use self::handler::{HttpHandler, SetupError};
+pub use self::lookup_limits::LOOK_UPS_MAX;
 pub use self::resolver::{Lookup, LookupAnswer, LookupError};
 pub use self::target::{PreparedTarget, TargetError};
 pub use self::tls::{TlsProblem, check_tls, read_ca_file};

@@ -1,6 +1,7 @@
 //! File descriptors: how many the process may hold, and who may hold how many of them.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tsp_worker::http::LOOK_UPS_MAX;
 
 use crate::settings::{Settings, StoreLocation};
 
@@ -16,7 +17,6 @@ const LEAST: usize = 16;
 const API_MAX: usize = 10_000;
 /// A server that was slow to answer gets company.
 const PER_LOOK_UP: usize = 2;
-const LOOK_UPS_MAX: usize = 512;
 /// Idle connections to receivers beyond those that can be in use.
 const IDLE_MAX: usize = 8_192;
 
