@@ -2,6 +2,7 @@
 //! up no other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -20,6 +21,8 @@ use crate::worker::WorkerOptions;
 
 /// Bulkheads that stand still hold at most this share of the permits' number: messages, and outcomes.
 const STILL_SHARE: usize = 4;
+/// After messages of such a one were requeued: a queue may hand them out again at once.
+const REQUEUED_PAUSE: Duration = Duration::from_millis(1);
 
 pub(crate) struct BeginLoop {
     pipeline: Arc<Pipeline>,
@@ -70,9 +73,9 @@ impl BeginLoop {
         run: &impl Fn(Started),
     ) {
         let now = self.pipeline.deps.clock.now();
-        self.take(now);
+        let requeued = self.take(now);
         self.start(now);
-        if let Some(step) = self.wait(now, freed, stop).await {
+        if let Some(step) = self.wait(now, requeued, freed, stop).await {
             self.answered(step, run);
             while let Some(Some(step)) = self.steps.next().now_or_never() {
                 self.answered(step, run);
@@ -80,8 +83,8 @@ impl BeginLoop {
         }
     }
 
-    /// Sorts messages into their compartments, as long as permits are free.
-    fn take(&mut self, now: Timestamp) {
+    /// Sorts messages into their compartments, as long as permits are free. Whether it had to requeue some.
+    fn take(&mut self, now: Timestamp) -> bool {
         for at in 0..self.compartments.len() {
             let bulkhead = (self.turn + at) % self.compartments.len();
             if self.may_begin_more(bulkhead) {
@@ -94,7 +97,7 @@ impl BeginLoop {
             let most = self.options.batch - self.ready();
             let (items, bare) = self.pipeline.take(most.min(self.permits.free()));
             if items.is_empty() && bare.is_empty() {
-                return;
+                return false;
             }
             let (mut back_bare, mut back) = (Vec::new(), Vec::new());
             for delivery in bare {
@@ -111,9 +114,10 @@ impl BeginLoop {
             }
             if !(back_bare.is_empty() && back.is_empty()) {
                 self.pipeline.requeue(back_bare, back);
-                return;
+                return true;
             }
         }
+        false
     }
 
     fn offer(&mut self, bulkhead: usize, item: Item, now: Timestamp) {
@@ -191,6 +195,7 @@ impl BeginLoop {
     async fn wait(
         &mut self,
         now: Timestamp,
+        requeued: bool,
         freed: &mut watch::Receiver<()>,
         stop: &CancellationToken,
     ) -> Option<Step> {
@@ -202,12 +207,19 @@ impl BeginLoop {
                 None => std::future::pending().await,
             }
         };
+        let subscriber = &self.pipeline.deps.subscriber;
+        let ready = async {
+            if requeued {
+                tokio::time::sleep(REQUEUED_PAUSE).await;
+            }
+            subscriber.ready().await;
+        };
         // In a fixed order, so that one seed gives one history. None starves: each round takes what there is.
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
             Some(step) = self.steps.next(), if !self.steps.is_empty() => Some(step),
-            () = self.pipeline.deps.subscriber.ready(), if wants_more => None,
+            () = ready, if wants_more => None,
             _ = freed.changed(), if wants_permit => None,
             () = timer => None,
         }

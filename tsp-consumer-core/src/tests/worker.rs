@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tsp_core::Millis;
 use tsp_core::outcome::OutcomeKind;
 use tsp_core::task::Status;
 
 use super::fixture::{Call, Fault, Fixture, ScriptedReceiver, at};
+use crate::begin::BeginLoop;
+use crate::finish::Stuck;
+use crate::permits::Permits;
 use crate::{Worker, WorkerOptions};
 
 struct Running {
@@ -225,6 +230,30 @@ async fn a_part_that_stands_still_holds_up_no_other() {
             "{call}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_a_full_bulkhead_do_not_keep_the_loop_busy() {
+    let fixture = Fixture::new();
+    fixture.rows.split_in(2);
+    fixture.rows.stand_still("load", 1);
+    let (permits, stop) = (Arc::new(Permits::new(4, 2)), CancellationToken::new());
+    let (pipeline, stuck) = (Arc::new(fixture.pipeline()), Arc::new(Stuck::new(2)));
+    let mut begins = BeginLoop::new(pipeline, permits.clone(), options(), stuck);
+    let mut freed = permits.freed();
+    fixture.publish(1, 1, at(0), false).await;
+    let first = begins.round(&mut freed, &stop, &|_| {});
+    assert!(tokio::time::timeout(Duration::from_millis(1), first).await.is_err(), "its load hangs");
+    fixture.clock.advance(Millis::from_secs(2));
+    for id in [3, 5, 7] {
+        fixture.publish(id, 1, at(0), false).await;
+    }
+    let start = Instant::now();
+    for _ in 0..20 {
+        begins.round(&mut freed, &stop, &|_| {}).await;
+    }
+    assert_eq!(fixture.depth(), (2, 2), "one is being loaded, one waits for that, two are in the queue");
+    assert!(start.elapsed() >= Duration::from_millis(19), "20 rounds took {:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
