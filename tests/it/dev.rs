@@ -13,15 +13,30 @@ async fn advance(api: &Api, by: &str) -> Value {
     api.post("/dev/clock", &json!({ "advance": by })).await.expect(200)
 }
 
+/// A server that calls back each hour, first at `first`.
+struct Hourly {
+    tsp: Tsp,
+    receiver: Receiver,
+    api: Api,
+    first: Timestamp,
+}
+
+impl Hourly {
+    async fn start() -> Self {
+        let tsp = Tsp::dev().await;
+        let receiver = Receiver::start().await;
+        let api = tsp.api().without_key();
+        let hourly = json!({ "type": "cron", "expr": "0 0 * * * ?", "timezone": "UTC" });
+        let config = api.config(APP, Config::cron("hourly", &receiver.url("/hourly"), &hourly)).await;
+        let first = time(config["next_fire_at"].as_str().expect("a schedule that fires"));
+        Self { tsp, receiver, api, first }
+    }
+}
+
 #[tokio::test]
 async fn accept_three_days_pass_in_order_each_callback_once() {
     only_on!(Embedded, "`tsp dev` is one process");
-    let tsp = Tsp::dev().await;
-    let receiver = Receiver::start().await;
-    let api = tsp.api().without_key();
-    let hourly = json!({ "type": "cron", "expr": "0 0 * * * ?", "timezone": "UTC" });
-    let config = api.config(APP, Config::cron("hourly", &receiver.url("/hourly"), &hourly)).await;
-    let first = time(config["next_fire_at"].as_str().expect("a schedule that fires"));
+    let Hourly { tsp: _running, receiver, api, first } = Hourly::start().await;
     api.config(APP, Config::delayed("later", &receiver.url("/later")).set("retry", backoff(3, "2h"))).await;
     receiver.script("/later", vec![Reply::ok(), Reply::status(500), Reply::ok()]);
     let mut due = Vec::new();
@@ -62,12 +77,7 @@ fn whole_hours(first: Timestamp, to: Timestamp) -> Vec<Timestamp> {
 #[tokio::test]
 async fn a_machine_that_stands_still_makes_the_clock_pass_over_nothing() {
     only_on!(Embedded, "`tsp dev` is one process");
-    let tsp = Tsp::dev().await;
-    let receiver = Receiver::start().await;
-    let api = tsp.api().without_key();
-    let hourly = json!({ "type": "cron", "expr": "0 0 * * * ?", "timezone": "UTC" });
-    let config = api.config(APP, Config::cron("hourly", &receiver.url("/hourly"), &hourly)).await;
-    let first = time(config["next_fire_at"].as_str().expect("a schedule that fires"));
+    let Hourly { tsp, receiver, api, first } = Hourly::start().await;
     let stand_still = async {
         for _ in 0..8 {
             tsp.stand_still(Millis::from_ms(600)).await;
