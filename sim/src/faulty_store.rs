@@ -17,7 +17,7 @@ use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-use tsp_store::{Result, StoreError, WholeStore};
+use tsp_store::{Result, StoreError, WholeStore, forward};
 use tsp_store_testing::fire_one;
 
 use crate::coverage::Move;
@@ -41,10 +41,17 @@ impl FaultyStore {
     pub(crate) async fn write<T: Send>(
         &self,
         call: &'static str,
-        moves: Vec<Move>,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        self.weather.ask((call, Kind::Write), moves, work).await
+        self.weather.ask((call, Kind::Write), Vec::new(), work).await
+    }
+
+    async fn write_late<T: Send>(
+        &self,
+        call: &'static str,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.may_be_late(call, Vec::new(), work).await
     }
 
     async fn may_be_late<T: Send, E: From<StoreError> + Send>(
@@ -88,20 +95,12 @@ impl FaultyStore {
 
 #[async_trait]
 impl TaskStore for FaultyStore {
+    forward!(inner, by read: task task_by_key search attempts);
+
     async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
         let moves = batch.iter().map(Move::of_submit).collect();
         let inner = self.inner.clone();
-        self.write("submit", moves, async move { inner.submit(batch, now).await }).await
-    }
-
-    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
-        let inner = self.inner.clone();
-        self.read("task", async move { inner.task(id).await }).await
-    }
-
-    async fn task_by_key(&self, config: ConfigId, key: &TaskKey) -> Result<Option<Task>> {
-        let (inner, key) = (self.inner.clone(), key.clone());
-        self.read("task_by_key", async move { inner.task_by_key(config, &key).await }).await
+        self.weather.ask(("submit", Kind::Write), moves, async move { inner.submit(batch, now).await }).await
     }
 
     async fn change(
@@ -112,7 +111,8 @@ impl TaskStore for FaultyStore {
         now: Timestamp,
     ) -> Result<Changed> {
         let (inner, by, moves) = (self.inner.clone(), by.clone(), vec![Move::of_command(&command)]);
-        self.write("change", moves, async move { inner.change(subject, command, &by, now).await }).await
+        let work = async move { inner.change(subject, command, &by, now).await };
+        self.weather.ask(("change", Kind::Write), moves, work).await
     }
 
     async fn cancel_open(
@@ -124,22 +124,14 @@ impl TaskStore for FaultyStore {
     ) -> Result<Cancelled> {
         let (inner, by) = (self.inner.clone(), by.clone());
         let work = async move { inner.cancel_open(config, limit, &by, now).await };
-        self.write("cancel_open", vec![Move::Cancel], work).await
-    }
-
-    async fn search(&self, query: TaskQuery) -> Result<Page> {
-        let inner = self.inner.clone();
-        self.read("search", async move { inner.search(query).await }).await
-    }
-
-    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {
-        let inner = self.inner.clone();
-        self.read("attempts", async move { inner.attempts(id).await }).await
+        self.weather.ask(("cancel_open", Kind::Write), vec![Move::Cancel], work).await
     }
 }
 
 #[async_trait]
 impl AttemptStore for FaultyStore {
+    forward!(inner, by read: executing);
+
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>> {
         let batch = ids.iter().map(|id| (*id, Vec::new(), *id)).collect();
         let work = |ids: Vec<TaskId>| -> BoxFuture<'static, _> {
@@ -177,11 +169,6 @@ impl AttemptStore for FaultyStore {
         self.may_be_late("release", moves, async move { inner.release(batch, now).await }).await
     }
 
-    async fn executing(&self, node: NodeId, bulkhead: usize) -> Result<Vec<(TaskId, u32)>, WorkError> {
-        let inner = self.inner.clone();
-        self.read("executing", async move { inner.executing(node, bulkhead).await }).await
-    }
-
     async fn release_orphans(
         &self,
         node: NodeId,
@@ -197,27 +184,14 @@ impl AttemptStore for FaultyStore {
 
 #[async_trait]
 impl EmbeddedOwnership for FaultyStore {
-    async fn register_node(&self, name: &str, now: Timestamp) -> Result<NodeId> {
-        let (inner, name) = (self.inner.clone(), name.to_owned());
-        self.write("register_node", Vec::new(), async move { inner.register_node(&name, now).await }).await
-    }
-
-    async fn take_shards(&self, node: NodeId, now: Timestamp) -> Result<Owner> {
-        let inner = self.inner.clone();
-        self.write("take_shards", Vec::new(), async move { inner.take_shards(node, now).await }).await
-    }
+    forward!(inner, by write: register_node take_shards);
 }
 
 #[async_trait]
 impl FetcherStore for FaultyStore {
-    fn fetch_scope(&self) -> FetchScope {
-        self.inner.fetch_scope()
-    }
-
-    async fn dead_nodes(&self, among: &[NodeId]) -> Result<Vec<NodeId>> {
-        let (inner, among) = (self.inner.clone(), among.to_vec());
-        self.read("dead_nodes", async move { inner.dead_nodes(&among).await }).await
-    }
+    forward!(inner: fetch_scope);
+    forward!(inner, by read: dead_nodes in_flight next_deadline parks cursors cursors_of);
+    forward!(inner, by write_late: save_parks);
 
     async fn earliest_due(&self) -> Result<Vec<EarliestDue>> {
         let inner = self.inner.clone();
@@ -228,11 +202,6 @@ impl FetcherStore for FaultyStore {
         let inner = self.inner.clone();
         let moves = requests.first().map(|_| Move::Claim).into_iter().collect();
         self.may_be_late("claim", moves, async move { inner.claim(owner, requests, now).await }).await
-    }
-
-    async fn in_flight(&self, after: Option<FlightMark>, limit: usize) -> Result<InFlightPage> {
-        let inner = self.inner.clone();
-        self.read("in_flight", async move { inner.in_flight(after, limit).await }).await
     }
 
     async fn return_to_scheduled(
@@ -270,31 +239,6 @@ impl FetcherStore for FaultyStore {
         self.may_be_late("end_waits", vec![Move::Deadline], work).await
     }
 
-    async fn next_deadline(&self) -> Result<Option<Timestamp>> {
-        let inner = self.inner.clone();
-        self.read("next_deadline", async move { inner.next_deadline().await }).await
-    }
-
-    async fn parks(&self, reread: bool, now: Timestamp) -> Result<Vec<Park>> {
-        let inner = self.inner.clone();
-        self.read("parks", async move { inner.parks(reread, now).await }).await
-    }
-
-    async fn save_parks(&self, events: Vec<ParkEvent>) -> Result<()> {
-        let inner = self.inner.clone();
-        self.may_be_late("save_parks", Vec::new(), async move { inner.save_parks(events).await }).await
-    }
-
-    async fn cursors(&self) -> Result<Vec<Cursor>> {
-        let inner = self.inner.clone();
-        self.read("cursors", async move { inner.cursors().await }).await
-    }
-
-    async fn cursors_of(&self, configs: &[ConfigId]) -> Result<Vec<Cursor>> {
-        let (inner, configs) = (self.inner.clone(), configs.to_vec());
-        self.read("cursors_of", async move { inner.cursors_of(&configs).await }).await
-    }
-
     async fn fire(&self, owner: Owner, fires: Vec<Fire>, now: Timestamp) -> Vec<Result<FireResult>> {
         // Each may fail alone.
         let each = fires.into_iter().map(|fire| {
@@ -310,14 +254,11 @@ impl FetcherStore for FaultyStore {
 impl RetentionStore for FaultyStore {
     async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
         let inner = self.inner.clone();
-        self.may_be_late("prune", Vec::new(), async move { inner.apply_retention(limit, now).await }).await
+        self.write_late("prune", async move { inner.apply_retention(limit, now).await }).await
     }
 }
 
 #[async_trait]
 impl AuditorStore for FaultyStore {
-    async fn audit(&self, now: Timestamp) -> Result<Audit> {
-        let inner = self.inner.clone();
-        self.read("audit", async move { inner.audit(now).await }).await
-    }
+    forward!(inner, by read: audit);
 }

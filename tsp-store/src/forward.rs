@@ -6,11 +6,17 @@ use std::pin::Pin;
 pub type Answer<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
 
 /// Methods of the store traits as calls of the same name on a field, in an `impl` of their trait:
-/// `forward!(inner: task search attempts);`. Whoever uses it has the types of their signatures in scope, as if it
-/// had written them.
+/// `forward!(inner: task search attempts);`. With `forward!(inner, by read: task search attempts);` the calls go through
+/// a method of the caller's, `self.read("task", future)`, whose future owns what it needs; `inner` is an [`Arc`] then.
+/// Whoever uses it has the types of their signatures in scope, as if it had written them.
+///
+/// [`Arc`]: std::sync::Arc
 #[macro_export]
 macro_rules! forward {
     ($($field:ident).+: $($method:ident)+) => { $crate::forward! { @all [$($field).+] $($method)+ } };
+    ($field:ident, by $through:ident: $($method:ident)+) => {
+        $crate::forward! { @all [$field by $through] $($method)+ }
+    };
     (@all $on:tt $($method:ident)+) => { $($crate::forward! { @$method $on })+ };
     (@bulkheads $on:tt) => { $crate::forward! { @plain bulkheads $on () -> usize } };
     (@bulkhead $on:tt) => { $crate::forward! { @plain bulkhead $on (task: TaskId) -> usize } };
@@ -24,19 +30,19 @@ macro_rules! forward {
     (@task $on:tt) => { $crate::forward! { @async task $on [] (id: TaskId) -> Result<Option<Task>> } };
     (@task_by_key $on:tt) => {
         $crate::forward! { @async task_by_key $on ['b]
-            (config: ConfigId, key: &'b TaskKey) -> Result<Option<Task>> }
+            (config: ConfigId, key: ref 'b TaskKey) -> Result<Option<Task>> }
     };
     (@change $on:tt) => {
         $crate::forward! { @async change $on ['b]
-            (subject: Subject, command: TaskCommand, by: &'b Actor, now: Timestamp) -> Result<Changed> }
+            (subject: Subject, command: TaskCommand, by: ref 'b Actor, now: Timestamp) -> Result<Changed> }
     };
     (@cancel_open $on:tt) => {
         $crate::forward! { @async cancel_open $on ['b]
-            (config: ConfigId, limit: usize, by: &'b Actor, now: Timestamp) -> Result<Cancelled> }
+            (config: ConfigId, limit: usize, by: ref 'b Actor, now: Timestamp) -> Result<Cancelled> }
     };
     (@search $on:tt) => { $crate::forward! { @async search $on [] (query: TaskQuery) -> Result<Page> } };
     (@attempts $on:tt) => { $crate::forward! { @async attempts $on [] (id: TaskId) -> Result<Vec<AttemptRecord>> } };
-    (@load $on:tt) => { $crate::forward! { @async load $on ['b] (ids: &'b [TaskId]) -> Each<Option<Box<Task>>> } };
+    (@load $on:tt) => { $crate::forward! { @async load $on ['b] (ids: ref 'b [TaskId]) -> Each<Option<Box<Task>>> } };
     (@begin $on:tt) => {
         $crate::forward! { @async begin $on []
             (node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> }
@@ -59,7 +65,7 @@ macro_rules! forward {
     };
     (@register_node $on:tt) => {
         $crate::forward! { @async register_node $on ['b]
-            (name: &'b str, now: Timestamp) -> Result<NodeId> }
+            (name: ref 'b str, now: Timestamp) -> Result<NodeId> }
     };
     (@take_shards $on:tt) => {
         $crate::forward! { @async take_shards $on []
@@ -67,7 +73,7 @@ macro_rules! forward {
     };
     (@dead_nodes $on:tt) => {
         $crate::forward! { @async dead_nodes $on ['b]
-            (among: &'b [NodeId]) -> Result<Vec<NodeId>> }
+            (among: ref 'b [NodeId]) -> Result<Vec<NodeId>> }
     };
     (@earliest_due $on:tt) => { $crate::forward! { @async earliest_due $on [] () -> Result<Vec<EarliestDue>> } };
     (@in_flight $on:tt) => {
@@ -83,7 +89,7 @@ macro_rules! forward {
     (@cursors $on:tt) => { $crate::forward! { @async cursors $on [] () -> Result<Vec<Cursor>> } };
     (@cursors_of $on:tt) => {
         $crate::forward! { @async cursors_of $on ['b]
-            (configs: &'b [ConfigId]) -> Result<Vec<Cursor>> }
+            (configs: ref 'b [ConfigId]) -> Result<Vec<Cursor>> }
     };
     (@apply_retention $on:tt) => {
         $crate::forward! { @async apply_retention $on []
@@ -93,42 +99,42 @@ macro_rules! forward {
     (@refresh $on:tt) => { $crate::forward! { @async refresh $on [] () -> Result<()> } };
     (@create_app $on:tt) => {
         $crate::forward! { @async create_app $on ['b]
-            (app: NewApp, key: Option<IdempotencyRequest<AppSaved>>, by: &'b Actor, now: Timestamp)
+            (app: NewApp, key: Option<IdempotencyRequest<AppSaved>>, by: ref 'b Actor, now: Timestamp)
                 -> Result<IdempotencyResult<AppSaved>> }
     };
     (@update_app $on:tt) => {
         $crate::forward! { @async update_app $on ['b]
-            (id: AppId, edit: AppEdit, by: &'b Actor, now: Timestamp) -> Result<AppSaved> }
+            (id: AppId, edit: AppEdit, by: ref 'b Actor, now: Timestamp) -> Result<AppSaved> }
     };
     (@delete_app $on:tt) => {
         $crate::forward! { @async delete_app $on ['b]
-            (id: AppId, by: &'b Actor, now: Timestamp) -> Result<Deleted> }
+            (id: AppId, by: ref 'b Actor, now: Timestamp) -> Result<Deleted> }
     };
     (@create_key $on:tt) => {
         $crate::forward! { @async create_key $on ['b]
-            (key: NewKey, by: &'b Actor, now: Timestamp) -> Result<ApiKey> }
+            (key: NewKey, by: ref 'b Actor, now: Timestamp) -> Result<ApiKey> }
     };
     (@keys $on:tt) => { $crate::forward! { @async keys $on [] (app: Option<AppId>) -> Result<Vec<ApiKey>> } };
     (@key_by_hash $on:tt) => {
         $crate::forward! { @async key_by_hash $on ['b]
-            (hash: &'b [u8; 32]) -> Result<Option<ApiKey>> }
+            (hash: ref 'b [u8; 32]) -> Result<Option<ApiKey>> }
     };
     (@delete_key $on:tt) => {
         $crate::forward! { @async delete_key $on ['b]
-            (app: Option<AppId>, id: KeyId, by: &'b Actor, now: Timestamp) -> Result<Deleted> }
+            (app: Option<AppId>, id: KeyId, by: ref 'b Actor, now: Timestamp) -> Result<Deleted> }
     };
     (@save_config $on:tt) => {
         $crate::forward! { @async save_config $on ['b]
-            (save: SaveConfig, key: Option<IdempotencyRequest<ConfigSaved>>, by: &'b Actor, now: Timestamp)
+            (save: SaveConfig, key: Option<IdempotencyRequest<ConfigSaved>>, by: ref 'b Actor, now: Timestamp)
                 -> Result<IdempotencyResult<ConfigSaved>> }
     };
     (@hold_config $on:tt) => {
         $crate::forward! { @async hold_config $on ['b]
-            (id: ConfigId, hold: Hold, by: &'b Actor, now: Timestamp) -> Result<ConfigSaved> }
+            (id: ConfigId, hold: Hold, by: ref 'b Actor, now: Timestamp) -> Result<ConfigSaved> }
     };
     (@delete_config $on:tt) => {
         $crate::forward! { @async delete_config $on ['b]
-            (id: ConfigId, expected: Expected, by: &'b Actor, now: Timestamp) -> Result<Deleted> }
+            (id: ConfigId, expected: Expected, by: ref 'b Actor, now: Timestamp) -> Result<Deleted> }
     };
     (@parked $on:tt) => {
         $crate::forward! { @async parked $on []
@@ -146,8 +152,11 @@ macro_rules! forward {
             self.$($field).+.$name($($arg)?)
         }
     };
-    (@async $name:ident [$($field:ident).+] [$($life:lifetime)?] ($($arg:ident: $type:ty),*) -> $answer:ty) => {
-        fn $name<'a, $($life,)? 'f>(&'a self, $($arg: $type),*) -> $crate::forward::Answer<'f, $answer>
+    (
+        @async $name:ident [$($field:ident).+] [$($life:lifetime)?]
+            ($($arg:ident: $(ref $by:lifetime)? $type:ty),*) -> $answer:ty
+    ) => {
+        fn $name<'a, $($life,)? 'f>(&'a self, $($arg: $(&$by)? $type),*) -> $crate::forward::Answer<'f, $answer>
         where
             'a: 'f,
             $($life: 'f,)?
@@ -156,4 +165,26 @@ macro_rules! forward {
             self.$($field).+.$name($($arg),*)
         }
     };
+    (
+        @async $name:ident [$field:ident by $through:ident] [$($life:lifetime)?]
+            ($($arg:ident: $(ref $by:lifetime)? $type:ty),*) -> $answer:ty
+    ) => {
+        fn $name<'a, $($life,)? 'f>(&'a self, $($arg: $(&$by)? $type),*) -> $crate::forward::Answer<'f, $answer>
+        where
+            'a: 'f,
+            $($life: 'f,)?
+            Self: 'f,
+        {
+            let inner = self.$field.clone();
+            $(let $arg = $crate::forward! { @owned $arg $($by)? };)*
+            Box::pin(self.$through(
+                stringify!($name),
+                async move { inner.$name($($crate::forward! { @lent $arg $($by)? }),*).await },
+            ))
+        }
+    };
+    (@owned $arg:ident) => { $arg };
+    (@owned $arg:ident $by:lifetime) => { $arg.to_owned() };
+    (@lent $arg:ident) => { $arg };
+    (@lent $arg:ident $by:lifetime) => { &$arg };
 }
