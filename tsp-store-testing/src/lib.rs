@@ -3,6 +3,7 @@
 pub mod conformance;
 pub mod memory;
 pub mod samples;
+pub mod state_literals;
 
 use tsp_core::Timestamp;
 use tsp_store::error::Result;

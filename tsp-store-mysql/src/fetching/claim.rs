@@ -126,7 +126,7 @@ async fn claim_request(
 
 fn claim_of(row: &Task, epoch: i64, now: Timestamp) -> Result<Change> {
     transition(row, &Event::Claim { epoch }, now)
-        .map_err(|_| StoreError::Internal(format!("task {} at 0 refused a claim", row.id)))
+        .map_err(|_| StoreError::Internal(format!("the scheduled task {} refused a claim", row.id)))
 }
 
 /// The rows of a claim request. One that cannot be read is quarantined, that is paused: left scheduled it

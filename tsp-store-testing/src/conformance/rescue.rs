@@ -40,7 +40,7 @@ pub(super) async fn in_flight_lists_what_is_claimed_or_runs(fixture: &Fixture) {
     fixture.one_in_each_state(&config).await;
     let mut rows = fixture.store.in_flight(None, 1_000).await.expect("in_flight").rows;
     rows.sort_by_key(|row| row.status);
-    assert_eq!(rows.len(), 2, "one at 10 and one at 30: {rows:?}");
+    assert_eq!(rows.len(), 2, "one queued and one executing: {rows:?}");
     assert_eq!((rows[0].status, rows[0].epoch, rows[0].node), (Status::Queued, fixture.owner.epoch, None));
     assert_eq!((rows[1].status, rows[1].attempt, rows[1].node), (Status::Executing, 1, Some(fixture.node)));
     for row in rows {
