@@ -5,7 +5,7 @@ help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the development server
-	cargo run --locked -p tsp -- dev
+	cargo run --locked -p tsp --no-default-features -- dev
 
 cluster: ## Start a small cluster on this machine, to try it
 	tools/cluster

@@ -113,7 +113,10 @@ async fn the_first_callback_is_as_it_says() {
     only_on!(Embedded, "`tsp dev` is one process");
     let page = Page::read();
     assert_eq!(page.make_run, "make run");
-    assert!(MAKEFILE.contains("\nrun: ") && MAKEFILE.contains("cargo run --locked -p tsp -- dev\n"));
+    assert!(
+        MAKEFILE.contains("\nrun: ")
+            && MAKEFILE.contains("cargo run --locked -p tsp --no-default-features -- dev\n")
+    );
     let tsp = Tsp::dev().await;
     let api = tsp.api().without_key();
     let shell = Shell::new(tsp.dir()).at(&api);

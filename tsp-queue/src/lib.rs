@@ -16,6 +16,7 @@ mod event_router;
 mod inbox;
 pub mod memory;
 mod message;
+#[cfg(feature = "nsq")]
 pub mod nsq;
 
 pub use demultiplexer::{BranchOf, demultiplex};

@@ -44,6 +44,12 @@ impl Failure {
         Self::new(Kind::Refused, message)
     }
 
+    #[cfg(not(feature = "cluster"))]
+    pub(crate) fn no_cluster() -> Self {
+        Self::usage("this executable was built without the cluster: without MySQL, MariaDB and NSQ")
+            .advise("build the whole: `make build` (target/release/tsp), or `cargo build -p tsp`")
+    }
+
     /// What the reader should do next.
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());

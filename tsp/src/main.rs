@@ -1,5 +1,13 @@
 //! The one executable: roles, command line, settings, wiring.
 
+#![cfg_attr(
+    not(feature = "cluster"),
+    expect(
+        dead_code,
+        reason = "every build reads all settings, and has the variants of both deployment modes"
+    )
+)]
+
 mod apply;
 mod commands;
 mod environment;

@@ -2,10 +2,11 @@
 //!
 //! A server starts from the store upwards (store, queue, fetcher, worker, web) and stops in the order that
 //! loses nothing: no new requests, no new claims, running callbacks end, the store closes. What commands do without a
-//! server is in `offline`.
+//! server is in `offline` and `cluster::offline`.
 
 mod clock;
 mod clock_watch;
+#[cfg(feature = "cluster")]
 pub(crate) mod cluster;
 mod dependencies;
 pub(crate) mod descriptors;
@@ -16,6 +17,8 @@ mod entropy;
 mod fetcher;
 mod gauges;
 mod ids;
+#[cfg(not(feature = "cluster"))]
+pub(crate) mod no_cluster;
 mod node_name;
 pub(crate) mod offline;
 mod readiness;
@@ -35,14 +38,16 @@ use std::net::{SocketAddr, TcpListener};
 
 use futures::FutureExt as _;
 use tsp_core::Name;
-use tsp_queue::nsq::KnownNsqds;
 
 use crate::failure::{Failure, Result};
 use crate::settings::{Settings, StoreLocation};
 pub(crate) use clock::{ServerClock, machine_now};
+use cluster::KnownNsqds;
 use dependencies::ProcessDependencies;
 use descriptors::Descriptors;
 pub(crate) use entropy::OsEntropy;
+#[cfg(not(feature = "cluster"))]
+pub(crate) use no_cluster as cluster;
 use server::{End, Server};
 pub(crate) use stop::Signals;
 pub(crate) use store::{beside, store_failure};

@@ -11,8 +11,8 @@ use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::{Table, print};
 use crate::settings::{Settings, SettingsFile, StoreLocation};
+use crate::wiring::cluster::offline::{ImportProgress, ImportReport, import_embedded};
 use crate::wiring::machine_now;
-use crate::wiring::offline::{ImportProgress, ImportReport, import_embedded};
 
 /// How often progress is printed, where nobody watches.
 const TELL_EVERY: Duration = Duration::from_secs(10);

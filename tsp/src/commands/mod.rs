@@ -10,9 +10,13 @@ mod dev;
 mod doctor;
 mod key;
 mod migrate;
+#[cfg(feature = "cluster")]
 mod migrate_data;
+#[cfg(not(feature = "cluster"))]
+mod no_cluster;
 mod openapi;
 mod serve;
+#[cfg(feature = "cluster")]
 mod shard;
 mod tasks;
 
@@ -20,6 +24,8 @@ use clap::{Parser, Subcommand};
 
 use crate::environment::Environment;
 use crate::failure::Result;
+#[cfg(not(feature = "cluster"))]
+use {no_cluster as migrate_data, no_cluster as shard};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 wrong usage or settings, 3 not found, 4 refused";
 
@@ -70,6 +76,10 @@ enum Command {
 }
 
 impl Cli {
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(clippy::match_same_arms, reason = "the commands of a cluster are one there")
+    )]
     pub(crate) fn run(self, environment: &Environment) -> Result {
         use tasks::Act;
         match self.command {

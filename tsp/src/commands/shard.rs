@@ -7,7 +7,7 @@ use crate::environment::Environment;
 use crate::failure::Result;
 use crate::output::{Format, Table, print};
 use crate::settings::SettingsFile;
-use crate::wiring::offline::{move_shard, shard_sources};
+use crate::wiring::cluster::offline::{move_shard, shard_sources};
 
 /// See where the shards of a cluster are, and move them
 #[derive(Debug, clap::Args)]

@@ -102,6 +102,12 @@ impl Layers {
         self.entries.get(key).expect("a test reads every key of the embedded file and no other")
     }
 
+    /// Whether a key has another value than by default.
+    #[cfg(not(feature = "cluster"))]
+    pub(super) fn changes(&self, key: &str) -> bool {
+        self.defaults.get(key) != Some(&self.get(key).value)
+    }
+
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(key, entry)| (key.as_str(), entry))
     }

@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 pub(crate) use auth::AuthSettings;
 pub(crate) use layers::Layers;
 pub(crate) use process::{FetcherSettings, LogFormat, LogSettings, NodeSettings, RuntimeSettings};
-pub(crate) use queue::{NsqSettings, QueueSettings};
+#[cfg(feature = "cluster")]
+pub(crate) use queue::NsqSettings;
+pub(crate) use queue::QueueSettings;
 use reader::Reader;
 pub(crate) use show::show;
 pub(crate) use store::{SecretKey, StoreLocation, StoreSettings};
@@ -73,7 +75,14 @@ impl Settings {
 
     /// What a command needs before anything else.
     pub(crate) fn load(file: Option<&Path>, environment: &Environment, flags: &[Flag<'_>]) -> Result<Self> {
-        Self::from_layers(&read_layers(file, environment, flags)?).map_err(|problems| {
+        let layers = read_layers(file, environment, flags)?;
+        #[cfg(not(feature = "cluster"))]
+        if let Some(key) =
+            ["store.meta.url", "store.sources", "queue.url"].iter().find(|key| layers.changes(key))
+        {
+            return Err(Failure::no_cluster().within(&format!("`{key}`")));
+        }
+        Self::from_layers(&layers).map_err(|problems| {
             Failure::usage(problems.join("\nerror: "))
                 .advise("`tsp config-reference` lists every setting; `tsp config show` what holds here")
         })

@@ -49,7 +49,7 @@ impl Server {
         let (background, stop_background) = (TaskTracker::new(), CancellationToken::new());
         ids::keep_renewed(deps, &background, &stop_background);
         clock_watch::watch_clock(deps, &settings.node, &background, &stop_background);
-        gauges::keep_gauges(deps, settings.node.roles.fetcher, &background, &stop_background);
+        gauges::keep_gauges(deps, &background, &stop_background);
         metrics.keep_up(&background, &stop_background);
         let (fetcher, cluster) = match &deps.mode {
             DeploymentMode::Embedded(embedded) => {

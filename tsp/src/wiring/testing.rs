@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tsp_client::Client;
-use tsp_queue::nsq::KnownNsqds;
 
 use super::clock::ServerClock;
+use super::cluster::KnownNsqds;
 use super::dependencies::ProcessDependencies;
 use super::descriptors::Descriptors;
 use super::server::Server;

@@ -14,7 +14,7 @@ use tsp_web::{DevHooks, Topology, WebDependencies, WebSettings, WebState};
 use tsp_worker::http::check_tls;
 
 use super::clock::ServerClock;
-use super::cluster::ClusterTopology;
+use super::cluster;
 use super::dependencies::{DeploymentMode, ProcessDependencies};
 use super::descriptors::Descriptors;
 use super::dev_clock::DevClock;
@@ -71,7 +71,7 @@ pub(super) fn start_web(
 fn topology(deps: &ProcessDependencies, settings: &Settings) -> Arc<dyn Topology> {
     match &deps.mode {
         DeploymentMode::Embedded(embedded) => Arc::new(EmbeddedTopology::new(deps, embedded, settings)),
-        DeploymentMode::Cluster(cluster) => Arc::new(ClusterTopology::new(deps, cluster)),
+        DeploymentMode::Cluster(cluster) => cluster::topology(deps, cluster),
     }
 }
 

@@ -13,11 +13,11 @@ use tokio_util::task::TaskTracker;
 use tsp_consumer_core::{Pipeline, PipelineDependencies, TaskContext, TaskHandler, Worker, WorkerOptions};
 use tsp_core::egress::EgressPolicy;
 use tsp_core::outcome::Verdict;
-use tsp_queue::nsq::NsqSubscriber;
 use tsp_worker::SystemLookup;
 use tsp_worker::http::{ClientSettings, HttpHandler, read_ca_file};
 
 use super::clock::ServerClock;
+use super::cluster::NsqSubscriber;
 use super::dependencies::{DeploymentMode, PipelineParts, ProcessDependencies};
 use super::descriptors::Descriptors;
 use super::running::Running;

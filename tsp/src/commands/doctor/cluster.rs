@@ -7,10 +7,10 @@ use tsp_core::{Millis, Name, Timestamp};
 use super::{Finding, queue};
 use crate::failure::Result;
 use crate::settings::Settings;
-use crate::wiring::cluster;
-use crate::wiring::offline::{
-    ClusterView, DatabaseFacts, DatabaseView, NodeFacts, Problem, ProblemKind, block_on, inspect,
+use crate::wiring::cluster::offline::{
+    self, ClusterView, DatabaseFacts, DatabaseView, NodeFacts, Problem, ProblemKind, inspect,
 };
+use crate::wiring::offline::block_on;
 
 /// A lease that has been expired for so long has nobody who would take it.
 const LEASE_OVER_LONG: Millis = Millis::from_secs(30);
@@ -19,7 +19,7 @@ const NEARLY_PERCENT: i64 = 80;
 
 /// All findings, each with its subject.
 pub(super) fn check(settings: &Settings, now: Timestamp) -> Result<Vec<(&'static str, Vec<Finding>)>> {
-    let options = cluster::options(settings)?;
+    let options = offline::options(settings)?;
     let queue_name = Name::new("default").ok();
     let (view, queue) = block_on(async {
         let queue = queue::look(&settings.queue, queue_name);

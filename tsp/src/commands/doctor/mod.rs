@@ -1,8 +1,10 @@
 //! `tsp doctor`
 
 mod checks;
+#[cfg(feature = "cluster")]
 mod cluster;
 mod database;
+#[cfg(feature = "cluster")]
 mod queue;
 
 use crate::environment::Environment;
@@ -53,6 +55,7 @@ impl Args {
         let now = machine_now();
         let mut findings = vec![("settings", vec![Finding::Good("every value is allowed".to_owned())])];
         if matches!(settings.store.location, StoreLocation::Cluster(_)) {
+            #[cfg(feature = "cluster")]
             findings.extend(cluster::check(&settings, now)?);
         } else {
             let serving = checks::serving(&settings);

@@ -7,7 +7,7 @@ use tsp_core::Name;
 
 use super::Finding;
 use crate::settings::{NsqSettings, QueueSettings};
-use crate::wiring::offline::{NsqdView, diagnose_lookupd, diagnose_nsqd};
+use crate::wiring::cluster::offline::{NsqdView, diagnose_lookupd, diagnose_nsqd};
 
 /// Asks each server of the settings, and each nsqd that lookupd knows.
 pub(super) async fn look(settings: &QueueSettings, queue: Option<Name>) -> Vec<Finding> {

@@ -2,10 +2,12 @@
 //!
 //! * `store`, `queue`: the back ends. `membership`: this process among the others. `fetchers`: the shard groups that it
 //!   owns. `state`: what they share. `running`: all of it together.
+//!   `offline`: what commands do.
 
 mod fetchers;
 mod groups;
 mod membership;
+pub(crate) mod offline;
 mod open;
 mod queue;
 mod running;
@@ -16,6 +18,7 @@ mod topology;
 pub(super) use open::open;
 pub(super) use running::RunningCluster;
 pub(super) use state::Cluster;
+pub(crate) use store::migrate;
 pub(super) use store::open_store;
-pub(crate) use store::{migrate, options};
-pub(super) use topology::ClusterTopology;
+pub(super) use topology::topology;
+pub(super) use tsp_queue::nsq::{KnownNsqds, NsqSubscriber};

@@ -18,9 +18,12 @@ use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 use crate::wiring::clock::{ServerClock, millis};
 use crate::wiring::dependencies::ProcessDependencies;
+use crate::wiring::gauges::DepthGauges;
 
 /// How often it is seen whether there is a new group: one comparison of a number.
 const GROUPS_EVERY: Duration = Duration::from_secs(1);
+/// How often each nsqd is asked for the depth of the queue.
+const DEPTH_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(in crate::wiring) struct RunningCluster {
@@ -105,6 +108,7 @@ fn fetch(
         node: format!("f{}", deps.node),
         groups,
     };
+    keep_depth(&deps.queue_name, &cluster.nsq, tracker, stop);
     let (listening, keeping) = (stop.clone(), stop.clone());
     let (woken, events) = (lease_manager.clone(), listener.open()?);
     tracker.spawn(async move { listener.listen(events, &woken, &listening).await });
@@ -113,6 +117,22 @@ fn fetch(
         drop(host);
     });
     Ok(())
+}
+
+/// The queue belongs to no process: each that fills it tells of it.
+fn keep_depth(queue: &Name, nsq: &Arc<NsqContext>, tracker: &TaskTracker, stop: &CancellationToken) {
+    let (queue, nsq, stop) = (queue.clone(), nsq.clone(), stop.clone());
+    let gauges = DepthGauges::of(&queue);
+    tracker.spawn(async move {
+        let ask = async {
+            loop {
+                let depth = nsq.depth(&queue).await;
+                gauges.set(depth.depth, depth.in_flight);
+                tokio::time::sleep(DEPTH_EVERY).await;
+            }
+        };
+        let _: Option<std::convert::Infallible> = stop.run_until_cancelled(ask).await;
+    });
 }
 
 /// What listens to the hints and the feedback of all groups, also of those that come later.

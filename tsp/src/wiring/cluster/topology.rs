@@ -19,7 +19,11 @@ use super::groups::groups_of;
 use super::state::Cluster;
 use crate::wiring::dependencies::ProcessDependencies;
 
-pub(in crate::wiring) struct ClusterTopology {
+pub(in crate::wiring) fn topology(deps: &ProcessDependencies, cluster: &Cluster) -> Arc<dyn Topology> {
+    Arc::new(ClusterTopology::new(deps, cluster))
+}
+
+struct ClusterTopology {
     store: MySqlStore,
     clock: Arc<dyn Clock>,
     publisher: Arc<NsqPublisher>,
@@ -30,7 +34,7 @@ pub(in crate::wiring) struct ClusterTopology {
 }
 
 impl ClusterTopology {
-    pub(in crate::wiring) fn new(deps: &ProcessDependencies, cluster: &Cluster) -> Self {
+    fn new(deps: &ProcessDependencies, cluster: &Cluster) -> Self {
         Self {
             store: cluster.store.clone(),
             clock: deps.clock(),
