@@ -2,6 +2,7 @@
 //! this machine. The servers stay from scenario to scenario; each scenario gets databases of its own.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +55,10 @@ impl Servers {
         status(&self.database, like)
     }
 
+    pub(crate) fn database(&self) -> &MariaDb {
+        &self.database
+    }
+
     pub(crate) fn sql(&self, text: &str) -> Result<String> {
         Ok(self.database.sql(text)?)
     }
@@ -82,6 +87,19 @@ pub(crate) struct Databases {
 }
 
 impl Databases {
+    /// Makes empty ones.
+    pub(crate) fn create(server: &MariaDb) -> Self {
+        let [meta, a, b] = ["meta", "a", "b"].map(|name| server.create_database(name));
+        Self { meta, sources: [a, b] }
+    }
+
+    /// The names, shards and addresses of the data sources.
+    pub(crate) fn sources(&self, server: &MariaDb) -> [(&'static str, RangeInclusive<u16>, String); 2] {
+        let half = SHARDS / 2;
+        let [a, b] = self.sources.each_ref().map(|name| server.url(name));
+        [("a", 0..=half - 1, a), ("b", half..=SHARDS - 1, b)]
+    }
+
     fn source_of(shard: u16) -> usize {
         usize::from(shard / (SHARDS / 2))
     }
@@ -108,20 +126,15 @@ pub(crate) struct Installed {
 impl Installed {
     /// Makes databases of its own and their tables.
     pub(crate) async fn new(servers: &Servers, dir: &Path, key: &str, setup: &Setup) -> Result<Self> {
-        let [meta, a, b] = ["meta", "a", "b"].map(|name| servers.database.create_database(name));
-        let half = SHARDS / 2;
-        let sources = format!(
-            "a:0-{} {},b:{half}-{} {}",
-            half - 1,
-            servers.database.url(&a),
-            SHARDS - 1,
-            servers.database.url(&b)
-        );
+        let databases = Databases::create(&servers.database);
+        let sources = databases
+            .sources(&servers.database)
+            .map(|(name, shards, url)| format!("{name}:{}-{} {url}", shards.start(), shards.end()));
         let both = |address: fn(&Nsqd) -> String| servers.nsqd.each_ref().map(address).join(",");
         let mut setup = setup.clone();
         setup.settings.extend([
-            ("TSP__STORE__META__URL", servers.database.url(&meta)),
-            ("TSP__STORE__SOURCES", sources),
+            ("TSP__STORE__META__URL", servers.database.url(&databases.meta)),
+            ("TSP__STORE__SOURCES", sources.join(",")),
             ("TSP__STORE__SHARDS", SHARDS.to_string()),
             ("TSP__STORE__SECRET_KEY", "5a".repeat(32)),
             ("TSP__QUEUE__URL", "nsq:".to_owned()),
@@ -133,7 +146,6 @@ impl Installed {
             ("TSP__WEB__METRICS_OPEN", "true".to_owned()),
             ("TSP__LOG__FILTER", "warn".to_owned()),
         ]);
-        let databases = Databases { meta, sources: [a, b] };
         let this = Self { setup, dir: dir.to_owned(), databases };
         let migrated = this.command(&["migrate"])?.stdout(std::process::Stdio::null()).status().await?;
         ensure!(migrated.success(), "`tsp migrate` failed: {migrated}");

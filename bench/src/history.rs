@@ -7,7 +7,6 @@ use crate::load::{Burst, config_of, steady, submit_batches, submit_singly};
 use crate::measure::{instant, wall_us};
 use crate::process::Receiver;
 use crate::report::Report;
-use crate::rows;
 use crate::service::{DeploymentMode, Service};
 use crate::tasks::{Keys, submit_all};
 
@@ -60,7 +59,7 @@ async fn fill(report: &mut Report, service: &mut Service, receiver: &Receiver, r
     service.drained(None).await?;
     service.halt().await?;
     let start = instant();
-    rows::add_history(service, &configs, rows)?;
+    service.tables().add_history(&configs, rows)?;
     report.add("history", "filled in", "s", start.elapsed().as_secs_f64());
     service.boot().await?;
     report.add("history", "start-up", "s", service.started_in.as_secs_f64());

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::client::Connection;
 use crate::cluster::{Installed, ROLES, SHARDS, Servers, Statements};
+use crate::fill::Tables;
 use crate::measure::{self, instant};
 use crate::process::{Ready, Setup};
 use crate::report::Report;
-use crate::service::{APP, KEY, private_dir, remove_private};
+use crate::service::{APP, KEY, private_dir};
 
 /// How long statements are counted.
 const COUNTED: Duration = Duration::from_secs(20);
@@ -26,7 +27,7 @@ const FIRST: &str = "idle-0";
 pub(crate) async fn run(report: &mut Report, configs: u64) -> Result<()> {
     let servers = Servers::start()?;
     let dir = private_dir()?;
-    let installed = Installed::new(&servers, &dir, KEY, &Setup::default()).await?;
+    let installed = Installed::new(&servers, dir.path(), KEY, &Setup::default()).await?;
     fill(report, &servers, &installed, configs).await?;
     let mut processes = Vec::new();
     for role in ROLES {
@@ -41,7 +42,7 @@ pub(crate) async fn run(report: &mut Report, configs: u64) -> Result<()> {
     for (_, process) in idle.processes.into_iter().rev() {
         process.stop().await?;
     }
-    remove_private(&dir)
+    dir.close().context("the folder cannot be removed")
 }
 
 /// One config by the API, all others by the server as copies of its row, before the processes start that read them.
@@ -54,14 +55,8 @@ async fn fill(report: &mut Report, servers: &Servers, installed: &Installed, con
     line.json("POST", &format!("/api/v1/apps/{APP}/configs"), &config, 201).await?;
     web.stop().await?;
     let start = instant();
-    servers.sql(&format!(
-        "USE {meta}; INSERT INTO config (app_id, name, version, document, created_at, updated_at)
-         SELECT app_id, CONCAT('idle-', seq), version, REPLACE(document, '\"{FIRST}\"', CONCAT('\"idle-', seq, '\"')),
-         created_at, updated_at FROM config JOIN seq_1_to_{more} WHERE name = '{FIRST}'",
-        meta = installed.databases.meta,
-        more = configs.saturating_sub(1).max(1),
-    ))
-    .context("copies of a config")?;
+    let tables = Tables::Cluster { server: servers.database(), databases: &installed.databases };
+    tables.add_configs("idle", configs.saturating_sub(1).max(1))?;
     report.add("idle", "configs filled in", "s", start.elapsed().as_secs_f64());
     Ok(())
 }

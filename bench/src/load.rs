@@ -12,7 +12,7 @@ use crate::receiver::Summary;
 use crate::report::Report;
 use crate::rows;
 use crate::service::{APP, Service};
-use crate::tasks::{BATCH, Load, PAYLOAD, submit_all};
+use crate::tasks::{BATCH, Keys, Load, PAYLOAD, submit_all};
 
 const BURST_TASKS: usize = 20_000;
 const WIDE_TASKS: usize = 100_000;
@@ -20,7 +20,7 @@ const WIDE_CONFIGS: usize = 200;
 const STEADY_PER_SECOND: usize = 1_000;
 const STEADY_SECONDS: usize = 20;
 const SINGLE_CONNECTIONS: usize = 64;
-const SINGLE_SUBMITS: usize = 60_000;
+pub(crate) const SINGLE_SUBMITS: usize = 60_000;
 const BATCH_CONNECTIONS: usize = 4;
 const BATCHES: usize = 200;
 const ARRIVAL_LIMIT: Duration = Duration::from_mins(1);
@@ -145,13 +145,13 @@ pub(crate) async fn steady(
 }
 
 /// What was spent before the load, to be told from what it takes.
-struct Cost {
-    cpu: f64,
+pub(crate) struct Cost {
+    pub(crate) cpu: f64,
     servers: Option<(ServersCpu, f64, Statements)>,
 }
 
 impl Cost {
-    async fn begin(service: &Service) -> Result<Self> {
+    pub(crate) async fn begin(service: &Service) -> Result<Self> {
         let servers = match service.cluster() {
             None => None,
             Some((servers, _)) => {
@@ -163,7 +163,13 @@ impl Cost {
     }
 
     /// Tells what the servers of a cluster took.
-    async fn end(&self, report: &mut Report, service: &Service, name: &str, tasks: usize) -> Result<()> {
+    pub(crate) async fn end(
+        &self,
+        report: &mut Report,
+        service: &Service,
+        name: &str,
+        tasks: usize,
+    ) -> Result<()> {
         let Some(((before, rows, statements), (servers, _))) = self.servers.as_ref().zip(service.cluster())
         else {
             return Ok(());
@@ -179,51 +185,86 @@ impl Cost {
     }
 }
 
+/// One call after the other on each of 64 connections.
+#[derive(Clone, Copy)]
+pub(crate) struct Calls<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) method: &'static str,
+    pub(crate) count: usize,
+    pub(crate) wanted: u16,
+    /// The path and the body of each.
+    pub(crate) call: &'a dyn Fn(usize) -> (String, String),
+}
+
+impl Calls<'_> {
+    /// Returns the CPU in ms that a call took.
+    pub(crate) async fn run(&self, report: &mut Report, service: &Service) -> Result<f64> {
+        let before = service.cpu_seconds()?;
+        let mut lines = Vec::new();
+        for first in 0..SINGLE_CONNECTIONS {
+            // Made ahead: what it costs to write them is then no part of the calls.
+            let calls: Vec<_> = (first..self.count).step_by(SINGLE_CONNECTIONS).map(self.call).collect();
+            lines.push((service.connect().await?, calls));
+        }
+        let Self { name, method, wanted, count, .. } = *self;
+        let start = instant();
+        let mut callers = JoinSet::new();
+        for (mut line, calls) in lines {
+            callers.spawn(async move {
+                let mut took = Vec::with_capacity(calls.len());
+                for (path, body) in calls {
+                    let sent = instant();
+                    let (status, answer) = line.call(method, &path, body.as_bytes()).await?;
+                    took.push(sent.elapsed().as_secs_f64() * 1_000.0);
+                    ensure!(
+                        status == wanted,
+                        "{method} {path} was answered {status}: {}",
+                        String::from_utf8_lossy(answer)
+                    );
+                }
+                anyhow::Ok(took)
+            });
+        }
+        let mut took = Vec::with_capacity(count);
+        while let Some(caller) = callers.join_next().await {
+            took.extend(caller??);
+        }
+        let us = i64::try_from(start.elapsed().as_micros())?;
+        let cpu_ms = per_task_ms(service.cpu_seconds()? - before, count);
+        report.add(name, "rate", "/s", per_second(count, us));
+        report.add(name, "CPU per task", "ms", cpu_ms);
+        for (figure, part) in [("p50", 0.5), ("p99", 0.99), ("slowest", 1.0)] {
+            report.add(name, figure, "ms", measure::quantile(&took, part));
+        }
+        Ok(cpu_ms)
+    }
+}
+
 /// One task a call, 64 connections, each durable before its 201. Returns the CPU in ms that a task took.
 pub(crate) async fn submit_singly(report: &mut Report, service: &Service, name: &str) -> Result<f64> {
     let config = config_of(name);
     service.config(&config, NOBODY, serde_json::json!({})).await?;
+    submit_keys(report, service, name, &config, (service.keys, SINGLE_SUBMITS)).await
+}
+
+/// So many tasks of a config, with these keys.
+pub(crate) async fn submit_keys(
+    report: &mut Report,
+    service: &Service,
+    name: &str,
+    config: &str,
+    (keys, submits): (Keys, usize),
+) -> Result<f64> {
     let due = rfc3339(wall_us() / 1_000 + DAY_MS);
-    let before = service.cpu_seconds()?;
-    let mut lines = Vec::new();
-    for _ in 0..SINGLE_CONNECTIONS {
-        lines.push(service.connect().await?);
-    }
-    let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let start = instant();
-    let mut callers = JoinSet::new();
-    for mut line in lines {
-        let (due, next, keys, config) =
-            (due.clone(), std::sync::Arc::clone(&next), service.keys, config.clone());
-        callers.spawn(async move {
-            let path = format!("/api/v1/apps/{APP}/tasks");
-            let mut slowest = Duration::ZERO;
-            loop {
-                let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if number >= SINGLE_SUBMITS {
-                    return anyhow::Ok(slowest);
-                }
-                let key = keys.of(number);
-                let body = format!(
-                    r#"{{"config":"{config}","key":"{key}","execute_at":"{due}","payload":{PAYLOAD}}}"#
-                );
-                let sent = instant();
-                let (status, answer) = line.call("POST", &path, body.as_bytes()).await?;
-                ensure!(status == 201, "a submit was answered {status}: {}", String::from_utf8_lossy(answer));
-                slowest = slowest.max(sent.elapsed());
-            }
-        });
-    }
-    let mut slowest = Duration::ZERO;
-    while let Some(caller) = callers.join_next().await {
-        slowest = slowest.max(caller??);
-    }
-    let took = i64::try_from(start.elapsed().as_micros())?;
-    let cpu_ms = per_task_ms(service.cpu_seconds()? - before, SINGLE_SUBMITS);
-    service.holds(SINGLE_SUBMITS).await?;
-    report.add(name, "rate", "/s", per_second(SINGLE_SUBMITS, took));
-    report.add(name, "CPU per task", "ms", cpu_ms);
-    report.add(name, "slowest", "ms", slowest.as_secs_f64() * 1_000.0);
+    let call = |number: usize| {
+        let key = keys.of(number);
+        let body =
+            format!(r#"{{"config":"{config}","key":"{key}","execute_at":"{due}","payload":{PAYLOAD}}}"#);
+        (format!("/api/v1/apps/{APP}/tasks"), body)
+    };
+    let calls = Calls { name, method: "POST", count: submits, wanted: 201, call: &call };
+    let cpu_ms = calls.run(report, service).await?;
+    service.holds(submits).await?;
     Ok(cpu_ms)
 }
 
@@ -259,7 +300,7 @@ pub(crate) fn check(summary: &Summary, sent: usize) -> Result<()> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn per_second(count: usize, us: i64) -> f64 {
+pub(crate) fn per_second(count: usize, us: i64) -> f64 {
     count as f64 * 1e6 / us.max(1) as f64
 }
 

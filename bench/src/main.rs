@@ -4,11 +4,15 @@
 
 mod client;
 mod cluster;
+mod fill;
+mod herd;
 mod history;
 mod hostile;
 mod idle;
 mod isolation;
+mod keyed;
 mod load;
+mod many_configs;
 mod measure;
 mod open;
 mod process;
@@ -26,7 +30,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::cluster::Servers;
 use crate::load::{Burst, steady, submit_batches, submit_singly};
 use crate::process::Receiver;
 use crate::report::Report;
@@ -52,9 +55,19 @@ struct Arguments {
     /// Measure a cluster on this machine, MariaDB and nsqd included, in place of the embedded shape.
     #[arg(long)]
     cluster: bool,
-    /// Open rows of the tables that `--only scan` compares.
+    /// Open rows of the tables that `--only scan` compares; as many as 100000000.
     #[arg(long, value_name = "ROWS", value_delimiter = ',', default_value = "100000,10000000")]
     scan: Vec<u64>,
+    /// What `--only scan` would take with so many rows, by those that it measures.
+    #[arg(long, value_name = "ROWS")]
+    extrapolate: Option<u64>,
+    /// The rows of `--only scan` have no keys and payloads, so that more of them fit the disk.
+    #[arg(long)]
+    bare: bool,
+    /// The size of `--only configs` (500000 configs), `--only herd` (100000 crons) and `--only keyed` (10000000 ended
+    /// tasks), if another.
+    #[arg(long, value_name = "ROWS")]
+    rows: Option<u64>,
     /// How many configs idle in `--only idle`.
     #[arg(long, value_name = "CONFIGS", default_value_t = 100_000)]
     idle: u64,
@@ -85,8 +98,14 @@ enum Scenario {
     Isolation,
     /// One tenant beside another that does its worst; only when named.
     Hostile,
-    /// What a claim costs beside few and many open rows; only of a cluster, only when named, once.
+    /// What a claim costs beside few and many open rows; only when named, once.
     Scan,
+    /// Start-up, memory, burst and steady load with many configs; only when named, once.
+    Configs,
+    /// Many crons that fire in the same second; only when named, once.
+    Herd,
+    /// Submits and look-ups by key beside many ended tasks; only when named, once.
+    Keyed,
     /// What a cluster without work asks its databases; only of a cluster, only when named, once.
     Idle,
 }
@@ -94,7 +113,38 @@ enum Scenario {
 impl Scenario {
     /// Of itself, and not part of each run.
     fn is_once(self) -> bool {
-        matches!(self, Self::Scan | Self::Idle)
+        matches!(self, Self::Scan | Self::Configs | Self::Herd | Self::Keyed | Self::Idle)
+    }
+
+    /// Runs it, if it is one of those, and says what its file is called.
+    async fn run_once(self, report: &mut Report, arguments: &Arguments) -> Result<&'static str> {
+        let Arguments { cluster, scan, extrapolate, bare, rows, idle, .. } = arguments;
+        let rows_or = |usual: u64| rows.unwrap_or(usual);
+        let mode = || DeploymentMode::start(*cluster);
+        Ok(match self {
+            Self::Scan => {
+                let sizes = scan::Sizes { rows: scan, extrapolate: *extrapolate, bare: *bare };
+                scan::run(report, *cluster, sizes).await.context("scan")?;
+                "-scan"
+            }
+            Self::Configs => {
+                many_configs::run(report, &mode()?, rows_or(500_000)).await.context("configs")?;
+                "-configs"
+            }
+            Self::Herd => {
+                herd::run(report, &mode()?, rows_or(100_000)).await.context("herd")?;
+                "-herd"
+            }
+            Self::Keyed => {
+                keyed::run(report, &mode()?, rows_or(10_000_000)).await.context("keyed")?;
+                "-keyed"
+            }
+            Self::Idle => {
+                idle::run(report, *idle).await.context("idle")?;
+                "-idle"
+            }
+            _ => "",
+        })
     }
 }
 
@@ -118,18 +168,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let by_default = |scenario| only.is_empty() && !beside && scenario != Scenario::Hostile;
     let wanted = |scenario| only.contains(&scenario) || by_default(scenario);
     let once: Vec<_> = only.iter().copied().filter(|scenario| scenario.is_once()).collect();
-    ensure!(arguments.cluster || once.is_empty(), "`scan` and `idle` are of a cluster: give `--cluster`");
+    ensure!(arguments.cluster || !once.contains(&Scenario::Idle), "`idle` is of a cluster: give `--cluster`");
     let mut report = Report::new(if arguments.cluster { report::CLUSTER } else { report::EMBEDDED });
     let mut file = String::from(if arguments.cluster { "latest-cluster" } else { "latest" });
     for scenario in &once {
         println!("once, probe {:.0} ms", report.probe());
-        if *scenario == Scenario::Scan {
-            scan::run(&mut report, &arguments.scan).await.context("scan")?;
-            file.push_str("-scan");
-        } else {
-            idle::run(&mut report, arguments.idle).await.context("idle")?;
-            file.push_str("-idle");
-        }
+        file.push_str(scenario.run_once(&mut report, arguments).await?);
     }
     if once.is_empty() || once.len() < only.len() || beside {
         all_runs(&mut report, arguments, &wanted).await?;
@@ -153,8 +197,7 @@ async fn all_runs(
     arguments: &Arguments,
     wanted: &impl Fn(Scenario) -> bool,
 ) -> Result<()> {
-    let mode =
-        if arguments.cluster { DeploymentMode::Cluster(Servers::start()?) } else { DeploymentMode::Embedded };
+    let mode = DeploymentMode::start(arguments.cluster)?;
     for run in 1..=arguments.runs.max(1) {
         println!("run {run} of {}, probe {:.0} ms", arguments.runs.max(1), report.probe());
         one_run(report, &mode, wanted).await.with_context(|| format!("run {run}"))?;

@@ -83,6 +83,20 @@ pub(crate) fn probe() -> f64 {
     start.elapsed().as_secs_f64() * 1_000.0
 }
 
+/// The value below which this part of them lies; 0 of none.
+pub(crate) fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts stay far below 2^52"
+    )]
+    let rank = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().unwrap_or(0.0)
+}
+
 /// A pseudo-random number from a count: scatters without a generator to carry about.
 pub(crate) fn scatter(count: u64) -> u64 {
     let mut mixed = count.wrapping_mul(0x9E37_79B9_7F4A_7C15);

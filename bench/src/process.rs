@@ -12,7 +12,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use crate::client::Connection;
 use crate::receiver::Summary;
 
-const START_LIMIT: Duration = Duration::from_mins(1);
+/// Also beside as many rows as a disk holds.
+const START_LIMIT: Duration = Duration::from_mins(5);
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

@@ -121,12 +121,6 @@ impl Report {
         }
     }
 
-    /// The median of a figure so far.
-    pub(crate) fn median(&self, scenario: &str, figure: &str) -> Option<f64> {
-        let row = self.rows.iter().find(|row| row.scenario == scenario && row.figure == figure)?;
-        Some(row.median())
-    }
-
     /// Arrival minus promised time.
     pub(crate) fn lateness(&mut self, scenario: &str, summary: &Summary) {
         let figures = [
@@ -148,7 +142,7 @@ impl Report {
         let head = ("", "", "median", "", "limit", "runs");
         let _ = writeln!(
             table,
-            "{:<26} {:<22} {:>12} {:<8} {:<18} {}",
+            "{:<35} {:<26} {:>12} {:<8} {:<18} {}",
             head.0, head.1, head.2, head.3, head.4, head.5
         );
         for row in &self.rows {
@@ -157,7 +151,7 @@ impl Report {
             });
             let _ = writeln!(
                 table,
-                "{:<26} {:<22} {:>12} {:<8} {verdict:<18} {}",
+                "{:<35} {:<26} {:>12} {:<8} {verdict:<18} {}",
                 row.scenario,
                 row.figure,
                 shown(row.median()),

@@ -10,9 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::client::Connection;
 use crate::cluster::{self, Databases, Servers};
+use crate::fill::Tables;
 use crate::measure;
 use crate::process::{Ready, Setup};
 use crate::tasks::Keys;
@@ -29,6 +31,13 @@ pub(crate) enum DeploymentMode {
     Cluster(Arc<Servers>),
 }
 
+impl DeploymentMode {
+    /// With the servers that it stands on.
+    pub(crate) fn start(is_cluster: bool) -> Result<Self> {
+        Ok(if is_cluster { Self::Cluster(Servers::start()?) } else { Self::Embedded })
+    }
+}
+
 /// Where the tasks lie.
 #[derive(Debug)]
 enum Stores {
@@ -43,7 +52,7 @@ pub(crate) struct Service {
     /// The first one is called.
     processes: Vec<Ready>,
     address: String,
-    dir: PathBuf,
+    dir: TempDir,
     /// From start to ready.
     pub(crate) started_in: Duration,
     /// Of the tasks that are submitted to it.
@@ -63,9 +72,9 @@ impl Service {
     pub(crate) async fn start_with(mode: &DeploymentMode, setup: Setup) -> Result<Self> {
         let dir = private_dir()?;
         let stores = match mode {
-            DeploymentMode::Embedded => Stores::File(dir.join("tsp.db")),
+            DeploymentMode::Embedded => Stores::File(dir.path().join("tsp.db")),
             DeploymentMode::Cluster(servers) => {
-                let installed = cluster::Installed::new(servers, &dir, KEY, &setup).await?;
+                let installed = cluster::Installed::new(servers, dir.path(), KEY, &setup).await?;
                 Stores::Cluster { servers: Arc::clone(servers), installed }
             }
         };
@@ -115,7 +124,7 @@ impl Service {
 
     pub(crate) async fn stop(mut self) -> Result<()> {
         self.halt().await?;
-        remove_private(&self.dir)
+        self.dir.close().context("the folder cannot be removed")
     }
 
     pub(crate) async fn connect(&self) -> Result<Connection> {
@@ -135,6 +144,16 @@ impl Service {
         match &self.stores {
             Stores::File(_) => None,
             Stores::Cluster { servers, installed } => Some((servers, &installed.databases)),
+        }
+    }
+
+    /// Its tables, to be filled while it is halted.
+    pub(crate) fn tables(&self) -> Tables<'_> {
+        match &self.stores {
+            Stores::File(file) => Tables::File(file),
+            Stores::Cluster { servers, installed } => {
+                Tables::Cluster { server: servers.database(), databases: &installed.databases }
+            }
         }
     }
 
@@ -226,18 +245,8 @@ impl Service {
 }
 
 /// An empty folder of this process.
-pub(crate) fn private_dir() -> Result<PathBuf> {
-    let dir = std::env::temp_dir().join(format!("tsp-bench-{}", std::process::id()));
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
-    std::fs::create_dir(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
-    Ok(dir)
-}
-
-pub(crate) fn remove_private(dir: &Path) -> Result<()> {
-    ensure!(dir.starts_with(std::env::temp_dir()), "only a private folder is removed");
-    std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove `{}`", dir.display()))
+pub(crate) fn private_dir() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("tsp-bench-").tempdir().context("cannot make a folder")
 }
 
 async fn embedded(setup: &Setup, file: &Path) -> Result<Ready> {

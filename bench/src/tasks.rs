@@ -13,6 +13,10 @@ pub(crate) const PAYLOAD: &str = r#"{"order":42,"shop":"north","amount":1999,"cu
 
 /// Tasks in a call: as many as the API takes.
 pub(crate) const BATCH: usize = 1_000;
+/// The keys of ended tasks are the numbers of the tasks times this, modulo a prime: they lie somewhere else each, and
+/// a database can compute them.
+pub(crate) const KEY_FACTOR: u64 = 1_597_334_677;
+pub(crate) const KEY_MODULUS: u64 = 4_294_967_291;
 const CREATED: &[u8] = br#""created""#;
 
 /// What the keys of tasks are like.
@@ -22,11 +26,17 @@ pub(crate) enum Keys {
     Rising,
     /// As those of a business that draws its numbers: each lies somewhere else.
     Random,
+    /// Those of the ended tasks that were filled in: of every so many of them one.
+    Ended { each: u64 },
 }
 
 impl Keys {
     pub(crate) fn of(self, number: usize) -> String {
         match self {
+            Self::Ended { each } => {
+                let number = number as u64 * each + 1;
+                format!("order-{:016x}", number * KEY_FACTOR % KEY_MODULUS)
+            }
             Self::Rising => format!("order-{number}"),
             Self::Random => format!("order-{:016x}", scatter(number as u64 + 1)),
         }

@@ -6,8 +6,8 @@ use crate::source::{Source, line_of, words};
 
 /// The parts of our crates that are back ends, and the paths below which they may be named besides their own crate.
 const BACK_ENDS: &[(&str, &[&str])] = &[
-    ("tsp_store_sqlite", &["tsp/src/wiring"]),
-    // The benchmarks fill the tables of a cluster and ask its store.
+    // The benchmarks fill tables and ask the store about them.
+    ("tsp_store_sqlite", &["tsp/src/wiring", "bench"]),
     ("tsp_store_mysql", &["tsp/src/wiring", "bench"]),
     ("tsp_store_testing", &["sim"]),
     ("tsp_queue::nsq", &["tsp/src/wiring"]),
