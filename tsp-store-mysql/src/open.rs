@@ -13,8 +13,8 @@ use crate::catalog::follow;
 use crate::connection::db::{Db, ShardDb};
 use crate::connection::own::Own;
 use crate::connection::pool::{self, PoolSettings};
+use crate::connection::prepared::{self, ALLOWED_BY_DEFAULT, HOT};
 use crate::connection::session::query;
-use crate::connection::statement_templates::{STATEMENTS_OF_DATABASE, STATEMENTS_OF_SHARD};
 use crate::context::{Source, StoreContext};
 use crate::import;
 use crate::options::MySqlOptions;
@@ -24,6 +24,9 @@ use crate::schema::server::{self, SYNCS, check_version};
 
 /// Connections that only leases use.
 const LEASE_CONNECTIONS: u32 = 2;
+
+/// What is prepared beside [`HOT`]: single questions of a start.
+const STATEMENTS_BESIDE: usize = 16;
 
 const SERVER: &str = "-- server
 SELECT VERSION(), CAST(@@sql_mode AS CHAR), CAST(@@max_prepared_stmt_count AS SIGNED), {now}";
@@ -36,30 +39,32 @@ const PARTS: &str = "-- schema_version_all\nSELECT part, number, checksum, compa
 pub(super) async fn open(options: &MySqlOptions) -> Result<StoreContext> {
     options.check()?;
     let sealer = Sealer::new(&options.secret_key).map_err(StoreError::Internal)?;
-    let meta = pair_of_pools("meta", &options.meta, options, STATEMENTS_OF_DATABASE)?;
-    let server = check_server(&meta.db, options).await?;
+    let meta = pair_of_pools("meta", &options.meta, options, STATEMENTS_BESIDE)?;
+    check_server(&meta.db, options).await?;
     check_parts(&meta.db, &[("meta".to_owned(), migrate::META)]).await?;
     let sources_of_shards = read_initialised(&meta.db, options, &sealer).await?;
     let mut sources = Vec::new();
     // Any shard may be moved to any source while this process runs.
-    let statements = STATEMENTS_OF_DATABASE + sources_of_shards.len() * STATEMENTS_OF_SHARD;
+    let statements = STATEMENTS_BESIDE + sources_of_shards.len() * HOT.len();
     for source in &options.sources {
         sources.push(pair_of_pools(&source.name, &source.url, options, statements)?);
     }
-    let mut budget = Budget::default();
-    budget.add(&options.meta, STATEMENTS_OF_DATABASE, server.statements)?;
+    let mut servers = Servers::default();
     let checks =
         join_all(sources.iter().map(|source| check_source(source, &sources_of_shards, options))).await;
-    for (checked, source) in checks.into_iter().zip(&options.sources) {
-        match checked {
-            Ok((server, statements)) => budget.add(&source.url, statements, server.statements)?,
+    for (checked, (source, at)) in checks.into_iter().zip(sources.iter().zip(&options.sources)) {
+        let allowed = match checked {
+            Ok(allowed) => allowed,
             Err(error @ StoreError::Unavailable { .. }) => {
-                tracing::error!(source = source.name, %error, "a data source is unavailable, its shards wait");
+                tracing::error!(source = at.name, %error, "a data source is unavailable, its shards wait");
+                ALLOWED_BY_DEFAULT
             }
             Err(error) => return Err(error),
-        }
+        };
+        let shards = sources_of_shards.iter().filter(|name| *name == source.db.name()).count();
+        servers.add(&at.url, &source.db, shards, allowed)?;
     }
-    budget.check(options)?;
+    servers.prepare(options);
     let own = Arc::<Own>::default();
     let held = shard_dbs(&sources_of_shards, &sources, &own)?;
     let context = StoreContext::new((meta.db, meta.leases), sealer, sources, held, own);
@@ -71,7 +76,7 @@ fn pair_of_pools(name: &str, url: &str, options: &MySqlOptions, statements: usiz
     let acquire_timeout = options.acquire_timeout.to_std();
     let settings = PoolSettings { connections: options.connections, acquire_timeout, statements };
     let leases =
-        PoolSettings { connections: LEASE_CONNECTIONS, acquire_timeout, statements: STATEMENTS_OF_DATABASE };
+        PoolSettings { connections: LEASE_CONNECTIONS, acquire_timeout, statements: STATEMENTS_BESIDE };
     Ok(Source {
         db: Db::lazy(name, pool::address(url, name)?, settings, options.entropy.clone()),
         leases: Db::lazy(name, pool::address(url, name)?, leases, options.entropy.clone()),
@@ -103,25 +108,18 @@ async fn read_initialised(meta: &Db, options: &MySqlOptions, sealer: &Sealer) ->
     initialise::known_sources(initialise::shard_sources(conn, options.shards).await?, options)
 }
 
-/// What a server is able to do.
-struct Server {
-    statements: i64,
-}
-
-async fn check_source(
-    source: &Source,
-    sources_of_shards: &[String],
-    options: &MySqlOptions,
-) -> Result<(Server, usize)> {
-    let server = check_server(&source.db, options).await?;
+/// How many prepared statements its server allows.
+async fn check_source(source: &Source, sources_of_shards: &[String], options: &MySqlOptions) -> Result<i64> {
+    let allowed = check_server(&source.db, options).await?;
     let mut parts = vec![("source".to_owned(), migrate::SOURCE)];
     let held = sources_of_shards.iter().zip(0..).filter(|(source_name, _)| *source_name == source.db.name());
     parts.extend(held.filter_map(|(_, shard)| Some((migrate::part(ShardId::new(shard)?), migrate::SHARD))));
     check_parts(&source.db, &parts).await?;
-    Ok((server, STATEMENTS_OF_DATABASE + (parts.len() - 1) * STATEMENTS_OF_SHARD))
+    Ok(allowed)
 }
 
-async fn check_server(db: &Db, options: &MySqlOptions) -> Result<Server> {
+/// How many prepared statements it allows.
+async fn check_server(db: &Db, options: &MySqlOptions) -> Result<i64> {
     let (sql, syncs) = (db.sql(SERVER), db.sql(SYNCS));
     let (row, syncs, now) = db
         .read("check", |tx| {
@@ -155,7 +153,7 @@ async fn check_server(db: &Db, options: &MySqlOptions) -> Result<Server> {
     if skew.saturating_abs() > options.max_skew.ms() {
         tracing::warn!(database = name, skew_ms = skew, "this machine's clock is not the database's");
     }
-    Ok(Server { statements: row.get(2)? })
+    row.get(2)
 }
 
 async fn check_parts(db: &Db, parts: &[(String, &[Migration])]) -> Result<()> {
@@ -181,64 +179,39 @@ async fn check_parts(db: &Db, parts: &[(String, &[Migration])]) -> Result<()> {
     Ok(())
 }
 
-/// Prepared statements live on the server, for each connection its own, and their number is limited for the
-/// whole server.
+/// Prepared statements are limited for a server as a whole.
 #[derive(Debug, Default)]
-struct Budget {
-    /// By server: the most texts of one connection to each of its databases, and what the server allows.
-    servers: BTreeMap<String, (usize, i64)>,
+struct Servers {
+    /// By address: how many statements it allows, how many shards it has, and its databases.
+    servers: BTreeMap<String, (i64, usize, Vec<Db>)>,
 }
 
-impl Budget {
-    fn add(&mut self, url: &str, statements: usize, allowed: i64) -> Result<()> {
+impl Servers {
+    fn add(&mut self, url: &str, db: &Db, shards: usize, allowed: i64) -> Result<()> {
         let address = pool::address(url, "database")?;
-        let entry = self.servers.entry(format!("{}:{}", address.get_host(), address.get_port()));
-        let (sum, limit) = entry.or_insert((0, allowed));
-        *sum += statements;
+        let server = self.servers.entry(format!("{}:{}", address.get_host(), address.get_port()));
+        let (limit, held, databases) = server.or_insert((allowed, 0, Vec::new()));
         *limit = allowed;
+        *held += shards;
+        databases.push(db.clone());
         Ok(())
     }
 
-    fn check(&self, options: &MySqlOptions) -> Result<()> {
-        for (server, (statements, allowed)) in &self.servers {
-            let own =
-                i64::try_from(*statements).unwrap_or(i64::MAX).saturating_mul(i64::from(options.connections));
-            let all = own.saturating_mul(i64::from(options.processes.max(1)));
-            if own > *allowed {
-                return Err(StoreError::Unusable(format!(
-                    "this process alone may prepare {own} statements on {server}, which allows {allowed} to \
-                     all: `SET GLOBAL max_prepared_stmt_count = {}`, or set fewer `store.connections`",
-                    all.saturating_mul(2)
-                )));
-            }
-            if all.saturating_mul(2) > *allowed {
-                tracing::error!(
-                    server,
-                    all,
-                    allowed,
-                    "all processes together may prepare more than half of the statements that the server \
-                     allows: raise max_prepared_stmt_count"
-                );
+    /// Works out what is prepared, the same at each start on the same servers.
+    fn prepare(&self, options: &MySqlOptions) {
+        for (server, (allowed, shards, databases)) in &self.servers {
+            let kept = prepared::kept(*allowed, options.processes, options.connections, *shards);
+            tracing::info!(
+                server,
+                allowed,
+                shards,
+                of_each_shard = kept,
+                wanted = HOT.len(),
+                "prepared statements"
+            );
+            for db in databases {
+                db.prepare(kept);
             }
         }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tests::site::options;
-
-    #[test]
-    fn the_statement_budget_counts_all_databases_of_a_server() {
-        let options = MySqlOptions { processes: 2, ..options("", "", 4, [0; 32]) };
-        let mut budget = Budget::default();
-        budget.add("mysql://u:p@h:1/a", 400, 10_000).unwrap();
-        budget.add("mysql://u:p@h:2/a", 400, 10_000).unwrap();
-        budget.check(&options).unwrap();
-        budget.add("mysql://u:p@h:1/b", 400, 10_000).unwrap();
-        let refused = budget.check(&options).unwrap_err().to_string();
-        assert!(refused.contains("may prepare 12800") && refused.contains("51200"), "{refused}");
     }
 }

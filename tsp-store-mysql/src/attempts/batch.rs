@@ -16,7 +16,7 @@ use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
 use crate::connection::row::all_good;
 use crate::connection::session::query;
-use crate::connection::statement_templates::{BATCH_SIZES, ROWS_MAX, padded_to_class};
+use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
 use crate::context::{StoreContext, all_of};
 use crate::tasks::rows::{insert_attempts, lock_tasks, save_ended};
@@ -86,8 +86,7 @@ pub(crate) async fn load_on(shard: &ShardDb, ids: &[TaskId]) -> Result<HashMap<T
             Box::pin(async move {
                 let mut found = HashMap::with_capacity(ids.len());
                 for chunk in ids.chunks(ROWS_MAX) {
-                    let (n, ids) = padded_to_class(chunk);
-                    let look = Values::of_ids(ids).ask(&shard.sql_list(TASKS_LOAD, n))?;
+                    let look = Values::of_ids(chunk.iter().copied()).ask(&shard.sql(TASKS_LOAD))?;
                     let rows = look.fetch_all(tx.conn()).await?;
                     let tasks = all_good(&rows, read_task)?;
                     found.extend(tasks.into_iter().map(|task| (task.id, Box::new(task))));
@@ -137,8 +136,7 @@ pub(crate) async fn release_on(
     }
     let ids = sorted_ids(&released);
     for chunk in ids.chunks(ROWS_MAX) {
-        let (n, padded_to_class) = padded_to_class(chunk);
-        let release = Values::of_ids(padded_to_class).ask(&on.sql_list(TASKS_RELEASE, n))?;
+        let release = Values::of_ids(chunk.iter().copied()).ask(&on.sql(TASKS_RELEASE))?;
         let changed = release.execute(tx.conn()).await?;
         exactly(chunk.len(), changed, "tasks_release")?;
     }
@@ -218,12 +216,6 @@ pub(crate) async fn mark_worker_lost_on(
         }
     }
     Ok(save_all(tx, on, changes).await?.into_iter().map(|task| *task).collect())
-}
-
-/// The batch size class for pairs in `(a, b) IN (…)`, which are filled up to it like ids. Never 1: MariaDB
-/// reads the whole table for a list of one pair.
-pub(crate) fn padded_pair_count(pairs: usize) -> usize {
-    BATCH_SIZES.into_iter().find(|step| *step > 1 && *step >= pairs).unwrap_or(pairs)
 }
 
 /// Saves changes of rows that this transaction has locked; each row once. The rows, in their order.

@@ -16,13 +16,13 @@ use tsp_store::cluster::NodeLease;
 use tsp_store::error::{Cause, Result, StoreError};
 use tsp_store::rules;
 
-use crate::attempts::batch::{Indexed, by_id, by_shard, in_order, load_on, padded_pair_count, save_all};
+use crate::attempts::batch::{Indexed, by_id, by_shard, in_order, load_on, save_all};
 use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
 use crate::connection::fault::Fault;
 use crate::connection::row::Row;
 use crate::connection::session::{Session, query};
-use crate::connection::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 use crate::tasks::rows::lock_tasks;
@@ -32,7 +32,7 @@ use crate::tasks::rows::lock_tasks;
 pub(crate) const TASKS_BEGIN: &str = "-- tasks_begin
 UPDATE task_{shard} FORCE INDEX (PRIMARY) SET status = 30, version = version + 1, attempt = attempt + 1,
     node = ?, started_at = ?, begun_due_at = due_at, token = NULL, padding = NULL
-WHERE (id, version) IN ({rows}) AND status = 10 AND {now} <= ?";
+WHERE (id, version) IN ({pairs}) AND status = 10 AND {now} <= ?";
 
 pub(crate) const TASKS_BEGUN: &str = "-- tasks_begun
 SELECT id, status, version, attempt, node, started_at FROM task_{shard} WHERE id IN ({list})";
@@ -216,15 +216,13 @@ async fn begin_plain(
     if rows.is_empty() {
         return Ok(held.collect());
     }
-    let ids: Vec<i64> = rows.iter().map(|(_, task)| task.id.get()).collect();
     let begun = update(&mut conn, shard, &rows, by).await?;
     if usize::try_from(begun) == Ok(rows.len()) {
         let begun = rows.into_iter().map(|(index, task)| (index, BeginResult::Run(task)));
         return Ok(begun.chain(held).collect());
     }
-    let (n, padded_to_class) = padded_to_class(&ids);
-    let look = Values::of_ids(padded_to_class).ask(&shard.sql_list(TASKS_BEGUN, n))?;
-    let mut stored = HashMap::with_capacity(ids.len());
+    let look = Values::of_ids(rows.iter().map(|(_, task)| task.id.get())).ask(&shard.sql(TASKS_BEGUN))?;
+    let mut stored = HashMap::with_capacity(rows.len());
     for row in look.fetch_all(&mut conn).await? {
         let seen = RowSnapshot::read(&row)?;
         stored.insert(seen.id, seen);
@@ -245,13 +243,11 @@ async fn update(
     rows: &[(usize, Box<Task>)],
     by: Beginner,
 ) -> Result<u64> {
-    let n = padded_pair_count(rows.len());
-    let sql = shard.sql_rows(TASKS_BEGIN, 2, n);
+    let sql = shard.sql(TASKS_BEGIN);
     let mut tries = 0;
     loop {
         let mut update = query(&sql).bind(by.node.get()).bind(by.now.ms());
-        let padding = rows.last().into_iter().cycle();
-        for (_, task) in rows.iter().chain(padding).take(n) {
+        for (_, task) in rows {
             update = update.bind(task.id.get()).bind(task.version - 1);
         }
         tries += 1;

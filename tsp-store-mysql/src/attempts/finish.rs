@@ -13,7 +13,7 @@ use tsp_core::{NodeId, TaskId, Timestamp};
 use tsp_store::attempts::{Each, Finish, FinishResult};
 use tsp_store::error::Result;
 
-use crate::attempts::batch::{Indexed, by_id, by_shard, in_order, padded_pair_count, save_all};
+use crate::attempts::batch::{Indexed, by_id, by_shard, in_order, save_all};
 use crate::connection::db::ShardDb;
 use crate::connection::session::query;
 use crate::connection::statement_templates::ROWS_MAX;
@@ -21,7 +21,8 @@ use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 use crate::tasks::rows::{insert_ended, lock_tasks};
 
-pub(crate) const TASKS_TAKE: &str = "-- tasks_take\nDELETE FROM task_{shard} WHERE (id, version) IN ({rows})";
+pub(crate) const TASKS_TAKE: &str =
+    "-- tasks_take\nDELETE FROM task_{shard} WHERE (id, version) IN ({pairs})";
 
 /// Who closes attempts, and when.
 #[derive(Clone, Copy)]
@@ -106,11 +107,8 @@ async fn finish_on(
 /// Deletes rows that are still of the version their end was decided on. Whether all were.
 async fn take(tx: &mut Tx<'_>, on: &ShardDb, ends: &[(usize, Change)]) -> Result<bool> {
     for chunk in ends.chunks(ROWS_MAX) {
-        let n = padded_pair_count(chunk.len());
-        let sql = on.sql_rows(TASKS_TAKE, 2, n);
-        let mut delete = query(&sql);
-        let last = chunk.last().into_iter().cycle();
-        for (_, change) in chunk.iter().chain(last).take(n) {
+        let mut delete = query(&on.sql(TASKS_TAKE));
+        for (_, change) in chunk {
             delete = delete.bind(change.task.id.get()).bind(change.task.version - 1);
         }
         let taken = delete.execute(tx.conn()).await?;

@@ -14,7 +14,7 @@ use crate::MySqlStore;
 use crate::connection::bind::Values;
 use crate::connection::db::Db;
 use crate::connection::session::query;
-use crate::connection::statement_templates::batch_sizes;
+use crate::connection::statement_templates::batch_size;
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 
@@ -73,7 +73,7 @@ impl StoreContext {
         now: Timestamp,
     ) {
         let mut left = tasks;
-        for step in batch_sizes(tasks.len()) {
+        while let Some(step) = batch_size(left.len(), AUDIT_WIDTH) {
             let (step, rest) = left.split_at(step);
             left = rest;
             if self.write(by, action, step, detail, now).await.is_ok() {

@@ -11,9 +11,10 @@ use tsp_store::backend::row::{read_app, read_config};
 use tsp_store::catalog::App;
 use tsp_store::error::Result;
 
+use crate::connection::bind::Values;
 use crate::connection::row::Row;
 use crate::connection::session::query;
-use crate::connection::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 
@@ -199,12 +200,8 @@ async fn some(
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for ids in ids.chunks(ROWS_MAX) {
-        let (n, ids) = padded_to_class(ids);
-        let mut statement = query(&context.meta.sql_list(template, n));
-        for id in ids {
-            statement = statement.bind(id);
-        }
-        rows.extend(statement.fetch_all(tx.conn()).await?);
+        let some = Values::of_ids(ids.iter().copied()).ask(&context.meta.sql(template))?;
+        rows.extend(some.fetch_all(tx.conn()).await?);
     }
     Ok(rows)
 }

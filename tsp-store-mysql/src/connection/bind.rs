@@ -1,8 +1,6 @@
 //! The values of rows, in the order of the columns that the writes name.
 
 use ring::digest::{SHA256, digest};
-use sqlx::mysql::MySqlArguments;
-use sqlx::{Arguments as _, Encode, MySql, Type};
 use tsp_core::task::{AttemptRecord, Status, Task, TaskExtra};
 use tsp_core::{Millis, NodeId, TaskId, TaskKey, Timestamp};
 use tsp_store::documents::extra_to_json;
@@ -10,6 +8,7 @@ use tsp_store::error::{Result, StoreError};
 
 use crate::connection::session::{Statement, query_with};
 use crate::connection::statement_templates::StatementText;
+use crate::connection::value::Value;
 
 /// The columns that [`Values::task`] fills.
 macro_rules! task_columns {
@@ -48,38 +47,33 @@ pub(crate) fn key_hash(key: &TaskKey) -> [u8; 16] {
     half
 }
 
-/// What is bound to one statement.
+/// The values of one statement.
 #[derive(Default)]
-pub(crate) struct Values {
-    arguments: MySqlArguments,
+pub(crate) struct Values<'v> {
+    values: Vec<Value<'v>>,
     failed: Option<String>,
 }
 
-impl Values {
-    pub(crate) fn of_ids(ids: impl Iterator<Item = i64>) -> Self {
-        let mut values = Self::default();
-        for id in ids {
-            values.put(id);
-        }
-        values
+impl<'v> Values<'v> {
+    pub(crate) fn of_ids(ids: impl IntoIterator<Item = i64>) -> Self {
+        Self { values: ids.into_iter().map(Value::Int).collect(), failed: None }
     }
 
-    /// An error comes out at the end, in [`Values::ask`].
-    pub(crate) fn put<'v>(&mut self, value: impl Encode<'v, MySql> + Type<MySql>) -> &mut Self {
-        if let Err(error) = self.arguments.add(value) {
-            self.failed.get_or_insert_with(|| error.to_string());
-        }
+    pub(crate) fn put(&mut self, value: impl Into<Value<'v>>) -> &mut Self {
+        self.values.push(value.into());
         self
     }
 
-    pub(crate) fn ask(self, sql: &StatementText) -> Result<Statement> {
+    /// # Errors
+    /// [`StoreError::Internal`] for a value that could not be written.
+    pub(crate) fn ask(self, sql: &StatementText) -> Result<Statement<'v>> {
         match self.failed {
-            None => Ok(query_with(sql, self.arguments)),
+            None => Ok(query_with(sql, self.values)),
             Some(why) => Err(StoreError::Internal(format!("a value cannot be sent: {why}"))),
         }
     }
 
-    pub(crate) fn task(&mut self, task: &Task) {
+    pub(crate) fn task(&mut self, task: &'v Task) {
         self.put(task.id.get()).put(task.config.get()).put(task.status.code()).put(task.version);
         self.times(task).counters(task);
         self.put(task.node.map(NodeId::get)).put(i8::from(task.cancel_requested));
@@ -87,13 +81,13 @@ impl Values {
     }
 
     /// A task of which [`is_new`] holds.
-    pub(crate) fn new_task(&mut self, task: &Task) {
+    pub(crate) fn new_task(&mut self, task: &'v Task) {
         self.put(task.id.get()).put(task.config.get()).times(task).put(task.origin.code());
         self.key(task).put(task.expire_after.map(Millis::ms)).long(task).key_hash(task);
     }
 
     /// `node`: who ran the attempt that ended it.
-    pub(crate) fn history(&mut self, task: &Task, node: Option<NodeId>) -> Result<()> {
+    pub(crate) fn history(&mut self, task: &'v Task, node: Option<NodeId>) -> Result<()> {
         let (Some(result), Some(ended_at)) = (task.result, task.ended_at) else {
             return Err(StoreError::Internal(format!("task {} ended without a result", task.id)));
         };
@@ -103,7 +97,7 @@ impl Values {
         Ok(())
     }
 
-    pub(crate) fn attempt(&mut self, record: &AttemptRecord) {
+    pub(crate) fn attempt(&mut self, record: &'v AttemptRecord) {
         self.put(record.task.get())
             .put(record.attempt)
             .put(record.started_at.ms())
@@ -117,22 +111,22 @@ impl Values {
     }
 
     /// What may change while a task is open, in the order of `TASK_UPDATE`.
-    pub(crate) fn update(&mut self, task: &Task) {
+    pub(crate) fn update(&mut self, task: &'v Task) {
         self.put(task.status.code()).put(task.version);
         self.put(task.due_at.ms()).put(task.execute_at.ms()).put(task.age_from.ms());
         self.counters(task).put(task.node.map(NodeId::get)).put(i8::from(task.cancel_requested));
         self.begun(task).put(task.expire_after.map(Millis::ms)).rest(task);
     }
 
-    fn times(&mut self, task: &Task) -> &mut Self {
+    fn times(&mut self, task: &'v Task) -> &mut Self {
         self.put(task.due_at.ms()).put(task.execute_at.ms()).put(task.age_from.ms()).put(task.created_at.ms())
     }
 
-    fn counters(&mut self, task: &Task) -> &mut Self {
+    fn counters(&mut self, task: &'v Task) -> &mut Self {
         self.put(task.attempt).put(task.failed_attempts).put(task.worker_losses).put(task.epoch)
     }
 
-    fn made(&mut self, task: &Task) -> &mut Self {
+    fn made(&mut self, task: &'v Task) -> &mut Self {
         self.put(task.origin.code())
             .put(task.sharding_id)
             .put(task.sharding_count)
@@ -140,19 +134,19 @@ impl Values {
             .key(task)
     }
 
-    fn key(&mut self, task: &Task) -> &mut Self {
+    fn key(&mut self, task: &'v Task) -> &mut Self {
         self.put(task.key.as_ref().map(TaskKey::as_str)).put(task.key_slot)
     }
 
-    fn key_hash(&mut self, task: &Task) -> &mut Self {
+    fn key_hash(&mut self, task: &'v Task) -> &mut Self {
         self.put(task.key.as_ref().map(|key| key_hash(key).to_vec()))
     }
 
-    fn begun(&mut self, task: &Task) -> &mut Self {
+    fn begun(&mut self, task: &'v Task) -> &mut Self {
         self.put(task.started_at.map(Timestamp::ms)).put(task.begun_due_at.map(Timestamp::ms))
     }
 
-    fn rest(&mut self, task: &Task) -> &mut Self {
+    fn rest(&mut self, task: &'v Task) -> &mut Self {
         let last = task.last_outcome.as_ref();
         self.put(task.token.as_ref().map(<[u8; 32]>::as_slice))
             .put(last.map(|last| last.attempt))
@@ -163,7 +157,7 @@ impl Values {
             .long(task)
     }
 
-    fn long(&mut self, task: &Task) -> &mut Self {
+    fn long(&mut self, task: &'v Task) -> &mut Self {
         match extra(task.extra.as_deref()) {
             Ok(extra) => self.put(extra),
             Err(why) => {

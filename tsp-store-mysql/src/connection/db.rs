@@ -101,19 +101,19 @@ impl Db {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
+    /// So many of [`crate::connection::prepared::HOT`] are prepared for each shard; none before this is said.
+    pub(crate) fn prepare(&self, kept: usize) {
+        self.inner.endpoint.kept.store(kept, Ordering::Relaxed);
+    }
+
     /// As [`StatementTemplates::sql`].
     pub(crate) fn sql(&self, template: &'static str) -> StatementText {
         self.inner.endpoint.templates.sql(template)
     }
 
-    /// As [`StatementTemplates::sql_list`].
-    pub(crate) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
-        self.inner.endpoint.templates.sql_list(template, n)
-    }
-
     /// As [`StatementTemplates::sql_rows`].
-    pub(crate) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
-        self.inner.endpoint.templates.sql_rows(template, width, n)
+    pub(crate) fn sql_rows(&self, template: &'static str, width: usize, rows: usize) -> StatementText {
+        self.inner.endpoint.templates.sql_rows(template, width, rows)
     }
 
     /// A connection for single statements. Prefer [`Db::read`], which tries another one when it is broken.
@@ -428,14 +428,9 @@ impl ShardDb {
         self.templates.sql(template)
     }
 
-    /// As [`StatementTemplates::sql_list`].
-    pub(crate) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
-        self.templates.sql_list(template, n)
-    }
-
     /// As [`StatementTemplates::sql_rows`].
-    pub(crate) fn sql_rows(&self, template: &'static str, width: usize, n: usize) -> StatementText {
-        self.templates.sql_rows(template, width, n)
+    pub(crate) fn sql_rows(&self, template: &'static str, width: usize, rows: usize) -> StatementText {
+        self.templates.sql_rows(template, width, rows)
     }
 
     /// As [`Db::conn`].

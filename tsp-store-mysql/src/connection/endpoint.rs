@@ -1,6 +1,7 @@
 //! What is known of a database beside its connections.
 
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 
 use crate::connection::circuit_breaker::CircuitBreaker;
 use crate::connection::statement_templates::StatementTemplates;
@@ -11,6 +12,8 @@ pub(crate) struct Endpoint {
     pub(crate) breaker: CircuitBreaker,
     /// Of texts without a shard.
     pub(crate) templates: StatementTemplates,
+    /// So many of [`crate::connection::prepared::HOT`] its server prepares for each shard.
+    pub(crate) kept: AtomicUsize,
 }
 
 impl fmt::Debug for Endpoint {
@@ -25,6 +28,7 @@ impl Endpoint {
             name: name.to_owned(),
             breaker: CircuitBreaker::new(name),
             templates: StatementTemplates::new(None),
+            kept: AtomicUsize::new(0),
         }
     }
 }

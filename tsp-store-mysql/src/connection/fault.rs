@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     Duplicate,
     /// A table is not there: its shard was moved.
     Moved,
+    /// The server prepares no more statements.
+    Unprepared,
     /// The statement failed; the connection is good.
     Statement,
 }
@@ -33,6 +35,7 @@ pub(crate) fn fault(error: &sqlx::Error) -> Fault {
             Some(1053 | 1927 | 2006 | 2013 | 4031) => Fault::Broken,
             Some(1062 | 1586) => Fault::Duplicate,
             Some(1146) => Fault::Moved,
+            Some(1461) => Fault::Unprepared,
             _ => Fault::Statement,
         },
         sqlx::Error::Io(_)

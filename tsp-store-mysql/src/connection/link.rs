@@ -11,7 +11,7 @@ use tsp_store::error::{Cause, Result, StoreError};
 use crate::connection::fault::{Fault, fault, store_error};
 use crate::connection::pool;
 use crate::connection::row::Row;
-use crate::connection::statement_templates::ddl;
+use crate::connection::statement_templates::made;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -48,19 +48,19 @@ impl Link {
 
     /// A text made of constants and literals that this crate has put together.
     pub(crate) async fn run(&mut self, text: String) -> Result<u64> {
-        let done = sqlx::raw_sql(ddl(text)).execute(&mut self.conn).await;
+        let done = sqlx::raw_sql(made(text)).execute(&mut self.conn).await;
         done.map(|done| done.rows_affected()).map_err(|error| store_error(error).of(&self.name))
     }
 
     pub(crate) async fn rows(&mut self, text: String) -> Result<Vec<Row>> {
-        let rows = sqlx::raw_sql(ddl(text)).fetch_all(&mut self.conn).await;
+        let rows = sqlx::raw_sql(made(text)).fetch_all(&mut self.conn).await;
         let rows = rows.map_err(|error| store_error(error).of(&self.name))?;
         Ok(rows.into_iter().map(Row).collect())
     }
 
     /// Whether a table is there; it waits for a change of it.
     pub(crate) async fn has(&mut self, table: &str) -> Result<bool> {
-        let text = ddl(format!("-- has\nSELECT 1 FROM {table} LIMIT 0"));
+        let text = made(format!("-- has\nSELECT 1 FROM {table} LIMIT 0"));
         match sqlx::raw_sql(text).execute(&mut self.conn).await {
             Ok(_) => Ok(true),
             Err(error) if fault(&error) == Fault::Moved => Ok(false),
@@ -87,7 +87,7 @@ impl Link {
         mut each: impl AsyncFnMut(String) -> Result<()>,
     ) -> Result<()> {
         let name = self.name.clone();
-        let mut rows = sqlx::raw_sql(ddl(text)).fetch(&mut self.conn);
+        let mut rows = sqlx::raw_sql(made(text)).fetch(&mut self.conn);
         while let Some(row) = rows.try_next().await.map_err(|error| store_error(error).of(&name))? {
             each(Row(row).get(0)?).await?;
         }

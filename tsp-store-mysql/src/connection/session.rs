@@ -1,12 +1,16 @@
 //! A connection in use, and the one way that statements go.
 
+use std::mem::take;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::mysql::{MySql, MySqlArguments, MySqlConnection};
+use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
+use metrics::Histogram;
+use sqlx::mysql::{MySql, MySqlArguments, MySqlConnection, MySqlQueryResult, MySqlRow};
 use sqlx::pool::PoolConnection;
-use sqlx::query::Query;
-use sqlx::{Encode, Type};
+use sqlx::{Either, Execute, Executor as _};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, error::Elapsed, timeout};
 use tsp_store::Footing;
@@ -16,7 +20,8 @@ use tsp_store::error::{Cause, Result, StoreError};
 use crate::connection::endpoint::Endpoint;
 use crate::connection::fault::{Fault, fault, store_error};
 use crate::connection::row::Row;
-use crate::connection::statement_templates::StatementText;
+use crate::connection::statement_templates::{StatementText, made};
+use crate::connection::value::Value;
 
 /// How long a statement may take here: more than the server's own limit, so it ends only what the server
 /// does not answer at all.
@@ -24,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(12);
 
 /// A statement that took longer is logged.
 const SLOW: Duration = Duration::from_secs(1);
+
+pub(super) const BEGIN: &str = "-- begin\nBEGIN";
+pub(super) const COMMIT: &str = "-- commit\nCOMMIT";
 
 /// A connection from the pool. Dropped in the middle of a statement or a transaction, it is closed, so that
 /// the server rolls back and nobody else waits for its answer.
@@ -76,11 +84,6 @@ impl Session {
         self.endpoint.templates.sql(template)
     }
 
-    /// As [`crate::connection::statement_templates::StatementTemplates::sql_list`].
-    pub(crate) fn sql_list(&self, template: &'static str, n: usize) -> StatementText {
-        self.endpoint.templates.sql_list(template, n)
-    }
-
     /// The driver's connection, for statements that are not [`query`]'s: they are neither measured nor
     /// repeated after a deadlock.
     pub(crate) fn raw(&mut self) -> Result<&mut MySqlConnection> {
@@ -91,6 +94,11 @@ impl Session {
     }
 
     pub(crate) async fn begin(&mut self) -> Result<()> {
+        self.opens()?;
+        self.raw_statement(BEGIN).await
+    }
+
+    pub(super) fn opens(&mut self) -> Result<()> {
         if self.open || self.fault == Some(Fault::Broken) {
             // The server would commit what is open.
             return Err(Cause::Away.because(format!(
@@ -99,14 +107,23 @@ impl Session {
             )));
         }
         self.open = true;
-        self.raw_statement("-- begin\nBEGIN").await
+        Ok(())
     }
 
     /// # Errors
     /// [`StoreError::Unknown`] when the answer was lost: what was done may stand.
     pub(crate) async fn commit(&mut self) -> Result<()> {
+        self.commits();
+        let done = self.raw_statement(COMMIT).await;
+        self.committed(done)
+    }
+
+    pub(super) fn commits(&mut self) {
         self.committing = true;
-        let done = self.raw_statement("-- commit\nCOMMIT").await;
+    }
+
+    /// What the answer of a commit means.
+    pub(super) fn committed(&mut self, done: Result<()>) -> Result<()> {
         match done {
             Ok(()) => {
                 self.open = false;
@@ -144,9 +161,19 @@ impl Session {
     }
 
     async fn raw_statement(&mut self, text: &'static str) -> Result<()> {
+        self.ask(text, text, &mut Vec::new()).await
+    }
+
+    /// Sends one or more statements, and adds their answers as they come.
+    pub(super) async fn ask<'q>(
+        &mut self,
+        name: &str,
+        sent: impl Execute<'q, MySql> + 'q,
+        answers: &mut Vec<Answer>,
+    ) -> Result<()> {
         self.start();
-        let done = timeout(PATIENCE, sqlx::raw_sql(text).execute(self.raw()?)).await;
-        self.end(text, done).map(|_| ())
+        let done = timeout(PATIENCE, receive(self.raw()?.fetch_many(sent), answers)).await;
+        self.end(name, done)
     }
 
     fn start(&mut self) {
@@ -175,7 +202,7 @@ impl Session {
                 match fault {
                     Fault::Broken => self.endpoint.breaker.found_broken(Instant::now()),
                     Fault::Moved => self.endpoint.breaker.found_moved(),
-                    Fault::Again | Fault::Duplicate | Fault::Statement => {}
+                    Fault::Again | Fault::Duplicate | Fault::Unprepared | Fault::Statement => {}
                 }
                 Err(match store_error(error) {
                     StoreError::Internal(why) => StoreError::Internal(format!("{name}: {why}")),
@@ -205,36 +232,65 @@ impl Drop for Session {
     }
 }
 
-/// A statement being put together: what [`sqlx::query()`] is, measured, and with errors of the store.
-pub(crate) struct Statement {
-    query: Query<'static, MySql, MySqlArguments>,
-    sql: StatementText,
+/// What the server said to a statement.
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<Row>,
+    /// How many rows it matched.
+    pub(crate) matched: u64,
+    /// The id that the table gave to the inserted row.
+    inserted: u64,
 }
 
-pub(crate) fn query(sql: &StatementText) -> Statement {
-    Statement { query: sqlx::query(sql.clone()), sql: sql.clone() }
+async fn receive(
+    mut said: BoxStream<'_, Result<Either<MySqlQueryResult, MySqlRow>, sqlx::Error>>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), sqlx::Error> {
+    let mut rows = Vec::new();
+    while let Some(step) = said.try_next().await? {
+        match step {
+            Either::Right(row) => rows.push(Row(row)),
+            Either::Left(done) => answers.push(Answer {
+                rows: take(&mut rows),
+                matched: done.rows_affected(),
+                inserted: done.last_insert_id(),
+            }),
+        }
+    }
+    Ok(())
+}
+
+/// A statement being put together: what [`sqlx::query()`] is, measured, and with errors of the store. It is sent
+/// prepared where its server keeps it so, else as a text.
+pub(crate) struct Statement<'v> {
+    pub(super) sql: StatementText,
+    pub(super) values: Vec<Value<'v>>,
+}
+
+pub(crate) fn query<'v>(sql: &StatementText) -> Statement<'v> {
+    query_with(sql, Vec::new())
 }
 
 /// The same, with what is bound put together before.
-pub(crate) fn query_with(sql: &StatementText, arguments: MySqlArguments) -> Statement {
-    Statement { query: sqlx::query_with(sql.clone(), arguments), sql: sql.clone() }
+pub(crate) fn query_with<'v>(sql: &StatementText, values: Vec<Value<'v>>) -> Statement<'v> {
+    Statement { sql: sql.clone(), values }
 }
 
-impl Statement {
-    pub(crate) fn bind<'t, T: Encode<'t, MySql> + Type<MySql>>(self, value: T) -> Self {
-        Self { query: self.query.bind(value), ..self }
+impl<'v> Statement<'v> {
+    pub(crate) fn bind(mut self, value: impl Into<Value<'v>>) -> Self {
+        self.values.push(value.into());
+        self
     }
 
     /// How many rows it matched.
     pub(crate) async fn execute(self, on: &mut Session) -> Result<u64> {
-        Ok(self.run(on).await?.rows_affected())
+        Ok(self.run(on).await?.matched)
     }
 
     /// The same; `None` when a row is there already under one of the unique keys. The statement is taken
     /// back then, and the transaction goes on.
     pub(crate) async fn execute_unless_duplicate(self, on: &mut Session) -> Result<Option<u64>> {
         match self.run(on).await {
-            Ok(done) => Ok(Some(done.rows_affected())),
+            Ok(done) => Ok(Some(done.matched)),
             Err(_) if on.fault == Some(Fault::Duplicate) => Ok(None),
             Err(error) => Err(error),
         }
@@ -244,49 +300,59 @@ impl Statement {
     pub(crate) async fn insert(self, on: &mut Session) -> Result<i64> {
         let name = self.sql.name();
         let done = self.run(on).await?;
-        exactly_one(done.rows_affected(), name)?;
-        i64::try_from(done.last_insert_id())
+        exactly_one(done.matched, name)?;
+        i64::try_from(done.inserted)
             .map_err(|_| StoreError::Internal(format!("`{name}` made an id that is too large")))
     }
 
-    async fn run(self, on: &mut Session) -> Result<sqlx::mysql::MySqlQueryResult> {
-        let started = Instant::now();
-        on.start();
-        let done = timeout(PATIENCE, self.query.execute(on.raw()?)).await;
-        measure(&self.sql, on, started);
-        on.end(self.sql.name(), done)
-    }
-
     pub(crate) async fn fetch_all(self, on: &mut Session) -> Result<Vec<Row>> {
-        let started = Instant::now();
-        on.start();
-        let done = timeout(PATIENCE, self.query.fetch_all(on.raw()?)).await;
-        measure(&self.sql, on, started);
-        on.end(self.sql.name(), done).map(|rows| rows.into_iter().map(Row).collect())
+        Ok(self.run(on).await?.rows)
     }
 
     pub(crate) async fn fetch_optional(self, on: &mut Session) -> Result<Option<Row>> {
-        let started = Instant::now();
-        on.start();
-        let done = timeout(PATIENCE, self.query.fetch_optional(on.raw()?)).await;
-        measure(&self.sql, on, started);
-        on.end(self.sql.name(), done).map(|row| row.map(Row))
+        Ok(self.fetch_all(on).await?.into_iter().next())
     }
 
     pub(crate) async fn fetch_one(self, on: &mut Session) -> Result<Row> {
-        let started = Instant::now();
-        on.start();
-        let done = timeout(PATIENCE, self.query.fetch_one(on.raw()?)).await;
-        measure(&self.sql, on, started);
-        on.end(self.sql.name(), done).map(Row)
+        let name = self.sql.name();
+        let row = self.fetch_optional(on).await?;
+        row.ok_or_else(|| StoreError::Internal(format!("`{name}` gave no row")))
+    }
+
+    async fn run(self, on: &mut Session) -> Result<Answer> {
+        let (started, name) = (Instant::now(), self.sql.name());
+        let mut answers = Vec::with_capacity(1);
+        let mut done = Ok(());
+        let prepared = self.sql.is_prepared(on.endpoint.kept.load(Ordering::Relaxed));
+        if prepared {
+            let sent = sqlx::query_with(self.sql.clone(), self.arguments()?);
+            done = on.ask(name, sent, &mut answers).await;
+        }
+        if !prepared || on.fault == Some(Fault::Unprepared) {
+            let mut text = String::new();
+            self.sql.write(&self.values, &mut text)?;
+            done = on.ask(name, made(text), &mut answers).await;
+        }
+        measure(name, self.sql.seconds(), on, started);
+        done?;
+        answers.pop().ok_or_else(|| StoreError::Internal(format!("`{name}` was not answered")))
+    }
+
+    fn arguments(&self) -> Result<MySqlArguments> {
+        let mut arguments = MySqlArguments::default();
+        for value in &self.values {
+            let added = value.bind(&mut arguments);
+            added.map_err(|error| StoreError::Internal(format!("a value cannot be sent: {error}")))?;
+        }
+        Ok(arguments)
     }
 }
 
-fn measure(sql: &StatementText, on: &Session, started: Instant) {
+pub(super) fn measure(name: &'static str, seconds: &Histogram, on: &Session, started: Instant) {
     let took = started.elapsed();
-    sql.seconds().record(took);
+    seconds.record(took);
     if took >= SLOW {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(statement = sql.name(), database = on.endpoint.name, ms, "a slow statement");
+        tracing::warn!(statement = name, database = on.endpoint.name, ms, "a slow statement");
     }
 }

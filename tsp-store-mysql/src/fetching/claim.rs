@@ -16,7 +16,7 @@ use crate::attempts::batch::sorted_ids;
 use crate::connection::bind::Values;
 use crate::connection::row::{all_good, bare_columns};
 use crate::connection::session::query;
-use crate::connection::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
 use crate::fetching::fence::owns;
 use crate::fetching::group_rows::GroupRows;
@@ -105,13 +105,8 @@ async fn claim_request(
     }
     let shard = of.shard()?;
     for chunk in sorted_ids(&taken).chunks(ROWS_MAX) {
-        let (n, ids) = padded_to_class(chunk);
-        let mut values = Values::default();
-        values.put(epoch);
-        for id in ids {
-            values.put(id);
-        }
-        let marked = values.ask(&shard.sql_list(CLAIM_MARK, n))?.execute(tx.conn()).await?;
+        let values = Values::of_ids(std::iter::once(epoch).chain(chunk.iter().copied()));
+        let marked = values.ask(&shard.sql(CLAIM_MARK))?.execute(tx.conn()).await?;
         exactly(chunk.len(), marked, "claim_mark")?;
     }
     claimed.bare.extend(taken.iter().map(BareRow::from));

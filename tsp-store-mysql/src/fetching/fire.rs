@@ -17,7 +17,7 @@ use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
 use crate::connection::row::Row;
 use crate::connection::session::query;
-use crate::connection::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
 use crate::fetching::fence::owns;
 use crate::fetching::group_rows::GroupRows;
@@ -115,8 +115,7 @@ pub(crate) async fn cursors_of(of: &GroupRows, configs: &[ConfigId]) -> Result<V
             Box::pin(async move {
                 let mut cursors = Vec::with_capacity(ids.len());
                 for chunk in ids.chunks(ROWS_MAX) {
-                    let (n, chunk) = padded_to_class(chunk);
-                    let look = Values::of_ids(chunk).ask(&shard.sql_list(CURSORS_OF, n))?;
+                    let look = Values::of_ids(chunk.iter().copied()).ask(&shard.sql(CURSORS_OF))?;
                     for row in look.fetch_all(tx.conn()).await? {
                         cursors.push(read_cursor(&row)?);
                     }

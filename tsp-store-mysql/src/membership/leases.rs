@@ -14,7 +14,7 @@ use tsp_store::fetching::Owner;
 use crate::connection::db::Db;
 use crate::connection::row::Row;
 use crate::connection::session::query;
-use crate::connection::statement_templates::batch_sizes;
+use crate::connection::statement_templates::batch_size;
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 
@@ -28,6 +28,7 @@ FROM shard_lease";
 const MAKE: &str = "-- lease_make
 INSERT INTO shard_lease (group_name, shard, owner, epoch, lease_until) VALUES {rows}
 ON DUPLICATE KEY UPDATE group_name = group_name";
+const MAKE_WIDTH: usize = 5;
 
 const EPOCH_RAISE: &str = "-- epoch_raise\nUPDATE shard_epoch SET epoch = epoch + 1 WHERE shard = ?";
 const EPOCH: &str = "-- epoch_read\nSELECT epoch FROM shard_epoch WHERE shard = ?";
@@ -104,10 +105,10 @@ async fn list(tx: &mut Tx<'_>, db: &Db, groups: &[Name], shards: &[ShardId]) -> 
 /// Free leases, in the order of their keys.
 async fn make(tx: &mut Tx<'_>, db: &Db, missing: &[ShardGroup]) -> Result<()> {
     let mut rest = missing;
-    for n in batch_sizes(missing.len()) {
-        let (now, later) = rest.split_at(n);
+    while let Some(rows) = batch_size(rest.len(), MAKE_WIDTH) {
+        let (now, later) = rest.split_at(rows);
         rest = later;
-        let mut statement = query(&db.sql_rows(MAKE, 5, n));
+        let mut statement = query(&db.sql_rows(MAKE, MAKE_WIDTH, rows));
         for shard_group in now {
             statement = statement.bind(shard_group.group.as_str()).bind(i64::from(shard_group.shard.get()));
             statement = statement.bind(0_i64).bind(0_i64).bind(0_i64);

@@ -68,7 +68,7 @@ async fn insert(context: &StoreContext, node: &NewNode, lease: Millis) -> Result
                     .bind(&node.name)
                     .bind(node.roles.join(","))
                     .bind(&node.version)
-                    .bind(&node.address)
+                    .bind(node.address.as_deref())
                     .bind(lease.ms())
                     .bind(context.config_cache.finalised())
                     .insert(tx.conn())

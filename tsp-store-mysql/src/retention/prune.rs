@@ -10,13 +10,12 @@ use tsp_store::error::Result;
 use tsp_store::fetching::{Cursor, OCCURRENCES_KEPT};
 use tsp_store::parks;
 
-use crate::attempts::batch::padded_pair_count;
 use crate::catalog::follow;
 use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
 use crate::connection::row::Row;
 use crate::connection::session::query;
-use crate::connection::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 use crate::fetching::fire::CURSOR_ALL;
@@ -25,7 +24,7 @@ use crate::retention::meta;
 use crate::retention::policy::{RetentionScan, longest_retention};
 use crate::retention::whole_days;
 use crate::schema::day_partitions;
-use crate::tasks::rows::drop_attempts;
+use crate::tasks::rows::ATTEMPTS_DROP;
 
 /// A config that keeps its history as long as any does, and at least this long, keeps it to the end of a
 /// day: the day is dropped whole.
@@ -43,7 +42,7 @@ SELECT id, ended_at FROM history_{shard} FORCE INDEX (ended)
 WHERE config_id = ? AND ended_at <= ? ORDER BY ended_at LIMIT ? FOR UPDATE";
 
 pub(crate) const HISTORY_DROP: &str = "-- prune_history
-DELETE FROM history_{shard} WHERE (id, ended_at) IN ({rows})";
+DELETE FROM history_{shard} WHERE (id, ended_at) IN ({pairs})";
 
 pub(crate) const IDEMPOTENCY_OLD: &str = "-- prune_idempotency
 DELETE FROM idempotency_{shard} WHERE expires_at <= ? ORDER BY expires_at LIMIT ?";
@@ -127,9 +126,8 @@ async fn gone(context: &StoreContext, configs: impl Iterator<Item = ConfigId>) -
             .meta
             .read("prune_configs", move |tx| {
                 Box::pin(async move {
-                    let (n, ids) = padded_to_class(chunk);
-                    let sql = tx.conn().sql_list(CONFIGS_THERE, n);
-                    Values::of_ids(ids).ask(&sql)?.fetch_all(tx.conn()).await
+                    let sql = tx.conn().sql(CONFIGS_THERE);
+                    Values::of_ids(chunk.iter().copied()).ask(&sql)?.fetch_all(tx.conn()).await
                 })
             })
             .await?;
@@ -185,16 +183,14 @@ async fn drop_history_of(on: &ShardDb, config: ConfigId, cutoff: Timestamp, limi
 }
 
 async fn drop_history(tx: &mut Tx<'_>, on: &ShardDb, old: &[(i64, i64)]) -> Result<()> {
-    let ids: Vec<i64> = old.iter().map(|(id, _)| *id).collect();
-    let Some(last) = old.last() else { return Ok(()) };
-    drop_attempts(tx, on, &ids).await?;
-    let n = padded_pair_count(ids.len());
-    let mut values = Values::default();
-    for (id, ended_at) in old.iter().chain(std::iter::repeat(last)).take(n) {
-        values.put(*id).put(*ended_at);
+    if old.is_empty() {
+        return Ok(());
     }
-    let dropped = values.ask(&on.sql_rows(HISTORY_DROP, 2, n))?.execute(tx.conn()).await?;
-    exactly(old.len(), dropped, "prune_history")?;
+    let attempts = Values::of_ids(old.iter().map(|(id, _)| *id)).ask(&on.sql(ATTEMPTS_DROP))?;
+    let rows =
+        Values::of_ids(old.iter().flat_map(|row| <[i64; 2]>::from(*row))).ask(&on.sql(HISTORY_DROP))?;
+    let dropped = tx.conn().ask_all("prune_history", &[attempts, rows]).await?;
+    exactly(old.len(), dropped[1].matched, "prune_history")?;
     tx.sums.dropped += sql_limit(old.len());
     Ok(())
 }

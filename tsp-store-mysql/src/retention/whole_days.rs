@@ -10,7 +10,7 @@ use tsp_store::error::Result;
 use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
 use crate::connection::session::{Session, query};
-use crate::connection::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::connection::statement_templates::ROWS_MAX;
 use crate::fetching::group_rows::GroupRows;
 use crate::membership::nodes::dead_nodes;
 use crate::retention::policy::{RetentionScan, is_past, longest_retention};
@@ -201,10 +201,8 @@ async fn page(on: &ShardDb, after: i64, end: Timestamp, limit: usize) -> Result<
 async fn drop_orphans(on: &ShardDb, tasks: &[i64]) -> Result<usize> {
     on.transact("prune_attempts", move |tx| {
         Box::pin(async move {
-            let (n, ids) = padded_to_class(tasks);
-            let ids: Vec<i64> = ids.collect();
-            let both = ids.iter().chain(&ids).copied();
-            let rows = Values::of_ids(both).ask(&on.sql_list(TASKS_THERE, n))?.fetch_all(tx.conn()).await?;
+            let both = tasks.iter().chain(tasks).copied();
+            let rows = Values::of_ids(both).ask(&on.sql(TASKS_THERE))?.fetch_all(tx.conn()).await?;
             let there: BTreeSet<i64> = rows.iter().map(|row| row.get(0)).collect::<Result<_>>()?;
             let orphans: Vec<i64> = tasks.iter().copied().filter(|task| !there.contains(task)).collect();
             drop_attempts(tx, on, &orphans).await?;

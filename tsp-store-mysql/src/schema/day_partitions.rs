@@ -8,7 +8,7 @@ use tsp_store::error::{Result, StoreError};
 use crate::connection::db::ShardDb;
 use crate::connection::fault::store_error;
 use crate::connection::session::{Session, query};
-use crate::connection::statement_templates::ddl;
+use crate::connection::statement_templates::made;
 use crate::schema::days::{DAYS_AHEAD, PARTITION_MAX, day_of, partition};
 
 const PARTITIONS: &str = "-- partitions
@@ -107,7 +107,7 @@ fn checked(name: &str) -> Result<&str> {
 
 async fn alter(conn: &mut Session, text: String) -> Result<()> {
     sqlx::raw_sql(WAIT_SHORTLY).execute(conn.raw()?).await.map_err(store_error)?;
-    let done = sqlx::raw_sql(ddl(text)).execute(conn.raw()?).await;
+    let done = sqlx::raw_sql(made(text)).execute(conn.raw()?).await;
     sqlx::raw_sql(WAIT_AS_USUAL).execute(conn.raw()?).await.map_err(store_error)?;
     done.map(|_| ()).map_err(store_error)
 }

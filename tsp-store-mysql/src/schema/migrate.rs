@@ -13,7 +13,7 @@ use tsp_store::error::{Cause, Result, StoreError};
 use crate::connection::fault::store_error;
 use crate::connection::pool;
 use crate::connection::row::Row;
-use crate::connection::statement_templates::{database_now, ddl};
+use crate::connection::statement_templates::{database_now, made};
 use crate::options::MySqlOptions;
 use crate::schema::days::first_partitions;
 use crate::schema::initialise;
@@ -171,7 +171,7 @@ impl Site {
                     .replace("{days}", &first_partitions(self.now)),
                 None => (*text).to_owned(),
             };
-            sqlx::raw_sql(ddl(statements)).execute(&mut self.conn).await.map_err(store_error)?;
+            sqlx::raw_sql(made(statements)).execute(&mut self.conn).await.map_err(store_error)?;
             sqlx::query(
                 "-- schema_version_insert
                 INSERT INTO schema_version (part, number, name, checksum, compatible_from, applied_at)

@@ -11,7 +11,6 @@ use tsp_store::search::Order;
 
 use crate::connection::bind::{Values, key_hash};
 use crate::connection::db::ShardDb;
-use crate::connection::statement_templates::padded_to_class;
 use crate::search::{Entry, Search};
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
@@ -67,9 +66,7 @@ async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Re
         .read("search_gather", move |tx| {
             Box::pin(async move {
                 let (By::Key(configs, _) | By::Configs(configs)) = by;
-                let configs: Vec<i64> = configs.iter().map(|config| config.get()).collect();
-                let (n, list) = padded_to_class(&configs);
-                let mut values = Values::of_ids(list);
+                let mut values = Values::of_ids(configs.iter().map(|config| config.get()));
                 let template = match (by, table) {
                     (By::Key(..), Table::Open) => KEY_OPEN,
                     (By::Key(..), Table::Ended) => KEY_ENDED,
@@ -80,7 +77,7 @@ async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Re
                     values.put(key_hash(key).to_vec());
                 }
                 values.put(sql_limit(GATHER_MAX + 1));
-                values.ask(&on.sql_list(template, n))?.fetch_all(tx.conn()).await
+                values.ask(&on.sql(template))?.fetch_all(tx.conn()).await
             })
         })
         .await?;

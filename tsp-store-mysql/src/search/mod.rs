@@ -24,7 +24,7 @@ use tsp_store::search::{Bookmark, Page, ROWS_READ_MAX, Scope, TaskQuery};
 use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
 use crate::connection::row::all_good;
-use crate::connection::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::connection::statement_templates::ROWS_MAX;
 use crate::context::{StoreContext, all_of};
 use crate::search::merge::Merge;
 use crate::tasks::cancel::shards_of;
@@ -135,9 +135,7 @@ async fn load(on: &ShardDb, table: Table, entries: &[&Entry]) -> Result<Vec<Task
         Box::pin(async move {
             let mut tasks = Vec::with_capacity(entries.len());
             for chunk in entries.chunks(ROWS_MAX) {
-                let ids: Vec<i64> = chunk.iter().map(|entry| entry.mark.id.get()).collect();
-                let (n, list) = padded_to_class(&ids);
-                let mut values = Values::of_ids(list);
+                let mut values = Values::of_ids(chunk.iter().map(|entry| entry.mark.id.get()));
                 let template = match table {
                     Table::Open => LOAD_OPEN,
                     Table::Ended => {
@@ -146,7 +144,7 @@ async fn load(on: &ShardDb, table: Table, entries: &[&Entry]) -> Result<Vec<Task
                         LOAD_ENDED
                     }
                 };
-                let rows = values.ask(&on.sql_list(template, n))?.fetch_all(tx.conn()).await?;
+                let rows = values.ask(&on.sql(template))?.fetch_all(tx.conn()).await?;
                 tasks.extend(all_good(&rows, read_task)?);
             }
             Ok(tasks)

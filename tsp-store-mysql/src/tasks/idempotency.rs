@@ -17,7 +17,7 @@ use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
 use crate::connection::row::Row;
 use crate::connection::session::query;
-use crate::connection::statement_templates::{BATCH_SIZES, ROWS_MAX, batch_sizes};
+use crate::connection::statement_templates::{ROWS_MAX, batch_size};
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 
@@ -173,12 +173,11 @@ pub(crate) async fn find(
 }
 
 async fn records(tx: &mut Tx<'_>, on: &ShardDb, hashes: &[Hash]) -> Result<HashMap<Hash, IdempotencyRecord>> {
-    let n = BATCH_SIZES.into_iter().find(|step| *step >= hashes.len()).unwrap_or(ROWS_MAX);
     let mut values = Values::default();
-    for at in 0..n {
-        values.put(hashes[at.min(hashes.len() - 1)].as_slice());
+    for hash in hashes {
+        values.put(hash.as_slice());
     }
-    let rows = values.ask(&on.sql_list(FIND, n))?.fetch_all(tx.conn()).await?;
+    let rows = values.ask(&on.sql(FIND))?.fetch_all(tx.conn()).await?;
     rows.iter().map(|row| IdempotencyRecord::read(row).map(|record| (record.hash, record))).collect()
 }
 
@@ -204,7 +203,7 @@ pub(crate) async fn put(
         let on = context.shard(shard)?;
         answers.sort_unstable_by_key(|(key, ..)| key.hash);
         let mut left = answers.as_slice();
-        for step in batch_sizes(answers.len()) {
+        while let Some(step) = batch_size(left.len(), PUT_WIDTH) {
             let (step, rest) = left.split_at(step);
             left = rest;
             let mut values = Values::default();

@@ -19,9 +19,7 @@ use crate::connection::bind::{
 use crate::connection::db::ShardDb;
 use crate::connection::row::all_good;
 use crate::connection::session::query;
-use crate::connection::statement_templates::{
-    BATCH_SIZES, ROWS_MAX, StatementText, batch_sizes, padded_to_class, rows_max,
-};
+use crate::connection::statement_templates::{ROWS_MAX, StatementText, batch_size, rows_max};
 use crate::connection::tx::Tx;
 use crate::tasks::update::update;
 
@@ -101,9 +99,8 @@ pub(crate) async fn lock_tasks(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) ->
     ids.dedup();
     let mut tasks = Vec::with_capacity(ids.len());
     for chunk in ids.chunks(ROWS_MAX) {
-        let (n, ids) = padded_to_class(chunk);
-        let sql = on.sql_list(TASKS_LOCK, n);
-        let rows = Values::of_ids(ids).ask(&sql)?.fetch_all(tx.conn()).await?;
+        let lock = Values::of_ids(chunk.iter().copied()).ask(&on.sql(TASKS_LOCK))?;
+        let rows = lock.fetch_all(tx.conn()).await?;
         tasks.extend(all_good(&rows, read_task)?);
     }
     Ok(tasks)
@@ -121,10 +118,9 @@ pub(crate) async fn insert_tasks(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[&Task])
             inserted.extend(std::iter::repeat_n(true, step.len()));
             continue;
         }
-        let smaller = BATCH_SIZES.into_iter().rev().find(|smaller| *smaller < step.len());
-        match smaller {
-            Some(smaller) => steps.extend(step.chunks(smaller).rev()),
-            None => inserted.push(false),
+        match step.len() / 2 {
+            0 => inserted.push(false),
+            half => steps.extend(step.chunks(half).rev()),
         }
     }
     Ok(inserted)
@@ -185,9 +181,8 @@ pub(crate) async fn save_ended(
     let mut ids: Vec<i64> = changes.iter().map(|change| change.task.id.get()).collect();
     ids.sort_unstable();
     for chunk in ids.chunks(ROWS_MAX) {
-        let (n, ids) = padded_to_class(chunk);
-        let sql = on.sql_list(TASKS_DELETE, n);
-        let deleted = Values::of_ids(ids).ask(&sql)?.execute(tx.conn()).await?;
+        let delete = Values::of_ids(chunk.iter().copied()).ask(&on.sql(TASKS_DELETE))?;
+        let deleted = delete.execute(tx.conn()).await?;
         exactly(chunk.len(), deleted, "tasks_delete")?;
     }
     insert_ended(tx, on, changes).await
@@ -246,8 +241,7 @@ pub(crate) async fn insert_attempts(tx: &mut Tx<'_>, on: &ShardDb, records: &[At
 /// Any number of them, none for a task that succeeded at the first try.
 pub(crate) async fn drop_attempts(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[i64]) -> Result<()> {
     for chunk in tasks.chunks(ROWS_MAX) {
-        let (n, ids) = padded_to_class(chunk);
-        Values::of_ids(ids).ask(&on.sql_list(ATTEMPTS_DROP, n))?.execute(tx.conn()).await?;
+        Values::of_ids(chunk.iter().copied()).ask(&on.sql(ATTEMPTS_DROP))?.execute(tx.conn()).await?;
     }
     Ok(())
 }
@@ -266,7 +260,7 @@ fn steps<'r, T>(
             bytes <= BYTES_MAX
         });
         // A row that is too big alone is sent alone.
-        let step = batch_sizes(fitting.count().max(1).min(left.len())).next()?;
+        let step = batch_size(fitting.count().max(1).min(left.len()), width)?;
         let (step, rest) = left.split_at(step);
         left = rest;
         Some(step)

@@ -18,7 +18,7 @@ use tsp_store::tasks::{Submit, Submitted};
 use crate::connection::bind::{Values, key_hash};
 use crate::connection::db::ShardDb;
 use crate::connection::session::query;
-use crate::connection::statement_templates::{ROWS_MAX, padded_to_class};
+use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 use crate::tasks::idempotency::{self, LookupResult, PendingAnswer};
@@ -182,12 +182,10 @@ fn refused(tx: &mut Tx<'_>, context: &StoreContext, item: &mut Item) -> Option<I
 async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Result<HashSet<TaskId>> {
     let mut before = HashSet::new();
     for chunk in ids.chunks(ROWS_MAX) {
-        let raw: Vec<i64> = chunk.iter().map(|id| id.get()).collect();
         let from = chunk.iter().map(|id| ended_from(*id)).min().unwrap_or_default();
-        let (n, list) = padded_to_class(&raw);
-        let mut values = Values::of_ids(list);
+        let mut values = Values::of_ids(chunk.iter().map(|id| id.get()));
         values.put(from.ms());
-        let rows = values.ask(&on.sql_list(ENDED_AMONG, n))?.fetch_all(tx.conn()).await?;
+        let rows = values.ask(&on.sql(ENDED_AMONG))?.fetch_all(tx.conn()).await?;
         let mut ended = Vec::with_capacity(rows.len());
         for row in rows {
             ended.push(row.get::<i64>(0)?);
@@ -195,8 +193,8 @@ async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Resul
         if ended.is_empty() {
             continue;
         }
-        let (n, list) = padded_to_class(&ended);
-        let deleted = Values::of_ids(list).ask(&on.sql_list(TASKS_DELETE, n))?.execute(tx.conn()).await?;
+        let delete = Values::of_ids(ended.iter().copied()).ask(&on.sql(TASKS_DELETE))?;
+        let deleted = delete.execute(tx.conn()).await?;
         exactly(ended.len(), deleted, "tasks_delete")?;
         tx.sums.accepted -= i64::try_from(ended.len()).unwrap_or(0);
         before.extend(ended.into_iter().map(TaskId::new));

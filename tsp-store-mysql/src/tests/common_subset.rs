@@ -30,8 +30,13 @@ const ONLY_MARIADB: &[(&str, &str)] = &[
 ];
 
 /// Settings that one of the two servers does not have.
-const BY_KIND: &[&str] =
-    &["max_statement_time", "max_execution_time", "idle_transaction_timeout", "tx_isolation"];
+const BY_KIND: &[&str] = &[
+    "max_statement_time",
+    "max_execution_time",
+    "idle_transaction_timeout",
+    "in_predicate_conversion_threshold",
+    "tx_isolation",
+];
 
 fn sources(folder: &Path, ending: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();

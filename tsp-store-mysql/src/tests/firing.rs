@@ -145,7 +145,8 @@ async fn a_hundred_crons_of_a_shard_fire_by_a_dozen_statements() {
         let cursors = cursors_after(&fires, of.fire(owner, fires.clone(), NOW).await);
         let statements = herd.statements().await - before - 1;
         println!("100 crons fired by {statements} statements");
-        assert!(statements <= 12, "{statements}");
+        // 100 tasks are 64 + 32 + 4.
+        assert!(statements <= 14, "{statements}");
         let moved = |cursor: &Cursor| cursor.version == version + 1 && cursor.waiting.is_some() == waits;
         assert!(cursors.iter().all(moved), "{cursors:?}");
         assert_eq!(of.cursors_of(&[herd.configs[99].id]).await.unwrap(), cursors[99..]);

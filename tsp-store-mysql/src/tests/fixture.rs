@@ -68,7 +68,7 @@ impl Process {
         Self::join(self.databases.open().await, self.databases.clone()).await
     }
 
-    async fn join(store: MySqlStore, databases: Arc<Databases>) -> Self {
+    pub(super) async fn join(store: MySqlStore, databases: Arc<Databases>) -> Self {
         let node = NewNode {
             name: "n".to_owned(),
             roles: vec!["fetcher".to_owned()],

@@ -326,14 +326,6 @@ async fn clocks_of_servers_are_compared_with_the_one_that_was_handed_in() {
     }
 }
 
-#[tokio::test]
-async fn too_many_statements_for_the_server_are_refused() {
-    let (options, _) = fresh();
-    MySqlStore::migrate(&options, NOW).await.unwrap();
-    let refused = MySqlStore::open(&MySqlOptions { connections: 5_000, ..options }).await.unwrap_err();
-    assert!(refused.to_string().contains("max_prepared_stmt_count"), "{refused}");
-}
-
 /// What a session of a store is like.
 #[tokio::test]
 async fn sessions_are_settled() {

@@ -9,6 +9,7 @@ pub(crate) mod firing;
 pub(crate) mod fixture;
 pub(crate) mod following;
 pub(crate) mod importing;
+pub(crate) mod joint;
 pub(crate) mod leases;
 pub(crate) mod migrating;
 pub(crate) mod moving;
