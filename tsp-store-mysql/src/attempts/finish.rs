@@ -5,24 +5,30 @@
 //! any has moved on, the rows are locked, read and decided again.
 
 use std::collections::HashMap;
+use std::iter;
 
 use futures::future::join_all;
 use tsp_core::task::Task;
 use tsp_core::transition::{Change, Event, Rules, transition};
 use tsp_core::{NodeId, TaskId, Timestamp};
 use tsp_store::attempts::{Each, Finish, FinishResult};
+use tsp_store::backend::row_count::exactly;
 use tsp_store::error::Result;
 
 use crate::attempts::batch::{Indexed, by_id, by_shard, in_order, save_all};
 use crate::connection::db::ShardDb;
-use crate::connection::session::query;
+use crate::connection::fault::Fault;
+use crate::connection::session::{Statement, query};
 use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
-use crate::tasks::rows::{insert_ended, lock_tasks};
+use crate::tasks::rows::{EndedRows, Write, lock_tasks};
 
 pub(crate) const TASKS_TAKE: &str =
     "-- tasks_take\nDELETE FROM task_{shard} WHERE (id, version) IN ({pairs})";
+
+/// So many ends are worth more in one text, which is one round trip, than as statements that are prepared.
+const SHORT_ENDS: usize = 4;
 
 /// Who closes attempts, and when.
 #[derive(Clone, Copy)]
@@ -88,35 +94,70 @@ async fn finish_on(
     }
     let mut ends: Vec<(usize, Change)> = ends.into_values().collect();
     ends.sort_unstable_by_key(|(_, change)| change.task.id);
-    if !take(tx, on, &ends).await? {
+    let (indexes, changes): (Vec<usize>, Vec<Change>) = ends.into_iter().unzip();
+    let ended = EndedRows::of(changes);
+    let mut saved: Vec<(usize, Box<Task>)> = Vec::new();
+    if save(tx, on, &ended).await? {
+        saved.extend(indexes.into_iter().zip(ended.counted(tx)));
+    } else {
         // What was taken stands as it did.
         tx.conn().rollback().await?;
-        tx.conn().begin().await?;
-        ends.clear();
+        tx.conn().begin()?;
         others = part.iter().collect();
     }
-    let (indexes, changes): (Vec<usize>, Vec<Change>) = ends.into_iter().unzip();
-    let ended = insert_ended(tx, on, changes).await?;
-    let mut saved: Vec<(usize, Box<Task>)> = indexes.into_iter().zip(ended).collect();
     if !others.is_empty() {
         saved.extend(finish_locked(tx, on, &others, by).await?);
     }
     Ok(saved)
 }
 
-/// Deletes rows that are still of the version their end was decided on. Whether all were.
-async fn take(tx: &mut Tx<'_>, on: &ShardDb, ends: &[(usize, Change)]) -> Result<bool> {
-    for chunk in ends.chunks(ROWS_MAX) {
-        let mut delete = query(&on.sql(TASKS_TAKE));
-        for (_, change) in chunk {
-            delete = delete.bind(change.task.id.get()).bind(change.task.version - 1);
+/// Deletes rows that are still of the version their end was decided on, and writes what they leave. Whether all
+/// were; if not, what is written so far must not stay.
+async fn save(tx: &mut Tx<'_>, on: &ShardDb, ended: &EndedRows) -> Result<bool> {
+    let tasks: Vec<&Task> = ended.tasks().collect();
+    if (1..=SHORT_ENDS).contains(&tasks.len()) {
+        let writes = iter::once(Ok(take(on, &tasks))).chain(ended.inserts(on));
+        let writes: Vec<Write<'_>> = writes.collect::<Result<_>>()?;
+        if writes.iter().all(|write| write.statement.is_short()) {
+            return save_at_once(tx, writes).await;
         }
-        let taken = delete.execute(tx.conn()).await?;
-        if usize::try_from(taken) != Ok(chunk.len()) {
+    }
+    for Write { statement, rows } in tasks.chunks(ROWS_MAX).map(|chunk| take(on, chunk)) {
+        let taken = statement.execute(tx.conn()).await?;
+        if usize::try_from(taken) != Ok(rows) {
             return Ok(false);
         }
     }
+    for insert in ended.inserts(on) {
+        insert?.execute(tx).await?;
+    }
     Ok(true)
+}
+
+/// In one text. The first of them takes.
+async fn save_at_once(tx: &mut Tx<'_>, writes: Vec<Write<'_>>) -> Result<bool> {
+    let (rows, statements): (Vec<usize>, Vec<Statement<'_>>) =
+        writes.into_iter().map(|write| (write.rows, write.statement)).unzip();
+    let answers = match tx.conn().ask_all("finish", &statements).await {
+        Ok(answers) => answers,
+        // It has ended otherwise, in the same millisecond.
+        Err(_) if tx.conn().fault() == Some(Fault::Duplicate) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for (at, ((rows, statement), answer)) in rows.into_iter().zip(&statements).zip(answers).enumerate() {
+        if at == 0 && usize::try_from(answer.matched) != Ok(rows) {
+            return Ok(false);
+        }
+        exactly(rows, answer.matched, statement.name())?;
+    }
+    Ok(true)
+}
+
+fn take<'v>(on: &ShardDb, tasks: &[&Task]) -> Write<'v> {
+    let delete = tasks
+        .iter()
+        .fold(query(&on.sql(TASKS_TAKE)), |delete, task| delete.bind(task.id.get()).bind(task.version - 1));
+    Write { statement: delete, rows: tasks.len() }
 }
 
 /// By the rows as they are stored, under their locks.

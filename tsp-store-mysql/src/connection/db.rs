@@ -22,7 +22,7 @@ use crate::connection::endpoint::Endpoint;
 use crate::connection::fault::Fault;
 use crate::connection::own::Own;
 use crate::connection::pool::{self, PoolSettings};
-use crate::connection::session::{Session, query};
+use crate::connection::session::{Session, Statement, query};
 use crate::connection::statement_templates::{StatementTemplates, StatementText};
 use crate::connection::tx::Tx;
 
@@ -192,7 +192,7 @@ impl Db {
     }
 
     /// Runs `work` in a transaction, at READ COMMITTED. After a deadlock or a lock wait all of it comes
-    /// again; a connection that is found broken at the begin is replaced once.
+    /// again; a connection that is found broken by its first statement is replaced once.
     ///
     /// # Errors
     /// Those of `work`; [`StoreError::Unknown`] when the answer of the commit was lost.
@@ -225,10 +225,8 @@ impl Db {
         let done = loop {
             tries += 1;
             let mut tx = Tx::new(self.conn().await?);
-            let done = match tx.conn().begin_snapshot().await {
-                Ok(()) => work(&mut tx).await,
-                Err(error) => Err(error),
-            };
+            tx.conn().begin_snapshot()?;
+            let done = work(&mut tx).await;
             let broken = done.is_err() && tx.conn().fault() == Some(Fault::Broken);
             tx.conn().abandon().await;
             if !broken || tries == 2 {
@@ -246,9 +244,10 @@ impl Db {
         mut work: impl for<'t> FnMut(&'t mut Tx<'e>) -> BoxFuture<'t, Result<T>> + Send,
     ) -> Result<T> {
         let started = Instant::now();
-        let mut round = 0;
+        let (mut round, mut replaced) = (0, false);
         let done = loop {
-            let mut tx = Tx::new(self.begin(around.shard).await?);
+            let mut tx = Tx::new(self.conn_of(around.shard).await?);
+            tx.conn().begin()?;
             let mut outdated = false;
             let done = match around.begun(&mut tx).await {
                 Ok(()) => work(&mut tx).await,
@@ -272,8 +271,12 @@ impl Db {
             let known = !matches!(done, Err(StoreError::Unknown(_)));
             let passing = outdated || tx.conn().fault() == Some(Fault::Again);
             let again = known && passing && round < AGAIN_MAX;
+            let lost = tx.conn().was_lost_before();
             tx.conn().abandon().await;
             drop(tx);
+            if lost && !std::mem::replace(&mut replaced, true) {
+                continue;
+            }
             self.inner.failed.increment(1);
             if !again {
                 break done;
@@ -284,20 +287,6 @@ impl Db {
         };
         self.called(name, started);
         done
-    }
-
-    async fn begin(&self, share: Option<&ShardDb>) -> Result<Session> {
-        let mut session = self.conn_of(share).await?;
-        match session.begin().await {
-            Ok(()) => Ok(session),
-            Err(_) if session.fault() == Some(Fault::Broken) => {
-                drop(session);
-                let mut session = self.conn_of(share).await?;
-                session.begin().await?;
-                Ok(session)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     fn called(&self, name: &'static str, started: Instant) {
@@ -344,27 +333,28 @@ impl Around<'_> {
 
     /// The sums, a last check of what the work went by, and the commit. `outdated`: that is not so any more.
     async fn finish(self, tx: &mut Tx<'_>, outdated: &mut bool) -> Result<()> {
-        if let Some(shard) = self.shard {
-            write_sums(tx, shard).await?;
-            if !tx.by.is_empty() {
-                shard.own.may_commit()?;
-            }
-            if !tx.by.iter().all(|seen| shard.own.still(*seen)) {
-                *outdated = true;
-                return Err(Cause::Changed.because("the config is changed again and again"));
-            }
+        let Some(shard) = self.shard else { return tx.conn().commit().await };
+        let sums = (!tx.sums.is_empty()).then(|| add_sums(&tx.sums, shard));
+        if tx.by.is_empty() {
+            return tx.conn().commit_with("commit", sums.as_slice()).await;
+        }
+        // After the check nothing may wait.
+        if let Some(sums) = sums {
+            sums.execute(tx.conn()).await?;
+        }
+        shard.own.may_commit()?;
+        if !tx.by.iter().all(|seen| shard.own.still(*seen)) {
+            *outdated = true;
+            return Err(Cause::Changed.because("the config is changed again and again"));
         }
         tx.conn().commit().await
     }
 }
 
-/// The last write of the transaction: the sums change with the rows they count.
-async fn write_sums(tx: &mut Tx<'_>, shard: &ShardDb) -> Result<()> {
-    if tx.sums.is_empty() {
-        return Ok(());
-    }
-    let Sums { accepted, dropped, .. } = tx.sums;
-    let ended = tx.sums.ended();
+/// The sums change with the rows they count. Processes have rows of their own, but one for all their transactions:
+/// whatever else may wait comes before this.
+pub(crate) fn add_sums<'v>(sums: &Sums, shard: &ShardDb) -> Statement<'v> {
+    let (accepted, ended, dropped) = (sums.accepted, sums.ended(), sums.dropped);
     query(&shard.sql(BALANCE_ADD))
         .bind(shard.own.node.load(Ordering::Relaxed))
         .bind(accepted)
@@ -373,9 +363,6 @@ async fn write_sums(tx: &mut Tx<'_>, shard: &ShardDb) -> Result<()> {
         .bind(accepted)
         .bind(ended)
         .bind(dropped)
-        .execute(tx.conn())
-        .await?;
-    Ok(())
 }
 
 /// A shard's tables where they are now. Cheap to clone.

@@ -30,8 +30,15 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// A statement that took longer is logged.
 const SLOW: Duration = Duration::from_secs(1);
 
-pub(super) const BEGIN: &str = "-- begin\nBEGIN";
+const BEGIN: &[&str] = &["-- begin\nBEGIN"];
+const BEGIN_SNAPSHOT: &[&str] =
+    &["-- snapshot\nSET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "-- begin\nBEGIN"];
 pub(super) const COMMIT: &str = "-- commit\nCOMMIT";
+
+/// What goes with the begin of a transaction in one text: one round trip less is worth more than a prepared
+/// statement of so many values and bytes.
+const SHORT_VALUES: usize = 128;
+const SHORT_BYTES: usize = 2_048;
 
 /// A connection from the pool. Dropped in the middle of a statement or a transaction, it is closed, so that
 /// the server rolls back and nobody else waits for its answer.
@@ -43,8 +50,12 @@ pub(crate) struct Session {
     waiting: bool,
     /// A transaction is open.
     open: bool,
+    /// How it begins, as long as it has no statement: the first one takes it along.
+    unsent: &'static [&'static str],
+    /// Something of it was answered.
+    answered: bool,
     /// Its commit was sent.
-    committing: bool,
+    pub(super) committing: bool,
     fault: Option<Fault>,
     footing: Option<Footing>,
     /// What it takes of its shard's share.
@@ -62,6 +73,8 @@ impl Session {
             endpoint,
             waiting: false,
             open: false,
+            unsent: &[],
+            answered: false,
             committing: false,
             fault: None,
             footing: None,
@@ -93,12 +106,17 @@ impl Session {
         }
     }
 
-    pub(crate) async fn begin(&mut self) -> Result<()> {
-        self.opens()?;
-        self.raw_statement(BEGIN).await
+    /// The server hears of it with the first statement.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        self.open_with(BEGIN)
     }
 
-    pub(super) fn opens(&mut self) -> Result<()> {
+    /// The same for a transaction that sees one moment, that of its first statement.
+    pub(crate) fn begin_snapshot(&mut self) -> Result<()> {
+        self.open_with(BEGIN_SNAPSHOT)
+    }
+
+    fn open_with(&mut self, unsent: &'static [&'static str]) -> Result<()> {
         if self.open || self.fault == Some(Fault::Broken) {
             // The server would commit what is open.
             return Err(Cause::Away.because(format!(
@@ -106,20 +124,23 @@ impl Session {
                 self.endpoint.name
             )));
         }
-        self.open = true;
+        (self.open, self.unsent, self.answered) = (true, unsent, false);
         Ok(())
+    }
+
+    /// The connection was lost before the server answered anything of the transaction, of which nothing stands.
+    pub(crate) fn was_lost_before(&self) -> bool {
+        self.fault == Some(Fault::Broken) && !self.answered && !self.committing
     }
 
     /// # Errors
     /// [`StoreError::Unknown`] when the answer was lost: what was done may stand.
     pub(crate) async fn commit(&mut self) -> Result<()> {
-        self.commits();
-        let done = self.raw_statement(COMMIT).await;
-        self.committed(done)
-    }
-
-    pub(super) fn commits(&mut self) {
-        self.committing = true;
+        if !take(&mut self.unsent).is_empty() {
+            self.open = false;
+            return Ok(());
+        }
+        self.commit_with("commit", &[]).await
     }
 
     /// What the answer of a commit means.
@@ -135,12 +156,6 @@ impl Session {
         }
     }
 
-    /// The next transaction sees one moment, that of its first statement.
-    pub(crate) async fn begin_snapshot(&mut self) -> Result<()> {
-        self.raw_statement("-- snapshot\nSET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
-        self.begin().await
-    }
-
     /// # Errors
     /// [`StoreError::Unavailable`] when it is not known to be rolled back. The connection is of no use any more;
     /// dropped, it is closed, which rolls back as well.
@@ -148,7 +163,9 @@ impl Session {
         if self.fault == Some(Fault::Broken) {
             return Err(Cause::Away.because(format!("a connection to `{}` broke", self.endpoint.name)));
         }
-        self.raw_statement("-- rollback\nROLLBACK").await?;
+        if take(&mut self.unsent).is_empty() {
+            self.ask("rollback", "-- rollback\nROLLBACK", &mut Vec::new()).await?;
+        }
         self.open = false;
         Ok(())
     }
@@ -160,12 +177,24 @@ impl Session {
         }
     }
 
-    async fn raw_statement(&mut self, text: &'static str) -> Result<()> {
-        self.ask(text, text, &mut Vec::new()).await
+    /// Sends a text of one or more statements, after the begin that has not been sent, and adds their answers.
+    pub(super) async fn ask_text(
+        &mut self,
+        name: &str,
+        text: String,
+        answers: &mut Vec<Answer>,
+    ) -> Result<()> {
+        let ahead = take(&mut self.unsent);
+        if ahead.is_empty() {
+            return self.ask(name, made(text), answers).await;
+        }
+        let text = ahead.iter().copied().chain([text.as_str()]).collect::<Vec<_>>().join(";\n");
+        let done = self.ask(name, made(text), answers).await;
+        answers.drain(..ahead.len().min(answers.len()));
+        done
     }
 
-    /// Sends one or more statements, and adds their answers as they come.
-    pub(super) async fn ask<'q>(
+    async fn ask<'q>(
         &mut self,
         name: &str,
         sent: impl Execute<'q, MySql> + 'q,
@@ -173,6 +202,7 @@ impl Session {
     ) -> Result<()> {
         self.start();
         let done = timeout(PATIENCE, receive(self.raw()?.fetch_many(sent), answers)).await;
+        self.answered |= !answers.is_empty();
         self.end(name, done)
     }
 
@@ -323,19 +353,33 @@ impl<'v> Statement<'v> {
         let (started, name) = (Instant::now(), self.sql.name());
         let mut answers = Vec::with_capacity(1);
         let mut done = Ok(());
-        let prepared = self.sql.is_prepared(on.endpoint.kept.load(Ordering::Relaxed));
+        let prepared = self.sql.is_prepared(on.endpoint.kept.load(Ordering::Relaxed))
+            && (on.unsent.is_empty() || !self.is_short());
         if prepared {
+            if !on.unsent.is_empty() {
+                let begin = take(&mut on.unsent).join(";\n");
+                on.ask("begin", made(begin), &mut Vec::new()).await?;
+            }
             let sent = sqlx::query_with(self.sql.clone(), self.arguments()?);
             done = on.ask(name, sent, &mut answers).await;
         }
         if !prepared || on.fault == Some(Fault::Unprepared) {
             let mut text = String::new();
             self.sql.write(&self.values, &mut text)?;
-            done = on.ask(name, made(text), &mut answers).await;
+            done = on.ask_text(name, text, &mut answers).await;
         }
         measure(name, self.sql.seconds(), on, started);
         done?;
         answers.pop().ok_or_else(|| StoreError::Internal(format!("`{name}` was not answered")))
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.sql.name()
+    }
+
+    /// Whether it is worth more as a text that goes with others than prepared.
+    pub(crate) fn is_short(&self) -> bool {
+        self.values.len() <= SHORT_VALUES && self.values.iter().map(Value::size).sum::<usize>() <= SHORT_BYTES
     }
 
     fn arguments(&self) -> Result<MySqlArguments> {

@@ -32,6 +32,15 @@ impl Value<'_> {
         }
     }
 
+    /// In bytes, and 0 for what is no text.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Null | Self::Int(_) => 0,
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Text(text) => text.len(),
+        }
+    }
+
     pub(crate) fn bind(&self, arguments: &mut MySqlArguments) -> Result<(), BoxDynError> {
         match self {
             Self::Null => arguments.add(None::<i64>),

@@ -5,10 +5,11 @@
 
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::Change;
-use tsp_core::{Millis, TaskId, Timestamp};
+use tsp_core::{Millis, NodeId, TaskId, Timestamp};
 use tsp_store::backend::columns::{attempt_columns, ended_columns, open_columns};
 use tsp_store::backend::row::read_task;
 use tsp_store::backend::row_count::{exactly, one_or_none};
+use tsp_store::backend::sums::Sums;
 use tsp_store::error::Result;
 use tsp_store::rules::ended_at_first_try;
 
@@ -16,9 +17,10 @@ use crate::connection::bind::{
     ATTEMPT_WIDTH, HISTORY_WIDTH, NEW_WIDTH, TASK_WIDTH, Values, history_columns, is_new, new_columns,
     task_columns, weight,
 };
-use crate::connection::db::ShardDb;
-use crate::connection::row::all_good;
-use crate::connection::session::query;
+use crate::connection::db::{ShardDb, add_sums};
+use crate::connection::fault::Fault;
+use crate::connection::row::{Row, all_good};
+use crate::connection::session::{Statement, query};
 use crate::connection::statement_templates::{ROWS_MAX, StatementText, batch_size, rows_max};
 use crate::connection::tx::Tx;
 use crate::tasks::update::update;
@@ -133,19 +135,47 @@ pub(crate) async fn insert_task(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> R
 
 /// InnoDB takes back a statement that fails, and leaves the transaction as it was.
 async fn insert_step(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[&Task]) -> Result<bool> {
+    let Write { statement, rows } = insert(on, tasks)?;
+    let Some(inserted) = statement.execute_unless_duplicate(tx.conn()).await? else { return Ok(false) };
+    exactly(rows, inserted, "task_insert")?;
+    tx.sums.accepted += count(rows);
+    Ok(true)
+}
+
+/// Inserts a few tasks and asks something of them, with their sum, in one text. `None`: they are too many, or one
+/// of them clashes; none is inserted then.
+pub(crate) async fn insert_few(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    tasks: &[&Task],
+    then: Statement<'_>,
+) -> Result<Option<Vec<Row>>> {
+    if !tasks.len().is_power_of_two() {
+        return Ok(None);
+    }
+    let Write { statement, rows } = insert(on, tasks)?;
+    if !statement.is_short() {
+        return Ok(None);
+    }
+    let sum = Sums { accepted: count(rows), ..Sums::default() };
+    let asked = tx.conn().ask_all("insert_few", &[statement, add_sums(&sum, on), then]).await;
+    let mut answers = match asked {
+        Err(_) if tx.conn().fault() == Some(Fault::Duplicate) => return Ok(None),
+        answers => answers?.into_iter(),
+    };
+    exactly(rows, answers.next().map_or(0, |inserted| inserted.matched), "task_insert")?;
+    Ok(answers.next_back().map(|asked| asked.rows))
+}
+
+fn insert<'v>(on: &ShardDb, tasks: &[&'v Task]) -> Result<Write<'v>> {
     let new = tasks.iter().all(|task| is_new(task));
     let mut values = Values::default();
     for task in tasks {
         if new { values.new_task(task) } else { values.task(task) }
     }
     let (template, width) = if new { (TASK_INSERT_NEW, NEW_WIDTH) } else { (TASK_INSERT, TASK_WIDTH) };
-    let sql = on.sql_rows(template, width, tasks.len());
-    let Some(inserted) = values.ask(&sql)?.execute_unless_duplicate(tx.conn()).await? else {
-        return Ok(false);
-    };
-    exactly(tasks.len(), inserted, "task_insert")?;
-    tx.sums.accepted += count(tasks.len());
-    Ok(true)
+    let statement = values.ask(&on.sql_rows(template, width, tasks.len()))?;
+    Ok(Write { statement, rows: tasks.len() })
 }
 
 /// Saves a change of an open row that was decided on `version`. `None`: it has another version now.
@@ -194,48 +224,96 @@ pub(crate) async fn insert_ended(
     on: &ShardDb,
     changes: Vec<Change>,
 ) -> Result<Vec<Box<Task>>> {
-    let mut attempts = Vec::new();
-    let mut ended = Vec::with_capacity(changes.len());
-    for Change { mut task, closed, .. } in changes {
-        let node = closed.as_ref().and_then(|closed| closed.node);
-        if let Some(mut closed) = closed {
-            if !ended_at_first_try(&task) {
-                attempts.push(closed);
-            } else if let Some(excerpt) = closed.excerpt.take() {
-                // It has no attempt row of its own; see `attempts`.
-                task.extra_mut().excerpt = Some(excerpt);
+    let ended = EndedRows::of(changes);
+    for insert in ended.inserts(on) {
+        insert?.execute(tx).await?;
+    }
+    Ok(ended.counted(tx).collect())
+}
+
+/// A statement, and how many rows it is about.
+pub(crate) struct Write<'v> {
+    pub(crate) statement: Statement<'v>,
+    pub(crate) rows: usize,
+}
+
+impl Write<'_> {
+    pub(crate) async fn execute(self, tx: &mut Tx<'_>) -> Result<()> {
+        let name = self.statement.name();
+        exactly(self.rows, self.statement.execute(tx.conn()).await?, name)
+    }
+}
+
+/// What ended tasks leave: a row of history each, and their last attempt if it was not the first.
+pub(crate) struct EndedRows {
+    tasks: Vec<(Box<Task>, Option<NodeId>)>,
+    attempts: Vec<AttemptRecord>,
+}
+
+impl EndedRows {
+    pub(crate) fn of(changes: Vec<Change>) -> Self {
+        let mut attempts = Vec::new();
+        let mut tasks = Vec::with_capacity(changes.len());
+        for Change { mut task, closed, .. } in changes {
+            let node = closed.as_ref().and_then(|closed| closed.node);
+            if let Some(mut closed) = closed {
+                if !ended_at_first_try(&task) {
+                    attempts.push(closed);
+                } else if let Some(excerpt) = closed.excerpt.take() {
+                    // It has no attempt row of its own; see `attempts`.
+                    task.extra_mut().excerpt = Some(excerpt);
+                }
             }
+            tasks.push((Box::new(task), node));
         }
-        ended.push((Box::new(task), node));
+        Self { tasks, attempts }
     }
-    for step in steps(&ended, HISTORY_WIDTH, |(task, _)| weight(task)) {
-        let mut values = Values::default();
-        for (task, node) in step {
-            values.history(task, *node)?;
+
+    pub(crate) fn tasks(&self) -> impl ExactSizeIterator<Item = &Task> {
+        self.tasks.iter().map(|(task, _)| &**task)
+    }
+
+    pub(crate) fn inserts<'e>(&'e self, on: &'e ShardDb) -> impl Iterator<Item = Result<Write<'e>>> {
+        let history = steps(&self.tasks, HISTORY_WIDTH, |(task, _)| weight(task)).map(|step| {
+            let mut values = Values::default();
+            for (task, node) in step {
+                values.history(task, *node)?;
+            }
+            let sql = on.sql_rows(HISTORY_INSERT, HISTORY_WIDTH, step.len());
+            Ok(Write { statement: values.ask(&sql)?, rows: step.len() })
+        });
+        history.chain(attempt_inserts(on, &self.attempts))
+    }
+
+    /// Adds them to the sums, once they are written.
+    pub(crate) fn counted(self, tx: &mut Tx<'_>) -> impl Iterator<Item = Box<Task>> + use<> {
+        for (task, _) in &self.tasks {
+            tx.sums.end(task.result);
         }
-        let sql = on.sql_rows(HISTORY_INSERT, HISTORY_WIDTH, step.len());
-        let inserted = values.ask(&sql)?.execute(tx.conn()).await?;
-        exactly(step.len(), inserted, "history_insert")?;
+        self.tasks.into_iter().map(|(task, _)| task)
     }
-    insert_attempts(tx, on, &attempts).await?;
-    for (task, _) in &ended {
-        tx.sums.end(task.result);
-    }
-    Ok(ended.into_iter().map(|(task, _)| task).collect())
 }
 
 pub(crate) async fn insert_attempts(tx: &mut Tx<'_>, on: &ShardDb, records: &[AttemptRecord]) -> Result<()> {
+    for insert in attempt_inserts(on, records) {
+        insert?.execute(tx).await?;
+    }
+    Ok(())
+}
+
+fn attempt_inserts<'e>(
+    on: &'e ShardDb,
+    records: &'e [AttemptRecord],
+) -> impl Iterator<Item = Result<Write<'e>>> {
     let weight = |record: &AttemptRecord| 256 + record.excerpt.as_ref().map_or(0, |text| text.len());
-    for step in steps(records, ATTEMPT_WIDTH, weight) {
+    steps(records, ATTEMPT_WIDTH, weight).map(|step| {
         let mut values = Values::default();
         for record in step {
             values.attempt(record);
         }
         let sql = on.sql_rows(ATTEMPT_INSERT, ATTEMPT_WIDTH, step.len());
-        let inserted = values.ask(&sql)?.execute(tx.conn()).await?;
-        exactly(step.len(), inserted, "attempt_insert")?;
-    }
-    Ok(())
+        Ok(Write { statement: values.ask(&sql)?, rows: step.len() })
+    })
 }
 
 /// Any number of them, none for a task that succeeded at the first try.

@@ -17,12 +17,15 @@ use tsp_store::tasks::{Submit, Submitted};
 
 use crate::connection::bind::{Values, key_hash};
 use crate::connection::db::ShardDb;
-use crate::connection::session::query;
+use crate::connection::row::Row;
+use crate::connection::session::{Statement, query};
 use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 use crate::tasks::idempotency::{self, LookupResult, PendingAnswer};
-use crate::tasks::rows::{TASKS_DELETE, ended_from, ended_task, insert_task, insert_tasks, open_task, save};
+use crate::tasks::rows::{
+    TASKS_DELETE, ended_from, ended_task, insert_few, insert_task, insert_tasks, open_task, save,
+};
 
 pub(crate) const CANONICAL: &str = concat!(
     "-- task_canonical\nSELECT ",
@@ -121,10 +124,7 @@ async fn take(
     // In one order for all, so that groups with the same keys wait for each other and do not deadlock.
     new.sort_by_cached_key(|at| items[*at].task.key.as_ref().map(key_hash));
     let tasks: Vec<&Task> = new.iter().map(|at| &*items[*at].task).collect();
-    let inserted = insert_tasks(tx, on, &tasks).await?;
-    let made = new.iter().zip(&inserted).filter(|(_, inserted)| **inserted).map(|(at, _)| *at);
-    let ids: Vec<TaskId> = made.map(|at| items[at].task.id).collect();
-    let before = take_back_ended(tx, on, &ids).await?;
+    let (inserted, before) = insert_new(tx, on, &tasks).await?;
     for (at, inserted) in new.into_iter().zip(inserted) {
         let item = &mut items[at];
         let done = if before.contains(&item.task.id) {
@@ -177,29 +177,41 @@ fn refused(tx: &mut Tx<'_>, context: &StoreContext, item: &mut Item) -> Option<I
     }
 }
 
-/// An id that has ended already was inserted all the same: its own end left the id free. Takes those back
-/// and returns which they are. Nothing ends after this read, because ends delete a row that is now ours.
-async fn take_back_ended(tx: &mut Tx<'_>, on: &ShardDb, ids: &[TaskId]) -> Result<HashSet<TaskId>> {
+/// Of each task whether it was inserted, and the ids of those that had ended already.
+async fn insert_new(tx: &mut Tx<'_>, on: &ShardDb, tasks: &[&Task]) -> Result<(Vec<bool>, HashSet<TaskId>)> {
+    let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
+    if let Some(ended) = insert_few(tx, on, tasks, ended_among(on, &ids)?).await? {
+        let before = take_back(tx, on, ended).await?;
+        return Ok((vec![true; tasks.len()], before));
+    }
+    let inserted = insert_tasks(tx, on, tasks).await?;
+    let made = ids.into_iter().zip(&inserted).filter(|(_, inserted)| **inserted);
+    let ids: Vec<TaskId> = made.map(|(id, _)| id).collect();
     let mut before = HashSet::new();
     for chunk in ids.chunks(ROWS_MAX) {
-        let from = chunk.iter().map(|id| ended_from(*id)).min().unwrap_or_default();
-        let mut values = Values::of_ids(chunk.iter().map(|id| id.get()));
-        values.put(from.ms());
-        let rows = values.ask(&on.sql(ENDED_AMONG))?.fetch_all(tx.conn()).await?;
-        let mut ended = Vec::with_capacity(rows.len());
-        for row in rows {
-            ended.push(row.get::<i64>(0)?);
-        }
-        if ended.is_empty() {
-            continue;
-        }
-        let delete = Values::of_ids(ended.iter().copied()).ask(&on.sql(TASKS_DELETE))?;
-        let deleted = delete.execute(tx.conn()).await?;
-        exactly(ended.len(), deleted, "tasks_delete")?;
-        tx.sums.accepted -= i64::try_from(ended.len()).unwrap_or(0);
-        before.extend(ended.into_iter().map(TaskId::new));
+        let ended = ended_among(on, chunk)?.fetch_all(tx.conn()).await?;
+        before.extend(take_back(tx, on, ended).await?);
     }
-    Ok(before)
+    Ok((inserted, before))
+}
+
+fn ended_among<'v>(on: &ShardDb, ids: &[TaskId]) -> Result<Statement<'v>> {
+    let from = ids.iter().map(|id| ended_from(*id)).min().unwrap_or_default();
+    let mut values = Values::of_ids(ids.iter().map(|id| id.get()));
+    values.put(from.ms());
+    values.ask(&on.sql(ENDED_AMONG))
+}
+
+/// An id that has ended already was inserted all the same: its own end left the id free. Takes those back
+/// and returns which they are. Nothing ends after this read, because ends delete a row that is now ours.
+async fn take_back(tx: &mut Tx<'_>, on: &ShardDb, ended: Vec<Row>) -> Result<HashSet<TaskId>> {
+    let ids = ended.iter().map(|row| row.get::<i64>(0)).collect::<Result<Vec<_>>>()?;
+    if !ids.is_empty() {
+        let delete = Values::of_ids(ids.iter().copied()).ask(&on.sql(TASKS_DELETE))?;
+        exactly(ids.len(), delete.execute(tx.conn()).await?, "tasks_delete")?;
+        tx.sums.accepted -= i64::try_from(ids.len()).unwrap_or(0);
+    }
+    Ok(ids.into_iter().map(TaskId::new).collect())
 }
 
 /// Whose an error is.

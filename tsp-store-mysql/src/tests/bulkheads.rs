@@ -150,20 +150,20 @@ async fn nothing_begins_on_a_connection_whose_rollback_failed() {
     let process = Process::first().await;
     let shard = process.store.context.shard_of(crate::tests::fixture::id(0, 1)).expect("shard 0");
     let mut session: Session = shard.conn().await.expect("it is there");
-    session.begin().await.expect("it is there");
+    session.begin().expect("it is there");
     let own = sqlx::raw_sql("SELECT CONNECTION_ID()").fetch_one(session.raw().expect("open")).await;
     let own: u64 = sqlx::Row::get(&own.expect("an id"), 0);
     let mut conn = connect(process.databases.source_of(0)).await;
     sql(&mut conn, &format!("KILL {own}")).await;
     assert!(matches!(session.rollback().await, Err(StoreError::Unavailable { .. })));
-    assert!(matches!(session.begin().await, Err(StoreError::Unavailable { .. })), "it is thrown away");
+    assert!(matches!(session.begin(), Err(StoreError::Unavailable { .. })), "it is thrown away");
     drop(session);
 
     let mut session = shard.conn().await.expect("another one");
-    session.begin().await.expect("it is good");
-    assert!(session.begin().await.is_err(), "not before the first is over");
+    session.begin().expect("it is good");
+    assert!(session.begin().is_err(), "not before the first is over");
     session.rollback().await.expect("it is good");
-    session.begin().await.expect("now it is");
+    session.begin().expect("now it is");
     session.abandon().await;
 }
 
