@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tsp_core::task::{NewTask, Origin, Status, Task};
+use tsp_core::task::{NewTask, Origin, Phase, Status, Task};
 use tsp_core::transition::{Event, transition};
 use tsp_core::{ConfigId, NodeId, TaskId, Timestamp};
 use tsp_store::rules::is_plain;
@@ -60,6 +60,10 @@ pub fn written(all: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
         let from = numbers_after(asked, "status = ").next();
         let decided = changes.iter().any(|change| change.1 == to && from.is_none_or(|from| change.0 == from));
         assert!(decided, "`{name}` makes {to} of {from:?}, which no transition does");
+        if let Some(phase) = numbers_after(set, "phase = ").next() {
+            let of_state = Status::from_code(to.into()).and_then(Status::phase).map(Phase::code);
+            assert_eq!(of_state, Some(phase), "`{name}`: the phase is not that of its state");
+        }
         written.push(name);
     }
     written
