@@ -16,7 +16,7 @@ build: ## Build the release executable, target/release/tsp
 test: ## Set up what is missing, then check and test everything
 	tools/test
 
-lint: ## Only the checks: format, layers, maps, documents, claims, imports, sizes, words, dependencies, clippy
+lint: ## Only the checks: format, layers, maps, documents, claims, imports, statements, sizes, words, dependencies, clippy
 	tools/test lint
 
 fmt: ## Format the code

@@ -16,6 +16,23 @@ use crate::SqliteStore;
 use crate::connection::command::Command;
 use crate::connection::row::Row;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
+
+statements! {
+    IDENTITY = "-- identity\nSELECT value FROM settings WHERE name = 'secret_probe'";
+    LAST_NODE = "-- last_node\nSELECT coalesce(max(id), 0) FROM node";
+    BALANCE = "-- balance\nSELECT accepted, ended, dropped FROM balance WHERE id = 1";
+    EPOCH_LAST = "-- epoch_last\nSELECT coalesce(max(epoch), 0) FROM shard_epoch";
+    ID_SLOTS = "-- id_slots\nSELECT slot, used_until FROM id_slot";
+
+    LAST_IDS = "-- last_ids\nSELECT name, seq FROM sqlite_sequence
+    WHERE name IN ('app', 'config', 'api_key', 'audit', 'node')";
+
+    CARRIED_OVER = "-- carried_over\nINSERT INTO settings (name, value) VALUES ('carried_over', ?)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+
+    CARRIED_OVER_FIND = "-- carried_over_find\nSELECT value FROM settings WHERE name = 'carried_over'";
+}
 
 /// A page ends with the row that makes it so large.
 const PAGE_BYTES: usize = 8 << 20;
@@ -60,8 +77,7 @@ impl ToSql for Bound<'_> {
 #[async_trait]
 impl ExportSource for SqliteStore {
     async fn identity(&self) -> Result<String> {
-        let probe = "-- identity\nSELECT value FROM settings WHERE name = 'secret_probe'";
-        let text: String = self.read(Command::Export, move |conn| one(conn, probe)).await?;
+        let text: String = self.read(Command::Export, move |conn| one(conn, IDENTITY)).await?;
         Ok(hex::encode(&digest(&SHA256, text.as_bytes()).as_ref()[..16]))
     }
 
@@ -96,8 +112,7 @@ impl ExportSource for SqliteStore {
     }
 
     async fn last_node(&self) -> Result<i64> {
-        let last = "-- last_node\nSELECT coalesce(max(id), 0) FROM node";
-        self.read(Command::Export, move |conn| one(conn, last)).await
+        self.read(Command::Export, move |conn| one(conn, LAST_NODE)).await
     }
 
     async fn page(&self, of: TableColumns, after: Option<Vec<Cell>>, limit: usize) -> Result<Page> {
@@ -118,8 +133,7 @@ impl ExportSource for SqliteStore {
 
     async fn balance(&self) -> Result<Balance> {
         self.read(Command::Export, |conn| {
-            let text = "-- balance\nSELECT accepted, ended, dropped FROM balance WHERE id = 1";
-            conn.prepare(text)?.one([], |row| {
+            conn.prepare(BALANCE)?.one([], |row| {
                 Ok(Balance { accepted: row.get(0)?, ended: row.get(1)?, dropped: row.get(2)? })
             })
         })
@@ -127,26 +141,20 @@ impl ExportSource for SqliteStore {
     }
 
     async fn last_epoch(&self) -> Result<i64> {
-        let last = "-- epoch_last\nSELECT coalesce(max(epoch), 0) FROM shard_epoch";
-        self.read(Command::Export, move |conn| one(conn, last)).await
+        self.read(Command::Export, move |conn| one(conn, EPOCH_LAST)).await
     }
 
     async fn id_slots(&self) -> Result<Vec<(i64, i64)>> {
-        let text = "-- id_slots\nSELECT slot, used_until FROM id_slot";
-        self.read(Command::Export, move |conn| pairs(conn, text)).await
+        self.read(Command::Export, move |conn| pairs(conn, ID_SLOTS)).await
     }
 
     async fn last_ids(&self) -> Result<Vec<(String, i64)>> {
-        let text = "-- last_ids\nSELECT name, seq FROM sqlite_sequence
-            WHERE name IN ('app', 'config', 'api_key', 'audit', 'node')";
-        self.read(Command::Export, move |conn| pairs(conn, text)).await
+        self.read(Command::Export, move |conn| pairs(conn, LAST_IDS)).await
     }
 
     async fn mark_imported(&self, now: Timestamp) -> Result<()> {
         self.write(Command::Export, 1, move |tx| {
-            let text = "-- carried_over\nINSERT INTO settings (name, value) VALUES ('carried_over', ?)
-                ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-            tx.conn.prepare(text)?.execute_one([now.to_string()])
+            tx.conn.prepare(CARRIED_OVER)?.execute_one([now.to_string()])
         })
         .await
     }
@@ -154,8 +162,7 @@ impl ExportSource for SqliteStore {
 
 /// When the store was imported by another one.
 fn imported_at(conn: Session<'_>) -> Result<Option<String>> {
-    let text = "-- carried_over_find\nSELECT value FROM settings WHERE name = 'carried_over'";
-    conn.prepare(text)?.first([], |row| row.get(0))
+    conn.prepare(CARRIED_OVER_FIND)?.first([], |row| row.get(0))
 }
 
 /// # Errors

@@ -13,55 +13,67 @@ use tsp_store::parks;
 use crate::SqliteStore;
 use crate::connection::command::Command;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 
 /// Rows dropped in one transaction: others wait behind it.
 const DROPPED_PER_COMMAND: usize = 200;
 
-pub(super) const HISTORY_NEXT: &str = "-- prune_config_next
-SELECT config_id, ended_at FROM history WHERE config_id > ?1 ORDER BY config_id, ended_at LIMIT 1";
+statements! {
+    pub(super) HISTORY_NEXT = "-- prune_config_next
+    SELECT config_id, ended_at FROM history WHERE config_id > ?1 ORDER BY config_id, ended_at LIMIT 1"
+        => "SEARCH history USING COVERING INDEX history_ended (config_id>?)";
 
-pub(super) const HISTORY_OLD: &str = "-- prune_history_find
-SELECT id, ended_at FROM history WHERE config_id = ?1 AND ended_at <= ?2 ORDER BY ended_at LIMIT ?3";
+    pub(super) HISTORY_OLD = "-- prune_history_find
+    SELECT id, ended_at FROM history WHERE config_id = ?1 AND ended_at <= ?2 ORDER BY ended_at LIMIT ?3"
+        => "SEARCH history USING COVERING INDEX history_ended (config_id=? AND ended_at<?)";
 
-/// A task that was replayed since it was found stays.
-const HISTORY_DROP: &str = "-- prune_history\nDELETE FROM history WHERE id = ?1 AND ended_at = ?2";
+    /// A task that was replayed since it was found stays.
+    HISTORY_DROP = "-- prune_history\nDELETE FROM history WHERE id = ?1 AND ended_at = ?2";
 
-const ATTEMPTS_DROP: &str = "-- prune_attempts\nDELETE FROM attempt WHERE task_id = ?1";
+    ATTEMPTS_DROP = "-- prune_attempts\nDELETE FROM attempt WHERE task_id = ?1"
+        => "SEARCH attempt USING PRIMARY KEY (task_id=?)";
 
-const ANSWERS_OLD: &str = "-- prune_idempotency_find
-SELECT hash, expires_at FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2";
+    ANSWERS_OLD = "-- prune_idempotency_find
+    SELECT hash, expires_at FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2"
+        => "SEARCH idempotency USING COVERING INDEX idempotency_expiry (expires_at<?)";
 
-const ANSWERS_DROP: &str = "-- prune_idempotency
-DELETE FROM idempotency WHERE hash = ?1 AND expires_at = ?2";
+    ANSWERS_DROP = "-- prune_idempotency
+    DELETE FROM idempotency WHERE hash = ?1 AND expires_at = ?2"
+        => "SEARCH idempotency USING PRIMARY KEY (hash=?)";
 
-const OCCURRENCE_NEXT: &str = "-- prune_occurrence_next
-SELECT config_id, execute_at FROM occurrence WHERE config_id > ?1 ORDER BY config_id, execute_at LIMIT 1";
+    OCCURRENCE_NEXT = "-- prune_occurrence_next
+    SELECT config_id, execute_at FROM occurrence WHERE config_id > ?1 ORDER BY config_id, execute_at LIMIT 1"
+        => "SEARCH occurrence USING PRIMARY KEY (config_id>?)";
 
-const CURSOR_FIND: &str = "-- prune_cursor\nSELECT next_fire_at FROM cursor WHERE config_id = ?";
+    CURSOR_FIND = "-- prune_cursor\nSELECT next_fire_at FROM cursor WHERE config_id = ?";
 
-const OCCURRENCE_OLD: &str = "-- prune_occurrence_find
-SELECT execute_at, origin FROM occurrence WHERE config_id = ?1 AND execute_at < ?2 ORDER BY execute_at LIMIT ?3";
+    OCCURRENCE_OLD = "-- prune_occurrence_find
+    SELECT execute_at, origin FROM occurrence WHERE config_id = ?1 AND execute_at < ?2 ORDER BY execute_at LIMIT ?3"
+        => "SEARCH occurrence USING PRIMARY KEY (config_id=? AND execute_at<?)";
 
-const OCCURRENCE_DROP: &str = "-- prune_occurrence
-DELETE FROM occurrence WHERE config_id = ?1 AND execute_at = ?2 AND origin = ?3";
+    OCCURRENCE_DROP = "-- prune_occurrence
+    DELETE FROM occurrence WHERE config_id = ?1 AND execute_at = ?2 AND origin = ?3"
+        => "SEARCH occurrence USING PRIMARY KEY (config_id=? AND execute_at=? AND origin=?)";
 
-const PARKS_OLD: &str = "-- prune_parks_find
-SELECT config_id FROM config_state WHERE parked_until < ?1 AND unparked_at < ?1 LIMIT ?2";
+    PARKS_OLD = "-- prune_parks_find
+    SELECT config_id FROM config_state WHERE parked_until < ?1 AND unparked_at < ?1 LIMIT ?2";
 
-const PARKS_DROP: &str = "-- prune_parks
-DELETE FROM config_state WHERE config_id = ?1 AND parked_until < ?2 AND unparked_at < ?2";
+    PARKS_DROP = "-- prune_parks
+    DELETE FROM config_state WHERE config_id = ?1 AND parked_until < ?2 AND unparked_at < ?2";
 
-/// Ids rise with time, so both logs are looked at from their old end, as far as they are old.
-const AUDIT_OLDEST: &str = "-- prune_audit_find
-SELECT id, at FROM audit WHERE id > 0 ORDER BY id LIMIT ?1";
+    /// Ids rise with time, so both logs are looked at from their old end, as far as they are old.
+    AUDIT_OLDEST = "-- prune_audit_find
+    SELECT id, at FROM audit WHERE id > 0 ORDER BY id LIMIT ?1"
+        => "SEARCH audit USING INTEGER PRIMARY KEY (rowid>?)";
 
-const AUDIT_DROP: &str = "-- prune_audit\nDELETE FROM audit WHERE id = ?1";
+    AUDIT_DROP = "-- prune_audit\nDELETE FROM audit WHERE id = ?1";
 
-const NODE_OLDEST: &str = "-- prune_node_find
-SELECT id, dead_at FROM node WHERE id > 0 ORDER BY id LIMIT ?1";
+    NODE_OLDEST = "-- prune_node_find
+    SELECT id, dead_at FROM node WHERE id > 0 ORDER BY id LIMIT ?1";
 
-const NODE_DROP: &str = "-- prune_node\nDELETE FROM node WHERE id = ?1";
+    NODE_DROP = "-- prune_node\nDELETE FROM node WHERE id = ?1";
+}
 
 /// A row that was found by a reader, and what it must still be for the writer to drop it.
 #[derive(Debug, Clone, Copy)]
@@ -269,22 +281,6 @@ pub(super) fn drop_victims(tx: &mut Tx<'_>, victims: &[Victim]) -> Result<()> {
     }
     Ok(())
 }
-
-/// For the golden plans.
-#[cfg(test)]
-pub(super) const STATEMENTS: [&str; 11] = [
-    HISTORY_DROP,
-    ATTEMPTS_DROP,
-    ANSWERS_OLD,
-    ANSWERS_DROP,
-    OCCURRENCE_NEXT,
-    OCCURRENCE_OLD,
-    OCCURRENCE_DROP,
-    PARKS_DROP,
-    AUDIT_OLDEST,
-    AUDIT_DROP,
-    NODE_OLDEST,
-];
 
 #[cfg(test)]
 mod tests {

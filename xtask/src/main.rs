@@ -1,4 +1,4 @@
-//! Checks of the repository itself: layers, maps, documents, claims, imports, sizes, words. Run by `cargo xtask check`.
+//! Checks of the repository itself: layers, maps, documents, claims, imports, statements, sizes, words. Run by `cargo xtask check`.
 
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ mod map;
 mod ratchet;
 mod sizes;
 mod source;
+mod statements;
 mod words;
 mod workspace;
 
@@ -26,7 +27,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check layers, maps, documents, claims, imports, sizes and words
+    /// Check layers, maps, documents, claims, imports, statements, sizes and words
     Check,
 }
 
@@ -53,6 +54,7 @@ fn check() -> Result<ExitCode> {
         ("documents", documents::check(&workspace, &sources)?),
         ("claims", claims::check(&sources)),
         ("imports", imports::check(&sources, &ratchet.circles)),
+        ("statements", statements::check(&sources)),
         ("sizes", sizes::check(&sources, &ratchet)),
         ("words", words::check(&sources)),
     ];

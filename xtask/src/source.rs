@@ -10,6 +10,7 @@ use crate::lexer::{self, is_name};
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) lines: usize,
+    pub(crate) text: String,
     /// The text with comments and literals blanked; as long as the text, line for line.
     pub(crate) code: String,
     /// The text with all but comments blanked.
@@ -34,7 +35,8 @@ impl Source {
         let (code, comments) = lexer::split(text);
         let (test_lines, test_modules) = test_items(&code);
         let whole_is_test = looks_like_test(&path) || code.contains("#![cfg(test)]");
-        Self { path, lines: text.lines().count(), code, comments, whole_is_test, test_lines, test_modules }
+        let (lines, text) = (text.lines().count(), text.to_owned());
+        Self { path, lines, text, code, comments, whole_is_test, test_lines, test_modules }
     }
 
     pub(crate) fn is_test(&self) -> bool {
@@ -162,7 +164,7 @@ fn item_body(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// The bracket that closes the one at `open`.
-fn closing(bytes: &[u8], open: usize) -> Option<usize> {
+pub(crate) fn closing(bytes: &[u8], open: usize) -> Option<usize> {
     let mut depth = 0;
     for (at, byte) in bytes.iter().enumerate().skip(open) {
         match byte {

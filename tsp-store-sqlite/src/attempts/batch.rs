@@ -8,11 +8,15 @@ use tsp_store::backend::row::{good, read_executing};
 use tsp_store::error::{Result, StoreError};
 
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 use crate::tasks::rows::open_task;
 
-pub(crate) const EXECUTING: &str = "-- executing
-SELECT id, attempt FROM task WHERE phase = 1 AND status = 30 AND node = ?";
+statements! {
+    pub(crate) EXECUTING = "-- executing
+    SELECT id, attempt FROM task WHERE phase = 1 AND status = 30 AND node = ?"
+        => "SEARCH task USING INDEX task_busy (phase=?)";
+}
 
 pub(crate) fn release(tx: &mut Tx<'_>, batch: Vec<(TaskId, i64)>, now: Timestamp) -> Result<Vec<Task>> {
     let mut released = Vec::with_capacity(batch.len());

@@ -13,12 +13,14 @@ use tsp_store::tasks::Actor;
 use crate::SqliteStore;
 use crate::connection::command::Command;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 
-const INSERT: &str =
-    "-- audit_insert\nINSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)";
+statements! {
+    INSERT = "-- audit_insert\nINSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)";
 
-const LIST: &str =
-    concat!("-- audit_list\nSELECT ", audit_columns!(), " FROM audit ORDER BY id DESC LIMIT ?");
+    LIST = concat!("-- audit_list\nSELECT ", audit_columns!(), " FROM audit ORDER BY id DESC LIMIT ?")
+        => "SCAN audit";
+}
 
 /// Writes an audit entry.
 pub(crate) fn log(

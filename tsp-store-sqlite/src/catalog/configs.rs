@@ -14,31 +14,38 @@ use tsp_store::fetching::Cursor;
 use tsp_store::tasks::Actor;
 
 use crate::catalog::audit_log::log;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 use crate::tasks::cancel::open_count;
 
-const FIND: &str = "-- config_find\nSELECT id FROM config WHERE app_id = ? AND name = ?";
+statements! {
+    FIND = "-- config_find\nSELECT id FROM config WHERE app_id = ? AND name = ?";
 
-const INSERT: &str = "-- config_insert
-INSERT INTO config (app_id, name, version, document, created_at, updated_at) VALUES (?1, ?2, 1, ?3, ?4, ?4)";
+    INSERT = "-- config_insert
+    INSERT INTO config (app_id, name, version, document, created_at, updated_at) VALUES (?1, ?2, 1, ?3, ?4, ?4)";
 
-const UPDATE: &str = "-- config_update
-UPDATE config SET version = ?1, document = ?2, paused_by = ?3, paused_at = ?4, paused_note = ?5,
-    updated_at = ?6
-WHERE id = ?7 AND version = ?8";
+    UPDATE = "-- config_update
+    UPDATE config SET version = ?1, document = ?2, paused_by = ?3, paused_at = ?4, paused_note = ?5,
+        updated_at = ?6
+    WHERE id = ?7 AND version = ?8";
 
-const CHANGE: &str = "-- config_change_insert
-INSERT INTO config_change (config_id, version, at, actor, action, before_doc, after_doc)
-VALUES (?, ?, ?, ?, ?, ?, ?)";
+    CHANGE = "-- config_change_insert
+    INSERT INTO config_change (config_id, version, at, actor, action, before_doc, after_doc)
+    VALUES (?, ?, ?, ?, ?, ?, ?)";
 
-/// Each change drops what it pushes out, so that nobody has to read all configs for it.
-pub(crate) const CHANGE_OLD: &str = "-- config_change_drop
-DELETE FROM config_change WHERE config_id = ?1 AND seq <= (
-    SELECT seq FROM config_change WHERE config_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)";
+    /// Each change drops what it pushes out, so that nobody has to read all configs for it.
+    pub(crate) CHANGE_OLD = "-- config_change_drop
+    DELETE FROM config_change WHERE config_id = ?1 AND seq <= (
+        SELECT seq FROM config_change WHERE config_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)"
+        => "SEARCH config_change USING COVERING INDEX config_change_config (config_id=? AND rowid<?); SCALAR SUBQUERY 1; SEARCH config_change USING COVERING INDEX config_change_config (config_id=?)";
 
-const CURSOR_INSERT: &str = "-- cursor_insert
-INSERT INTO cursor (config_id, next_fire_at, version, config_version, waiting, missed)
-VALUES (?, NULL, 1, 0, NULL, 0) ON CONFLICT DO NOTHING";
+    CURSOR_INSERT = "-- cursor_insert
+    INSERT INTO cursor (config_id, next_fire_at, version, config_version, waiting, missed)
+    VALUES (?, NULL, 1, 0, NULL, 0) ON CONFLICT DO NOTHING";
+
+    CONFIG_DELETE = "-- config_delete\nDELETE FROM config WHERE id = ?";
+    CURSOR_DELETE = "-- cursor_delete\nDELETE FROM cursor WHERE config_id = ?";
+}
 
 pub(crate) fn save_config(
     tx: &mut Tx<'_>,
@@ -87,7 +94,7 @@ pub(crate) fn delete_config(
         return Ok(refusal.into());
     }
     delete_cursor(tx, id)?;
-    tx.conn.prepare("-- config_delete\nDELETE FROM config WHERE id = ?")?.execute_one([id.get()])?;
+    tx.conn.prepare(CONFIG_DELETE)?.execute_one([id.get()])?;
     record(tx, by, "config.delete", "", Some(&before), None, now)?;
     Ok(Deleted::Deleted)
 }
@@ -136,10 +143,7 @@ pub(crate) fn make_cursor(tx: &Tx<'_>, config: ConfigId) -> Result<Cursor> {
 }
 
 fn delete_cursor(tx: &Tx<'_>, id: ConfigId) -> Result<()> {
-    tx.conn
-        .prepare("-- cursor_delete\nDELETE FROM cursor WHERE config_id = ?")?
-        .execute_one_or_none([id.get()])
-        .map(|_| ())
+    tx.conn.prepare(CURSOR_DELETE)?.execute_one_or_none([id.get()]).map(|_| ())
 }
 
 /// The entry in the change log (whose number is the config_seq), the audit entry, and the config cache.

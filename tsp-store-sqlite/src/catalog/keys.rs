@@ -10,18 +10,23 @@ use tsp_store::tasks::Actor;
 
 use crate::catalog::audit_log::log;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 
-const BY_HASH: &str = concat!("-- key_by_hash\nSELECT ", api_key_columns!(), " FROM api_key WHERE hash = ?");
-/// `IS` finds the global keys with NULL.
-const OF_APP: &str =
-    concat!("-- key_list\nSELECT ", api_key_columns!(), " FROM api_key WHERE app_id IS ? ORDER BY id");
-const BY_ID: &str =
-    concat!("-- key_find\nSELECT ", api_key_columns!(), " FROM api_key WHERE id = ? AND app_id IS ?");
+statements! {
+    BY_HASH = concat!("-- key_by_hash\nSELECT ", api_key_columns!(), " FROM api_key WHERE hash = ?");
 
-const INSERT: &str = "-- key_insert
-INSERT INTO api_key (app_id, name, scopes, hash, prefix, rate_count, rate_per, expires_at, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    /// `IS` finds the global keys with NULL.
+    OF_APP = concat!("-- key_list\nSELECT ", api_key_columns!(), " FROM api_key WHERE app_id IS ? ORDER BY id");
+
+    BY_ID = concat!("-- key_find\nSELECT ", api_key_columns!(), " FROM api_key WHERE id = ? AND app_id IS ?");
+
+    INSERT = "-- key_insert
+    INSERT INTO api_key (app_id, name, scopes, hash, prefix, rate_count, rate_per, expires_at, created_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+    KEY_DELETE = "-- key_delete\nDELETE FROM api_key WHERE id = ?";
+}
 
 pub(crate) fn create_key(tx: &mut Tx<'_>, new: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey> {
     let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.as_str()).collect();
@@ -69,7 +74,7 @@ pub(crate) fn delete_key(
     let found =
         tx.conn.prepare(BY_ID)?.first(params![id.get(), app.map(AppId::get)], |row| read_api_key(row))?;
     let Some(key) = found else { return Ok(Deleted::NotFound) };
-    let mut delete = tx.conn.prepare("-- key_delete\nDELETE FROM api_key WHERE id = ?")?;
+    let mut delete = tx.conn.prepare(KEY_DELETE)?;
     if delete.execute_one_or_none([id.get()])? {
         log(tx.conn, by, "key.delete", &subject(tx, &key), &key.name, now)?;
     }

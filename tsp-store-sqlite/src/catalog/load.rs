@@ -9,16 +9,19 @@ use tsp_store::documents::Sealer;
 use tsp_store::error::Result;
 
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 
-const APPS: &str = concat!("-- app_all\nSELECT ", app_columns!(), " FROM app ORDER BY id");
+statements! {
+    APPS = concat!("-- app_all\nSELECT ", app_columns!(), " FROM app ORDER BY id");
 
-const CONFIGS: &str = concat!(
-    "-- config_all\nSELECT ",
-    config_columns!(),
-    " FROM config c LEFT JOIN app a ON a.id = c.app_id ORDER BY c.id"
-);
+    CONFIGS = concat!(
+        "-- config_all\nSELECT ",
+        config_columns!(),
+        " FROM config c LEFT JOIN app a ON a.id = c.app_id ORDER BY c.id"
+    );
 
-const CONFIG_SEQ: &str = "-- config_seq\nSELECT coalesce(max(seq), 0) FROM config_change";
+    CONFIG_SEQ = "-- config_seq\nSELECT coalesce(max(seq), 0) FROM config_change" => "SEARCH config_change";
+}
 
 /// Reads all apps and configs into the config cache.
 pub(crate) fn load(conn: Session<'_>, config_cache: &ConfigCache, sealer: &Sealer) -> Result<()> {

@@ -10,8 +10,13 @@ use tsp_store::error::{Result, StoreError};
 use crate::connection::fault::store_error;
 use crate::connection::fold;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::file::private;
 use crate::options::{DatabaseLocation, SqliteOptions};
+
+statements! {
+    TABLES = "-- tables\nSELECT 1 FROM sqlite_schema";
+}
 
 /// Marks a database as one of ours ("TSP1"), so that another program's file is refused.
 const APPLICATION_ID: i64 = 0x5453_5031;
@@ -84,7 +89,7 @@ fn refuse_foreign(conn: Session<'_>, options: &SqliteOptions) -> Result<()> {
     if id == APPLICATION_ID {
         return Ok(());
     }
-    if id != 0 || conn.prepare("-- tables\nSELECT 1 FROM sqlite_schema")?.exists([])? {
+    if id != 0 || conn.prepare(TABLES)?.exists([])? {
         let DatabaseLocation::File(path) = &options.location else { return Ok(()) };
         let text = format!("`{}` is a database of another program: choose another file", path.display());
         return Err(StoreError::Unusable(text));

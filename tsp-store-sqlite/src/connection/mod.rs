@@ -8,5 +8,6 @@ pub(crate) mod fold;
 pub(crate) mod reader;
 pub(crate) mod row;
 pub(crate) mod session;
+pub(crate) mod statements;
 pub(crate) mod tx;
 pub(crate) mod writer;

@@ -23,8 +23,8 @@ impl<'c> Session<'c> {
     }
 
     /// Each text is prepared once, and kept by the connection.
-    pub(crate) fn prepare(self, sql: &str) -> Result<Statement<'c>> {
-        self.0.prepare_cached(sql).map(Statement).map_err(store_error)
+    pub(crate) fn prepare(self, sql: &'c str) -> Result<Statement<'c>> {
+        self.0.prepare_cached(sql).map(|prepared| Statement { prepared, sql }).map_err(store_error)
     }
 
     /// Any number of statements, without values.
@@ -33,25 +33,28 @@ impl<'c> Session<'c> {
     }
 
     /// Inserts one row; the id that the table gave to it.
-    pub(crate) fn insert(self, sql: &str, values: impl Params) -> Result<i64> {
+    pub(crate) fn insert(self, sql: &'c str, values: impl Params) -> Result<i64> {
         self.prepare(sql)?.execute_one(values)?;
         Ok(self.0.last_insert_rowid())
     }
 }
 
-pub(crate) struct Statement<'c>(CachedStatement<'c>);
+pub(crate) struct Statement<'c> {
+    prepared: CachedStatement<'c>,
+    sql: &'c str,
+}
 
 impl Statement<'_> {
     /// How many rows it touched.
     pub(crate) fn execute(&mut self, values: impl Params) -> Result<usize> {
-        self.0.execute(values).map_err(store_error)
+        self.prepared.execute(values).map_err(store_error)
     }
 
     /// A write that must touch exactly one row.
     pub(crate) fn execute_one(&mut self, values: impl Params) -> Result<()> {
         match self.execute(values)? {
             1 => Ok(()),
-            touched => exactly_one(touched, &self.name()),
+            touched => exactly_one(touched, self.name()),
         }
     }
 
@@ -60,16 +63,16 @@ impl Statement<'_> {
         match self.execute(values)? {
             0 => Ok(false),
             1 => Ok(true),
-            touched => exactly_one(touched, &self.name()).map(|()| true),
+            touched => exactly_one(touched, self.name()).map(|()| true),
         }
     }
 
     pub(crate) fn exists(&mut self, values: impl Params) -> Result<bool> {
-        self.0.exists(values).map_err(store_error)
+        self.prepared.exists(values).map_err(store_error)
     }
 
     pub(crate) fn rows(&mut self, values: impl Params) -> Result<Rows<'_>> {
-        self.0.query(values).map(Rows).map_err(store_error)
+        self.prepared.query(values).map(Rows).map_err(store_error)
     }
 
     pub(crate) fn first<T>(
@@ -117,13 +120,12 @@ impl Statement<'_> {
     }
 
     pub(crate) fn column_count(&self) -> usize {
-        self.0.column_count()
+        self.prepared.column_count()
     }
 
     /// For errors.
-    fn name(&self) -> String {
-        let sql = self.0.expanded_sql().unwrap_or_default();
-        sql.lines().next().and_then(|line| line.strip_prefix("-- ")).unwrap_or("unnamed").trim().to_owned()
+    fn name(&self) -> &str {
+        self.sql.lines().next().and_then(|line| line.strip_prefix("-- ")).unwrap_or("unnamed").trim()
     }
 }
 

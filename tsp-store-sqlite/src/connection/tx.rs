@@ -13,6 +13,7 @@ use tsp_store::error::Result;
 
 use crate::connection::command::Metrics;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::tasks::rows::TaskRows;
 
 /// What all threads of a store share.
@@ -41,8 +42,10 @@ pub(crate) struct Mark {
     sums: Sums,
 }
 
-const BALANCE_ADD: &str = "-- balance_add
-UPDATE balance SET accepted = accepted + ?, ended = ended + ?, dropped = dropped + ? WHERE id = 1";
+statements! {
+    BALANCE_ADD = "-- balance_add
+    UPDATE balance SET accepted = accepted + ?, ended = ended + ?, dropped = dropped + ? WHERE id = 1";
+}
 
 impl<'c> Tx<'c> {
     pub(crate) fn new(conn: Session<'c>, shared: &'c Shared) -> Self {

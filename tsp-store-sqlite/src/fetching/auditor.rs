@@ -11,52 +11,65 @@ use tsp_store::fetching::{Audit, AuditorStore, COUNTED_MAX, OVERDUE_AFTER};
 use crate::SqliteStore;
 use crate::connection::command::Command;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::fetching::claim::earliest_due;
 use crate::fetching::fire::cursors;
 use crate::tasks::cancel::open_count;
 
 /// Rows by status, each from the small index that holds just them.
 pub(crate) const OPEN_BY_STATUS: [(Status, &str); 5] = [
-    (
-        Status::Scheduled,
-        "-- audit_scheduled\nSELECT count(*) FROM task INDEXED BY task_claim WHERE phase = 0",
-    ),
-    (
-        Status::Queued,
-        "-- audit_queued
-        SELECT count(*) FROM task INDEXED BY task_busy WHERE phase = 1 AND status = 10",
-    ),
-    (
-        Status::Executing,
-        "-- audit_executing
-        SELECT count(*) FROM task INDEXED BY task_busy WHERE phase = 1 AND status = 30",
-    ),
-    (Status::Paused, "-- audit_paused\nSELECT count(*) FROM task INDEXED BY task_paused WHERE phase = 2"),
-    (
-        Status::Awaiting,
-        "-- audit_awaiting\nSELECT count(*) FROM task INDEXED BY task_awaiting WHERE phase = 3",
-    ),
+    (Status::Scheduled, AUDIT_SCHEDULED),
+    (Status::Queued, AUDIT_QUEUED),
+    (Status::Executing, AUDIT_EXECUTING),
+    (Status::Paused, AUDIT_PAUSED),
+    (Status::Awaiting, AUDIT_AWAITING),
 ];
 
-pub(crate) const OVERDUE: &str = "-- audit_overdue
-SELECT count(*) FROM task WHERE config_id = ?1 AND phase = 0 AND due_at < ?2";
+statements! {
+    pub(crate) OVERDUE = "-- audit_overdue
+    SELECT count(*) FROM task WHERE config_id = ?1 AND phase = 0 AND due_at < ?2"
+        => "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at<?)";
 
-/// Whether there are more than so many.
-pub(crate) const OVERDUE_MANY: &str = "-- audit_overdue_many
-SELECT 1 FROM task WHERE config_id = ?1 AND phase = 0 AND due_at < ?2 LIMIT 1 OFFSET ?3";
+    /// Whether there are more than so many.
+    pub(crate) OVERDUE_MANY = "-- audit_overdue_many
+    SELECT 1 FROM task WHERE config_id = ?1 AND phase = 0 AND due_at < ?2 LIMIT 1 OFFSET ?3"
+        => "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at<?)";
 
-/// The next config with a paused row: a seek for each.
-pub(crate) const PAUSED_NEXT: &str = "-- audit_paused_next
-SELECT config_id FROM task WHERE phase = 2 AND config_id > ?1 ORDER BY config_id LIMIT 1";
+    /// The next config with a paused row: a seek for each.
+    pub(crate) PAUSED_NEXT = "-- audit_paused_next
+    SELECT config_id FROM task WHERE phase = 2 AND config_id > ?1 ORDER BY config_id LIMIT 1"
+        => "SEARCH task USING COVERING INDEX task_paused (config_id>?)";
 
-pub(crate) const BUSY: &str = "-- audit_busy
-SELECT config_id FROM task WHERE phase = 1";
+    pub(crate) BUSY = "-- audit_busy
+    SELECT config_id FROM task WHERE phase = 1"
+        => "SEARCH task USING INDEX task_busy (phase=?)";
 
-/// The others come at their deadline, which is the end of their wait.
-pub(crate) const AWAITING: &str = "-- audit_awaiting_first
-SELECT config_id FROM task WHERE phase = 3 ORDER BY due_at LIMIT 1000";
+    /// The others come at their deadline, which is the end of their wait.
+    pub(crate) AWAITING = "-- audit_awaiting_first
+    SELECT config_id FROM task WHERE phase = 3 ORDER BY due_at LIMIT 1000"
+        => "SCAN task USING INDEX task_awaiting";
 
-const CONFIG_THERE: &str = "-- audit_config\nSELECT 1 FROM config WHERE id = ?";
+    CONFIG_THERE = "-- audit_config\nSELECT 1 FROM config WHERE id = ?";
+
+    AUDIT_SCHEDULED = "-- audit_scheduled\nSELECT count(*) FROM task INDEXED BY task_claim WHERE phase = 0"
+        => "SCAN task USING COVERING INDEX task_claim";
+
+    AUDIT_QUEUED = "-- audit_queued
+    SELECT count(*) FROM task INDEXED BY task_busy WHERE phase = 1 AND status = 10"
+        => "SEARCH task USING INDEX task_busy (phase=?)";
+
+    AUDIT_EXECUTING = "-- audit_executing
+    SELECT count(*) FROM task INDEXED BY task_busy WHERE phase = 1 AND status = 30"
+        => "SEARCH task USING INDEX task_busy (phase=?)";
+
+    AUDIT_PAUSED = "-- audit_paused\nSELECT count(*) FROM task INDEXED BY task_paused WHERE phase = 2"
+        => "SCAN task USING COVERING INDEX task_paused";
+
+    AUDIT_AWAITING = "-- audit_awaiting\nSELECT count(*) FROM task INDEXED BY task_awaiting WHERE phase = 3"
+        => "SCAN task USING COVERING INDEX task_awaiting";
+
+    BALANCE_READ = "-- balance_read\nSELECT accepted, ended FROM balance WHERE id = 1";
+}
 
 #[async_trait]
 impl AuditorStore for SqliteStore {
@@ -67,8 +80,7 @@ impl AuditorStore for SqliteStore {
 
 /// Counts rows and reads the sums in one snapshot; the sums change in the transactions that change rows.
 fn audit(conn: Session<'_>, now: Timestamp) -> Result<Audit> {
-    let balance = "-- balance_read\nSELECT accepted, ended FROM balance WHERE id = 1";
-    let (accepted, ended) = conn.prepare(balance)?.one([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (accepted, ended) = conn.prepare(BALANCE_READ)?.one([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut open = Vec::with_capacity(OPEN_BY_STATUS.len());
     for (status, sql) in OPEN_BY_STATUS {
         let count: i64 = conn.prepare(sql)?.one([], |row| row.get(0))?;

@@ -13,32 +13,39 @@ use tsp_store::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, Fligh
 use tsp_store::rules::is_plain;
 
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 use crate::fetching::fence::owns;
 
 /// What the rows of one claim carry at most; the others come bare.
 const BYTES_PER_CLAIM: usize = 4 << 20;
 
-pub(crate) const CLAIM_SELECT: &str = concat!(
-    "-- claim_select\nSELECT ",
-    open_columns!("key"),
-    " FROM task WHERE config_id = ?1 AND phase = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
-);
+statements! {
+    pub(crate) CLAIM_SELECT = concat!(
+        "-- claim_select\nSELECT ",
+        open_columns!("key"),
+        " FROM task WHERE config_id = ?1 AND phase = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
+    )
+        => "SEARCH task USING INDEX task_claim (config_id=? AND due_at<?)";
 
-pub(crate) const EARLIEST_DUE_OF: &str = "-- head_of
-SELECT due_at FROM task WHERE config_id = ?1 AND phase = 0 ORDER BY due_at LIMIT 1";
+    pub(crate) EARLIEST_DUE_OF = "-- head_of
+    SELECT due_at FROM task WHERE config_id = ?1 AND phase = 0 ORDER BY due_at LIMIT 1"
+        => "SEARCH task USING COVERING INDEX task_claim (config_id=?)";
 
-pub(crate) const EARLIEST_DUE_NEXT: &str = "-- head_next
-SELECT config_id, due_at FROM task WHERE phase = 0 AND config_id > ?1 ORDER BY config_id, due_at LIMIT 1";
+    pub(crate) EARLIEST_DUE_NEXT = "-- head_next
+    SELECT config_id, due_at FROM task WHERE phase = 0 AND config_id > ?1 ORDER BY config_id, due_at LIMIT 1"
+        => "SEARCH task USING COVERING INDEX task_claim (config_id>?)";
 
-pub(crate) const IN_FLIGHT: &str = concat!(
-    "-- in_flight\nSELECT ",
-    in_flight_columns!(),
-    " FROM task WHERE phase = 1 AND id > ?1 ORDER BY id LIMIT ?2"
-);
+    pub(crate) IN_FLIGHT = concat!(
+        "-- in_flight\nSELECT ",
+        in_flight_columns!(),
+        " FROM task WHERE phase = 1 AND id > ?1 ORDER BY id LIMIT ?2"
+    )
+        => "SEARCH task USING INDEX task_busy (phase=? AND rowid>?)";
 
-const CLAIM_QUARANTINE: &str = "-- claim_quarantine
-UPDATE task SET status = 40, phase = 2, version = version + 1 WHERE id = ?1 AND phase = 0";
+    CLAIM_QUARANTINE = "-- claim_quarantine
+    UPDATE task SET status = 40, phase = 2, version = version + 1 WHERE id = ?1 AND phase = 0";
+}
 
 pub(crate) fn claim(
     tx: &mut Tx<'_>,
@@ -73,7 +80,7 @@ struct Due {
 
 fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mut ClaimResult) -> Result<()> {
     let Due { task: row, bare } = due;
-    let refused = |row: &Task| StoreError::Internal(format!("task {} at 0 refused a claim", row.id));
+    let refused = |row: &Task| StoreError::Internal(format!("the scheduled task {} refused a claim", row.id));
     let change = transition(&row, &Event::Claim { epoch }, now).map_err(|_| refused(&row))?;
     if is_plain(&change, Status::Queued) {
         if tx.rows.save_claimed(row.version, &change.task)? {

@@ -3,10 +3,13 @@
 use tsp_store::error::Result;
 use tsp_store::fetching::Owner;
 
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 
-const LEASE_CHECK: &str = "-- lease_check
-SELECT epoch FROM shard_lease WHERE shard = 0 AND owner = ?1 AND epoch = ?2";
+statements! {
+    LEASE_CHECK = "-- lease_check
+    SELECT epoch FROM shard_lease WHERE shard = 0 AND owner = ?1 AND epoch = ?2";
+}
 
 /// First in each transaction of the owner: whether it still is the owner.
 pub(crate) fn owns(tx: &Tx<'_>, owner: Owner) -> Result<bool> {

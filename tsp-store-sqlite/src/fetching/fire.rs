@@ -10,30 +10,32 @@ use tsp_store::fetching::{Cursor, Fire, FireResult, Owner};
 
 use crate::catalog::configs::make_cursor;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 use crate::fetching::fence::owns;
 
-const CURSOR_ALL: &str =
-    concat!("-- cursor_all\nSELECT ", cursor_columns!(), " FROM cursor ORDER BY config_id");
+statements! {
+    CURSOR_ALL = concat!("-- cursor_all\nSELECT ", cursor_columns!(), " FROM cursor ORDER BY config_id");
+    CURSOR_OF = concat!("-- cursor_of\nSELECT ", cursor_columns!(), " FROM cursor WHERE config_id = ?");
 
-const CURSOR_OF: &str =
-    concat!("-- cursor_of\nSELECT ", cursor_columns!(), " FROM cursor WHERE config_id = ?");
+    CURSOR_MOVE = "-- cursor_move
+    UPDATE cursor SET next_fire_at = ?1, version = ?2, config_version = ?3, waiting = ?4, missed = ?5
+    WHERE config_id = ?6 AND version = ?7";
 
-const CURSOR_MOVE: &str = "-- cursor_move
-UPDATE cursor SET next_fire_at = ?1, version = ?2, config_version = ?3, waiting = ?4, missed = ?5
-WHERE config_id = ?6 AND version = ?7";
+    /// A task of the schedule, or run by hand, that has not ended; `origin` 0 is
+    /// [`tsp_core::task::Origin::Submit`].
+    pub(crate) OPEN_OCCURRENCE = "-- occurrence_open
+    SELECT 1 FROM task WHERE config_id = ? AND origin > 0 LIMIT 1"
+        => "SEARCH task USING INDEX task_occurrence (config_id=?)";
 
-/// A task of the schedule, or run by hand, that has not ended; `origin` 0 is
-/// [`tsp_core::task::Origin::Submit`].
-pub(crate) const OPEN_OCCURRENCE: &str = "-- occurrence_open
-SELECT 1 FROM task WHERE config_id = ? AND origin > 0 LIMIT 1";
+    OCCURRENCE_FIND = "-- occurrence_find
+    SELECT 1 FROM occurrence WHERE config_id = ? AND execute_at = ? AND origin = 0"
+        => "SEARCH occurrence USING PRIMARY KEY (config_id=? AND execute_at=? AND origin=?)";
 
-const OCCURRENCE_FIND: &str = "-- occurrence_find
-SELECT 1 FROM occurrence WHERE config_id = ? AND execute_at = ? AND origin = 0";
-
-const OCCURRENCE_INSERT: &str = "-- occurrence_insert
-INSERT INTO occurrence (config_id, execute_at, origin, task_id, late, made_at) VALUES (?, ?, 0, ?, ?, ?)
-ON CONFLICT DO NOTHING";
+    OCCURRENCE_INSERT = "-- occurrence_insert
+    INSERT INTO occurrence (config_id, execute_at, origin, task_id, late, made_at) VALUES (?, ?, 0, ?, ?, ?)
+    ON CONFLICT DO NOTHING";
+}
 
 pub(crate) fn cursors(conn: Session<'_>) -> Result<Vec<Cursor>> {
     conn.prepare(CURSOR_ALL)?.all([], |row| read_cursor(row))

@@ -8,26 +8,28 @@ use tsp_store::error::Result;
 use tsp_store::parks::{Park, ParkEvent};
 
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 
-pub(crate) const PARKS: &str =
-    concat!("-- parks\nSELECT ", park_columns!(), " FROM config_state WHERE parked_until > ?1");
+statements! {
+    pub(crate) PARKS = concat!("-- parks\nSELECT ", park_columns!(), " FROM config_state WHERE parked_until > ?1");
 
-pub(crate) const PARKED: &str = concat!(
-    "-- parked\nSELECT ",
-    park_columns!(),
-    " FROM config_state WHERE config_id = ?1 AND parked_until > ?2"
-);
+    pub(crate) PARKED = concat!(
+        "-- parked\nSELECT ",
+        park_columns!(),
+        " FROM config_state WHERE config_id = ?1 AND parked_until > ?2"
+    );
 
-const PARK: &str = "-- park
-INSERT INTO config_state (config_id, parked_since, parked_until, parked_by, unparked_at)
-VALUES (?1, ?2, ?3, ?4, 0)
-ON CONFLICT (config_id) DO UPDATE SET parked_since = excluded.parked_since,
-    parked_until = excluded.parked_until, parked_by = excluded.parked_by
-WHERE excluded.parked_since > unparked_at AND excluded.parked_until > parked_until";
+    PARK = "-- park
+    INSERT INTO config_state (config_id, parked_since, parked_until, parked_by, unparked_at)
+    VALUES (?1, ?2, ?3, ?4, 0)
+    ON CONFLICT (config_id) DO UPDATE SET parked_since = excluded.parked_since,
+        parked_until = excluded.parked_until, parked_by = excluded.parked_by
+    WHERE excluded.parked_since > unparked_at AND excluded.parked_until > parked_until";
 
-const UNPARK: &str = "-- unpark
-UPDATE config_state SET parked_until = 0, unparked_at = ?2 WHERE config_id = ?1 AND unparked_at < ?2";
+    UNPARK = "-- unpark
+    UPDATE config_state SET parked_until = 0, unparked_at = ?2 WHERE config_id = ?1 AND unparked_at < ?2";
+}
 
 pub(crate) fn parks(conn: Session<'_>, now: Timestamp) -> Result<Vec<Park>> {
     conn.prepare(PARKS)?.all([now.ms()], |row| read_park(row))

@@ -11,17 +11,22 @@ use tsp_store::fetching::Owner;
 
 use crate::attempts::batch::{mark_worker_lost_on, release};
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 use crate::fetching::fence::owns;
 
-pub(crate) const WAITS_OVER: &str = concat!(
-    "-- waits_over\nSELECT ",
-    open_columns!("key"),
-    " FROM task WHERE phase = 3 AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
-);
+statements! {
+    pub(crate) WAITS_OVER = concat!(
+        "-- waits_over\nSELECT ",
+        open_columns!("key"),
+        " FROM task WHERE phase = 3 AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
+    )
+        => "SEARCH task USING INDEX task_awaiting (due_at<?)";
 
-pub(crate) const NEXT_DEADLINE: &str = "-- next_deadline
-SELECT due_at FROM task WHERE phase = 3 ORDER BY due_at LIMIT 1";
+    pub(crate) NEXT_DEADLINE = "-- next_deadline
+    SELECT due_at FROM task WHERE phase = 3 ORDER BY due_at LIMIT 1"
+        => "SCAN task USING COVERING INDEX task_awaiting";
+}
 
 pub(crate) fn return_to_scheduled(
     tx: &mut Tx<'_>,

@@ -9,20 +9,23 @@ use tsp_store::documents::Sealer;
 use tsp_store::error::{Result, StoreError};
 
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::file::lock::beside;
 use crate::file::private;
 use crate::options::{DatabaseLocation, SqliteOptions};
 use crate::schema::initialise::initialise_key;
 use crate::schema::migrate::in_transaction;
 
-const FORGET: &str = "-- secret_probe_forget
-DELETE FROM settings WHERE name = 'secret_probe'";
+statements! {
+    FORGET = "-- secret_probe_forget
+    DELETE FROM settings WHERE name = 'secret_probe'";
 
-/// Whether any config has a secret, which only the key it was sealed with opens.
-const ANY_SECRET: &str = "-- secret_any
-SELECT EXISTS (SELECT 1 FROM config WHERE json_extract(document, '$.signing_secrets[0]') IS NOT NULL
-    OR json_extract(document, '$.target.secret_headers') IS NOT NULL
-    OR json_extract(document, '$.target.tls.key') IS NOT NULL)";
+    /// Whether any config has a secret, which only the key it was sealed with opens.
+    ANY_SECRET = "-- secret_any
+    SELECT EXISTS (SELECT 1 FROM config WHERE json_extract(document, '$.signing_secrets[0]') IS NOT NULL
+        OR json_extract(document, '$.target.secret_headers') IS NOT NULL
+        OR json_extract(document, '$.target.tls.key') IS NOT NULL)";
+}
 
 /// The sealer of a store: under the key given, else under the one in `<database>.key`.
 pub(crate) fn sealer(conn: Session<'_>, options: &SqliteOptions) -> Result<Sealer> {

@@ -8,6 +8,14 @@ use tsp_store::id_source::IdSlots;
 use crate::SqliteStore;
 use crate::connection::command::Command;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
+
+statements! {
+    ID_SLOT_FIND = "-- id_slot_find\nSELECT used_until FROM id_slot WHERE slot = ?";
+
+    ID_SLOT_RAISE = "-- id_slot_raise\nINSERT INTO id_slot (slot, used_until) VALUES (?1, ?2)
+    ON CONFLICT (slot) DO UPDATE SET used_until = max(used_until, excluded.used_until)";
+}
 
 #[async_trait]
 impl IdSlots for SqliteStore {
@@ -18,10 +26,7 @@ impl IdSlots for SqliteStore {
 
 /// Raises the slot's `used_until`, never lowers it; returns what it was.
 fn renew_id_slot(conn: Session<'_>, slot: u8, until: Timestamp) -> Result<Timestamp> {
-    let find = "-- id_slot_find\nSELECT used_until FROM id_slot WHERE slot = ?";
-    let used: Option<i64> = conn.prepare(find)?.first([slot], |row| row.get(0))?;
-    let raise = "-- id_slot_raise\nINSERT INTO id_slot (slot, used_until) VALUES (?1, ?2)
-        ON CONFLICT (slot) DO UPDATE SET used_until = max(used_until, excluded.used_until)";
-    conn.prepare(raise)?.execute_one([i64::from(slot), until.ms()])?;
+    let used: Option<i64> = conn.prepare(ID_SLOT_FIND)?.first([slot], |row| row.get(0))?;
+    conn.prepare(ID_SLOT_RAISE)?.execute_one([i64::from(slot), until.ms()])?;
     Ok(used.map_or(Timestamp::ZERO, Timestamp::from_ms))
 }

@@ -5,18 +5,21 @@ use tsp_core::{NodeId, Timestamp};
 use tsp_store::error::Result;
 use tsp_store::fetching::Owner;
 
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 use crate::export;
 
-const EPOCH_LAST: &str = "-- epoch_last\nSELECT coalesce(max(epoch), 0) FROM shard_epoch";
+statements! {
+    EPOCH_LAST = "-- epoch_last\nSELECT coalesce(max(epoch), 0) FROM shard_epoch";
 
-const EPOCH_RAISE: &str = "-- epoch_raise
-INSERT INTO shard_epoch (shard, epoch) VALUES (?1, ?2)
-ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch";
+    EPOCH_RAISE = "-- epoch_raise
+    INSERT INTO shard_epoch (shard, epoch) VALUES (?1, ?2)
+    ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch";
 
-const LEASE_TAKE: &str = "-- lease_take
-INSERT INTO shard_lease (shard, owner, epoch, taken_at) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (shard) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch, taken_at = excluded.taken_at";
+    LEASE_TAKE = "-- lease_take
+    INSERT INTO shard_lease (shard, owner, epoch, taken_at) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (shard) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch, taken_at = excluded.taken_at";
+}
 
 pub(crate) fn take_shards(tx: &mut Tx<'_>, node: NodeId, now: Timestamp) -> Result<Owner> {
     export::refuse_imported(tx.conn)?;

@@ -6,6 +6,16 @@ use tsp_core::Timestamp;
 use tsp_store::error::{Result, StoreError};
 
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
+
+statements! {
+    MIGRATION_FIND = "-- migration_find\nSELECT checksum FROM schema_migration WHERE number = ?";
+
+    MIGRATION_INSERT = "-- migration_insert
+    INSERT INTO schema_migration (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)";
+
+    MIGRATION_NEWEST = "-- migration_newest\nSELECT max(number) FROM schema_migration";
+}
 
 /// Every migration by number, oldest first.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -47,8 +57,7 @@ fn apply(conn: Session<'_>, migrations: &[(i64, &str, &str)], now: Timestamp) ->
 
 fn apply_one(conn: Session<'_>, number: i64, name: &str, sql: &str, now: Timestamp) -> Result<()> {
     let checksum = hex::encode(digest(&SHA256, sql.as_bytes()));
-    let find = "-- migration_find\nSELECT checksum FROM schema_migration WHERE number = ?";
-    match conn.prepare(find)?.first([number], |row| row.get::<String>(0))? {
+    match conn.prepare(MIGRATION_FIND)?.first([number], |row| row.get::<String>(0))? {
         Some(stored) if stored == checksum => Ok(()),
         Some(_) => Err(StoreError::Unusable(format!(
             "migration {number} (`{name}`) of this database is not the one this binary knows: it was made \
@@ -56,9 +65,7 @@ fn apply_one(conn: Session<'_>, number: i64, name: &str, sql: &str, now: Timesta
         ))),
         None => {
             conn.execute_batch(sql)?;
-            let insert = "-- migration_insert
-                INSERT INTO schema_migration (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)";
-            conn.prepare(insert)?.execute_one(params![number, name, checksum, now.ms()])
+            conn.prepare(MIGRATION_INSERT)?.execute_one(params![number, name, checksum, now.ms()])
         }
     }
 }
@@ -69,8 +76,7 @@ fn last_of(migrations: &[(i64, &str, &str)]) -> i64 {
 
 /// The newest one that was applied, none to a new store. One that this binary does not know is refused.
 fn newest(conn: Session<'_>, migrations: &[(i64, &str, &str)]) -> Result<Option<i64>> {
-    let find = "-- migration_newest\nSELECT max(number) FROM schema_migration";
-    let newest: Option<i64> = conn.prepare(find)?.one([], |row| row.get(0))?;
+    let newest: Option<i64> = conn.prepare(MIGRATION_NEWEST)?.one([], |row| row.get(0))?;
     let known = last_of(migrations);
     match newest {
         Some(newest) if newest > known => Err(StoreError::Unusable(format!(

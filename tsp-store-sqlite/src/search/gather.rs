@@ -9,6 +9,7 @@ use tsp_store::error::Result;
 use tsp_store::search::Order;
 
 use crate::connection::row::Row;
+use crate::connection::statements::statements;
 use crate::search::Search;
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
@@ -16,35 +17,48 @@ const GATHER_MAX: usize = if cfg!(test) { 30 } else { 4_000 };
 /// Each config costs a seek in each index, so a scope of more is not gathered.
 const CONFIGS_MAX: usize = 256;
 
-const BY_PARENT: [(Table, &str); 2] = [
-    (Table::Open, "-- search_parent_open\nSELECT id FROM task WHERE parent_id = ?1 LIMIT ?2"),
-    (Table::Ended, "-- search_parent_ended\nSELECT id FROM history WHERE parent_id = ?1 LIMIT ?2"),
-];
+const BY_PARENT: [(Table, &str); 2] =
+    [(Table::Open, SEARCH_PARENT_OPEN), (Table::Ended, SEARCH_PARENT_ENDED)];
 
-const BY_KEY: [(Table, &str); 2] = [
-    (Table::Open, "-- search_key_open\nSELECT id FROM task WHERE config_id = ?1 AND key = ?3 LIMIT ?2"),
-    (Table::Ended, "-- search_key_ended\nSELECT id FROM history WHERE config_id = ?1 AND key = ?3 LIMIT ?2"),
-];
+const BY_KEY: [(Table, &str); 2] = [(Table::Open, SEARCH_KEY_OPEN), (Table::Ended, SEARCH_KEY_ENDED)];
 
 /// Open rows of one config, by what holds them.
 const BY_STATUS: [(&[Status], &str); 4] = [
-    (
-        &[Status::Scheduled],
-        "-- search_scheduled\nSELECT id FROM task WHERE config_id = ?1 AND phase = 0 LIMIT ?2",
-    ),
-    (&[Status::Paused], "-- search_paused\nSELECT id FROM task WHERE config_id = ?1 AND phase = 2 LIMIT ?2"),
-    (
-        &[Status::Queued, Status::Executing],
-        "-- search_busy
-        SELECT id FROM task WHERE phase = 1 AND config_id = ?1 LIMIT ?2",
-    ),
-    (
-        &[Status::Awaiting],
-        "-- search_awaiting\nSELECT id FROM task WHERE phase = 3 AND config_id = ?1 LIMIT ?2",
-    ),
+    (&[Status::Scheduled], SEARCH_SCHEDULED),
+    (&[Status::Paused], SEARCH_PAUSED),
+    (&[Status::Queued, Status::Executing], SEARCH_BUSY),
+    (&[Status::Awaiting], SEARCH_AWAITING),
 ];
 
-const ENDED: &str = "-- search_ended\nSELECT id FROM history WHERE config_id = ?1 LIMIT ?2";
+statements! {
+    ENDED = "-- search_ended\nSELECT id FROM history WHERE config_id = ?1 LIMIT ?2"
+        => "SEARCH history USING COVERING INDEX history_ended (config_id=?)";
+
+    SEARCH_PARENT_OPEN = "-- search_parent_open\nSELECT id FROM task WHERE parent_id = ?1 LIMIT ?2"
+        => "SEARCH task USING COVERING INDEX task_parent (parent_id=?)";
+
+    SEARCH_PARENT_ENDED = "-- search_parent_ended\nSELECT id FROM history WHERE parent_id = ?1 LIMIT ?2"
+        => "SEARCH history USING COVERING INDEX history_parent (parent_id=?)";
+
+    SEARCH_KEY_OPEN = "-- search_key_open\nSELECT id FROM task WHERE config_id = ?1 AND key = ?3 LIMIT ?2"
+        => "SEARCH task USING COVERING INDEX task_key (config_id=? AND key=?)";
+
+    SEARCH_KEY_ENDED = "-- search_key_ended\nSELECT id FROM history WHERE config_id = ?1 AND key = ?3 LIMIT ?2"
+        => "SEARCH history USING COVERING INDEX history_key (config_id=? AND key=?)";
+
+    SEARCH_SCHEDULED = "-- search_scheduled\nSELECT id FROM task WHERE config_id = ?1 AND phase = 0 LIMIT ?2"
+        => "SEARCH task USING COVERING INDEX task_claim (config_id=?)";
+
+    SEARCH_PAUSED = "-- search_paused\nSELECT id FROM task WHERE config_id = ?1 AND phase = 2 LIMIT ?2"
+        => "SEARCH task USING COVERING INDEX task_paused (config_id=?)";
+
+    SEARCH_BUSY = "-- search_busy
+    SELECT id FROM task WHERE phase = 1 AND config_id = ?1 LIMIT ?2"
+        => "SEARCH task USING INDEX task_busy (phase=?)";
+
+    SEARCH_AWAITING = "-- search_awaiting\nSELECT id FROM task WHERE phase = 3 AND config_id = ?1 LIMIT ?2"
+        => "SCAN task USING INDEX task_awaiting";
+}
 
 /// Every row that could be in the answer. `None`: they are too many, or in an order that the merge serves.
 pub(super) fn gather(search: &Search<'_>) -> Result<Option<Vec<(Table, TaskId)>>> {
@@ -108,10 +122,4 @@ impl GatheredRows<'_, '_> {
     fn whole(self) -> Option<Vec<(Table, TaskId)>> {
         (!self.full).then_some(self.rows)
     }
-}
-
-#[cfg(test)]
-pub(super) fn statements() -> impl Iterator<Item = &'static str> {
-    let by_status = BY_STATUS.iter().map(|(_, sql)| *sql);
-    BY_PARENT.iter().chain(&BY_KEY).map(|(_, sql)| *sql).chain(by_status).chain([ENDED])
 }

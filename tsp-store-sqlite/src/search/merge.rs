@@ -11,34 +11,47 @@ use tsp_store::search::{Bookmark, Order, Page, ROWS_READ_MAX};
 
 use crate::connection::row::Row;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::search::{Budget, Search};
 
-const SCHEDULED: &str = "-- merge_scheduled
-SELECT due_at, id FROM task WHERE config_id = ?1 AND phase = 0 AND (due_at, id) > (?2, ?3)
-ORDER BY due_at, id LIMIT ?4";
+statements! {
+    SCHEDULED = "-- merge_scheduled
+    SELECT due_at, id FROM task WHERE config_id = ?1 AND phase = 0 AND (due_at, id) > (?2, ?3)
+    ORDER BY due_at, id LIMIT ?4"
+        => "SEARCH task USING COVERING INDEX task_claim (config_id=? AND due_at>?)";
 
-const PAUSED: &str = "-- merge_paused
-SELECT due_at, id FROM task WHERE config_id = ?1 AND phase = 2 AND (due_at, id) > (?2, ?3)
-ORDER BY due_at, id LIMIT ?4";
+    PAUSED = "-- merge_paused
+    SELECT due_at, id FROM task WHERE config_id = ?1 AND phase = 2 AND (due_at, id) > (?2, ?3)
+    ORDER BY due_at, id LIMIT ?4"
+        => "SEARCH task USING COVERING INDEX task_paused (config_id=? AND due_at>?)";
 
-/// Of all configs, so `?1` only stands in its place.
-const AWAITING: &str = "-- merge_awaiting
-SELECT due_at, id FROM task WHERE phase = 3 AND ?1 = ?1 AND (due_at, id) > (?2, ?3)
-ORDER BY due_at, id LIMIT ?4";
+    /// Of all configs, so `?1` only stands in its place.
+    AWAITING = "-- merge_awaiting
+    SELECT due_at, id FROM task WHERE phase = 3 AND ?1 = ?1 AND (due_at, id) > (?2, ?3)
+    ORDER BY due_at, id LIMIT ?4"
+        => "SEARCH task USING COVERING INDEX task_awaiting (due_at>?)";
 
-const ENDED: &str = "-- merge_ended
-SELECT ended_at, id FROM history WHERE config_id = ?1 AND (ended_at, id) < (?2, ?3)
-ORDER BY ended_at DESC, id DESC LIMIT ?4";
+    ENDED = "-- merge_ended
+    SELECT ended_at, id FROM history WHERE config_id = ?1 AND (ended_at, id) < (?2, ?3)
+    ORDER BY ended_at DESC, id DESC LIMIT ?4"
+        => "SEARCH history USING COVERING INDEX history_ended (config_id=? AND ended_at<?)";
 
-/// What is in flight is little, and in no order of time.
-const BUSY: &str = "-- merge_busy\nSELECT due_at, id, config_id FROM task WHERE phase = 1";
+    /// What is in flight is little, and in no order of time.
+    BUSY = "-- merge_busy\nSELECT due_at, id, config_id FROM task WHERE phase = 1"
+        => "SEARCH task USING INDEX task_busy (phase=?)";
 
-const SCHEDULED_CONFIG: &str = "-- merge_scheduled_config
-SELECT config_id FROM task WHERE phase = 0 AND config_id > ?1 ORDER BY config_id LIMIT 1";
-const PAUSED_CONFIG: &str = "-- merge_paused_config
-SELECT config_id FROM task WHERE phase = 2 AND config_id > ?1 ORDER BY config_id LIMIT 1";
-const ENDED_CONFIG: &str = "-- merge_ended_config
-SELECT config_id FROM history WHERE config_id > ?1 ORDER BY config_id LIMIT 1";
+    SCHEDULED_CONFIG = "-- merge_scheduled_config
+    SELECT config_id FROM task WHERE phase = 0 AND config_id > ?1 ORDER BY config_id LIMIT 1"
+        => "SEARCH task USING COVERING INDEX task_claim (config_id>?)";
+
+    PAUSED_CONFIG = "-- merge_paused_config
+    SELECT config_id FROM task WHERE phase = 2 AND config_id > ?1 ORDER BY config_id LIMIT 1"
+        => "SEARCH task USING COVERING INDEX task_paused (config_id>?)";
+
+    ENDED_CONFIG = "-- merge_ended_config
+    SELECT config_id FROM history WHERE config_id > ?1 ORDER BY config_id LIMIT 1"
+        => "SEARCH history USING COVERING INDEX history_ended (config_id>?)";
+}
 
 /// Up to this many configs each get their seek; of more, those that have rows are looked up first.
 const CONFIGS_SOUGHT: usize = 64;
@@ -194,7 +207,3 @@ impl Stream {
         Ok(())
     }
 }
-
-#[cfg(test)]
-pub(super) const STATEMENTS: [&str; 8] =
-    [SCHEDULED, PAUSED, AWAITING, ENDED, BUSY, SCHEDULED_CONFIG, PAUSED_CONFIG, ENDED_CONFIG];

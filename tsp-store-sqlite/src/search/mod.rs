@@ -96,9 +96,3 @@ impl Budget {
         self.0 == 0
     }
 }
-
-/// For the golden plans.
-#[cfg(test)]
-pub(super) fn statements() -> impl Iterator<Item = &'static str> {
-    gather::statements().chain(merge::STATEMENTS).chain(scan::STATEMENTS)
-}

@@ -9,19 +9,26 @@ use tsp_store::error::Result;
 use tsp_store::search::{Bookmark, Page};
 
 use crate::connection::session::Rows;
+use crate::connection::statements::statements;
 use crate::search::{Budget, Search};
 
-const OPEN_DOWN: &str =
-    concat!("-- scan_open_down\nSELECT ", open_columns!("key"), " FROM task WHERE id < ?1 ORDER BY id DESC");
-const OPEN_UP: &str =
-    concat!("-- scan_open_up\nSELECT ", open_columns!("key"), " FROM task WHERE id > ?1 ORDER BY id");
-const ENDED_DOWN: &str = concat!(
-    "-- scan_ended_down\nSELECT ",
-    ended_columns!("key"),
-    " FROM history WHERE id < ?1 ORDER BY id DESC"
-);
-const ENDED_UP: &str =
-    concat!("-- scan_ended_up\nSELECT ", ended_columns!("key"), " FROM history WHERE id > ?1 ORDER BY id");
+statements! {
+    OPEN_DOWN = concat!("-- scan_open_down\nSELECT ", open_columns!("key"), " FROM task WHERE id < ?1 ORDER BY id DESC")
+        => "SEARCH task USING INTEGER PRIMARY KEY (rowid<?)";
+
+    OPEN_UP = concat!("-- scan_open_up\nSELECT ", open_columns!("key"), " FROM task WHERE id > ?1 ORDER BY id")
+        => "SEARCH task USING INTEGER PRIMARY KEY (rowid>?)";
+
+    ENDED_DOWN = concat!(
+        "-- scan_ended_down\nSELECT ",
+        ended_columns!("key"),
+        " FROM history WHERE id < ?1 ORDER BY id DESC"
+    )
+        => "SEARCH history USING INTEGER PRIMARY KEY (rowid<?)";
+
+    ENDED_UP = concat!("-- scan_ended_up\nSELECT ", ended_columns!("key"), " FROM history WHERE id > ?1 ORDER BY id")
+        => "SEARCH history USING INTEGER PRIMARY KEY (rowid>?)";
+}
 
 pub(super) fn page(search: &Search<'_>) -> Result<Page> {
     let down = search.filter.descending();
@@ -86,6 +93,3 @@ impl<'r> Side<'r> {
         Ok(good(read_task(&row))?.filter(|task| search.filter.matches(task)))
     }
 }
-
-#[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [OPEN_DOWN, OPEN_UP, ENDED_DOWN, ENDED_UP];

@@ -10,29 +10,49 @@ use tsp_store::tasks::{Actor, Cancelled};
 
 use crate::catalog::audit_log::log;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 
-/// The open rows of a config that a cancel still changes, in one small index after the other.
-const CANCELLABLE: [&str; 5] = [
-    "-- cancel_scheduled
-    SELECT id FROM task WHERE config_id = ?1 AND phase = 0 ORDER BY due_at, id LIMIT ?2",
-    "-- cancel_paused
-    SELECT id FROM task WHERE config_id = ?1 AND phase = 2 ORDER BY due_at LIMIT ?2",
-    "-- cancel_awaiting
-    SELECT id FROM task WHERE phase = 3 AND config_id = ?1 LIMIT ?2",
-    "-- cancel_queued
-    SELECT id FROM task WHERE phase = 1 AND status = 10 AND config_id = ?1 LIMIT ?2",
-    "-- cancel_executing
-    SELECT id FROM task
-    WHERE phase = 1 AND status = 30 AND config_id = ?1 AND NOT cancel_requested LIMIT ?2",
-];
+statements! {
+    CANCEL_SCHEDULED = "-- cancel_scheduled
+    SELECT id FROM task WHERE config_id = ?1 AND phase = 0 ORDER BY due_at, id LIMIT ?2"
+        => "SEARCH task USING COVERING INDEX task_claim (config_id=?)";
 
-const OPEN_COUNTS: [&str; 4] = [
-    "-- open_scheduled\nSELECT count(*) FROM task WHERE config_id = ?1 AND phase = 0",
-    "-- open_paused\nSELECT count(*) FROM task WHERE config_id = ?1 AND phase = 2",
-    "-- open_awaiting\nSELECT count(*) FROM task WHERE phase = 3 AND config_id = ?1",
-    "-- open_busy\nSELECT count(*) FROM task WHERE phase = 1 AND config_id = ?1",
-];
+    CANCEL_PAUSED = "-- cancel_paused
+    SELECT id FROM task WHERE config_id = ?1 AND phase = 2 ORDER BY due_at LIMIT ?2"
+        => "SEARCH task USING COVERING INDEX task_paused (config_id=?)";
+
+    CANCEL_AWAITING = "-- cancel_awaiting
+    SELECT id FROM task WHERE phase = 3 AND config_id = ?1 LIMIT ?2"
+        => "SCAN task USING INDEX task_awaiting";
+
+    CANCEL_QUEUED = "-- cancel_queued
+    SELECT id FROM task WHERE phase = 1 AND status = 10 AND config_id = ?1 LIMIT ?2"
+        => "SEARCH task USING INDEX task_busy (phase=?)";
+
+    CANCEL_EXECUTING = "-- cancel_executing
+    SELECT id FROM task
+    WHERE phase = 1 AND status = 30 AND config_id = ?1 AND NOT cancel_requested LIMIT ?2"
+        => "SEARCH task USING INDEX task_busy (phase=?)";
+
+    OPEN_SCHEDULED = "-- open_scheduled\nSELECT count(*) FROM task WHERE config_id = ?1 AND phase = 0"
+        => "SEARCH task USING COVERING INDEX task_claim (config_id=?)";
+
+    OPEN_PAUSED = "-- open_paused\nSELECT count(*) FROM task WHERE config_id = ?1 AND phase = 2"
+        => "SEARCH task USING COVERING INDEX task_paused (config_id=?)";
+
+    OPEN_AWAITING = "-- open_awaiting\nSELECT count(*) FROM task WHERE phase = 3 AND config_id = ?1"
+        => "SCAN task USING INDEX task_awaiting";
+
+    OPEN_BUSY = "-- open_busy\nSELECT count(*) FROM task WHERE phase = 1 AND config_id = ?1"
+        => "SEARCH task USING INDEX task_busy (phase=?)";
+}
+
+/// The open rows of a config that a cancel still changes, in one small index after the other.
+const CANCELLABLE: [&str; 5] =
+    [CANCEL_SCHEDULED, CANCEL_PAUSED, CANCEL_AWAITING, CANCEL_QUEUED, CANCEL_EXECUTING];
+
+const OPEN_COUNTS: [&str; 4] = [OPEN_SCHEDULED, OPEN_PAUSED, OPEN_AWAITING, OPEN_BUSY];
 
 pub(crate) fn cancel_open(
     tx: &mut Tx<'_>,
@@ -68,17 +88,3 @@ pub(crate) fn open_count(conn: Session<'_>, config: ConfigId) -> Result<usize> {
     }
     Ok(open)
 }
-
-/// For the golden plans.
-#[cfg(test)]
-pub(crate) const BY_INDEX: [&str; 9] = [
-    CANCELLABLE[0],
-    CANCELLABLE[1],
-    CANCELLABLE[2],
-    CANCELLABLE[3],
-    CANCELLABLE[4],
-    OPEN_COUNTS[0],
-    OPEN_COUNTS[1],
-    OPEN_COUNTS[2],
-    OPEN_COUNTS[3],
-];

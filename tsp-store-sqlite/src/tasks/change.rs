@@ -13,18 +13,25 @@ use tsp_store::tasks::{Actor, Changed, Subject, TaskCommand};
 
 use crate::catalog::audit_log::log;
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 use crate::tasks::rows::{ended_task, open_task};
 use crate::tasks::submit::canonical;
 
-pub(crate) const LATEST_OF_KEY: &str = concat!(
-    "-- task_latest_of_key\nSELECT ",
-    ended_columns!("key"),
-    " FROM history WHERE config_id = ?1 AND key = ?2 ORDER BY ended_at DESC, id DESC LIMIT 1"
-);
+statements! {
+    pub(crate) LATEST_OF_KEY = concat!(
+        "-- task_latest_of_key\nSELECT ",
+        ended_columns!("key"),
+        " FROM history WHERE config_id = ?1 AND key = ?2 ORDER BY ended_at DESC, id DESC LIMIT 1"
+    )
+        => "SEARCH history USING INDEX history_key (config_id=? AND key=?)";
 
-const ATTEMPTS: &str =
-    concat!("-- attempts\nSELECT ", attempt_columns!(), " FROM attempt WHERE task_id = ?1 ORDER BY attempt");
+    ATTEMPTS = concat!("-- attempts\nSELECT ", attempt_columns!(), " FROM attempt WHERE task_id = ?1 ORDER BY attempt")
+        => "SEARCH attempt USING PRIMARY KEY (task_id=?)";
+
+    LAST_NODE = "-- last_node\nSELECT last_node FROM history WHERE id = ?";
+    HISTORY_REOPEN = "-- history_reopen\nDELETE FROM history WHERE id = ? AND version = ?";
+}
 
 pub(crate) fn task(conn: Session<'_>, id: TaskId) -> Result<Option<Task>> {
     match open_task(conn, id)? {
@@ -50,8 +57,7 @@ pub(crate) fn attempts(conn: Session<'_>, id: TaskId) -> Result<Vec<AttemptRecor
 
 /// Who ran the attempt that ended a task.
 fn last_node(conn: Session<'_>, id: TaskId) -> Result<Option<NodeId>> {
-    let find = "-- last_node\nSELECT last_node FROM history WHERE id = ?";
-    let node = conn.prepare(find)?.first([id.get()], |row| row.get::<Option<i64>>(0))?;
+    let node = conn.prepare(LAST_NODE)?.first([id.get()], |row| row.get::<Option<i64>>(0))?;
     Ok(node.flatten().map(NodeId::new))
 }
 
@@ -108,8 +114,7 @@ fn replay(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Ta
             extra.excerpt = None;
         }
     }
-    let delete = "-- history_reopen\nDELETE FROM history WHERE id = ? AND version = ?";
-    tx.conn.prepare(delete)?.execute_one([ended.id.get(), ended.version])?;
+    tx.conn.prepare(HISTORY_REOPEN)?.execute_one([ended.id.get(), ended.version])?;
     tx.sums.dropped += 1;
     if tx.rows.insert_task(&task, &mut tx.sums)? {
         return Ok(Ok(Box::new(task)));

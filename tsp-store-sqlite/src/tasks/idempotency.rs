@@ -6,16 +6,20 @@ use tsp_core::Timestamp;
 use tsp_store::error::Result;
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 
-const FIND: &str = "-- idempotency_find
-SELECT body_hash, status, body, location FROM idempotency WHERE hash = ? AND expires_at > ?";
+statements! {
+    FIND = "-- idempotency_find
+    SELECT body_hash, status, body, location FROM idempotency WHERE hash = ? AND expires_at > ?"
+        => "SEARCH idempotency USING PRIMARY KEY (hash=?)";
 
-/// An expired record that was not dropped yet makes room.
-const PUT: &str = "-- idempotency_put
-INSERT INTO idempotency (hash, body_hash, status, body, location, expires_at) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (hash) DO UPDATE SET body_hash = excluded.body_hash, status = excluded.status,
-    body = excluded.body, location = excluded.location, expires_at = excluded.expires_at";
+    /// An expired record that was not dropped yet makes room.
+    PUT = "-- idempotency_put
+    INSERT INTO idempotency (hash, body_hash, status, body, location, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (hash) DO UPDATE SET body_hash = excluded.body_hash, status = excluded.status,
+        body = excluded.body, location = excluded.location, expires_at = excluded.expires_at";
+}
 
 /// Does `work` unless its key was answered before, and keeps its answer.
 pub(crate) fn idempotent<T>(

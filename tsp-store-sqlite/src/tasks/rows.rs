@@ -18,6 +18,7 @@ use tsp_store::error::{Result, StoreError};
 use tsp_store::rules::ended_at_first_try;
 
 use crate::connection::session::{Session, Statement};
+use crate::connection::statements::statements;
 
 /// For the columns of an open task, and for those of an ended one; `$more` is what only one of them has.
 macro_rules! values {
@@ -31,46 +32,45 @@ macro_rules! values {
     };
 }
 
-const TASK_INSERT: &str = concat!(
-    "-- task_insert\nINSERT INTO task (",
-    task_columns!("key"),
-    ", phase) ",
-    values!(", ?32"),
-    " ON CONFLICT DO NOTHING"
-);
+statements! {
+    TASK_INSERT = concat!(
+        "-- task_insert\nINSERT INTO task (",
+        task_columns!("key"),
+        ", phase) ",
+        values!(", ?32"),
+        " ON CONFLICT DO NOTHING"
+    );
 
-pub(crate) const TASK_CLAIM: &str = "-- task_claim
-UPDATE task SET status = 10, phase = 1, epoch = ?1, version = version + 1 WHERE id = ?2 AND version = ?3";
+    pub(crate) TASK_CLAIM = "-- task_claim
+    UPDATE task SET status = 10, phase = 1, epoch = ?1, version = version + 1 WHERE id = ?2 AND version = ?3";
 
-/// The phase stays, so that no index is touched: SQLite writes each one that names a column which is set, whatever to.
-pub(crate) const TASK_BEGIN: &str = "-- task_begin
-UPDATE task SET status = 30, version = version + 1, attempt = ?1, node = ?2, started_at = ?3,
-    begun_due_at = ?4, token = ?5
-WHERE id = ?6 AND version = ?7";
+    /// The phase stays, so that no index is touched: SQLite writes each one that names a column which is set, whatever to.
+    pub(crate) TASK_BEGIN = "-- task_begin
+    UPDATE task SET status = 30, version = version + 1, attempt = ?1, node = ?2, started_at = ?3,
+        begun_due_at = ?4, token = ?5
+    WHERE id = ?6 AND version = ?7";
 
-pub(crate) const TASK_UPDATE: &str = "-- task_update
-UPDATE task SET status = ?1, version = ?2, due_at = ?3, execute_at = ?4, first_due_at = ?5, attempt = ?6,
-    charged = ?7, losses = ?8, epoch = ?9, node = ?10, cancel_requested = ?11, started_at = ?12,
-    begun_due_at = ?13, expire_after = ?14, token = ?15, last_attempt = ?16, last_kind = ?17,
-    last_reason = ?18, last_status = ?19, last_at = ?20, extra = ?21, payload = ?22, phase = ?23
-WHERE id = ?24 AND version = ?25";
+    pub(crate) TASK_UPDATE = "-- task_update
+    UPDATE task SET status = ?1, version = ?2, due_at = ?3, execute_at = ?4, first_due_at = ?5, attempt = ?6,
+        charged = ?7, losses = ?8, epoch = ?9, node = ?10, cancel_requested = ?11, started_at = ?12,
+        begun_due_at = ?13, expire_after = ?14, token = ?15, last_attempt = ?16, last_kind = ?17,
+        last_reason = ?18, last_status = ?19, last_at = ?20, extra = ?21, payload = ?22, phase = ?23
+    WHERE id = ?24 AND version = ?25";
 
-pub(crate) const TASK_DELETE: &str = "-- task_delete
-DELETE FROM task WHERE id = ?1 AND version = ?2";
+    pub(crate) TASK_DELETE = "-- task_delete
+    DELETE FROM task WHERE id = ?1 AND version = ?2";
 
-const HISTORY_INSERT: &str =
-    concat!("-- history_insert\nINSERT INTO history (", history_columns!("key"), ") ", values!(""));
+    HISTORY_INSERT = concat!("-- history_insert\nINSERT INTO history (", history_columns!("key"), ") ", values!(""));
 
-const ATTEMPT_INSERT: &str = concat!(
-    "-- attempt_insert\nINSERT INTO attempt (",
-    attempt_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
-);
+    ATTEMPT_INSERT = concat!(
+        "-- attempt_insert\nINSERT INTO attempt (",
+        attempt_columns!(),
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+    );
 
-pub(crate) const TASK_OPEN: &str =
-    concat!("-- task_open\nSELECT ", open_columns!("key"), " FROM task WHERE id = ?1");
-pub(crate) const TASK_ENDED: &str =
-    concat!("-- task_ended\nSELECT ", ended_columns!("key"), " FROM history WHERE id = ?1");
+    pub(crate) TASK_OPEN = concat!("-- task_open\nSELECT ", open_columns!("key"), " FROM task WHERE id = ?1");
+    pub(crate) TASK_ENDED = concat!("-- task_ended\nSELECT ", ended_columns!("key"), " FROM history WHERE id = ?1");
+}
 
 /// Statements that are prepared when they are first needed.
 pub(crate) struct TaskRows<'c> {
@@ -87,7 +87,7 @@ pub(crate) struct TaskRows<'c> {
 fn prepared<'s, 'c>(
     slot: &'s mut Option<Statement<'c>>,
     conn: Session<'c>,
-    sql: &str,
+    sql: &'static str,
 ) -> Result<&'s mut Statement<'c>> {
     match slot {
         Some(statement) => Ok(statement),

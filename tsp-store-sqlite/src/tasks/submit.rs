@@ -12,14 +12,20 @@ use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::tasks::{Submit, Submitted};
 
 use crate::connection::session::Session;
+use crate::connection::statements::statements;
 use crate::connection::tx::Tx;
 use crate::tasks::idempotency::idempotent;
 
-pub(crate) const CANONICAL: &str = concat!(
-    "-- task_canonical\nSELECT ",
-    open_columns!("key"),
-    " FROM task WHERE config_id = ?1 AND key = ?2 AND key_slot = 0"
-);
+statements! {
+    pub(crate) CANONICAL = concat!(
+        "-- task_canonical\nSELECT ",
+        open_columns!("key"),
+        " FROM task WHERE config_id = ?1 AND key = ?2 AND key_slot = 0"
+    )
+        => "SEARCH task USING INDEX task_key (config_id=? AND key=? AND key_slot=?)";
+
+    ENDED_BEFORE = "-- task_ended_before\nSELECT 1 FROM history WHERE id = ?1";
+}
 
 pub(crate) fn submit(
     tx: &mut Tx<'_>,
@@ -70,8 +76,6 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Idempot
         }
     })
 }
-
-const ENDED_BEFORE: &str = "-- task_ended_before\nSELECT 1 FROM history WHERE id = ?1";
 
 /// An id is never in both tables, or the task could not end.
 fn ended_before(conn: Session<'_>, task: &Task) -> Result<bool> {
