@@ -11,6 +11,7 @@ use crate::key::TaskKey;
 use crate::outcome::{OutcomeKind, Reason};
 use crate::retry::RetryPolicy;
 use crate::time::{Millis, Timestamp};
+use crate::transition::claim::Claimable;
 
 pub use phase::Phase;
 
@@ -324,7 +325,7 @@ impl Task {
 
     /// Its `expire_after` has passed before a first attempt.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.attempt == 0 && self.expire_after.is_some_and(|after| self.execute_at.plus(after) <= now)
+        Claimable::from(self).is_expired(now)
     }
 
     /// About what it takes up in memory.

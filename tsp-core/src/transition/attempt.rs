@@ -8,6 +8,7 @@ use crate::retry::{RETRY_AFTER_JITTER, clamp_retry_after, with_jitter};
 use crate::task::{AttemptRecord, EndResult, LastOutcome, Progress, Status, Task, TokenHash};
 use crate::time::{Millis, Timestamp};
 
+use super::claim::{Claim, Claimable};
 use super::{
     BEGIN_WAITS_UP_TO, Change, Completion, OutcomeDetail, ProgressReport, Refused, Rules, WORKER_LOSSES_MAX,
     age, changed, end, expire, renew, schedule,
@@ -20,13 +21,14 @@ pub(super) fn claim(task: &Task, epoch: i64, now: Timestamp) -> Result<Change, R
     if task.status != Status::Scheduled {
         return Err(Refused::Stale);
     }
-    if task.is_expired(now) {
-        return Ok(expire(task, now));
+    match Claimable::from(task).claim(now) {
+        Claim::Expired => Ok(expire(task, now)),
+        Claim::Queued { version } => Ok(changed(task, |task| {
+            task.version = version;
+            task.status = Status::Queued;
+            task.epoch = epoch;
+        })),
     }
-    Ok(changed(task, |task| {
-        task.status = Status::Queued;
-        task.epoch = epoch;
-    }))
 }
 
 pub(super) fn begin(

@@ -9,6 +9,7 @@ mod age;
 #[cfg(test)]
 mod age_tests;
 mod attempt;
+pub mod claim;
 mod command;
 #[cfg(test)]
 mod fixtures;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::claim::{Claim, Claimable};
 use super::fixtures::*;
 use super::histories::*;
 use super::*;
@@ -176,6 +177,20 @@ proptest! {
             if change.task.result == Some(EndResult::Expired) {
                 prop_assert_eq!(change.task.attempt, 0);
                 prop_assert!(moment.before.is_expired(moment.now));
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_needs_no_more_of_a_row_than_it_says(history in history()) {
+        for (moment, change) in history.changes() {
+            if matches!(moment.step, Step::Claim) {
+                match Claimable::from(&moment.before).claim(moment.now) {
+                    Claim::Expired => prop_assert_eq!(change.task.result, Some(EndResult::Expired)),
+                    Claim::Queued { version } => {
+                        prop_assert_eq!((change.task.status, change.task.version), (Status::Queued, version));
+                    }
+                }
             }
         }
     }
