@@ -9,8 +9,8 @@ use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
 use tsp_store::attempts::Each;
 use tsp_store::backend::columns::open_columns;
 use tsp_store::backend::row::{read_executing, read_task};
-use tsp_store::backend::row_count::exactly;
-use tsp_store::error::Result;
+use tsp_store::backend::row_count::{exactly, one_or_none};
+use tsp_store::error::{Result, StoreError};
 
 use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
@@ -24,6 +24,9 @@ use crate::tasks::update::update_rows;
 
 pub(crate) const TASKS_LOAD: &str =
     concat!("-- tasks_load\nSELECT ", open_columns!("task_key"), " FROM task_{shard} WHERE id IN ({list})");
+
+const LOAD_QUARANTINE: &str = "-- load_quarantine
+UPDATE task_{shard} SET status = 40, version = version + 1 WHERE id = ? AND status = 10";
 
 pub(crate) const TASKS_RELEASE: &str = "-- tasks_release
 UPDATE task_{shard} SET status = 0, version = version + 1 WHERE id IN ({list}) AND status = 10";
@@ -75,23 +78,51 @@ pub(crate) fn in_order<T>(
     answers
 }
 
-/// The open rows of these ids; a bad one is reported and left out.
+/// The open rows of these ids. One that cannot be read is left out; queued, it is quarantined, that is paused: it would
+/// come again for ever.
 pub(crate) async fn load_on(shard: &ShardDb, ids: &[TaskId]) -> Result<HashMap<TaskId, Box<Task>>> {
     let mut ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
     ids.sort_unstable();
     ids.dedup();
     let ids = &ids;
-    shard
+    let (found, bad) = shard
         .read("load", move |tx| {
             Box::pin(async move {
-                let mut found = HashMap::with_capacity(ids.len());
+                let (mut found, mut bad) = (HashMap::with_capacity(ids.len()), Vec::new());
                 for chunk in ids.chunks(ROWS_MAX) {
                     let look = Values::of_ids(chunk.iter().copied()).ask(&shard.sql(TASKS_LOAD))?;
-                    let rows = look.fetch_all(tx.conn()).await?;
-                    let tasks = all_good(&rows, read_task)?;
-                    found.extend(tasks.into_iter().map(|task| (task.id, Box::new(task))));
+                    for row in look.fetch_all(tx.conn()).await? {
+                        match read_task(&row) {
+                            Ok(task) => {
+                                found.insert(task.id, Box::new(task));
+                            }
+                            Err(error @ StoreError::Corrupt { id, .. }) => {
+                                tracing::error!(%error, "a row cannot be read: queued, it is quarantined");
+                                bad.push(id);
+                            }
+                            Err(error) => return Err(error),
+                        }
+                    }
                 }
-                Ok(found)
+                Ok((found, bad))
+            })
+        })
+        .await?;
+    if !bad.is_empty() {
+        quarantine(shard, &bad).await?;
+    }
+    Ok(found)
+}
+
+async fn quarantine(shard: &ShardDb, ids: &[i64]) -> Result<()> {
+    shard
+        .transact("quarantine", move |tx| {
+            Box::pin(async move {
+                for id in ids {
+                    let changed = query(&shard.sql(LOAD_QUARANTINE)).bind(*id).execute(tx.conn()).await?;
+                    one_or_none(changed, "load_quarantine")?;
+                }
+                Ok(())
             })
         })
         .await

@@ -7,18 +7,6 @@ use tsp_store::error::Result;
 
 use crate::connection::fault::store_error;
 
-/// Without what a task carries: an `extra` comes only if it is no JSON, for whoever reads it to say so.
-macro_rules! bare_columns {
-    () => {
-        concat!(
-            ::tsp_store::backend::columns::bare_task_columns!("task_key"),
-            ", IF(JSON_VALID(extra), NULL, extra) AS extra, NULL AS payload, NULL AS result, NULL AS ended_at"
-        )
-    };
-}
-
-pub(crate) use bare_columns;
-
 /// A row of the driver.
 pub(crate) struct Row(pub(crate) MySqlRow);
 

@@ -1,20 +1,20 @@
 //! What the owner takes: earliest due times and claims.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tsp_core::task::{Status, Task};
+use tsp_core::transition::claim::Claim;
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, TaskId, Timestamp};
-use tsp_store::backend::columns::in_flight_columns;
-use tsp_store::backend::row::{read_in_flight, read_task};
+use tsp_store::backend::columns::{claimable_columns, in_flight_columns};
+use tsp_store::backend::row::{DueRow, read_due, read_in_flight};
 use tsp_store::backend::row_count::{exactly, exactly_one, sql_limit};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::fetching::{BareRow, ClaimRequest, ClaimResult, EarliestDue, FlightMark, InFlightPage, Owner};
-use tsp_store::rules::is_plain;
 
-use crate::attempts::batch::sorted_ids;
 use crate::connection::bind::Values;
-use crate::connection::row::{all_good, bare_columns};
+use crate::connection::db::ShardDb;
+use crate::connection::row::all_good;
 use crate::connection::session::query;
 use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
@@ -22,10 +22,10 @@ use crate::fetching::fence::owns;
 use crate::fetching::group_rows::GroupRows;
 use crate::tasks::rows::{lock_tasks, save_ended};
 
-/// Workers load what they begin, so nothing that a row carries is read here.
+/// Workers load what they begin, so nothing is read here but what a claim is decided by.
 pub(crate) const CLAIM_SELECT: &str = concat!(
     "-- claim_select\nSELECT ",
-    bare_columns!(),
+    claimable_columns!(),
     " FROM task_{shard} FORCE INDEX (claim)
 WHERE config_id = ? AND phase = 0 AND due_at <= ? ORDER BY due_at, id LIMIT ? FOR UPDATE"
 );
@@ -39,7 +39,15 @@ const CLAIM_QUARANTINE: &str = "-- claim_quarantine
 UPDATE task_{shard} SET status = 40, version = version + 1 WHERE id = ? AND status = 0";
 
 pub(crate) const EARLIEST_DUE_OF: &str = "-- head_of
-SELECT due_at FROM task_{shard} FORCE INDEX (claim) WHERE config_id = ? AND phase = 0 ORDER BY due_at LIMIT 1";
+SELECT config_id, due_at FROM task_{shard} FORCE INDEX (claim)
+WHERE config_id = ? AND phase = 0 ORDER BY due_at LIMIT 1";
+
+/// One parameter and one text for any number of configs, a seek for each.
+pub(crate) const EARLIEST_DUE_OF_ALL: &str = "-- heads_of
+SELECT c.config_id, (
+    SELECT t.due_at FROM task_{shard} AS t FORCE INDEX (claim)
+    WHERE t.config_id = c.config_id AND t.phase = 0 ORDER BY t.due_at LIMIT 1
+) FROM JSON_TABLE(?, '$[*]' COLUMNS (config_id BIGINT PATH '$')) AS c";
 
 /// A loose index scan and a seek: three seeks for each config that has rows, none for the others. Not `MIN(due_at)`:
 /// MariaDB scans loosely over no generated column.
@@ -72,51 +80,65 @@ pub(crate) async fn claim(
                     claimed.deposed = true;
                     return Ok(claimed);
                 }
-                for request in requests.iter().filter(|request| request.limit > 0) {
-                    claim_request(tx, of, *request, owner.epoch, now, &mut claimed).await?;
+                let (mut claim, mut configs) = (Claims::default(), BTreeSet::new());
+                for request in requests {
+                    if !configs.insert(request.config) {
+                        // What was claimed for its config is out of the way then.
+                        std::mem::take(&mut claim).save(tx, shard, owner.epoch, now, &mut claimed).await?;
+                    }
+                    if request.limit > 0 {
+                        claim.add(request.config, due_rows(tx, shard, *request).await?, now);
+                    }
                 }
-                let configs: BTreeSet<ConfigId> = requests.iter().map(|request| request.config).collect();
-                for config in configs {
-                    claimed.earliest_due.push((config, earliest_due_of(tx, of, config).await?));
-                }
+                claim.save(tx, shard, owner.epoch, now, &mut claimed).await?;
+                claimed.earliest_due = earliest_due_of(tx, shard, &configs).await?;
                 Ok(claimed)
             })
         })
         .await
 }
 
-async fn claim_request(
-    tx: &mut Tx<'_>,
-    of: &GroupRows,
-    request: ClaimRequest,
-    epoch: i64,
-    now: Timestamp,
-    claimed: &mut ClaimResult,
-) -> Result<()> {
-    let mut taken = Vec::new();
-    let mut ends = Vec::new();
-    for row in due_rows(tx, of, request).await? {
-        let change = claim_of(&row, epoch, now)?;
-        if is_plain(&change, Status::Queued) {
-            taken.push(change.task);
-        } else {
-            ends.push(row.id);
+/// What is locked, and not yet saved.
+#[derive(Default)]
+struct Claims {
+    queued: Vec<BareRow>,
+    expired: Vec<TaskId>,
+}
+
+impl Claims {
+    fn add(&mut self, config: ConfigId, due: Vec<DueRow>, now: Timestamp) {
+        for DueRow { id, due_at, claimable } in due {
+            match claimable.claim(now) {
+                Claim::Queued { version } => self.queued.push(BareRow { id, config, version, due_at }),
+                Claim::Expired => self.expired.push(id),
+            }
         }
     }
-    let shard = of.shard()?;
-    for chunk in sorted_ids(&taken).chunks(ROWS_MAX) {
-        let values = Values::of_ids(std::iter::once(epoch).chain(chunk.iter().copied()));
-        let marked = values.ask(&shard.sql(CLAIM_MARK))?.execute(tx.conn()).await?;
-        exactly(chunk.len(), marked, "claim_mark")?;
+
+    async fn save(
+        self,
+        tx: &mut Tx<'_>,
+        shard: &ShardDb,
+        epoch: i64,
+        now: Timestamp,
+        claimed: &mut ClaimResult,
+    ) -> Result<()> {
+        let mut ids: Vec<i64> = self.queued.iter().map(|row| row.id.get()).collect();
+        ids.sort_unstable();
+        for chunk in ids.chunks(ROWS_MAX) {
+            let values = Values::of_ids(std::iter::once(epoch).chain(chunk.iter().copied()));
+            let marked = values.ask(&shard.sql(CLAIM_MARK))?.execute(tx.conn()).await?;
+            exactly(chunk.len(), marked, "claim_mark")?;
+        }
+        claimed.bare.extend(self.queued);
+        if !self.expired.is_empty() {
+            // They take along what they carry.
+            let whole = lock_tasks(tx, shard, &self.expired).await?;
+            let changes = whole.iter().map(|row| claim_of(row, epoch, now)).collect::<Result<_>>()?;
+            claimed.expired.extend(save_ended(tx, shard, changes).await?);
+        }
+        Ok(())
     }
-    claimed.bare.extend(taken.iter().map(BareRow::from));
-    if !ends.is_empty() {
-        // They take along what they carry.
-        let whole = lock_tasks(tx, &shard, &ends).await?;
-        let changes = whole.iter().map(|row| claim_of(row, epoch, now)).collect::<Result<_>>()?;
-        claimed.expired.extend(save_ended(tx, &shard, changes).await?);
-    }
-    Ok(())
 }
 
 fn claim_of(row: &Task, epoch: i64, now: Timestamp) -> Result<Change> {
@@ -126,8 +148,7 @@ fn claim_of(row: &Task, epoch: i64, now: Timestamp) -> Result<Change> {
 
 /// The rows of a claim request. One that cannot be read is quarantined, that is paused: left scheduled it
 /// would be the earliest of its config for ever.
-async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, request: ClaimRequest) -> Result<Vec<Task>> {
-    let shard = of.shard()?;
+async fn due_rows(tx: &mut Tx<'_>, shard: &ShardDb, request: ClaimRequest) -> Result<Vec<DueRow>> {
     let select = query(&shard.sql(CLAIM_SELECT))
         .bind(request.config.get())
         .bind(request.due_by.ms())
@@ -135,8 +156,8 @@ async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, request: ClaimRequest) -> Res
     let rows = select.fetch_all(tx.conn()).await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
-        match read_task(row) {
-            Ok(task) => due.push(task),
+        match read_due(row) {
+            Ok(row) => due.push(row),
             Err(error @ StoreError::Corrupt { id, .. }) => {
                 tracing::error!(%error, "a row is quarantined: it is paused until somebody repairs it");
                 let changed = query(&shard.sql(CLAIM_QUARANTINE)).bind(id).execute(tx.conn()).await?;
@@ -148,11 +169,28 @@ async fn due_rows(tx: &mut Tx<'_>, of: &GroupRows, request: ClaimRequest) -> Res
     Ok(due)
 }
 
-/// The earliest due time of a config's scheduled rows.
-async fn earliest_due_of(tx: &mut Tx<'_>, of: &GroupRows, config: ConfigId) -> Result<Option<Timestamp>> {
-    let sql = of.shard()?.sql(EARLIEST_DUE_OF);
-    let row = query(&sql).bind(config.get()).fetch_optional(tx.conn()).await?;
-    Ok(row.map(|row| row.get(0)).transpose()?.map(Timestamp::from_ms))
+/// The earliest due time of each config's scheduled rows.
+async fn earliest_due_of(
+    tx: &mut Tx<'_>,
+    shard: &ShardDb,
+    configs: &BTreeSet<ConfigId>,
+) -> Result<Vec<(ConfigId, Option<Timestamp>)>> {
+    let ids: Vec<i64> = configs.iter().map(|config| config.get()).collect();
+    let select = match &*ids {
+        // A list costs as much as two seeks.
+        [config] => query(&shard.sql(EARLIEST_DUE_OF)).bind(*config),
+        _ => {
+            let list =
+                serde_json::to_string(&ids).map_err(|error| StoreError::Internal(error.to_string()))?;
+            query(&shard.sql(EARLIEST_DUE_OF_ALL)).bind(list)
+        }
+    };
+    let mut earliest_due: BTreeMap<ConfigId, Option<Timestamp>> =
+        configs.iter().map(|config| (*config, None)).collect();
+    for row in select.fetch_all(tx.conn()).await? {
+        earliest_due.insert(ConfigId::new(row.get(0)?), row.get::<Option<i64>>(1)?.map(Timestamp::from_ms));
+    }
+    Ok(earliest_due.into_iter().collect())
 }
 
 /// One statement, whatever there is.

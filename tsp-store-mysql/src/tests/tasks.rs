@@ -15,6 +15,7 @@ use tsp_core::task::{LastOutcome, NewTask, Origin, Task};
 use tsp_core::{IdGenerator, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
 use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
 use tsp_store::error::StoreError;
+use tsp_store::fetching::{ClaimRequest, FetcherStore as _};
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 use tsp_store::search::{Order, Scope, TaskQuery};
 use tsp_store::tasks::{Actor, Submit, Submitted, TaskStore as _};
@@ -24,7 +25,7 @@ use crate::MySqlStore;
 use crate::tasks::idempotency::{self, LookupResult, PendingAnswer};
 use crate::tasks::rows::{insert_task, save};
 use crate::tasks::update::update_rows;
-use crate::tests::fixture::key_at;
+use crate::tests::fixture::{HOUR, Process, key_at};
 use crate::tests::site::{Databases, SHARDS, connect, sql};
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
@@ -326,6 +327,26 @@ async fn a_bad_row_is_reported_and_does_not_stop_its_neighbours() {
     let done =
         fixture.store.cancel_open(fixture.config.id, 10, &Actor::system(), NOW).await.expect("cancel_open");
     assert_eq!((done.cancelled, done.left), (2, 1));
+}
+
+/// A claim does not look at all of a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queued_row_that_cannot_be_loaded_is_paused() {
+    let process = Process::first().await;
+    let app = process.app().await;
+    let config = process.config(app, crate::tests::fixture::spec("orders")).await;
+    let ids = [process.submit(&config, 0, 1).await, process.submit(&config, 0, 2).await];
+    let mut conn = connect(process.databases.source_of(0)).await;
+    sql(&mut conn, &format!("UPDATE task_000 SET extra = '7' WHERE id = {}", ids[0])).await;
+    let owner = process.take("default", 0, HOUR).await;
+    let request = ClaimRequest { config: config.id, due_by: NOW, limit: 10 };
+    let claimed = process.fetcher_store("default", 0).claim(owner, vec![request], NOW).await.expect("claim");
+    assert_eq!(claimed.bare.iter().map(|row| row.id).collect::<Vec<_>>(), ids);
+    let loaded = process.load(&claimed).await;
+    assert_eq!(loaded.iter().map(|task| task.id).collect::<Vec<_>>(), [ids[1]]);
+    let rows = sql(&mut conn, "SELECT CAST(status AS SIGNED), version FROM task_000 ORDER BY id").await;
+    let states = rows.iter().map(|row| (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1)));
+    assert_eq!(states.collect::<Vec<(i64, i64)>>(), [(40, 3), (10, 2)]);
 }
 
 /// Whatever a row holds, it is saved the same in a list and alone.

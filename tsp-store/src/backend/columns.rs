@@ -95,6 +95,15 @@ macro_rules! attempt_columns {
     };
 }
 
+/// What a claim needs of a row that workers load.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! claimable_columns {
+    () => {
+        "id, version, due_at, execute_at, expire_after, attempt"
+    };
+}
+
 #[macro_export]
 #[doc(hidden)]
 macro_rules! in_flight_columns {
@@ -155,9 +164,9 @@ macro_rules! audit_columns {
 }
 
 pub use {
-    api_key_columns, app_columns, attempt_columns, audit_columns, bare_task_columns, config_columns,
-    cursor_columns, ended_columns, history_columns, in_flight_columns, made_columns, open_columns,
-    park_columns, progress_columns, task_columns,
+    api_key_columns, app_columns, attempt_columns, audit_columns, bare_task_columns, claimable_columns,
+    config_columns, cursor_columns, ended_columns, history_columns, in_flight_columns, made_columns,
+    open_columns, park_columns, progress_columns, task_columns,
 };
 
 #[cfg(test)]

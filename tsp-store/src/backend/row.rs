@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tsp_core::config::{Paused, TaskConfig};
 use tsp_core::outcome::OutcomeKind;
 use tsp_core::task::{AttemptRecord, EndResult, LastOutcome, Origin, Status, Task, TaskExtra, TokenHash};
+use tsp_core::transition::claim::Claimable;
 use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, NodeId, TaskId, TaskKey, Timestamp};
 
 use crate::catalog::{ApiKey, App, AuditEntry, RateLimit, Scope};
@@ -191,6 +192,29 @@ pub fn read_task<R: ReadRow>(row: &R) -> Result<Task> {
 /// The same without the payload, which SQLite does not even read from the disk then.
 pub fn read_bare<R: ReadRow>(row: &R) -> Result<Task> {
     Fields::of_task(row)?.task(None)
+}
+
+/// A scheduled row that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueRow {
+    pub id: TaskId,
+    pub due_at: Timestamp,
+    pub claimable: Claimable,
+}
+
+/// Of `claimable_columns`.
+pub fn read_due<R: ReadRow>(row: &R) -> Result<DueRow> {
+    let fields = Fields::of("task", row)?;
+    Ok(DueRow {
+        id: TaskId::new(fields.id),
+        due_at: fields.time(2, "due_at")?,
+        claimable: Claimable {
+            version: fields.int(1, "version")?,
+            execute_at: fields.time(3, "execute_at")?,
+            expire_after: fields.maybe_int(4, "expire_after")?.map(Millis::from_ms),
+            attempt: fields.number(5, "attempt")?,
+        },
+    })
 }
 
 /// Of `attempt_columns`.
