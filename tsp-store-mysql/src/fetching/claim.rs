@@ -134,6 +134,11 @@ impl Claims {
         if !self.expired.is_empty() {
             // They take along what they carry.
             let whole = lock_tasks(tx, shard, &self.expired).await?;
+            // Those that cannot be read were reported and left out.
+            let read: BTreeSet<TaskId> = whole.iter().map(|row| row.id).collect();
+            for id in self.expired.iter().filter(|id| !read.contains(*id)) {
+                quarantine(tx, shard, id.get()).await?;
+            }
             let changes = whole.iter().map(|row| claim_of(row, epoch, now)).collect::<Result<_>>()?;
             claimed.expired.extend(save_ended(tx, shard, changes).await?);
         }
@@ -160,13 +165,17 @@ async fn due_rows(tx: &mut Tx<'_>, shard: &ShardDb, request: ClaimRequest) -> Re
             Ok(row) => due.push(row),
             Err(error @ StoreError::Corrupt { id, .. }) => {
                 tracing::error!(%error, "a row is quarantined: it is paused until somebody repairs it");
-                let changed = query(&shard.sql(CLAIM_QUARANTINE)).bind(id).execute(tx.conn()).await?;
-                exactly_one(changed, "claim_quarantine")?;
+                quarantine(tx, shard, id).await?;
             }
             Err(error) => return Err(error),
         }
     }
     Ok(due)
+}
+
+async fn quarantine(tx: &mut Tx<'_>, shard: &ShardDb, id: i64) -> Result<()> {
+    let changed = query(&shard.sql(CLAIM_QUARANTINE)).bind(id).execute(tx.conn()).await?;
+    exactly_one(changed, "claim_quarantine")
 }
 
 /// The earliest due time of each config's scheduled rows.
@@ -176,14 +185,12 @@ async fn earliest_due_of(
     configs: &BTreeSet<ConfigId>,
 ) -> Result<Vec<(ConfigId, Option<Timestamp>)>> {
     let ids: Vec<i64> = configs.iter().map(|config| config.get()).collect();
-    let select = match &*ids {
+    let select = if let [config] = &*ids {
         // A list costs as much as two seeks.
-        [config] => query(&shard.sql(EARLIEST_DUE_OF)).bind(*config),
-        _ => {
-            let list =
-                serde_json::to_string(&ids).map_err(|error| StoreError::Internal(error.to_string()))?;
-            query(&shard.sql(EARLIEST_DUE_OF_ALL)).bind(list)
-        }
+        query(&shard.sql(EARLIEST_DUE_OF)).bind(*config)
+    } else {
+        let list = serde_json::to_string(&ids).map_err(|error| StoreError::Internal(error.to_string()))?;
+        query(&shard.sql(EARLIEST_DUE_OF_ALL)).bind(list)
     };
     let mut earliest_due: BTreeMap<ConfigId, Option<Timestamp>> =
         configs.iter().map(|config| (*config, None)).collect();

@@ -331,22 +331,26 @@ async fn a_bad_row_is_reported_and_does_not_stop_its_neighbours() {
 
 /// A claim does not look at all of a row.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queued_row_that_cannot_be_loaded_is_paused() {
+async fn a_row_that_cannot_be_loaded_is_paused() {
     let process = Process::first().await;
     let app = process.app().await;
     let config = process.config(app, crate::tests::fixture::spec("orders")).await;
-    let ids = [process.submit(&config, 0, 1).await, process.submit(&config, 0, 2).await];
+    let mut ids = Vec::new();
+    for number in 1..=3 {
+        ids.push(process.submit(&config, 0, number).await);
+    }
     let mut conn = connect(process.databases.source_of(0)).await;
     sql(&mut conn, &format!("UPDATE task_000 SET extra = '7' WHERE id = {}", ids[0])).await;
+    sql(&mut conn, &format!("UPDATE task_000 SET expire_after = 0, extra = '7' WHERE id = {}", ids[2])).await;
     let owner = process.take("default", 0, HOUR).await;
     let request = ClaimRequest { config: config.id, due_by: NOW, limit: 10 };
     let claimed = process.fetcher_store("default", 0).claim(owner, vec![request], NOW).await.expect("claim");
-    assert_eq!(claimed.bare.iter().map(|row| row.id).collect::<Vec<_>>(), ids);
+    assert_eq!(claimed.bare.iter().map(|row| row.id).collect::<Vec<_>>(), ids[..2]);
     let loaded = process.load(&claimed).await;
     assert_eq!(loaded.iter().map(|task| task.id).collect::<Vec<_>>(), [ids[1]]);
     let rows = sql(&mut conn, "SELECT CAST(status AS SIGNED), version FROM task_000 ORDER BY id").await;
     let states = rows.iter().map(|row| (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1)));
-    assert_eq!(states.collect::<Vec<(i64, i64)>>(), [(40, 3), (10, 2)]);
+    assert_eq!(states.collect::<Vec<(i64, i64)>>(), [(40, 3), (10, 2), (40, 2)]);
 }
 
 /// Whatever a row holds, it is saved the same in a list and alone.
