@@ -13,7 +13,7 @@ use tsp_store::error::{Cause, Result, StoreError};
 use crate::connection::link::Link;
 use crate::connection::statement_templates::database_now;
 use crate::import;
-use crate::moving;
+use crate::moving::mover;
 use crate::options::MySqlOptions;
 use crate::schema::initialise;
 use crate::schema::migrate::{self, Applied, check_current};
@@ -216,7 +216,7 @@ async fn look_at_source(
         return Ok(facts);
     }
     for shard in shards {
-        let missing = moving::missing_tables(&mut link, shard).await?;
+        let missing = mover::missing_tables(&mut link, shard).await?;
         if !missing.is_empty() {
             let text = format!("tables of shard {} are not there: {}", shard.get(), missing.join(", "));
             facts.wrong.push(Problem::new(ProblemKind::TablesMissing, text));

@@ -27,17 +27,18 @@ use std::sync::Arc;
 
 pub use crate::attempts::store::MySqlAttemptStore;
 pub use crate::fetching::store::MySqlFetcherStore;
-pub use crate::import::{ImportProgress, ImportReport, ImportedTable, OnPage};
+pub use crate::import::importer::{ImportProgress, ImportReport, ImportedTable, OnPage};
 pub use crate::inspect::{ClusterView, DatabaseFacts, DatabaseView, LeaseFacts, NodeFacts};
-pub use crate::moving::{MoveStep, OnStep, ShardSource};
+pub use crate::moving::mover::{MoveStep, OnStep, ShardSource};
 pub use crate::options::{MySqlOptions, SourceOptions};
 pub use crate::schema::migrate::MigrateReport;
 pub use crate::schema::problem::{Problem, ProblemKind};
 
-use crate::catalog::follow;
-use crate::catalog::refresh::SharedRefresh;
+use crate::catalog::follow::{self, SharedRefresh};
 use crate::connection::db;
 use crate::context::StoreContext;
+use crate::import::importer;
+use crate::moving::mover;
 use crate::schema::migrate;
 use crate::tasks::group_commit::SubmitGroups;
 use tsp_store::cluster::{NodeLease, ShardGroup};
@@ -106,7 +107,7 @@ impl MySqlStore {
         now: tsp_core::Timestamp,
         on_page: OnPage<'_>,
     ) -> Result<ImportReport> {
-        Box::pin(import::import_embedded(options, source, now, on_page)).await
+        Box::pin(importer::import_embedded(options, source, now, on_page)).await
     }
 
     /// Looks at all databases, whatever state they are in. It takes seconds at most, changes nothing, and may
@@ -120,7 +121,7 @@ impl MySqlStore {
     /// # Errors
     /// As [`MySqlStore::open`]; only the meta database must be there.
     pub async fn shard_sources(options: &MySqlOptions) -> Result<Vec<ShardSource>> {
-        moving::shard_sources(options).await
+        mover::shard_sources(options).await
     }
 
     /// Moves a shard to the data source of this name while the cluster runs; `on_step` is called with each
@@ -132,7 +133,7 @@ impl MySqlStore {
     /// being moved elsewhere. [`tsp_store::StoreError::Unavailable`] when a database is; the shard is back
     /// in use where it was, unless the message says that it stands still.
     pub async fn move_shard(options: &MySqlOptions, shard: u16, to: &str, on_step: OnStep<'_>) -> Result<()> {
-        Box::pin(moving::move_shard(options, shard, to, on_step)).await
+        Box::pin(mover::move_shard(options, shard, to, on_step)).await
     }
 
     /// Undoes a move that was interrupted before the target's tables had their names.
@@ -140,7 +141,7 @@ impl MySqlStore {
     /// # Errors
     /// As [`MySqlStore::move_shard`]; [`tsp_store::StoreError::Unusable`] when it can only be ended.
     pub async fn undo_move(options: &MySqlOptions, shard: u16, on_step: OnStep<'_>) -> Result<()> {
-        Box::pin(moving::undo(options, shard, on_step)).await
+        Box::pin(mover::undo(options, shard, on_step)).await
     }
 
     /// Reads once what others changed of apps and configs; the number of the last one in the config cache.

@@ -1,4 +1,4 @@
-//! Checks of the repository itself: layers, maps, documents, claims, imports, statements, sizes, words. Run by `cargo xtask check`.
+//! Checks of the repository itself: layers, maps, documents, claims, imports, statements, sizes, shares, words. Run by `cargo xtask check`.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ mod layers;
 mod lexer;
 mod map;
 mod ratchet;
+mod shares;
 mod sizes;
 mod source;
 mod statements;
@@ -27,8 +28,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check layers, maps, documents, claims, imports, statements, sizes and words
+    /// Check layers, maps, documents, claims, imports, statements, sizes, shares and words
     Check,
+    /// Print how many lines each crate has, and how many of them are not tests
+    Lines,
 }
 
 /// What one check found. No problems means it passed.
@@ -40,6 +43,10 @@ struct Outcome {
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Check => check(),
+        Command::Lines => {
+            print!("{}", shares::table(&workspace::load()?.sources()?));
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -56,6 +63,7 @@ fn check() -> Result<ExitCode> {
         ("imports", imports::check(&sources, &ratchet.circles)),
         ("statements", statements::check(&sources)),
         ("sizes", sizes::check(&sources, &ratchet)),
+        ("shares", shares::check(&sources)),
         ("words", words::check(&sources)),
     ];
     let mut passed = true;

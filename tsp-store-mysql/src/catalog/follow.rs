@@ -1,8 +1,12 @@
-//! The config cache of this process follows the change log: its own changes at once, others by polling.
+//! The config cache of this process follows the change log: its own changes at once, others by polling, and at
+//! the call of those who find nothing under a name: once for all who wait, and not often.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
 use tsp_core::config::TaskConfig;
 use tsp_core::{AppId, ConfigId, Name};
 use tsp_store::backend::cache_edit::CacheEdit;
@@ -20,6 +24,9 @@ use crate::context::StoreContext;
 
 /// Changes that are read at once: the largest list.
 const CHANGES_AT_ONCE: i64 = 500;
+
+/// Looks of a process begin at least so far apart, so that a stream of unknown names costs next to nothing.
+const PAUSE: Duration = Duration::from_millis(50);
 
 macro_rules! select_apps {
     () => {
@@ -110,6 +117,35 @@ pub(crate) async fn follow(context: &StoreContext) -> Result<i64> {
     }
     catch_up(context, &mut followed).await?;
     Ok(*followed)
+}
+
+/// The refreshes of a process; held by whoever reads.
+#[derive(Debug, Default)]
+pub(crate) struct SharedRefresh(Mutex<Option<RefreshRound>>);
+
+#[derive(Debug)]
+struct RefreshRound {
+    began: Instant,
+    /// `None`: it was interrupted.
+    answer: Option<Result<()>>,
+}
+
+/// Returns after a refresh that began after the call.
+pub(crate) async fn refresh(context: &StoreContext, shared_refresh: &SharedRefresh) -> Result<()> {
+    let called = Instant::now();
+    let mut last = shared_refresh.0.lock().await;
+    if let Some(RefreshRound { began, answer }) = &*last {
+        if *began >= called
+            && let Some(answer) = answer
+        {
+            return answer.clone();
+        }
+        sleep_until(*began + PAUSE).await;
+    }
+    let look = last.insert(RefreshRound { began: Instant::now(), answer: None });
+    let answer = follow(context).await.map(|_| ());
+    look.answer = Some(answer.clone());
+    answer
 }
 
 async fn catch_up(context: &StoreContext, followed: &mut i64) -> Result<()> {

@@ -5,7 +5,5 @@ pub(crate) mod audit_log;
 pub(crate) mod change_log;
 pub(crate) mod configs;
 pub(crate) mod follow;
-pub(crate) mod idempotency;
 pub(crate) mod keys;
-pub(crate) mod refresh;
 pub(crate) mod store;

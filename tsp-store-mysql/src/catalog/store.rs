@@ -20,12 +20,12 @@ use crate::catalog::apps;
 use crate::catalog::change_log::change;
 use crate::catalog::configs;
 use crate::catalog::configs::Authorship;
-use crate::catalog::idempotency::MetaRequest;
+use crate::catalog::follow;
 use crate::catalog::keys;
-use crate::catalog::refresh;
 use crate::connection::session::query;
 use crate::fetching::parks;
 use crate::tasks::cancel;
+use crate::tasks::idempotency::MetaRequest;
 
 const BEHIND: &str = "-- nodes_behind\nSELECT COUNT(*) FROM node WHERE dead_at IS NULL AND config_seq < ?";
 
@@ -36,7 +36,7 @@ impl Catalog for MySqlStore {
     }
 
     async fn refresh(&self) -> Result<()> {
-        refresh::refresh(&self.context, &self.shared_refresh).await
+        follow::refresh(&self.context, &self.shared_refresh).await
     }
 
     fn shards(&self) -> u16 {

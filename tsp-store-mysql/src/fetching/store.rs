@@ -23,8 +23,8 @@ use crate::fetching::group_rows::GroupRows;
 use crate::fetching::parks;
 use crate::fetching::rescue;
 use crate::membership::nodes;
-use crate::retention::policy::RetentionScan;
-use crate::retention::prune;
+use crate::retention::old_rows;
+use crate::retention::whole_days::RetentionScan;
 
 /// A [`FetcherStore`] for the configs of one group on one shard. Cheap to make; what it remembers is only
 /// how far retention of old attempts is.
@@ -128,7 +128,7 @@ impl FetcherStore for MySqlFetcherStore {
 #[async_trait]
 impl RetentionStore for MySqlFetcherStore {
     async fn apply_retention(&self, limit: usize, now: Timestamp) -> Result<usize> {
-        prune::apply_retention(&self.rows, &self.scan, limit, now).await
+        old_rows::apply_retention(&self.rows, &self.scan, limit, now).await
     }
 }
 

@@ -5,8 +5,8 @@ use tsp_store::error::{Result, StoreError};
 use crate::connection::fault::store_error;
 use crate::connection::row::Row;
 use crate::moving::checksum_diff::ChecksumDiff;
+use crate::moving::mover::{Move, MoveStep};
 use crate::moving::tables::{self, Stage, TABLES};
-use crate::moving::{Move, MoveStep};
 use crate::schema::migrate::part;
 
 /// How often the rename is tried. It waits for open transactions and all others wait for it meanwhile, so

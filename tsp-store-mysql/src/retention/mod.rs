@@ -1,6 +1,4 @@
 //! Dropping what nobody needs any more.
 
-pub(crate) mod meta;
-pub(crate) mod policy;
-pub(crate) mod prune;
+pub(crate) mod old_rows;
 pub(crate) mod whole_days;

@@ -11,9 +11,9 @@ use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
 use crate::connection::session::{Session, query};
 use crate::connection::statement_templates::ROWS_MAX;
+use crate::context::StoreContext;
 use crate::fetching::group_rows::GroupRows;
 use crate::membership::nodes::dead_nodes;
-use crate::retention::policy::{RetentionScan, is_past, longest_retention};
 use crate::schema::day_partitions::{DailyTable, DayPartition, account, begin_of, days, drop_day};
 use crate::tasks::rows::drop_attempts;
 
@@ -51,6 +51,42 @@ pub(crate) const TASKS_THERE: &str = "-- tasks_there
 SELECT id FROM task_{shard} WHERE id IN ({list})
 UNION ALL
 SELECT id FROM history_{shard} WHERE id IN ({list})";
+
+/// Before any time that is looked at.
+const BEGINNING_OF_TIME: Timestamp = Timestamp::from_ms(i64::MIN);
+
+/// How far retention is, so that it is not begun again with every call.
+#[derive(Debug)]
+pub(crate) struct RetentionScan {
+    /// When partitions are looked at again.
+    pub(crate) look_at: Timestamp,
+    /// The last task whose old attempts were looked at.
+    pub(crate) after: i64,
+    /// When old attempts are looked at again.
+    pub(crate) again_at: Timestamp,
+}
+
+impl Default for RetentionScan {
+    fn default() -> Self {
+        Self { look_at: BEGINNING_OF_TIME, after: i64::MIN, again_at: BEGINNING_OF_TIME }
+    }
+}
+
+/// How long the config that keeps its history longest does.
+pub(crate) fn longest_retention(context: &StoreContext) -> Millis {
+    context
+        .config_cache
+        .all_configs()
+        .iter()
+        .map(|config| config.spec.retention)
+        .max()
+        .unwrap_or(Millis::ZERO)
+}
+
+/// Whether a day that ended then is past `retention`.
+pub(crate) fn is_past(end: Timestamp, retention: Millis, now: Timestamp) -> bool {
+    end <= now.minus(retention)
+}
 
 /// Drops a day of history when every config's retention is past, and of attempts when it is empty.
 pub(crate) async fn drop_days(of: &GroupRows, on: &ShardDb, limit: usize, now: Timestamp) -> Result<usize> {

@@ -1,7 +1,8 @@
-//! Days of history and of attempts: made ahead of their time, dropped whole when nobody needs them.
+//! Partitions by UTC day of history and of attempts: made ahead of their time, dropped whole when nobody needs
+//! them. `p20261121` holds that day, the earliest one also what lies before it, and `pmax` what no other holds.
 //!
-//! Each is a change of a table, which waits for the transactions that use it while all later ones wait for
-//! it: so it waits only shortly, and is tried again another time.
+//! Each is made and dropped by a change of a table, which waits for the transactions that use it while all later
+//! ones wait for it: so it waits only shortly, and is tried again another time.
 use tsp_core::Timestamp;
 use tsp_store::error::{Result, StoreError};
 
@@ -9,7 +10,6 @@ use crate::connection::db::ShardDb;
 use crate::connection::fault::store_error;
 use crate::connection::session::{Session, query};
 use crate::connection::statement_templates::made;
-use crate::schema::days::{DAYS_AHEAD, PARTITION_MAX, day_of, partition};
 
 const PARTITIONS: &str = "-- partitions
 SELECT PARTITION_NAME, PARTITION_DESCRIPTION FROM information_schema.PARTITIONS
@@ -19,6 +19,21 @@ ORDER BY PARTITION_ORDINAL_POSITION";
 /// How long a change of a table may wait, and be in the way of others.
 const WAIT_SHORTLY: &str = "-- wait_shortly\nSET SESSION lock_wait_timeout = 2";
 const WAIT_AS_USUAL: &str = "-- wait_as_ever\nSET SESSION lock_wait_timeout = DEFAULT";
+
+const DAY_MS: i64 = 86_400_000;
+
+/// How many days ahead have a partition.
+const DAYS_AHEAD: i64 = 3;
+
+/// The partition of what no day holds.
+const PARTITION_MAX: &str = "PARTITION pmax VALUES LESS THAN MAXVALUE";
+
+/// What a new table begins with: yesterday, today, the days ahead, and the rest.
+pub(crate) fn first_partitions(now: Timestamp) -> String {
+    let today = day_of(now);
+    let days = (today - 1..=today + DAYS_AHEAD).map(partition);
+    days.chain([PARTITION_MAX.to_owned()]).collect::<Vec<_>>().join(", ")
+}
 
 /// A table that is partitioned by day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +95,28 @@ pub(crate) async fn keep_ahead(on: &ShardDb, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// Days since 1970.
+const fn day_of(at: Timestamp) -> i64 {
+    at.ms().div_euclid(DAY_MS)
+}
+
+/// When a day begins.
+const fn start_of(day: i64) -> Timestamp {
+    Timestamp::from_ms(day.saturating_mul(DAY_MS))
+}
+
+/// The name of a day's partition.
+fn partition_name(day: i64) -> String {
+    let digits = start_of(day).to_string();
+    let date = digits.split('T').next().unwrap_or_default();
+    format!("p{}", date.replace('-', ""))
+}
+
+/// A day's partition as it stands in `PARTITION BY RANGE` and in `REORGANIZE PARTITION`.
+fn partition(day: i64) -> String {
+    format!("PARTITION {} VALUES LESS THAN ({})", partition_name(day), start_of(day + 1).ms())
+}
+
 /// What the last partition is reorganised into; `None`: nothing is missing.
 fn missing_days(last: Option<Timestamp>, now: Timestamp) -> Option<String> {
     let today = day_of(now);
@@ -128,9 +165,23 @@ mod tests {
     use tsp_core::Millis;
 
     use super::*;
-    use crate::schema::days::start_of;
 
     const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
+
+    #[test]
+    fn a_partition_ends_where_its_day_ends() {
+        let now = Timestamp::from_ms(1_795_257_000_000);
+        assert!(now.to_string().starts_with("2026-11-21"), "{now}");
+        assert_eq!(partition_name(day_of(now)), "p20261121");
+        assert_eq!(partition(day_of(now)), "PARTITION p20261121 VALUES LESS THAN (1795305600000)");
+        assert_eq!(day_of(Timestamp::from_ms(1_795_305_600_000)), day_of(now) + 1);
+        let all = first_partitions(now);
+        assert!(
+            all.starts_with("PARTITION p20261120 ")
+                && all.ends_with("(1795564800000), PARTITION pmax VALUES LESS THAN MAXVALUE"),
+            "{all}"
+        );
+    }
 
     #[test]
     fn only_missing_days_are_made() {

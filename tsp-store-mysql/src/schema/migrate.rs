@@ -15,7 +15,7 @@ use crate::connection::pool;
 use crate::connection::row::Row;
 use crate::connection::statement_templates::{database_now, made};
 use crate::options::MySqlOptions;
-use crate::schema::days::first_partitions;
+use crate::schema::day_partitions::first_partitions;
 use crate::schema::initialise;
 use crate::schema::move_record;
 use crate::schema::problem::{Problem, ProblemKind};

@@ -11,7 +11,7 @@ use tsp_store::search::Order;
 
 use crate::connection::bind::{Values, key_hash};
 use crate::connection::db::ShardDb;
-use crate::search::{Entry, Search};
+use crate::search::page::{Entry, Search};
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
 const GATHER_MAX: usize = if cfg!(test) { 30 } else { 2_000 };

@@ -14,8 +14,8 @@ use tsp_store::search::Order;
 use crate::connection::db::ShardDb;
 use crate::connection::session::query;
 use crate::connection::tx::Tx;
+use crate::search::page::{Entry, Search};
 use crate::search::stream::{Kind, Stream};
-use crate::search::{Entry, Search};
 
 /// Whether the config `c` has a row in this phase.
 macro_rules! has_rows {

@@ -9,11 +9,12 @@ use tsp_store::backend::search::{IdRange, Table};
 use tsp_store::error::Result;
 use tsp_store::search::Bookmark;
 
+use crate::connection::db::ShardDb;
 use crate::connection::row::Row;
 use crate::connection::session::query;
 use crate::connection::statement_templates::ROWS_MAX;
 use crate::connection::tx::Tx;
-use crate::search::{Entry, Search, ShardDb};
+use crate::search::page::{Entry, Search};
 use crate::tasks::rows::ended_from;
 
 /// Open rows of one config in one phase, by due time.

@@ -1,6 +1,8 @@
-//! Answers of submits kept under an `Idempotency-Key` (DESIGN.md section 6).
+//! Answers kept under an `Idempotency-Key` (DESIGN.md section 6).
 //!
-//! The record is in the shard that its hash picks. On one data source with the task, both are of one
+//! Those of calls on apps and configs are in meta, kept by the transaction that does the work.
+//!
+//! Those of submits are in the shard that their hash picks. On one data source with the task, both are of one
 //! transaction. Else the record comes first, with the id that the task will have; then the task; then the
 //! answer. Whoever finds a record without an answer makes the task with that same id, so however often this
 //! is interrupted and begun again, there is one task.
@@ -8,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tsp_core::{ShardId, TaskId, Timestamp};
 use tsp_store::error::{Cause, Result, StoreError};
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, Render, StoredAnswer};
@@ -41,6 +44,12 @@ WHERE hash = ? AND task_id = ? AND status IS NULL";
 const FORGET: &str = "-- idempotency_forget
 DELETE FROM idempotency_{shard} WHERE hash = ? AND task_id = ? AND status IS NULL";
 
+const META_FIND: &str = "-- idempotency_find
+SELECT body_hash, status, body, location FROM idempotency WHERE hash = ? AND expires_at > ?";
+const META_DROP: &str = "-- idempotency_clear\nDELETE FROM idempotency WHERE hash = ?";
+const META_PUT: &str = "-- idempotency_put
+INSERT INTO idempotency (hash, body_hash, status, body, location, expires_at) VALUES (?, ?, ?, ?, ?, ?)";
+
 /// An idempotency key, and the body it came with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Key {
@@ -50,6 +59,11 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    fn split<T>(request: IdempotencyRequest<T>) -> (Self, Render<T>) {
+        let IdempotencyRequest { hash, body_hash, expires_at, render } = request;
+        (Self { hash, body_hash, expires_at }, render)
+    }
+
     /// The shard that keeps the record.
     pub(crate) fn shard(&self, shards: u16) -> ShardId {
         home(&self.hash, shards)
@@ -72,8 +86,8 @@ pub(crate) struct PendingAnswer {
 
 impl PendingAnswer {
     pub(crate) fn new(idempotency: IdempotencyRequest<Submitted>) -> Self {
-        let IdempotencyRequest { hash, body_hash, expires_at, render } = idempotency;
-        Self { key: Key { hash, body_hash, expires_at }, render: Some(render), rendered: None }
+        let (key, render) = Key::split(idempotency);
+        Self { key, render: Some(render), rendered: None }
     }
 
     fn render(&mut self, submitted: &Submitted) -> Result<Option<StoredAnswer>> {
@@ -108,22 +122,13 @@ struct IdempotencyRecord {
 
 impl IdempotencyRecord {
     fn read(row: &Row) -> Result<Self> {
-        let status: Option<i64> = row.get(4)?;
-        let answer = match status {
-            Some(status) => Some(StoredAnswer {
-                status: u16::try_from(status)
-                    .map_err(|_| StoreError::Internal(format!("{status} is no status of an answer")))?,
-                body: Bytes::from(row.get::<Vec<u8>>(5)?),
-                location: row.get(6)?,
-            }),
-            None => None,
-        };
+        let answered = row.get::<Option<i64>>(4)?.is_some();
         Ok(Self {
             hash: hash(row.get(0)?)?,
             body_hash: hash(row.get(1)?)?,
             task: TaskId::new(row.get(2)?),
             expires_at: Timestamp::from_ms(row.get(3)?),
-            answer,
+            answer: answered.then(|| read_answer(row, 4)).transpose()?,
         })
     }
 
@@ -136,6 +141,15 @@ impl IdempotencyRecord {
             None => LookupResult::Started(self.task),
         }
     }
+}
+
+/// Of status, body and location, which stand in a row from `column` on.
+fn read_answer(row: &Row, column: usize) -> Result<StoredAnswer> {
+    let status: i64 = row.get(column)?;
+    let status = u16::try_from(status)
+        .map_err(|_| StoreError::Internal(format!("{status} is no status of an answer")))?;
+    let body = Bytes::from(row.get::<Vec<u8>>(column + 1)?);
+    Ok(StoredAnswer { status, body, location: row.get(column + 2)? })
 }
 
 fn hash(bytes: &[u8]) -> Result<Hash> {
@@ -289,4 +303,57 @@ async fn close(context: &StoreContext, key: Key, id: TaskId, answer: Option<Stor
 /// Whether a hash comes a second time: it must wait for the answer of the first.
 pub(crate) fn is_repeated_key(seen: &mut HashSet<Hash>, pending: Option<&PendingAnswer>) -> bool {
     pending.is_some_and(|pending| !seen.insert(pending.key.hash))
+}
+
+/// What is to be recorded in meta, for work that may be retried after a deadlock.
+pub(crate) struct MetaRequest<T>(Option<(Key, Mutex<Option<Render<T>>>)>);
+
+impl<T> MetaRequest<T> {
+    pub(crate) fn new(idempotency: Option<IdempotencyRequest<T>>) -> Self {
+        Self(idempotency.map(|request| {
+            let (key, render) = Key::split(request);
+            (key, Mutex::new(Some(render)))
+        }))
+    }
+
+    /// The answer of an earlier call under the key.
+    pub(crate) async fn find(
+        &self,
+        tx: &mut Tx<'_>,
+        context: &StoreContext,
+        now: Timestamp,
+    ) -> Result<Option<IdempotencyResult<T>>> {
+        let Some((key, _)) = &self.0 else { return Ok(None) };
+        let sql = context.meta.sql(META_FIND);
+        let row = query(&sql).bind(&key.hash[..]).bind(now.ms()).fetch_optional(tx.conn()).await?;
+        let Some(row) = row else { return Ok(None) };
+        if row.get::<&[u8]>(0)? != key.body_hash {
+            return Ok(Some(IdempotencyResult::Mismatch));
+        }
+        Ok(Some(IdempotencyResult::Replayed(read_answer(&row, 1)?)))
+    }
+
+    /// Keeps the answer, if it is one that is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the work came again after its answer was rendered: the rendering
+    /// is given once.
+    pub(crate) async fn put(&self, tx: &mut Tx<'_>, context: &StoreContext, value: &T) -> Result<()> {
+        let Some((key, render)) = &self.0 else { return Ok(()) };
+        let Some(render) = render.lock().take() else {
+            return Err(Cause::Busy.because("the catalog was locked by others"));
+        };
+        let Some(answer) = render(value) else { return Ok(()) };
+        query(&context.meta.sql(META_DROP)).bind(&key.hash[..]).execute(tx.conn()).await?;
+        query(&context.meta.sql(META_PUT))
+            .bind(&key.hash[..])
+            .bind(&key.body_hash[..])
+            .bind(i64::from(answer.status))
+            .bind(&answer.body[..])
+            .bind(answer.location)
+            .bind(key.expires_at.ms())
+            .execute(tx.conn())
+            .await?;
+        Ok(())
+    }
 }

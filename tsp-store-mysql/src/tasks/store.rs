@@ -9,7 +9,7 @@ use tsp_store::search::{Page, TaskQuery};
 use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
 
 use crate::MySqlStore;
-use crate::search;
+use crate::search::page;
 use crate::tasks::cancel;
 use crate::tasks::change;
 
@@ -49,7 +49,7 @@ impl TaskStore for MySqlStore {
 
     async fn search(&self, query: TaskQuery) -> Result<Page> {
         let configs = self.context.config_cache.in_scope(&query.scope);
-        search::search(&self.context, &query, &configs).await
+        page::search(&self.context, &query, &configs).await
     }
 
     async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {

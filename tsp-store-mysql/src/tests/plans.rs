@@ -17,11 +17,11 @@ use crate::fetching::claim::{
 };
 use crate::fetching::fire::{CURSOR_LOCK, CURSOR_MOVE, OCCURRENCE_FIND, OPEN_OCCURRENCE};
 use crate::fetching::rescue::{DEADLINES, WAITS_OVER};
-use crate::retention::prune::{
+use crate::retention::old_rows::{
     HISTORY_DROP, HISTORY_FIRSTS, HISTORY_OLD, IDEMPOTENCY_OLD, OCCURRENCE_FIRSTS, OCCURRENCE_OLD,
 };
 use crate::retention::whole_days::{ATTEMPTS_OLD, TASKS_THERE};
-use crate::search;
+use crate::search::page;
 use crate::tasks::change::LATEST_OF_KEY;
 use crate::tasks::rows::{ATTEMPTS_DROP, TASK_DELETE, TASK_OPEN, TASKS_DELETE, TASKS_LOCK};
 use crate::tasks::update::TASK_UPDATE;
@@ -229,7 +229,7 @@ async fn a_begin_changes_no_index_entry(conn: &mut MySqlConnection) {
 /// Lists and searches, each of one page of what is much.
 async fn pages_are_read_in_the_order_of_an_index(conn: &mut MySqlConnection, templates: &StatementTemplates) {
     let mut wrong = Vec::new();
-    for template in search::statements() {
+    for template in page::statements() {
         for n in if template.contains("{list}") { vec![1, 10] } else { vec![0] } {
             let text = listed(&templates.sql(template), n);
             let plan = show(&explain(conn, &text, |at| at * 7).await);

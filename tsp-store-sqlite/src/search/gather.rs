@@ -10,7 +10,7 @@ use tsp_store::search::Order;
 
 use crate::connection::row::Row;
 use crate::connection::statements::statements;
-use crate::search::Search;
+use crate::search::page::Search;
 
 /// More candidates than this are not gathered. Few in tests, so that they go the other roads too.
 const GATHER_MAX: usize = if cfg!(test) { 30 } else { 4_000 };

@@ -12,7 +12,7 @@ use tsp_store::search::{Bookmark, Order, Page, ROWS_READ_MAX};
 use crate::connection::row::Row;
 use crate::connection::session::Session;
 use crate::connection::statements::statements;
-use crate::search::{Budget, Search};
+use crate::search::page::{Budget, Search};
 
 statements! {
     SCHEDULED = "-- merge_scheduled

@@ -10,7 +10,7 @@ use tsp_store::search::{Bookmark, Page};
 
 use crate::connection::session::Rows;
 use crate::connection::statements::statements;
-use crate::search::{Budget, Search};
+use crate::search::page::{Budget, Search};
 
 statements! {
     OPEN_DOWN = concat!("-- scan_open_down\nSELECT ", open_columns!("key"), " FROM task WHERE id < ?1 ORDER BY id DESC")

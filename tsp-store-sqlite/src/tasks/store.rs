@@ -10,7 +10,7 @@ use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, Ta
 
 use crate::SqliteStore;
 use crate::connection::command::Command;
-use crate::search;
+use crate::search::page;
 use crate::tasks::cancel;
 use crate::tasks::change;
 use crate::tasks::submit;
@@ -55,7 +55,7 @@ impl TaskStore for SqliteStore {
 
     async fn search(&self, query: TaskQuery) -> Result<Page> {
         let ids = self.shared.config_cache.in_scope(&query.scope);
-        self.read(Command::Search, move |conn| search::search(conn, &query, &ids)).await
+        self.read(Command::Search, move |conn| page::search(conn, &query, &ids)).await
     }
 
     async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptRecord>> {

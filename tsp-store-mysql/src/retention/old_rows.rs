@@ -6,8 +6,9 @@ use parking_lot::Mutex;
 use tsp_core::{ConfigId, Millis, ShardId, Timestamp};
 use tsp_store::backend::row::read_cursor;
 use tsp_store::backend::row_count::{exactly, sql_limit};
+use tsp_store::catalog::AUDIT_KEPT;
 use tsp_store::error::Result;
-use tsp_store::fetching::{Cursor, OCCURRENCES_KEPT};
+use tsp_store::fetching::{Cursor, NODES_KEPT, OCCURRENCES_KEPT};
 use tsp_store::parks;
 
 use crate::catalog::follow;
@@ -15,14 +16,12 @@ use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
 use crate::connection::row::Row;
 use crate::connection::session::query;
-use crate::connection::statement_templates::ROWS_MAX;
+use crate::connection::statement_templates::{ROWS_MAX, StatementText};
 use crate::connection::tx::Tx;
 use crate::context::StoreContext;
 use crate::fetching::fire::CURSOR_ALL;
 use crate::fetching::group_rows::GroupRows;
-use crate::retention::meta;
-use crate::retention::policy::{RetentionScan, longest_retention};
-use crate::retention::whole_days;
+use crate::retention::whole_days::{self, RetentionScan, longest_retention};
 use crate::schema::day_partitions;
 use crate::tasks::rows::ATTEMPTS_DROP;
 
@@ -60,6 +59,15 @@ const CURSOR_DROP: &str = "-- prune_cursor\nDELETE FROM cursor_{shard} WHERE con
 
 const CONFIGS_THERE: &str = "-- prune_configs\nSELECT id FROM config WHERE id IN ({list})";
 
+/// Ids rise with time, so the log is looked at from its old end, as far as it is old.
+const AUDIT_OLDEST: &str = "-- prune_audit_find\nSELECT id, at FROM audit ORDER BY id LIMIT ?";
+const AUDIT_OLD: &str = "-- prune_audit\nDELETE FROM audit WHERE id <= ?";
+
+const NODE_OLD: &str = "-- prune_node\nDELETE FROM node WHERE dead_at <= ? ORDER BY dead_at LIMIT ?";
+
+const KEPT_OLD: &str = "-- prune_kept
+DELETE FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?";
+
 /// Drops at most `limit` rows, or a day; returns how many. A day counts as `limit` at most. Only the owner
 /// of the default group drops anything of its shard; that of shard 0 also what is in meta.
 pub(crate) async fn apply_retention(
@@ -91,16 +99,17 @@ pub(crate) async fn apply_retention(
         removed += whole_days::drop_old_attempts(of, scan, on, limit - removed, now).await?;
     }
     if removed < limit {
-        removed += delete_old(on, IDEMPOTENCY_OLD, None, now, limit - removed).await?;
+        removed += delete_old(on, IDEMPOTENCY_OLD, &[now.ms()], limit - removed).await?;
     }
     if removed < limit {
         removed += drop_old_occurrences(of, on, limit - removed, now).await?;
     }
     if removed < limit {
-        removed += drop_old_parks(on, now.minus(parks::KEPT), limit - removed).await?;
+        let cutoff = now.minus(parks::KEPT).ms();
+        removed += delete_old(on, PARKS_OLD, &[cutoff, cutoff], limit - removed).await?;
     }
     if removed < limit && on.shard == ShardId::default() {
-        removed += meta::apply_meta_retention(&of.context, limit - removed, now).await?;
+        removed += apply_meta_retention(&of.context, limit - removed, now).await?;
     }
     Ok(removed)
 }
@@ -195,39 +204,15 @@ async fn drop_history(tx: &mut Tx<'_>, on: &ShardDb, old: &[(i64, i64)]) -> Resu
     Ok(())
 }
 
-/// One bounded statement over rows that are older than `cutoff`.
-async fn delete_old(
-    on: &ShardDb,
-    template: &'static str,
-    config: Option<ConfigId>,
-    cutoff: Timestamp,
-    limit: usize,
-) -> Result<usize> {
-    let deleted = on
-        .transact("prune", move |tx| {
-            Box::pin(async move {
-                let mut values = Values::default();
-                if let Some(config) = config {
-                    values.put(config.get());
-                }
-                values.put(cutoff.ms()).put(sql_limit(limit));
-                values.ask(&on.sql(template))?.execute(tx.conn()).await
-            })
-        })
-        .await?;
-    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+/// One bounded statement over rows that are older than the values say.
+async fn delete_old(on: &ShardDb, template: &'static str, values: &[i64], limit: usize) -> Result<usize> {
+    let sql = &on.sql(template);
+    on.transact("prune", |tx| Box::pin(delete(tx, sql, values, limit))).await
 }
 
-async fn drop_old_parks(on: &ShardDb, cutoff: Timestamp, limit: usize) -> Result<usize> {
-    let deleted = on
-        .transact("prune", move |tx| {
-            Box::pin(async move {
-                let mut values = Values::default();
-                values.put(cutoff.ms()).put(cutoff.ms()).put(sql_limit(limit));
-                values.ask(&on.sql(PARKS_OLD))?.execute(tx.conn()).await
-            })
-        })
-        .await?;
+async fn delete(tx: &mut Tx<'_>, sql: &StatementText, values: &[i64], limit: usize) -> Result<usize> {
+    let values = Values::of_ids(values.iter().copied().chain([sql_limit(limit)]));
+    let deleted = values.ask(sql)?.execute(tx.conn()).await?;
     Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
 }
 
@@ -245,7 +230,7 @@ async fn drop_old_occurrences(of: &GroupRows, on: &ShardDb, limit: usize, now: T
             Some(cursor) => cursor.next_fire_at.map_or(now, |at| now.min(at)).minus(OCCURRENCES_KEPT),
         };
         if *first < cutoff && removed < limit {
-            removed += delete_old(on, OCCURRENCE_OLD, Some(*config), cutoff, limit - removed).await?;
+            removed += delete_old(on, OCCURRENCE_OLD, &[config.get(), cutoff.ms()], limit - removed).await?;
         }
     }
     for config in gone.iter().filter(|config| cursors.contains_key(config)) {
@@ -272,4 +257,40 @@ async fn drop_cursor(on: &ShardDb, config: ConfigId) -> Result<usize> {
         })
         .await?;
     Ok(usize::from(dropped > 0))
+}
+
+/// What is in the meta database.
+async fn apply_meta_retention(context: &StoreContext, limit: usize, now: Timestamp) -> Result<usize> {
+    let mut removed = drop_old_audit(context, limit, now.minus(AUDIT_KEPT)).await?;
+    for (template, cutoff) in [(NODE_OLD, now.minus(NODES_KEPT)), (KEPT_OLD, now)] {
+        if removed < limit {
+            let (sql, cutoff, limit) = (&context.meta.sql(template), &[cutoff.ms()], limit - removed);
+            let work = context.meta.transact("prune_meta", |tx| Box::pin(delete(tx, sql, cutoff, limit)));
+            removed += work.await?;
+        }
+    }
+    Ok(removed)
+}
+
+async fn drop_old_audit(context: &StoreContext, limit: usize, cutoff: Timestamp) -> Result<usize> {
+    let deleted = context
+        .meta
+        .transact("prune_audit", move |tx| {
+            Box::pin(async move {
+                let sql = tx.conn().sql(AUDIT_OLDEST);
+                let rows = query(&sql).bind(sql_limit(limit)).fetch_all(tx.conn()).await?;
+                let mut last: Option<i64> = None;
+                for row in &rows {
+                    if row.get::<i64>(1)? > cutoff.ms() {
+                        break;
+                    }
+                    last = Some(row.get(0)?);
+                }
+                let Some(last) = last else { return Ok(0) };
+                let sql = tx.conn().sql(AUDIT_OLD);
+                query(&sql).bind(last).execute(tx.conn()).await
+            })
+        })
+        .await?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
 }
