@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::client::Connection;
 use crate::measure;
-use crate::process::{Ready, Setup};
+use crate::process::{ReadyProcess, Setup};
 use crate::report::Report;
 
 pub(crate) const SHARDS: u16 = 16;
@@ -117,13 +117,13 @@ impl Databases {
 
 /// The databases of one cluster, with tables, and the settings of its processes.
 #[derive(Debug)]
-pub(crate) struct Installed {
+pub(crate) struct InstalledCluster {
     pub(crate) setup: Setup,
     dir: PathBuf,
     pub(crate) databases: Databases,
 }
 
-impl Installed {
+impl InstalledCluster {
     /// Makes databases of its own and their tables.
     pub(crate) async fn new(servers: &Servers, dir: &Path, key: &str, setup: &Setup) -> Result<Self> {
         let databases = Databases::create(&servers.database);
@@ -159,12 +159,12 @@ impl Installed {
     }
 
     /// Starts a process and waits until it is ready.
-    pub(crate) async fn serve(&self, role: &str) -> Result<Ready> {
-        Ready::start(&mut self.command(&["serve", "--roles", role])?).await
+    pub(crate) async fn serve(&self, role: &str) -> Result<ReadyProcess> {
+        ReadyProcess::start(&mut self.command(&["serve", "--roles", role])?).await
     }
 
     /// Starts two processes of each role. The first is the one that is called.
-    pub(crate) async fn serve_all(&self) -> Result<Vec<Ready>> {
+    pub(crate) async fn serve_all(&self) -> Result<Vec<ReadyProcess>> {
         let mut processes = Vec::new();
         for role in ROLES {
             processes.push(self.serve(role).await?);

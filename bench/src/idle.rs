@@ -6,10 +6,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::client::Connection;
-use crate::cluster::{Installed, ROLES, SHARDS, Servers, Statements};
+use crate::cluster::{InstalledCluster, ROLES, SHARDS, Servers, Statements};
 use crate::fill::Tables;
 use crate::measure::{self, instant};
-use crate::process::{Ready, Setup};
+use crate::process::{ReadyProcess, Setup};
 use crate::report::Report;
 use crate::service::{APP, KEY, private_dir};
 
@@ -27,7 +27,7 @@ const FIRST: &str = "idle-0";
 pub(crate) async fn run(report: &mut Report, configs: u64) -> Result<()> {
     let servers = Servers::start()?;
     let dir = private_dir()?;
-    let installed = Installed::new(&servers, dir.path(), KEY, &Setup::default()).await?;
+    let installed = InstalledCluster::new(&servers, dir.path(), KEY, &Setup::default()).await?;
     fill(report, &servers, &installed, configs).await?;
     let mut processes = Vec::new();
     for role in ROLES {
@@ -35,7 +35,7 @@ pub(crate) async fn run(report: &mut Report, configs: u64) -> Result<()> {
         processes.push((role, installed.serve(role).await?));
         report.add("idle", &format!("start-up, {role}"), "s", start.elapsed().as_secs_f64());
     }
-    let idle = Idle { servers: &servers, processes };
+    let idle = IdleCluster { servers: &servers, processes };
     ensure_known(&idle.processes[0].1, configs).await?;
     idle.quiet().await?;
     idle.measure(report).await?;
@@ -46,7 +46,12 @@ pub(crate) async fn run(report: &mut Report, configs: u64) -> Result<()> {
 }
 
 /// One config by the API, all others by the server as copies of its row, before the processes start that read them.
-async fn fill(report: &mut Report, servers: &Servers, installed: &Installed, configs: u64) -> Result<()> {
+async fn fill(
+    report: &mut Report,
+    servers: &Servers,
+    installed: &InstalledCluster,
+    configs: u64,
+) -> Result<()> {
     let web = installed.serve("web").await?;
     let mut line = Connection::open(&web.address(), KEY).await?;
     line.json("POST", "/api/v1/apps", &json!({ "name": APP }), 201).await?;
@@ -62,7 +67,7 @@ async fn fill(report: &mut Report, servers: &Servers, installed: &Installed, con
 }
 
 /// The last one is served: the processes have read them all.
-async fn ensure_known(web: &Ready, configs: u64) -> Result<()> {
+async fn ensure_known(web: &ReadyProcess, configs: u64) -> Result<()> {
     let mut line = Connection::open(&web.address(), KEY).await?;
     let last = format!("idle-{}", configs.saturating_sub(1).max(1));
     let config = line.json("GET", &format!("/api/v1/apps/{APP}/configs/{last}"), &Value::Null, 200).await?;
@@ -70,12 +75,12 @@ async fn ensure_known(web: &Ready, configs: u64) -> Result<()> {
     Ok(())
 }
 
-struct Idle<'a> {
+struct IdleCluster<'a> {
     servers: &'a Servers,
-    processes: Vec<(&'static str, Ready)>,
+    processes: Vec<(&'static str, ReadyProcess)>,
 }
 
-impl Idle<'_> {
+impl IdleCluster<'_> {
     /// Statements of everybody else on the server in this time, a second.
     async fn statements(&self, time: Duration) -> Result<f64> {
         let read = || self.servers.status("QUESTIONS");

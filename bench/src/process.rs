@@ -48,14 +48,14 @@ impl Setup {
 
 /// A child that has said `ready: <something>`.
 #[derive(Debug)]
-pub(crate) struct Ready {
+pub(crate) struct ReadyProcess {
     pub(crate) child: Child,
     pub(crate) said: String,
     /// Kept open: a child that writes to a closed pipe would fail.
     _output: Lines<BufReader<ChildStdout>>,
 }
 
-impl Ready {
+impl ReadyProcess {
     pub(crate) async fn start(command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
@@ -94,7 +94,7 @@ impl Ready {
 /// The receiver and the connection to it.
 #[derive(Debug)]
 pub(crate) struct Receiver {
-    process: Ready,
+    process: ReadyProcess,
     line: Connection,
 }
 
@@ -110,7 +110,7 @@ impl Receiver {
     }
 
     async fn start_by(command: &mut Command) -> Result<Self> {
-        let process = Ready::start(command).await?;
+        let process = ReadyProcess::start(command).await?;
         let line = Connection::open(&process.said, "").await?;
         Ok(Self { process, line })
     }

@@ -16,7 +16,7 @@ use crate::client::Connection;
 use crate::cluster::{self, Databases, Servers};
 use crate::fill::Tables;
 use crate::measure;
-use crate::process::{Ready, Setup};
+use crate::process::{ReadyProcess, Setup};
 use crate::tasks::Keys;
 
 pub(crate) const APP: &str = "bench";
@@ -42,7 +42,7 @@ impl DeploymentMode {
 #[derive(Debug)]
 enum Stores {
     File(PathBuf),
-    Cluster { servers: Arc<Servers>, installed: cluster::Installed },
+    Cluster { servers: Arc<Servers>, installed: cluster::InstalledCluster },
 }
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(crate) struct Service {
     stores: Stores,
     setup: Setup,
     /// The first one is called.
-    processes: Vec<Ready>,
+    processes: Vec<ReadyProcess>,
     address: String,
     dir: TempDir,
     /// From start to ready.
@@ -74,7 +74,7 @@ impl Service {
         let stores = match mode {
             DeploymentMode::Embedded => Stores::File(dir.path().join("tsp.db")),
             DeploymentMode::Cluster(servers) => {
-                let installed = cluster::Installed::new(servers, dir.path(), KEY, &setup).await?;
+                let installed = cluster::InstalledCluster::new(servers, dir.path(), KEY, &setup).await?;
                 Stores::Cluster { servers: Arc::clone(servers), installed }
             }
         };
@@ -167,7 +167,7 @@ impl Service {
 
     /// Where each process answers.
     pub(crate) fn addresses(&self) -> Vec<String> {
-        self.processes.iter().map(Ready::address).collect()
+        self.processes.iter().map(ReadyProcess::address).collect()
     }
 
     /// Of all its processes.
@@ -249,7 +249,7 @@ pub(crate) fn private_dir() -> Result<TempDir> {
     tempfile::Builder::new().prefix("tsp-bench-").tempdir().context("cannot make a folder")
 }
 
-async fn embedded(setup: &Setup, file: &Path) -> Result<Ready> {
+async fn embedded(setup: &Setup, file: &Path) -> Result<ReadyProcess> {
     let mut command = setup.tsp()?;
     command
         .arg("serve")
@@ -261,7 +261,7 @@ async fn embedded(setup: &Setup, file: &Path) -> Result<Ready> {
         .env("TSP__LOG__FILTER", "warn")
         .envs(setup.settings.iter().cloned())
         .current_dir(file.parent().context("the file lies in a folder")?);
-    Ready::start(&mut command).await
+    ReadyProcess::start(&mut command).await
 }
 
 /// The auditor counts the rows every 15 s.

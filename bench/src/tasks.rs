@@ -86,12 +86,12 @@ impl Load<'_> {
 
     /// Submits all of them over so many connections. Every one must be created.
     pub(crate) async fn submit(&self, service: &Service, connections: usize) -> Result<()> {
-        Ready::new(self.bodies(), service, connections).await?.submit().await
+        ReadyProcess::new(self.bodies(), service, connections).await?.submit().await
     }
 
     /// The same, made ahead: what it costs to write JSON is then no part of the submits.
-    pub(crate) async fn ready(&self, service: &Service, connections: usize) -> Result<Ready> {
-        Ready::new(self.bodies(), service, connections).await
+    pub(crate) async fn ready(&self, service: &Service, connections: usize) -> Result<ReadyProcess> {
+        ReadyProcess::new(self.bodies(), service, connections).await
     }
 }
 
@@ -119,9 +119,9 @@ fn batch_path(app: &str) -> String {
 
 /// Bodies and the connections on which they go.
 #[derive(Debug)]
-pub(crate) struct Ready(Vec<(Connection, Vec<Body>)>);
+pub(crate) struct ReadyProcess(Vec<(Connection, Vec<Body>)>);
 
-impl Ready {
+impl ReadyProcess {
     async fn new(bodies: Vec<Body>, service: &Service, connections: usize) -> Result<Self> {
         let mut lines = Vec::new();
         for _ in 0..connections {

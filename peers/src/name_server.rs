@@ -39,7 +39,7 @@ pub enum Family {
 
 type Decide = dyn Fn(&str, Family) -> NameAnswer + Send + Sync;
 
-struct Shared {
+struct ServerState {
     decide: Box<Decide>,
     asked: Mutex<Vec<(String, Family)>>,
     stopping: AtomicBool,
@@ -48,7 +48,7 @@ struct Shared {
 /// A running name server. Dropping it stops it.
 pub struct NameServer {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -57,7 +57,7 @@ impl NameServer {
     pub fn start(decide: impl Fn(&str, Family) -> NameAnswer + Send + Sync + 'static) -> io::Result<Self> {
         let (datagrams, streams) = sockets()?;
         let address = datagrams.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerState {
             decide: Box::new(decide),
             asked: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -111,7 +111,7 @@ fn sockets() -> io::Result<(UdpSocket, TcpListener)> {
     Err(last.unwrap_or_else(|| io::Error::other("no port")))
 }
 
-impl Shared {
+impl ServerState {
     fn serve_udp(&self, socket: &UdpSocket) {
         let mut buffer = [0; 4_096];
         while !self.stopping.load(Ordering::SeqCst) {

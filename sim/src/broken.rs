@@ -9,11 +9,11 @@ use tsp_core::config::TaskConfig;
 use tsp_core::key::config_shard;
 use tsp_core::task::{AttemptRecord, NewTask, Origin, Status, Task};
 use tsp_core::transition::{Completion, OutcomeDetail};
-use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
+use tsp_core::work::{AttemptStore, BeginRequest, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{AppId, ConfigId, KeyId, NodeId, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected,
-    Hold, NewApp, NewKey, SaveConfig,
+    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, DeleteResult,
+    ExpectedVersion, Hold, NewApp, NewKey, SaveConfig,
 };
 use tsp_store::fetching::{
     Audit, AuditorStore, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope,
@@ -22,7 +22,9 @@ use tsp_store::fetching::{
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::tasks::{
+    Actor, CancelCount, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore,
+};
 use tsp_store::{ConfigCache, IdSlots, Result, forward};
 use tsp_store_testing::memory::MemoryStore;
 
@@ -69,14 +71,14 @@ pub enum Bug {
 
 /// A store without one of its rules.
 #[derive(Debug)]
-pub(crate) struct Broken {
+pub(crate) struct BrokenStore {
     pub(crate) inner: Arc<MemoryStore>,
     pub(crate) bug: Bug,
     /// Attempts that run and that the worker has forgotten.
     forgotten: Mutex<Vec<(TaskId, u32)>>,
 }
 
-impl Broken {
+impl BrokenStore {
     pub(crate) fn new(inner: Arc<MemoryStore>, bug: Bug) -> Self {
         Self { inner, bug, forgotten: Mutex::default() }
     }
@@ -115,12 +117,16 @@ impl Broken {
 }
 
 #[async_trait]
-impl TaskStore for Broken {
+impl TaskStore for BrokenStore {
     forward!(inner: task task_by_key cancel_open search attempts);
 
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
+    async fn submit(
+        &self,
+        batch: Vec<Submit>,
+        now: Timestamp,
+    ) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> {
         if self.has(Bug::SubmitNotDurable) && batch.iter().any(|submit| submit.task.id.get() % 128 == 1) {
-            let lost = |submit: Submit| IdempotencyResult::Fresh(Submitted::Created(submit.task));
+            let lost = |submit: Submit| IdempotencyResult::Fresh(SubmitOutcome::Created(submit.task));
             return Ok(batch.into_iter().map(lost).collect());
         }
         self.inner.submit(batch, now).await
@@ -132,7 +138,7 @@ impl TaskStore for Broken {
         command: TaskCommand,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Changed> {
+    ) -> Result<CommandResult> {
         let Subject::Id(id) = subject else { return self.inner.change(subject, command, by, now).await };
         let row = self.row(id).filter(Task::is_open);
         let (command, answer) = match (command, row) {
@@ -155,17 +161,17 @@ impl TaskStore for Broken {
             (command, _) => (command, None),
         };
         match answer {
-            Some((row, outcome_detail)) => Ok(Changed::Done { task: Box::new(row), outcome_detail }),
+            Some((row, outcome_detail)) => Ok(CommandResult::Done { task: Box::new(row), outcome_detail }),
             None => self.inner.change(subject, command, by, now).await,
         }
     }
 }
 
 #[async_trait]
-impl AttemptStore for Broken {
+impl AttemptStore for BrokenStore {
     forward!(inner: load release release_orphans);
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+    async fn begin(&self, node: NodeId, batch: Vec<BeginRequest>, now: Timestamp) -> Each<BeginResult> {
         let forgotten = std::mem::take(&mut *self.forgotten.lock());
         if !forgotten.is_empty() && self.inner.release_orphans(node, forgotten.clone(), now).await.is_err() {
             self.forgotten.lock().extend(forgotten);
@@ -178,7 +184,9 @@ impl AttemptStore for Broken {
             let row = self.row(begin.id);
             let version = row.as_ref().map_or(begin.version, |row| row.version);
             let due_at = row.map_or(now, |row| row.due_at);
-            answers.extend(self.inner.begin(node, vec![Begin { version, ..begin }], now.max(due_at)).await);
+            answers.extend(
+                self.inner.begin(node, vec![BeginRequest { version, ..begin }], now.max(due_at)).await,
+            );
         }
         answers
     }
@@ -216,12 +224,12 @@ impl AttemptStore for Broken {
 }
 
 #[async_trait]
-impl EmbeddedOwnership for Broken {
+impl EmbeddedOwnership for BrokenStore {
     forward!(inner: register_node take_shards);
 }
 
 #[async_trait]
-impl FetcherStore for Broken {
+impl FetcherStore for BrokenStore {
     forward!(inner:
         fetch_scope dead_nodes earliest_due in_flight next_deadline parks save_parks cursors cursors_of
     );
@@ -301,32 +309,32 @@ impl FetcherStore for Broken {
 }
 
 #[async_trait]
-impl RetentionStore for Broken {
+impl RetentionStore for BrokenStore {
     forward!(inner: apply_retention);
 }
 
 #[async_trait]
-impl AuditorStore for Broken {
+impl AuditorStore for BrokenStore {
     forward!(inner: audit);
 }
 
 #[async_trait]
-impl IdSlots for Broken {
+impl IdSlots for BrokenStore {
     forward!(inner: renew_id_slot);
 }
 
 #[async_trait]
-impl AuditLog for Broken {
+impl AuditLog for BrokenStore {
     forward!(inner: audit_log);
 }
 
 #[async_trait]
-impl ConfigBarrier for Broken {
+impl ConfigBarrier for BrokenStore {
     forward!(inner: applied_by_all);
 }
 
 #[async_trait]
-impl Catalog for Broken {
+impl Catalog for BrokenStore {
     forward!(inner:
         config_cache shards refresh create_app update_app delete_app create_key keys key_by_hash delete_key
         save_config parked unpark
@@ -345,13 +353,14 @@ impl Catalog for Broken {
     async fn delete_config(
         &self,
         id: ConfigId,
-        expected: Expected,
+        expected: ExpectedVersion,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Deleted> {
+    ) -> Result<DeleteResult> {
         let config = self.config_cache().config(id);
         let deleted = self.inner.delete_config(id, expected, by, now).await?;
-        if let (true, Deleted::Deleted, Some(config)) = (self.has(Bug::WorkOutlivesDelete), &deleted, config)
+        if let (true, DeleteResult::Deleted, Some(config)) =
+            (self.has(Bug::WorkOutlivesDelete), &deleted, config)
         {
             let config_cache = self.config_cache();
             config_cache.put_config(config, config_cache.seq());

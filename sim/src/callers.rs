@@ -8,15 +8,15 @@ use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::transition::{Completion, OutcomeDetail, ProgressReport};
 use tsp_core::{Clock, ConfigId, Millis, Name, TaskId, TaskKey, Timestamp};
 use tsp_store::Catalog as _;
-use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
+use tsp_store::catalog::{AppSaved, ConfigSaved, ExpectedVersion, Hold, NewApp, SaveConfig};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore as _};
+use tsp_store::tasks::{Actor, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore as _};
 use tsp_store_testing::memory::MemoryStore;
 
 use crate::checker::Checker;
 use crate::plan::Plan;
 use crate::process::{Environment, Hints};
-use crate::weather::{Why, finish_off};
+use crate::weather::{HoldReason, finish_off};
 
 const KEYS: u64 = 12;
 const WRONG_TOKEN: [u8; 32] = [7; 32];
@@ -126,7 +126,7 @@ impl Callers {
             schedule.trigger =
                 Trigger::Every(Every::new(interval, Timestamp::ZERO).expect("a good interval"));
         }
-        let save = SaveConfig { app: config.app_id, spec, expected: Expected::Any };
+        let save = SaveConfig { app: config.app_id, spec, expected: ExpectedVersion::Any };
         let done =
             environment.wait(environment.faulty_store.save_config(save, None, &Actor::system(), now)).is_ok();
         checker.note(now, format!("edit {id} {done}"));
@@ -150,13 +150,17 @@ impl Callers {
             (any.app_id, environment.faulty_store.config_cache().find_config(any.app_id, &name("brief")))
         };
         if let Some(config) = known {
-            let _ =
-                environment.wait(environment.faulty_store.delete_config(config.id, Expected::Any, &by, now));
+            let _ = environment.wait(environment.faulty_store.delete_config(
+                config.id,
+                ExpectedVersion::Any,
+                &by,
+                now,
+            ));
             hints.inbox.changed(config.id);
             return checker.note(now, format!("delete {}", config.id));
         }
         let spec = spec("brief", Some((1_000, Overlap::Allow)));
-        let save = SaveConfig { app, spec, expected: Expected::Absent };
+        let save = SaveConfig { app, spec, expected: ExpectedVersion::Absent };
         let _ = environment.wait(environment.faulty_store.save_config(save, None, &by, now));
         if let Some(config) = environment.faulty_store.config_cache().find_config(app, &name("brief")) {
             hints.inbox.changed(config.id);
@@ -171,8 +175,8 @@ impl Callers {
             environment.store.config_cache().find_config(any.app_id, &name("brief")).map(|config| config.id);
         let all: Vec<_> = self.delayed.iter().chain(&self.cron).copied().chain(brief).collect();
         for config in &all {
-            environment.weather.held.let_go(*config, Why::Paused);
-            environment.weather.held.let_go(*config, Why::Disabled);
+            environment.weather.held.let_go(*config, HoldReason::Paused);
+            environment.weather.held.let_go(*config, HoldReason::Disabled);
         }
         let_all_go(&environment.store, &all, now);
         checker.note(now, "let go");
@@ -188,9 +192,9 @@ impl Callers {
         };
         for answer in answers {
             let (task, how) = match answer {
-                IdempotencyResult::Fresh(Submitted::Created(task)) => (task, "created"),
-                IdempotencyResult::Fresh(Submitted::Existing(task)) => (task, "existing"),
-                IdempotencyResult::Fresh(Submitted::Reset { task, .. }) => (task, "reset"),
+                IdempotencyResult::Fresh(SubmitOutcome::Created(task)) => (task, "created"),
+                IdempotencyResult::Fresh(SubmitOutcome::Existing(task)) => (task, "existing"),
+                IdempotencyResult::Fresh(SubmitOutcome::Reset { task, .. }) => (task, "reset"),
                 _ => continue,
             };
             if how == "reset" {
@@ -250,7 +254,7 @@ impl Callers {
             now,
         ));
         match answer {
-            Ok(Changed::Done { task, outcome_detail }) => {
+            Ok(CommandResult::Done { task, outcome_detail }) => {
                 if may_reopen {
                     checker.reopened(id);
                 }
@@ -273,10 +277,10 @@ impl Callers {
         let at = rng.index(self.delayed.len() + self.cron.len());
         let config = *self.delayed.iter().chain(&self.cron).nth(at).expect("below the count");
         let (hold, why, held) = match rng.below(10) {
-            0..4 => (Hold::Pause { note: None }, Why::Paused, true),
-            4..8 => (Hold::Resume, Why::Paused, false),
-            8 => (Hold::Disable, Why::Disabled, true),
-            _ => (Hold::Enable, Why::Disabled, false),
+            0..4 => (Hold::Pause { note: None }, HoldReason::Paused, true),
+            4..8 => (Hold::Resume, HoldReason::Paused, false),
+            8 => (Hold::Disable, HoldReason::Disabled, true),
+            _ => (Hold::Enable, HoldReason::Disabled, false),
         };
         if !held {
             environment.weather.held.let_go(config, why);
@@ -325,8 +329,8 @@ pub(crate) fn complete(
     let command = TaskCommand::Complete { token, completion, jitter_fraction: 0.5 };
     let answer =
         environment.wait(environment.faulty_store.change(Subject::Id(id), command, &Actor::system(), now));
-    let done = matches!(answer, Ok(Changed::Done { .. }));
-    if let Ok(Changed::Done { task, .. }) = &answer
+    let done = matches!(answer, Ok(CommandResult::Done { .. }));
+    if let Ok(CommandResult::Done { task, .. }) = &answer
         && task.is_open()
     {
         hints.inbox.due(task.config, task.due_at);
@@ -344,7 +348,7 @@ fn progress(environment: &Environment, id: TaskId, now: Timestamp, checker: &mut
     let command = TaskCommand::Progress { token, report };
     let answer =
         environment.wait(environment.faulty_store.change(Subject::Id(id), command, &Actor::system(), now));
-    checker.note(now, format!("progress {id} {}", matches!(answer, Ok(Changed::Done { .. }))));
+    checker.note(now, format!("progress {id} {}", matches!(answer, Ok(CommandResult::Done { .. }))));
 }
 
 /// An app with configs of all kinds: those that tasks are submitted to, and those with a schedule.
@@ -353,7 +357,7 @@ pub(crate) fn make_configs(store: &MemoryStore, now: Timestamp) -> (Vec<ConfigId
     let saved = finish_off(store.create_app(app, None, &Actor::system(), now));
     let Ok(IdempotencyResult::Fresh(AppSaved::Saved(app))) = saved else { panic!("no app: {saved:?}") };
     let make = |spec| {
-        let save = SaveConfig { app: app.id, spec, expected: Expected::Absent };
+        let save = SaveConfig { app: app.id, spec, expected: ExpectedVersion::Absent };
         let saved = finish_off(store.save_config(save, None, &Actor::system(), now));
         let Ok(IdempotencyResult::Fresh(ConfigSaved::Created(config))) = saved else {
             panic!("no config: {saved:?}")
@@ -384,7 +388,7 @@ pub(crate) fn let_all_go(store: &MemoryStore, configs: &[ConfigId], now: Timesta
         if let Some(schedule) = &mut spec.schedule {
             schedule.end_at = Some(now);
         }
-        let save = SaveConfig { app: config.app_id, spec, expected: Expected::Any };
+        let save = SaveConfig { app: config.app_id, spec, expected: ExpectedVersion::Any };
         finish_off(store.save_config(save, None, &by, now)).expect("no faults");
     }
     for task in store.open_tasks() {

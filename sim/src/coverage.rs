@@ -44,7 +44,7 @@ pub enum Move {
 
 /// What happened to the call that asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Met {
+pub enum CallFate {
     /// It failed and changed nothing.
     Before,
     /// It was refused as a bug of the store: an error that says "do not try again".
@@ -121,17 +121,17 @@ impl Move {
     }
 }
 
-impl Met {
+impl CallFate {
     const ALL: [Self; 6] =
         [Self::Before, Self::Instead, Self::After, Self::Late, Self::CutBefore, Self::CutAfter];
 }
 
 /// The pairs that were reached.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Coverage(BTreeSet<(Move, Met)>);
+pub struct Coverage(BTreeSet<(Move, CallFate)>);
 
 impl Coverage {
-    pub(crate) fn note(&mut self, moves: &[Move], met: Met) {
+    pub(crate) fn note(&mut self, moves: &[Move], met: CallFate) {
         self.0.extend(moves.iter().map(|asked| (*asked, met)));
     }
 
@@ -140,8 +140,8 @@ impl Coverage {
     }
 
     /// The pairs that can be and were not reached.
-    pub fn missing(&self) -> Vec<(Move, Met)> {
-        let all = Move::ALL.into_iter().flat_map(|asked| Met::ALL.map(|met| (asked, met)));
+    pub fn missing(&self) -> Vec<(Move, CallFate)> {
+        let all = Move::ALL.into_iter().flat_map(|asked| CallFate::ALL.map(|met| (asked, met)));
         all.filter(|(asked, met)| can_be(*asked, *met) && !self.0.contains(&(*asked, *met))).collect()
     }
 }
@@ -154,7 +154,7 @@ impl fmt::Debug for Coverage {
 
 /// What operators and receivers do never happens late: whoever asked gets the answer that it is not known
 /// whether it happened, asks for something else meanwhile, and would be judged by it.
-fn can_be(asked: Move, met: Met) -> bool {
+fn can_be(asked: Move, met: CallFate) -> bool {
     let of_operators = matches!(
         asked,
         Move::Submit
@@ -170,5 +170,5 @@ fn can_be(asked: Move, met: Met) -> bool {
             | Move::Cancel
             | Move::Replay
     );
-    !(of_operators && met == Met::Late)
+    !(of_operators && met == CallFate::Late)
 }

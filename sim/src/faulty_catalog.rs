@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected,
-    Hold, NewApp, NewKey, SaveConfig,
+    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, DeleteResult,
+    ExpectedVersion, Hold, NewApp, NewKey, SaveConfig,
 };
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
 use tsp_store::parks::Park;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
 use tsp_core::task::{AttemptRecord, Task};
-use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
+use tsp_core::work::{AttemptStore, BeginRequest, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{ConfigId, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 use tsp_store::fetching::{
     Audit, AuditorStore, ClaimRequest, ClaimResult, Cursor, EarliestDue, EmbeddedOwnership, FetchScope,
@@ -16,7 +16,9 @@ use tsp_store::fetching::{
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::tasks::{
+    Actor, CancelCount, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore,
+};
 use tsp_store::{Result, StoreError, WholeStore, forward};
 use tsp_store_testing::fire_one;
 
@@ -97,7 +99,11 @@ impl FaultyStore {
 impl TaskStore for FaultyStore {
     forward!(inner, by read: task task_by_key search attempts);
 
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
+    async fn submit(
+        &self,
+        batch: Vec<Submit>,
+        now: Timestamp,
+    ) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> {
         let moves = batch.iter().map(Move::of_submit).collect();
         let inner = self.inner.clone();
         self.weather.ask(("submit", Kind::Write), moves, async move { inner.submit(batch, now).await }).await
@@ -109,7 +115,7 @@ impl TaskStore for FaultyStore {
         command: TaskCommand,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Changed> {
+    ) -> Result<CommandResult> {
         let (inner, by, moves) = (self.inner.clone(), by.clone(), vec![Move::of_command(&command)]);
         let work = async move { inner.change(subject, command, &by, now).await };
         self.weather.ask(("change", Kind::Write), moves, work).await
@@ -121,7 +127,7 @@ impl TaskStore for FaultyStore {
         limit: usize,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Cancelled> {
+    ) -> Result<CancelCount> {
         let (inner, by) = (self.inner.clone(), by.clone());
         let work = async move { inner.cancel_open(config, limit, &by, now).await };
         self.weather.ask(("cancel_open", Kind::Write), vec![Move::Cancel], work).await
@@ -141,9 +147,9 @@ impl AttemptStore for FaultyStore {
         self.by_shard(("load", Kind::Read), batch, work).await
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+    async fn begin(&self, node: NodeId, batch: Vec<BeginRequest>, now: Timestamp) -> Each<BeginResult> {
         let batch = batch.into_iter().map(|begin| (begin.id, vec![Move::Begin], begin)).collect();
-        let work = |batch: Vec<Begin>| -> BoxFuture<'static, _> {
+        let work = |batch: Vec<BeginRequest>| -> BoxFuture<'static, _> {
             let (inner, weather) = (self.inner.clone(), self.weather.clone());
             Box::pin(async move {
                 let answers = inner.begin(node, batch, now).await;

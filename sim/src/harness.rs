@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tsp_consumer_core::{Executed, TaskContext};
+use tsp_consumer_core::{EndedAttempt, TaskContext};
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::{Clock, Millis, Timestamp};
 use tsp_queue::Ticket;
 use tsp_store::WholeStore;
 use tsp_store_testing::memory::MemoryStore;
 
-use crate::broken::Broken;
+use crate::broken::BrokenStore;
 use crate::callers::Callers;
 use crate::checker::Checker;
 use crate::clock::SimClock;
@@ -38,7 +38,7 @@ pub struct Story {
 
 /// A call on its way.
 #[derive(Debug)]
-struct OnWire {
+struct PendingCall {
     ends_at: Timestamp,
     /// The life of the process that sent it; another life does not get the answer.
     life: u32,
@@ -55,7 +55,7 @@ pub struct Harness {
     ghost: Option<Process>,
     life: u32,
     starts_at: Timestamp,
-    wire: Vec<OnWire>,
+    wire: Vec<PendingCall>,
     callers: Callers,
     /// From now on receivers are well.
     calm: bool,
@@ -73,7 +73,7 @@ impl Harness {
         let store = Arc::new(MemoryStore::new(16));
         let inner: Arc<dyn WholeStore> = match plan.bug {
             None => store.clone(),
-            Some(bug) => Arc::new(Broken::new(store.clone(), bug)),
+            Some(bug) => Arc::new(BrokenStore::new(store.clone(), bug)),
         };
         let rng = Arc::new(SeededRng::new(plan.seed));
         let weather = Arc::new(Weather::new(rng.clone(), Waits::ByTurns, Arc::default()));
@@ -259,7 +259,7 @@ impl Harness {
             let (least, most) = if slow { (3_000, 12_000) } else { (0, 300) };
             let ends_at = now.plus(Millis::from_ms(self.environment.rng.ms(least, most)));
             let (context, ticket) = (sent.context, sent.ticket);
-            self.wire.push(OnWire { ends_at, life: self.life, context, ticket, verdict });
+            self.wire.push(PendingCall { ends_at, life: self.life, context, ticket, verdict });
         }
     }
 
@@ -279,7 +279,7 @@ impl Harness {
         self.checker.answered(&call.context, &call.verdict, now);
         if let Some(process) = self.process.as_mut().filter(|_| self.life == call.life) {
             let (task, verdict) = (call.context.task, call.verdict);
-            process.executed(Executed { ended_at: now, task, ticket: call.ticket, verdict });
+            process.executed(EndedAttempt { ended_at: now, task, ticket: call.ticket, verdict });
         }
     }
 

@@ -28,7 +28,7 @@ mod seeds;
 mod weather;
 
 pub use broken::Bug;
-pub use coverage::{Coverage, Met, Move};
+pub use coverage::{CallFate, Coverage, Move};
 pub use harness::{Harness, Story};
 pub use plan::{Plan, Rates, Sizes};
 pub use rng::SeededRng;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tsp_consumer_core::{Executed, Intake, Item, Permits, Pipeline, PipelineDependencies, TaskContext};
+use tsp_consumer_core::{EndedAttempt, Intake, Item, Permits, Pipeline, PipelineDependencies, TaskContext};
 use tsp_core::work::{Finish, FinishResult};
 use tsp_core::{ConfigId, Entropy, Name, NodeId, Timestamp};
 use tsp_fetcher::{Auditor, Fetcher, FetcherDependencies, FetcherOptions, Findings, Report, RetentionLoop};
@@ -64,7 +64,7 @@ pub(crate) struct Process {
     permits: Permits,
     intake: Intake,
     /// Attempts that have run and wait to be saved.
-    outcomes: Vec<Executed>,
+    outcomes: Vec<EndedAttempt>,
     /// The last begin found messages; so there may be more.
     pub(crate) began: bool,
     /// When the fetcher wants its next turn.
@@ -73,13 +73,13 @@ pub(crate) struct Process {
 
 /// An attempt that goes out now.
 #[derive(Debug)]
-pub(crate) struct Sent {
+pub(crate) struct SentAttempt {
     pub(crate) context: TaskContext,
     pub(crate) ticket: Ticket,
 }
 
 /// What happens while a step waits.
-pub(crate) type Between<'a> = &'a mut dyn FnMut();
+pub(crate) type StepHook<'a> = &'a mut dyn FnMut();
 
 impl Process {
     pub(crate) fn start(environment: &Environment, plan: &Plan, now: Timestamp) -> Result<Self> {
@@ -154,7 +154,7 @@ impl Process {
     }
 
     /// One turn of the fetcher.
-    pub(crate) fn fetch(&mut self, now: Timestamp, between: Between<'_>) -> Result<Report> {
+    pub(crate) fn fetch(&mut self, now: Timestamp, between: StepHook<'_>) -> Result<Report> {
         let report = self.weather.drive(self.fetcher.step(now), between).unwrap_or_else(|| Err(cut()));
         self.next_turn = match &report {
             Ok(report) => report.next,
@@ -175,7 +175,7 @@ impl Process {
     }
 
     /// One begin of the worker; what goes out.
-    pub(crate) fn begin(&mut self, now: Timestamp, between: Between<'_>) -> Vec<Sent> {
+    pub(crate) fn begin(&mut self, now: Timestamp, between: StepHook<'_>) -> Vec<SentAttempt> {
         // A failure is tried again by the next call.
         let _ = self.weather.drive(self.pipeline.reconcile(now), between);
         let most = self.permits.free().min(self.sizes.batch);
@@ -207,12 +207,12 @@ impl Process {
         report
             .started
             .into_iter()
-            .map(|started| Sent { context: started.context, ticket: started.ticket })
+            .map(|started| SentAttempt { context: started.context, ticket: started.ticket })
             .collect()
     }
 
     /// What is to be begun, and whether there was any message at all: also of those that are stale.
-    fn receive(&self, between: Between<'_>) -> (Vec<Item>, bool) {
+    fn receive(&self, between: StepHook<'_>) -> (Vec<Item>, bool) {
         let (mut items, bare) = self.pipeline.take(self.sizes.batch);
         let found = !(items.is_empty() && bare.is_empty());
         let copies: Vec<_> = bare.iter().map(|bare| (bare.message.clone(), bare.ticket)).collect();
@@ -236,7 +236,7 @@ impl Process {
     }
 
     /// Hands a message back that waits for its time or for a permit.
-    pub(crate) fn hand_back(&mut self, now: Timestamp, between: Between<'_>) {
+    pub(crate) fn hand_back(&mut self, now: Timestamp, between: StepHook<'_>) {
         let items = self.intake.drain();
         let copies: Vec<_> = items.iter().map(|item| copy_of(item).1).collect();
         if self.weather.drive(self.pipeline.hand_back(items, now), between).is_none() {
@@ -245,7 +245,7 @@ impl Process {
     }
 
     /// The answer of a call is in.
-    pub(crate) fn executed(&mut self, executed: Executed) {
+    pub(crate) fn executed(&mut self, executed: EndedAttempt) {
         self.permits.put_back(executed.task.config);
         self.outcomes.push(executed);
     }
@@ -271,16 +271,16 @@ impl Process {
     }
 
     /// Saves what has run; what fails is kept and saved later.
-    pub(crate) fn finish(&mut self, now: Timestamp, between: Between<'_>) {
+    pub(crate) fn finish(&mut self, now: Timestamp, between: StepHook<'_>) {
         let count = self.outcomes.len().min(self.sizes.batch);
-        let batch: Vec<Executed> = self.outcomes.drain(..count).collect();
-        let copies: Vec<Executed> = batch.iter().map(again).collect();
+        let batch: Vec<EndedAttempt> = self.outcomes.drain(..count).collect();
+        let copies: Vec<EndedAttempt> = batch.iter().map(again).collect();
         let Some(failures) = self.weather.drive(self.pipeline.finish(batch, now), between) else {
             self.outcomes.extend(copies);
             return;
         };
         if failures.is_empty() && self.rng.hits(100) {
-            let finish = |executed: Executed| Finish {
+            let finish = |executed: EndedAttempt| Finish {
                 id: executed.task.id,
                 attempt: executed.task.attempt,
                 verdict: executed.verdict,
@@ -299,8 +299,8 @@ fn copy_of(item: &Item) -> (ConfigId, Delivery) {
     (item.config, Delivery { message, ticket: item.ticket })
 }
 
-fn again(executed: &Executed) -> Executed {
-    Executed {
+fn again(executed: &EndedAttempt) -> EndedAttempt {
+    EndedAttempt {
         ended_at: executed.ended_at,
         task: executed.task.clone(),
         ticket: executed.ticket,

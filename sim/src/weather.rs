@@ -16,7 +16,7 @@ use tsp_core::task::Task;
 use tsp_core::work::{BeginResult, Each};
 use tsp_store::{Cause, Result, StoreError};
 
-use crate::coverage::{Coverage, Met, Move};
+use crate::coverage::{CallFate, Coverage, Move};
 use crate::rng::SeededRng;
 
 /// How often what happens to a call, in a thousand.
@@ -46,27 +46,27 @@ pub(crate) enum Kind {
 
 /// Why nothing of a config begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Why {
+pub(crate) enum HoldReason {
     Paused,
     Disabled,
 }
 
 /// What operators were answered about configs, against what is begun.
 #[derive(Default)]
-pub(crate) struct Held {
+pub(crate) struct HoldLog {
     /// Configs that were answered to be paused, or disabled.
-    held: Mutex<BTreeSet<(ConfigId, Why)>>,
+    held: Mutex<BTreeSet<(ConfigId, HoldReason)>>,
     /// What was begun in spite of that.
     begun: Mutex<Option<Box<Task>>>,
 }
 
-impl Held {
+impl HoldLog {
     /// It was answered that nothing of the config begins.
-    pub(crate) fn hold(&self, config: ConfigId, why: Why) {
+    pub(crate) fn hold(&self, config: ConfigId, why: HoldReason) {
         self.held.lock().insert((config, why));
     }
 
-    pub(crate) fn let_go(&self, config: ConfigId, why: Why) {
+    pub(crate) fn let_go(&self, config: ConfigId, why: HoldReason) {
         self.held.lock().remove(&(config, why));
     }
 
@@ -74,7 +74,9 @@ impl Held {
         let held = self.held.lock();
         for answer in answers {
             if let Ok(BeginResult::Run(task)) = answer
-                && [Why::Paused, Why::Disabled].iter().any(|why| held.contains(&(task.config, *why)))
+                && [HoldReason::Paused, HoldReason::Disabled]
+                    .iter()
+                    .any(|why| held.contains(&(task.config, *why)))
             {
                 *self.begun.lock() = Some(task.clone());
             }
@@ -104,11 +106,11 @@ pub(crate) struct Weather {
     /// The future of the present step is to be dropped.
     cut: AtomicBool,
     pub(crate) coverage: Mutex<Coverage>,
-    pub(crate) held: Arc<Held>,
+    pub(crate) held: Arc<HoldLog>,
 }
 
 impl Weather {
-    pub(crate) fn new(rng: Arc<SeededRng>, waits: Waits, held: Arc<Held>) -> Self {
+    pub(crate) fn new(rng: Arc<SeededRng>, waits: Waits, held: Arc<HoldLog>) -> Self {
         Self {
             rng,
             waits,
@@ -142,7 +144,7 @@ impl Weather {
         per_mille > 0 && self.rng.hits(per_mille)
     }
 
-    fn fault(&self, call: &'static str, kind: Kind) -> Option<Met> {
+    fn fault(&self, call: &'static str, kind: Kind) -> Option<CallFate> {
         let rates = *self.rates.lock();
         let all = [rates.before, rates.instead, rates.after, rates.late, rates.cut, rates.cut];
         if all.iter().sum::<u64>() == 0 {
@@ -150,8 +152,15 @@ impl Weather {
         }
         let weight = weight(call, rates.focus);
         let mut left = self.rng.below(4_000);
-        let met =
-            [Met::Before, Met::Instead, Met::After, Met::Late, Met::CutBefore, Met::CutAfter].into_iter();
+        let met = [
+            CallFate::Before,
+            CallFate::Instead,
+            CallFate::After,
+            CallFate::Late,
+            CallFate::CutBefore,
+            CallFate::CutAfter,
+        ]
+        .into_iter();
         let hit = met.zip(all).find(|(_, rate)| {
             let hit = left < rate * weight;
             left = left.saturating_sub(rate * weight);
@@ -159,8 +168,8 @@ impl Weather {
         });
         let met = hit.map(|(met, _)| met)?;
         match (kind, met) {
-            (Kind::Read, Met::After | Met::Late) => Some(Met::Before),
-            (Kind::Write, Met::Late) => Some(Met::After),
+            (Kind::Read, CallFate::After | CallFate::Late) => Some(CallFate::Before),
+            (Kind::Write, CallFate::Late) => Some(CallFate::After),
             (_, met) => Some(met),
         }
     }
@@ -191,31 +200,33 @@ impl Weather {
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, E> {
         let met = self.fault(call, kind);
-        let mut asked = Asked { weather: self, moves, happened: false, answered: false };
+        let mut asked = PendingCall { weather: self, moves, happened: false, answered: false };
         self.pause().await;
-        if met == Some(Met::CutBefore) {
+        if met == Some(CallFate::CutBefore) {
             self.be_cut().await;
         }
         let answer = match met {
-            Some(Met::Before) => Err(Cause::Away.because(format!("`{call}` failed by a fault")).into()),
-            Some(Met::Instead) => Err(StoreError::Internal(format!("`{call}` is refused by a fault")).into()),
-            Some(Met::Late) => {
+            Some(CallFate::Before) => Err(Cause::Away.because(format!("`{call}` failed by a fault")).into()),
+            Some(CallFate::Instead) => {
+                Err(StoreError::Internal(format!("`{call}` is refused by a fault")).into())
+            }
+            Some(CallFate::Late) => {
                 self.late.lock().push(Box::pin(async move {
                     // Nobody is there to receive it.
                     let _ = work.await;
                 }));
                 Err(StoreError::Unknown(format!("`{call}` is late by a fault")).into())
             }
-            Some(Met::After) => {
+            Some(CallFate::After) => {
                 work.await?;
                 let lost = format!("the answer of `{call}` was lost by a fault");
                 Err(StoreError::Unknown(lost).into())
             }
-            Some(Met::CutBefore | Met::CutAfter) | None => work.await,
+            Some(CallFate::CutBefore | CallFate::CutAfter) | None => work.await,
         };
         asked.happened = true;
         self.pause().await;
-        if met == Some(Met::CutAfter) {
+        if met == Some(CallFate::CutAfter) {
             self.be_cut().await;
         }
         asked.answered = true;
@@ -277,17 +288,17 @@ async fn yield_once() {
 }
 
 /// A call on its way; says so when it is dropped there.
-struct Asked<'a> {
+struct PendingCall<'a> {
     weather: &'a Weather,
     moves: Vec<Move>,
     happened: bool,
     answered: bool,
 }
 
-impl Drop for Asked<'_> {
+impl Drop for PendingCall<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            let met = if self.happened { Met::CutAfter } else { Met::CutBefore };
+            let met = if self.happened { CallFate::CutAfter } else { CallFate::CutBefore };
             self.weather.coverage.lock().note(&self.moves, met);
         }
     }

@@ -69,22 +69,22 @@ fn path(operation: &Operation, task: &str) -> String {
     filled.collect::<Vec<_>>().join("/")
 }
 
-struct Walk {
+struct AuthWalk {
     scene: Scene,
     operations: Vec<Operation>,
     task: String,
 }
 
-async fn walk() -> Walk {
+async fn walk() -> AuthWalk {
     let scene = Scene::new().await;
     scene.delayed("work", |config| config).await;
     let task = scene.submit(Task::of("work").key("order-1").delay("5h")).await;
     let operations = operations(&scene.api).await;
     let closed = operations.into_iter().filter(|one| !OPEN.contains(&one.template.as_str())).collect();
-    Walk { scene, operations: closed, task }
+    AuthWalk { scene, operations: closed, task }
 }
 
-impl Walk {
+impl AuthWalk {
     /// An empty object: enough to get past the credentials, and wrong enough to change nothing.
     async fn call(&self, api: &Api, operation: &Operation) -> (u16, String) {
         let path = path(operation, &self.task);

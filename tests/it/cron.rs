@@ -201,7 +201,7 @@ async fn skip_drops_what_is_older_than_its_grace() {
 const LOOKED_AT: Millis = Millis::from_secs(2);
 
 /// A first occurrence that was open for four slots.
-struct Held {
+struct HeldOccurrence {
     /// Those that were called after it, in order.
     slots: Vec<Timestamp>,
     /// How many of them were called while it was open.
@@ -209,7 +209,7 @@ struct Held {
     opened: Timestamp,
 }
 
-async fn held(overlap: &str) -> Held {
+async fn held(overlap: &str) -> HeldOccurrence {
     let scene = Scene::new().await;
     let gate = Gate::closed();
     scene.receiver.script("/tick", vec![Reply::ok().after(&gate), Reply::ok()]);
@@ -227,12 +227,12 @@ async fn held(overlap: &str) -> Held {
         .await;
     let mut slots: Vec<_> = all[1..].iter().map(Arrival::execute_at).collect();
     slots.sort();
-    Held { slots, beside, opened }
+    HeldOccurrence { slots, beside, opened }
 }
 
 #[tokio::test]
 async fn overlap_skip_passes_over_slots_while_one_is_open() {
-    let Held { slots, beside, opened } = held("skip").await;
+    let HeldOccurrence { slots, beside, opened } = held("skip").await;
     let passed: Vec<_> = slots.iter().filter(|slot| slot.plus(LOOKED_AT) < opened).collect();
     assert!(beside == 0 && passed.is_empty(), "{slots:?} were called; an occurrence was open until {opened}");
 }
@@ -250,7 +250,7 @@ async fn overlap_allow_calls_every_slot() {
 
 #[tokio::test]
 async fn overlap_queue_one_makes_up_for_one_slot() {
-    let Held { slots, beside, opened } = held("queue_one").await;
+    let HeldOccurrence { slots, beside, opened } = held("queue_one").await;
     let waited: Vec<_> = slots.iter().filter(|slot| **slot < opened).collect();
     let good = match waited[..] {
         [_] => true,

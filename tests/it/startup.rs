@@ -5,11 +5,11 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::harness::disk::SmallDisk;
-use crate::harness::process::{Ended, run};
+use crate::harness::process::{ProcessExit, run};
 use crate::harness::{APP, BOOTSTRAP_KEY, Scene, Task, TempDir, Tsp, only_on};
 
 /// Starts the service with these settings; it must end by itself with an error that names `subject`.
-async fn fails(dir: &TempDir, environment: &[(&str, &str)], subject: &str) -> Ended {
+async fn fails(dir: &TempDir, environment: &[(&str, &str)], subject: &str) -> ProcessExit {
     let url = format!("sqlite:{}", dir.join("tsp.db").display());
     let mut all = vec![
         ("TSP__WEB__LISTEN", "127.0.0.1:0"),

@@ -15,7 +15,7 @@ pub use digest::digest;
 pub use duplicates::{duplicates, duplicates_below};
 pub use members::{Member, depth, members};
 pub use text::Text;
-pub use tokens::{DEPTH_MAX, Malformed, Token, Tokens};
+pub use tokens::{DEPTH_MAX, MalformedJson, Token, Tokens};
 pub use tree::tree;
 
 #[cfg(test)]

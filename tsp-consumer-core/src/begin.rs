@@ -13,10 +13,10 @@ use tsp_core::work::WorkError;
 use tsp_core::{ConfigId, Millis, Timestamp};
 
 use crate::compartment::Compartment;
-use crate::finish::Stuck;
+use crate::finish::StuckCounts;
 use crate::intake::Item;
 use crate::permits::Permits;
-use crate::pipeline::{BeginReport, Loaded, Pipeline, Started};
+use crate::pipeline::{BeginReport, BegunAttempt, LoadResult, Pipeline};
 use crate::worker::WorkerOptions;
 
 /// Bulkheads that stand still hold at most this share of the permits' number: messages, and outcomes.
@@ -28,7 +28,7 @@ pub(crate) struct BeginLoop {
     pipeline: Arc<Pipeline>,
     permits: Arc<Permits>,
     options: WorkerOptions,
-    stuck: Arc<Stuck>,
+    stuck: Arc<StuckCounts>,
     compartments: Vec<Compartment>,
     steps: FuturesUnordered<BoxFuture<'static, Step>>,
     /// Permits inside begins that are not answered.
@@ -39,7 +39,7 @@ pub(crate) struct BeginLoop {
 
 /// A call that was answered.
 enum Step {
-    Loaded(usize, Loaded),
+    Loaded(usize, LoadResult),
     Begun(usize, usize, BeginReport),
     Compared(Result<usize, WorkError>, usize),
 }
@@ -49,7 +49,7 @@ impl BeginLoop {
         pipeline: Arc<Pipeline>,
         permits: Arc<Permits>,
         options: WorkerOptions,
-        stuck: Arc<Stuck>,
+        stuck: Arc<StuckCounts>,
     ) -> Self {
         let compartments = (0..pipeline.bulkheads()).map(|_| Compartment::new(options.batch)).collect();
         Self {
@@ -70,7 +70,7 @@ impl BeginLoop {
         &mut self,
         freed: &mut watch::Receiver<()>,
         stop: &CancellationToken,
-        run: &impl Fn(Started),
+        run: &impl Fn(BegunAttempt),
     ) {
         let now = self.pipeline.deps.clock.now();
         let requeued = self.take(now);
@@ -233,7 +233,7 @@ impl BeginLoop {
         begins.chain(compare).min()
     }
 
-    fn answered(&mut self, step: Step, run: &impl Fn(Started)) {
+    fn answered(&mut self, step: Step, run: &impl Fn(BegunAttempt)) {
         let now = self.pipeline.deps.clock.now();
         match step {
             Step::Compared(result, bulkhead) => {
@@ -262,7 +262,7 @@ impl BeginLoop {
     }
 
     /// Hands back what is not begun, and waits for the calls in flight. What they still begin goes to `run`.
-    pub(crate) async fn stop(mut self, run: &impl Fn(Started)) {
+    pub(crate) async fn stop(mut self, run: &impl Fn(BegunAttempt)) {
         let (mut items, mut bare) = self.drain();
         loop {
             let (more, more_bare) = self.pipeline.take(self.options.batch);

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::permits::Permits;
-use crate::pipeline::{Executed, NotSaved, Pipeline};
-use crate::unsaved::{Tried, Unsaved};
+use crate::pipeline::{EndedAttempt, Pipeline, SaveFailure};
+use crate::unsaved::{SaveBatch, UnsavedAttempts};
 use crate::worker::WorkerOptions;
 
 /// Above this many waiting outcomes none waits any longer: at high load the batches make themselves.
@@ -22,9 +22,9 @@ const LAST_SAVES: Duration = Duration::from_secs(5);
 
 /// How many outcomes of each bulkhead cannot be saved just now.
 #[derive(Debug)]
-pub(crate) struct Stuck(Box<[AtomicUsize]>);
+pub(crate) struct StuckCounts(Box<[AtomicUsize]>);
 
-impl Stuck {
+impl StuckCounts {
     pub(crate) fn new(bulkheads: usize) -> Self {
         Self((0..bulkheads).map(|_| AtomicUsize::new(0)).collect())
     }
@@ -38,28 +38,29 @@ pub(crate) struct FinishLoop {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) options: WorkerOptions,
     pub(crate) permits: Arc<Permits>,
-    pub(crate) stuck: Arc<Stuck>,
+    pub(crate) stuck: Arc<StuckCounts>,
     /// From now on nothing more comes in, and what cannot be saved is left to the rescuer.
     pub(crate) last_call: CancellationToken,
 }
 
-struct Saved {
+struct SaveResult {
     bulkhead: usize,
-    tried: Tried,
-    failures: Vec<NotSaved>,
+    tried: SaveBatch,
+    failures: Vec<SaveFailure>,
 }
 
 impl FinishLoop {
-    pub(crate) async fn run(self, mut inbox: mpsc::UnboundedReceiver<Executed>) {
-        let mut unsaved: Vec<Unsaved> = (0..self.pipeline.bulkheads()).map(|_| Unsaved::default()).collect();
-        let mut saving: FuturesUnordered<BoxFuture<'static, Saved>> = FuturesUnordered::new();
+    pub(crate) async fn run(self, mut inbox: mpsc::UnboundedReceiver<EndedAttempt>) {
+        let mut unsaved: Vec<UnsavedAttempts> =
+            (0..self.pipeline.bulkheads()).map(|_| UnsavedAttempts::default()).collect();
+        let mut saving: FuturesUnordered<BoxFuture<'static, SaveResult>> = FuturesUnordered::new();
         let (mut arrived, mut last_until, mut known) = (Vec::new(), None, 0);
         loop {
             let now = Instant::now();
             self.save(&mut unsaved, &saving, now);
             known = self.publish(&unsaved, known, now);
             let over = inbox.is_closed() && inbox.is_empty();
-            if over && unsaved.iter().all(Unsaved::is_empty) {
+            if over && unsaved.iter().all(UnsavedAttempts::is_empty) {
                 return;
             }
             let wait = self.options.finish_wait;
@@ -101,25 +102,25 @@ impl FinishLoop {
     /// Starts what may be saved now.
     fn save(
         &self,
-        unsaved: &mut [Unsaved],
-        saving: &FuturesUnordered<BoxFuture<'static, Saved>>,
+        unsaved: &mut [UnsavedAttempts],
+        saving: &FuturesUnordered<BoxFuture<'static, SaveResult>>,
         now: Instant,
     ) {
         let wait = self.options.finish_wait;
-        let enough = unsaved.iter().map(Unsaved::fresh).sum::<usize>() >= FINISH_AT_ONCE
+        let enough = unsaved.iter().map(UnsavedAttempts::fresh).sum::<usize>() >= FINISH_AT_ONCE
             || self.last_call.is_cancelled();
         for (bulkhead, one) in unsaved.iter_mut().enumerate() {
             let Some(batch) = one.next(now, wait, enough, self.options.batch) else { continue };
             let (pipeline, tried) = (self.pipeline.clone(), batch.tried());
             saving.push(Box::pin(async move {
                 let failures = pipeline.finish(batch.outcomes, pipeline.deps.clock.now()).await;
-                Saved { bulkhead, tried, failures }
+                SaveResult { bulkhead, tried, failures }
             }));
         }
     }
 
     /// Reports what cannot be saved just now, of which `known` is reported already.
-    fn publish(&self, unsaved: &[Unsaved], known: usize, now: Instant) -> usize {
+    fn publish(&self, unsaved: &[UnsavedAttempts], known: usize, now: Instant) -> usize {
         let mut all = 0;
         for (one, published) in unsaved.iter().zip(&self.stuck.0) {
             let stuck = one.stuck(now);
@@ -133,8 +134,8 @@ impl FinishLoop {
     }
 }
 
-fn answered(unsaved: &mut [Unsaved], saved: Saved, last: bool) {
-    let Saved { bulkhead, tried, mut failures } = saved;
+fn answered(unsaved: &mut [UnsavedAttempts], saved: SaveResult, last: bool) {
+    let SaveResult { bulkhead, tried, mut failures } = saved;
     if last && !failures.is_empty() {
         let outcomes = failures.len();
         tracing::warn!(outcomes, "outcomes could not be saved; their tasks will be retried");

@@ -21,6 +21,8 @@ mod worker;
 pub use handler::{Fence, TaskContext, TaskHandler};
 pub use intake::{Intake, Item};
 pub use permits::Permits;
-pub use pipeline::{BeginReport, Executed, Loaded, NotSaved, Pipeline, PipelineDependencies, Started};
+pub use pipeline::{
+    BeginReport, BegunAttempt, EndedAttempt, LoadResult, Pipeline, PipelineDependencies, SaveFailure,
+};
 pub use tsp_core::work::{AttemptStore, Configs, Each, SendLease, WorkError};
 pub use worker::{Worker, WorkerOptions};

@@ -8,14 +8,16 @@ use futures::future::join_all;
 use sha2::{Digest, Sha256};
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{Status, Task, TokenHash};
-use tsp_core::work::{AttemptStore, Begin, BeginResult, Configs, Finish, FinishResult, SendLease, WorkError};
+use tsp_core::work::{
+    AttemptStore, BeginRequest, BeginResult, Configs, Finish, FinishResult, SendLease, WorkError,
+};
 use tsp_core::{Clock, ConfigId, Entropy, Millis, NodeId, TaskId, Timestamp};
 use tsp_queue::{Delivery, Feedback, FeedbackSink, Message, Subscriber, Ticket};
 
 use crate::handler::{Fence, TaskContext};
 use crate::intake::Item;
 use crate::observe::Observer;
-use crate::running::Running;
+use crate::running::RunningAttempts;
 
 /// How soon a begin without an answer is tried again; doubled with each more.
 const BEGIN_AGAIN_AFTER: Millis = Millis::from_ms(200);
@@ -40,7 +42,7 @@ pub struct PipelineDependencies {
 pub struct Pipeline {
     pub(crate) deps: PipelineDependencies,
     pub(crate) observer: Observer,
-    running: Running,
+    running: RunningAttempts,
 }
 
 impl fmt::Debug for Pipeline {
@@ -51,14 +53,14 @@ impl fmt::Debug for Pipeline {
 
 /// An attempt that is begun and to be run.
 #[derive(Debug)]
-pub struct Started {
+pub struct BegunAttempt {
     pub context: TaskContext,
     pub ticket: Ticket,
 }
 
 /// An attempt that has run.
 #[derive(Debug)]
-pub struct Executed {
+pub struct EndedAttempt {
     /// When the handler answered.
     pub ended_at: Timestamp,
     pub task: Box<Task>,
@@ -68,14 +70,14 @@ pub struct Executed {
 
 /// An outcome that could not be saved. Nothing was acknowledged: save it again.
 #[derive(Debug)]
-pub struct NotSaved {
-    pub executed: Executed,
+pub struct SaveFailure {
+    pub executed: EndedAttempt,
     pub error: WorkError,
 }
 
 /// Messages whose rows were asked for.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub struct LoadResult {
     pub items: Vec<Item>,
     /// Why some are not here. They were requeued.
     pub error: Option<WorkError>,
@@ -86,7 +88,7 @@ pub struct Loaded {
 pub struct BeginReport {
     /// Why some of those to be asked for again were not begun, if it was not for their time.
     pub error: Option<WorkError>,
-    pub started: Vec<Started>,
+    pub started: Vec<BegunAttempt>,
     /// Not yet: ask again then. Their permits are to be released.
     pub again: Vec<(Timestamp, Item)>,
     /// Dealt with without a call. Their permits are to be released.
@@ -95,7 +97,7 @@ pub struct BeginReport {
 
 impl Pipeline {
     pub fn new(deps: PipelineDependencies) -> Self {
-        let running = Running::new(deps.store.bulkheads());
+        let running = RunningAttempts::new(deps.store.bulkheads());
         Self { deps, observer: Observer::default(), running }
     }
 
@@ -120,10 +122,10 @@ impl Pipeline {
 
     /// Loads the rows of messages, and so finds the config of each. What cannot be loaded just now goes back
     /// to the queue; a row that cannot be read at all is logged, and is rescued like that of a lost message.
-    pub async fn load(&self, bare: Vec<Delivery>) -> Loaded {
+    pub async fn load(&self, bare: Vec<Delivery>) -> LoadResult {
         let ids: Vec<_> = bare.iter().map(|delivery| delivery.message.id).collect();
         let rows = self.deps.store.load(&ids).await;
-        let (mut loaded, mut back) = (Loaded::default(), Vec::new());
+        let (mut loaded, mut back) = (LoadResult::default(), Vec::new());
         for (delivery, row) in bare.into_iter().zip(rows) {
             match row {
                 Ok(row) => {
@@ -203,7 +205,12 @@ impl Pipeline {
         let (mut begins, mut kept, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
         for mut item in items {
             let (token, hash) = self.mint(&item).unzip();
-            begins.push(Begin { id: item.id, version: item.version, row: item.row.take(), token: hash });
+            begins.push(BeginRequest {
+                id: item.id,
+                version: item.version,
+                row: item.row.take(),
+                token: hash,
+            });
             tokens.push(token);
             kept.push(item);
         }
@@ -219,7 +226,7 @@ impl Pipeline {
                     if let Some(config) = self.deps.configs.config(task.config).filter(|_| may_send) {
                         let fence = Fence::new(Arc::clone(&self.deps.lease), Arc::clone(&self.deps.clock));
                         let context = TaskContext { task, config, completion_token: token, now, fence };
-                        report.started.push(Started { context, ticket: item.ticket });
+                        report.started.push(BegunAttempt { context, ticket: item.ticket });
                     } else {
                         // Nobody runs it: it is found under our id, an orphan, and released.
                         not_sent += 1;
@@ -265,7 +272,7 @@ impl Pipeline {
     }
 
     /// Saves the outcomes. Those that are saved are acknowledged and announced; the others come back.
-    pub async fn finish(&self, batch: Vec<Executed>, now: Timestamp) -> Vec<NotSaved> {
+    pub async fn finish(&self, batch: Vec<EndedAttempt>, now: Timestamp) -> Vec<SaveFailure> {
         let finishes = batch.iter().map(|executed| Finish {
             id: executed.task.id,
             attempt: executed.task.attempt,
@@ -286,7 +293,7 @@ impl Pipeline {
                 }
                 Ok(FinishResult::TooLate) => None,
                 Err(error) => {
-                    failures.push(NotSaved { executed, error });
+                    failures.push(SaveFailure { executed, error });
                     continue;
                 }
             };
@@ -301,15 +308,15 @@ impl Pipeline {
         failures
     }
 
-    fn say(&self, failures: &[NotSaved], alone: bool) {
-        let Some(NotSaved { executed, error }) = failures.first() else { return };
+    fn say(&self, failures: &[SaveFailure], alone: bool) {
+        let Some(SaveFailure { executed, error }) = failures.first() else { return };
         let outcomes = failures.len();
         if !alone || error.is_transient() {
             tracing::warn!(%error, outcomes, "could not save outcomes, will try again");
             return;
         }
         self.observer.refused();
-        let Executed { task, verdict, .. } = executed;
+        let EndedAttempt { task, verdict, .. } = executed;
         let (attempt, outcome, reason) = (task.attempt, &verdict.outcome, &*verdict.reason);
         tracing::error!(task = %task.id, attempt, ?outcome, reason, %error, "an outcome is refused, will try again");
     }

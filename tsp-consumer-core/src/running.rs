@@ -15,7 +15,7 @@ const RECONCILE_AGAIN_AFTER: Millis = Millis::from_ms(200);
 const UNSURE_FOR: Millis = Millis::from_secs(60);
 
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningAttempts {
     state: Mutex<State>,
 }
 
@@ -42,7 +42,7 @@ impl Comparison {
     }
 }
 
-impl Running {
+impl RunningAttempts {
     pub(crate) fn new(bulkheads: usize) -> Self {
         let comparisons = vec![Comparison::default(); bulkheads];
         let state = State { attempts: IdSet::default(), beginning: IdMap::default(), comparisons };
@@ -50,13 +50,13 @@ impl Running {
     }
 
     /// From now on these tasks are inside a begin; each with its bulkhead.
-    pub(crate) fn begin(&self, tasks: Vec<(usize, TaskId)>, now: Timestamp) -> Beginning<'_> {
+    pub(crate) fn begin(&self, tasks: Vec<(usize, TaskId)>, now: Timestamp) -> BeginGuard<'_> {
         let mut state = self.state.lock();
         for (bulkhead, task) in &tasks {
             state.comparisons[*bulkhead].by(now.plus(RECONCILE_EVERY));
             *state.beginning.entry(*task).or_default() += 1;
         }
-        Beginning { running: self, tasks, now }
+        BeginGuard { running: self, tasks, now }
     }
 
     /// The attempt's outcome is saved, or came too late.
@@ -118,13 +118,13 @@ impl Running {
 
 /// A begin in flight. Dropped without an answer, it may have happened.
 #[derive(Debug)]
-pub(crate) struct Beginning<'a> {
-    running: &'a Running,
+pub(crate) struct BeginGuard<'a> {
+    running: &'a RunningAttempts,
     tasks: Vec<(usize, TaskId)>,
     now: Timestamp,
 }
 
-impl Beginning<'_> {
+impl BeginGuard<'_> {
     /// These attempts run here now: at no moment in between do they look orphaned.
     pub(crate) fn answered(mut self, begun: impl IntoIterator<Item = (TaskId, u32)>) {
         let mut state = self.running.state.lock();
@@ -133,7 +133,7 @@ impl Beginning<'_> {
     }
 }
 
-impl Drop for Beginning<'_> {
+impl Drop for BeginGuard<'_> {
     fn drop(&mut self) {
         leave(&mut self.running.state.lock(), &self.tasks);
         for (bulkhead, _) in &self.tasks {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_outcome_of_one_attempt_says_nothing_of_the_next() {
-        let running = Running::new(2);
+        let running = RunningAttempts::new(2);
         running.begin(vec![(1, TASK)], T0).answered([(TASK, 1)]);
         running.begin(vec![(1, TASK)], T0).answered([(TASK, 2)]);
         running.closed((TASK, 1));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_row_inside_a_begin_is_nobodys_only_when_no_begin_can_answer_for_it() {
-        let running = Running::new(2);
+        let running = RunningAttempts::new(2);
         let (first, again) = (running.begin(vec![(1, TASK)], T0), running.begin(vec![(1, TASK)], T0));
         assert!(!running.start_reconcile(1, T0));
         drop(first);
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_begin_without_an_answer_is_looked_for_until_it_cannot_happen_any_more() {
-        let running = Running::new(2);
+        let running = RunningAttempts::new(2);
         drop(running.begin(vec![(1, TASK)], T0));
         let (mut now, mut looks) = (T0, 0);
         while running.start_reconcile(1, now) {
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_begin_during_a_comparison_wants_the_next_one() {
-        let running = Running::new(2);
+        let running = RunningAttempts::new(2);
         running.begin(vec![(1, TASK)], T0).answered([(TASK, 1)]);
         assert!(running.start_reconcile(1, at(5_000)));
         running.begin(vec![(1, TASK)], at(5_001)).answered([(TASK, 2)]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pipeline::{Executed, NotSaved};
+use crate::pipeline::{EndedAttempt, SaveFailure};
 
 /// An outcome that failed so often goes alone.
 const ALONE_AFTER: u32 = 4;
@@ -22,11 +22,11 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_mins(1);
 const STILL_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
-pub(crate) struct Unsaved {
-    fresh: Vec<Executed>,
+pub(crate) struct UnsavedAttempts {
+    fresh: Vec<EndedAttempt>,
     /// When the oldest of the fresh ones came.
     since: Option<Instant>,
-    failed: Vec<Failed>,
+    failed: Vec<FailedSave>,
     /// A save is in flight since then.
     saving: Option<Instant>,
     pause_until: Option<Instant>,
@@ -36,8 +36,8 @@ pub(crate) struct Unsaved {
 }
 
 #[derive(Debug)]
-struct Failed {
-    executed: Executed,
+struct FailedSave {
+    executed: EndedAttempt,
     tries: u32,
     first: Instant,
     again_at: Instant,
@@ -47,13 +47,13 @@ struct Failed {
 /// What is tried at once: outcomes that failed equally often.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    pub(crate) outcomes: Vec<Executed>,
+    pub(crate) outcomes: Vec<EndedAttempt>,
     tries: u32,
     first: Option<Instant>,
 }
 
-impl Unsaved {
-    pub(crate) fn push(&mut self, executed: Executed, now: Instant) {
+impl UnsavedAttempts {
+    pub(crate) fn push(&mut self, executed: EndedAttempt, now: Instant) {
         self.fresh.push(executed);
         self.since.get_or_insert(now);
     }
@@ -113,7 +113,7 @@ impl Unsaved {
 
     /// What became of a batch. One that was refused alone is logged, and once others are saved it is clear
     /// that it is the outcome's own text or its row: the text is left out from then on.
-    pub(crate) fn answered(&mut self, batch: &Tried, failures: Vec<NotSaved>, now: Instant) {
+    pub(crate) fn answered(&mut self, batch: &SaveBatch, failures: Vec<SaveFailure>, now: Instant) {
         self.saving = None;
         // Those that came meanwhile could not go before: their wait begins now, or batches would be small for nothing.
         self.since = self.since.map(|_| now);
@@ -128,7 +128,7 @@ impl Unsaved {
         let tries = batch.tries + 1;
         let first = batch.first.unwrap_or(now);
         let mut paused = false;
-        for NotSaved { mut executed, error } in failures {
+        for SaveFailure { mut executed, error } in failures {
             let away = error.is_transient();
             if away && !paused {
                 paused = true;
@@ -143,11 +143,11 @@ impl Unsaved {
                 executed.verdict.excerpt = None;
                 executed.verdict.reason = "outcome_refused".into();
             }
-            self.failed.push(Failed { executed, tries, first, again_at, away });
+            self.failed.push(FailedSave { executed, tries, first, again_at, away });
         }
     }
 
-    /// When after `now` [`Unsaved::next`] may have something or [`Unsaved::stuck`] more, if nothing more comes.
+    /// When after `now` [`UnsavedAttempts::next`] may have something or [`UnsavedAttempts::stuck`] more, if nothing more comes.
     pub(crate) fn next_at(&self, wait: Duration, now: Instant) -> Option<Instant> {
         if let Some(since) = self.saving {
             // From then on only its answer changes anything.
@@ -170,15 +170,15 @@ impl Unsaved {
 
 /// A batch while it is saved.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tried {
+pub(crate) struct SaveBatch {
     size: usize,
     tries: u32,
     first: Option<Instant>,
 }
 
 impl Batch {
-    pub(crate) fn tried(&self) -> Tried {
-        Tried { size: self.outcomes.len(), tries: self.tries, first: self.first }
+    pub(crate) fn tried(&self) -> SaveBatch {
+        SaveBatch { size: self.outcomes.len(), tries: self.tries, first: self.first }
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
 
     const MAX: usize = 256;
 
-    fn outcome(id: i64) -> Executed {
+    fn outcome(id: i64) -> EndedAttempt {
         let new = NewTask {
             id: TaskId::new(id),
             config: ConfigId::new(1),
@@ -209,7 +209,7 @@ mod tests {
             origin: Origin::Submit,
             extra: None,
         };
-        Executed {
+        EndedAttempt {
             ended_at: Timestamp::ZERO,
             task: Box::new(Task::new(new, Timestamp::ZERO)),
             ticket: Ticket(id.unsigned_abs()),
@@ -217,21 +217,21 @@ mod tests {
         }
     }
 
-    fn waiting(count: i64, now: Instant) -> Unsaved {
-        let mut unsaved = Unsaved::default();
+    fn waiting(count: i64, now: Instant) -> UnsavedAttempts {
+        let mut unsaved = UnsavedAttempts::default();
         (1..=count).for_each(|id| unsaved.push(outcome(id), now));
         unsaved
     }
 
     /// Saves what is due until nothing is; the call with outcome `bad` is answered by `error`. How many calls.
-    fn save_all(unsaved: &mut Unsaved, bad: i64, error: &WorkError, now: Instant) -> usize {
+    fn save_all(unsaved: &mut UnsavedAttempts, bad: i64, error: &WorkError, now: Instant) -> usize {
         let mut calls = 0;
         while let Some(batch) = unsaved.next(now, Duration::ZERO, true, MAX) {
             calls += 1;
             let tried = batch.tried();
             let fails = batch.outcomes.iter().any(|executed| executed.task.id.get() == bad);
             let failed = if fails { batch.outcomes } else { Vec::new() };
-            let failed = failed.into_iter().map(|executed| NotSaved { executed, error: error.clone() });
+            let failed = failed.into_iter().map(|executed| SaveFailure { executed, error: error.clone() });
             unsaved.answered(&tried, failed.collect(), now);
         }
         calls

@@ -13,10 +13,10 @@ use tokio_util::task::TaskTracker;
 use tsp_core::outcome::Verdict;
 
 use crate::begin::BeginLoop;
-use crate::finish::{FinishLoop, Stuck};
+use crate::finish::{FinishLoop, StuckCounts};
 use crate::handler::TaskHandler;
 use crate::permits::Permits;
-use crate::pipeline::{Executed, Pipeline, Started};
+use crate::pipeline::{BegunAttempt, EndedAttempt, Pipeline};
 
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
@@ -76,7 +76,7 @@ impl Worker {
         let (outcomes, inbox) = mpsc::unbounded_channel();
         let attempts = TaskTracker::new();
         let (finishing, last_call) = (TaskTracker::new(), CancellationToken::new());
-        let stuck = Arc::new(Stuck::new(self.pipeline.bulkheads()));
+        let stuck = Arc::new(StuckCounts::new(self.pipeline.bulkheads()));
         let finish = FinishLoop {
             pipeline: self.pipeline.clone(),
             options: self.options.clone(),
@@ -125,10 +125,10 @@ async fn attempt(
     pipeline: Arc<Pipeline>,
     handler: Arc<dyn TaskHandler>,
     permits: Arc<Permits>,
-    started: Started,
-    outcomes: mpsc::UnboundedSender<Executed>,
+    started: BegunAttempt,
+    outcomes: mpsc::UnboundedSender<EndedAttempt>,
 ) {
-    let Started { mut context, ticket } = started;
+    let BegunAttempt { mut context, ticket } = started;
     context.now = pipeline.deps.clock.now();
     pipeline.observer.sent(&context.task, &context.config, context.now);
     let verdict = unwound(handler.execute(&context)).await.unwrap_or_else(|| {
@@ -137,8 +137,12 @@ async fn attempt(
     });
     let config = context.task.config;
     // A closed channel means that the worker stopped without us; the rescuer closes the attempt.
-    let _ =
-        outcomes.send(Executed { ended_at: pipeline.deps.clock.now(), task: context.task, ticket, verdict });
+    let _ = outcomes.send(EndedAttempt {
+        ended_at: pipeline.deps.clock.now(),
+        task: context.task,
+        ticket,
+        verdict,
+    });
     permits.put_back(config);
 }
 

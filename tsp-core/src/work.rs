@@ -56,7 +56,7 @@ pub trait AttemptStore: Send + Sync {
     async fn load(&self, ids: &[TaskId]) -> Each<Option<Box<Task>>>;
 
     /// Queued to executing, for each message that is still good, in one transaction for each bulkhead.
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult>;
+    async fn begin(&self, node: NodeId, batch: Vec<BeginRequest>, now: Timestamp) -> Each<BeginResult>;
 
     /// Closes the attempts, fenced by `(executing, attempt, node)`, in one transaction for each bulkhead.
     async fn finish(&self, node: NodeId, batch: Vec<Finish>, now: Timestamp) -> Each<FinishResult>;
@@ -91,7 +91,7 @@ pub trait SendLease: Send + Sync {
 
 /// A message to begin.
 #[derive(Debug, Clone)]
-pub struct Begin {
+pub struct BeginRequest {
     pub id: TaskId,
     pub version: i64,
     /// The row as claimed, when it came inline with the message; else the store loads it.

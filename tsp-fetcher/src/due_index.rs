@@ -11,7 +11,7 @@ use crate::turns::{Rank, Turns};
 /// its time and is in neither, so that work that cannot be done does not wake anybody.
 #[derive(Debug, Default)]
 pub(crate) struct DueIndex {
-    by_config: IdMap<ConfigId, Known>,
+    by_config: IdMap<ConfigId, DueEntry>,
     /// Not among `due`.
     order: BTreeSet<(Timestamp, ConfigId)>,
     due: Turns,
@@ -22,7 +22,7 @@ pub(crate) struct DueIndex {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct DueEntry {
     due_at: Timestamp,
     /// The last replacement that named it.
     round: u64,
@@ -43,7 +43,7 @@ impl DueIndex {
             self.order.remove(&(old.due_at, config));
         }
         let Some(due_at) = earliest else { return self.due.remove(config) };
-        self.by_config.insert(config, Known { due_at, round: self.round });
+        self.by_config.insert(config, DueEntry { due_at, round: self.round });
         if self.due.contains(config) {
             if self.ripe.is_some_and(|ripe| due_at <= ripe) {
                 return;

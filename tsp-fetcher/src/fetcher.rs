@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tsp_core::ids::IdSet;
 use tsp_core::{ConfigId, Timestamp};
-use tsp_queue::{Inbox, Message, Received, Turn};
+use tsp_queue::{Inbox, InboxEvents, Message, Turn};
 use tsp_store::{Result, StoreError};
 
 use crate::deadlines::Deadlines;
@@ -103,7 +103,7 @@ impl Fetcher {
         Ok(Report { claimed, published, fired, rescued, next, turn, deposed: self.ownership.is_over() })
     }
 
-    fn take_in(&mut self, received: Received, now: Timestamp) {
+    fn take_in(&mut self, received: InboxEvents, now: Timestamp) {
         for (config, due_at) in received.due {
             self.flow.due(config, due_at);
         }

@@ -16,7 +16,7 @@ use crate::due_index::DueIndex;
 use crate::holds::{Holds, Reason, Stage, Subject};
 use crate::totals::WindowTotals;
 use crate::turns::Rank;
-use crate::window::{Claim, Published, Window};
+use crate::window::{Claim, PublishedMessage, Window};
 
 /// Configs claimed from in one transaction; the rest goes in the next turn, which follows at once.
 const CONFIGS_PER_CLAIM: usize = 256;
@@ -300,7 +300,7 @@ impl Flow {
             match result {
                 Ok(()) => {
                     let BareRow { id, config, version, .. } = *row;
-                    self.window.published(id, Published { config, version, at: now, bytes: *bytes });
+                    self.window.published(id, PublishedMessage { config, version, at: now, bytes: *bytes });
                     published += 1;
                 }
                 Err((message, error)) => {

@@ -10,7 +10,7 @@ use tsp_store::fetching::{FlightMark, InFlight};
 
 use crate::dependencies::FetcherOptions;
 use crate::fetcher::Fetcher;
-use crate::window::{Published, Window};
+use crate::window::{PublishedMessage, Window};
 
 /// Rows in flight read in one call.
 const ROWS_PER_PAGE: usize = 2_000;
@@ -49,7 +49,7 @@ struct Repeats {
 struct Scan {
     after: Option<FlightMark>,
     /// What was in the pipe when it began, as far as it was not met since.
-    unmet: IdMap<TaskId, Published>,
+    unmet: IdMap<TaskId, PublishedMessage>,
 }
 
 impl Rescue {
@@ -108,14 +108,14 @@ impl Rescue {
     }
 
     /// Whether a message is so long in the pipe that it must be lost.
-    fn is_lost(&self, task: TaskId, published: &Published, now: Timestamp) -> bool {
+    fn is_lost(&self, task: TaskId, published: &PublishedMessage, now: Timestamp) -> bool {
         let timeout = self.options.pipe_timeout;
         let patience = self.repeats.get(&task).map_or(timeout, |repeats| repeats.patience(timeout));
         published.at.plus(patience) <= now || self.was_in_lost_part(published, now)
     }
 
     /// Whether it was in the pipe when a part of that was lost, without feedback since.
-    fn was_in_lost_part(&self, published: &Published, now: Timestamp) -> bool {
+    fn was_in_lost_part(&self, published: &PublishedMessage, now: Timestamp) -> bool {
         let over = |lost_at: &&Timestamp| lost_at.plus(self.options.lost_timeout) <= now;
         self.pipe_losses.iter().rev().find(over).is_some_and(|lost_at| published.at <= *lost_at)
     }
@@ -266,9 +266,10 @@ impl Fetcher {
     }
 
     /// Feedback may be lost: what is in flight no more takes up no room.
-    fn forget_closed(&mut self, unmet: IdMap<TaskId, Published>) {
-        let as_then =
-            |(id, published): &(TaskId, Published)| self.flow.window().message(*id) == Some(*published);
+    fn forget_closed(&mut self, unmet: IdMap<TaskId, PublishedMessage>) {
+        let as_then = |(id, published): &(TaskId, PublishedMessage)| {
+            self.flow.window().message(*id) == Some(*published)
+        };
         let mut gone: Vec<TaskId> = unmet.into_iter().filter(as_then).map(|(id, _)| id).collect();
         // In a fixed order, so that one seed gives one history.
         gone.sort_unstable();

@@ -79,7 +79,7 @@ pub(crate) struct Window {
     queues: IdMap<ConfigId, ConfigQueue>,
     /// Configs with due rows and room in the pipe.
     turns: Turns,
-    published: IdMap<TaskId, Published>,
+    published: IdMap<TaskId, PublishedMessage>,
     /// The rows in `waiting` and `ready`, and what these and the published ones carry.
     share: Share,
 }
@@ -98,7 +98,7 @@ struct ConfigQueue {
 
 /// A message in the pipe or at a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Published {
+pub(crate) struct PublishedMessage {
     pub(crate) config: ConfigId,
     pub(crate) version: i64,
     pub(crate) at: Timestamp,
@@ -213,7 +213,7 @@ impl Window {
     }
 
     /// What [`Window::take`] gave is in the pipe.
-    pub(crate) fn published(&mut self, task: TaskId, published: Published) {
+    pub(crate) fn published(&mut self, task: TaskId, published: PublishedMessage) {
         // A task published again replaces its old message, which counts no more.
         if let Some(old) = self.published.insert(task, published) {
             self.leave_pipe(old.config, old.bytes);
@@ -237,17 +237,17 @@ impl Window {
         if entry.get().version > version {
             return None;
         }
-        let Published { config, bytes, .. } = entry.remove();
+        let PublishedMessage { config, bytes, .. } = entry.remove();
         self.leave_pipe(config, bytes);
         Some(config)
     }
 
     /// What is known of a task in the pipe.
-    pub(crate) fn message(&self, task: TaskId) -> Option<Published> {
+    pub(crate) fn message(&self, task: TaskId) -> Option<PublishedMessage> {
         self.published.get(&task).copied()
     }
 
-    pub(crate) fn in_pipe(&self) -> impl Iterator<Item = (TaskId, Published)> + '_ {
+    pub(crate) fn in_pipe(&self) -> impl Iterator<Item = (TaskId, PublishedMessage)> + '_ {
         self.published.iter().map(|(task, published)| (*task, *published))
     }
 
@@ -314,7 +314,7 @@ mod tests {
         let taken = window.take(room);
         for claim in &taken {
             let BareRow { id, config, version, .. } = claim.row;
-            window.published(id, Published { config, version, at: NOW, bytes: claim.bytes() });
+            window.published(id, PublishedMessage { config, version, at: NOW, bytes: claim.bytes() });
         }
         ids(&taken)
     }
@@ -453,7 +453,7 @@ mod tests {
         window.put_back(taken.pop().unwrap());
         for claim in &taken {
             let BareRow { id, config, version, .. } = claim.row;
-            window.published(id, Published { config, version, at: NOW, bytes: claim.bytes() });
+            window.published(id, PublishedMessage { config, version, at: NOW, bytes: claim.bytes() });
         }
         assert_eq!(publish(&mut window, 10).len(), 1);
         assert_eq!(totals.bytes(), 3 * one, "what is in the pipe counts until it is dealt with");

@@ -121,7 +121,7 @@ struct Poller {
 
 impl Poller {
     async fn run(self) {
-        let mut known = Known::default();
+        let mut known = NsqdAges::default();
         if let Some(shared) = &self.shared {
             known.begin_with(&shared.lock());
         }
@@ -144,7 +144,7 @@ impl Poller {
         }
     }
 
-    fn tell(&self, known: &Known) {
+    fn tell(&self, known: &NsqdAges) {
         let addresses = known.addresses();
         if let Some(shared) = &self.shared {
             shared.lock().clone_from(&addresses);
@@ -177,14 +177,14 @@ impl Poller {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct NsqdAges {
     /// Each nsqd, and since when all lookups have answered without it.
     nsqds: BTreeMap<String, Option<Instant>>,
     /// When a lookup last named one that was not known.
     grown_at: Option<Instant>,
 }
 
-impl Known {
+impl NsqdAges {
     fn begin_with(&mut self, addresses: &BTreeSet<String>) {
         self.nsqds = addresses.iter().map(|address| (address.clone(), None)).collect();
     }
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn answers_are_united() {
-        let (mut known, now) = (Known::default(), Instant::now());
+        let (mut known, now) = (NsqdAges::default(), Instant::now());
         assert!(known.learn(vec![Some(set(&[]))], now));
         assert_eq!(known.addresses(), set(&[]));
         assert!(known.learn(vec![Some(set(&["a"])), Some(set(&["b"]))], now));
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_lookup_that_fails_removes_nothing() {
-        let (mut known, now) = (Known::default(), Instant::now());
+        let (mut known, now) = (NsqdAges::default(), Instant::now());
         known.learn(vec![Some(set(&["a"])), Some(set(&["b"]))], now);
         known.learn(vec![Some(set(&["c"])), None], now + FORGET_AFTER);
         assert!(!known.learn(vec![None, None], now + 2 * FORGET_AFTER));
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_lookup_that_was_started_again_removes_nothing() {
-        let (mut known, now) = (Known::default(), Instant::now());
+        let (mut known, now) = (NsqdAges::default(), Instant::now());
         known.learn(vec![Some(set(&["a", "b"]))], now);
         known.learn(vec![Some(set(&[]))], now + SECOND);
         known.learn(vec![Some(set(&["b"]))], now + FORGET_AFTER);
@@ -271,7 +271,7 @@ mod tests {
     /// A lookup that was started again learns of the nsqds one by one.
     #[test]
     fn nsqds_are_asked_for_often_until_the_last_was_named_half_a_minute_ago() {
-        let (mut known, now) = (Known::default(), Instant::now());
+        let (mut known, now) = (NsqdAges::default(), Instant::now());
         assert!(!known.is_complete(now), "none is known");
         known.learn(vec![Some(set(&["a"]))], now);
         known.learn(vec![Some(set(&["a"]))], now + 14 * SECOND);
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_others_have_found_is_known_until_the_lookups_have_not_named_it_for_a_minute() {
-        let (mut known, now) = (Known::default(), Instant::now());
+        let (mut known, now) = (NsqdAges::default(), Instant::now());
         known.begin_with(&set(&["a", "b"]));
         assert!(known.is_complete(now));
         assert!(!known.learn(vec![None], now), "no lookup answers");
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn an_address_goes_when_all_have_answered_without_it_for_a_minute() {
-        let (mut known, now) = (Known::default(), Instant::now());
+        let (mut known, now) = (NsqdAges::default(), Instant::now());
         known.learn(vec![Some(set(&["a", "b"])), Some(set(&[]))], now);
         known.learn(vec![Some(set(&["b"])), Some(set(&[]))], now + SECOND);
         known.learn(vec![Some(set(&["b"])), Some(set(&[]))], now + FORGET_AFTER);

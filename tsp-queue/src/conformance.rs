@@ -18,17 +18,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A fresh and empty queue with its only worker.
 #[derive(Debug, Clone)]
-pub struct Made {
+pub struct QueueUnderTest {
     pub name: Name,
     pub publisher: Arc<dyn Publisher>,
     pub subscriber: Arc<dyn Subscriber>,
 }
 
 /// Makes a queue that holds so many messages.
-pub type Make<'a> = &'a dyn Fn(usize) -> Pin<Box<dyn Future<Output = Made> + 'a>>;
+pub type QueueFactory<'a> = &'a dyn Fn(usize) -> Pin<Box<dyn Future<Output = QueueUnderTest> + 'a>>;
 
 /// Runs every case.
-pub async fn run_all(make: Make<'_>) {
+pub async fn run_all(make: QueueFactory<'_>) {
     delivers_each_message_once(make).await;
     is_bounded_by_what_waits_and_what_is_out(make).await;
     gives_a_refused_message_back(make).await;
@@ -39,7 +39,7 @@ pub async fn run_all(make: Make<'_>) {
     loses_nothing_in_a_stream(make).await;
 }
 
-async fn delivers_each_message_once(make: Make<'_>) {
+async fn delivers_each_message_once(make: QueueFactory<'_>) {
     let made = make(10).await;
     made.publish(1..4).await;
     let taken = made.collect(3).await;
@@ -51,7 +51,7 @@ async fn delivers_each_message_once(make: Make<'_>) {
     assert!(made.subscriber.take(10).is_empty(), "a message is delivered once");
 }
 
-async fn is_bounded_by_what_waits_and_what_is_out(make: Make<'_>) {
+async fn is_bounded_by_what_waits_and_what_is_out(make: QueueFactory<'_>) {
     let made = make(3).await;
     made.publish(1..4).await;
     assert_eq!(made.publisher.room(&made.name), 0, "full");
@@ -64,14 +64,14 @@ async fn is_bounded_by_what_waits_and_what_is_out(make: Make<'_>) {
     made.settles_at(2).await;
 }
 
-async fn gives_a_refused_message_back(make: Make<'_>) {
+async fn gives_a_refused_message_back(make: QueueFactory<'_>) {
     let made = make(1).await;
     let results = made.publisher.publish(&made.name, messages(5..7)).await;
     assert!(results[0].is_ok(), "one fits: {results:?}");
     assert_eq!(results[1], Err((message(6), PublishError::Full(made.name.clone()))), "the other comes back");
 }
 
-async fn requeued_messages_come_again(make: Make<'_>) {
+async fn requeued_messages_come_again(make: QueueFactory<'_>) {
     let made = make(4).await;
     made.publish(1..3).await;
     let taken = made.collect(2).await;
@@ -84,7 +84,7 @@ async fn requeued_messages_come_again(make: Make<'_>) {
     made.settles_at(3).await;
 }
 
-async fn ready_wakes_on_arrival(make: Make<'_>) {
+async fn ready_wakes_on_arrival(make: QueueFactory<'_>) {
     let made = make(4).await;
     let arrived = async { tokio::time::timeout(LIMIT, made.subscriber.ready()).await };
     let (arrived, ()) = tokio::join!(arrived, made.publish(1..2));
@@ -92,7 +92,7 @@ async fn ready_wakes_on_arrival(make: Make<'_>) {
     assert_eq!(ids(&made.collect(1).await), [1]);
 }
 
-async fn ready_wakes_on_requeue(make: Make<'_>) {
+async fn ready_wakes_on_requeue(make: QueueFactory<'_>) {
     let made = make(4).await;
     made.publish(1..2).await;
     let taken = made.collect(1).await;
@@ -103,7 +103,7 @@ async fn ready_wakes_on_requeue(make: Make<'_>) {
     assert_eq!(ids(&made.collect(1).await), [1]);
 }
 
-async fn refuses_a_queue_that_cannot_be(make: Make<'_>) {
+async fn refuses_a_queue_that_cannot_be(make: QueueFactory<'_>) {
     let made = make(4).await;
     let other = Name::new(&"q".repeat(tsp_core::name::QUEUE_NAME_MAX + 1)).expect("a good name of an app");
     let results = made.publisher.publish(&other, messages(1..2)).await;
@@ -113,7 +113,7 @@ async fn refuses_a_queue_that_cannot_be(make: Make<'_>) {
 }
 
 /// Every third message is requeued once, and more is published than fits.
-async fn loses_nothing_in_a_stream(make: Make<'_>) {
+async fn loses_nothing_in_a_stream(make: QueueFactory<'_>) {
     const TOTAL: i64 = 500;
     let made = make(64).await;
     let publish = async {
@@ -149,7 +149,7 @@ async fn loses_nothing_in_a_stream(make: Make<'_>) {
     made.settles_at(64).await;
 }
 
-impl Made {
+impl QueueUnderTest {
     /// Publishes what must fit.
     async fn publish(&self, ids: std::ops::Range<i64>) {
         let results = self.publisher.publish(&self.name, messages(ids)).await;

@@ -23,11 +23,11 @@ pub fn demultiplex(
     branch_of: BranchOf,
 ) -> Vec<Arc<dyn Subscriber>> {
     let queues = (0..branches).map(|_| BranchQueue::default()).collect();
-    let shared = Arc::new(Shared { whole, queues, bound, branch_of });
+    let shared = Arc::new(DemultiplexerState { whole, queues, bound, branch_of });
     (0..branches).map(|at| Arc::new(Branch { shared: shared.clone(), at }) as Arc<dyn Subscriber>).collect()
 }
 
-struct Shared {
+struct DemultiplexerState {
     whole: Arc<dyn Subscriber>,
     queues: Vec<BranchQueue>,
     bound: usize,
@@ -41,7 +41,7 @@ struct BranchQueue {
 }
 
 struct Branch {
-    shared: Arc<Shared>,
+    shared: Arc<DemultiplexerState>,
     at: usize,
 }
 
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Branch {
     }
 }
 
-impl Shared {
+impl DemultiplexerState {
     /// Puts each where it belongs. What `taker` took for itself it gets.
     fn sort(&self, taker: usize, deliveries: Vec<Delivery>) {
         let mut sorted: Vec<Vec<Delivery>> = self.queues.iter().map(|_| Vec::new()).collect();
@@ -128,7 +128,7 @@ mod tests {
     use tsp_core::Name;
 
     use super::*;
-    use crate::conformance::{self, Made};
+    use crate::conformance::{self, QueueUnderTest};
     use crate::memory::MemoryQueue;
     use crate::message::{Message, Publisher};
 
@@ -169,7 +169,7 @@ mod tests {
             let queue = MemoryQueue::new([name.clone()], capacity);
             let whole = Arc::new(queue.subscribe(&name).expect("it is there"));
             let mut branches = demultiplex(whole, 2, 100, Arc::new(|_| 1));
-            Made { name, publisher: Arc::new(queue), subscriber: branches.remove(1) }
+            QueueUnderTest { name, publisher: Arc::new(queue), subscriber: branches.remove(1) }
         };
         conformance::run_all(&|capacity| Box::pin(async move { make(capacity) })).await;
     }

@@ -32,7 +32,7 @@ pub trait FeedbackSink: Send + Sync + std::fmt::Debug {
 
 /// Everything that came since the last turn.
 #[derive(Debug, Default)]
-pub struct Received {
+pub struct InboxEvents {
     /// The earliest new due time per config.
     pub due: HashMap<ConfigId, Timestamp>,
     /// Configs that were made, changed, held, released or deleted.
@@ -74,7 +74,7 @@ pub struct Inbox {
 
 #[derive(Debug, Default)]
 struct State {
-    received: Received,
+    received: InboxEvents,
     waiting_for: Option<Turn>,
     awake: bool,
     stopped: bool,
@@ -150,7 +150,7 @@ impl Inbox {
     }
 
     /// Takes what has come.
-    pub fn drain(&self) -> Received {
+    pub fn drain(&self) -> InboxEvents {
         std::mem::take(&mut self.state.lock().received)
     }
 

@@ -21,5 +21,5 @@ pub mod nsq;
 
 pub use demultiplexer::{BranchOf, demultiplex};
 pub use event_router::EventRouter;
-pub use inbox::{Feedback, FeedbackSink, Inbox, Received, Turn};
+pub use inbox::{Feedback, FeedbackSink, Inbox, InboxEvents, Turn};
 pub use message::{Delivery, Message, PublishError, Publisher, Subscriber, Ticket};

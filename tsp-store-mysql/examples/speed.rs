@@ -19,8 +19,8 @@ use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{
     AppId, ConfigId, Entropy, IdGenerator, ManualClock, Millis, Name, NodeId, TaskKey, Timestamp, Verdict,
 };
-use tsp_store::attempts::{Begin, BeginResult, Finish, all};
-use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
+use tsp_store::attempts::{BeginRequest, BeginResult, Finish, all};
+use tsp_store::catalog::{AppSaved, ConfigSaved, ExpectedVersion, NewApp, SaveConfig};
 use tsp_store::cluster::{LeaseStore as _, NewNode, NodeLease};
 use tsp_store::fetching::{BareRow, ClaimRequest, Owner};
 use tsp_store::idempotency::IdempotencyResult;
@@ -188,7 +188,7 @@ async fn prepare(store: &MySqlStore) -> Result<ConfigId, Failure> {
         IdempotencyResult::Fresh(AppSaved::Saved(app)) => app.id,
         other => return Err(format!("no app: {other:?}").into()),
     };
-    let save = SaveConfig { app, spec: spec()?, expected: Expected::Absent };
+    let save = SaveConfig { app, spec: spec()?, expected: ExpectedVersion::Absent };
     match store.save_config(save, None, &by, NOW).await? {
         IdempotencyResult::Fresh(ConfigSaved::Created(config)) => Ok(config.id),
         other => Err(format!("no config: {other:?}").into()),
@@ -223,8 +223,8 @@ fn submit(task: Task) -> Submit {
     }
 }
 
-fn messages(rows: impl IntoIterator<Item = BareRow>) -> Vec<Begin> {
-    let message = |row: BareRow| Begin { id: row.id, version: row.version, row: None, token: None };
+fn messages(rows: impl IntoIterator<Item = BareRow>) -> Vec<BeginRequest> {
+    let message = |row: BareRow| BeginRequest { id: row.id, version: row.version, row: None, token: None };
     rows.into_iter().map(message).collect()
 }
 

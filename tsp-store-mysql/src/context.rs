@@ -11,7 +11,7 @@ use tsp_store::documents::Sealer;
 use tsp_store::error::{Result, StoreError};
 
 use crate::connection::db::{Db, ShardDb};
-use crate::connection::own::Own;
+use crate::connection::own::OwnNode;
 use crate::schema::initialise;
 
 /// A data source.
@@ -34,7 +34,7 @@ pub(crate) struct StoreContext {
     sources: Vec<Source>,
     /// Each shard where it is, by its number.
     shard_dbs: RwLock<Arc<Vec<ShardDb>>>,
-    pub(crate) own: Arc<Own>,
+    pub(crate) own: Arc<OwnNode>,
     /// The last change of the log that the config cache has.
     pub(crate) followed: tokio::sync::Mutex<i64>,
 }
@@ -45,7 +45,7 @@ impl StoreContext {
         sealer: Sealer,
         sources: Vec<Source>,
         shard_dbs: Vec<ShardDb>,
-        own: Arc<Own>,
+        own: Arc<OwnNode>,
     ) -> Self {
         Self {
             meta,

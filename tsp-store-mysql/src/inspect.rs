@@ -16,7 +16,7 @@ use crate::import;
 use crate::moving::mover;
 use crate::options::MySqlOptions;
 use crate::schema::initialise;
-use crate::schema::migrate::{self, Applied, check_current};
+use crate::schema::migrate::{self, AppliedMigration, check_current};
 use crate::schema::move_record;
 use crate::schema::problem::{Problem, ProblemKind};
 use crate::schema::server::{self, SYNCS, check_version};
@@ -283,11 +283,11 @@ async fn facts(link: &mut Link, url: &str, options: &MySqlOptions) -> Result<Dat
 async fn schema(link: &mut Link, parts: &[(String, &[migrate::Migration])]) -> Vec<Problem> {
     let text = "-- doctor_schema
         SELECT part, number, checksum, compatible_from FROM schema_version ORDER BY number";
-    let mut found: BTreeMap<String, Vec<Applied>> = BTreeMap::new();
+    let mut found: BTreeMap<String, Vec<AppliedMigration>> = BTreeMap::new();
     match link.rows(text.to_owned()).await {
         Ok(rows) => {
             for row in &rows {
-                if let (Ok(part), Ok(applied)) = (row.get(0), Applied::read(row, 1)) {
+                if let (Ok(part), Ok(applied)) = (row.get(0), AppliedMigration::read(row, 1)) {
                     found.entry(part).or_default().push(applied);
                 }
             }

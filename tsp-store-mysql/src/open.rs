@@ -11,7 +11,7 @@ use tsp_store::error::{Cause, Result, StoreError};
 
 use crate::catalog::follow;
 use crate::connection::db::{Db, ShardDb};
-use crate::connection::own::Own;
+use crate::connection::own::OwnNode;
 use crate::connection::pool::{self, PoolSettings};
 use crate::connection::prepared::{self, ALLOWED_BY_DEFAULT, HOT};
 use crate::connection::session::query;
@@ -19,7 +19,7 @@ use crate::context::{Source, StoreContext};
 use crate::import;
 use crate::options::MySqlOptions;
 use crate::schema::initialise;
-use crate::schema::migrate::{self, Applied, Migration, check_current};
+use crate::schema::migrate::{self, AppliedMigration, Migration, check_current};
 use crate::schema::server::{self, SYNCS, check_version};
 
 /// Connections that only leases use.
@@ -65,7 +65,7 @@ pub(super) async fn open(options: &MySqlOptions) -> Result<StoreContext> {
         servers.add(&at.url, &source.db, shards, allowed)?;
     }
     servers.prepare(options);
-    let own = Arc::<Own>::default();
+    let own = Arc::<OwnNode>::default();
     let held = shard_dbs(&sources_of_shards, &sources, &own)?;
     let context = StoreContext::new((meta.db, meta.leases), sealer, sources, held, own);
     follow::load(&context).await?;
@@ -83,7 +83,7 @@ fn pair_of_pools(name: &str, url: &str, options: &MySqlOptions, statements: usiz
     })
 }
 
-fn shard_dbs(sources_of_shards: &[String], sources: &[Source], own: &Arc<Own>) -> Result<Vec<ShardDb>> {
+fn shard_dbs(sources_of_shards: &[String], sources: &[Source], own: &Arc<OwnNode>) -> Result<Vec<ShardDb>> {
     let held = sources_of_shards.iter().zip(0..).map(|(source_name, number)| {
         let source = sources.iter().find(|source| source.db.name() == source_name);
         let (Some(shard), Some(source)) = (ShardId::new(number), source) else {
@@ -168,9 +168,9 @@ async fn check_parts(db: &Db, parts: &[(String, &[Migration])]) -> Result<()> {
         Err(error) if error.is(Cause::NoTable) => Vec::new(),
         other => other?,
     };
-    let mut found: BTreeMap<String, Vec<Applied>> = BTreeMap::new();
+    let mut found: BTreeMap<String, Vec<AppliedMigration>> = BTreeMap::new();
     for row in rows {
-        found.entry(row.get(0)?).or_default().push(Applied::read(&row, 1)?);
+        found.entry(row.get(0)?).or_default().push(AppliedMigration::read(&row, 1)?);
     }
     for (part, migrations) in parts {
         let stored = found.remove(part).unwrap_or_default();

@@ -15,8 +15,8 @@ use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey};
 use tsp_core::key::config_shard;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, IdGenerator, Millis, Name, NodeId, TaskKey, Timestamp, Verdict};
-use tsp_store::attempts::{Begin, BeginResult, Finish, all};
-use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
+use tsp_store::attempts::{BeginRequest, BeginResult, Finish, all};
+use tsp_store::catalog::{AppSaved, ConfigSaved, ExpectedVersion, NewApp, SaveConfig};
 use tsp_store::fetching::{ClaimRequest, Owner};
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::tasks::{Actor, Submit};
@@ -75,7 +75,7 @@ async fn prepare(store: &SqliteStore) -> Result<ConfigId, Failure> {
         IdempotencyResult::Fresh(AppSaved::Saved(app)) => app.id,
         other => return Err(format!("no app: {other:?}").into()),
     };
-    let save = SaveConfig { app, spec: spec()?, expected: Expected::Absent };
+    let save = SaveConfig { app, spec: spec()?, expected: ExpectedVersion::Absent };
     match store.save_config(save, None, &by, NOW).await? {
         IdempotencyResult::Fresh(ConfigSaved::Created(config)) => Ok(config.id),
         other => Err(format!("no config: {other:?}").into()),
@@ -156,7 +156,7 @@ async fn begin_batch(
 ) -> Result<Vec<Box<Task>>, Failure> {
     let batch = rows
         .into_iter()
-        .map(|row| Begin { id: row.id, version: row.version, row: Some(row), token: None })
+        .map(|row| BeginRequest { id: row.id, version: row.version, row: Some(row), token: None })
         .collect();
     let mut begun = Vec::new();
     for answer in all(store.begin(node, batch, NOW).await)? {

@@ -43,7 +43,7 @@ pub use crate::options::{DatabaseLocation, SqliteOptions, Synchronous};
 use crate::connection::command::{Command, Metrics};
 use crate::connection::reader::Readers;
 use crate::connection::session::Session;
-use crate::connection::tx::{Shared, Tx};
+use crate::connection::tx::{StoreContext, Tx};
 use crate::connection::writer::Writer;
 
 /// A store in one SQLite file, or in memory. Dropping it finishes what waits and closes the file.
@@ -51,7 +51,7 @@ pub struct SqliteStore {
     // Dropped in this order: readers first, so that the writer's last checkpoint finds no reader.
     readers: Option<Readers>,
     writer: Writer,
-    shared: Arc<Shared>,
+    shared: Arc<StoreContext>,
     /// How far retention is.
     retained_from: Mutex<retention::RetentionScan>,
     path: Option<PathBuf>,
@@ -81,7 +81,7 @@ impl SqliteStore {
         let sealer = secret::sealer(session, options)?;
         let config_cache = Arc::new(ConfigCache::default());
         load::load(session, &config_cache, &sealer)?;
-        let shared = Arc::new(Shared { config_cache, sealer, shards, metrics: Metrics::new() });
+        let shared = Arc::new(StoreContext { config_cache, sealer, shards, metrics: Metrics::new() });
         let path = match &options.location {
             DatabaseLocation::File(path) => Some(path.clone()),
             DatabaseLocation::Memory => None,

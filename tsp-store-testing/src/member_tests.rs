@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tsp_core::clock::ManualMonotonicClock;
 use tsp_core::{Clock, ClusterClock, Millis, MonotonicClock, NodeId, Timestamp};
 use tsp_store::cluster::{
-    Heartbeat, JoinError, LeaseStatus, LeaseStore, Lost, Member, MemberOptions, MemberReport, NewNode,
+    Heartbeat, JoinError, LeaseLoss, LeaseStatus, LeaseStore, Member, MemberOptions, MemberReport, NewNode,
 };
 
 use crate::memory::{Fault, MemoryLeases};
@@ -142,7 +142,7 @@ async fn who_stands_still_for_a_lease_is_marked_dead_and_starts_under_a_new_id()
     assert_eq!((died, seconds), (vec![frozen.node()], 6), "over only after 5 s, seen a second later");
     assert_eq!(fixture.second(&mut [&mut watcher]).await, [], "told once");
 
-    assert_eq!(fixture.step(&mut frozen).await.lost(), Some(Lost::MarkedDead));
+    assert_eq!(fixture.step(&mut frozen).await.lost(), Some(LeaseLoss::MarkedDead));
     let again = fixture.join().await;
     assert!(again.node() > frozen.node());
     assert_eq!((again.id_slot(), watcher.id_slot()), (Some(0), Some(1)), "its slot was free again");
@@ -157,7 +157,7 @@ async fn a_step_of_the_databases_clock_takes_nothing_from_a_living_node() {
     let died = fixture.second(&mut [&mut watcher]).await;
     assert_eq!(died, [], "its lease is over by the database's clock, but it was renewed a second ago");
     let changed = fixture.step(&mut living).await;
-    assert!(matches!(changed.lost(), Some(Lost::ClockChanged(by)) if by.ms() >= 59_000), "{changed:?}");
+    assert!(matches!(changed.lost(), Some(LeaseLoss::ClockChanged(by)) if by.ms() >= 59_000), "{changed:?}");
     living.leave().await.unwrap();
     let clock = fixture.clock();
     let again = fixture.try_join(&clock).await.unwrap();

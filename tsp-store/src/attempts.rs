@@ -1,7 +1,7 @@
 //! What workers do: begin, finish, release. Their trait is `tsp-core`'s, so that a worker needs no store to name it.
 
 use tsp_core::work;
-pub use tsp_core::work::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError};
+pub use tsp_core::work::{AttemptStore, BeginRequest, BeginResult, Finish, FinishResult, WorkError};
 
 use crate::error::{Result, StoreError};
 

@@ -13,7 +13,7 @@ use crate::idempotency::{IdempotencyRequest, IdempotencyResult};
 use crate::parks::Park;
 use crate::tasks::Actor;
 
-pub use tsp_core::config::save::{Expected, Hold};
+pub use tsp_core::config::save::{ExpectedVersion, Hold};
 
 #[async_trait]
 pub trait Catalog: Send + Sync {
@@ -35,16 +35,22 @@ pub trait Catalog: Send + Sync {
         now: Timestamp,
     ) -> Result<IdempotencyResult<AppSaved>>;
     async fn update_app(&self, id: AppId, edit: AppEdit, by: &Actor, now: Timestamp) -> Result<AppSaved>;
-    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted>;
+    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<DeleteResult>;
 
     async fn create_key(&self, key: NewKey, by: &Actor, now: Timestamp) -> Result<ApiKey>;
     /// Keys of an app, or the global ones; those that have expired too.
     async fn keys(&self, app: Option<AppId>) -> Result<Vec<ApiKey>>;
     /// By the SHA-256 of the whole key.
     async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>>;
-    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted>;
+    async fn delete_key(
+        &self,
+        app: Option<AppId>,
+        id: KeyId,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<DeleteResult>;
 
-    /// Creates (`expected` is [`Expected::Absent`]) or replaces a config. A cron config's cursor is made,
+    /// Creates (`expected` is [`ExpectedVersion::Absent`]) or replaces a config. A cron config's cursor is made,
     /// or left for the fetcher to recompute, in the same transaction.
     async fn save_config(
         &self,
@@ -58,10 +64,10 @@ pub trait Catalog: Send + Sync {
     async fn delete_config(
         &self,
         id: ConfigId,
-        expected: Expected,
+        expected: ExpectedVersion,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Deleted>;
+    ) -> Result<DeleteResult>;
 
     /// The wait that the receiver of a config has asked for, if it is not over.
     async fn parked(&self, id: ConfigId, now: Timestamp) -> Result<Option<Park>>;
@@ -121,7 +127,7 @@ pub enum AppSaved {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deleted {
+pub enum DeleteResult {
     Deleted,
     NotFound,
     /// An app with this many configs, or a config with this many open tasks.
@@ -129,7 +135,7 @@ pub enum Deleted {
     VersionMismatch,
 }
 
-impl From<DeleteRefusal> for Deleted {
+impl From<DeleteRefusal> for DeleteResult {
     fn from(refusal: DeleteRefusal) -> Self {
         match refusal {
             DeleteRefusal::VersionMismatch => Self::VersionMismatch,
@@ -202,7 +208,7 @@ pub struct ApiKey {
 pub struct SaveConfig {
     pub app: AppId,
     pub spec: ConfigSpec,
-    pub expected: Expected,
+    pub expected: ExpectedVersion,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 //!
 //! A back end applies a change to its config cache right after the commit and before it answers, so within
 //! one process nothing begins under an older config than one that was answered (DESIGN.md section 6, config
-//! barrier). What was begun before stands on a [`Footing`], and a node says that it has applied a change only
+//! barrier). What was begun before stands on a [`ConfigReadGuard`], and a node says that it has applied a change only
 //! when nothing stands on less: [`ConfigCache::finalised`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use tsp_core::work::Configs;
 use tsp_core::{AppId, ConfigId, Name};
 
 use crate::catalog::App;
-use crate::footing::{Footing, Ground};
+use crate::config_read_guard::{ConfigReadGuard, ReadGuards};
 use crate::search::Scope;
 
 /// A consistent, shared view of all apps and configs.
@@ -35,7 +35,7 @@ impl Configs for ConfigCache {
 struct Inner {
     seq: i64,
     newest: i64,
-    ground: Ground,
+    read_guards: ReadGuards,
     apps: BTreeMap<Name, Arc<App>>,
     app_names: IdMap<AppId, Name>,
     configs: IdMap<ConfigId, Arc<TaskConfig>>,
@@ -71,24 +71,24 @@ impl ConfigCache {
         let mut inner = self.inner.write();
         if seq > inner.seq {
             inner.seq = seq;
-            inner.ground.rise(seq);
+            inner.read_guards.rise(seq);
         }
     }
 
     /// Taken before a config is read, and kept until what was decided by it has ended in the store.
-    pub fn footing(&self) -> Footing {
-        self.inner.read().ground.footing()
+    pub fn read_guard(&self) -> ConfigReadGuard {
+        self.inner.read().read_guards.read_guard()
     }
 
     /// The number that a node may say it has applied: that of the config cache, or the least that any work in flight
     /// stands on.
     pub fn finalised(&self) -> i64 {
-        self.inner.read().ground.finalised()
+        self.inner.read().read_guards.finalised()
     }
 
     /// Told each time when the last work that stood on an older number has ended. For one who waits.
     pub fn finalising(&self) -> Arc<Notify> {
-        self.inner.read().ground.finalising().clone()
+        self.inner.read().read_guards.finalising().clone()
     }
 
     pub fn app(&self, name: &str) -> Option<Arc<App>> {

@@ -25,7 +25,7 @@ macro_rules! forward {
     (@shards $on:tt) => { $crate::forward! { @plain shards $on () -> u16 } };
     (@submit $on:tt) => {
         $crate::forward! { @async submit $on []
-            (batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> }
+            (batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> }
     };
     (@task $on:tt) => { $crate::forward! { @async task $on [] (id: TaskId) -> Result<Option<Task>> } };
     (@task_by_key $on:tt) => {
@@ -34,18 +34,18 @@ macro_rules! forward {
     };
     (@change $on:tt) => {
         $crate::forward! { @async change $on ['b]
-            (subject: Subject, command: TaskCommand, by: ref 'b Actor, now: Timestamp) -> Result<Changed> }
+            (subject: Subject, command: TaskCommand, by: ref 'b Actor, now: Timestamp) -> Result<CommandResult> }
     };
     (@cancel_open $on:tt) => {
         $crate::forward! { @async cancel_open $on ['b]
-            (config: ConfigId, limit: usize, by: ref 'b Actor, now: Timestamp) -> Result<Cancelled> }
+            (config: ConfigId, limit: usize, by: ref 'b Actor, now: Timestamp) -> Result<CancelCount> }
     };
     (@search $on:tt) => { $crate::forward! { @async search $on [] (query: TaskQuery) -> Result<Page> } };
     (@attempts $on:tt) => { $crate::forward! { @async attempts $on [] (id: TaskId) -> Result<Vec<AttemptRecord>> } };
     (@load $on:tt) => { $crate::forward! { @async load $on ['b] (ids: ref 'b [TaskId]) -> Each<Option<Box<Task>>> } };
     (@begin $on:tt) => {
         $crate::forward! { @async begin $on []
-            (node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> }
+            (node: NodeId, batch: Vec<BeginRequest>, now: Timestamp) -> Each<BeginResult> }
     };
     (@finish $on:tt) => {
         $crate::forward! { @async finish $on []
@@ -108,7 +108,7 @@ macro_rules! forward {
     };
     (@delete_app $on:tt) => {
         $crate::forward! { @async delete_app $on ['b]
-            (id: AppId, by: ref 'b Actor, now: Timestamp) -> Result<Deleted> }
+            (id: AppId, by: ref 'b Actor, now: Timestamp) -> Result<DeleteResult> }
     };
     (@create_key $on:tt) => {
         $crate::forward! { @async create_key $on ['b]
@@ -121,7 +121,7 @@ macro_rules! forward {
     };
     (@delete_key $on:tt) => {
         $crate::forward! { @async delete_key $on ['b]
-            (app: Option<AppId>, id: KeyId, by: ref 'b Actor, now: Timestamp) -> Result<Deleted> }
+            (app: Option<AppId>, id: KeyId, by: ref 'b Actor, now: Timestamp) -> Result<DeleteResult> }
     };
     (@save_config $on:tt) => {
         $crate::forward! { @async save_config $on ['b]
@@ -134,7 +134,7 @@ macro_rules! forward {
     };
     (@delete_config $on:tt) => {
         $crate::forward! { @async delete_config $on ['b]
-            (id: ConfigId, expected: Expected, by: ref 'b Actor, now: Timestamp) -> Result<Deleted> }
+            (id: ConfigId, expected: ExpectedVersion, by: ref 'b Actor, now: Timestamp) -> Result<DeleteResult> }
     };
     (@parked $on:tt) => {
         $crate::forward! { @async parked $on []

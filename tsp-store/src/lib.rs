@@ -28,14 +28,14 @@ pub mod search;
 pub mod tasks;
 pub mod transfer;
 
-mod footing;
+mod config_read_guard;
 
 pub use attempts::AttemptStore;
 pub use catalog::{AuditLog, Catalog, ConfigBarrier};
 pub use config_cache::ConfigCache;
+pub use config_read_guard::ConfigReadGuard;
 pub use error::{Cause, Result, StoreError};
 pub use fetching::{AuditorStore, EmbeddedOwnership, FetcherStore, RetentionStore};
-pub use footing::Footing;
 pub use id_source::{IdSlots, IdSource};
 pub use tasks::TaskStore;
 

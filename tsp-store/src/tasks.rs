@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::submit::{ReopenRefusal, SubmitRefusal};
-use tsp_core::transition::{OutcomeDetail, Refused};
+use tsp_core::transition::{OutcomeDetail, Refusal};
 use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 
 use crate::error::Result;
@@ -18,7 +18,11 @@ pub trait TaskStore: Send + Sync {
     /// Saves new tasks durably; the answers are in the order of `batch`, and each element stands alone. An id
     /// that another task has is a fault of ours: it fails the call, and it is unknown what else of it was
     /// saved.
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>>;
+    async fn submit(
+        &self,
+        batch: Vec<Submit>,
+        now: Timestamp,
+    ) -> Result<Vec<IdempotencyResult<SubmitOutcome>>>;
 
     /// Open or ended.
     async fn task(&self, id: TaskId) -> Result<Option<Task>>;
@@ -33,7 +37,7 @@ pub trait TaskStore: Send + Sync {
         command: TaskCommand,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Changed>;
+    ) -> Result<CommandResult>;
 
     /// Cancels up to `limit` open tasks of a config, of each shard the scheduled ones first, then the paused, awaiting,
     /// queued and executing; says how many were cancelled and how many are left.
@@ -43,7 +47,7 @@ pub trait TaskStore: Send + Sync {
         limit: usize,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Cancelled>;
+    ) -> Result<CancelCount>;
 
     async fn search(&self, query: TaskQuery) -> Result<Page>;
 
@@ -59,11 +63,11 @@ pub struct Submit {
     pub on_duplicate: OnDuplicateKey,
     /// Whether the submitter gave a payload (a reset moves it) or the config's default stands in it.
     pub own_payload: bool,
-    pub idempotency: Option<IdempotencyRequest<Submitted>>,
+    pub idempotency: Option<IdempotencyRequest<SubmitOutcome>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Submitted {
+pub enum SubmitOutcome {
     Created(Box<Task>),
     /// An open task holds the key; it is unchanged.
     Existing(Box<Task>),
@@ -81,7 +85,7 @@ pub enum Submitted {
     NotAtHome,
 }
 
-impl From<SubmitRefusal> for Submitted {
+impl From<SubmitRefusal> for SubmitOutcome {
     fn from(refusal: SubmitRefusal) -> Self {
         match refusal {
             SubmitRefusal::ConfigGone => Self::ConfigGone,
@@ -100,7 +104,7 @@ pub enum Subject {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Changed {
+pub enum CommandResult {
     Done {
         task: Box<Task>,
         outcome_detail: OutcomeDetail,
@@ -108,7 +112,7 @@ pub enum Changed {
     /// Nothing changed, and why. `KeyInUse` is apart because only the store can see it.
     Refused {
         task: Box<Task>,
-        why: Refused,
+        why: Refusal,
     },
     /// A replay while another open task holds the key.
     KeyInUse {
@@ -119,7 +123,7 @@ pub enum Changed {
     NotFound,
 }
 
-impl From<ReopenRefusal> for Changed {
+impl From<ReopenRefusal> for CommandResult {
     fn from(refusal: ReopenRefusal) -> Self {
         match refusal {
             ReopenRefusal::ConfigGone => Self::NotFound,
@@ -130,7 +134,7 @@ impl From<ReopenRefusal> for Changed {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Cancelled {
+pub struct CancelCount {
     pub cancelled: usize,
     /// Still open: executing ones, flagged so that their attempt is the last, and those beyond the limit.
     pub left: usize,

@@ -19,19 +19,19 @@ use cache::KnownKey;
 pub(crate) use grant::Grant;
 
 use crate::error::{ApiError, ApiResult};
-use crate::rate_limit::Exhausted;
+use crate::rate_limit::RateExceeded;
 use crate::request::RequestContext;
 use crate::state::WebState;
 
 /// Somebody whose credentials are good. As an extractor it also counts once for the key's rate limit.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    who: Who,
+    who: CallerKind,
     context: RequestContext,
 }
 
 #[derive(Debug, Clone)]
-enum Who {
+enum CallerKind {
     /// The operator's bootstrap key.
     Bootstrap,
     /// Anybody on the machine of a development server.
@@ -43,16 +43,16 @@ impl Caller {
     /// Whether everything is allowed, whatever the app.
     pub fn is_global_admin(&self) -> bool {
         match &self.who {
-            Who::Bootstrap | Who::Dev => true,
-            Who::Key(known) => known.key.app.is_none() && grants(&known.key.scopes, Scope::Admin),
+            CallerKind::Bootstrap | CallerKind::Dev => true,
+            CallerKind::Key(known) => known.key.app.is_none() && grants(&known.key.scopes, Scope::Admin),
         }
     }
 
     /// The app that the caller's key belongs to; `None` for global callers.
     pub fn app(&self) -> Option<AppId> {
         match &self.who {
-            Who::Bootstrap | Who::Dev => None,
-            Who::Key(known) => known.key.app,
+            CallerKind::Bootstrap | CallerKind::Dev => None,
+            CallerKind::Key(known) => known.key.app,
         }
     }
 
@@ -64,9 +64,9 @@ impl Caller {
     /// A stable name of the credential: `key:17`, `bootstrap`, `dev`.
     pub fn credential(&self) -> String {
         match &self.who {
-            Who::Bootstrap => "bootstrap".to_owned(),
-            Who::Dev => "dev".to_owned(),
-            Who::Key(known) => format!("key:{}", known.key.id),
+            CallerKind::Bootstrap => "bootstrap".to_owned(),
+            CallerKind::Dev => "dev".to_owned(),
+            CallerKind::Key(known) => format!("key:{}", known.key.id),
         }
     }
 
@@ -77,8 +77,8 @@ impl Caller {
     /// Whether the key's scopes include `scope`, leaving aside for which app.
     pub fn grants(&self, scope: Scope) -> bool {
         match &self.who {
-            Who::Bootstrap | Who::Dev => true,
-            Who::Key(known) => grants(&known.key.scopes, scope),
+            CallerKind::Bootstrap | CallerKind::Dev => true,
+            CallerKind::Key(known) => grants(&known.key.scopes, scope),
         }
     }
 
@@ -121,7 +121,7 @@ impl Caller {
 
     /// Takes `count` from the key's rate limit, all or nothing.
     fn charge(&self, count: u32) -> ApiResult<()> {
-        let Who::Key(known) = &self.who else { return Ok(()) };
+        let CallerKind::Key(known) = &self.who else { return Ok(()) };
         let Some(bucket) = &known.bucket else { return Ok(()) };
         let (state, taken) = bucket.take(count, tokio::time::Instant::now());
         self.context.set_rate_limit(state);
@@ -132,9 +132,9 @@ impl Caller {
 /// A [`Caller`] that has not been counted yet, for calls that count as often as their body says: what such a
 /// call costs is taken at once, so that a refusal costs nothing and its `Retry-After` holds for all of it.
 #[derive(Debug)]
-pub struct Unpaid(Caller);
+pub struct UncountedCaller(Caller);
 
-impl Unpaid {
+impl UncountedCaller {
     pub fn caller(&self) -> &Caller {
         &self.0
     }
@@ -146,7 +146,7 @@ impl Unpaid {
     }
 }
 
-fn rate_limited(exhausted: Exhausted) -> ApiError {
+fn rate_limited(exhausted: RateExceeded) -> ApiError {
     ApiError::new(ErrorCode::RateLimited, "the rate limit of the key is used up; wait as `Retry-After` says")
         .with_retry_after(exhausted.retry_after_s)
 }
@@ -167,11 +167,11 @@ impl FromRequestParts<Arc<WebState>> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<WebState>) -> Result<Self, ApiError> {
-        Unpaid::from_request_parts(parts, state).await?.pay(1)
+        UncountedCaller::from_request_parts(parts, state).await?.pay(1)
     }
 }
 
-impl FromRequestParts<Arc<WebState>> for Unpaid {
+impl FromRequestParts<Arc<WebState>> for UncountedCaller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<WebState>) -> Result<Self, ApiError> {
@@ -181,18 +181,18 @@ impl FromRequestParts<Arc<WebState>> for Unpaid {
                 return Err(unauthenticated("an API key is needed: `Authorization: Bearer <key>`"));
             }
             loopback::check(parts)?;
-            return Ok(Self(Caller { who: Who::Dev, context }));
+            return Ok(Self(Caller { who: CallerKind::Dev, context }));
         };
         let hash: [u8; 32] = Sha256::digest(key).into();
         let who = if state.keys.is_bootstrap(&hash) {
-            Who::Bootstrap
+            CallerKind::Bootstrap
         } else {
             let known = state.keys.find(&*state.store, &hash).await?;
             let known = known.ok_or_else(|| unauthenticated("the API key is not valid"))?;
             if known.key.expires_at.is_some_and(|at| at <= state.now()) {
                 return Err(unauthenticated("the API key has expired"));
             }
-            Who::Key(known)
+            CallerKind::Key(known)
         };
         Ok(Self(Caller { who, context }))
     }

@@ -27,7 +27,7 @@ const PART_WITHIN: Duration = Duration::from_secs(30);
 /// A body of which nothing has been read yet. A handler reads it once it knows that the caller may send it, so
 /// that nobody fills the memory with what will be refused.
 #[derive(Debug)]
-pub struct Unread {
+pub struct UnreadBody {
     content_type: Option<HeaderValue>,
     body: Body,
     bytes_max: usize,
@@ -44,7 +44,7 @@ pub struct Json<T> {
     pub raw: Bytes,
 }
 
-impl FromRequest<Arc<WebState>> for Unread {
+impl FromRequest<Arc<WebState>> for UnreadBody {
     type Rejection = Infallible;
 
     async fn from_request(request: Request, state: &Arc<WebState>) -> Result<Self, Infallible> {
@@ -58,7 +58,7 @@ impl FromRequest<Arc<WebState>> for Unread {
     }
 }
 
-impl Unread {
+impl UnreadBody {
     /// With another bound than [`crate::WebSettings::body_bytes_max`].
     #[must_use]
     pub fn at_most(self, bytes_max: usize) -> Self {

@@ -22,10 +22,10 @@ pub const KEY_BYTES_MAX: usize = 255;
 
 /// The header, if it was sent, with the path it was sent to.
 #[derive(Debug, Clone)]
-pub struct IdempotencyKey(Option<Given>);
+pub struct IdempotencyKey(Option<GivenKey>);
 
 #[derive(Debug, Clone)]
-struct Given {
+struct GivenKey {
     key: String,
     path: String,
 }
@@ -47,7 +47,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
             && value.as_bytes().iter().all(|b| matches!(b, b' '..=b'~'));
         match value.to_str() {
             Ok(key) if good => {
-                Ok(Self(Some(Given { key: key.to_owned(), path: parts.uri.path().to_owned() })))
+                Ok(Self(Some(GivenKey { key: key.to_owned(), path: parts.uri.path().to_owned() })))
             }
             _ => Err(ApiError::field(
                 ErrorCode::InvalidField,
@@ -65,7 +65,7 @@ impl IdempotencyKey {
         Self(
             self.0
                 .as_ref()
-                .map(|given| Given { key: format!("{}#{index}", given.key), path: given.path.clone() }),
+                .map(|given| GivenKey { key: format!("{}#{index}", given.key), path: given.path.clone() }),
         )
     }
 

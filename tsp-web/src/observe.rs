@@ -3,7 +3,7 @@
 use http::StatusCode;
 use metrics::{Counter, Histogram};
 use tokio::time::Duration;
-use tsp_store::tasks::Submitted;
+use tsp_store::tasks::SubmitOutcome;
 
 /// Labels of the classes of status codes, from 100 on.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -28,8 +28,8 @@ impl HttpMetrics {
     }
 
     /// Counts what was made, not what was found or moved.
-    pub(crate) fn submitted<'a>(&self, done: impl IntoIterator<Item = &'a Submitted>) {
-        let made = done.into_iter().filter(|done| matches!(done, Submitted::Created(_))).count();
+    pub(crate) fn submitted<'a>(&self, done: impl IntoIterator<Item = &'a SubmitOutcome>) {
+        let made = done.into_iter().filter(|done| matches!(done, SubmitOutcome::Created(_))).count();
         self.submitted.increment(made as u64);
     }
 

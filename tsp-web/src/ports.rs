@@ -26,12 +26,12 @@ pub trait Readiness: Send + Sync + std::fmt::Debug {
 #[async_trait]
 pub trait DevHooks: Send + Sync + std::fmt::Debug {
     /// Moves the virtual clock, from due time to due time, and returns when all that fired has ended.
-    async fn advance_clock(&self, by: Millis) -> Advanced;
+    async fn advance_clock(&self, by: Millis) -> ClockAdvance;
 }
 
 /// Where a move of the virtual clock has led.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Advanced {
+pub struct ClockAdvance {
     pub now: Timestamp,
     /// How many callbacks were started on the way.
     pub fired: u64,

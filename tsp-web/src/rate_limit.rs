@@ -30,7 +30,7 @@ pub(crate) struct RateState {
 
 /// Refused: ask again after this many seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Exhausted {
+pub(crate) struct RateExceeded {
     pub(crate) retry_after_s: u64,
 }
 
@@ -45,7 +45,7 @@ impl Bucket {
 
     /// Takes `count` tokens. More than the bucket can ever hold are given when it is full, and it goes
     /// into debt, so that a large batch is possible and the rate still holds on average.
-    pub(crate) fn take(&self, count: u32, now: Instant) -> (RateState, Result<(), Exhausted>) {
+    pub(crate) fn take(&self, count: u32, now: Instant) -> (RateState, Result<(), RateExceeded>) {
         let capacity = f64::from(self.limit.count);
         let mut level = self.level.lock();
         let elapsed = now.saturating_duration_since(level.at).as_secs_f64();
@@ -58,7 +58,7 @@ impl Bucket {
             (self.state(level.tokens, capacity - level.tokens), Ok(()))
         } else {
             let state = self.state(level.tokens, needed - level.tokens);
-            (state, Err(Exhausted { retry_after_s: state.reset_s }))
+            (state, Err(RateExceeded { retry_after_s: state.reset_s }))
         }
     }
 
@@ -117,7 +117,7 @@ mod tests {
             assert_eq!((state.remaining, taken), (left, Ok(())));
         }
         let (state, taken) = bucket.take(1, start);
-        assert_eq!(taken, Err(Exhausted { retry_after_s: 10 }));
+        assert_eq!(taken, Err(RateExceeded { retry_after_s: 10 }));
         assert_eq!(state.limit_header(), "\"key\";r=0;t=10");
         assert_eq!(state.policy_header(), "\"key\";q=3;w=30");
         assert_eq!(bucket.take(1, start + Duration::from_secs(10)).1, Ok(()));
@@ -128,7 +128,7 @@ mod tests {
         let bucket = Bucket::new(RateLimit { count: 10, per: Millis::from_secs(1) }, Instant::now());
         let start = Instant::now();
         assert_eq!(bucket.take(100, start).1, Ok(()));
-        assert_eq!(bucket.take(1, start).1, Err(Exhausted { retry_after_s: 10 }));
+        assert_eq!(bucket.take(1, start).1, Err(RateExceeded { retry_after_s: 10 }));
         assert_eq!(bucket.take(1, start + Duration::from_millis(9_200)).1, Ok(()));
     }
 

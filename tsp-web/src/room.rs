@@ -22,12 +22,12 @@ const AGAIN_AFTER_S: u64 = 1;
 pub(crate) struct Room {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
-    refused: Arc<Refused>,
+    refused: Arc<RefusedCounter>,
 }
 
-struct Refused(Counter);
+struct RefusedCounter(Counter);
 
-impl std::fmt::Debug for Refused {
+impl std::fmt::Debug for RefusedCounter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Refused")
     }
@@ -48,7 +48,7 @@ impl Room {
         Self {
             small: Arc::new(Semaphore::new(small)),
             large: Arc::new(Semaphore::new(large)),
-            refused: Arc::new(Refused(metrics::counter!("tsp_http_bodies_refused_total"))),
+            refused: Arc::new(RefusedCounter(metrics::counter!("tsp_http_bodies_refused_total"))),
         }
     }
 
@@ -92,16 +92,16 @@ impl RoomPermit {
 
     /// The permit is kept for as long as any part of the body is.
     pub(crate) fn fill(self, body: Bytes) -> Bytes {
-        Bytes::from_owner(Filled { body, _permit: self })
+        Bytes::from_owner(FilledBody { body, _permit: self })
     }
 }
 
-struct Filled {
+struct FilledBody {
     body: Bytes,
     _permit: RoomPermit,
 }
 
-impl AsRef<[u8]> for Filled {
+impl AsRef<[u8]> for FilledBody {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }

@@ -156,7 +156,7 @@ mod tests {
     const HALF: &[u8] = b"GET / HTTP/1.1\r\nHost: x";
     const REST: &[u8] = b"\r\n\r\n";
 
-    struct Running {
+    struct RunningServer {
         address: SocketAddr,
         stop: CancellationToken,
         /// `/slow` has been entered.
@@ -166,7 +166,7 @@ mod tests {
         task: JoinHandle<()>,
     }
 
-    async fn start(bounds: Bounds) -> Running {
+    async fn start(bounds: Bounds) -> RunningServer {
         let (entered, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (told, waits) = (entered.clone(), go_on.clone());
         let slow = move || async move {
@@ -182,10 +182,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let task = TaskTracker::new().spawn(serve_within(bounds, listener, router, stop.clone()));
-        Running { address, stop, entered, go_on, task }
+        RunningServer { address, stop, entered, go_on, task }
     }
 
-    impl Running {
+    impl RunningServer {
         async fn client(&self, first: &[u8]) -> TcpStream {
             let mut client = TcpStream::connect(self.address).await.unwrap();
             client.write_all(first).await.unwrap();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     /// Writes all of a request before it reads, as simple clients do.
-    async fn write_first(server: &Running, path: &str, length: usize) -> String {
+    async fn write_first(server: &RunningServer, path: &str, length: usize) -> String {
         let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
         let mut client = server.client(head.as_bytes()).await;
         client.write_all(&vec![b'x'; length]).await.unwrap();

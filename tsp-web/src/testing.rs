@@ -24,11 +24,11 @@ use tsp_store::tasks::Actor;
 use tsp_store::{Catalog as _, IdSource};
 use tsp_worker::http::check_tls;
 
-use crate::ports::{Advanced, DevHooks, Readiness, WakeHints};
+use crate::ports::{ClockAdvance, DevHooks, Readiness, WakeHints};
 use crate::{WebDependencies, WebSettings, WebState};
 
 pub(crate) use store::Cluster;
-pub(crate) use topology::Told;
+pub(crate) use topology::FixedTopology;
 
 /// 2026-11-21T10:30:00Z.
 pub(crate) const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
@@ -76,9 +76,9 @@ struct Dev(Arc<ManualClock>);
 
 #[async_trait]
 impl DevHooks for Dev {
-    async fn advance_clock(&self, by: Millis) -> Advanced {
+    async fn advance_clock(&self, by: Millis) -> ClockAdvance {
         self.0.advance(by);
-        Advanced { now: self.0.now(), fired: 7 }
+        ClockAdvance { now: self.0.now(), fired: 7 }
     }
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct Server {
     pub(crate) router: Router,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Arc<Cluster>,
-    pub(crate) topology: Arc<Told>,
+    pub(crate) topology: Arc<FixedTopology>,
     pub(crate) state: Arc<WebState>,
     hints: Arc<Hints>,
     missing: Arc<Missing>,
@@ -151,7 +151,7 @@ impl Server {
         let store = Arc::new(Cluster::new(4));
         let clock = Arc::new(ManualClock::at(NOW));
         let (hints, missing) = (Arc::new(Hints::default()), Arc::new(Missing::default()));
-        let topology = Arc::new(Told::default());
+        let topology = Arc::new(FixedTopology::default());
         let state = WebState::new(WebDependencies {
             store: store.clone(),
             clock: clock.clone(),

@@ -22,14 +22,14 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<WebState>> {
 }
 
 /// Which part of a list is asked for.
-struct Wanted {
+struct PageRequest {
     query: Query,
     limit: usize,
     /// Where the last page stopped.
     after: Option<String>,
 }
 
-impl Wanted {
+impl PageRequest {
     fn read(mut query: Query) -> ApiResult<Self> {
         let limit = query.limit();
         let after = query.cursor()?;

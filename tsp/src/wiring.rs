@@ -56,7 +56,7 @@ pub(crate) use store::{beside, store_failure};
 const REJOIN_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What only the development server does, once the API answers and before `ready:`.
-pub(crate) type Prepare = Box<dyn AsyncPrepare>;
+pub(crate) type Preparation = Box<dyn AsyncPrepare>;
 
 #[async_trait::async_trait]
 pub(crate) trait AsyncPrepare: Send {
@@ -64,7 +64,7 @@ pub(crate) trait AsyncPrepare: Send {
 }
 
 /// Runs a server until it is told to stop.
-pub(crate) fn serve(settings: &Settings, clock: ServerClock, prepare: Option<Prepare>) -> Result {
+pub(crate) fn serve(settings: &Settings, clock: ServerClock, prepare: Option<Preparation>) -> Result {
     let metrics = telemetry::install(&settings.log)?;
     let descriptors = Descriptors::raise(settings);
     // The first one installed stays; everything that speaks TLS uses it.
@@ -88,7 +88,7 @@ pub(crate) fn serve(settings: &Settings, clock: ServerClock, prepare: Option<Pre
 async fn run(
     settings: &Settings,
     clock: ServerClock,
-    mut prepare: Option<Prepare>,
+    mut prepare: Option<Preparation>,
     listener: TcpListener,
     descriptors: Descriptors,
     metrics: telemetry::Metrics,

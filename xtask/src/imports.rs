@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::Outcome;
 use crate::lexer::is_name;
-use crate::ratchet::{Sized, over};
+use crate::ratchet::{SizedItem, over};
 use crate::source::{Source, line_of, words};
 
 const CIRCLE_MAX: usize = 4;
@@ -25,15 +25,15 @@ pub(crate) fn check(sources: &[Source], ratchet: &BTreeMap<String, usize>) -> Ou
 }
 
 /// The circles of more than `max` files, by the folder that holds them; several of one folder count together.
-fn large_circles(sources: &[Source], max: usize) -> BTreeMap<String, Sized> {
-    let mut found: BTreeMap<String, Sized> = BTreeMap::new();
+fn large_circles(sources: &[Source], max: usize) -> BTreeMap<String, SizedItem> {
+    let mut found: BTreeMap<String, SizedItem> = BTreeMap::new();
     for (krate, files) in crates(sources) {
         let imports = imports(&files);
         for circle in circles(&imports).into_iter().filter(|circle| circle.len() > max) {
             let folder = format!("{krate}/src{}", common_folder(&circle));
             let place =
                 format!("the circle {} in {folder} ({})", way_round(&circle, &imports), join(&circle));
-            let circles = found.entry(folder).or_insert_with(|| Sized {
+            let circles = found.entry(folder).or_insert_with(|| SizedItem {
                 place: String::new(),
                 size: 0,
                 unit: "files",

@@ -54,7 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// A library that only some crates may name.
-struct Owned {
+struct OwnedLibrary {
     library: &'static str,
     owners: &'static [&'static str],
     /// Who may use it in `[dev-dependencies]`; `None` for everybody.
@@ -62,33 +62,33 @@ struct Owned {
     why: &'static str,
 }
 
-const OWNED: &[Owned] = &[
-    Owned {
+const OWNED: &[OwnedLibrary] = &[
+    OwnedLibrary {
         library: "rusqlite",
         // The benchmarks look into its tables, and fill them.
         owners: &["tsp-store-sqlite", "bench"],
         dev_owners: Some(&["tsp-store-sqlite", "tests"]),
         why: "only the store knows SQL: add a verb to a store trait",
     },
-    Owned {
+    OwnedLibrary {
         library: "sqlx",
         owners: &["tsp-store-mysql"],
         dev_owners: Some(&["tsp-store-mysql", "tests"]),
         why: "only the store knows SQL: add a verb to a store trait",
     },
-    Owned {
+    OwnedLibrary {
         library: "axum",
         owners: &["tsp-web"],
         dev_owners: Some(&["tsp-web"]),
         why: "only the web crate serves HTTP: put the handler there",
     },
-    Owned {
+    OwnedLibrary {
         library: "rand",
         owners: &["tsp"],
         dev_owners: None,
         why: "randomness is an argument: take the injected generator",
     },
-    Owned {
+    OwnedLibrary {
         library: "reqwest",
         owners: &["tsp-client", "tsp", "bench", "tests"],
         dev_owners: None,

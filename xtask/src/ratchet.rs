@@ -23,7 +23,7 @@ impl Ratchet {
 }
 
 /// Something with a size: where it is (for messages), how large it is, how large it may be.
-pub(crate) struct Sized {
+pub(crate) struct SizedItem {
     pub(crate) place: String,
     pub(crate) size: usize,
     pub(crate) unit: &'static str,
@@ -32,9 +32,9 @@ pub(crate) struct Sized {
 }
 
 /// What is over its limit and not in the ratchet, or larger than the ratchet says, or need not be there.
-pub(crate) fn over(found: &BTreeMap<String, Sized>, ratchet: &BTreeMap<String, usize>) -> Vec<String> {
+pub(crate) fn over(found: &BTreeMap<String, SizedItem>, ratchet: &BTreeMap<String, usize>) -> Vec<String> {
     let mut problems = Vec::new();
-    for (key, Sized { place, size, unit, limit, advice }) in found {
+    for (key, SizedItem { place, size, unit, limit, advice }) in found {
         match ratchet.get(key) {
             Some(_) if size <= limit => {
                 problems.push(format!("{place} fits now: take `{key}` out of xtask/ratchet.toml"));

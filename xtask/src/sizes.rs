@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Outcome;
-use crate::ratchet::{Ratchet, Sized, over};
+use crate::ratchet::{Ratchet, SizedItem, over};
 use crate::source::Source;
 
 const FILE_LINES: usize = 500;
@@ -28,22 +28,22 @@ pub(crate) fn check(sources: &[Source], ratchet: &Ratchet) -> Outcome {
     Outcome { summary: format!("{} files, p90 {p90} lines{longest}", sources.len()), problems }
 }
 
-fn files(sources: &[Source]) -> BTreeMap<String, Sized> {
+fn files(sources: &[Source]) -> BTreeMap<String, SizedItem> {
     let sized = |source: &Source| {
         let path = source.path.display().to_string();
         let advice = "split it by what it is about";
-        (path.clone(), Sized { place: path, size: source.lines, unit: LINES, limit: FILE_LINES, advice })
+        (path.clone(), SizedItem { place: path, size: source.lines, unit: LINES, limit: FILE_LINES, advice })
     };
     sources.iter().map(sized).collect()
 }
 
 /// Functions by `path::name`; of namesakes in one file the longest counts.
-fn functions(sources: &[Source]) -> BTreeMap<String, Sized> {
-    let mut found: BTreeMap<String, Sized> = BTreeMap::new();
+fn functions(sources: &[Source]) -> BTreeMap<String, SizedItem> {
+    let mut found: BTreeMap<String, SizedItem> = BTreeMap::new();
     for source in sources {
         let path = source.path.display();
         for function in source.functions() {
-            let sized = Sized {
+            let sized = SizedItem {
                 place: format!("{path}:{}: `{}`", function.line, function.name),
                 size: function.length,
                 unit: LINES,
@@ -60,7 +60,7 @@ fn functions(sources: &[Source]) -> BTreeMap<String, Sized> {
 }
 
 /// Lines over the limit; zero or less is fine.
-fn excess(sized: &Sized) -> isize {
+fn excess(sized: &SizedItem) -> isize {
     sized.size.cast_signed() - sized.limit.cast_signed()
 }
 

@@ -33,6 +33,7 @@ const RETIRED: &[(&str, &str)] = &[
     ("crew", "connection manager"),
     ("deed", "task command, audit entry"),
     ("dice", "rng"),
+    ("footing", "config read guard"),
     ("gift", "handover"),
     ("goodbye", "close request"),
     ("janitor", "retention"),

@@ -8,11 +8,11 @@ use tsp_core::key::{config_shard, key_shard};
 use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{ManualClock, Millis, Name, TaskKey, Timestamp};
-use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, NewApp, SaveConfig};
+use tsp_store::catalog::{AppSaved, ConfigSaved, ExpectedVersion, NewApp, SaveConfig};
 use tsp_store::cluster::ShardGroup;
 use tsp_store::fetching::{Audit, AuditorStore as _, ClaimRequest, FetcherStore, Owner};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand};
+use tsp_store::tasks::{Actor, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand};
 use tsp_store::{EmbeddedOwnership as _, Store};
 use tsp_store_mysql::{MySqlOptions, MySqlStore, SourceOptions};
 use tsp_store_sqlite::{SqliteOptions, SqliteStore};
@@ -45,7 +45,7 @@ async fn make_configs(store: &dyn Store, configs: &[&str], kind: Kind) -> Vec<Ar
         let save = SaveConfig {
             app: app.id,
             spec: ConfigSpec { kind, schedule, ..spec },
-            expected: Expected::Absent,
+            expected: ExpectedVersion::Absent,
         };
         let IdempotencyResult::Fresh(ConfigSaved::Created(config)) =
             store.save_config(save, None, &by, NOW).await.unwrap()
@@ -77,7 +77,7 @@ async fn submit(store: &dyn Store, configs: &[Arc<TaskConfig>]) -> Vec<Task> {
         let submit =
             Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, idempotency: None };
         let answers = store.submit(vec![submit], NOW).await.unwrap();
-        let [IdempotencyResult::Fresh(Submitted::Created(task))] = &answers[..] else {
+        let [IdempotencyResult::Fresh(SubmitOutcome::Created(task))] = &answers[..] else {
             panic!("{answers:?}")
         };
         made.push((**task).clone());
@@ -91,7 +91,7 @@ async fn make_history(store: &dyn Store) -> Vec<Task> {
     for task in &tasks {
         let subject = Subject::Id(task.id);
         let changed = store.change(subject, TaskCommand::Cancel, &Actor::system(), NOW).await.unwrap();
-        assert!(matches!(changed, Changed::Done { .. }), "{changed:?}");
+        assert!(matches!(changed, CommandResult::Done { .. }), "{changed:?}");
     }
     tasks
 }

@@ -37,7 +37,7 @@ use crate::coverage::Coverage;
 use crate::harness::{START, Story};
 use crate::rng::SeededRng;
 use crate::seeds::said;
-use crate::weather::{FaultRates, Held, Waits, Weather, Why, finish_off};
+use crate::weather::{FaultRates, HoldLog, HoldReason, Waits, Weather, finish_off};
 
 use plan::Forever;
 pub(crate) use plan::{ClusterBug, ClusterPlan};
@@ -62,7 +62,7 @@ struct Environment {
     rng: Arc<SeededRng>,
     queue: Arc<MemoryQueue>,
     checker: Mutex<Checker>,
-    held: Arc<Held>,
+    held: Arc<HoldLog>,
     inboxes: Mutex<Vec<Weak<Inbox>>>,
     known: Mutex<Vec<TaskId>>,
     delayed: Vec<ConfigId>,
@@ -331,7 +331,7 @@ impl Cluster {
         }
         let now = self.environment.clock.now();
         for config in &self.environment.configs {
-            self.environment.held.let_go(*config, Why::Paused);
+            self.environment.held.let_go(*config, HoldReason::Paused);
         }
         let_all_go(&self.environment.store, &self.environment.configs, now);
         self.environment.leases.set_config_seq(self.environment.store_seq());

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tsp_consumer_core::{Pipeline, PipelineDependencies, Worker, WorkerOptions};
 use tsp_core::{Clock, ClusterClock, Millis, MonotonicClock, Name};
-use tsp_fetcher::shard_groups::{LeaseManager, LeaseManagerDependencies, Serves, ShardGroupHost};
+use tsp_fetcher::shard_groups::{LeaseManager, LeaseManagerDependencies, ServingScope, ShardGroupHost};
 use tsp_fetcher::{Fetcher, FetcherDependencies, FetcherOptions};
 use tsp_queue::Inbox;
 use tsp_store::cluster::{Heartbeat, Member, MemberOptions, NewNode, ShardGroup};
@@ -55,7 +55,7 @@ async fn join_cluster(
     clock: &Arc<ClusterClock>,
     config_cache: Arc<ConfigCache>,
 ) -> Option<Member> {
-    let roles = Serves::All.to_roles();
+    let roles = ServingScope::All.to_roles();
     let new = NewNode { name: "sim".to_owned(), roles, version: String::new(), address: None };
     let options =
         MemberOptions { lease: LEASE, max_skew: Millis::from_ms(500), id_slot: true, watches: true };
@@ -104,7 +104,7 @@ async fn be_member(
         time: clock.time().clone(),
         peers: member.peers().expect("it watches"),
         node: member.node(),
-        serves: Serves::All,
+        serves: ServingScope::All,
         groups: Arc::new(|| vec![group()]),
         lease: LEASE,
     }));

@@ -8,11 +8,11 @@ use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{Clock, ClusterClock, ConfigId, Millis, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{ConfigSaved, Hold};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand};
+use tsp_store::tasks::{Actor, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand};
 use tsp_store::{IdSource, WholeStore};
 
 use super::{Environment, pass};
-use crate::weather::Why;
+use crate::weather::HoldReason;
 
 /// A barrier that is not passed by then is not answered as passed.
 const BARRIER_LOOKS: usize = 100;
@@ -58,9 +58,9 @@ impl Operator<'_> {
         let Ok(answers) = self.faulty_store.submit(vec![submit], now).await else { return };
         for answer in answers {
             let (task, how) = match answer {
-                IdempotencyResult::Fresh(Submitted::Created(task)) => (task, "created"),
-                IdempotencyResult::Fresh(Submitted::Existing(task)) => (task, "existing"),
-                IdempotencyResult::Fresh(Submitted::Reset { task, .. }) => (task, "reset"),
+                IdempotencyResult::Fresh(SubmitOutcome::Created(task)) => (task, "created"),
+                IdempotencyResult::Fresh(SubmitOutcome::Existing(task)) => (task, "existing"),
+                IdempotencyResult::Fresh(SubmitOutcome::Reset { task, .. }) => (task, "reset"),
                 _ => continue,
             };
             environment.checker.lock().accepted(&task, now, how);
@@ -110,7 +110,7 @@ impl Operator<'_> {
         };
         let asked = format!("{command:?} {id}");
         let answer = self.faulty_store.change(Subject::Id(id), command, &Actor::system(), now).await;
-        let Ok(Changed::Done { task, .. }) = answer else { return };
+        let Ok(CommandResult::Done { task, .. }) = answer else { return };
         environment.note(now, asked);
         if task.is_open() {
             environment.inboxes().iter().for_each(|inbox| inbox.due(task.config, task.due_at));
@@ -140,7 +140,7 @@ impl Operator<'_> {
                 let as_saved = |now: &Arc<TaskConfig>| now.version == saved.version;
                 if self.environment.truth(config).as_ref().is_some_and(as_saved) {
                     self.environment.note(self.now(), format!("paused {config}"));
-                    self.environment.held.hold(config, Why::Paused);
+                    self.environment.held.hold(config, HoldReason::Paused);
                 }
                 return;
             }

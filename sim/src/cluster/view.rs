@@ -6,11 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::transition::OutcomeDetail;
-use tsp_core::work::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError};
+use tsp_core::work::{AttemptStore, BeginRequest, BeginResult, Each, Finish, FinishResult, WorkError};
 use tsp_core::{AppId, Clock, ClusterClock, ConfigId, KeyId, Millis, NodeId, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected,
-    Hold, NewApp, NewKey, SaveConfig,
+    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, DeleteResult,
+    ExpectedVersion, Hold, NewApp, NewKey, SaveConfig,
 };
 use tsp_store::cluster::{LeaseStore, NodeLease};
 use tsp_store::fetching::{
@@ -20,12 +20,14 @@ use tsp_store::fetching::{
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::tasks::{
+    Actor, CancelCount, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore,
+};
 use tsp_store::{Cause, ConfigCache, IdSlots, Result, StoreError, forward};
 use tsp_store_testing::memory::MemoryStore;
 
 use super::{ClusterBug, Environment};
-use crate::weather::Why;
+use crate::weather::HoldReason;
 
 /// So long before the end of its lease a node commits nothing any more that it decided by its config cache.
 const LEASE_MARGIN: Millis = Millis::from_secs(2);
@@ -90,11 +92,15 @@ impl View {
 impl TaskStore for View {
     forward!(rows: task task_by_key cancel_open search attempts);
 
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
+    async fn submit(
+        &self,
+        batch: Vec<Submit>,
+        now: Timestamp,
+    ) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> {
         self.may_commit()?;
         let answers = self.rows.submit(batch, now).await?;
         for answer in &answers {
-            if let IdempotencyResult::Fresh(Submitted::Reset { task, .. }) = answer {
+            if let IdempotencyResult::Fresh(SubmitOutcome::Reset { task, .. }) = answer {
                 self.environment.checker.lock().reopened(task.id);
             }
         }
@@ -107,10 +113,10 @@ impl TaskStore for View {
         command: TaskCommand,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Changed> {
+    ) -> Result<CommandResult> {
         let cancels = command == TaskCommand::Cancel;
         let changed = self.rows.change(subject, command.clone(), by, now).await?;
-        if let Changed::Done { task, outcome_detail } = &changed {
+        if let CommandResult::Done { task, outcome_detail } = &changed {
             // Here and not with the answer, which may be late: what comes after it in the rows is judged by it.
             let mut checker = self.environment.checker.lock();
             match outcome_detail {
@@ -128,7 +134,7 @@ impl TaskStore for View {
 impl AttemptStore for View {
     forward!(rows: load release executing release_orphans);
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+    async fn begin(&self, node: NodeId, batch: Vec<BeginRequest>, now: Timestamp) -> Each<BeginResult> {
         if let Err(error) = self.may_commit() {
             return batch.iter().map(|_| Err(error.clone().into())).collect();
         }
@@ -277,7 +283,7 @@ impl Catalog for View {
     async fn hold_config(&self, id: ConfigId, hold: Hold, by: &Actor, now: Timestamp) -> Result<ConfigSaved> {
         if hold == Hold::Resume {
             // Before it is answered others may know it already.
-            self.environment.held.let_go(id, Why::Paused);
+            self.environment.held.let_go(id, HoldReason::Paused);
         }
         let saved = self.environment.store.hold_config(id, hold, by, now).await?;
         self.changed(id);

@@ -23,7 +23,7 @@ use crate::harness::ledger::{
 };
 use crate::harness::operators::{Operators, Stories};
 use crate::harness::servers::{Databases, ServerPlan};
-use crate::harness::wire::{LOST, Lost, by_attempt, overlapping};
+use crate::harness::wire::{LOST, LostAttempt, by_attempt, overlapping};
 use crate::harness::{APP, Arrival, Config, Task, TestRng, now, only_on, past, seldom, turn};
 use faults::{Deck, Fault, Move, table};
 use tsp_core::{Millis, Timestamp};
@@ -280,8 +280,10 @@ fn check_wire(stage: &Stage, arrivals: &[Arrival], faults: &[Fault], stories: &S
             "two calls at once, and no fault: {first:?}, {second:?}"
         );
     }
-    let (lost, sent) =
-        (Lost::parse(&servers.rows_of_shards(&LOST.replace("{shard}", "_{shard}"))), by_attempt(arrivals));
+    let (lost, sent) = (
+        LostAttempt::parse(&servers.rows_of_shards(&LOST.replace("{shard}", "_{shard}"))),
+        by_attempt(arrivals),
+    );
     let on_wire: Vec<_> = lost.iter().filter(|lost| lost.was_sent(&sent)).collect();
     println!(
         "{} calls beside another of their task, {} attempts lost, {} of them sent",

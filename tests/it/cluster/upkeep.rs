@@ -9,11 +9,11 @@ use tokio::process::Command;
 
 use super::{Stage, check_each_attempt_once};
 use crate::harness::cluster::{Cluster, Plan, Role};
-use crate::harness::process::{Ended, Process, executable, run};
+use crate::harness::process::{Process, ProcessExit, executable, run};
 use crate::harness::servers::SHARDS;
 use crate::harness::{APP, Config, Receiver, Task, in_time, only_on};
 
-async fn tsp(cluster: &Cluster, arguments: &[&str]) -> Ended {
+async fn tsp(cluster: &Cluster, arguments: &[&str]) -> ProcessExit {
     let file = cluster.file().display().to_string();
     let ended = run(&[arguments, &["--config", &file]].concat(), &[]).await;
     let said = format!("{}{}", ended.stdout, ended.stderr);

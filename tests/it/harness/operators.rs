@@ -39,13 +39,13 @@ pub(crate) struct Operators {
 /// What they did, when all of it has ended.
 #[derive(Debug)]
 pub(crate) struct Stories {
-    stories: Vec<(Story, Ending)>,
+    stories: Vec<(Story, FinalState)>,
     said: Completions,
 }
 
 /// What the service says of a task at last; nothing if its config is gone.
 #[derive(Debug)]
-struct Ending {
+struct FinalState {
     task: Value,
     attempts: HashMap<u32, Value>,
 }
@@ -94,14 +94,14 @@ impl Operators {
     }
 
     /// A pause that nobody was answered may have come after all else; it is taken back.
-    async fn end_of(&mut self, story: &Story) -> Ending {
+    async fn end_of(&mut self, story: &Story) -> FinalState {
         let path = format!("/tasks/{}", story.task);
         let (mut task, mut looks) = (Value::Null, Looks::begin());
         while task["state"] != "ended" {
             looks.next(&(story, &task)).await;
             let asked = self.apis.get(&path).await;
             if asked.status == 404 && story.has_lost_its_config() {
-                return Ending { task: Value::Null, attempts: HashMap::new() };
+                return FinalState { task: Value::Null, attempts: HashMap::new() };
             }
             assert_eq!(asked.status, 200, "a task that was accepted: {asked:?}, {story:?}");
             task = asked.body;
@@ -115,7 +115,7 @@ impl Operators {
         let asked = self.apis.get(&format!("{path}/attempts")).await;
         let items = asked.body["items"].as_array().unwrap_or_else(|| panic!("no attempts: {asked:?}"));
         let number = |item: &Value| u32::try_from(item["attempt"].as_u64().expect("a number")).expect("few");
-        Ending { task, attempts: items.iter().map(|item| (number(item), item.clone())).collect() }
+        FinalState { task, attempts: items.iter().map(|item| (number(item), item.clone())).collect() }
     }
 }
 

@@ -230,30 +230,30 @@ pub(crate) async fn signal(pid: u32, name: &str) {
 
 /// How a run of the executable ended that was not meant to stay up.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProcessExit {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 /// Runs the executable to its end, with a clean environment but for `environment`.
-pub(crate) async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+pub(crate) async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> ProcessExit {
     let mut command = Command::new(executable());
     command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
     let output = in_time(format!("the end of `tsp {}`", arguments.join(" ")), command.output()).await;
-    Ended::of(&output.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}")))
+    ProcessExit::of(&output.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}")))
 }
 
 /// The same for one that may take longer than most.
-pub(crate) async fn run_within(patience: Duration, arguments: &[&str]) -> Ended {
+pub(crate) async fn run_within(patience: Duration, arguments: &[&str]) -> ProcessExit {
     let mut command = Command::new(executable());
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(patience, command.output()).await;
     let output = output.unwrap_or_else(|_| panic!("{command:?} did not end within {patience:?}"));
-    Ended::of(&output.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}")))
+    ProcessExit::of(&output.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}")))
 }
 
-impl Ended {
+impl ProcessExit {
     fn of(output: &Output) -> Self {
         Self {
             code: output.status.code(),

@@ -141,7 +141,7 @@ async fn pass(client: TcpStream, server: u16, mut way: watch::Receiver<Way>) {
 type Piece = (Instant, Vec<u8>);
 
 /// Something was lost, so what follows makes no sense.
-struct Torn;
+struct ConnectionLoss;
 
 struct Direction {
     way: watch::Receiver<Way>,
@@ -149,7 +149,7 @@ struct Direction {
 }
 
 impl Direction {
-    async fn run(mut self, from: OwnedReadHalf, to: OwnedWriteHalf) -> Result<(), Torn> {
+    async fn run(mut self, from: OwnedReadHalf, to: OwnedWriteHalf) -> Result<(), ConnectionLoss> {
         let (held, release) = mpsc::channel(PIECES);
         let delay = {
             let (way, flow) = (self.way.clone(), self.flow);
@@ -163,7 +163,11 @@ impl Direction {
     }
 
     /// In the order in which they were sent, even if the delay became less in between.
-    async fn give(&mut self, mut to: OwnedWriteHalf, mut release: mpsc::Receiver<Piece>) -> Result<(), Torn> {
+    async fn give(
+        &mut self,
+        mut to: OwnedWriteHalf,
+        mut release: mpsc::Receiver<Piece>,
+    ) -> Result<(), ConnectionLoss> {
         let flow = self.flow;
         while let Some((due, piece)) = release.recv().await {
             sleep_until(due).await;
@@ -171,7 +175,7 @@ impl Direction {
             let passes = self.way.wait_for(|way| flow(way) != Flow::Held).await.map(|way| flow(&way));
             if passes.is_ok_and(|flow| flow == Flow::Lost) {
                 drop(self.way.wait_for(|way| flow(way) != Flow::Lost).await);
-                return Err(Torn);
+                return Err(ConnectionLoss);
             }
             if piece.is_empty() || to.write_all(&piece).await.is_err() {
                 break;

@@ -43,9 +43,9 @@ pub(crate) struct Arrival {
 struct Leaving(Arc<OnceLock<Timestamp>>);
 
 /// Says so however the work on a request ends.
-struct Stay(Leaving);
+struct RequestGuard(Leaving);
 
-impl Drop for Stay {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let _ = self.0.0.set(now());
     }
@@ -321,7 +321,7 @@ async fn respond(request: Request<Incoming>, state: Arc<State>) -> io::Result<Re
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let path = head.uri.path().to_owned();
     let left = Leaving::default();
-    let _stay = Stay(left.clone());
+    let _stay = RequestGuard(left.clone());
     let (method, headers) = (head.method.to_string(), head.headers);
     let mut arrival = Arrival { at, method, path, headers, body, dropped: false, left };
     let rule = state.rules.lock().get(&arrival.path).cloned();

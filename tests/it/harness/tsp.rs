@@ -13,7 +13,7 @@ use super::cluster::migrate;
 use super::mode::{DeploymentMode, mode};
 use super::process::Process;
 use super::servers::{Databases, ServerPlan, Servers};
-use super::wire::{LOST, Lost};
+use super::wire::{LOST, LostAttempt};
 use super::{Api, TempDir, in_time, now, past, turn};
 
 /// Settings for a service that is about to be started.
@@ -233,14 +233,14 @@ impl Tsp {
     }
 
     /// By the same record: the attempts whose process was taken for gone.
-    pub(crate) fn lost(&self) -> Vec<Lost> {
+    pub(crate) fn lost(&self) -> Vec<LostAttempt> {
         if let Some(servers) = &self.servers {
-            return Lost::parse(&servers.rows_of_shards(&LOST.replace("{shard}", "_{shard}")));
+            return LostAttempt::parse(&servers.rows_of_shards(&LOST.replace("{shard}", "_{shard}")));
         }
         let database = self.open_file();
         let mut query = database.prepare(&LOST.replace("{shard}", "")).expect("the table is there");
         let row = |row: &rusqlite::Row<'_>| {
-            Ok(Lost::of([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]))
+            Ok(LostAttempt::of([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]))
         };
         let rows = query.query_map([], row).expect("it is a query");
         rows.collect::<Result<_, _>>().expect("its columns are numbers")

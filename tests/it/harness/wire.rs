@@ -7,13 +7,13 @@ use tsp_core::Timestamp;
 
 use super::Arrival;
 
-/// Attempts whose process was taken for gone, as the store records them, to be read by [`Lost::parse`].
+/// Attempts whose process was taken for gone, as the store records them, to be read by [`LostAttempt::parse`].
 pub(crate) const LOST: &str =
     "SELECT task_id, attempt, node, started_at, ended_at FROM attempt{shard} WHERE kind = 6";
 
 /// An attempt whose process was taken for gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lost {
+pub(crate) struct LostAttempt {
     pub(crate) task: String,
     pub(crate) attempt: u32,
     /// The id of the process.
@@ -22,7 +22,7 @@ pub(crate) struct Lost {
     pub(crate) closed_at: Timestamp,
 }
 
-impl Lost {
+impl LostAttempt {
     /// A row of [`LOST`].
     pub(crate) fn of(row: [i64; 5]) -> Self {
         let [task, attempt, node, began_at, closed_at] = row;

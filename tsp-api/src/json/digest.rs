@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::tokens::{Malformed, Token, Tokens};
+use super::tokens::{MalformedJson, Token, Tokens};
 
 /// SHA-256 of what the document says. Blanks, the order of members and the way strings are escaped do not
 /// matter; the digits of numbers do, and so does the order of elements.
@@ -11,8 +11,8 @@ use super::tokens::{Malformed, Token, Tokens};
 /// number of times, however the document is nested.
 ///
 /// # Errors
-/// [`Malformed`].
-pub fn digest(text: &str) -> Result<[u8; 32], Malformed> {
+/// [`MalformedJson`].
+pub fn digest(text: &str) -> Result<[u8; 32], MalformedJson> {
     let mut state = State { out: Vec::with_capacity(text.len()), ..State::default() };
     let mut tokens = Tokens::new(text);
     while let Some(token) = tokens.advance()? {
@@ -28,7 +28,7 @@ struct State {
     /// Members of the objects that are open, outermost first.
     members: Vec<Member>,
     /// What is open.
-    open: Vec<Open>,
+    open: Vec<OpenValue>,
 }
 
 /// Places in [`State::out`]: a name, its value right behind it.
@@ -39,7 +39,7 @@ struct Member {
     end: usize,
 }
 
-enum Open {
+enum OpenValue {
     Array,
     Object { out: usize, members: usize },
 }
@@ -49,11 +49,11 @@ impl State {
         match token {
             Token::BeginArray => {
                 self.out.push(b'[');
-                self.open.push(Open::Array);
+                self.open.push(OpenValue::Array);
                 return;
             }
             Token::BeginObject => {
-                self.open.push(Open::Object { out: self.out.len(), members: self.members.len() });
+                self.open.push(OpenValue::Object { out: self.out.len(), members: self.members.len() });
                 return;
             }
             Token::Name(name) => {
@@ -81,8 +81,8 @@ impl State {
 
     fn value_ended(&mut self) {
         match self.open.last() {
-            Some(Open::Array) => self.out.push(b','),
-            Some(Open::Object { .. }) => {
+            Some(OpenValue::Array) => self.out.push(b','),
+            Some(OpenValue::Object { .. }) => {
                 if let Some(member) = self.members.last_mut() {
                     member.end = self.out.len();
                 }
@@ -92,7 +92,7 @@ impl State {
     }
 
     fn end_object(&mut self) {
-        let Some(Open::Object { out, members }) = self.open.pop() else { return };
+        let Some(OpenValue::Object { out, members }) = self.open.pop() else { return };
         let text = &self.out;
         let own = &mut self.members[members..];
         own.sort_by(|a, b| text[a.name..a.value].cmp(&text[b.name..b.value]));

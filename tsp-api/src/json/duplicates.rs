@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::tokens::{Malformed, Token, Tokens};
+use super::tokens::{MalformedJson, Token, Tokens};
 
 /// So much of a place is told.
 const PLACE_CHARS_MAX: usize = 200;
@@ -11,23 +11,23 @@ const PLACE_CHARS_MAX: usize = 200;
 /// The places of members that stand twice in their object, such as `payload.lines[2].id`: the first `most`.
 ///
 /// # Errors
-/// [`Malformed`].
-pub fn duplicates(text: &str, most: usize) -> Result<Vec<String>, Malformed> {
+/// [`MalformedJson`].
+pub fn duplicates(text: &str, most: usize) -> Result<Vec<String>, MalformedJson> {
     duplicates_below("", text, most)
 }
 
 /// [`duplicates`] of a value that stands at `place` in a larger document.
 ///
 /// # Errors
-/// [`Malformed`].
-pub fn duplicates_below(place: &str, text: &str, most: usize) -> Result<Vec<String>, Malformed> {
-    let mut walk = Walk { place, names: Vec::new(), open: Vec::new() };
+/// [`MalformedJson`].
+pub fn duplicates_below(place: &str, text: &str, most: usize) -> Result<Vec<String>, MalformedJson> {
+    let mut walk = DuplicateScan { place, names: Vec::new(), open: Vec::new() };
     let mut found = Vec::new();
     let mut tokens = Tokens::new(text);
     while let Some(token) = tokens.advance()? {
         match token {
-            Token::BeginArray => walk.begin(Open::Array { next: 0 }),
-            Token::BeginObject => walk.begin(Open::Object { names: walk.names.len() }),
+            Token::BeginArray => walk.begin(OpenValue::Array { next: 0 }),
+            Token::BeginObject => walk.begin(OpenValue::Object { names: walk.names.len() }),
             Token::EndArray => drop(walk.open.pop()),
             Token::EndObject => walk.end_object(most, &mut found),
             Token::Name(name) => walk.names.push(name.bytes()),
@@ -40,14 +40,14 @@ pub fn duplicates_below(place: &str, text: &str, most: usize) -> Result<Vec<Stri
     Ok(found)
 }
 
-struct Walk<'a> {
+struct DuplicateScan<'a> {
     place: &'a str,
     /// Of the members so far of the objects that are open, outermost first.
     names: Vec<Cow<'a, [u8]>>,
-    open: Vec<Open>,
+    open: Vec<OpenValue>,
 }
 
-enum Open {
+enum OpenValue {
     Array {
         /// The number of the element that comes next.
         next: usize,
@@ -58,21 +58,21 @@ enum Open {
     },
 }
 
-impl Walk<'_> {
-    fn begin(&mut self, open: Open) {
+impl DuplicateScan<'_> {
+    fn begin(&mut self, open: OpenValue) {
         self.count();
         self.open.push(open);
     }
 
     /// A value began.
     fn count(&mut self) {
-        if let Some(Open::Array { next }) = self.open.last_mut() {
+        if let Some(OpenValue::Array { next }) = self.open.last_mut() {
             *next += 1;
         }
     }
 
     fn end_object(&mut self, most: usize, found: &mut Vec<String>) {
-        let Some(Open::Object { names }) = self.open.pop() else { return };
+        let Some(OpenValue::Object { names }) = self.open.pop() else { return };
         self.names[names..].sort_unstable();
         let mut last = None;
         for at in names + 1..self.names.len() {
@@ -93,14 +93,14 @@ impl Walk<'_> {
                 break;
             }
             match open {
-                Open::Array { next } => {
+                OpenValue::Array { next } => {
                     let _ = write!(place, "[{}]", next.saturating_sub(1));
                 }
-                Open::Object { .. } => {
+                OpenValue::Object { .. } => {
                     // The last of its names so far is the one that leads on.
                     let inner = self.open[level + 1..].iter().find_map(|open| match open {
-                        Open::Object { names } => Some(*names),
-                        Open::Array { .. } => None,
+                        OpenValue::Object { names } => Some(*names),
+                        OpenValue::Array { .. } => None,
                     });
                     let own = inner.unwrap_or(names).checked_sub(1).and_then(|at| self.names.get(at));
                     push_name(&mut place, own.map_or(&[][..], |name| name));

@@ -1,7 +1,7 @@
 //! Objects taken apart one level deep.
 
 use super::text::Text;
-use super::tokens::{Malformed, Token, Tokens};
+use super::tokens::{MalformedJson, Token, Tokens};
 
 /// A member of an object, as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,8 +14,8 @@ pub struct Member<'a> {
 /// The members of an object in their order; `None` for JSON that is no object.
 ///
 /// # Errors
-/// [`Malformed`].
-pub fn members(text: &str) -> Result<Option<Vec<Member<'_>>>, Malformed> {
+/// [`MalformedJson`].
+pub fn members(text: &str) -> Result<Option<Vec<Member<'_>>>, MalformedJson> {
     let mut tokens = Tokens::new(text);
     let is_object = tokens.advance()? == Some(Token::BeginObject);
     let mut members: Vec<Member<'_>> = Vec::new();
@@ -48,8 +48,8 @@ pub fn members(text: &str) -> Result<Option<Vec<Member<'_>>>, Malformed> {
 /// How deep arrays and objects are nested; 0 for a value that is neither.
 ///
 /// # Errors
-/// [`Malformed`].
-pub fn depth(text: &str) -> Result<usize, Malformed> {
+/// [`MalformedJson`].
+pub fn depth(text: &str) -> Result<usize, MalformedJson> {
     let mut tokens = Tokens::new(text);
     let mut deepest = 0;
     while tokens.advance()?.is_some() {

@@ -10,7 +10,7 @@ pub const DEPTH_MAX: usize = 1 << 20;
 /// The text is no JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("is no JSON from byte {at} on")]
-pub struct Malformed {
+pub struct MalformedJson {
     pub at: usize,
 }
 
@@ -71,8 +71,8 @@ impl<'a> Tokens<'a> {
     /// `None` once the document is complete.
     ///
     /// # Errors
-    /// [`Malformed`], also for what follows the document.
-    pub fn advance(&mut self) -> Result<Option<Token<'a>>, Malformed> {
+    /// [`MalformedJson`], also for what follows the document.
+    pub fn advance(&mut self) -> Result<Option<Token<'a>>, MalformedJson> {
         loop {
             self.skip_blanks();
             self.start = self.at;
@@ -94,7 +94,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    fn value(&mut self, byte: u8) -> Result<Token<'a>, Malformed> {
+    fn value(&mut self, byte: u8) -> Result<Token<'a>, MalformedJson> {
         let token = match byte {
             b'[' => return self.open(false, Token::BeginArray),
             b'{' => return self.open(true, Token::BeginObject),
@@ -106,7 +106,7 @@ impl<'a> Tokens<'a> {
         Ok(token)
     }
 
-    fn open(&mut self, object: bool, token: Token<'a>) -> Result<Token<'a>, Malformed> {
+    fn open(&mut self, object: bool, token: Token<'a>) -> Result<Token<'a>, MalformedJson> {
         if self.open.len() == DEPTH_MAX {
             return Err(self.malformed());
         }
@@ -116,7 +116,7 @@ impl<'a> Tokens<'a> {
         Ok(token)
     }
 
-    fn close(&mut self, object: bool, token: Token<'a>) -> Result<Option<Token<'a>>, Malformed> {
+    fn close(&mut self, object: bool, token: Token<'a>) -> Result<Option<Token<'a>>, MalformedJson> {
         if self.open.last() != Some(&object) {
             return Err(self.malformed());
         }
@@ -126,7 +126,7 @@ impl<'a> Tokens<'a> {
         Ok(Some(token))
     }
 
-    fn name(&mut self) -> Result<Token<'a>, Malformed> {
+    fn name(&mut self) -> Result<Token<'a>, MalformedJson> {
         let name = self.string()?;
         let end = self.at;
         self.skip_blanks();
@@ -140,7 +140,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// From the quote on.
-    fn string(&mut self) -> Result<Text<'a>, Malformed> {
+    fn string(&mut self) -> Result<Text<'a>, MalformedJson> {
         self.at += 1;
         let begin = self.at;
         loop {
@@ -155,7 +155,7 @@ impl<'a> Tokens<'a> {
         Ok(Text::new(&self.text[begin..self.at - 1]))
     }
 
-    fn escape(&mut self) -> Result<(), Malformed> {
+    fn escape(&mut self) -> Result<(), MalformedJson> {
         self.at += 1;
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
@@ -173,7 +173,7 @@ impl<'a> Tokens<'a> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<&'a str, Malformed> {
+    fn number(&mut self) -> Result<&'a str, MalformedJson> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -197,7 +197,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// At least one.
-    fn digits(&mut self) -> Result<(), Malformed> {
+    fn digits(&mut self) -> Result<(), MalformedJson> {
         let begin = self.at;
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
@@ -205,7 +205,7 @@ impl<'a> Tokens<'a> {
         if self.at == begin { Err(self.malformed()) } else { Ok(()) }
     }
 
-    fn word(&mut self) -> Result<&'a str, Malformed> {
+    fn word(&mut self) -> Result<&'a str, MalformedJson> {
         let rest = &self.text.as_bytes()[self.at..];
         let word = ["true", "false", "null"].into_iter().find(|word| rest.starts_with(word.as_bytes()));
         let word = word.ok_or_else(|| self.malformed())?;
@@ -227,8 +227,8 @@ impl<'a> Tokens<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn malformed(&self) -> Malformed {
-        Malformed { at: self.at }
+    fn malformed(&self) -> MalformedJson {
+        MalformedJson { at: self.at }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::tokens::{Malformed, Token, Tokens};
+use super::tokens::{MalformedJson, Token, Tokens};
 
 /// Deeper than any document of ours; below it stands null.
 const LEVELS: usize = 64;
@@ -11,21 +11,21 @@ const LEVELS: usize = 64;
 /// of its kind: a number beyond all numbers is the largest one, half a surrogate pair a replacement character.
 ///
 /// # Errors
-/// [`Malformed`].
-pub fn tree(text: &str) -> Result<Value, Malformed> {
+/// [`MalformedJson`].
+pub fn tree(text: &str) -> Result<Value, MalformedJson> {
     let mut tokens = Tokens::new(text);
-    let mut open: Vec<Open> = Vec::new();
+    let mut open: Vec<OpenValue> = Vec::new();
     let mut root = Value::Null;
     while let Some(token) = tokens.advance()? {
         let value = match token {
             // What is too deep is passed over; its place holds null.
             _ if tokens.depth() > LEVELS => continue,
             Token::BeginArray => {
-                open.push(Open { name: None, value: Value::Array(Vec::new()) });
+                open.push(OpenValue { name: None, value: Value::Array(Vec::new()) });
                 continue;
             }
             Token::BeginObject => {
-                open.push(Open { name: None, value: Value::Object(Map::new()) });
+                open.push(OpenValue { name: None, value: Value::Object(Map::new()) });
                 continue;
             }
             Token::Name(name) => {
@@ -52,8 +52,8 @@ pub fn tree(text: &str) -> Result<Value, Malformed> {
         };
         match open.last_mut() {
             None => root = value,
-            Some(Open { value: Value::Array(items), .. }) => items.push(value),
-            Some(Open { value: Value::Object(fields), name }) => {
+            Some(OpenValue { value: Value::Array(items), .. }) => items.push(value),
+            Some(OpenValue { value: Value::Object(fields), name }) => {
                 fields.insert(name.take().unwrap_or_default(), value);
             }
             Some(_) => {}
@@ -62,7 +62,7 @@ pub fn tree(text: &str) -> Result<Value, Malformed> {
     Ok(root)
 }
 
-struct Open {
+struct OpenValue {
     /// Of the member whose value comes next.
     name: Option<String>,
     value: Value,

@@ -10,9 +10,9 @@ use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, TaskConfig};
 use tsp_core::outcome::Verdict;
 use tsp_core::retry::RetryPolicy;
 use tsp_core::task::{NewTask, Origin, Status, Task};
-use tsp_core::transition::{Completion, Event, Refused, Rules, transition};
+use tsp_core::transition::{Completion, Event, Refusal, Rules, transition};
 use tsp_core::work::{
-    AttemptStore, Begin, BeginResult, Configs, Each, Finish, FinishResult, SendLease, WorkError,
+    AttemptStore, BeginRequest, BeginResult, Configs, Each, Finish, FinishResult, SendLease, WorkError,
 };
 use tsp_core::{AppId, ConfigId, Entropy, ManualClock, Millis, Name, NodeId, TaskId, Timestamp};
 use tsp_queue::memory::MemoryQueue;
@@ -180,18 +180,18 @@ impl Rows {
 }
 
 impl State {
-    fn apply(&mut self, id: TaskId, event: &Event<'_>, now: Timestamp) -> Result<Task, Refused> {
-        let change = transition(self.tasks.get(&id).ok_or(Refused::Stale)?, event, now)?;
+    fn apply(&mut self, id: TaskId, event: &Event<'_>, now: Timestamp) -> Result<Task, Refusal> {
+        let change = transition(self.tasks.get(&id).ok_or(Refusal::Stale)?, event, now)?;
         self.tasks.insert(id, change.task.clone());
         Ok(change.task)
     }
 
-    fn begin(&mut self, begin: &Begin, now: Timestamp) -> BeginResult {
+    fn begin(&mut self, begin: &BeginRequest, now: Timestamp) -> BeginResult {
         let event = Event::Begin { version: begin.version, node: NODE, runnable: true, token: begin.token };
         match self.apply(begin.id, &event, now) {
             Ok(row) if row.status == Status::Executing => BeginResult::Run(Box::new(row)),
             Ok(row) => BeginResult::Drop(Some(Box::new(row))),
-            Err(Refused::NotDue { due_at }) => BeginResult::Wait(due_at),
+            Err(Refusal::NotDue { due_at }) => BeginResult::Wait(due_at),
             Err(_) => BeginResult::Drop(None),
         }
     }
@@ -252,7 +252,7 @@ impl AttemptStore for Rows {
         self.each("load", ids, |id| *id, row).into_iter().map(Result::flatten).collect()
     }
 
-    async fn begin(&self, _node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+    async fn begin(&self, _node: NodeId, batch: Vec<BeginRequest>, now: Timestamp) -> Each<BeginResult> {
         self.stands_still("begin", batch.first().map(|begin| &begin.id)).await;
         let begun = self.each("begin", &batch, |begin| begin.id, |begin, state| state.begin(begin, now));
         let held = self.state.lock().held_begin.take();
@@ -294,9 +294,9 @@ impl AttemptStore for Rows {
 }
 
 #[derive(Debug)]
-struct Told(mpsc::UnboundedSender<Feedback>);
+struct FeedbackChannel(mpsc::UnboundedSender<Feedback>);
 
-impl FeedbackSink for Told {
+impl FeedbackSink for FeedbackChannel {
     fn report(&self, batch: Vec<Feedback>) {
         for said in batch {
             // A test that is over listens no more.
@@ -349,7 +349,7 @@ impl Fixture {
             lease: self.rows.clone(),
             configs: self.rows.clone(),
             subscriber,
-            feedback: Arc::new(Told(self.tell.clone())),
+            feedback: Arc::new(FeedbackChannel(self.tell.clone())),
             clock: self.clock.clone(),
             entropy: Arc::new(CountingEntropy),
         })

@@ -7,7 +7,7 @@ use tsp_core::{ConfigId, Millis, TaskId};
 use tsp_queue::Message;
 
 use super::fixture::{Fault, Fixture, at};
-use crate::{BeginReport, Executed, Item, Pipeline, Started};
+use crate::{BeginReport, BegunAttempt, EndedAttempt, Item, Pipeline};
 
 async fn received(pipeline: &Pipeline) -> Vec<Item> {
     pipeline.receive(100).await
@@ -17,11 +17,11 @@ pub(super) async fn begun(pipeline: &Pipeline) -> BeginReport {
     pipeline.begin(received(pipeline).await, at(0)).await
 }
 
-pub(super) fn executed(started: Started, verdict: Verdict) -> Executed {
-    Executed { ended_at: at(0), task: started.context.task, ticket: started.ticket, verdict }
+pub(super) fn executed(started: BegunAttempt, verdict: Verdict) -> EndedAttempt {
+    EndedAttempt { ended_at: at(0), task: started.context.task, ticket: started.ticket, verdict }
 }
 
-pub(super) async fn saved(pipeline: &Pipeline, batch: Vec<Executed>, after_ms: i64) {
+pub(super) async fn saved(pipeline: &Pipeline, batch: Vec<EndedAttempt>, after_ms: i64) {
     let failures = pipeline.finish(batch, at(after_ms)).await;
     assert!(failures.is_empty(), "{failures:?}");
 }

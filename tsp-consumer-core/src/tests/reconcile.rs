@@ -6,14 +6,14 @@ use tsp_core::{Millis, TaskId};
 
 use super::fixture::{Fault, Fixture, at};
 use super::pipeline::{begun, executed, saved};
-use crate::{Pipeline, Started};
+use crate::{BegunAttempt, Pipeline};
 
 fn again_at_once() -> Verdict {
     Verdict::new(Outcome::Retry(RetryDelay::Exactly(Millis::ZERO)), "tsp_result")
 }
 
 /// Begins what is in the pipe, which is one.
-async fn begun_one(pipeline: &Pipeline, after_ms: i64) -> Started {
+async fn begun_one(pipeline: &Pipeline, after_ms: i64) -> BegunAttempt {
     let items = pipeline.receive(100).await;
     let mut started = pipeline.begin(items, at(after_ms)).await.started;
     assert_eq!(started.len(), 1);

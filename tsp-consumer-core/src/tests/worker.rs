@@ -13,18 +13,18 @@ use tsp_core::task::Status;
 
 use super::fixture::{Call, Fault, Fixture, ScriptedReceiver, at};
 use crate::begin::BeginLoop;
-use crate::finish::Stuck;
+use crate::finish::StuckCounts;
 use crate::permits::Permits;
 use crate::{Worker, WorkerOptions};
 
-struct Running {
+struct RunningWorker {
     fixture: Fixture,
     calls: UnboundedReceiver<Call>,
     stop: CancellationToken,
     worker: JoinSet<()>,
 }
 
-impl Running {
+impl RunningWorker {
     fn start(fixture: Fixture, options: WorkerOptions) -> Self {
         let (scripted_receiver, calls) = ScriptedReceiver::new();
         let (stop, mut worker) = (CancellationToken::new(), JoinSet::new());
@@ -55,7 +55,7 @@ fn options() -> WorkerOptions {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_config_blocks_nobody_and_its_rest_waits_unbegun() {
-    let mut running = Running::start(Fixture::new(), options());
+    let mut running = RunningWorker::start(Fixture::new(), options());
     for id in 1..=5 {
         running.fixture.publish(id, 1, at(0), true).await;
     }
@@ -85,7 +85,7 @@ async fn a_slow_config_blocks_nobody_and_its_rest_waits_unbegun() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_hands_back_what_is_not_begun_and_waits_for_what_runs() {
-    let mut running = Running::start(Fixture::new(), options());
+    let mut running = RunningWorker::start(Fixture::new(), options());
     for id in 1..=4 {
         running.fixture.publish(id, 1, at(0), true).await;
     }
@@ -108,7 +108,7 @@ async fn a_stop_hands_back_what_is_not_begun_and_waits_for_what_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_grace_ends_with_a_call_that_hangs_and_a_store_that_stays_away() {
     let grace = WorkerOptions { shutdown_grace: Duration::from_millis(20), ..options() };
-    let mut running = Running::start(Fixture::new(), grace);
+    let mut running = RunningWorker::start(Fixture::new(), grace);
     running.fixture.publish(1, 1, at(0), true).await;
     running.fixture.publish(2, 1, at(0), true).await;
     let (hangs, quick) = (running.called().await, running.called().await);
@@ -128,7 +128,7 @@ async fn begin_and_finish_are_tried_until_they_succeed() {
     fixture.rows.fail("load", &[Fault::Before]);
     fixture.publish(1, 1, at(0), false).await;
     let clock = Arc::clone(&fixture.clock);
-    let mut running = Running::start(fixture, options());
+    let mut running = RunningWorker::start(fixture, options());
     // The failed begin is put off by the clock, which the worker looks at when anything comes.
     let call = loop {
         clock.advance(tsp_core::Millis::from_secs(1));
@@ -149,7 +149,7 @@ async fn begin_and_finish_are_tried_until_they_succeed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_early_message_waits_for_its_time() {
-    let mut running = Running::start(Fixture::new(), options());
+    let mut running = RunningWorker::start(Fixture::new(), options());
     running.fixture.publish(1, 1, at(900), true).await;
     running.fixture.publish(2, 2, at(0), true).await;
     let other = running.called().await;
@@ -168,7 +168,7 @@ async fn an_early_message_waits_for_its_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_panics_keeps_neither_its_permit_nor_its_row() {
     let one = WorkerOptions { concurrency: 1, ..options() };
-    let mut running = Running::start(Fixture::new(), one);
+    let mut running = RunningWorker::start(Fixture::new(), one);
     running.fixture.publish(1, 1, at(0), true).await;
     running.fixture.publish(2, 1, at(0), true).await;
     drop(running.called().await);
@@ -207,7 +207,7 @@ async fn a_part_that_stands_still_holds_up_no_other() {
         let fixture = Fixture::new();
         fixture.rows.split_in(2);
         fixture.rows.stand_still(call, 1);
-        let mut running = Running::start(fixture, options());
+        let mut running = RunningWorker::start(fixture, options());
         for id in [1, 3] {
             running.fixture.publish(id, 1, at(0), false).await;
         }
@@ -238,7 +238,7 @@ async fn messages_of_a_full_bulkhead_do_not_keep_the_loop_busy() {
     fixture.rows.split_in(2);
     fixture.rows.stand_still("load", 1);
     let (permits, stop) = (Arc::new(Permits::new(4, 2)), CancellationToken::new());
-    let (pipeline, stuck) = (Arc::new(fixture.pipeline()), Arc::new(Stuck::new(2)));
+    let (pipeline, stuck) = (Arc::new(fixture.pipeline()), Arc::new(StuckCounts::new(2)));
     let mut begins = BeginLoop::new(pipeline, permits.clone(), options(), stuck);
     let mut freed = permits.freed();
     fixture.publish(1, 1, at(0), false).await;
@@ -258,7 +258,7 @@ async fn messages_of_a_full_bulkhead_do_not_keep_the_loop_busy() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outcome_that_is_refused_ends_up_alone() {
-    let mut running = Running::start(Fixture::new(), WorkerOptions { per_config: 4, ..options() });
+    let mut running = RunningWorker::start(Fixture::new(), WorkerOptions { per_config: 4, ..options() });
     running.fixture.rows.refuse(2);
     for id in 1..=4 {
         running.fixture.publish(id, 1, at(0), true).await;

@@ -9,13 +9,13 @@ use crate::time::Timestamp;
 
 /// What must be true of the stored config for a change to be made (`If-Match`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
+pub enum ExpectedVersion {
     Any,
     Absent,
     Version(i64),
 }
 
-impl Expected {
+impl ExpectedVersion {
     fn is(self, config: &TaskConfig) -> bool {
         match self {
             Self::Any => true,
@@ -99,14 +99,14 @@ pub fn save(
     app: (AppId, &Name),
     before: Option<&Arc<TaskConfig>>,
     spec: &ConfigSpec,
-    expected: Expected,
+    expected: ExpectedVersion,
     open: Option<usize>,
     now: Timestamp,
 ) -> SaveDecision {
     let (after, action) = match (before, expected) {
-        (None, Expected::Version(_)) => return SaveDecision::Refused(SaveRefusal::NotFound),
-        (None, Expected::Any | Expected::Absent) => (created(app, spec, now), "config.create"),
-        (Some(_), Expected::Absent) => return SaveDecision::Refused(SaveRefusal::AlreadyExists),
+        (None, ExpectedVersion::Version(_)) => return SaveDecision::Refused(SaveRefusal::NotFound),
+        (None, ExpectedVersion::Any | ExpectedVersion::Absent) => (created(app, spec, now), "config.create"),
+        (Some(_), ExpectedVersion::Absent) => return SaveDecision::Refused(SaveRefusal::AlreadyExists),
         (Some(before), _) => {
             if let Some(other) = hindrance(before, spec, expected, open) {
                 return other;
@@ -122,7 +122,7 @@ pub fn save(
 fn hindrance(
     before: &TaskConfig,
     spec: &ConfigSpec,
-    expected: Expected,
+    expected: ExpectedVersion,
     open: Option<usize>,
 ) -> Option<SaveDecision> {
     if !expected.is(before) {
@@ -168,7 +168,7 @@ pub fn hold(before: Arc<TaskConfig>, hold: Hold, by: &str, now: Timestamp) -> Co
 }
 
 /// Whether a config with so many open tasks may be deleted.
-pub fn delete(before: &TaskConfig, expected: Expected, open: usize) -> Result<(), DeleteRefusal> {
+pub fn delete(before: &TaskConfig, expected: ExpectedVersion, open: usize) -> Result<(), DeleteRefusal> {
     if !expected.is(before) {
         return Err(DeleteRefusal::VersionMismatch);
     }
@@ -202,7 +202,12 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
     const LATER: Timestamp = NOW.plus(Millis::from_secs(60));
     const APP: AppId = AppId::new(1);
-    const ALL: [Expected; 4] = [Expected::Any, Expected::Absent, Expected::Version(7), Expected::Version(8)];
+    const ALL: [ExpectedVersion; 4] = [
+        ExpectedVersion::Any,
+        ExpectedVersion::Absent,
+        ExpectedVersion::Version(7),
+        ExpectedVersion::Version(8),
+    ];
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
@@ -231,7 +236,7 @@ mod tests {
     fn save_as(
         before: Option<&Arc<TaskConfig>>,
         spec: &ConfigSpec,
-        expected: Expected,
+        expected: ExpectedVersion,
         open: Option<usize>,
     ) -> SaveDecision {
         save((APP, &name("trade")), before, spec, expected, open, LATER)
@@ -251,17 +256,17 @@ mod tests {
             let new = save_as(None, &spec(), expected, None);
             let again = save_as(Some(&stored()), &spec(), expected, None);
             match expected {
-                Expected::Any => {
+                ExpectedVersion::Any => {
                     assert_eq!(
                         (written(new).action, written(again).action),
                         ("config.create", "config.update")
                     );
                 }
-                Expected::Absent => {
+                ExpectedVersion::Absent => {
                     assert_eq!(written(new).action, "config.create");
                     assert_eq!(again, SaveDecision::Refused(SaveRefusal::AlreadyExists));
                 }
-                Expected::Version(version) => {
+                ExpectedVersion::Version(version) => {
                     assert_eq!(new, SaveDecision::Refused(SaveRefusal::NotFound));
                     assert!(if version == 7 {
                         written(again).action == "config.update"
@@ -275,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_new_config_is_as_it_was_written() {
-        let write = written(save_as(None, &scheduled(), Expected::Absent, None));
+        let write = written(save_as(None, &scheduled(), ExpectedVersion::Absent, None));
         let TaskConfig { id, app_id, app, spec, paused, version, created_at, updated_at } = write.after;
         assert_eq!((id, app_id, app, version), (ConfigId::default(), APP, name("trade"), 1));
         assert_eq!((spec, paused, created_at, updated_at), (scheduled(), None, LATER, LATER));
@@ -284,12 +289,12 @@ mod tests {
 
     #[test]
     fn a_save_replaces_the_spec_and_lets_nothing_go() {
-        let write = written(save_as(Some(&stored()), &scheduled(), Expected::Any, None));
+        let write = written(save_as(Some(&stored()), &scheduled(), ExpectedVersion::Any, None));
         let expected =
             TaskConfig { spec: scheduled(), version: 8, updated_at: LATER, ..TaskConfig::clone(&stored()) };
         assert_eq!((write.before, write.after), (Some(stored()), expected));
         assert_eq!((write.cursor, write.detail.as_str()), (CursorChange::Make, ""), "an old note is no news");
-        let bare = written(save_as(Some(&stored()), &spec(), Expected::Any, None));
+        let bare = written(save_as(Some(&stored()), &spec(), ExpectedVersion::Any, None));
         assert_eq!(bare.cursor, CursorChange::Drop);
     }
 
@@ -298,22 +303,22 @@ mod tests {
         let cron = ConfigSpec { kind: Kind::Cron, span: 9, ..spec() };
         let refused = |refusal| SaveDecision::Refused(refusal);
         assert_eq!(
-            save_as(Some(&stored()), &cron, Expected::Any, Some(0)),
+            save_as(Some(&stored()), &cron, ExpectedVersion::Any, Some(0)),
             refused(SaveRefusal::KindChanged)
         );
         let wide = ConfigSpec { span: 9, ..spec() };
-        let save_wide = |open| save_as(Some(&stored()), &wide, Expected::Any, open);
+        let save_wide = |open| save_as(Some(&stored()), &wide, ExpectedVersion::Any, open);
         assert_eq!(save_wide(None), SaveDecision::CountOpen(ConfigId::new(3)));
         assert_eq!(save_wide(Some(2)), refused(SaveRefusal::InUse(2)));
         assert_eq!(written(save_wide(Some(0))).after.spec.span, 9);
-        let stale = save_as(Some(&stored()), &wide, Expected::Version(6), None);
+        let stale = save_as(Some(&stored()), &wide, ExpectedVersion::Version(6), None);
         assert_eq!(
             stale,
             refused(SaveRefusal::VersionMismatch { version: 7 }),
             "nothing is counted for that"
         );
         assert_eq!(
-            written(save_as(Some(&stored()), &spec(), Expected::Any, Some(2))).action,
+            written(save_as(Some(&stored()), &spec(), ExpectedVersion::Any, Some(2))).action,
             "config.update"
         );
     }
@@ -342,7 +347,9 @@ mod tests {
     fn a_config_is_deleted_as_expected_and_without_open_tasks() {
         for (expected, open) in ALL.into_iter().flat_map(|expected| [(expected, 0), (expected, 2)]) {
             let wanted = match (expected, open) {
-                (Expected::Absent | Expected::Version(8), _) => Err(DeleteRefusal::VersionMismatch),
+                (ExpectedVersion::Absent | ExpectedVersion::Version(8), _) => {
+                    Err(DeleteRefusal::VersionMismatch)
+                }
                 (_, 0) => Ok(()),
                 (_, open) => Err(DeleteRefusal::InUse(open)),
             };

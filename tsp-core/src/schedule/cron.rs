@@ -55,11 +55,11 @@ pub struct CronSpec {
     dialect: Dialect,
     expr: Arc<str>,
     timezone: Arc<str>,
-    compiled: Arc<Compiled>,
+    compiled: Arc<CompiledCron>,
 }
 
 /// What the texts mean, kept because parsing costs more than searching (cron reference, section 8).
-struct Compiled {
+struct CompiledCron {
     calendar: Calendar,
     zone: TimeZone,
 }
@@ -95,7 +95,7 @@ impl CronSpec {
             dialect,
             expr: canonical.into(),
             timezone: timezone.into(),
-            compiled: Arc::new(Compiled { calendar, zone }),
+            compiled: Arc::new(CompiledCron { calendar, zone }),
         })
     }
 

@@ -60,7 +60,7 @@ pub struct FirePlan {
 }
 
 /// The slots of a span of time.
-struct Due {
+struct DueSlots {
     /// The newest ones, as many as asked for, oldest first.
     newest: VecDeque<Timestamp>,
     count: u64,
@@ -97,21 +97,21 @@ impl Schedule {
     }
 
     /// The slots in `from ..= to`, and the newest `keep` of them.
-    fn due(&self, from: Timestamp, to: Timestamp, keep: usize) -> Due {
+    fn due(&self, from: Timestamp, to: Timestamp, keep: usize) -> DueSlots {
         let to = self.end_at.map_or(to, |end| to.min(end));
         let from = self.start_at.map_or(from, |start| from.max(start));
         match &self.trigger {
             Trigger::Every(every) => {
                 let (count, newest) = every.between(from, to, keep);
-                Due { newest: newest.into(), count, is_exact: true }
+                DueSlots { newest: newest.into(), count, is_exact: true }
             }
             Trigger::Cron(_) => self.due_by_walking(from, to, keep),
         }
     }
 
-    fn due_by_walking(&self, from: Timestamp, to: Timestamp, keep: usize) -> Due {
+    fn due_by_walking(&self, from: Timestamp, to: Timestamp, keep: usize) -> DueSlots {
         let count_max = COUNTED_MAX.max(u64::try_from(keep).unwrap_or(u64::MAX));
-        let mut due = Due { newest: VecDeque::new(), count: 0, is_exact: true };
+        let mut due = DueSlots { newest: VecDeque::new(), count: 0, is_exact: true };
         let mut next = if from <= to { self.next_from(from) } else { None };
         while let Some(at) = next
             && at <= to
@@ -119,7 +119,7 @@ impl Schedule {
             if due.count == count_max {
                 due.newest = self.newest_until(to, keep);
                 // The slot at hand is one more than those counted.
-                return Due { count: due.count + 1, is_exact: false, ..due };
+                return DueSlots { count: due.count + 1, is_exact: false, ..due };
             }
             due.count += 1;
             due.newest.push_back(at);

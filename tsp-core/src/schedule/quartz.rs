@@ -33,10 +33,10 @@ struct Line<'a> {
     zone: &'a str,
     expr: &'a str,
     /// `None`: refused.
-    asked: Option<Asked>,
+    asked: Option<QuartzAnswer>,
 }
 
-struct Asked {
+struct QuartzAnswer {
     from: i64,
     fires: Vec<i64>,
     ends: bool,
@@ -60,13 +60,13 @@ fn lines() -> impl Iterator<Item = Line<'static>> {
             at += step.parse::<i64>().unwrap();
             at
         });
-        let asked = Asked { from, fires: fires.collect(), ends: parts[2].ends_with("end") };
+        let asked = QuartzAnswer { from, fires: fires.collect(), ends: parts[2].ends_with("end") };
         Some(Line { zone, expr: parts[0], asked: Some(asked) })
     })
 }
 
 /// Our slots after `from` in seconds, one more than `fires` if Quartz says that there is none.
-fn ours(spec: &CronSpec, asked: &Asked) -> Vec<i64> {
+fn ours(spec: &CronSpec, asked: &QuartzAnswer) -> Vec<i64> {
     let mut at = Timestamp::from_ms(asked.from * 1_000);
     let mut slots = Vec::new();
     while slots.len() < asked.fires.len() + usize::from(asked.ends)
@@ -102,7 +102,7 @@ fn rule(line: &Line<'_>, first: i64) -> Option<Rule> {
 }
 
 /// The rule behind a difference; `Err` when there is none, or when ours are not what the rules say.
-fn explain(line: &Line<'_>, asked: &Asked, ours: &[i64]) -> Result<Rule, String> {
+fn explain(line: &Line<'_>, asked: &QuartzAnswer, ours: &[i64]) -> Result<Rule, String> {
     let same = ours.iter().zip(&asked.fires).take_while(|(ours, theirs)| ours == theirs).count();
     let first = [ours.get(same), asked.fires.get(same)].into_iter().flatten().min();
     let about = || {

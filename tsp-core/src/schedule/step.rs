@@ -60,7 +60,7 @@ pub struct SlotTask {
 
 /// What a step is decided by, to be looked up where it is saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct StepQuery {
     /// Whether an occurrence with tasks is open. Tasks that were run by hand count.
     pub open: bool,
     /// Which of these slots have been handled.
@@ -69,7 +69,7 @@ pub struct Wanted {
 
 /// What was found of that.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
+pub struct StepFindings {
     pub open: bool,
     pub handled: BTreeSet<Timestamp>,
 }
@@ -119,17 +119,17 @@ impl Fire {
     }
 
     /// What must be known before [`Fire::step`].
-    pub fn wanted(&self, cursor: &Cursor) -> Wanted {
+    pub fn wanted(&self, cursor: &Cursor) -> StepQuery {
         let waiting = self.waiting.as_ref().map(|slot| slot.task.execute_at);
         let overlaps = self.overlap != Overlap::Allow && !self.slots.is_empty();
         let open = overlaps || waiting.is_some_and(|at| cursor.waiting == Some(at));
         let slots = self.slots.iter().map(|slot| slot.task.execute_at);
-        Wanted { open, slots: slots.chain(cursor.waiting.filter(|_| open)).collect() }
+        StepQuery { open, slots: slots.chain(cursor.waiting.filter(|_| open)).collect() }
     }
 
     /// Takes the step: first the occurrence that waits, then slot after slot, each with what came about before it.
-    pub fn step(&self, mut cursor: Cursor, found: Found) -> ScheduleStep {
-        let Found { mut open, mut handled } = found;
+    pub fn step(&self, mut cursor: Cursor, found: StepFindings) -> ScheduleStep {
+        let StepFindings { mut open, mut handled } = found;
         let mut occurrences = Vec::new();
         if let Some(slot) = &self.waiting
             && cursor.waiting == Some(slot.task.execute_at)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::step::{Cursor, Fire, Found, ScheduleStep, SlotTask, Wanted};
+use super::step::{Cursor, Fire, ScheduleStep, SlotTask, StepFindings, StepQuery};
 use super::{Every, Overlap, Schedule, Trigger};
 use crate::config::{ConfigSpec, HttpTarget, Paused, TaskConfig};
 use crate::ids::{AppId, ConfigId, TaskId};
@@ -110,7 +110,7 @@ fn nothing_is_looked_up_that_does_not_count() {
         Fire { waiting: waiting.map(slot), ..fire(cursor, overlap, slots) }.wanted(cursor)
     };
     let new = Cursor::new(CONFIG);
-    let some = |open, slots: &[i64]| Wanted { open, slots: handled(slots) };
+    let some = |open, slots: &[i64]| StepQuery { open, slots: handled(slots) };
     assert_eq!(wanted(&new, Overlap::Skip, &[], None), some(false, &[]), "the cursor moves alone");
     assert_eq!(wanted(&new, Overlap::Allow, &[2, 1], None), some(false, &[1, 2]), "whatever is open");
     assert_eq!(wanted(&new, Overlap::Skip, &[1], None), some(true, &[1]));
@@ -125,7 +125,7 @@ fn what_waits_is_made_once_nothing_is_open() {
     let step = |open, handled| {
         let cursor = waits_for(5);
         let fire = Fire { waiting: Some(slot(5)), ..fire(&cursor, Overlap::QueueOne, &[6]) };
-        fire.step(cursor, Found { open, handled })
+        fire.step(cursor, StepFindings { open, handled })
     };
     let made = step(false, handled(&[]));
     assert_eq!((shown(&made), made.cursor.waiting), (vec![(at(5), true, false)], Some(at(6))), "in its turn");
@@ -145,7 +145,7 @@ fn what_gives_way_is_counted_once_and_is_as_late_as_what_it_gives_way_to() {
         let cursor = waits_for(5);
         let mut fire = fire(&cursor, Overlap::QueueOne, &[5, 6, 7]);
         fire.slots[1].late = late;
-        fire.step(cursor, Found { open: true, handled })
+        fire.step(cursor, StepFindings { open: true, handled })
     };
     let both = step(true, handled(&[]));
     assert_eq!(shown(&both), [(at(5), false, true), (at(6), false, false)]);
@@ -156,11 +156,11 @@ fn what_gives_way_is_counted_once_and_is_as_late_as_what_it_gives_way_to() {
 #[test]
 fn the_cursor_moves_and_its_count_ends_at_the_most_there_is() {
     let cursor = Cursor { missed: 3, ..Cursor::new(CONFIG) };
-    let step = Fire { missed: 4, ..fire(&cursor, Overlap::Skip, &[]) }.step(cursor, Found::default());
+    let step = Fire { missed: 4, ..fire(&cursor, Overlap::Skip, &[]) }.step(cursor, StepFindings::default());
     let Cursor { next_fire_at, version, config_version, missed, .. } = step.cursor;
     assert_eq!((next_fire_at, version, config_version, missed), (Some(at(1_000)), 2, 1, 7));
     let full = Cursor { missed: i64::MAX, ..Cursor::new(CONFIG) };
-    let step = Fire { missed: 4, ..fire(&full, Overlap::Skip, &[]) }.step(full, Found::default());
+    let step = Fire { missed: 4, ..fire(&full, Overlap::Skip, &[]) }.step(full, StepFindings::default());
     assert_eq!(step.cursor.missed, i64::MAX);
 }
 
@@ -194,12 +194,12 @@ proptest! {
             let waiting = waiting.map(|waiting| slot(waiting.since(at(0)).ms() / 1_000));
             let fire = Fire { waiting, ..fire(&cursor, turn.overlap, &turn.slots) };
             let wanted = fire.wanted(&cursor);
-            let found = Found {
+            let found = StepFindings {
                 open: open && wanted.open,
                 handled: all.intersection(&wanted.slots).copied().collect(),
             };
             let step = fire.clone().step(cursor.clone(), found);
-            let knowing_all = fire.step(cursor.clone(), Found { open, handled: all.clone() });
+            let knowing_all = fire.step(cursor.clone(), StepFindings { open, handled: all.clone() });
             prop_assert_eq!(&step, &knowing_all, "what is not looked up changes nothing");
 
             let made = step.tasks().count();

@@ -131,7 +131,7 @@ fn a_new_promise_is_not_as_old_as_the_one_before() {
 
 /// What a history has surely spent, and at most, on running and back-off since its promise was last made again.
 #[derive(Debug, Default)]
-struct Spent {
+struct SpentTime {
     running: Millis,
     gaps: i64,
 }
@@ -152,7 +152,7 @@ proptest! {
     fn a_task_fails_of_age_when_it_has_failed_for_so_long_and_only_then(history in ageing()) {
         let setting = &history.setting;
         let backoff = setting.retry.base_delay(1);
-        let mut spent = Spent::default();
+        let mut spent = SpentTime::default();
         for (moment, change) in history.changes() {
             let again = matches!(&moment.step, Step::Postpone(_) | Step::Reset(_) | Step::Operators(Action::Replay));
             let kind = change.closed.as_ref().map(|closed| closed.kind);
@@ -177,7 +177,7 @@ proptest! {
             // A reset that waits for the attempt takes effect as it is closed.
             let renewed = moment.before.next_run().is_some() && kind.is_some();
             if renewed || (again && change.outcome_detail != OutcomeDetail::AfterCurrent) {
-                spent = Spent::default();
+                spent = SpentTime::default();
             }
         }
     }

@@ -10,16 +10,16 @@ use crate::time::{Millis, Timestamp};
 
 use super::claim::{Claim, Claimable};
 use super::{
-    BEGIN_WAITS_UP_TO, Change, Completion, OutcomeDetail, ProgressReport, Refused, Rules, WORKER_LOSSES_MAX,
+    BEGIN_WAITS_UP_TO, Change, Completion, OutcomeDetail, ProgressReport, Refusal, Rules, WORKER_LOSSES_MAX,
     age, changed, end, expire, renew, schedule,
 };
 
 /// A snooze into the past asks again after this, or it would call in a loop.
 const SNOOZE_MIN: Millis = Millis::from_secs(1);
 
-pub(super) fn claim(task: &Task, epoch: i64, now: Timestamp) -> Result<Change, Refused> {
+pub(super) fn claim(task: &Task, epoch: i64, now: Timestamp) -> Result<Change, Refusal> {
     if task.status != Status::Scheduled {
-        return Err(Refused::Stale);
+        return Err(Refusal::Stale);
     }
     match Claimable::from(task).claim(now) {
         Claim::Expired => Ok(expire(task, now)),
@@ -38,9 +38,9 @@ pub(super) fn begin(
     runnable: bool,
     token: Option<TokenHash>,
     now: Timestamp,
-) -> Result<Change, Refused> {
+) -> Result<Change, Refusal> {
     if task.status != Status::Queued || task.version != version {
-        return Err(Refused::Stale);
+        return Err(Refusal::Stale);
     }
     if task.is_expired(now) {
         return Ok(expire(task, now));
@@ -50,7 +50,7 @@ pub(super) fn begin(
         return release(task, version);
     }
     if early.is_positive() {
-        return Err(Refused::NotDue { due_at: task.due_at });
+        return Err(Refusal::NotDue { due_at: task.due_at });
     }
     Ok(changed(task, |task| {
         task.status = Status::Executing;
@@ -65,9 +65,9 @@ pub(super) fn begin(
     }))
 }
 
-pub(super) fn release(task: &Task, version: i64) -> Result<Change, Refused> {
+pub(super) fn release(task: &Task, version: i64) -> Result<Change, Refusal> {
     if task.status != Status::Queued || task.version != version {
-        return Err(Refused::Stale);
+        return Err(Refusal::Stale);
     }
     Ok(changed(task, |task| task.status = Status::Scheduled))
 }
@@ -79,9 +79,9 @@ pub(super) fn finish(
     verdict: &Verdict,
     rules: &Rules<'_>,
     now: Timestamp,
-) -> Result<Change, Refused> {
+) -> Result<Change, Refusal> {
     if task.status != Status::Executing || task.attempt != attempt || task.node != Some(node) {
-        return Err(Refused::AttemptClosed);
+        return Err(Refusal::AttemptClosed);
     }
     // By the token of this attempt: the config may have become async, or ceased to be, while it ran.
     let accepted = verdict.outcome == Outcome::Accepted && task.token.is_some();
@@ -93,7 +93,7 @@ pub(super) fn finish(
             task.due_at = now.plus(deadline);
             task.last_outcome = Some(last(task.attempt, OutcomeKind::Accepted, verdict, now));
         })),
-        _ => Ok(close(task, &Closing::from_verdict(verdict), rules, now)),
+        _ => Ok(close(task, &AttemptEnd::from_verdict(verdict), rules, now)),
     }
 }
 
@@ -102,14 +102,14 @@ pub(super) fn node_lost(
     node: NodeId,
     rules: &Rules<'_>,
     now: Timestamp,
-) -> Result<Change, Refused> {
+) -> Result<Change, Refusal> {
     if task.status != Status::Executing || task.node != Some(node) {
-        return Err(Refused::AttemptClosed);
+        return Err(Refusal::AttemptClosed);
     }
     // Only the loss that ends the task bears the hard word.
     let ends =
         task.worker_losses + 1 >= WORKER_LOSSES_MAX && !task.cancel_requested && task.next_run().is_none();
-    let closing = Closing {
+    let closing = AttemptEnd {
         kind: OutcomeKind::Lost,
         step: Step::Lost,
         reason: if ends { "crashes_workers".into() } else { "worker_lost".into() },
@@ -125,27 +125,27 @@ pub(super) fn complete(
     completion: &Completion,
     rules: &Rules<'_>,
     now: Timestamp,
-) -> Result<Change, Refused> {
+) -> Result<Change, Refusal> {
     if task.token.as_ref() != Some(token) {
-        return Err(Refused::WrongToken);
+        return Err(Refusal::WrongToken);
     }
-    let closing = Closing::from_completion(completion);
+    let closing = AttemptEnd::from_completion(completion);
     if !matches!(task.status, Status::Awaiting | Status::Executing) {
         // The attempt is closed. The same word again is answered alike; another comes too late.
         let same = task
             .last_outcome
             .as_ref()
             .is_some_and(|last| last.attempt == task.attempt && last.kind == closing.kind);
-        return Err(if same { Refused::Unchanged } else { Refused::AttemptClosed });
+        return Err(if same { Refusal::Unchanged } else { Refusal::AttemptClosed });
     }
     Ok(close(task, &closing, rules, now))
 }
 
-pub(super) fn deadline(task: &Task, rules: &Rules<'_>, now: Timestamp) -> Result<Change, Refused> {
+pub(super) fn deadline(task: &Task, rules: &Rules<'_>, now: Timestamp) -> Result<Change, Refusal> {
     if task.status != Status::Awaiting || task.due_at > now {
-        return Err(Refused::AttemptClosed);
+        return Err(Refusal::AttemptClosed);
     }
-    let closing = Closing {
+    let closing = AttemptEnd {
         kind: OutcomeKind::Retry,
         step: Step::Retry(RetryDelay::Backoff),
         reason: "async_timeout".into(),
@@ -161,12 +161,12 @@ pub(super) fn progress(
     report: &ProgressReport,
     rules: &Rules<'_>,
     now: Timestamp,
-) -> Result<Change, Refused> {
+) -> Result<Change, Refusal> {
     if task.token.as_ref() != Some(token) {
-        return Err(Refused::WrongToken);
+        return Err(Refusal::WrongToken);
     }
     if task.status != Status::Awaiting {
-        return Err(Refused::AttemptClosed);
+        return Err(Refusal::AttemptClosed);
     }
     let message = report.message.as_deref().map(|text| capped(text, EXCERPT_BYTES_MAX).to_owned());
     Ok(changed(task, |task| {
@@ -182,7 +182,7 @@ pub(super) fn progress(
 }
 
 /// How an attempt is closed.
-struct Closing {
+struct AttemptEnd {
     kind: OutcomeKind,
     step: Step,
     reason: Reason,
@@ -202,7 +202,7 @@ enum Step {
     Lost,
 }
 
-impl Closing {
+impl AttemptEnd {
     fn from_verdict(verdict: &Verdict) -> Self {
         let step = match verdict.outcome {
             // A 202 that nobody can complete any more was an answer like any other 2xx.
@@ -236,7 +236,7 @@ impl Closing {
 
 /// Closes the open attempt and says where the row goes: to the reset that waits, to its end because a
 /// cancel waits, or where the outcome leads.
-fn close(task: &Task, closing: &Closing, rules: &Rules<'_>, now: Timestamp) -> Change {
+fn close(task: &Task, closing: &AttemptEnd, rules: &Rules<'_>, now: Timestamp) -> Change {
     let record = record(task, closing.kind, &closing.reason, now);
     let closed =
         AttemptRecord { http_status: closing.http_status, excerpt: closing.excerpt.clone(), ..record };

@@ -1,6 +1,6 @@
 //! What operators and receivers ask of one task.
 
-use super::{Change, Completion, Event, ProgressReport, Refused, Rules, transition};
+use super::{Change, Completion, Event, ProgressReport, Refusal, Rules, transition};
 use crate::config::TaskConfig;
 use crate::task::{Task, TokenHash};
 use crate::time::Timestamp;
@@ -30,7 +30,7 @@ pub enum TaskCommand {
 
 impl TaskCommand {
     /// What it makes of a row, by the row's config as it stands.
-    pub fn decide(&self, row: &Task, config: Option<&TaskConfig>, now: Timestamp) -> Result<Change, Refused> {
+    pub fn decide(&self, row: &Task, config: Option<&TaskConfig>, now: Timestamp) -> Result<Change, Refusal> {
         let event = match self {
             Self::Cancel => Event::Cancel,
             Self::Pause => Event::Pause,

@@ -104,7 +104,7 @@ pub(super) fn go(task: &Task, event: &Event<'_>, now: Timestamp) -> Change {
 }
 
 #[track_caller]
-pub(super) fn refused(task: &Task, event: &Event<'_>, now: Timestamp) -> Refused {
+pub(super) fn refused(task: &Task, event: &Event<'_>, now: Timestamp) -> Refusal {
     match transition(task, event, now) {
         Err(why) => why,
         Ok(change) => {

@@ -119,7 +119,7 @@ pub(super) struct Moment {
     pub(super) before: Task,
     pub(super) step: Step,
     pub(super) now: Timestamp,
-    pub(super) answer: Result<Change, Refused>,
+    pub(super) answer: Result<Change, Refusal>,
 }
 
 #[derive(Debug)]
@@ -164,7 +164,7 @@ pub(super) fn play(setting: Setting, steps: Vec<Step>) -> History {
     History { setting, moments, end: task, now }
 }
 
-pub(super) fn take(task: &Task, step: &Step, setting: &Setting, now: Timestamp) -> Result<Change, Refused> {
+pub(super) fn take(task: &Task, step: &Step, setting: &Setting, now: Timestamp) -> Result<Change, Refusal> {
     let rules = Rules { retry: &setting.retry, jitter_fraction: 0.5, deadline: setting.deadline };
     let version = |late: bool| task.version - i64::from(late);
     let old = |back: usize| token_of(task.attempt.wrapping_sub(u32::try_from(back).unwrap_or(0)));

@@ -165,7 +165,7 @@ pub enum OutcomeDetail {
 
 /// Why nothing changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum Refusal {
     /// The message or copy is of another version of the row, or the row is elsewhere.
     Stale,
     /// Ahead of its time by at most [`BEGIN_WAITS_UP_TO`].
@@ -186,7 +186,7 @@ pub enum Refused {
 }
 
 /// Decides what `event` makes of `task` at `now`.
-pub fn transition(task: &Task, event: &Event<'_>, now: Timestamp) -> Result<Change, Refused> {
+pub fn transition(task: &Task, event: &Event<'_>, now: Timestamp) -> Result<Change, Refusal> {
     match event {
         Event::Claim { epoch } => attempt::claim(task, *epoch, now),
         Event::Begin { version, node, runnable, token } => {

@@ -7,18 +7,18 @@ use crate::task::{Action, EndResult, NextRun, Status, Task};
 use crate::time::Timestamp;
 
 use super::attempt::close_awaited;
-use super::{Change, OutcomeDetail, Refused, age, changed, end, expire, renew, schedule};
+use super::{Change, OutcomeDetail, Refusal, age, changed, end, expire, renew, schedule};
 
-pub(super) fn pause(task: &Task) -> Result<Change, Refused> {
+pub(super) fn pause(task: &Task) -> Result<Change, Refusal> {
     match task.status {
         Status::Scheduled | Status::Queued => Ok(changed(task, |task| task.status = Status::Paused)),
-        Status::Paused => Err(Refused::Unchanged),
+        Status::Paused => Err(Refusal::Unchanged),
         status => Err(refuse(status, Action::Pause)),
     }
 }
 
 /// Due at once if its time has passed.
-pub(super) fn resume(task: &Task, now: Timestamp) -> Result<Change, Refused> {
+pub(super) fn resume(task: &Task, now: Timestamp) -> Result<Change, Refusal> {
     match task.status {
         Status::Paused if task.is_expired(now) => Ok(expire(task, now)),
         Status::Paused => Ok(changed(task, |task| {
@@ -30,7 +30,7 @@ pub(super) fn resume(task: &Task, now: Timestamp) -> Result<Change, Refused> {
 }
 
 /// The attempt counter is kept; a paused task stays paused.
-pub(super) fn postpone(task: &Task, execute_at: Timestamp, now: Timestamp) -> Result<Change, Refused> {
+pub(super) fn postpone(task: &Task, execute_at: Timestamp, now: Timestamp) -> Result<Change, Refusal> {
     match task.status {
         Status::Scheduled | Status::Queued | Status::Paused => Ok(moved(task, execute_at, now)),
         status => Err(refuse(status, Action::Postpone)),
@@ -42,7 +42,7 @@ pub(super) fn reset(
     execute_at: Timestamp,
     payload: Option<&Bytes>,
     now: Timestamp,
-) -> Result<Change, Refused> {
+) -> Result<Change, Refusal> {
     let restart = |task: &mut Task| {
         if let Some(payload) = payload {
             task.payload = Some(payload.clone());
@@ -72,20 +72,20 @@ pub(super) fn reset(
             restart(task);
             renew(task, execute_at, now);
         })),
-        Status::Ended => Err(Refused::AlreadyEnded),
+        Status::Ended => Err(Refusal::AlreadyEnded),
     }
 }
 
-pub(super) fn run(task: &Task, now: Timestamp) -> Result<Change, Refused> {
+pub(super) fn run(task: &Task, now: Timestamp) -> Result<Change, Refusal> {
     match task.status {
         Status::Scheduled | Status::Paused if task.is_expired(now) => Ok(expire(task, now)),
         Status::Scheduled | Status::Paused => Ok(changed(task, |task| due_now(task, now))),
-        Status::Queued => Err(Refused::Unchanged),
+        Status::Queued => Err(Refusal::Unchanged),
         status => Err(refuse(status, Action::Run)),
     }
 }
 
-pub(super) fn cancel(task: &Task, now: Timestamp) -> Result<Change, Refused> {
+pub(super) fn cancel(task: &Task, now: Timestamp) -> Result<Change, Refusal> {
     match task.status {
         Status::Scheduled | Status::Queued | Status::Paused => {
             Ok(changed(task, |task| end(task, EndResult::Cancelled, now)))
@@ -103,12 +103,12 @@ pub(super) fn cancel(task: &Task, now: Timestamp) -> Result<Change, Refused> {
             change.outcome_detail = OutcomeDetail::TooLate;
             Ok(change)
         }
-        Status::Ended => Err(Refused::AlreadyEnded),
+        Status::Ended => Err(Refusal::AlreadyEnded),
     }
 }
 
 /// Same id, attempt numbers go on, no failed attempts.
-pub(super) fn replay(task: &Task, now: Timestamp) -> Result<Change, Refused> {
+pub(super) fn replay(task: &Task, now: Timestamp) -> Result<Change, Refusal> {
     if task.status != Status::Ended {
         return Err(refuse(task.status, Action::Replay));
     }
@@ -143,9 +143,9 @@ fn moved(task: &Task, execute_at: Timestamp, now: Timestamp) -> Change {
     })
 }
 
-fn refuse(status: Status, action: Action) -> Refused {
+fn refuse(status: Status, action: Action) -> Refusal {
     match status {
-        Status::Ended if action != Action::Replay => Refused::AlreadyEnded,
-        _ => Refused::NotAllowed { status, action },
+        Status::Ended if action != Action::Replay => Refusal::AlreadyEnded,
+        _ => Refusal::NotAllowed { status, action },
     }
 }

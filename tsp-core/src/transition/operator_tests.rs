@@ -29,7 +29,7 @@ fn run_makes_it_due_now_and_has_nothing_to_do_when_queued() {
     }
     let late = go(&scheduled(), &Event::Run, after(10)).task;
     assert_eq!((late.execute_at, late.age_from), (NOW, after(10)), "the wait until now was nobody's failure");
-    assert_eq!(refused(&queued(), &Event::Run, NOW), Refused::Unchanged);
+    assert_eq!(refused(&queued(), &Event::Run, NOW), Refusal::Unchanged);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn pause_keeps_what_was_left_and_resume_is_due_at_once_if_its_time_has_passed() 
     assert_eq!((late.status, late.due_at, late.execute_at), (Status::Scheduled, after(90), NOW));
     let ahead = go(&paused(), &Event::Resume, after(-90)).task;
     assert_eq!((ahead.status, ahead.due_at), (Status::Scheduled, NOW));
-    assert_eq!(refused(&paused(), &Event::Pause, NOW), Refused::Unchanged);
+    assert_eq!(refused(&paused(), &Event::Pause, NOW), Refusal::Unchanged);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn reset_of_an_awaiting_task_moves_it_at_once_and_voids_the_token() {
     assert_eq!((change.task.status, change.task.due_at), (Status::Scheduled, after(500)));
     assert_eq!(change.closed.map(|closed| closed.kind), Some(OutcomeKind::Reset));
     let policy = policy();
-    assert_eq!(refused(&change.task, &complete(&TOKEN, DONE, &policy), NOW), Refused::WrongToken);
+    assert_eq!(refused(&change.task, &complete(&TOKEN, DONE, &policy), NOW), Refusal::WrongToken);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn complete_ends_what_is_awaited_and_what_is_still_executing() {
         let done = go(&task, &complete(&TOKEN, DONE, &policy), after(3));
         assert_eq!(done.task.result, Some(EndResult::Succeeded));
         assert_eq!(done.closed.map(|closed| closed.kind), Some(OutcomeKind::Done));
-        assert_eq!(refused(&done.task, &finish(&Verdict::done(), &policy), NOW), Refused::AttemptClosed);
+        assert_eq!(refused(&done.task, &finish(&Verdict::done(), &policy), NOW), Refusal::AttemptClosed);
         let fail = go(&task, &complete(&TOKEN, FAIL, &policy), after(3)).task;
         assert_eq!((fail.result, fail.failed_attempts), (Some(EndResult::Failed), 1));
         let retry = go(&task, &complete(&TOKEN, RETRY, &policy), after(3)).task;
@@ -156,8 +156,8 @@ fn complete_twice_is_answered_alike_and_another_word_comes_too_late() {
     let policy = policy();
     for (first, second) in [(DONE, FAIL), (FAIL, RETRY), (RETRY, DONE)] {
         let task = go(&awaiting(), &complete(&TOKEN, first.clone(), &policy), NOW).task;
-        assert_eq!(refused(&task, &complete(&TOKEN, first, &policy), NOW), Refused::Unchanged);
-        assert_eq!(refused(&task, &complete(&TOKEN, second, &policy), NOW), Refused::AttemptClosed);
+        assert_eq!(refused(&task, &complete(&TOKEN, first, &policy), NOW), Refusal::Unchanged);
+        assert_eq!(refused(&task, &complete(&TOKEN, second, &policy), NOW), Refusal::AttemptClosed);
     }
 }
 
@@ -165,13 +165,13 @@ fn complete_twice_is_answered_alike_and_another_word_comes_too_late() {
 fn a_wrong_or_old_token_never_completes() {
     let policy = policy();
     for task in each_state() {
-        assert_eq!(refused(&task, &complete(&OLD_TOKEN, DONE, &policy), NOW), Refused::WrongToken);
+        assert_eq!(refused(&task, &complete(&OLD_TOKEN, DONE, &policy), NOW), Refusal::WrongToken);
     }
     let retried = go(&awaiting(), &complete(&TOKEN, RETRY, &policy), NOW).task;
     let reset = go(&retried, &reset(NOW), NOW).task;
-    assert_eq!(refused(&reset, &complete(&TOKEN, RETRY, &policy), NOW), Refused::WrongToken);
+    assert_eq!(refused(&reset, &complete(&TOKEN, RETRY, &policy), NOW), Refusal::WrongToken);
     let replayed = go(&ended(), &Event::Replay, NOW).task;
-    assert_eq!(refused(&replayed, &complete(&TOKEN, DONE, &policy), NOW), Refused::WrongToken);
+    assert_eq!(refused(&replayed, &complete(&TOKEN, DONE, &policy), NOW), Refusal::WrongToken);
 }
 
 #[test]
@@ -189,9 +189,9 @@ fn progress_is_shown_and_extends_the_deadline_but_never_shortens_it() {
     let due = |extend| go(&awaiting(), &event(&TOKEN, Some(extend)), after(60)).task.due_at;
     assert_eq!(due(secs(1)), NOW.plus(DEADLINE), "never earlier");
     assert_eq!(due(Millis::from_days(9)), after(60).plus(DEADLINE), "at most the config's own deadline");
-    assert_eq!(refused(&awaiting(), &event(&OLD_TOKEN, None), NOW), Refused::WrongToken);
-    assert_eq!(refused(&executing(), &event(&TOKEN, None), NOW), Refused::AttemptClosed);
-    assert_eq!(refused(&ended(), &event(&TOKEN, None), NOW), Refused::AttemptClosed);
+    assert_eq!(refused(&awaiting(), &event(&OLD_TOKEN, None), NOW), Refusal::WrongToken);
+    assert_eq!(refused(&executing(), &event(&TOKEN, None), NOW), Refusal::AttemptClosed);
+    assert_eq!(refused(&ended(), &event(&TOKEN, None), NOW), Refusal::AttemptClosed);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn cancel_ends_what_does_not_run_and_closes_what_is_awaited() {
         let closed = change.closed.map(|closed| closed.kind);
         assert_eq!(closed, (task.status == Status::Awaiting).then_some(OutcomeKind::Cancelled));
     }
-    assert_eq!(refused(&ended(), &Event::Cancel, NOW), Refused::AlreadyEnded);
+    assert_eq!(refused(&ended(), &Event::Cancel, NOW), Refusal::AlreadyEnded);
 }
 
 #[test]
@@ -259,11 +259,11 @@ fn pause_resume_postpone_and_run_are_refused_where_an_attempt_is_open() {
     for task in [executing(), awaiting()] {
         for (event, action) in &events {
             let status = task.status;
-            assert_eq!(refused(&task, event, NOW), Refused::NotAllowed { status, action: *action });
+            assert_eq!(refused(&task, event, NOW), Refusal::NotAllowed { status, action: *action });
         }
     }
     for (event, _) in &events {
-        assert_eq!(refused(&ended(), event, NOW), Refused::AlreadyEnded);
+        assert_eq!(refused(&ended(), event, NOW), Refusal::AlreadyEnded);
     }
 }
 
@@ -286,7 +286,7 @@ fn replay_opens_an_ended_task_with_its_id_and_its_attempt_numbers() {
     assert_eq!((early.execute_at, early.due_at), (after(1), after(1)), "never before its time");
     for task in each_state() {
         if task.is_open() {
-            let why = Refused::NotAllowed { status: task.status, action: Action::Replay };
+            let why = Refusal::NotAllowed { status: task.status, action: Action::Replay };
             assert_eq!(refused(&task, &Event::Replay, NOW), why);
         }
     }

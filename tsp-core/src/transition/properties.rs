@@ -154,7 +154,7 @@ proptest! {
             if moment.answer.is_ok() {
                 prop_assert!(open && *back == 0 && row.token == Some(used));
             } else if row.token != Some(used) {
-                prop_assert_eq!(moment.answer.as_ref().err(), Some(&Refused::WrongToken));
+                prop_assert_eq!(moment.answer.as_ref().err(), Some(&Refusal::WrongToken));
             }
         }
     }
@@ -165,7 +165,7 @@ proptest! {
             if let Step::Complete { .. } = &moment.step {
                 let again = take(&change.task, &moment.step, &history.setting, moment.now);
                 let void = change.task.token.is_none();
-                let expected = if void { Refused::WrongToken } else { Refused::Unchanged };
+                let expected = if void { Refusal::WrongToken } else { Refusal::Unchanged };
                 prop_assert_eq!(again.err(), Some(expected));
             }
         }

@@ -29,7 +29,7 @@ fn claim_takes_a_scheduled_row_under_the_epoch_and_nothing_else() {
     let claimed = go(&scheduled(), &Event::Claim { epoch: 5 }, NOW).task;
     assert_eq!((claimed.status, claimed.epoch, claimed.attempt), (Status::Queued, 5, 0));
     for task in each_state().into_iter().skip(1) {
-        assert_eq!(refused(&task, &Event::Claim { epoch: 6 }, NOW), Refused::Stale);
+        assert_eq!(refused(&task, &Event::Claim { epoch: 6 }, NOW), Refusal::Stale);
     }
 }
 
@@ -45,10 +45,10 @@ fn begin_starts_the_next_attempt() {
 #[test]
 fn begin_is_refused_when_the_version_differs_or_the_row_is_elsewhere() {
     let stale = Event::Begin { version: queued().version - 1, node: NODE, runnable: true, token: None };
-    assert_eq!(refused(&queued(), &stale, NOW), Refused::Stale);
+    assert_eq!(refused(&queued(), &stale, NOW), Refusal::Stale);
     for task in each_state() {
         if task.status != Status::Queued {
-            assert_eq!(refused(&task, &begin(&task), NOW), Refused::Stale);
+            assert_eq!(refused(&task, &begin(&task), NOW), Refusal::Stale);
         }
     }
 }
@@ -58,7 +58,7 @@ fn begin_waits_up_to_a_second_and_gives_back_what_is_further_ahead() {
     let task = queued();
     let early = |ms: i64| task.due_at.minus(Millis::from_ms(ms));
     for ms in [1, 1_000] {
-        assert_eq!(refused(&task, &begin(&task), early(ms)), Refused::NotDue { due_at: task.due_at });
+        assert_eq!(refused(&task, &begin(&task), early(ms)), Refusal::NotDue { due_at: task.due_at });
     }
     let released = go(&task, &begin(&task), early(1_001)).task;
     assert_eq!((released.status, released.attempt, released.due_at), (Status::Scheduled, 0, task.due_at));
@@ -103,10 +103,10 @@ fn release_gives_back_without_an_attempt() {
     assert_eq!(released.due_at, NOW);
     for task in each_state() {
         if task.status != Status::Queued {
-            assert_eq!(refused(&task, &Event::Release { version: task.version }, NOW), Refused::Stale);
+            assert_eq!(refused(&task, &Event::Release { version: task.version }, NOW), Refusal::Stale);
         }
     }
-    assert_eq!(refused(&queued(), &Event::Release { version: 1 }, NOW), Refused::Stale);
+    assert_eq!(refused(&queued(), &Event::Release { version: 1 }, NOW), Refusal::Stale);
 }
 
 #[test]
@@ -232,11 +232,11 @@ fn a_finish_is_fenced_by_status_attempt_and_node() {
     let event = |attempt, node| Event::Finish { attempt, node, verdict: &done, rules: rules(&policy) };
     for task in each_state() {
         if task.status != Status::Executing {
-            assert_eq!(refused(&task, &event(task.attempt, NODE), NOW), Refused::AttemptClosed);
+            assert_eq!(refused(&task, &event(task.attempt, NODE), NOW), Refusal::AttemptClosed);
         }
     }
-    assert_eq!(refused(&executing(), &event(2, NODE), NOW), Refused::AttemptClosed);
-    assert_eq!(refused(&executing(), &event(1, OTHER_NODE), NOW), Refused::AttemptClosed);
+    assert_eq!(refused(&executing(), &event(2, NODE), NOW), Refusal::AttemptClosed);
+    assert_eq!(refused(&executing(), &event(1, OTHER_NODE), NOW), Refusal::AttemptClosed);
     // Not by the version: a reset and a cancel may have come since begin.
     let reset = go(&executing(), &Event::Reset { execute_at: after(60), payload: None }, NOW).task;
     let flagged = go(&reset, &Event::Cancel, NOW).task;
@@ -266,8 +266,8 @@ fn a_lost_node_gives_the_task_back_at_once_and_charges_nothing() {
     let closed = change.closed.expect("the attempt is closed");
     assert_eq!((closed.kind, &*closed.reason), (OutcomeKind::Lost, "worker_lost"));
     let elsewhere = Event::NodeLost { node: OTHER_NODE, rules: rules(&policy) };
-    assert_eq!(refused(&executing(), &elsewhere, NOW), Refused::AttemptClosed);
-    assert_eq!(refused(&awaiting(), &lost, NOW), Refused::AttemptClosed, "it runs at the receiver, not here");
+    assert_eq!(refused(&executing(), &elsewhere, NOW), Refusal::AttemptClosed);
+    assert_eq!(refused(&awaiting(), &lost, NOW), Refusal::AttemptClosed, "it runs at the receiver, not here");
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_passed_deadline_is_a_retry() {
     let deadline = Event::Deadline { rules: rules(&policy) };
     let over = NOW.plus(DEADLINE);
     let early = over.minus(Millis::from_ms(1));
-    assert_eq!(refused(&awaiting(), &deadline, early), Refused::AttemptClosed, "it is not over yet");
+    assert_eq!(refused(&awaiting(), &deadline, early), Refusal::AttemptClosed, "it is not over yet");
     let change = go(&awaiting(), &deadline, over);
     assert_eq!((change.task.status, change.task.failed_attempts), (Status::Scheduled, 1));
     assert_eq!(change.task.due_at, over.plus(secs(60)));
@@ -315,7 +315,7 @@ fn a_passed_deadline_is_a_retry() {
     assert_eq!(go(&last, &deadline, over).task.result, Some(EndResult::Failed));
     for task in each_state() {
         if task.status != Status::Awaiting {
-            assert_eq!(refused(&task, &deadline, over), Refused::AttemptClosed);
+            assert_eq!(refused(&task, &deadline, over), Refusal::AttemptClosed);
         }
     }
 }

@@ -16,7 +16,7 @@ use tsp_store::cluster::{
 use tsp_store::fetching::Owner;
 
 use super::host::ShardGroupHost;
-use super::serves::Serves;
+use super::serves::ServingScope;
 use super::spread::{Assignment, GroupOwner, Plan, Server, plan};
 use super::state::{Job, State};
 
@@ -34,7 +34,7 @@ pub struct LeaseManagerDependencies {
     /// Of the same node's member.
     pub peers: Peers,
     pub node: NodeId,
-    pub serves: Serves,
+    pub serves: ServingScope,
     pub groups: GroupSource,
     /// The length of a shard group's lease.
     pub lease: Millis,
@@ -160,8 +160,9 @@ impl LeaseManager {
     fn servers(&self, peers: &[NodeRow]) -> Vec<Server> {
         let alive =
             peers.iter().filter(|row| row.dead_at.is_none() && !row.expired && row.id != self.deps.node);
-        let others = alive
-            .filter_map(|row| Some(Server { node: row.id, serves: Serves::from_roles(&row.node.roles)? }));
+        let others = alive.filter_map(|row| {
+            Some(Server { node: row.id, serves: ServingScope::from_roles(&row.node.roles)? })
+        });
         let me = Server { node: self.deps.node, serves: self.deps.serves.clone() };
         others.chain([me]).collect()
     }

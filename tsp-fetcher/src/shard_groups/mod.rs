@@ -17,4 +17,4 @@ mod work_schedule;
 
 pub use host::ShardGroupHost;
 pub use lease_manager::{GroupSource, LeaseManager, LeaseManagerDependencies, LeaseManagerReport};
-pub use serves::{FETCHER_ROLE, Serves};
+pub use serves::{FETCHER_ROLE, ServingScope};

@@ -15,19 +15,19 @@ use super::work_schedule::{Work, WorkSchedule};
 const TURNS_PER_LEASE: i64 = 5;
 
 /// Work that has ended.
-enum Done {
+enum WorkResult {
     Renewed { lost: Vec<ShardGroup> },
     Observed(LeaseManagerReport),
     Job,
 }
 
-type UnderWay<'m> = FuturesUnordered<BoxFuture<'m, Done>>;
+type PendingWork<'m> = FuturesUnordered<BoxFuture<'m, WorkResult>>;
 
 impl LeaseManager {
     /// Keeps shard groups until `stop`, then gives all of them up and returns when nothing runs any more.
     pub async fn run(&self, stop: &CancellationToken) {
         let mut schedule = self.schedule(self.deps.time.instant());
-        let mut under_way = UnderWay::new();
+        let mut under_way = PendingWork::new();
         loop {
             let now = self.deps.time.instant();
             self.turn(&mut schedule, &under_way, now);
@@ -41,14 +41,14 @@ impl LeaseManager {
             tokio::select! {
                 biased;
                 Some(done) = under_way.next() => match done {
-                    Done::Renewed { .. } => schedule.renewed(),
-                    Done::Observed(report) => {
+                    WorkResult::Renewed { .. } => schedule.renewed(),
+                    WorkResult::Observed(report) => {
                         schedule.observed();
                         if report.more {
                             schedule.want_observation();
                         }
                     }
-                    Done::Job => {}
+                    WorkResult::Job => {}
                 },
                 () = sleep(next.map(|next| next.since(now))) => {}
                 () = self.look_wanted.notified() => schedule.want_observation(),
@@ -63,14 +63,14 @@ impl LeaseManager {
     /// gives up, and does what stopping needs.
     pub async fn step(&self, now: MonotonicInstant) -> LeaseManagerReport {
         let mut schedule = self.schedule(now);
-        let mut under_way = UnderWay::new();
+        let mut under_way = PendingWork::new();
         let mut lost = self.turn(&mut schedule, &under_way, now);
         let mut report = LeaseManagerReport::default();
         while let Some(done) = under_way.next().await {
             match done {
-                Done::Renewed { lost: more } => lost.extend(more),
-                Done::Observed(observed) => report = observed,
-                Done::Job => {}
+                WorkResult::Renewed { lost: more } => lost.extend(more),
+                WorkResult::Observed(observed) => report = observed,
+                WorkResult::Job => {}
             }
             // The jobs that came of it; neither a renewal nor an observation comes again.
             self.turn(&mut schedule, &under_way, now);
@@ -86,7 +86,7 @@ impl LeaseManager {
     fn turn<'m>(
         &'m self,
         schedule: &mut WorkSchedule,
-        under_way: &UnderWay<'m>,
+        under_way: &PendingWork<'m>,
         now: MonotonicInstant,
     ) -> Vec<ShardGroup> {
         let lost = self.expire(now);
@@ -97,13 +97,13 @@ impl LeaseManager {
         lost
     }
 
-    async fn work(&self, work: Work, now: MonotonicInstant) -> Done {
+    async fn work(&self, work: Work, now: MonotonicInstant) -> WorkResult {
         match work {
-            Work::Renew => Done::Renewed { lost: self.renew(now).await },
-            Work::Observe => Done::Observed(self.observe(now).await),
+            Work::Renew => WorkResult::Renewed { lost: self.renew(now).await },
+            Work::Observe => WorkResult::Observed(self.observe(now).await),
             Work::Job(job) => {
                 self.carry_out(job).await;
-                Done::Job
+                WorkResult::Job
             }
         }
     }

@@ -9,12 +9,12 @@ use tsp_core::Name;
 pub const FETCHER_ROLE: &str = "fetcher";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Serves {
+pub enum ServingScope {
     All,
     Only(BTreeSet<Name>),
 }
 
-impl Serves {
+impl ServingScope {
     /// `None` for a node that is no fetcher. A role that cannot be read serves nothing.
     pub fn from_roles(roles: &[String]) -> Option<Self> {
         if roles.iter().any(|role| role == FETCHER_ROLE) {
@@ -49,12 +49,12 @@ mod tests {
     #[test]
     fn roles_say_what_a_fetcher_serves() {
         let roles = |all: &[&str]| all.iter().map(|&role| role.to_owned()).collect::<Vec<_>>();
-        assert_eq!(Serves::from_roles(&roles(&["web", "worker"])), None);
-        assert_eq!(Serves::from_roles(&roles(&["web", "fetcher"])), Some(Serves::All));
-        let some = Serves::from_roles(&roles(&["fetcher:trade", "fetcher:public", "web"])).unwrap();
+        assert_eq!(ServingScope::from_roles(&roles(&["web", "worker"])), None);
+        assert_eq!(ServingScope::from_roles(&roles(&["web", "fetcher"])), Some(ServingScope::All));
+        let some = ServingScope::from_roles(&roles(&["fetcher:trade", "fetcher:public", "web"])).unwrap();
         assert!(
             some.includes(&Name::group("trade").unwrap()) && !some.includes(&Name::group("log").unwrap())
         );
-        assert_eq!(Serves::from_roles(&some.to_roles()), Some(some));
+        assert_eq!(ServingScope::from_roles(&some.to_roles()), Some(some));
     }
 }

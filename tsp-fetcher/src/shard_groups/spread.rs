@@ -11,13 +11,13 @@ use tsp_core::{Name, NodeId};
 use tsp_store::cluster::ShardGroup;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::serves::Serves;
+use super::serves::ServingScope;
 
 /// A live fetcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     pub node: NodeId,
-    pub serves: Serves,
+    pub serves: ServingScope,
 }
 
 /// Where a shard group is.

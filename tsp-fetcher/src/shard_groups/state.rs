@@ -16,7 +16,7 @@ const BETWEEN_HANDOVERS: Millis = Millis::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct State {
-    held: BTreeMap<ShardGroup, Held>,
+    held: BTreeMap<ShardGroup, HeldLease>,
     jobs: VecDeque<Job>,
     pub(super) watch: TakeoverGuard,
     handed_over: Vec<(ShardGroup, MonotonicInstant)>,
@@ -27,7 +27,7 @@ pub(super) struct State {
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldLease {
     owner: Owner,
     /// When this node knew that it is the owner.
     since: MonotonicInstant,
@@ -109,7 +109,7 @@ impl State {
             return false;
         }
         let phase = if self.left { Phase::Stopping } else { Phase::Running };
-        self.held.insert(shard_group.clone(), Held { owner, since: now, until, phase, resumes: false });
+        self.held.insert(shard_group.clone(), HeldLease { owner, since: now, until, phase, resumes: false });
         if self.left {
             self.jobs.push_back(Job { shard_group: shard_group.clone(), owner, stop: false, give_up: true });
         }
@@ -172,8 +172,9 @@ impl State {
             ours.insert(shard_group);
         }
         self.try_give_ups(|shard_group| ours.contains(shard_group) || failed.contains(&shard_group.shard));
-        let asked =
-            |shard_group: &ShardGroup, held: &Held| held.since < sent && !failed.contains(&shard_group.shard);
+        let asked = |shard_group: &ShardGroup, held: &HeldLease| {
+            held.since < sent && !failed.contains(&shard_group.shard)
+        };
         let gone = self
             .held
             .iter()

@@ -12,15 +12,15 @@ use tsp_core::outcome::Verdict;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Status, Task};
-use tsp_core::work::{Begin, BeginResult, Finish, FinishResult};
+use tsp_core::work::{BeginRequest, BeginResult, Finish, FinishResult};
 use tsp_core::{AppId, ConfigId, Entropy, Millis, Name, NodeId, TaskId, Timestamp};
 use tsp_queue::memory::{MemoryQueue, MemorySubscriber};
 use tsp_queue::{Delivery, Feedback, FeedbackSink, Inbox, Subscriber};
 use tsp_store::attempts::{AttemptStore, all};
-use tsp_store::catalog::{AppSaved, Catalog, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
+use tsp_store::catalog::{AppSaved, Catalog, ConfigSaved, ExpectedVersion, Hold, NewApp, SaveConfig};
 use tsp_store::fetching::{EmbeddedOwnership, Owner};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::tasks::{Actor, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore};
 use tsp_store::{IdSlots as _, IdSource, Result};
 use tsp_store_testing::memory::{Fault, MemoryStore};
 
@@ -150,7 +150,7 @@ impl Fixture {
     pub(super) fn config(&self, config: &str, schedule: Option<Schedule>, edit: Edit) -> ConfigId {
         let mut spec = spec(config, schedule);
         edit(&mut spec);
-        match self.save(spec, Expected::Absent) {
+        match self.save(spec, ExpectedVersion::Absent) {
             ConfigSaved::Created(config) => config.id,
             other => panic!("a new config must be created: {other:?}"),
         }
@@ -160,11 +160,11 @@ impl Fixture {
     pub(super) fn edit(&self, id: ConfigId, edit: impl FnOnce(&mut ConfigSpec)) {
         let mut spec = self.cached_config(id).spec.clone();
         edit(&mut spec);
-        self.save(spec, Expected::Any);
+        self.save(spec, ExpectedVersion::Any);
         self.inbox.changed(id);
     }
 
-    fn save(&self, spec: ConfigSpec, expected: Expected) -> ConfigSaved {
+    fn save(&self, spec: ConfigSpec, expected: ExpectedVersion) -> ConfigSaved {
         let save = SaveConfig { app: self.app, spec, expected };
         match done(self.store.save_config(save, None, &Actor::system(), self.now)) {
             Ok(IdempotencyResult::Fresh(saved)) => saved,
@@ -223,7 +223,7 @@ impl Fixture {
         });
         let answers = done(self.store.submit(batch.collect(), self.now)).expect("submit");
         let id = |answer| match answer {
-            IdempotencyResult::Fresh(Submitted::Created(task)) => task.id,
+            IdempotencyResult::Fresh(SubmitOutcome::Created(task)) => task.id,
             other => panic!("a new task must be created: {other:?}"),
         };
         answers.into_iter().map(id).collect()
@@ -231,7 +231,7 @@ impl Fixture {
 
     pub(super) fn change(&self, task: TaskId, command: TaskCommand) -> Task {
         match done(self.store.change(Subject::Id(task), command, &Actor::system(), self.now)) {
-            Ok(Changed::Done { task, .. }) => *task,
+            Ok(CommandResult::Done { task, .. }) => *task,
             other => panic!("the change must be done: {other:?}"),
         }
     }
@@ -320,7 +320,7 @@ impl Fixture {
         let config =
             self.store.dump().task(message.id).and_then(|task| self.store.config_cache().config(task.config));
         let token = config.filter(|config| config.spec.asynchronous.enabled).map(|_| [7; 32]);
-        let begin = Begin { id: message.id, version: message.version, row: None, token };
+        let begin = BeginRequest { id: message.id, version: message.version, row: None, token };
         let answers = all(done(self.store.begin(node, vec![begin], self.now))).expect("begin");
         if let Some(BeginResult::Run(task)) = answers.into_iter().next() {
             return Some(*task);

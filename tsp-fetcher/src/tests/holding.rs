@@ -4,7 +4,7 @@ use tsp_core::TaskId;
 use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::task::Status;
 use tsp_store::catalog::Catalog;
-use tsp_store::catalog::{Deleted, Expected, Hold};
+use tsp_store::catalog::{DeleteResult, ExpectedVersion, Hold};
 use tsp_store::tasks::{Actor, TaskCommand};
 
 use super::fixture::{Fixture, at, done, every, ms};
@@ -316,8 +316,9 @@ fn a_config_deleted_while_parked_leaves_nothing() {
         for task in [first, claimed] {
             fixture.change(task, TaskCommand::Cancel);
         }
-        let deleted = done(fixture.store.delete_config(config, Expected::Any, &Actor::system(), fixture.now));
-        assert_eq!(deleted.unwrap(), Deleted::Deleted);
+        let deleted =
+            done(fixture.store.delete_config(config, ExpectedVersion::Any, &Actor::system(), fixture.now));
+        assert_eq!(deleted.unwrap(), DeleteResult::Deleted);
         if hint {
             fixture.inbox.changed(config);
             fixture.run_until_idle();
@@ -378,8 +379,9 @@ fn a_deleted_config_is_forgotten() {
     let mut fixture = Fixture::new();
     let config = fixture.config("cron", Some(every(60)), |_| {});
     fixture.go_to(at(1_000));
-    let deleted = done(fixture.store.delete_config(config, Expected::Any, &Actor::system(), fixture.now));
-    assert_eq!(deleted.unwrap(), Deleted::Deleted);
+    let deleted =
+        done(fixture.store.delete_config(config, ExpectedVersion::Any, &Actor::system(), fixture.now));
+    assert_eq!(deleted.unwrap(), DeleteResult::Deleted);
     fixture.inbox.changed(config);
     fixture.inbox.due(config, at(1_000));
     fixture.run_until_idle();
@@ -389,7 +391,7 @@ fn a_deleted_config_is_forgotten() {
     // Also without an event.
     let config = fixture.config("cron", Some(every(60)), |_| {});
     fixture.go_to(at(70_000));
-    done(fixture.store.delete_config(config, Expected::Any, &Actor::system(), fixture.now)).unwrap();
+    done(fixture.store.delete_config(config, ExpectedVersion::Any, &Actor::system(), fixture.now)).unwrap();
     fixture.calls();
     fixture.go_to(at(200_000));
     assert!(!fixture.calls().contains_key("fire"));

@@ -11,12 +11,12 @@ use tsp_store_testing::memory::Fault;
 use super::fixture::{Fixture, TICK, at, done, every, ms};
 use crate::{Auditor, FetcherOptions, Findings, RetentionLoop, WindowLimits};
 
-struct Audited {
+struct AuditorFixture {
     fixture: Fixture,
     auditor: Auditor,
 }
 
-impl Audited {
+impl AuditorFixture {
     /// An auditor that has looked for the first time long ago.
     fn new(fixture: Fixture) -> Self {
         let auditor = Auditor::new(
@@ -41,7 +41,7 @@ fn overdue(rows: i64) -> Findings {
 
 #[test]
 fn in_health_everything_is_accounted_for() {
-    let mut audited = Audited::new(Fixture::new());
+    let mut audited = AuditorFixture::new(Fixture::new());
     let config = audited.fixture.delayed("one");
     audited.fixture.config("cron", Some(every(10)), |_| {});
     audited.fixture.submit(config, at(100));
@@ -56,7 +56,7 @@ fn in_health_everything_is_accounted_for() {
 
 #[test]
 fn rows_that_nobody_claims_are_found() {
-    let Audited { mut fixture, auditor } = Audited::new(Fixture::new());
+    let AuditorFixture { mut fixture, auditor } = AuditorFixture::new(Fixture::new());
     let config = fixture.delayed("one");
     fixture.submit_many(config, &[at(0), at(0), at(60_000)]);
     // The fetcher does nothing.
@@ -76,7 +76,7 @@ fn rows_that_nobody_claims_are_found() {
 /// Nobody runs it, and nobody can end it but by hand.
 #[test]
 fn a_task_without_a_config_is_found_in_every_state() {
-    let mut audited = Audited::new(Fixture::new());
+    let mut audited = AuditorFixture::new(Fixture::new());
     let config = audited.fixture.delayed("one");
     audited.fixture.submit_many(config, &[at(0), at(60_000)]);
     audited.fixture.go_to(at(0));
@@ -95,7 +95,7 @@ fn a_task_without_a_config_is_found_in_every_state() {
 fn want_of_room_and_a_wait_asked_for_are_reasons_for_a_while() {
     let window = WindowLimits { in_pipe_per_config: 1, backlog_per_config: 1, ..WindowLimits::default() };
     let mut audited =
-        Audited::new(Fixture::with(FetcherOptions { window, ..FetcherOptions::default() }, 4_096));
+        AuditorFixture::new(Fixture::with(FetcherOptions { window, ..FetcherOptions::default() }, 4_096));
     let (slow, limited) = (audited.fixture.delayed("slow"), audited.fixture.delayed("limited"));
     let many = vec![at(0); 2_000];
     audited.fixture.submit_many(slow, &many);
@@ -124,7 +124,7 @@ fn want_of_room_and_a_wait_asked_for_are_reasons_for_a_while() {
 fn what_was_paused_is_given_a_moment_after_it() {
     let window = WindowLimits { in_pipe_per_config: 1, backlog_per_config: 1, ..WindowLimits::default() };
     let mut audited =
-        Audited::new(Fixture::with(FetcherOptions { window, ..FetcherOptions::default() }, 4_096));
+        AuditorFixture::new(Fixture::with(FetcherOptions { window, ..FetcherOptions::default() }, 4_096));
     let config = audited.fixture.delayed("one");
     for (hold, end) in [(Hold::Pause { note: None }, Hold::Resume), (Hold::Disable, Hold::Enable)] {
         let now = audited.fixture.now;
@@ -170,9 +170,9 @@ fn what_an_outage_left_is_given_time_from_the_first_look_on() {
 
 #[test]
 fn schedules_without_a_cursor_of_their_version_or_behind_are_found() {
-    let mut audited = Audited::new(Fixture::new());
+    let mut audited = AuditorFixture::new(Fixture::new());
     let config = audited.fixture.config("cron", Some(every(10)), |_| {});
-    let schedules = |audited: &Audited| audited.look().schedules;
+    let schedules = |audited: &AuditorFixture| audited.look().schedules;
     // Nobody computes its cursor.
     audited.fixture.now = at(30_000);
     assert_eq!(schedules(&audited), 0, "a new config has half a minute");
@@ -204,7 +204,7 @@ fn schedules_without_a_cursor_of_their_version_or_behind_are_found() {
 
 #[test]
 fn a_look_that_fails_says_so() {
-    let audited = Audited::new(Fixture::new());
+    let audited = AuditorFixture::new(Fixture::new());
     audited.fixture.fail("audit", &[Fault::Before]);
     done(audited.auditor.step(at(0))).expect_err("the fault");
     done(audited.auditor.step(at(0))).expect("the next look");

@@ -16,7 +16,7 @@ use crate::codec::{ErrorReply, MessageFrame};
 use crate::config::ClientConfig;
 use crate::metric_names;
 use crate::names::{Channel, Topic};
-use crate::wire::handshake::{self, Connected};
+use crate::wire::handshake::{self, ReadyConnection};
 use crate::wire::link::{self, Cause, Events, Run};
 use crate::wire::outbox::Outbox;
 
@@ -39,10 +39,10 @@ pub(super) struct ConsumerContext {
 }
 
 /// Whether an nsqd is still listed. One that is not keeps its connection as long as it lasts.
-pub(super) type Listed = Arc<AtomicBool>;
+pub(super) type ListedFlag = Arc<AtomicBool>;
 
 /// Keeps one nsqd connected until it is no longer listed, or the consumer closes.
-pub(super) async fn keep(context: ConsumerContext, address: String, listed: Listed) {
+pub(super) async fn keep(context: ConsumerContext, address: String, listed: ListedFlag) {
     let mut failures = 0_u32;
     while listed.load(Ordering::Acquire) {
         let run = context.connection(&address).await;
@@ -80,7 +80,7 @@ impl ConsumerContext {
         self.subscribed(address, connected).await
     }
 
-    async fn subscribed(&self, address: &str, connected: Connected) -> Run {
+    async fn subscribed(&self, address: &str, connected: ReadyConnection) -> Run {
         let (outbox, orders) = Outbox::new();
         let negotiated = connected.negotiated.clone();
         tracing::debug!(nsqd = %address, version = negotiated.version, topic = %self.topic, "consumer subscribed");

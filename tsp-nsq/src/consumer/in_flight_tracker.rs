@@ -15,7 +15,7 @@ use super::shares::Load;
 use crate::codec::{Command, MessageId};
 use crate::error::Stale;
 use crate::metric_names;
-use crate::wire::identify::Negotiated;
+use crate::wire::identify::NegotiatedOptions;
 use crate::wire::outbox::Outbox;
 
 /// What is counted for all connections of one consumer.
@@ -68,7 +68,7 @@ pub(super) struct InFlightTracker {
     pub(super) generation: u64,
     pub(super) address: String,
     pub(super) outbox: Outbox,
-    pub(super) negotiated: Negotiated,
+    pub(super) negotiated: NegotiatedOptions,
     /// Those neither finished nor requeued, each under a key of its own: after a timeout the same id may come
     /// a second time.
     held: Mutex<HashMap<u64, MessageId>>,
@@ -85,7 +85,7 @@ impl InFlightTracker {
         generation: u64,
         address: &str,
         outbox: Outbox,
-        negotiated: Negotiated,
+        negotiated: NegotiatedOptions,
         notifier: Arc<RoomNotifier>,
         meters: Arc<Meters>,
     ) -> Self {

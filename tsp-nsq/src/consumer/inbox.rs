@@ -34,7 +34,7 @@ struct State {
 
 /// What became of messages that came in.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Pushed {
+pub(super) struct PushResult {
     pub(super) expired: u64,
     /// More than nsqd was allowed to send.
     pub(super) refused: u64,
@@ -45,8 +45,8 @@ impl Inbox {
         Self { state: Mutex::default(), changed: Notify::new(), max_in_flight }
     }
 
-    pub(super) fn push(&self, batch: &mut Vec<Message>, now: Instant) -> Pushed {
-        let mut pushed = Pushed::default();
+    pub(super) fn push(&self, batch: &mut Vec<Message>, now: Instant) -> PushResult {
+        let mut pushed = PushResult::default();
         let mut state = self.state.lock();
         if state.closed {
             // Requeued by being dropped.

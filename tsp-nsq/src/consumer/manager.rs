@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::connection_supervisor::{self, ConsumerContext, Listed};
+use super::connection_supervisor::{self, ConsumerContext, ListedFlag};
 use super::event::Event;
 use super::in_flight_tracker::InFlightTracker;
 use super::pause::Pause;
@@ -29,7 +29,7 @@ pub(super) struct Manager {
     max_in_flight: Arc<AtomicU32>,
     addresses: Addresses,
     poke: Arc<Notify>,
-    supervisors: HashMap<String, Listed>,
+    supervisors: HashMap<String, ListedFlag>,
     shares: Shares,
     pause: Pause,
     ready: Gauge,
@@ -108,7 +108,7 @@ impl Manager {
         }
         for address in listed {
             if !self.supervisors.contains_key(&address) {
-                let flag = Listed::new(AtomicBool::new(true));
+                let flag = ListedFlag::new(AtomicBool::new(true));
                 self.supervisors.insert(address.clone(), flag.clone());
                 self.context.tasks.spawn(connection_supervisor::keep(self.context.clone(), address, flag));
             }

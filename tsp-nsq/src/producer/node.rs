@@ -12,7 +12,7 @@ use crate::config::ClientConfig;
 use crate::metric_names;
 use crate::wire::link::{self, Cause, Events, Run};
 use crate::wire::outbox::{NoAnswer, Outbox};
-use crate::wire::{handshake, identify::Negotiated};
+use crate::wire::{handshake, identify::NegotiatedOptions};
 
 /// What may be on its way to one nsqd without an answer, in units of [`UNIT_BYTES`].
 const WINDOW_UNITS: u32 = 16 * 1024;
@@ -153,7 +153,7 @@ async fn connection(
             Err(cause) => return Run::failed(cause),
         },
     };
-    let Negotiated { version, .. } = &connected.negotiated;
+    let NegotiatedOptions { version, .. } = &connected.negotiated;
     tracing::debug!(nsqd = %node.address, version, "producer connected");
     let (outbox, orders) = Outbox::new();
     let outbox = Arc::new(outbox);

@@ -12,13 +12,13 @@ use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 const STEP: usize = 64 * 1024;
 
 /// What is sent.
-pub(crate) enum Squeeze {
+pub(crate) enum Compressor {
     Plain,
     Snappy(Box<snap::write::FrameEncoder<Vec<u8>>>),
     Deflate(Box<Compress>),
 }
 
-impl Squeeze {
+impl Compressor {
     pub(crate) fn snappy() -> Self {
         Self::Snappy(Box::new(snap::write::FrameEncoder::new(Vec::new())))
     }
@@ -71,13 +71,13 @@ fn deflate(compress: &mut Compress, mut input: &[u8], flush: FlushCompress) -> i
 }
 
 /// What is received.
-pub(crate) enum Unsqueeze {
+pub(crate) enum Decompressor {
     Plain,
     Snappy(Box<snap::read::FrameDecoder<Chunk>>),
     Deflate(Box<Decompress>),
 }
 
-impl Unsqueeze {
+impl Decompressor {
     pub(crate) fn snappy() -> Self {
         Self::Snappy(Box::new(snap::read::FrameDecoder::new(Chunk::default())))
     }
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     /// Everything arrives, in order, whatever the pieces, and each batch as soon as its last byte is here.
-    fn round_trip(mut out: Squeeze, mut back: Unsqueeze, batches: &[Vec<u8>], piece: usize) {
+    fn round_trip(mut out: Compressor, mut back: Decompressor, batches: &[Vec<u8>], piece: usize) {
         let mut raw = BytesMut::new();
         for batch in batches {
             let mut wire = BytesMut::from(&batch[..]);
@@ -182,14 +182,14 @@ mod tests {
             let batches: Vec<Vec<u8>> = seeds.iter().map(|(len, byte, noisy)| {
                 (0..*len).map(|at| if *noisy { (at.wrapping_mul(2_654_435_761) >> 11).to_le_bytes()[0] } else { *byte }).collect()
             }).collect();
-            round_trip(Squeeze::snappy(), Unsqueeze::snappy(), &batches, piece);
-            round_trip(Squeeze::deflate(6), Unsqueeze::deflate(), &batches, piece);
-            round_trip(Squeeze::Plain, Unsqueeze::Plain, &batches, piece);
+            round_trip(Compressor::snappy(), Decompressor::snappy(), &batches, piece);
+            round_trip(Compressor::deflate(6), Decompressor::deflate(), &batches, piece);
+            round_trip(Compressor::Plain, Decompressor::Plain, &batches, piece);
         }
 
         #[test]
         fn noise_is_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            for mut back in [Unsqueeze::snappy(), Unsqueeze::deflate()] {
+            for mut back in [Decompressor::snappy(), Decompressor::deflate()] {
                 let (mut raw, mut plain) = (BytesMut::from(&bytes[..]), BytesMut::new());
                 while let Ok(true) = back.step(&mut raw, &mut plain) {}
             }
@@ -198,22 +198,22 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_ended_is_no_broken_one() {
-        let mut squeeze = Squeeze::deflate(6);
+        let mut squeeze = Compressor::deflate(6);
         let mut wire = BytesMut::from(&b"hi"[..]);
         squeeze.batch(&mut wire).expect("memory");
         wire.unsplit(squeeze.end().expect("memory"));
         let mut text = String::new();
         flate2::read::DeflateDecoder::new(&wire[..]).read_to_string(&mut text).expect("complete");
         assert_eq!(text, "hi");
-        assert!(Squeeze::snappy().end().expect("nothing").is_empty());
+        assert!(Compressor::snappy().end().expect("nothing").is_empty());
     }
 
     #[test]
     fn a_step_is_bounded() {
         let mut wire = BytesMut::from(&vec![0; 8 << 20][..]);
-        Squeeze::deflate(6).batch(&mut wire).expect("memory");
+        Compressor::deflate(6).batch(&mut wire).expect("memory");
         let mut plain = BytesMut::new();
-        assert!(Unsqueeze::deflate().step(&mut wire, &mut plain).expect("valid"));
+        assert!(Decompressor::deflate().step(&mut wire, &mut plain).expect("valid"));
         assert_eq!(plain.len(), STEP);
     }
 }

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::compress::{Squeeze, Unsqueeze};
-use super::identify::{self, Negotiated};
+use super::compress::{Compressor, Decompressor};
+use super::identify::{self, NegotiatedOptions};
 use super::link::Cause;
 use super::stream::{CommandWriter, FrameReader};
 use super::tls::TlsConfig;
@@ -24,10 +24,10 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const OK: &[u8] = b"OK";
 
 /// A connection that is ready.
-pub(crate) struct Connected {
+pub(crate) struct ReadyConnection {
     pub(crate) reader: FrameReader,
     pub(crate) writer: CommandWriter,
-    pub(crate) negotiated: Negotiated,
+    pub(crate) negotiated: NegotiatedOptions,
 }
 
 /// Connects to `address` (`host:port`), and subscribes if asked to.
@@ -35,7 +35,7 @@ pub(crate) async fn connect(
     address: &str,
     config: &ClientConfig,
     subscribe: Option<(&Topic, &Channel)>,
-) -> Result<Connected, Cause> {
+) -> Result<ReadyConnection, Cause> {
     let stream = match timeout(config.dial_timeout, TcpStream::connect(address)).await {
         Ok(dialled) => dialled.map_err(|error| Cause::Connect(format!("`{address}`: {error}")))?,
         Err(_) => return Err(Cause::Connect(format!("`{address}`: no answer"))),
@@ -52,7 +52,7 @@ async fn shake_hands(
     address: &str,
     config: &ClientConfig,
     subscribe: Option<(&Topic, &Channel)>,
-) -> Result<Connected, Cause> {
+) -> Result<ReadyConnection, Cause> {
     let mut hello = BytesMut::from(&MAGIC[..]);
     Command::Identify(identify::request(config)).encode(&mut hello);
     stream.write_all(&hello).await.map_err(io)?;
@@ -107,24 +107,24 @@ fn host_of(address: &str) -> &str {
 fn compressed(
     read: impl AsyncRead + Send + Unpin + 'static,
     write: impl AsyncWrite + Send + Unpin + 'static,
-    negotiated: Negotiated,
+    negotiated: NegotiatedOptions,
     config: &ClientConfig,
-) -> Connected {
+) -> ReadyConnection {
     let (squeeze, unsqueeze) = if negotiated.snappy {
-        (Squeeze::snappy(), Unsqueeze::snappy())
+        (Compressor::snappy(), Decompressor::snappy())
     } else if negotiated.deflate {
-        (Squeeze::deflate(negotiated.deflate_level), Unsqueeze::deflate())
+        (Compressor::deflate(negotiated.deflate_level), Decompressor::deflate())
     } else {
-        (Squeeze::Plain, Unsqueeze::Plain)
+        (Compressor::Plain, Decompressor::Plain)
     };
-    Connected {
+    ReadyConnection {
         reader: FrameReader::new(read, unsqueeze, config.max_frame),
         writer: CommandWriter::new(write, squeeze),
         negotiated,
     }
 }
 
-impl Connected {
+impl ReadyConnection {
     async fn authenticate(&mut self, config: &ClientConfig) -> Result<(), Cause> {
         if !self.negotiated.auth_required {
             return Ok(());

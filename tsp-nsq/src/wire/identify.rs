@@ -67,7 +67,7 @@ fn millis(duration: Duration) -> u64 {
 /// What nsqd grants, which need not be what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Negotiated {
+pub(crate) struct NegotiatedOptions {
     pub(crate) version: String,
     pub(crate) max_rdy_count: u32,
     #[serde(deserialize_with = "from_millis")]
@@ -82,7 +82,7 @@ pub(crate) struct Negotiated {
 }
 
 /// The defaults of nsqd, for what an answer leaves out.
-impl Default for Negotiated {
+impl Default for NegotiatedOptions {
     fn default() -> Self {
         Self {
             version: String::new(),
@@ -103,8 +103,8 @@ fn from_millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Dura
 }
 
 /// Reads the answer to `IDENTIFY`. A plain `OK` is an nsqd that negotiates nothing.
-pub(crate) fn answer(data: &[u8]) -> Result<Negotiated, serde_json::Error> {
-    if data == b"OK" { Ok(Negotiated::default()) } else { serde_json::from_slice(data) }
+pub(crate) fn answer(data: &[u8]) -> Result<NegotiatedOptions, serde_json::Error> {
+    if data == b"OK" { Ok(NegotiatedOptions::default()) } else { serde_json::from_slice(data) }
 }
 
 #[cfg(test)]
@@ -162,16 +162,16 @@ mod tests {
             br#"{"max_rdy_count":10,"version":"1.3.0","msg_timeout":2000,"max_msg_timeout":4000,"tls_v1":true,"new":1}"#,
         )
         .expect("JSON");
-        let expected = Negotiated {
+        let expected = NegotiatedOptions {
             version: "1.3.0".to_owned(),
             max_rdy_count: 10,
             msg_timeout: Duration::from_secs(2),
             max_msg_timeout: Duration::from_secs(4),
             tls_v1: true,
-            ..Negotiated::default()
+            ..NegotiatedOptions::default()
         };
         assert_eq!(negotiated, expected);
-        assert_eq!(answer(b"OK").expect("plain"), Negotiated::default());
+        assert_eq!(answer(b"OK").expect("plain"), NegotiatedOptions::default());
         assert!(answer(b"no").is_err());
     }
 }

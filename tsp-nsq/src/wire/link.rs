@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handshake::Connected;
+use super::handshake::ReadyConnection;
 use super::outbox::{NoAnswer, Order, Outbox, Waiters};
 use super::stream::FrameReader;
 use super::writer::Writer;
@@ -89,7 +89,7 @@ impl Run {
 
 /// Drives the connection until it ends. Whoever waits for an answer then has one, and `outbox` is closed.
 pub(crate) async fn run(
-    connected: Connected,
+    connected: ReadyConnection,
     (outbox, orders): (&Outbox, UnboundedReceiver<Order>),
     config: &ClientConfig,
     tasks: &TaskTracker,

@@ -5,7 +5,7 @@ use std::io;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::compress::{Squeeze, Unsqueeze};
+use super::compress::{Compressor, Decompressor};
 use crate::codec::{CodecError, Command, Frame, decode};
 
 const READ_BYTES: usize = 16 * 1024;
@@ -17,14 +17,14 @@ pub(crate) struct FrameReader {
     io: Box<dyn AsyncRead + Send + Unpin>,
     raw: BytesMut,
     plain: BytesMut,
-    unsqueeze: Unsqueeze,
+    unsqueeze: Decompressor,
     max_frame: usize,
 }
 
 impl FrameReader {
     pub(crate) fn new(
         io: impl AsyncRead + Send + Unpin + 'static,
-        unsqueeze: Unsqueeze,
+        unsqueeze: Decompressor,
         max_frame: usize,
     ) -> Self {
         Self { io: Box::new(io), raw: BytesMut::new(), plain: BytesMut::new(), unsqueeze, max_frame }
@@ -32,7 +32,7 @@ impl FrameReader {
 
     /// Reads once; false at the end of the stream. Nothing is lost when it is cancelled.
     pub(crate) async fn fill(&mut self) -> io::Result<bool> {
-        let plain = matches!(self.unsqueeze, Unsqueeze::Plain);
+        let plain = matches!(self.unsqueeze, Decompressor::Plain);
         let buf = if plain { &mut self.plain } else { &mut self.raw };
         buf.reserve(READ_BYTES);
         Ok(self.io.read_buf(buf).await? > 0)
@@ -67,11 +67,11 @@ impl FrameReader {
 pub(crate) struct CommandWriter {
     io: Box<dyn AsyncWrite + Send + Unpin>,
     pub(super) batch: BytesMut,
-    squeeze: Squeeze,
+    squeeze: Compressor,
 }
 
 impl CommandWriter {
-    pub(crate) fn new(io: impl AsyncWrite + Send + Unpin + 'static, squeeze: Squeeze) -> Self {
+    pub(crate) fn new(io: impl AsyncWrite + Send + Unpin + 'static, squeeze: Compressor) -> Self {
         Self { io: Box::new(io), batch: BytesMut::new(), squeeze }
     }
 

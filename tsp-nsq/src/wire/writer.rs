@@ -33,7 +33,7 @@ impl Writer {
         let over = self.over.clone();
         let mut taken = VecDeque::new();
         let ended = over.run_until_cancelled(self.write_all(&mut taken)).await;
-        if ended == Some(Ended::Broken) {
+        if ended == Some(StopReason::Broken) {
             self.broken.cancel();
         }
         self.orders.close();
@@ -45,7 +45,7 @@ impl Writer {
         }
     }
 
-    async fn write_all(&mut self, taken: &mut VecDeque<Order>) -> Ended {
+    async fn write_all(&mut self, taken: &mut VecDeque<Order>) -> StopReason {
         let mut fresh = Vec::with_capacity(BATCH_ORDERS);
         while self.orders.recv_many(&mut fresh, BATCH_ORDERS).await > 0 {
             taken.extend(fresh.drain(..));
@@ -53,20 +53,20 @@ impl Writer {
                 let shut = gather(taken, &mut self.out, &self.waiters);
                 let written = timeout(self.deadline, self.out.flush()).await;
                 if !matches!(written, Ok(Ok(()))) {
-                    return Ended::Broken;
+                    return StopReason::Broken;
                 }
                 if shut {
                     let _ = timeout(self.deadline, self.out.shut()).await;
-                    return Ended::Shut;
+                    return StopReason::Shut;
                 }
             }
         }
-        Ended::Shut
+        StopReason::Shut
     }
 }
 
 #[derive(PartialEq, Eq)]
-enum Ended {
+enum StopReason {
     Shut,
     Broken,
 }
@@ -102,7 +102,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
     use tokio::task::JoinSet;
 
-    use super::super::compress::Squeeze;
+    use super::super::compress::Compressor;
     use super::super::outbox::Outbox;
     use super::*;
     use crate::Topic;
@@ -112,7 +112,7 @@ mod tests {
         let (ours, theirs) = duplex(room);
         let (outbox, orders) = Outbox::new();
         let writer = Writer {
-            out: CommandWriter::new(ours, Squeeze::Plain),
+            out: CommandWriter::new(ours, Compressor::Plain),
             orders,
             waiters: Waiters::default(),
             deadline: Duration::from_secs(1),

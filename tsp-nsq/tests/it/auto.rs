@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
-use crate::fake::{Command, FakeNsqd, Peer, Seen, message};
+use crate::fake::{Command, FakeNsqd, NsqdRecord, Peer, message};
 
 /// How it treats its clients.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct AutoNsqd {
     pub(crate) address: String,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<NsqdRecord>>,
     state: Arc<Mutex<State>>,
     _task: JoinSet<()>,
 }
@@ -57,7 +57,7 @@ impl AutoNsqd {
         Self { address, seen, state, _task: task }
     }
 
-    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(crate) fn seen(&self) -> MutexGuard<'_, NsqdRecord> {
         self.seen.lock().unwrap()
     }
 

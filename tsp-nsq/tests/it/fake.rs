@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// What a fake nsqd saw and said, over all its connections.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct NsqdRecord {
     pub(crate) connections: usize,
     /// Bodies of PUB and MPUB.
     pub(crate) published: Vec<Bytes>,
@@ -25,7 +25,7 @@ pub(crate) struct Seen {
     pub(crate) heartbeats: usize,
 }
 
-impl Seen {
+impl NsqdRecord {
     fn count(&mut self, command: &Command) {
         let argument = || command.line.split(' ').nth(1).unwrap_or_default().to_owned();
         match command.name() {
@@ -96,7 +96,7 @@ impl Command {
 #[derive(Debug)]
 pub(crate) struct FakeNsqd {
     listener: TcpListener,
-    pub(crate) seen: Arc<Mutex<Seen>>,
+    pub(crate) seen: Arc<Mutex<NsqdRecord>>,
 }
 
 impl FakeNsqd {
@@ -147,7 +147,7 @@ impl FakeNsqd {
 pub(crate) struct Peer {
     stream: TcpStream,
     buffer: BytesMut,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<NsqdRecord>>,
     /// Heartbeats since the last command.
     pub(crate) silent: usize,
 }

@@ -142,13 +142,13 @@ mod tests {
     use tsp_core::TaskId;
 
     use super::*;
-    use crate::conformance::{self, Made};
+    use crate::conformance::{self, QueueUnderTest};
 
-    fn make(capacity: usize) -> Made {
+    fn make(capacity: usize) -> QueueUnderTest {
         let name = Name::new("default").unwrap();
         let queue = MemoryQueue::new([name.clone()], capacity);
         let subscriber = queue.subscribe(&name).unwrap();
-        Made { name, publisher: Arc::new(queue), subscriber: Arc::new(subscriber) }
+        QueueUnderTest { name, publisher: Arc::new(queue), subscriber: Arc::new(subscriber) }
     }
 
     #[tokio::test]
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_the_order_also_of_what_comes_back() {
-        let Made { name, publisher, subscriber } = make(4);
+        let QueueUnderTest { name, publisher, subscriber } = make(4);
         let messages = [1, 2, 3].map(|id| Message { id: TaskId::new(id), version: 1, row: None });
         publisher.publish(&name, messages.to_vec()).await;
         let taken = subscriber.take(2);

@@ -101,7 +101,7 @@ struct EventPublisher<G> {
 }
 
 /// Messages that were not sent.
-struct Left {
+struct UnsentMessages {
     messages: Vec<Bytes>,
     why: String,
 }
@@ -181,17 +181,17 @@ impl<G: Coalescer> EventPublisher<G> {
     }
 
     /// Gives back the messages that are not known to be there.
-    async fn publish(&self, topic: &Topic, messages: Vec<Bytes>) -> Result<(), Left> {
+    async fn publish(&self, topic: &Topic, messages: Vec<Bytes>) -> Result<(), UnsentMessages> {
         let sent = self.nsq.producer.publish_all(topic, messages.clone());
         let Ok(outcomes) = timeout(self.nsq.options.answer_within, sent).await else {
-            return Err(Left { messages, why: "no answer in time".to_owned() });
+            return Err(UnsentMessages { messages, why: "no answer in time".to_owned() });
         };
         let failed =
             messages.into_iter().zip(outcomes).filter_map(|(body, outcome)| Some((body, outcome.err()?)));
         let (messages, errors): (Vec<_>, Vec<_>) = failed.unzip();
         match errors.first() {
             None => Ok(()),
-            Some(error) => Err(Left { messages, why: error.to_string() }),
+            Some(error) => Err(UnsentMessages { messages, why: error.to_string() }),
         }
     }
 }

@@ -28,6 +28,6 @@ pub use event_publisher::{GroupOf, NsqFeedback, NsqHints};
 pub use events::NsqEvents;
 pub use nodes::QueueDepth;
 pub use options::{NsqError, NsqOptions};
-pub use publisher::{Lost, NsqPublisher, Wake};
+pub use publisher::{NsqPublisher, OnLoss, Wake};
 pub use subscriber::NsqSubscriber;
 pub use tsp_nsq::KnownNsqds;

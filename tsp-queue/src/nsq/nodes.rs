@@ -18,7 +18,7 @@ use super::restart_detector::Sign;
 /// nsqd answers in a millisecond; one that takes longer than this does not count.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 
-type Known = Option<Arc<[NsqdHttp]>>;
+type NsqdList = Option<Arc<[NsqdHttp]>>;
 
 /// What all nsqds together hold of one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,7 +71,7 @@ pub(crate) struct Survey {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Nodes {
-    known: watch::Receiver<Known>,
+    known: watch::Receiver<NsqdList>,
 }
 
 impl Nodes {

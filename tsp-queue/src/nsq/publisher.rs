@@ -24,16 +24,16 @@ use crate::message::{Message, PublishError, Publisher};
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// Called when an nsqd has lost what it held, or seems to be dead.
-pub type Lost = Arc<dyn Fn() + Send + Sync>;
+pub type OnLoss = Arc<dyn Fn() + Send + Sync>;
 
 /// Publishes to whichever nsqd can be reached. The bound of a queue is kept by asking all nsqds for its depth
 /// while it is in use, so several processes that publish into one queue may exceed it for as long as that takes.
 #[derive(Clone)]
 pub struct NsqPublisher {
-    shared: Arc<Shared>,
+    shared: Arc<PublisherState>,
 }
 
-struct Shared {
+struct PublisherState {
     nsq: Arc<NsqContext>,
     topics: RwLock<HashMap<Name, Arc<QueueTopic>>>,
     /// There may be something to ask nsqd for.
@@ -41,7 +41,7 @@ struct Shared {
     /// Whether the last question was answered, so that a change is logged and nothing else.
     answering: AtomicBool,
     wake: Wake,
-    lost: Lost,
+    lost: OnLoss,
 }
 
 /// One queue.
@@ -58,8 +58,8 @@ impl std::fmt::Debug for NsqPublisher {
 }
 
 impl NsqPublisher {
-    pub fn start(nsq: &Arc<NsqContext>, wake: Wake, lost: Lost) -> Self {
-        let shared = Arc::new(Shared {
+    pub fn start(nsq: &Arc<NsqContext>, wake: Wake, lost: OnLoss) -> Self {
+        let shared = Arc::new(PublisherState {
             nsq: nsq.clone(),
             topics: RwLock::default(),
             in_use: Notify::new(),
@@ -123,7 +123,7 @@ impl Publisher for NsqPublisher {
     }
 }
 
-impl Shared {
+impl PublisherState {
     /// `None` for a name that no queue can have.
     fn topic_of(&self, queue: &Name) -> Option<Arc<QueueTopic>> {
         if let Some(queue_topic) = self.topics.read().get(queue) {
@@ -208,9 +208,9 @@ impl QueueTopic {
         !self.capacity.lock().is_idle(now) || self.restarts.lock().in_doubt()
     }
 
-    fn reserve(&self, wanted: usize) -> Pending<'_> {
+    fn reserve(&self, wanted: usize) -> RoomReservation<'_> {
         let count = self.capacity.lock().reserve(wanted, Instant::now());
-        Pending { queue_topic: self, count, open: count }
+        RoomReservation { queue_topic: self, count, open: count }
     }
 
     fn why_left_out(&self, queue: &Name) -> PublishError {
@@ -226,13 +226,13 @@ impl QueueTopic {
 }
 
 /// Room that was taken for messages of which nothing is known yet.
-struct Pending<'a> {
+struct RoomReservation<'a> {
     queue_topic: &'a QueueTopic,
     count: usize,
     open: usize,
 }
 
-impl Pending<'_> {
+impl RoomReservation<'_> {
     fn answered(&mut self, outcomes: &[Result<(), NsqPublishError>], pause: std::time::Duration) {
         let absent = |it: &&Result<(), NsqPublishError>| {
             matches!(it, Err(NsqPublishError::Refused { .. } | NsqPublishError::Unavailable { .. }))
@@ -253,7 +253,7 @@ impl Pending<'_> {
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for RoomReservation<'_> {
     fn drop(&mut self) {
         // Given up before the answer came: they may be there.
         if self.open > 0 {

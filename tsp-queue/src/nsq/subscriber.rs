@@ -45,12 +45,12 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     tickets: u64,
-    held: HashMap<Ticket, Held>,
+    held: HashMap<Ticket, HeldMessage>,
 }
 
 /// A message in flight.
 #[derive(Debug)]
-struct Held {
+struct HeldMessage {
     message: tsp_nsq::Message,
     taken: Instant,
     touched: Instant,
@@ -189,12 +189,12 @@ impl State {
     fn hold(&mut self, task: Message, message: tsp_nsq::Message, now: Instant) -> Delivery {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.held.insert(ticket, Held { message, taken: now, touched: now });
+        self.held.insert(ticket, HeldMessage { message, taken: now, touched: now });
         Delivery { message: task, ticket }
     }
 }
 
-impl Held {
+impl HeldMessage {
     /// False when the connection that brought it is gone.
     fn touch(&mut self, now: Instant, age: Duration) -> bool {
         let too_old = now.duration_since(self.taken) >= self.message.max_msg_timeout();

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use tsp_queue::conformance::{self, Made};
+use tsp_queue::conformance::{self, QueueUnderTest};
 use tsp_queue::nsq::{NsqPublisher, NsqSubscriber};
 
 use crate::fixture::{Fixture, soon};
@@ -20,7 +20,7 @@ async fn conforms_over(count: usize) {
             let publisher = Arc::new(NsqPublisher::start(&nsq, Arc::new(|| {}), Arc::new(|| {})));
             let subscriber = Arc::new(NsqSubscriber::start(&nsq, &name, 100).unwrap());
             soon(subscriber.connected()).await;
-            Made { name, publisher, subscriber }
+            QueueUnderTest { name, publisher, subscriber }
         }
     };
     conformance::run_all(&|capacity| Box::pin(make(capacity))).await;

@@ -48,14 +48,14 @@ impl Fixture {
         NsqContext::start(self.options.clone(), self.tracker.clone(), self.stop.clone()).unwrap()
     }
 
-    pub(crate) fn publisher(&self) -> Woken {
+    pub(crate) fn publisher(&self) -> WokenPublisher {
         let (calls, lost) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let (wake, lose) = (calls.clone(), lost.clone());
         let lose = move || {
             lose.fetch_add(1, Ordering::SeqCst);
         };
         let publisher = NsqPublisher::start(&self.nsq(), Arc::new(move || wake.notify_one()), Arc::new(lose));
-        Woken { publisher, calls, lost }
+        WokenPublisher { publisher, calls, lost }
     }
 
     pub(crate) async fn subscriber(&self) -> NsqSubscriber {
@@ -66,14 +66,14 @@ impl Fixture {
 }
 
 /// A publisher, and when it calls for more.
-pub(crate) struct Woken {
+pub(crate) struct WokenPublisher {
     pub(crate) publisher: NsqPublisher,
     pub(crate) calls: Arc<Notify>,
     /// How often it reported an nsqd that was lost.
     pub(crate) lost: Arc<AtomicUsize>,
 }
 
-impl Woken {
+impl WokenPublisher {
     pub(crate) async fn publish(&self, ids: impl IntoIterator<Item = i64>) -> Vec<Result<(), PublishError>> {
         let messages = ids.into_iter().map(message).collect();
         let results = soon(self.publisher.publish(&queue(), messages)).await;

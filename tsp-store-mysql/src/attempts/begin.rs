@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 
 use futures::future::join_all;
 use tsp_core::task::{Status, Task};
-use tsp_core::transition::{Change, Event, Refused, transition};
+use tsp_core::transition::{Change, Event, Refusal, transition};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
-use tsp_store::Footing;
-use tsp_store::attempts::{Begin, BeginResult, Each, alike};
+use tsp_store::ConfigReadGuard;
+use tsp_store::attempts::{BeginRequest, BeginResult, Each, alike};
 use tsp_store::cluster::NodeLease;
 use tsp_store::error::{Cause, Result, StoreError};
 use tsp_store::rules;
@@ -66,7 +66,7 @@ pub(crate) async fn begin(
     context: &StoreContext,
     lease: &NodeLease,
     node: NodeId,
-    batch: Vec<Begin>,
+    batch: Vec<BeginRequest>,
     now: Timestamp,
 ) -> Each<BeginResult> {
     if !lease.holds(now) {
@@ -86,11 +86,11 @@ fn lease_over() -> StoreError {
 async fn begin_on(
     context: &StoreContext,
     shard: ShardDb,
-    part: Vec<Indexed<Begin>>,
+    part: Vec<Indexed<BeginRequest>>,
     by: Beginner,
 ) -> Vec<(usize, Result<BeginResult>)> {
     // Until the last of it is answered.
-    let footing = context.own.config_cache.footing();
+    let read_guard = context.own.config_cache.read_guard();
     let mut stale = Vec::new();
     let messages = newest(part, &mut stale);
     let mut answers: Vec<_> = stale.into_iter().map(|(index, answer)| (index, Ok(answer))).collect();
@@ -115,7 +115,7 @@ async fn begin_on(
         let rest = plain.split_off(plain.len().min(ROWS_MAX));
         let rows = std::mem::replace(&mut plain, rest);
         let indexes = rows.iter().map(|row| row.0).collect();
-        answers.extend(indexed(begin_plain(context, &shard, rows, by, &footing).await, indexes));
+        answers.extend(indexed(begin_plain(context, &shard, rows, by, &read_guard).await, indexes));
     }
     if !other.is_empty() {
         let indexes = other.iter().map(|row| row.0).collect();
@@ -140,8 +140,11 @@ fn failed(indexes: Vec<usize>, error: &StoreError) -> Vec<(usize, Result<BeginRe
 }
 
 /// Of several messages of one task the one of its newest version; the others are stale.
-fn newest(part: Vec<Indexed<Begin>>, answers: &mut Vec<(usize, BeginResult)>) -> Vec<Indexed<Begin>> {
-    let mut newest: HashMap<TaskId, Indexed<Begin>> = HashMap::with_capacity(part.len());
+fn newest(
+    part: Vec<Indexed<BeginRequest>>,
+    answers: &mut Vec<(usize, BeginResult)>,
+) -> Vec<Indexed<BeginRequest>> {
+    let mut newest: HashMap<TaskId, Indexed<BeginRequest>> = HashMap::with_capacity(part.len());
     for one in part {
         let stale = match newest.remove(&one.item.id) {
             Some(other) if other.item.version >= one.item.version => {
@@ -161,8 +164,8 @@ fn newest(part: Vec<Indexed<Begin>>, answers: &mut Vec<(usize, BeginResult)>) ->
 /// Loads the rows of messages that came without one, or with one of another version.
 async fn with_rows(
     shard: &ShardDb,
-    part: Vec<Indexed<Begin>>,
-) -> Result<Vec<(usize, Option<Box<Task>>, Begin)>> {
+    part: Vec<Indexed<BeginRequest>>,
+) -> Result<Vec<(usize, Option<Box<Task>>, BeginRequest)>> {
     let mut rows = Vec::with_capacity(part.len());
     let mut missing = Vec::new();
     for Indexed { index, item: mut message } in part {
@@ -182,14 +185,14 @@ async fn with_rows(
     Ok(rows)
 }
 
-fn plan(context: &StoreContext, row: Option<Box<Task>>, message: &Begin, by: Beginner) -> Plan {
+fn plan(context: &StoreContext, row: Option<Box<Task>>, message: &BeginRequest, by: Beginner) -> Plan {
     let Some(row) = row else { return Plan::Answer(BeginResult::Drop(None)) };
     let runnable = runnable(context, row.config);
     let event = Event::Begin { version: message.version, node: by.node, runnable, token: message.token };
     match transition(&row, &event, by.now) {
         Ok(change) if is_plain(&change) => Plan::Plain(Box::new(change.task)),
         Ok(change) => Plan::Other(row.version, Box::new(change)),
-        Err(Refused::NotDue { due_at }) => Plan::Answer(BeginResult::Wait(due_at)),
+        Err(Refusal::NotDue { due_at }) => Plan::Answer(BeginResult::Wait(due_at)),
         Err(_) => Plan::Answer(BeginResult::Drop(None)),
     }
 }
@@ -205,10 +208,10 @@ async fn begin_plain(
     shard: &ShardDb,
     rows: Vec<(usize, Box<Task>)>,
     by: Beginner,
-    footing: &Footing,
+    read_guard: &ConfigReadGuard,
 ) -> Result<Vec<(usize, BeginResult)>> {
     let mut conn = shard.conn().await?;
-    conn.stand_on(footing.clone());
+    conn.hold_read_guard(read_guard.clone());
     // Others may have come first for the connection: what was held meanwhile is decided again.
     let (rows, held): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(_, task)| runnable(context, task.config));

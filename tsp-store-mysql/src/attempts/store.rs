@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use tsp_core::task::Task;
 use tsp_core::work::Each;
 use tsp_core::{NodeId, ShardId, TaskId, Timestamp};
-use tsp_store::attempts::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError, for_worker};
+use tsp_store::attempts::{
+    AttemptStore, BeginRequest, BeginResult, Finish, FinishResult, WorkError, for_worker,
+};
 use tsp_store::cluster::NodeLease;
 
 use crate::attempts::batch;
@@ -48,7 +50,7 @@ impl AttemptStore for MySqlAttemptStore {
         for_worker(batch::load(&self.context, ids).await)
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+    async fn begin(&self, node: NodeId, batch: Vec<BeginRequest>, now: Timestamp) -> Each<BeginResult> {
         for_worker(begin::begin(&self.context, &self.lease, node, batch, now).await)
     }
 

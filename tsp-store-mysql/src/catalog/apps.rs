@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tsp_core::{AppId, Timestamp};
 use tsp_store::backend::cache_edit::CacheEdit;
 use tsp_store::backend::row_count::exactly_one;
-use tsp_store::catalog::{App, AppEdit, AppSaved, Deleted, NewApp};
+use tsp_store::catalog::{App, AppEdit, AppSaved, DeleteResult, NewApp};
 use tsp_store::error::Result;
 use tsp_store::tasks::Actor;
 
@@ -87,17 +87,17 @@ pub(crate) async fn delete_app(
     id: AppId,
     by: &Actor,
     now: Timestamp,
-) -> Result<(Deleted, Option<Edit>)> {
-    let Some(app) = app(tx, context, id).await? else { return Ok((Deleted::NotFound, None)) };
+) -> Result<(DeleteResult, Option<Edit>)> {
+    let Some(app) = app(tx, context, id).await? else { return Ok((DeleteResult::NotFound, None)) };
     let meta = &context.meta;
     let configs: i64 = query(&meta.sql(CONFIGS)).bind(id.get()).fetch_one(tx.conn()).await?.get(0)?;
     if configs > 0 {
-        return Ok((Deleted::InUse(usize::try_from(configs).unwrap_or(usize::MAX)), None));
+        return Ok((DeleteResult::InUse(usize::try_from(configs).unwrap_or(usize::MAX)), None));
     }
     query(&meta.sql(DELETE_KEYS)).bind(id.get()).execute(tx.conn()).await?;
     exactly_one(query(&meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?, "app_delete")?;
     let seq = write_down(tx, context, &app, "app.delete", by, now).await?;
-    Ok((Deleted::Deleted, Some(Edit { seq, config_cache: CacheEdit::RemoveApp(id) })))
+    Ok((DeleteResult::Deleted, Some(Edit { seq, config_cache: CacheEdit::RemoveApp(id) })))
 }
 
 /// The entry in the change log and the one in the audit log.

@@ -10,7 +10,7 @@ use tsp_core::key::config_shard;
 use tsp_core::{ConfigId, Timestamp};
 use tsp_store::backend::cache_edit::CacheEdit;
 use tsp_store::backend::row_count::exactly_one;
-use tsp_store::catalog::{ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use tsp_store::catalog::{ConfigSaved, DeleteResult, ExpectedVersion, Hold, SaveConfig};
 use tsp_store::documents::{Secrets, config_to_json};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::tasks::Actor;
@@ -81,17 +81,17 @@ pub(crate) async fn delete_config(
     tx: &mut Tx<'_>,
     context: &StoreContext,
     id: ConfigId,
-    expected: Expected,
+    expected: ExpectedVersion,
     open: usize,
     authorship: Authorship<'_>,
-) -> Result<(Deleted, Option<Edit>)> {
-    let Some(before) = config(tx, context, id).await? else { return Ok((Deleted::NotFound, None)) };
+) -> Result<(DeleteResult, Option<Edit>)> {
+    let Some(before) = config(tx, context, id).await? else { return Ok((DeleteResult::NotFound, None)) };
     if let Err(refusal) = save::delete(&before, expected, open) {
         return Ok((refusal.into(), None));
     }
     exactly_one(query(&context.meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?, "config_delete")?;
     let seq = write_down(tx, context, "config.delete", "", Some(&before), None, authorship).await?;
-    Ok((Deleted::Deleted, Some(Edit { seq, config_cache: CacheEdit::RemoveConfig(id) })))
+    Ok((DeleteResult::Deleted, Some(Edit { seq, config_cache: CacheEdit::RemoveConfig(id) })))
 }
 
 /// Carries a change out, but for the cursor of its schedule, which is in another database: see [`settle_cursor`].

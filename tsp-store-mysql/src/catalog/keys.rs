@@ -4,7 +4,7 @@ use tsp_core::{AppId, KeyId, Timestamp};
 use tsp_store::backend::columns::api_key_columns;
 use tsp_store::backend::row::read_api_key;
 use tsp_store::backend::row_count::one_or_none;
-use tsp_store::catalog::{ApiKey, Deleted, NewKey};
+use tsp_store::catalog::{ApiKey, DeleteResult, NewKey};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::tasks::Actor;
 
@@ -96,17 +96,17 @@ pub(crate) async fn delete_key(
     id: KeyId,
     by: &Actor,
     now: Timestamp,
-) -> Result<Deleted> {
+) -> Result<DeleteResult> {
     let meta = &context.meta;
     let found = query(&meta.sql(BY_ID)).bind(id.get()).bind(app.map(AppId::get));
-    let Some(row) = found.fetch_optional(tx.conn()).await? else { return Ok(Deleted::NotFound) };
+    let Some(row) = found.fetch_optional(tx.conn()).await? else { return Ok(DeleteResult::NotFound) };
     let key = read_api_key(&row)?;
     let changed = query(&meta.sql(DELETE)).bind(id.get()).execute(tx.conn()).await?;
     if one_or_none(changed, "key_delete")? {
         let subject = subject(tx, context, &key).await?;
         log(tx, meta, by, "key.delete", &subject, &key.name, now).await?;
     }
-    Ok(Deleted::Deleted)
+    Ok(DeleteResult::Deleted)
 }
 
 async fn subject(tx: &mut Tx<'_>, context: &StoreContext, key: &ApiKey) -> Result<String> {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use tsp_core::config::save::CursorChange;
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
-    SaveConfig,
+    ApiKey, AppEdit, AppSaved, Catalog, ConfigBarrier, ConfigSaved, DeleteResult, ExpectedVersion, Hold,
+    NewApp, NewKey, SaveConfig,
 };
 use tsp_store::config_cache::ConfigCache;
 use tsp_store::error::Result;
@@ -69,7 +69,7 @@ impl Catalog for MySqlStore {
         change(context, "update_app", |tx| Box::pin(apps::update_app(tx, context, id, edit, by, now))).await
     }
 
-    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<DeleteResult> {
         let context = &*self.context;
         change(context, "delete_app", |tx| Box::pin(apps::delete_app(tx, context, id, by, now))).await
     }
@@ -90,7 +90,13 @@ impl Catalog for MySqlStore {
         keys::key_by_hash(&self.context, hash).await
     }
 
-    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+    async fn delete_key(
+        &self,
+        app: Option<AppId>,
+        id: KeyId,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<DeleteResult> {
         let context = &*self.context;
         change(context, "delete_key", |tx| {
             Box::pin(async move { Ok((keys::delete_key(tx, context, app, id, by, now).await?, None)) })
@@ -149,10 +155,10 @@ impl Catalog for MySqlStore {
     async fn delete_config(
         &self,
         id: ConfigId,
-        expected: Expected,
+        expected: ExpectedVersion,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Deleted> {
+    ) -> Result<DeleteResult> {
         let context = &*self.context;
         // Before the catalog is locked: other changes do not wait for the shards.
         let open = cancel::open_count(context, id).await?;
@@ -160,7 +166,7 @@ impl Catalog for MySqlStore {
             Box::pin(configs::delete_config(tx, context, id, expected, open, Authorship { by, now }))
         })
         .await?;
-        if deleted == Deleted::Deleted {
+        if deleted == DeleteResult::Deleted {
             configs::initialise_cursor(context, id, CursorChange::Drop).await;
         }
         Ok(deleted)

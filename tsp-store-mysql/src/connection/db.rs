@@ -20,7 +20,7 @@ use tsp_store::error::{Cause, Result, StoreError};
 use crate::connection::circuit_breaker::{CircuitBreaker, Entry};
 use crate::connection::endpoint::Endpoint;
 use crate::connection::fault::Fault;
-use crate::connection::own::Own;
+use crate::connection::own::OwnNode;
 use crate::connection::pool::{self, PoolSettings};
 use crate::connection::session::{Session, Statement, query};
 use crate::connection::statement_templates::{StatementTemplates, StatementText};
@@ -323,7 +323,7 @@ struct Around<'a> {
 impl Around<'_> {
     async fn begun(self, tx: &mut Tx<'_>) -> Result<()> {
         if let Some(shard) = self.shard {
-            tx.conn().stand_on(shard.own.config_cache.footing());
+            tx.conn().hold_read_guard(shard.own.config_cache.read_guard());
         }
         if let Some(lock) = self.lock {
             query(lock).fetch_one(tx.conn()).await?;
@@ -371,7 +371,7 @@ pub(crate) struct ShardDb {
     pub(crate) shard: ShardId,
     pub(crate) db: Db,
     templates: Arc<StatementTemplates>,
-    own: Arc<Own>,
+    own: Arc<OwnNode>,
     ended: Arc<[Counter; EndResult::ALL.len()]>,
     /// So many connections this shard may have at once: rows that are locked, or a table, would in the end hold all
     /// of them, and with them every other shard of the data source.
@@ -385,7 +385,7 @@ impl fmt::Debug for ShardDb {
 }
 
 impl ShardDb {
-    pub(crate) fn new(shard: ShardId, db: Db, own: Arc<Own>) -> Self {
+    pub(crate) fn new(shard: ShardId, db: Db, own: Arc<OwnNode>) -> Self {
         let ended = EndResult::ALL.map(|end| counter!("tsp_tasks_ended_total", "result" => end.as_str()));
         let share = Arc::new(Semaphore::new(db.share()));
         Self {

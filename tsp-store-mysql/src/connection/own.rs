@@ -16,7 +16,7 @@ use tsp_store::error::{Cause, Result};
 const IDLE_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
-pub(crate) struct Own {
+pub(crate) struct OwnNode {
     /// 0 before it has joined.
     pub(crate) node: AtomicI64,
     pub(crate) config_cache: Arc<ConfigCache>,
@@ -25,7 +25,7 @@ pub(crate) struct Own {
     until: Mutex<Option<Instant>>,
 }
 
-impl Own {
+impl OwnNode {
     /// A renewal that was sent then is answered.
     pub(crate) fn renewed(&self, sent: Instant, lease: Millis) {
         let lease = lease.to_std();

@@ -13,7 +13,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Either, Execute, Executor as _};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, error::Elapsed, timeout};
-use tsp_store::Footing;
+use tsp_store::ConfigReadGuard;
 use tsp_store::backend::row_count::exactly_one;
 use tsp_store::error::{Cause, Result, StoreError};
 
@@ -57,7 +57,7 @@ pub(crate) struct Session {
     /// Its commit was sent.
     pub(super) committing: bool,
     fault: Option<Fault>,
-    footing: Option<Footing>,
+    read_guard: Option<ConfigReadGuard>,
     /// What it takes of its shard's share.
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -77,14 +77,14 @@ impl Session {
             answered: false,
             committing: false,
             fault: None,
-            footing: None,
+            read_guard: None,
             _permit: permit,
         }
     }
 
     /// What it is about to write was decided by this, which is kept until it has ended.
-    pub(crate) fn stand_on(&mut self, footing: Footing) {
-        self.footing = Some(footing);
+    pub(crate) fn hold_read_guard(&mut self, read_guard: ConfigReadGuard) {
+        self.read_guard = Some(read_guard);
     }
 
     /// The fault of the last failed statement.
@@ -250,9 +250,9 @@ impl Drop for Session {
         let unanswered = self.waiting || self.fault == Some(Fault::Broken);
         if unanswered
             && (self.committing || !self.open)
-            && let Some(footing) = self.footing.take()
+            && let Some(read_guard) = self.read_guard.take()
         {
-            footing.linger(PATIENCE);
+            read_guard.linger(PATIENCE);
         }
         if let Some(conn) = self.conn.take()
             && (self.waiting || self.open || self.fault == Some(Fault::Broken))

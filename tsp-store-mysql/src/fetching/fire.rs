@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tsp_core::ids::IdMap;
-use tsp_core::schedule::step::{Found, ScheduleStep};
+use tsp_core::schedule::step::{ScheduleStep, StepFindings};
 use tsp_core::task::Task;
 use tsp_core::{ConfigId, Timestamp};
 use tsp_store::backend::columns::cursor_columns;
@@ -204,14 +204,18 @@ async fn lock_cursors(
 }
 
 /// What the steps want to know. Nobody else makes occurrences of a schedule while this transaction has its cursor.
-async fn find(tx: &mut Tx<'_>, on: &ShardDb, asked: &[(&Fire, Cursor)]) -> Result<IdMap<ConfigId, Found>> {
+async fn find(
+    tx: &mut Tx<'_>,
+    on: &ShardDb,
+    asked: &[(&Fire, Cursor)],
+) -> Result<IdMap<ConfigId, StepFindings>> {
     let (mut open, mut slots) = (Vec::new(), Vec::new());
     for (fire, cursor) in asked {
         let wanted = fire.wanted(cursor);
         open.extend(wanted.open.then_some(fire.config.get()));
         slots.extend(wanted.slots.into_iter().map(|at| json!([fire.config.get(), at.ms()])));
     }
-    let mut found: IdMap<ConfigId, Found> = IdMap::default();
+    let mut found: IdMap<ConfigId, StepFindings> = IdMap::default();
     for row in ask(tx, on, OPEN_OCCURRENCE, &listed(open)).await? {
         found.entry(ConfigId::new(row.get(0)?)).or_default().open = true;
     }

@@ -81,7 +81,7 @@ pub struct ShardSource {
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked<'a> {
+enum MoveRequest<'a> {
     To(&'a str),
     Undo,
 }
@@ -114,11 +114,11 @@ pub(crate) async fn move_shard(
     to: &str,
     on_step: OnStep<'_>,
 ) -> Result<()> {
-    Move::run(options, shard, Asked::To(to), on_step).await
+    Move::run(options, shard, MoveRequest::To(to), on_step).await
 }
 
 pub(crate) async fn undo(options: &MySqlOptions, shard: u16, on_step: OnStep<'_>) -> Result<()> {
-    Move::run(options, shard, Asked::Undo, on_step).await
+    Move::run(options, shard, MoveRequest::Undo, on_step).await
 }
 
 pub(super) struct Move<'a> {
@@ -131,7 +131,12 @@ pub(super) struct Move<'a> {
 }
 
 impl<'a> Move<'a> {
-    async fn run(options: &MySqlOptions, shard: u16, asked: Asked<'_>, on_step: OnStep<'a>) -> Result<()> {
+    async fn run(
+        options: &MySqlOptions,
+        shard: u16,
+        asked: MoveRequest<'_>,
+        on_step: OnStep<'a>,
+    ) -> Result<()> {
         options.check()?;
         let unknown = || StoreError::Unusable(format!("there is no shard {shard}"));
         let shard = ShardId::new(shard).filter(|_| shard < options.shards).ok_or_else(unknown)?;
@@ -148,7 +153,7 @@ impl<'a> Move<'a> {
         let target = connect(options, &intent.to).await?;
         let mut moving = Move { shard, intent, meta, source, target, on_step };
         moving.are_two_databases().await?;
-        if asked == Asked::Undo {
+        if asked == MoveRequest::Undo {
             moving.undo().await?;
         } else {
             if found.is_none() {
@@ -299,17 +304,24 @@ async fn connect(options: &MySqlOptions, name: &str) -> Result<Link> {
 }
 
 /// What is to be done; `None`: nothing.
-fn decide(shard: ShardId, place: &str, found: Option<Intent>, asked: Asked<'_>) -> Result<Option<Intent>> {
+fn decide(
+    shard: ShardId,
+    place: &str,
+    found: Option<Intent>,
+    asked: MoveRequest<'_>,
+) -> Result<Option<Intent>> {
     let shard = shard.get();
     match (found, asked) {
-        (None, Asked::Undo) => Err(StoreError::Unusable(format!("shard {shard} is not being moved"))),
-        (None, Asked::To(to)) if to == place => Ok(None),
-        (None, Asked::To(to)) => Ok(Some(Intent { from: place.to_owned(), to: to.to_owned(), seq: None })),
-        (Some(intent), Asked::Undo) if place == intent.to => Err(StoreError::Unusable(format!(
+        (None, MoveRequest::Undo) => Err(StoreError::Unusable(format!("shard {shard} is not being moved"))),
+        (None, MoveRequest::To(to)) if to == place => Ok(None),
+        (None, MoveRequest::To(to)) => {
+            Ok(Some(Intent { from: place.to_owned(), to: to.to_owned(), seq: None }))
+        }
+        (Some(intent), MoveRequest::Undo) if place == intent.to => Err(StoreError::Unusable(format!(
             "shard {shard} has moved already: run `tsp shard move {shard} --to '{}'` to end it",
             intent.to
         ))),
-        (Some(intent), Asked::To(to)) if to != intent.to => Err(StoreError::Unusable(format!(
+        (Some(intent), MoveRequest::To(to)) if to != intent.to => Err(StoreError::Unusable(format!(
             "shard {shard} is being moved to `{0}`: end it with `--to '{0}'`, or take it back with `--undo`",
             intent.to
         ))),

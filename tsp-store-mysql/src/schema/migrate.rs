@@ -223,20 +223,20 @@ impl Site {
 
 /// A step that a part has.
 #[derive(Debug, Clone)]
-pub(crate) struct Applied {
+pub(crate) struct AppliedMigration {
     pub(crate) number: i64,
     pub(crate) checksum: String,
     pub(crate) compatible_from: i64,
 }
 
-impl Applied {
+impl AppliedMigration {
     /// From the columns `number`, `checksum`, `compatible_from`, the first of them at `at`.
     pub(crate) fn read(row: &Row, at: usize) -> Result<Self> {
         Ok(Self { number: row.get(at)?, checksum: row.get(at + 1)?, compatible_from: row.get(at + 2)? })
     }
 }
 
-async fn stored(conn: &mut MySqlConnection, part: &str) -> Result<Vec<Applied>> {
+async fn stored(conn: &mut MySqlConnection, part: &str) -> Result<Vec<AppliedMigration>> {
     let rows = sqlx::query(
         "-- schema_version_part
         SELECT number, checksum, compatible_from FROM schema_version WHERE part = ? ORDER BY number",
@@ -245,10 +245,13 @@ async fn stored(conn: &mut MySqlConnection, part: &str) -> Result<Vec<Applied>> 
     .fetch_all(conn)
     .await
     .map_err(store_error)?;
-    rows.into_iter().map(|row| Applied::read(&Row(row), 0)).collect()
+    rows.into_iter().map(|row| AppliedMigration::read(&Row(row), 0)).collect()
 }
 
-fn missing<'m>(found: &[Applied], migrations: &'m [Migration]) -> impl Iterator<Item = &'m Migration> {
+fn missing<'m>(
+    found: &[AppliedMigration],
+    migrations: &'m [Migration],
+) -> impl Iterator<Item = &'m Migration> {
     migrations.iter().filter(|one| !found.iter().any(|has| has.number == one.number))
 }
 
@@ -260,7 +263,7 @@ fn missing<'m>(found: &[Applied], migrations: &'m [Migration]) -> impl Iterator<
 pub(crate) fn check(
     database: &str,
     part: &str,
-    found: &[Applied],
+    found: &[AppliedMigration],
     migrations: &[Migration],
 ) -> Result<(), Problem> {
     let other_build = |text| Problem::new(ProblemKind::OtherBuild, text);
@@ -292,7 +295,7 @@ pub(crate) fn check(
 pub(crate) fn check_current(
     database: &str,
     part: &str,
-    found: &[Applied],
+    found: &[AppliedMigration],
     migrations: &[Migration],
 ) -> Result<(), Problem> {
     check(database, part, found, migrations)?;

@@ -33,7 +33,7 @@ pub(super) const STATEMENTS: [&str; 4] = [KEY_OPEN, KEY_ENDED, CONFIG_OPEN, CONF
 
 /// What leads to the candidates.
 #[derive(Clone, Copy)]
-enum By<'s> {
+enum CandidateSource<'s> {
     Key(&'s [ConfigId], &'s TaskKey),
     Configs(&'s [ConfigId]),
 }
@@ -45,9 +45,9 @@ pub(super) async fn gather(search: &Search<'_>) -> Result<Option<Vec<Entry>>> {
         // Before fan-out no task has one, and no index leads to its parts.
         (Some(_), _) => return Ok(Some(Vec::new())),
         _ if configs.len() > CONFIGS_MAX => return Ok(None),
-        (None, Some(key)) => By::Key(configs, key),
+        (None, Some(key)) => CandidateSource::Key(configs, key),
         _ if !matches!(query.order, Order::IdAsc | Order::IdDesc) => return Ok(None),
-        _ => By::Configs(configs),
+        _ => CandidateSource::Configs(configs),
     };
     let looks: Vec<_> = search.shards().map(|(table, on)| look(search, table, on, by)).collect();
     let mut looks = stream::iter(looks).buffer_unordered(SHARDS_AT_ONCE);
@@ -61,19 +61,24 @@ pub(super) async fn gather(search: &Search<'_>) -> Result<Option<Vec<Entry>>> {
     Ok(Some(found))
 }
 
-async fn look(search: &Search<'_>, table: Table, on: &ShardDb, by: By<'_>) -> Result<Vec<Entry>> {
+async fn look(
+    search: &Search<'_>,
+    table: Table,
+    on: &ShardDb,
+    by: CandidateSource<'_>,
+) -> Result<Vec<Entry>> {
     let rows = on
         .read("search_gather", move |tx| {
             Box::pin(async move {
-                let (By::Key(configs, _) | By::Configs(configs)) = by;
+                let (CandidateSource::Key(configs, _) | CandidateSource::Configs(configs)) = by;
                 let mut values = Values::of_ids(configs.iter().map(|config| config.get()));
                 let template = match (by, table) {
-                    (By::Key(..), Table::Open) => KEY_OPEN,
-                    (By::Key(..), Table::Ended) => KEY_ENDED,
-                    (By::Configs(_), Table::Open) => CONFIG_OPEN,
-                    (By::Configs(_), Table::Ended) => CONFIG_ENDED,
+                    (CandidateSource::Key(..), Table::Open) => KEY_OPEN,
+                    (CandidateSource::Key(..), Table::Ended) => KEY_ENDED,
+                    (CandidateSource::Configs(_), Table::Open) => CONFIG_OPEN,
+                    (CandidateSource::Configs(_), Table::Ended) => CONFIG_ENDED,
                 };
-                if let By::Key(_, key) = by {
+                if let CandidateSource::Key(_, key) = by {
                     values.put(key_hash(key).to_vec());
                 }
                 values.put(sql_limit(GATHER_MAX + 1));

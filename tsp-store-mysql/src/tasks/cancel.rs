@@ -5,7 +5,7 @@ use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
 use tsp_store::backend::row_count::sql_limit;
 use tsp_store::error::Result;
-use tsp_store::tasks::{Actor, Cancelled};
+use tsp_store::tasks::{Actor, CancelCount};
 
 use crate::connection::db::ShardDb;
 use crate::connection::session::query;
@@ -34,7 +34,7 @@ pub(crate) async fn cancel_open(
     limit: usize,
     by: &Actor,
     now: Timestamp,
-) -> Result<Cancelled> {
+) -> Result<CancelCount> {
     let mut cancelled = 0;
     let mut left = limit;
     // On all: a task that was replayed beside may lie outside the span of its config.
@@ -55,7 +55,7 @@ pub(crate) async fn cancel_open(
             }
         }
     }
-    Ok(Cancelled { cancelled, left: open_count(context, config).await? })
+    Ok(CancelCount { cancelled, left: open_count(context, config).await? })
 }
 
 struct Batch {

@@ -9,7 +9,7 @@ use tsp_store::backend::row::{read_attempt, read_task};
 use tsp_store::backend::row_count::exactly_one;
 use tsp_store::error::{Cause, Result, StoreError};
 use tsp_store::rules::only_attempt;
-use tsp_store::tasks::{Actor, Changed, Subject, TaskCommand};
+use tsp_store::tasks::{Actor, CommandResult, Subject, TaskCommand};
 
 use crate::connection::bind::key_hash;
 use crate::connection::db::ShardDb;
@@ -127,12 +127,12 @@ pub(crate) async fn change(
     command: &TaskCommand,
     by: &Actor,
     now: Timestamp,
-) -> Result<Changed> {
+) -> Result<CommandResult> {
     let changed = match subject {
         Subject::Id(id) => change_one(context, *id, command, now).await?,
         Subject::Key(config, key) => change_by_key(context, *config, key, command, now).await?,
     };
-    if let (Changed::Done { task, .. }, Some((action, detail))) = (&changed, command.audited()) {
+    if let (CommandResult::Done { task, .. }, Some((action, detail))) = (&changed, command.audited()) {
         context.audit_entries(by, action, &[task.id], &detail, now).await;
     }
     Ok(changed)
@@ -146,13 +146,15 @@ async fn change_by_key(
     key: &TaskKey,
     command: &TaskCommand,
     now: Timestamp,
-) -> Result<Changed> {
+) -> Result<CommandResult> {
     for _ in 0..LOOKUPS_MAX {
-        let Some(found) = task_by_key(context, config, key).await? else { return Ok(Changed::NotFound) };
+        let Some(found) = task_by_key(context, config, key).await? else {
+            return Ok(CommandResult::NotFound);
+        };
         let changed = change_one(context, found.id, command, now).await?;
         match &changed {
-            Changed::Refused { task, .. } if found.is_open() && !task.is_open() => {}
-            Changed::NotFound => {}
+            CommandResult::Refused { task, .. } if found.is_open() && !task.is_open() => {}
+            CommandResult::NotFound => {}
             _ => return Ok(changed),
         }
     }
@@ -164,8 +166,8 @@ async fn change_one(
     id: TaskId,
     command: &TaskCommand,
     now: Timestamp,
-) -> Result<Changed> {
-    let Ok(on) = context.shard_of(id) else { return Ok(Changed::NotFound) };
+) -> Result<CommandResult> {
+    let Ok(on) = context.shard_of(id) else { return Ok(CommandResult::NotFound) };
     let on = &on;
     on.transact("change", move |tx| Box::pin(change_row(tx, context, on, id, command, now))).await
 }
@@ -177,20 +179,20 @@ async fn change_row(
     id: TaskId,
     command: &TaskCommand,
     now: Timestamp,
-) -> Result<Changed> {
+) -> Result<CommandResult> {
     let Some(row) = locked(tx, on, id, *command == TaskCommand::Replay).await? else {
-        return Ok(Changed::NotFound);
+        return Ok(CommandResult::NotFound);
     };
     let change = match command.decide(&row, context.config(row.config).as_deref(), now) {
         Ok(change) => change,
-        Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
+        Err(why) => return Ok(CommandResult::Refused { task: Box::new(row), why }),
     };
     if !row.is_open() {
         return replay(tx, context, on, &row, change).await;
     }
     let outcome_detail = change.outcome_detail;
     match save(tx, on, row.version, change).await? {
-        Some(task) => Ok(Changed::Done { task, outcome_detail }),
+        Some(task) => Ok(CommandResult::Done { task, outcome_detail }),
         None => Err(StoreError::Internal(format!("task {id} changed while it was locked"))),
     }
 }
@@ -222,7 +224,7 @@ async fn replay(
     on: &ShardDb,
     ended: &Task,
     change: Change,
-) -> Result<Changed> {
+) -> Result<CommandResult> {
     let Change { mut task, outcome_detail, .. } = change;
     let config = tx.config(&context.config_cache, task.config);
     match reopen(&task, config.as_deref(), context.shards, None) {
@@ -257,5 +259,5 @@ async fn replay(
         .await?;
     exactly_one(deleted, "history_reopen")?;
     tx.sums.dropped += 1;
-    Ok(Changed::Done { task: Box::new(task), outcome_detail })
+    Ok(CommandResult::Done { task: Box::new(task), outcome_detail })
 }

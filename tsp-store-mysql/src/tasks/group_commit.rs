@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tsp_core::{ShardId, Timestamp};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Submit, Submitted};
+use tsp_store::tasks::{Submit, SubmitOutcome};
 
 use crate::connection::bind::weight;
 use crate::connection::statement_templates::ROWS_MAX;
@@ -35,7 +35,7 @@ struct Job {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct SubmitQueue {
     jobs: VecDeque<Job>,
     /// Somebody takes the jobs until there are none.
     served: bool,
@@ -44,7 +44,7 @@ struct Waiting {
 /// What waits, by shard.
 pub(crate) struct SubmitGroups {
     context: Arc<StoreContext>,
-    waiting: Vec<Mutex<Waiting>>,
+    waiting: Vec<Mutex<SubmitQueue>>,
     serving: Mutex<JoinSet<()>>,
 }
 
@@ -60,7 +60,7 @@ impl SubmitGroups {
         Self { context, waiting, serving: Mutex::default() }
     }
 
-    fn of(&self, shard: ShardId) -> Result<&Mutex<Waiting>> {
+    fn of(&self, shard: ShardId) -> Result<&Mutex<SubmitQueue>> {
         let found = self.waiting.get(usize::from(shard.get()));
         found.ok_or_else(|| StoreError::Internal(format!("there is no shard {}", shard.get())))
     }
@@ -84,8 +84,8 @@ impl SubmitGroups {
         self: &Arc<Self>,
         batch: Vec<Submit>,
         now: Timestamp,
-    ) -> Result<Vec<IdempotencyResult<Submitted>>> {
-        let mut answers: Vec<Option<IdempotencyResult<Submitted>>> = batch.iter().map(|_| None).collect();
+    ) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> {
+        let mut answers: Vec<Option<IdempotencyResult<SubmitOutcome>>> = batch.iter().map(|_| None).collect();
         let mut left: Vec<IndexedItem> =
             batch.into_iter().map(|submit| Item::new(submit, now)).enumerate().collect();
         let mut failed = None;
@@ -243,7 +243,7 @@ impl SubmitGroups {
 type IndexedItem = (usize, Item);
 
 enum Step {
-    Done(usize, IdempotencyResult<Submitted>),
+    Done(usize, IdempotencyResult<SubmitOutcome>),
     /// Comes again when the others are done.
     Later(IndexedItem),
     Failed(StoreError),
@@ -260,7 +260,7 @@ impl Drop for ServingGuard<'_> {
         if std::thread::panicking()
             && let Ok(waiting) = self.submits.of(self.shard)
         {
-            *waiting.lock() = Waiting::default();
+            *waiting.lock() = SubmitQueue::default();
         }
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tsp_core::{ShardId, TaskId, Timestamp};
 use tsp_store::error::{Cause, Result, StoreError};
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, Render, StoredAnswer};
-use tsp_store::tasks::Submitted;
+use tsp_store::tasks::SubmitOutcome;
 
 use crate::connection::bind::Values;
 use crate::connection::db::ShardDb;
@@ -80,17 +80,17 @@ pub(crate) fn home(hash: &[u8], shards: u16) -> ShardId {
 /// An [`IdempotencyRequest`] that is asked for its answer once, in however many transactions it is tried.
 pub(crate) struct PendingAnswer {
     pub(crate) key: Key,
-    render: Option<Render<Submitted>>,
-    rendered: Option<(Submitted, Option<StoredAnswer>)>,
+    render: Option<Render<SubmitOutcome>>,
+    rendered: Option<(SubmitOutcome, Option<StoredAnswer>)>,
 }
 
 impl PendingAnswer {
-    pub(crate) fn new(idempotency: IdempotencyRequest<Submitted>) -> Self {
+    pub(crate) fn new(idempotency: IdempotencyRequest<SubmitOutcome>) -> Self {
         let (key, render) = Key::split(idempotency);
         Self { key, render: Some(render), rendered: None }
     }
 
-    fn render(&mut self, submitted: &Submitted) -> Result<Option<StoredAnswer>> {
+    fn render(&mut self, submitted: &SubmitOutcome) -> Result<Option<StoredAnswer>> {
         if let Some(render) = self.render.take() {
             let answer = render(submitted);
             self.rendered = Some((submitted.clone(), answer));
@@ -107,7 +107,7 @@ impl PendingAnswer {
 #[derive(Debug, PartialEq)]
 pub(crate) enum LookupResult {
     New,
-    Stored(IdempotencyResult<Submitted>),
+    Stored(IdempotencyResult<SubmitOutcome>),
     /// The key was taken for this id, and it is not known what became of it.
     Started(TaskId),
 }
@@ -205,7 +205,7 @@ async fn drop_expired(tx: &mut Tx<'_>, on: &ShardDb, key: Key, now: Timestamp) -
 pub(crate) async fn put(
     tx: &mut Tx<'_>,
     context: &StoreContext,
-    done: Vec<(&mut PendingAnswer, TaskId, Submitted)>,
+    done: Vec<(&mut PendingAnswer, TaskId, SubmitOutcome)>,
 ) -> Result<bool> {
     let mut by_shard: BTreeMap<ShardId, Vec<(Key, TaskId, StoredAnswer)>> = BTreeMap::new();
     for (pending, id, submitted) in done {
@@ -270,7 +270,7 @@ pub(crate) async fn finalise(
     context: &StoreContext,
     pending: &mut PendingAnswer,
     id: TaskId,
-    submitted: &Submitted,
+    submitted: &SubmitOutcome,
 ) {
     let done = match pending.render(submitted) {
         Ok(answer) => close(context, pending.key, id, answer).await,

@@ -6,7 +6,9 @@ use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 use tsp_store::error::Result;
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::tasks::{
+    Actor, CancelCount, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore,
+};
 
 use crate::MySqlStore;
 use crate::search::page;
@@ -15,7 +17,11 @@ use crate::tasks::change;
 
 #[async_trait]
 impl TaskStore for MySqlStore {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
+    async fn submit(
+        &self,
+        batch: Vec<Submit>,
+        now: Timestamp,
+    ) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> {
         self.submits.submit(batch, now).await
     }
 
@@ -33,7 +39,7 @@ impl TaskStore for MySqlStore {
         command: TaskCommand,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Changed> {
+    ) -> Result<CommandResult> {
         change::change(&self.context, &subject, &command, by, now).await
     }
 
@@ -43,7 +49,7 @@ impl TaskStore for MySqlStore {
         limit: usize,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Cancelled> {
+    ) -> Result<CancelCount> {
         cancel::cancel_open(&self.context, config, limit, by, now).await
     }
 

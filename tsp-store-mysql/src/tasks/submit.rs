@@ -13,7 +13,7 @@ use tsp_store::backend::row::read_task;
 use tsp_store::backend::row_count::exactly;
 use tsp_store::error::{Cause, Result, StoreError};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Submit, Submitted};
+use tsp_store::tasks::{Submit, SubmitOutcome};
 
 use crate::connection::bind::{Values, key_hash};
 use crate::connection::db::ShardDb;
@@ -73,7 +73,7 @@ impl Item {
 /// What a transaction did with an item.
 #[derive(Debug)]
 pub(crate) enum ItemResult {
-    Done(IdempotencyResult<Submitted>),
+    Done(IdempotencyResult<SubmitOutcome>),
     /// The same idempotency key stands earlier in the group.
     Later,
     /// Its idempotency key was taken for another id, and it is not known what became of that.
@@ -130,7 +130,7 @@ async fn take(
         let done = if before.contains(&item.task.id) {
             again(tx, on, &item.task).await.map_err(ItemError::from)
         } else if inserted {
-            Ok(Submitted::Created(item.task.clone()))
+            Ok(SubmitOutcome::Created(item.task.clone()))
         } else {
             clashing(tx, on, item).await
         };
@@ -232,7 +232,7 @@ impl From<StoreError> for ItemError {
 }
 
 /// An open task has the id of this one, or holds its key.
-async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Submitted, ItemError> {
+async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<SubmitOutcome, ItemError> {
     if open_task(tx, on, item.task.id).await?.is_some() {
         return Ok(again(tx, on, &item.task).await?);
     }
@@ -242,31 +242,31 @@ async fn clashing(tx: &mut Tx<'_>, on: &ShardDb, item: &mut Item) -> Result<Subm
         Clash::Insert { key_slot } => {
             task.key_slot = key_slot;
             if insert_task(tx, on, task).await? {
-                return Ok(Submitted::Created(task.clone()));
+                return Ok(SubmitOutcome::Created(task.clone()));
             }
             let why = format!("task {} was refused and nobody holds its key", task.id);
             Err(ItemError::Own(StoreError::Internal(why)))
         }
-        Clash::Existing(holder) => Ok(Submitted::Existing(holder)),
+        Clash::Existing(holder) => Ok(SubmitOutcome::Existing(holder)),
         Clash::Reset(change) => {
             let (id, after_current) = (change.task.id, change.outcome_detail == OutcomeDetail::AfterCurrent);
             // More than one statement: half of it must not be committed with the others.
             let saved = save(tx, on, change.task.version - 1, *change).await.map_err(ItemError::All)?;
             let changed = || StoreError::Internal(format!("task {id} changed while it was locked"));
             let task = saved.ok_or_else(|| ItemError::All(changed()))?;
-            Ok(Submitted::Reset { task, after_current })
+            Ok(SubmitOutcome::Reset { task, after_current })
         }
     }
 }
 
 /// A repeated id is the same submit again (its first answer was lost), or a bug.
-async fn again(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> Result<Submitted> {
+async fn again(tx: &mut Tx<'_>, on: &ShardDb, task: &Task) -> Result<SubmitOutcome> {
     let row = match open_task(tx, on, task.id).await? {
         Some(row) => Some(row),
         None => ended_task(tx, on, task.id).await?,
     };
     match row {
-        Some(row) if is_repeated(task, &row) => Ok(Submitted::Created(Box::new(row))),
+        Some(row) if is_repeated(task, &row) => Ok(SubmitOutcome::Created(Box::new(row))),
         _ => Err(StoreError::Internal(format!("task id {} is used already", task.id))),
     }
 }

@@ -13,15 +13,15 @@ use tsp_core::key::{config_shard, key_shard};
 use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{ConfigId, Millis, TaskId, TaskKey};
-use tsp_store::attempts::{AttemptStore as _, Begin, BeginResult};
+use tsp_store::attempts::{AttemptStore as _, BeginRequest, BeginResult};
 use tsp_store::catalog::{
-    Catalog as _, ConfigBarrier as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig,
+    Catalog as _, ConfigBarrier as _, ConfigSaved, DeleteResult, ExpectedVersion, Hold, SaveConfig,
 };
 use tsp_store::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeLease};
 use tsp_store::error::{Cause, Result};
 use tsp_store::fetching::{FetcherStore as _, Fire, FireResult, Owner, SlotTask};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Actor, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore as _};
+use tsp_store::tasks::{Actor, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore as _};
 
 use crate::MySqlStore;
 use crate::tests::fixture::{HOUR, NOW, Process, id, message, spec};
@@ -81,12 +81,12 @@ impl Fixture {
 }
 
 /// Somebody holds a row of a shard, so that whoever comes to it waits.
-struct Held {
+struct HeldRow {
     conn: MySqlConnection,
     database: String,
 }
 
-impl Held {
+impl HeldRow {
     /// The sums of this process, which are the last that its transactions write.
     async fn sums(of: &Process, shard: u16) -> Self {
         let text = format!(
@@ -140,7 +140,7 @@ fn task(config: ConfigId, id: TaskId, key: Option<&str>, origin: Origin) -> Box<
     Box::new(Task::new(new, NOW))
 }
 
-async fn submit(store: &MySqlStore, task: Box<Task>) -> Result<Submitted> {
+async fn submit(store: &MySqlStore, task: Box<Task>) -> Result<SubmitOutcome> {
     let submit = Submit { task, on_duplicate: OnDuplicateKey::Ignore, own_payload: true, idempotency: None };
     match store.submit(vec![submit], NOW).await?.remove(0) {
         IdempotencyResult::Fresh(submitted) => Ok(submitted),
@@ -159,18 +159,18 @@ async fn ended<T: 'static>(work: JoinSet<T>) -> T {
 #[tokio::test]
 async fn a_submit_in_flight_is_waited_for_before_its_config_is_deleted() {
     let fixture = Fixture::new(spec("orders")).await;
-    let held = Held::sums(&fixture.one, 0).await;
+    let held = HeldRow::sums(&fixture.one, 0).await;
     let (store, new) = (fixture.one.store.clone(), task(fixture.config.id, id(0, 1), None, Origin::Submit));
     let late = beside(async move { submit(&store, new).await });
     held.reached("balance_add").await;
     let seq = fixture.hold(Hold::Disable).await;
     assert!(!fixture.applied(seq).await, "a task may still come of it");
     held.let_go().await;
-    assert_eq!(ended(late).await.unwrap(), Submitted::ConfigDisabled, "it was decided again");
+    assert_eq!(ended(late).await.unwrap(), SubmitOutcome::ConfigDisabled, "it was decided again");
     assert!(fixture.applied(seq).await);
     let deleted =
-        fixture.two.store.delete_config(fixture.config.id, Expected::Any, &Actor::system(), NOW).await;
-    assert_eq!(deleted.unwrap(), Deleted::Deleted);
+        fixture.two.store.delete_config(fixture.config.id, ExpectedVersion::Any, &Actor::system(), NOW).await;
+    assert_eq!(deleted.unwrap(), DeleteResult::Deleted);
     assert_eq!(fixture.open_rows().await, 0);
 }
 
@@ -180,37 +180,38 @@ async fn a_submit_in_flight_makes_no_second_canonical_task_when_the_span_changes
     let home = |key: &str, span| key_shard(fixture.config.id, key, span, SHARDS);
     let key = (0..1_000).map(|n| format!("order-{n}")).find(|key| home(key, 1) != home(key, 0)).unwrap();
     let (old, new) = (home(&key, 1).get(), home(&key, 0).get());
-    let held = Held::sums(&fixture.one, old).await;
+    let held = HeldRow::sums(&fixture.one, old).await;
     let (store, first) =
         (fixture.one.store.clone(), task(fixture.config.id, id(old, 1), Some(&key), Origin::Submit));
     let late = beside(async move { submit(&store, first).await });
     held.reached("balance_add").await;
-    let save = SaveConfig { app: fixture.config.app_id, spec: spec("orders"), expected: Expected::Any };
+    let save =
+        SaveConfig { app: fixture.config.app_id, spec: spec("orders"), expected: ExpectedVersion::Any };
     let saved = fixture.two.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
     assert!(matches!(saved, IdempotencyResult::Fresh(ConfigSaved::Updated(_))), "no task is open: {saved:?}");
     let seq = fixture.read().await;
     assert!(!fixture.applied(seq).await, "the old home may still get a task");
     let second = task(fixture.config.id, id(new, 2), Some(&key), Origin::Submit);
-    assert!(matches!(submit(&fixture.two.store, second).await.unwrap(), Submitted::Created(_)));
+    assert!(matches!(submit(&fixture.two.store, second).await.unwrap(), SubmitOutcome::Created(_)));
     held.let_go().await;
-    assert_eq!(ended(late).await.unwrap(), Submitted::NotAtHome);
+    assert_eq!(ended(late).await.unwrap(), SubmitOutcome::NotAtHome);
     assert!(fixture.applied(seq).await);
     assert_eq!(fixture.open_rows().await, 1);
     let narrow = ConfigSpec { span: 1, ..spec("orders") };
-    let save = SaveConfig { app: fixture.config.app_id, spec: narrow, expected: Expected::Any };
+    let save = SaveConfig { app: fixture.config.app_id, spec: narrow, expected: ExpectedVersion::Any };
     let refused = fixture.two.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
     assert_eq!(refused, IdempotencyResult::Fresh(ConfigSaved::InUse(1)));
 }
 
 impl Fixture {
-    async fn queued(&self) -> (Owner, Begin) {
+    async fn queued(&self) -> (Owner, BeginRequest) {
         self.one.submit(&self.config, 0, 1).await;
         let owner = self.one.take("default", 0, HOUR).await;
         let claimed = self.one.claim(owner, &self.config, 0).await;
         (owner, message(&claimed[0]))
     }
 
-    fn begin(&self, message: Begin) -> JoinSet<BeginResult> {
+    fn begin(&self, message: BeginRequest) -> JoinSet<BeginResult> {
         let (attempt_store, node) = (self.one.attempt_store(NodeLease::for_ever()), self.one.node);
         beside(async move { attempt_store.begin(node, vec![message], NOW).await.remove(0).unwrap() })
     }
@@ -220,7 +221,7 @@ impl Fixture {
 async fn a_begin_in_flight_is_waited_for_before_a_pause_is_answered() {
     let fixture = Fixture::new(spec("orders")).await;
     let (_, message) = fixture.queued().await;
-    let held = Held::task(&fixture.one, message.id).await;
+    let held = HeldRow::task(&fixture.one, message.id).await;
     let late = fixture.begin(message.clone());
     held.reached("tasks_begin").await;
     let seq = fixture.hold(Hold::Pause { note: None }).await;
@@ -235,8 +236,8 @@ async fn a_begin_in_flight_is_waited_for_before_a_pause_is_answered() {
 async fn a_begin_with_a_token_is_decided_again_under_its_locks() {
     let fixture = Fixture::new(spec("orders")).await;
     let (_, message) = fixture.queued().await;
-    let message = Begin { token: Some([7; 32]), ..message };
-    let held = Held::task(&fixture.one, message.id).await;
+    let message = BeginRequest { token: Some([7; 32]), ..message };
+    let held = HeldRow::task(&fixture.one, message.id).await;
     let late = fixture.begin(message.clone());
     held.reached("tasks_lock").await;
     let seq = fixture.hold(Hold::Pause { note: None }).await;
@@ -269,7 +270,7 @@ async fn a_slot_in_flight_is_waited_for_before_a_disable_is_answered() {
         let slots = vec![SlotTask { task, late: false }];
         Fire { slots, ..Fire::without_slots(config, 1, Some(NOW.plus(Millis::from_secs(10)))) }
     });
-    let held = Held::sums(&fixture.one, shard).await;
+    let held = HeldRow::sums(&fixture.one, shard).await;
     let of = fixture.one.fetcher_store("default", shard);
     let late = beside(async move { of.fire(owner, fires.to_vec(), NOW).await });
     held.reached("balance_add").await;
@@ -289,8 +290,8 @@ async fn a_replay_in_flight_leaves_no_task_without_a_config() {
     let by = Actor::system();
     let cancel =
         fixture.one.store.change(Subject::Id(ended_task), TaskCommand::Cancel, &by, NOW).await.unwrap();
-    assert!(matches!(cancel, Changed::Done { .. }));
-    let held = Held::sums(&fixture.one, 0).await;
+    assert!(matches!(cancel, CommandResult::Done { .. }));
+    let held = HeldRow::sums(&fixture.one, 0).await;
     let store = fixture.one.store.clone();
     let late = beside(async move {
         store.change(Subject::Id(ended_task), TaskCommand::Replay, &Actor::system(), NOW).await.unwrap()
@@ -299,10 +300,11 @@ async fn a_replay_in_flight_leaves_no_task_without_a_config() {
     let seq = fixture.hold(Hold::Disable).await;
     assert!(!fixture.applied(seq).await, "it may still open again");
     held.let_go().await;
-    assert_eq!(ended(late).await, Changed::ConfigDisabled);
+    assert_eq!(ended(late).await, CommandResult::ConfigDisabled);
     assert!(fixture.applied(seq).await);
-    let deleted = fixture.two.store.delete_config(fixture.config.id, Expected::Any, &by, NOW).await.unwrap();
-    assert_eq!((deleted, fixture.open_rows().await), (Deleted::Deleted, 0));
+    let deleted =
+        fixture.two.store.delete_config(fixture.config.id, ExpectedVersion::Any, &by, NOW).await.unwrap();
+    assert_eq!((deleted, fixture.open_rows().await), (DeleteResult::Deleted, 0));
 }
 
 /// The statement is at the server, whoever waits for its answer.
@@ -310,7 +312,7 @@ async fn a_replay_in_flight_leaves_no_task_without_a_config() {
 async fn what_was_interrupted_counts_until_it_has_surely_ended() {
     let fixture = Fixture::new(spec("orders")).await;
     let (_, message) = fixture.queued().await;
-    let held = Held::task(&fixture.one, message.id).await;
+    let held = HeldRow::task(&fixture.one, message.id).await;
     let mut late = fixture.begin(message.clone());
     held.reached("tasks_begin").await;
     late.shutdown().await;
@@ -329,7 +331,7 @@ async fn nothing_is_committed_by_the_config_cache_of_a_node_whose_lease_is_over(
     let lease = Millis::from_secs(2);
     let node = store.join(node, lease).await.unwrap();
     let frozen = Process { store: store.clone(), node, databases: fixture.one.databases.clone() };
-    let held = Held::sums(&frozen, 0).await;
+    let held = HeldRow::sums(&frozen, 0).await;
     let new = task(fixture.config.id, id(0, 1), None, Origin::Submit);
     let (own, again) = (store.clone(), new.clone());
     let late = beside(async move { submit(&own, new).await });
@@ -346,7 +348,7 @@ async fn nothing_is_committed_by_the_config_cache_of_a_node_whose_lease_is_over(
     assert_eq!(fixture.open_rows().await, 0);
     store.renew(node, HOUR, Heartbeat::default()).await.unwrap();
     assert!(
-        matches!(submit(&store, again).await.unwrap(), Submitted::Created(_)),
+        matches!(submit(&store, again).await.unwrap(), SubmitOutcome::Created(_)),
         "nobody has marked it dead"
     );
 }

@@ -8,14 +8,14 @@ use tsp_core::config::ConfigSpec;
 use tsp_core::task::Task;
 use tsp_core::{Millis, TaskId, Verdict};
 use tsp_store::attempts::{AttemptStore as _, BeginResult, Finish, FinishResult, WorkError, all};
-use tsp_store::catalog::{Catalog as _, ConfigSaved, Expected, SaveConfig};
+use tsp_store::catalog::{Catalog as _, ConfigSaved, ExpectedVersion, SaveConfig};
 use tsp_store::cluster::NodeLease;
 use tsp_store::error::StoreError;
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::tasks::Actor;
 
 use crate::MySqlAttemptStore;
-use crate::connection::session::Session;
+use crate::connection::session::{Session, query};
 use crate::tests::fixture::{HOUR, NOW, Process, message, spec};
 use crate::tests::site::{connect, sql};
 
@@ -125,7 +125,7 @@ async fn a_change_that_waits_for_a_shard_holds_up_no_other() {
     let mut conn = connect(database).await;
     sql(&mut conn, "LOCK TABLES task_001 WRITE").await;
     let narrow = ConfigSpec { span: 1, ..spec("wide") };
-    let save = SaveConfig { app, spec: narrow, expected: Expected::Any };
+    let save = SaveConfig { app, spec: narrow, expected: ExpectedVersion::Any };
     let by = Actor::system();
     let saving = process.store.save_config(save, None, &by, NOW);
     let others = async {
@@ -151,8 +151,8 @@ async fn nothing_begins_on_a_connection_whose_rollback_failed() {
     let shard = process.store.context.shard_of(crate::tests::fixture::id(0, 1)).expect("shard 0");
     let mut session: Session = shard.conn().await.expect("it is there");
     session.begin().expect("it is there");
-    let own = sqlx::raw_sql("SELECT CONNECTION_ID()").fetch_one(session.raw().expect("open")).await;
-    let own: u64 = sqlx::Row::get(&own.expect("an id"), 0);
+    let me = query(&shard.sql("-- test_me\nSELECT CAST(CONNECTION_ID() AS SIGNED)"));
+    let own: i64 = me.fetch_one(&mut session).await.expect("it is open").get(0).expect("an id");
     let mut conn = connect(process.databases.source_of(0)).await;
     sql(&mut conn, &format!("KILL {own}")).await;
     assert!(matches!(session.rollback().await, Err(StoreError::Unavailable { .. })));

@@ -9,7 +9,7 @@ use tsp_core::config::{ConfigSpec, Kind, TaskConfig};
 use tsp_core::key::config_shard;
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Task};
-use tsp_store::catalog::{Catalog as _, Expected, SaveConfig};
+use tsp_store::catalog::{Catalog as _, ExpectedVersion, SaveConfig};
 use tsp_store::error::StoreError;
 use tsp_store::fetching::{AuditorStore as _, Cursor, FetcherStore as _, Fire, FireResult, SlotTask};
 use tsp_store::tasks::{Actor, TaskStore as _};
@@ -41,7 +41,7 @@ async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
     assert_eq!(of.cursors_of(&[config.id]).await.unwrap(), [cursor]);
 
     let bare = ConfigSpec { schedule: None, ..config.spec.clone() };
-    let save = SaveConfig { app, spec: bare, expected: Expected::Any };
+    let save = SaveConfig { app, spec: bare, expected: ExpectedVersion::Any };
     process.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
     let values = format!("({}, 1, 0, 0)", config.id);
     let insert = "(config_id, version, config_version, missed) VALUES";

@@ -6,8 +6,8 @@ use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey, TaskConfig};
 use tsp_core::key::is_home;
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{AppId, ConfigId, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
-use tsp_store::attempts::{AttemptStore as _, Begin, all};
-use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
+use tsp_store::attempts::{AttemptStore as _, BeginRequest, all};
+use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, ExpectedVersion, NewApp, SaveConfig};
 use tsp_store::cluster::{LeaseStore as _, NewNode, NodeLease, ShardGroup, ShardGroupLease};
 use tsp_store::fetching::{ClaimRequest, ClaimResult, FetcherStore as _, Owner};
 use tsp_store::idempotency::IdempotencyResult;
@@ -45,8 +45,8 @@ pub(super) fn shard(number: u16) -> ShardId {
 }
 
 /// The message of a claimed row.
-pub(super) fn message(row: &Task) -> Begin {
-    Begin { id: row.id, version: row.version, row: Some(Box::new(row.clone())), token: None }
+pub(super) fn message(row: &Task) -> BeginRequest {
+    BeginRequest { id: row.id, version: row.version, row: Some(Box::new(row.clone())), token: None }
 }
 
 /// One process of a cluster.
@@ -96,7 +96,7 @@ impl Process {
     }
 
     pub(super) async fn config(&self, app: AppId, spec: ConfigSpec) -> Arc<TaskConfig> {
-        let save = SaveConfig { app, spec, expected: Expected::Absent };
+        let save = SaveConfig { app, spec, expected: ExpectedVersion::Absent };
         match self.store.save_config(save, None, &Actor::system(), NOW).await.expect("save_config") {
             IdempotencyResult::Fresh(ConfigSaved::Created(config)) => config,
             other => panic!("{other:?}"),

@@ -6,7 +6,9 @@ use futures::future::join_all;
 use sqlx::Row as _;
 use tsp_core::Millis;
 use tsp_core::config::TaskConfig;
-use tsp_store::catalog::{AppEdit, Catalog as _, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use tsp_store::catalog::{
+    AppEdit, Catalog as _, ConfigSaved, DeleteResult, ExpectedVersion, Hold, SaveConfig,
+};
 use tsp_store::cluster::{LeaseStore as _, NewNode};
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::tasks::Actor;
@@ -22,7 +24,7 @@ const CHANGES: usize = 25;
 async fn write(store: &MySqlStore, writer: usize, app: tsp_core::AppId) {
     let by = Actor::system();
     let spec = spec(&format!("writer-{writer}"));
-    let save = SaveConfig { app, spec, expected: Expected::Absent };
+    let save = SaveConfig { app, spec, expected: ExpectedVersion::Absent };
     store.save_config(save, None, &by, NOW).await.unwrap();
     let config = store.config_cache().find_config(app, &name(&format!("writer-{writer}"))).unwrap();
     for round in 0..CHANGES {
@@ -33,8 +35,8 @@ async fn write(store: &MySqlStore, writer: usize, app: tsp_core::AppId) {
         assert!(version >= saved.version, "the cache has what was answered: {version} of {}", saved.version);
     }
     if writer.is_multiple_of(2) {
-        let deleted = store.delete_config(config.id, Expected::Any, &by, NOW).await.unwrap();
-        assert_eq!(deleted, Deleted::Deleted);
+        let deleted = store.delete_config(config.id, ExpectedVersion::Any, &by, NOW).await.unwrap();
+        assert_eq!(deleted, DeleteResult::Deleted);
     }
 }
 
@@ -92,7 +94,7 @@ async fn whoever_misses_something_gets_what_was_committed_before() {
     let app = one.app().await;
     for n in 0..5 {
         let spec = spec(&format!("config-{n}"));
-        let save = SaveConfig { app, spec, expected: Expected::Absent };
+        let save = SaveConfig { app, spec, expected: ExpectedVersion::Absent };
         let saved = one.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
         let IdempotencyResult::Fresh(ConfigSaved::Created(config)) = saved else { panic!("{saved:?}") };
         let misses = (0..20).map(|_| async {
@@ -134,7 +136,7 @@ async fn a_change_is_made_of_what_is_stored_not_of_the_config_cache() {
         one.store.config_cache().seq() + 1,
         "and what came before is in its config cache"
     );
-    let stale = SaveConfig { app, spec: spec("close-order"), expected: Expected::Version(1) };
+    let stale = SaveConfig { app, spec: spec("close-order"), expected: ExpectedVersion::Version(1) };
     let refused = one.store.save_config(stale, None, &Actor::system(), NOW).await.unwrap();
     assert_eq!(
         refused,

@@ -14,7 +14,7 @@ use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{AppId, IdGenerator, Millis, ShardId, TaskId, TaskKey, Verdict};
 use tsp_store::attempts::{AttemptStore as _, BeginResult, Finish, all};
 use tsp_store::catalog::{
-    AppSaved, AuditLog as _, Catalog as _, ConfigSaved, Expected, NewApp, NewKey, SaveConfig, Scope,
+    AppSaved, AuditLog as _, Catalog as _, ConfigSaved, ExpectedVersion, NewApp, NewKey, SaveConfig, Scope,
 };
 use tsp_store::cluster::{LeaseStore as _, NewNode, ShardGroup};
 use tsp_store::error::StoreError;
@@ -24,7 +24,7 @@ use tsp_store::fetching::{
 };
 use tsp_store::id_source::IdSlots as _;
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
-use tsp_store::tasks::{Actor, Subject, Submit, Submitted, TaskCommand, TaskStore as _};
+use tsp_store::tasks::{Actor, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore as _};
 use tsp_store::transfer::{Cell, ExportSource as _, TableColumns};
 use tsp_store_sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use tsp_store_testing::fire_one;
@@ -53,7 +53,7 @@ fn open(dir: &Path) -> Arc<SqliteStore> {
 }
 
 async fn config(store: &SqliteStore, app: AppId, spec: ConfigSpec) -> Arc<TaskConfig> {
-    let save = SaveConfig { app, spec, expected: Expected::Absent };
+    let save = SaveConfig { app, spec, expected: ExpectedVersion::Absent };
     match store.save_config(save, None, &Actor::system(), NOW).await.unwrap() {
         IdempotencyResult::Fresh(ConfigSaved::Created(config)) => config,
         other => panic!("{other:?}"),
@@ -131,8 +131,9 @@ impl Old {
                 extra: None,
             };
             let task = Box::new(Task::new(new, NOW));
-            let render =
-                |_: &Submitted| Some(StoredAnswer { status: 201, body: "{\"ä\":1}".into(), location: None });
+            let render = |_: &SubmitOutcome| {
+                Some(StoredAnswer { status: 201, body: "{\"ä\":1}".into(), location: None })
+            };
             let idempotency = (number % 5 == 0).then(|| IdempotencyRequest {
                 hash: hash(id),
                 body_hash: [9; 32],
@@ -151,7 +152,7 @@ impl Old {
         let mut begun = Vec::new();
         for message in self.claim(limit).await.iter().map(|task| message(task)) {
             let token = Some([3; 32]);
-            let message = tsp_store::attempts::Begin { token, ..message };
+            let message = tsp_store::attempts::BeginRequest { token, ..message };
             for one in all(self.store.begin(self.owner.node, vec![message], NOW).await).unwrap() {
                 let BeginResult::Run(row) = one else { panic!("{one:?}") };
                 begun.push(row);

@@ -7,8 +7,8 @@ use tsp_core::task::{Phase, Status};
 use tsp_core::{ManualClock, Millis, Timestamp};
 use tsp_store::catalog::Catalog as _;
 
+use crate::schema::day_partitions::first_partitions;
 use crate::schema::day_partitions::keep_ahead;
-use crate::schema::days::first_partitions;
 use crate::schema::migrate::SHARD;
 use crate::tests::fixture::{NOW, shard};
 use crate::tests::site::{connect, options, sql};

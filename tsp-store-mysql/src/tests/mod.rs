@@ -25,9 +25,9 @@ pub(crate) mod whole;
 /// What a store means, on four shards of two data sources.
 mod conformance {
     use super::whole::Whole;
-    use tsp_store_testing::conformance::Made;
+    use tsp_store_testing::conformance::StoreUnderTest;
 
-    async fn make() -> Made {
+    async fn make() -> StoreUnderTest {
         Whole::make().await
     }
 

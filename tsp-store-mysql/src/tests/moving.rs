@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use tsp_core::config::{OnDuplicateKey, TaskConfig};
 use tsp_core::task::{EndResult, NewTask, Origin, Status, Task};
 use tsp_core::{NodeId, TaskId, Verdict};
-use tsp_store::attempts::{AttemptStore as _, Begin, BeginResult, Finish};
-use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
+use tsp_store::attempts::{AttemptStore as _, BeginRequest, BeginResult, Finish};
+use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, ExpectedVersion, NewApp, SaveConfig};
 use tsp_store::cluster::{Heartbeat, LeaseStore as _, NewNode, NodeLease, Renewal, ShardGroup};
 use tsp_store::error::StoreError;
 use tsp_store::fetching::{AuditorStore as _, BareRow, ClaimRequest, FetcherStore as _, Owner};
@@ -68,7 +68,7 @@ impl Client {
             IdempotencyResult::Fresh(AppSaved::Saved(app)) => app.id,
             other => panic!("{other:?}"),
         };
-        let save = SaveConfig { app, spec: spec("plain"), expected: Expected::Absent };
+        let save = SaveConfig { app, spec: spec("plain"), expected: ExpectedVersion::Absent };
         match store.save_config(save, None, &Actor::system(), NOW).await.unwrap() {
             IdempotencyResult::Fresh(ConfigSaved::Created(config)) => config,
             other => panic!("{other:?}"),
@@ -127,7 +127,7 @@ impl Client {
         let request = ClaimRequest { config: self.config.id, due_by: NOW, limit: 40 };
         let claimed = fetcher_store.claim(owner, vec![request], NOW).await.unwrap_or_default();
         let attempt_store = self.store.attempt_store(Arc::new(NodeLease::for_ever()));
-        let bare = |row: &BareRow| Begin { id: row.id, version: row.version, row: None, token: None };
+        let bare = |row: &BareRow| BeginRequest { id: row.id, version: row.version, row: None, token: None };
         let batch: Vec<_> = claimed.bare.iter().map(bare).collect();
         for begun in attempt_store.begin(self.node, batch, NOW).await {
             if let Ok(BeginResult::Run(row)) = begun {

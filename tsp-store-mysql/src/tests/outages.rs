@@ -45,12 +45,12 @@ async fn get(on: &ShardDb) -> tsp_store::Result<i64> {
 }
 
 /// Shards 0 and 1 on the shared server, 2 and 3 on one that may be hurt.
-struct Hurt {
+struct FaultySource {
     own: MariaDb,
     options: MySqlOptions,
 }
 
-impl Hurt {
+impl FaultySource {
     async fn make() -> Self {
         let (shared, own) = (MariaDb::shared(), MariaDb::start().expect("a server"));
         let database = |server: &MariaDb, hint: &str| server.url(&server.create_database(hint));
@@ -119,7 +119,7 @@ async fn until_back(shard: &ShardDb) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_source_that_is_down_leaves_the_others_usable() {
-    let hurt = Hurt::make().await;
+    let hurt = FaultySource::make().await;
     let store = MySqlStore::open(&hurt.options).await.unwrap();
     let node = store.join(new_node(), Millis::from_hours(1)).await.unwrap();
     for row in store.shard_groups(&[name("default")]).await.unwrap().rows {
@@ -146,7 +146,7 @@ async fn a_source_that_is_down_leaves_the_others_usable() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_source_that_stands_still_leaves_the_others_usable() {
-    let hurt = Hurt::make().await;
+    let hurt = FaultySource::make().await;
     let store = MySqlStore::open(&hurt.options).await.unwrap();
     put(&on(&store, 2), 1).await.unwrap();
     hurt.own.pause();
@@ -277,7 +277,7 @@ async fn a_dropped_transaction_is_rolled_back() {
 /// once: it must not be cut off by them.
 #[tokio::test]
 async fn who_asks_several_shards_at_once_finds_the_database_that_is_back() {
-    let hurt = Hurt::make().await;
+    let hurt = FaultySource::make().await;
     let store = MySqlStore::open(&hurt.options).await.expect("open");
     let runs = store.attempt_store(Arc::new(NodeLease::for_ever()));
     let tasks = [id(2, 1), id(3, 1)];

@@ -13,12 +13,12 @@ use tsp_core::outcome::OutcomeKind;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::task::{LastOutcome, NewTask, Origin, Task};
 use tsp_core::{IdGenerator, Millis, Name, NodeId, ShardId, TaskId, Timestamp};
-use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
+use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, ExpectedVersion, NewApp, SaveConfig};
 use tsp_store::error::StoreError;
 use tsp_store::fetching::{ClaimRequest, FetcherStore as _};
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
 use tsp_store::search::{Order, Scope, TaskQuery};
-use tsp_store::tasks::{Actor, Submit, Submitted, TaskStore as _};
+use tsp_store::tasks::{Actor, Submit, SubmitOutcome, TaskStore as _};
 use tsp_store_testing::samples;
 
 use crate::MySqlStore;
@@ -46,7 +46,7 @@ impl Fixture {
             IdempotencyResult::Fresh(AppSaved::Saved(app)) => app,
             other => panic!("{other:?}"),
         };
-        let save = SaveConfig { app: app.id, spec: spec("close-order"), expected: Expected::Absent };
+        let save = SaveConfig { app: app.id, spec: spec("close-order"), expected: ExpectedVersion::Absent };
         let config = match store.save_config(save, None, &Actor::system(), NOW).await.expect("save_config") {
             IdempotencyResult::Fresh(ConfigSaved::Created(config)) => config,
             other => panic!("{other:?}"),
@@ -138,7 +138,7 @@ fn submit(task: Box<Task>) -> Submit {
 }
 
 /// A key whose record is in `shard`.
-fn request(shard: u16, number: u8) -> IdempotencyRequest<Submitted> {
+fn request(shard: u16, number: u8) -> IdempotencyRequest<SubmitOutcome> {
     let mut hash = [number; 32];
     hash[..8].copy_from_slice(&u64::from(shard).to_le_bytes());
     IdempotencyRequest {
@@ -146,7 +146,7 @@ fn request(shard: u16, number: u8) -> IdempotencyRequest<Submitted> {
         body_hash: [1; 32],
         expires_at: NOW.plus(Millis::from_mins(1)),
         render: Box::new(|submitted| match submitted {
-            Submitted::Created(task) => Some(answer(task.id)),
+            SubmitOutcome::Created(task) => Some(answer(task.id)),
             _ => None,
         }),
     }
@@ -156,9 +156,9 @@ fn answer(id: TaskId) -> StoredAnswer {
     StoredAnswer { status: 201, body: Bytes::from(id.to_string()), location: None }
 }
 
-fn created(answer: &IdempotencyResult<Submitted>) -> TaskId {
+fn created(answer: &IdempotencyResult<SubmitOutcome>) -> TaskId {
     match answer {
-        IdempotencyResult::Fresh(Submitted::Created(task)) => task.id,
+        IdempotencyResult::Fresh(SubmitOutcome::Created(task)) => task.id,
         other => panic!("a new task must be created: {other:?}"),
     }
 }
@@ -197,7 +197,10 @@ async fn what_comes_meanwhile_goes_with_the_next_transaction() {
         futures::join!(more, bad, release)
     };
     let (first, (more, bad, ())) = futures::join!(first, rest);
-    assert!(matches!(first.as_deref(), Ok([IdempotencyResult::Fresh(Submitted::Existing(_))])), "{first:?}");
+    assert!(
+        matches!(first.as_deref(), Ok([IdempotencyResult::Fresh(SubmitOutcome::Existing(_))])),
+        "{first:?}"
+    );
     for answer in more {
         created(&answer.expect("its neighbour's fault is not its own")[0]);
     }

@@ -12,10 +12,12 @@ use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::work::Each;
 use tsp_core::{AppId, ConfigId, KeyId, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 use tsp_store::WholeStore;
-use tsp_store::attempts::{AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError, all as all_of};
+use tsp_store::attempts::{
+    AttemptStore, BeginRequest, BeginResult, Finish, FinishResult, WorkError, all as all_of,
+};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected,
-    Hold, NewApp, NewKey, SaveConfig,
+    ApiKey, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, DeleteResult,
+    ExpectedVersion, Hold, NewApp, NewKey, SaveConfig,
 };
 use tsp_store::cluster::{LeaseStore, NewNode, NodeLease, ShardGroup};
 use tsp_store::config_cache::ConfigCache;
@@ -29,8 +31,10 @@ use tsp_store::id_source::IdSlots;
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
-use tsp_store_testing::conformance::Made;
+use tsp_store::tasks::{
+    Actor, CancelCount, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore,
+};
+use tsp_store_testing::conformance::StoreUnderTest;
 
 use crate::tests::site::{Databases, SHARDS, connect, sql};
 use crate::{MySqlAttemptStore, MySqlFetcherStore, MySqlStore};
@@ -48,7 +52,7 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    pub(super) async fn make() -> Made {
+    pub(super) async fn make() -> StoreUnderTest {
         let (store, databases) = Databases::store().await;
         let attempt_store = store.attempt_store(Arc::new(NodeLease::for_ever()));
         let shards = (0..SHARDS).filter_map(ShardId::new);
@@ -56,7 +60,7 @@ impl Whole {
             shards.map(|shard| store.fetcher_store(ShardGroup { group: default_group(), shard })).collect();
         let guard = databases.clone();
         let whole = Self { store, attempt_store, schedulers, databases, claiming: Mutex::default() };
-        Made { store: Arc::new(whole) as Arc<dyn WholeStore>, guard: Box::new(guard) }
+        StoreUnderTest { store: Arc::new(whole) as Arc<dyn WholeStore>, guard: Box::new(guard) }
     }
 
     fn of(&self, shard: ShardId) -> &MySqlFetcherStore {

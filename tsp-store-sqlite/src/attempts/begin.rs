@@ -1,9 +1,9 @@
 //! The begin of attempts.
 
 use tsp_core::task::Status;
-use tsp_core::transition::{Event, Refused, transition};
+use tsp_core::transition::{Event, Refusal, transition};
 use tsp_core::{NodeId, Timestamp};
-use tsp_store::attempts::{Begin, BeginResult, Each};
+use tsp_store::attempts::{BeginRequest, BeginResult, Each};
 use tsp_store::error::Result;
 use tsp_store::rules::is_plain;
 
@@ -14,13 +14,13 @@ use crate::connection::tx::Tx;
 pub(crate) fn begin(
     tx: &mut Tx<'_>,
     node: NodeId,
-    batch: Vec<Begin>,
+    batch: Vec<BeginRequest>,
     now: Timestamp,
 ) -> Result<Each<BeginResult>> {
     batch.into_iter().map(|begin| of_one(begin_one(tx, node, begin, now))).collect()
 }
 
-fn begin_one(tx: &mut Tx<'_>, node: NodeId, begin: Begin, now: Timestamp) -> Result<BeginResult> {
+fn begin_one(tx: &mut Tx<'_>, node: NodeId, begin: BeginRequest, now: Timestamp) -> Result<BeginResult> {
     let inline = begin.row.filter(|row| row.id == begin.id && row.version == begin.version);
     let row = match inline {
         Some(row) => *row,
@@ -33,7 +33,7 @@ fn begin_one(tx: &mut Tx<'_>, node: NodeId, begin: Begin, now: Timestamp) -> Res
     let event = Event::Begin { version: begin.version, node, runnable, token: begin.token };
     let change = match transition(&row, &event, now) {
         Ok(change) => change,
-        Err(Refused::NotDue { due_at }) => return Ok(BeginResult::Wait(due_at)),
+        Err(Refusal::NotDue { due_at }) => return Ok(BeginResult::Wait(due_at)),
         Err(_) => return Ok(BeginResult::Drop(None)),
     };
     if is_plain(&change, Status::Executing) {

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use tsp_core::task::Task;
 use tsp_core::work;
 use tsp_core::{NodeId, TaskId, Timestamp};
-use tsp_store::attempts::{AttemptStore, Begin, BeginResult, Each, Finish, FinishResult, WorkError, alike};
+use tsp_store::attempts::{
+    AttemptStore, BeginRequest, BeginResult, Each, Finish, FinishResult, WorkError, alike,
+};
 use tsp_store::error::Result;
 
 use crate::SqliteStore;
@@ -20,7 +22,7 @@ impl AttemptStore for SqliteStore {
         each(self.read(Command::Load, move |conn| batch::load(conn, &ids)).await, count)
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> work::Each<BeginResult> {
+    async fn begin(&self, node: NodeId, batch: Vec<BeginRequest>, now: Timestamp) -> work::Each<BeginResult> {
         let count = batch.len();
         each(self.write(Command::Begin, count, move |tx| begin::begin(tx, node, batch, now)).await, count)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::params;
 use tsp_core::{AppId, Timestamp};
 use tsp_store::backend::cache_edit::CacheEdit;
-use tsp_store::catalog::{App, AppEdit, AppSaved, Deleted, NewApp};
+use tsp_store::catalog::{App, AppEdit, AppSaved, DeleteResult, NewApp};
 use tsp_store::error::Result;
 use tsp_store::tasks::Actor;
 
@@ -64,15 +64,15 @@ pub(crate) fn update_app(
 }
 
 /// Its keys go with it.
-pub(crate) fn delete_app(tx: &mut Tx<'_>, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
-    let Some(app) = tx.app(id) else { return Ok(Deleted::NotFound) };
+pub(crate) fn delete_app(tx: &mut Tx<'_>, id: AppId, by: &Actor, now: Timestamp) -> Result<DeleteResult> {
+    let Some(app) = tx.app(id) else { return Ok(DeleteResult::NotFound) };
     let configs: i64 = tx.conn.prepare(APP_CONFIGS)?.one([id.get()], |row| row.get(0))?;
     if configs > 0 {
-        return Ok(Deleted::InUse(usize::try_from(configs).unwrap_or(usize::MAX)));
+        return Ok(DeleteResult::InUse(usize::try_from(configs).unwrap_or(usize::MAX)));
     }
     tx.conn.prepare(APP_KEYS_DELETE)?.execute([id.get()])?;
     tx.conn.prepare(APP_DELETE)?.execute_one([id.get()])?;
     log(tx.conn, by, "app.delete", app.name.as_str(), "", now)?;
     tx.edit_cache(CacheEdit::RemoveApp(id), 0);
-    Ok(Deleted::Deleted)
+    Ok(DeleteResult::Deleted)
 }

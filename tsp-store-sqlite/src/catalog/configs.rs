@@ -7,7 +7,7 @@ use tsp_core::config::save::{self, ConfigWrite, CursorChange, SaveDecision};
 use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::{ConfigId, Timestamp};
 use tsp_store::backend::cache_edit::CacheEdit;
-use tsp_store::catalog::{CHANGES_KEPT, ConfigSaved, Deleted, Expected, Hold, SaveConfig};
+use tsp_store::catalog::{CHANGES_KEPT, ConfigSaved, DeleteResult, ExpectedVersion, Hold, SaveConfig};
 use tsp_store::documents::{Secrets, config_to_json};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::fetching::Cursor;
@@ -85,18 +85,18 @@ pub(crate) fn hold_config(
 pub(crate) fn delete_config(
     tx: &mut Tx<'_>,
     id: ConfigId,
-    expected: Expected,
+    expected: ExpectedVersion,
     by: &Actor,
     now: Timestamp,
-) -> Result<Deleted> {
-    let Some(before) = tx.config(id) else { return Ok(Deleted::NotFound) };
+) -> Result<DeleteResult> {
+    let Some(before) = tx.config(id) else { return Ok(DeleteResult::NotFound) };
     if let Err(refusal) = save::delete(&before, expected, open_count(tx.conn, id)?) {
         return Ok(refusal.into());
     }
     delete_cursor(tx, id)?;
     tx.conn.prepare(CONFIG_DELETE)?.execute_one([id.get()])?;
     record(tx, by, "config.delete", "", Some(&before), None, now)?;
-    Ok(Deleted::Deleted)
+    Ok(DeleteResult::Deleted)
 }
 
 /// Carries a change out: the row, the cursor of its schedule, and what tells of it.

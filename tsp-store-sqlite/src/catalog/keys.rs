@@ -4,7 +4,7 @@ use rusqlite::params;
 use tsp_core::{AppId, KeyId, Timestamp};
 use tsp_store::backend::columns::api_key_columns;
 use tsp_store::backend::row::read_api_key;
-use tsp_store::catalog::{ApiKey, Deleted, NewKey};
+use tsp_store::catalog::{ApiKey, DeleteResult, NewKey};
 use tsp_store::error::Result;
 use tsp_store::tasks::Actor;
 
@@ -70,15 +70,15 @@ pub(crate) fn delete_key(
     id: KeyId,
     by: &Actor,
     now: Timestamp,
-) -> Result<Deleted> {
+) -> Result<DeleteResult> {
     let found =
         tx.conn.prepare(BY_ID)?.first(params![id.get(), app.map(AppId::get)], |row| read_api_key(row))?;
-    let Some(key) = found else { return Ok(Deleted::NotFound) };
+    let Some(key) = found else { return Ok(DeleteResult::NotFound) };
     let mut delete = tx.conn.prepare(KEY_DELETE)?;
     if delete.execute_one_or_none([id.get()])? {
         log(tx.conn, by, "key.delete", &subject(tx, &key), &key.name, now)?;
     }
-    Ok(Deleted::Deleted)
+    Ok(DeleteResult::Deleted)
 }
 
 fn subject(tx: &Tx<'_>, key: &ApiKey) -> String {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, AppEdit, AppSaved, Catalog, ConfigBarrier, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
-    SaveConfig,
+    ApiKey, AppEdit, AppSaved, Catalog, ConfigBarrier, ConfigSaved, DeleteResult, ExpectedVersion, Hold,
+    NewApp, NewKey, SaveConfig,
 };
 use tsp_store::config_cache::ConfigCache;
 use tsp_store::error::Result;
@@ -52,7 +52,7 @@ impl Catalog for SqliteStore {
         self.write(Command::UpdateApp, 1, move |tx| apps::update_app(tx, id, edit, &by, now)).await
     }
 
-    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<DeleteResult> {
         let by = by.clone();
         self.write(Command::DeleteApp, 1, move |tx| apps::delete_app(tx, id, &by, now)).await
     }
@@ -71,7 +71,13 @@ impl Catalog for SqliteStore {
         self.read(Command::KeyByHash, move |conn| keys::key_by_hash(conn, &hash)).await
     }
 
-    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+    async fn delete_key(
+        &self,
+        app: Option<AppId>,
+        id: KeyId,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<DeleteResult> {
         let by = by.clone();
         self.write(Command::DeleteKey, 1, move |tx| keys::delete_key(tx, app, id, &by, now)).await
     }
@@ -98,10 +104,10 @@ impl Catalog for SqliteStore {
     async fn delete_config(
         &self,
         id: ConfigId,
-        expected: Expected,
+        expected: ExpectedVersion,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Deleted> {
+    ) -> Result<DeleteResult> {
         let by = by.clone();
         self.write(Command::DeleteConfig, 1, move |tx| configs::delete_config(tx, id, expected, &by, now))
             .await

@@ -80,9 +80,9 @@ impl<T> CommandQueue<T> {
 
 /// Closes a queue when its thread ends, even by a panic.
 #[derive(Debug)]
-pub(crate) struct AbandonAtEnd<'q, T>(pub(crate) &'q CommandQueue<T>);
+pub(crate) struct AbandonGuard<'q, T>(pub(crate) &'q CommandQueue<T>);
 
-impl<T> Drop for AbandonAtEnd<'_, T> {
+impl<T> Drop for AbandonGuard<'_, T> {
     fn drop(&mut self) {
         self.0.abandon();
     }
@@ -112,7 +112,7 @@ mod tests {
         let queue = CommandQueue::new();
         let (entry, mut waiting) = tokio::sync::oneshot::channel::<()>();
         assert!(queue.push(entry));
-        drop(AbandonAtEnd(&queue));
+        drop(AbandonGuard(&queue));
         assert!(
             waiting.try_recv().is_err_and(|gone| gone != tokio::sync::oneshot::error::TryRecvError::Empty)
         );

@@ -13,24 +13,24 @@ use tokio::time::Instant;
 use tsp_store::error::{Cause, Result, StoreError};
 
 use crate::connection::command::Command;
-use crate::connection::command_queue::{AbandonAtEnd, CommandQueue};
+use crate::connection::command_queue::{AbandonGuard, CommandQueue};
 use crate::connection::connect::read_connection;
 use crate::connection::fault::store_error;
 use crate::connection::session::Session;
-use crate::connection::tx::Shared;
+use crate::connection::tx::StoreContext;
 use crate::options::SqliteOptions;
 
-type Read = Box<dyn FnOnce(&Connection) + Send>;
+type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
 /// Dropping it lets the threads finish what waits, and waits for them.
 pub(crate) struct Readers {
-    queue: Arc<CommandQueue<Read>>,
-    shared: Arc<Shared>,
+    queue: Arc<CommandQueue<ReadJob>>,
+    shared: Arc<StoreContext>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Readers {
-    pub(crate) fn start(path: &Path, options: &SqliteOptions, shared: Arc<Shared>) -> Result<Self> {
+    pub(crate) fn start(path: &Path, options: &SqliteOptions, shared: Arc<StoreContext>) -> Result<Self> {
         let readers = Self { queue: Arc::new(CommandQueue::new()), shared, threads: Mutex::default() };
         for number in 0..options.readers.clamp(1, 64) {
             let conn = read_connection(path, options)?;
@@ -80,8 +80,8 @@ impl Drop for Readers {
     }
 }
 
-fn serve(conn: &Connection, queue: &CommandQueue<Read>) {
-    let _guard = AbandonAtEnd(queue);
+fn serve(conn: &Connection, queue: &CommandQueue<ReadJob>) {
+    let _guard = AbandonGuard(queue);
     while let Some(reads) = queue.take(1, 1, |_| 1) {
         for read in reads {
             read(conn);

@@ -18,7 +18,7 @@ use crate::tasks::rows::TaskRows;
 
 /// What all threads of a store share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct StoreContext {
     pub(crate) config_cache: Arc<ConfigCache>,
     pub(crate) sealer: Sealer,
     pub(crate) shards: u16,
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
 pub(crate) struct Tx<'c> {
     pub(crate) conn: Session<'c>,
     pub(crate) rows: TaskRows<'c>,
-    pub(crate) shared: &'c Shared,
+    pub(crate) shared: &'c StoreContext,
     pub(crate) sums: Sums,
     /// Each with its number: 0 for those of apps, which are not numbered here.
     edits: Vec<(CacheEdit, i64)>,
@@ -48,7 +48,7 @@ statements! {
 }
 
 impl<'c> Tx<'c> {
-    pub(crate) fn new(conn: Session<'c>, shared: &'c Shared) -> Self {
+    pub(crate) fn new(conn: Session<'c>, shared: &'c StoreContext) -> Self {
         Self { conn, rows: TaskRows::new(conn), shared, sums: Sums::default(), edits: Vec::new() }
     }
 

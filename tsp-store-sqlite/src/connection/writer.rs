@@ -18,11 +18,11 @@ use tokio::time::Instant;
 use tsp_store::error::{Cause, Result, StoreError};
 
 use crate::connection::command::Command;
-use crate::connection::command_queue::{AbandonAtEnd, CommandQueue};
+use crate::connection::command_queue::{AbandonGuard, CommandQueue};
 use crate::connection::fault::{commit_error, store_error, sync_failed};
 use crate::connection::fold::{fold_above, fold_all};
 use crate::connection::session::Session;
-use crate::connection::tx::{Shared, Tx};
+use crate::connection::tx::{StoreContext, Tx};
 
 /// The most commands in one transaction.
 const GROUP_COMMANDS_MAX: usize = 1_024;
@@ -98,7 +98,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(conn: Connection, shared: Arc<Shared>, checkpoint_pages: i32) -> Result<Self> {
+    pub(crate) fn start(conn: Connection, shared: Arc<StoreContext>, checkpoint_pages: i32) -> Result<Self> {
         let queue = Arc::new(CommandQueue::new());
         let (end, ended) = oneshot::channel();
         let (fail, failed) = watch::channel(false);
@@ -106,7 +106,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("tsp-store-writer".to_owned())
             .spawn(move || {
-                let guard = AbandonAtEnd(&*jobs);
+                let guard = AbandonGuard(&*jobs);
                 GroupCommit { tx: Tx::new(Session::new(&conn), &shared), checkpoint_pages }.serve(&jobs);
                 drop(guard);
                 if !sync_failed()
@@ -184,7 +184,7 @@ struct GroupCommit<'c> {
     checkpoint_pages: i32,
 }
 
-enum Ran {
+enum TransactionEnd {
     /// Done, or rolled back alone.
     Ended,
     /// The database gave up the whole transaction: a full disk, an IO error.
@@ -220,7 +220,7 @@ impl GroupCommit<'_> {
         let mut ran = Vec::with_capacity(waiting.len());
         let mut lost = false;
         for mut job in waiting.by_ref() {
-            lost = matches!(self.command(&mut *job, alone), Ran::TransactionLost);
+            lost = matches!(self.command(&mut *job, alone), TransactionEnd::TransactionLost);
             ran.push(job);
             if lost {
                 break;
@@ -247,16 +247,16 @@ impl GroupCommit<'_> {
     }
 
     /// One command within its own savepoint; one that is alone needs none.
-    fn command(&mut self, job: &mut dyn Job, alone: bool) -> Ran {
+    fn command(&mut self, job: &mut dyn Job, alone: bool) -> TransactionEnd {
         let mark = self.tx.mark();
         let started = Instant::now();
         if !alone && self.execute("-- savepoint\nSAVEPOINT command").is_err() {
-            return Ran::TransactionLost;
+            return TransactionEnd::TransactionLost;
         }
         let good = job.run(&mut self.tx);
         self.tx.shared.metrics.ran(job.command(), started.elapsed());
         if self.tx.conn.raw().is_autocommit() {
-            return Ran::TransactionLost;
+            return TransactionEnd::TransactionLost;
         }
         if !good {
             self.tx.back_to(mark);
@@ -272,7 +272,7 @@ impl GroupCommit<'_> {
                 .execute("-- savepoint_rollback\nROLLBACK TO command")
                 .and_then(|()| self.execute("-- savepoint_release\nRELEASE command")),
         };
-        if done.is_ok() { Ran::Ended } else { Ran::TransactionLost }
+        if done.is_ok() { TransactionEnd::Ended } else { TransactionEnd::TransactionLost }
     }
 
     fn commit(&mut self) -> Result<()> {

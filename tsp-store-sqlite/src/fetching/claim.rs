@@ -72,14 +72,20 @@ pub(crate) fn claim(
 }
 
 /// A row as it was read for a claim.
-struct Due {
+struct DueRow {
     task: Task,
     /// Without its payload.
     bare: bool,
 }
 
-fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mut ClaimResult) -> Result<()> {
-    let Due { task: row, bare } = due;
+fn claim_row(
+    tx: &mut Tx<'_>,
+    due: DueRow,
+    epoch: i64,
+    now: Timestamp,
+    claimed: &mut ClaimResult,
+) -> Result<()> {
+    let DueRow { task: row, bare } = due;
     let refused = |row: &Task| StoreError::Internal(format!("the scheduled task {} refused a claim", row.id));
     let change = transition(&row, &Event::Claim { epoch }, now).map_err(|_| refused(&row))?;
     if is_plain(&change, Status::Queued) {
@@ -102,7 +108,7 @@ fn claim_row(tx: &mut Tx<'_>, due: Due, epoch: i64, now: Timestamp, claimed: &mu
 
 /// The rows of a claim request, whole as long as they fit into `bytes`. One that cannot be read is
 /// quarantined, that is paused: left scheduled it would be the earliest of its config for ever.
-fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec<Due>> {
+fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec<DueRow>> {
     let mut statement = tx.conn.prepare(CLAIM_SELECT)?;
     let mut rows = statement.rows([request.config.get(), request.due_by.ms(), sql_limit(request.limit)])?;
     let mut due = Vec::with_capacity(request.limit.min(512));
@@ -113,7 +119,7 @@ fn due_rows(tx: &Tx<'_>, request: ClaimRequest, bytes: &mut usize) -> Result<Vec
         match read.and_then(scheduled) {
             Ok(task) => {
                 *bytes = bytes.saturating_sub(task.bytes());
-                due.push(Due { task, bare });
+                due.push(DueRow { task, bare });
             }
             Err(error @ StoreError::Corrupt { id, .. }) => {
                 tracing::error!(%error, "a row is quarantined: it is paused until somebody repairs it");

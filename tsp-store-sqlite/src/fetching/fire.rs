@@ -1,7 +1,7 @@
 //! Schedules: cursors, and steps of schedules (cron reference, section 11).
 
 use rusqlite::params;
-use tsp_core::schedule::step::{Found, NewOccurrence};
+use tsp_core::schedule::step::{NewOccurrence, StepFindings};
 use tsp_core::{ConfigId, Timestamp};
 use tsp_store::backend::columns::cursor_columns;
 use tsp_store::backend::row::read_cursor;
@@ -70,7 +70,7 @@ fn fire_one(tx: &mut Tx<'_>, fire: &Fire, now: Timestamp) -> Result<FireResult> 
     }
     let wanted = fire.wanted(&cursor);
     let open = wanted.open && tx.conn.prepare(OPEN_OCCURRENCE)?.exists([config.get()])?;
-    let mut found = Found { open, ..Found::default() };
+    let mut found = StepFindings { open, ..StepFindings::default() };
     for at in wanted.slots {
         if tx.conn.prepare(OCCURRENCE_FIND)?.exists([config.get(), at.ms()])? {
             found.handled.insert(at);

@@ -6,7 +6,7 @@ use tsp_core::{ConfigId, TaskId, Timestamp};
 use tsp_store::backend::row::good;
 use tsp_store::backend::row_count::sql_limit;
 use tsp_store::error::Result;
-use tsp_store::tasks::{Actor, Cancelled};
+use tsp_store::tasks::{Actor, CancelCount};
 
 use crate::catalog::audit_log::log;
 use crate::connection::session::Session;
@@ -60,7 +60,7 @@ pub(crate) fn cancel_open(
     limit: usize,
     by: &Actor,
     now: Timestamp,
-) -> Result<Cancelled> {
+) -> Result<CancelCount> {
     let mut cancelled = 0;
     let mut left = limit;
     for sql in CANCELLABLE {
@@ -76,7 +76,7 @@ pub(crate) fn cancel_open(
             cancelled += usize::from(saved.is_some_and(|task| task.status == Status::Ended));
         }
     }
-    Ok(Cancelled { cancelled, left: open_count(tx.conn, config)? })
+    Ok(CancelCount { cancelled, left: open_count(tx.conn, config)? })
 }
 
 /// How many open tasks a config has.

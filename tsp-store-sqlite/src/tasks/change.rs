@@ -9,7 +9,7 @@ use tsp_store::backend::columns::{attempt_columns, ended_columns};
 use tsp_store::backend::row::{read_attempt, read_task};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::rules::only_attempt;
-use tsp_store::tasks::{Actor, Changed, Subject, TaskCommand};
+use tsp_store::tasks::{Actor, CommandResult, Subject, TaskCommand};
 
 use crate::catalog::audit_log::log;
 use crate::connection::session::Session;
@@ -67,15 +67,15 @@ pub(crate) fn change(
     command: &TaskCommand,
     by: &Actor,
     now: Timestamp,
-) -> Result<Changed> {
+) -> Result<CommandResult> {
     let row = match subject {
         Subject::Id(id) => task(tx.conn, *id)?,
         Subject::Key(config, key) => task_by_key(tx.conn, *config, key)?,
     };
-    let Some(row) = row else { return Ok(Changed::NotFound) };
+    let Some(row) = row else { return Ok(CommandResult::NotFound) };
     let change = match command.decide(&row, tx.config(row.config).as_deref(), now) {
         Ok(change) => change,
-        Err(why) => return Ok(Changed::Refused { task: Box::new(row), why }),
+        Err(why) => return Ok(CommandResult::Refused { task: Box::new(row), why }),
     };
     let outcome_detail = change.outcome_detail;
     let saved = if row.is_open() {
@@ -93,11 +93,11 @@ pub(crate) fn change(
     if let Some((action, detail)) = command.audited() {
         log(tx.conn, by, action, &task.id.to_string(), &detail, now)?;
     }
-    Ok(Changed::Done { task, outcome_detail })
+    Ok(CommandResult::Done { task, outcome_detail })
 }
 
 /// Moves an ended row back to the open ones, unless an open task holds its key.
-fn replay(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Task>, Changed>> {
+fn replay(tx: &mut Tx<'_>, ended: &Task, change: Change) -> Result<Result<Box<Task>, CommandResult>> {
     let mut task = change.task;
     let holder = match &task.key {
         Some(key) => canonical(tx.conn, task.config, key)?.map(|holder| holder.id),

@@ -6,7 +6,9 @@ use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 use tsp_store::error::Result;
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::tasks::{
+    Actor, CancelCount, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore,
+};
 
 use crate::SqliteStore;
 use crate::connection::command::Command;
@@ -17,7 +19,11 @@ use crate::tasks::submit;
 
 #[async_trait]
 impl TaskStore for SqliteStore {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
+    async fn submit(
+        &self,
+        batch: Vec<Submit>,
+        now: Timestamp,
+    ) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> {
         self.write(Command::Submit, batch.len(), move |tx| submit::submit(tx, batch, now)).await
     }
 
@@ -36,7 +42,7 @@ impl TaskStore for SqliteStore {
         command: TaskCommand,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Changed> {
+    ) -> Result<CommandResult> {
         let by = by.clone();
         self.write(Command::Change, 1, move |tx| change::change(tx, &subject, &command, &by, now)).await
     }
@@ -47,7 +53,7 @@ impl TaskStore for SqliteStore {
         limit: usize,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Cancelled> {
+    ) -> Result<CancelCount> {
         let by = by.clone();
         self.write(Command::CancelOpen, limit, move |tx| cancel::cancel_open(tx, config, limit, &by, now))
             .await

@@ -9,7 +9,7 @@ use tsp_store::backend::columns::open_columns;
 use tsp_store::backend::row::read_task;
 use tsp_store::error::{Result, StoreError};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Submit, Submitted};
+use tsp_store::tasks::{Submit, SubmitOutcome};
 
 use crate::connection::session::Session;
 use crate::connection::statements::statements;
@@ -31,11 +31,11 @@ pub(crate) fn submit(
     tx: &mut Tx<'_>,
     batch: Vec<Submit>,
     now: Timestamp,
-) -> Result<Vec<IdempotencyResult<Submitted>>> {
+) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> {
     batch.into_iter().map(|submit| submit_one(tx, submit, now)).collect()
 }
 
-fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<IdempotencyResult<Submitted>> {
+fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<IdempotencyResult<SubmitOutcome>> {
     let Submit { mut task, on_duplicate, own_payload, idempotency } = submit;
     idempotent(tx, idempotency, now, |tx| {
         match admit(&task, tx.config(task.config).as_deref(), tx.shared.shards, false) {
@@ -47,7 +47,7 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Idempot
         }
         // Nearly every key is new, so the insert is tried first.
         if tx.rows.insert_task(&task, &mut tx.sums)? {
-            return Ok(Submitted::Created(task));
+            return Ok(SubmitOutcome::Created(task));
         }
         if tx.rows.open_task(task.id)?.is_some() {
             return again(tx, &task);
@@ -60,16 +60,16 @@ fn submit_one(tx: &mut Tx<'_>, submit: Submit, now: Timestamp) -> Result<Idempot
             Clash::Insert { key_slot } => {
                 task.key_slot = key_slot;
                 if tx.rows.insert_task(&task, &mut tx.sums)? {
-                    return Ok(Submitted::Created(task));
+                    return Ok(SubmitOutcome::Created(task));
                 }
                 Err(StoreError::Internal(format!("task {} was refused and nobody holds its key", task.id)))
             }
-            Clash::Existing(holder) => Ok(Submitted::Existing(holder)),
+            Clash::Existing(holder) => Ok(SubmitOutcome::Existing(holder)),
             Clash::Reset(change) => {
                 let (id, after_current) =
                     (change.task.id, change.outcome_detail == OutcomeDetail::AfterCurrent);
                 match tx.rows.save(change.task.version - 1, *change, &mut tx.sums)? {
-                    Some(task) => Ok(Submitted::Reset { task, after_current }),
+                    Some(task) => Ok(SubmitOutcome::Reset { task, after_current }),
                     None => Err(StoreError::Internal(format!("task {id} changed within a transaction"))),
                 }
             }
@@ -83,9 +83,9 @@ fn ended_before(conn: Session<'_>, task: &Task) -> Result<bool> {
 }
 
 /// A repeated id is the same submit again (its first answer was lost), or a bug.
-fn again(tx: &Tx<'_>, task: &Task) -> Result<Submitted> {
+fn again(tx: &Tx<'_>, task: &Task) -> Result<SubmitOutcome> {
     match crate::tasks::change::task(tx.conn, task.id)? {
-        Some(row) if is_repeated(task, &row) => Ok(Submitted::Created(Box::new(row))),
+        Some(row) if is_repeated(task, &row) => Ok(SubmitOutcome::Created(Box::new(row))),
         _ => Err(StoreError::Internal(format!("task id {} is used already", task.id))),
     }
 }

@@ -218,7 +218,7 @@ async fn the_change_log_of_a_config_keeps_its_newest_entries() {
     let store = open(dir.path());
     let first = make_config(&store, "a").await;
     let hold = |note: i64| tsp_store::catalog::Hold::Pause { note: Some(note.to_string()) };
-    let save = SaveConfig { app: first.app_id, spec: spec("b"), expected: Expected::Absent };
+    let save = SaveConfig { app: first.app_id, spec: spec("b"), expected: ExpectedVersion::Absent };
     store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
     for note in 0..CHANGES_KEPT + 20 {
         store.hold_config(first.id, hold(note), &Actor::system(), NOW).await.unwrap();

@@ -19,7 +19,7 @@ async fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
     let schedule = Some(Schedule::new(Trigger::Every(every)));
     let save = async |schedule| {
         let spec = ConfigSpec { schedule, ..config.spec.clone() };
-        let save = SaveConfig { app: config.app_id, spec, expected: Expected::Any };
+        let save = SaveConfig { app: config.app_id, spec, expected: ExpectedVersion::Any };
         store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
     };
     let edit = async |sql: &'static str| {

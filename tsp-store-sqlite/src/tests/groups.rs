@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tokio::sync::oneshot;
 use tsp_store::error::StoreError;
-use tsp_store::tasks::{Changed, Subject, Submitted, TaskCommand, TaskStore as _};
+use tsp_store::tasks::{CommandResult, Subject, SubmitOutcome, TaskCommand, TaskStore as _};
 use tsp_store::{AuditorStore as _, Result};
 
 use super::*;
@@ -26,12 +26,12 @@ pub(super) fn hold(store: &Arc<SqliteStore>) -> (oneshot::Sender<()>, impl Futur
     (go, held)
 }
 
-async fn create(store: &SqliteStore, task: Task) -> Result<IdempotencyResult<Submitted>> {
+async fn create(store: &SqliteStore, task: Task) -> Result<IdempotencyResult<SubmitOutcome>> {
     store.submit(vec![submit(task)], NOW).await.map(|mut answers| answers.remove(0))
 }
 
-fn is_created(answer: &Result<IdempotencyResult<Submitted>>) -> bool {
-    matches!(answer, Ok(IdempotencyResult::Fresh(Submitted::Created(_))))
+fn is_created(answer: &Result<IdempotencyResult<SubmitOutcome>>) -> bool {
+    matches!(answer, Ok(IdempotencyResult::Fresh(SubmitOutcome::Created(_))))
 }
 
 #[tokio::test]
@@ -54,7 +54,9 @@ async fn commands_of_a_group_see_those_before_them_and_are_answered_in_order() {
     let (held, (first, second)) = tokio::join!(held, group);
     held.unwrap();
     assert!(is_created(&first), "{first:?}");
-    let Ok(IdempotencyResult::Fresh(Submitted::Existing(existing))) = second else { panic!("{second:?}") };
+    let Ok(IdempotencyResult::Fresh(SubmitOutcome::Existing(existing))) = second else {
+        panic!("{second:?}")
+    };
     assert_eq!(existing.id, TaskId::new(1));
 }
 
@@ -189,7 +191,7 @@ async fn a_config_change_holds_for_the_next_command_of_its_group() {
     held.unwrap();
     disabled.unwrap();
     assert!(is_created(&before));
-    assert!(matches!(after, Ok(IdempotencyResult::Fresh(Submitted::ConfigDisabled))), "{after:?}");
+    assert!(matches!(after, Ok(IdempotencyResult::Fresh(SubmitOutcome::ConfigDisabled))), "{after:?}");
     assert!(!store.config_cache().config(config).unwrap().spec.enabled);
 }
 
@@ -207,7 +209,7 @@ async fn the_sums_balance_at_every_moment() {
             assert!(is_created(&created));
             batched.unwrap();
             let cancel = store.change(Subject::Id(TaskId::new(id)), TaskCommand::Cancel, &by, NOW);
-            assert!(matches!(cancel.await, Ok(Changed::Done { .. })));
+            assert!(matches!(cancel.await, Ok(CommandResult::Done { .. })));
         }
     };
     let watching = async {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey, Secret, TaskConfig};
 use tsp_core::task::{NewTask, Origin, Task};
 use tsp_core::{ConfigId, Name, TaskId, TaskKey, Timestamp};
-use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, Expected, NewApp, SaveConfig};
+use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, ExpectedVersion, NewApp, SaveConfig};
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::tasks::{Actor, Submit};
 
@@ -51,7 +51,7 @@ async fn make_config(store: &SqliteStore, name: &str) -> Arc<TaskConfig> {
         IdempotencyResult::Fresh(AppSaved::Saved(app)) => app,
         other => panic!("{other:?}"),
     };
-    let save = SaveConfig { app: app.id, spec: spec(name), expected: Expected::Absent };
+    let save = SaveConfig { app: app.id, spec: spec(name), expected: ExpectedVersion::Absent };
     match store.save_config(save, None, &by, NOW).await.unwrap() {
         IdempotencyResult::Fresh(ConfigSaved::Created(config)) => config,
         other => panic!("{other:?}"),
@@ -88,13 +88,13 @@ mod conformance {
 
         use crate::{SqliteOptions, SqliteStore};
         use tsp_store::WholeStore;
-        use tsp_store_testing::conformance::Made;
+        use tsp_store_testing::conformance::StoreUnderTest;
 
-        async fn make() -> Made {
+        async fn make() -> StoreUnderTest {
             let dir = tempfile::tempdir().unwrap();
             let options = SqliteOptions { shards: 16, ..super::super::options(dir.path()) };
             let store = SqliteStore::open(&options, super::super::NOW).unwrap();
-            Made { store: store as Arc<dyn WholeStore>, guard: Box::new(dir) }
+            StoreUnderTest { store: store as Arc<dyn WholeStore>, guard: Box::new(dir) }
         }
 
         tsp_store_testing::conformance_tests!(make);
@@ -105,11 +105,11 @@ mod conformance {
 
         use crate::{SqliteOptions, SqliteStore};
         use tsp_store::WholeStore;
-        use tsp_store_testing::conformance::Made;
+        use tsp_store_testing::conformance::StoreUnderTest;
 
-        async fn make() -> Made {
+        async fn make() -> StoreUnderTest {
             let store = SqliteStore::open(&SqliteOptions::memory(), super::super::NOW).unwrap();
-            Made::from(store as Arc<dyn WholeStore>)
+            StoreUnderTest::from(store as Arc<dyn WholeStore>)
         }
 
         tsp_store_testing::conformance_tests!(make);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tsp_core::{TaskId, Timestamp};
 use tsp_store::fetching::AuditorStore as _;
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Actor, Changed, Subject, Submitted, TaskCommand, TaskStore as _};
+use tsp_store::tasks::{Actor, CommandResult, Subject, SubmitOutcome, TaskCommand, TaskStore as _};
 
 use crate::tests::power::disk::{Disk, Files};
 use crate::tests::power::record::{Event, read};
@@ -53,7 +53,9 @@ async fn writes_for_the_record() {
         });
         let answers = store.submit(tasks.collect(), NOW).await.unwrap();
         assert!(
-            answers.iter().all(|answer| matches!(answer, IdempotencyResult::Fresh(Submitted::Created(_))))
+            answers
+                .iter()
+                .all(|answer| matches!(answer, IdempotencyResult::Fresh(SubmitOutcome::Created(_))))
         );
         say(&ids.iter().map(|id| format!("made {id};")).collect::<Vec<_>>().concat());
         if round % 3 == 2 {
@@ -61,7 +63,7 @@ async fn writes_for_the_record() {
             let changed =
                 store.change(Subject::Id(TaskId::new(id)), TaskCommand::Cancel, &Actor::system(), NOW).await;
             let changed = changed.unwrap();
-            assert!(matches!(changed, Changed::Done { .. }), "{id}: {changed:?}");
+            assert!(matches!(changed, CommandResult::Done { .. }), "{id}: {changed:?}");
             say(&format!("ended {id};"));
         }
     }
@@ -91,12 +93,12 @@ fn recorded(folder: &Path) -> Vec<Event> {
 
 /// What was answered.
 #[derive(Debug, Default)]
-struct Answered {
+struct AnsweredTasks {
     made: Vec<TaskId>,
     ended: Vec<TaskId>,
 }
 
-impl Answered {
+impl AnsweredTasks {
     fn add(&mut self, text: &str) {
         for part in text.split(';') {
             let id = |id: &str| TaskId::new(id.trim().parse().expect("it is an id"));
@@ -116,7 +118,7 @@ async fn whatever_the_disk_kept_holds_what_was_answered() {
     let key = std::fs::read(folder.path().join("tsp.db.key")).unwrap();
     // Each state is opened, which syncs; in memory where there is such a place.
     let kept = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let (mut disk, mut answered, mut seen) = (Disk::default(), Answered::default(), HashSet::new());
+    let (mut disk, mut answered, mut seen) = (Disk::default(), AnsweredTasks::default(), HashSet::new());
     let (mut looks, mut syncs, hashes) = (0, 0, RandomState::new());
     for (at, event) in events.iter().enumerate() {
         match event {
@@ -142,7 +144,7 @@ async fn whatever_the_disk_kept_holds_what_was_answered() {
 }
 
 /// Opens what a disk kept as the service does after a stop that was none.
-async fn look(folder: &Path, files: &Files, key: &[u8], answered: &Answered) -> Result<(), String> {
+async fn look(folder: &Path, files: &Files, key: &[u8], answered: &AnsweredTasks) -> Result<(), String> {
     let place = folder.join("kept");
     let _ = std::fs::remove_dir_all(&place);
     std::fs::create_dir(&place).map_err(|error| error.to_string())?;
@@ -163,7 +165,7 @@ async fn look(folder: &Path, files: &Files, key: &[u8], answered: &Answered) -> 
     found
 }
 
-async fn holds(store: &SqliteStore, answered: &Answered) -> Result<(), String> {
+async fn holds(store: &SqliteStore, answered: &AnsweredTasks) -> Result<(), String> {
     let audit = store.audit(Timestamp::MAX).await.map_err(|error| error.to_string())?;
     let open: i64 = audit.open.iter().map(|(_, count)| count).sum();
     let unaccounted = audit.accepted - audit.ended - open;

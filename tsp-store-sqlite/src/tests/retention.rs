@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tsp_core::Millis;
 use tsp_core::task::Status;
-use tsp_store::tasks::{Changed, Subject, TaskCommand, TaskStore as _};
+use tsp_store::tasks::{CommandResult, Subject, TaskCommand, TaskStore as _};
 use tsp_store::{AuditorStore as _, RetentionStore as _};
 
 use super::*;
@@ -79,7 +79,7 @@ async fn a_task_that_was_replayed_since_it_was_found_stays() {
     let act = async |command| {
         let subject = Subject::Id(TaskId::new(1));
         let changed = store.change(subject, command, &Actor::system(), NOW).await.unwrap();
-        assert!(matches!(changed, Changed::Done { .. }), "{changed:?}");
+        assert!(matches!(changed, CommandResult::Done { .. }), "{changed:?}");
     };
     act(TaskCommand::Cancel).await;
     let config_cache = store.config_cache().clone();

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use tsp_core::NodeId;
 use tsp_core::task::Status;
-use tsp_store::attempts::{AttemptStore as _, Begin, BeginResult, all};
+use tsp_store::attempts::{AttemptStore as _, BeginRequest, BeginResult, all};
 use tsp_store::error::StoreError;
 use tsp_store::fetching::{ClaimRequest, ClaimResult, EmbeddedOwnership as _, FetcherStore as _};
 use tsp_store::tasks::TaskStore as _;
@@ -104,7 +104,7 @@ async fn a_claim_quarantines_a_row_whatever_is_wrong_with_it() {
 async fn a_bad_row_in_flight_does_not_hide_the_others() {
     let fixture = Fixture::new(4).await;
     let claimed = fixture.claim().await.tasks;
-    let begin = |task: &Task| Begin { id: task.id, version: task.version, row: None, token: None };
+    let begin = |task: &Task| BeginRequest { id: task.id, version: task.version, row: None, token: None };
     let begins = claimed[2..].iter().map(|task| begin(task)).collect();
     for begun in all(fixture.store.begin(fixture.node, begins, NOW).await).unwrap() {
         assert!(matches!(begun, BeginResult::Run(_)), "{begun:?}");

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tsp_core::task::{EndResult, Status};
 use tsp_core::{AppId, Millis};
 use tsp_store::WholeStore;
-use tsp_store::attempts::{Begin, BeginResult, Finish, all};
+use tsp_store::attempts::{BeginRequest, BeginResult, Finish, all};
 use tsp_store::fetching::ClaimRequest;
 use tsp_store::search::{Order, Scope, TaskQuery};
 use tsp_store::tasks::{Subject, TaskCommand};
@@ -33,7 +33,7 @@ async fn fill(store: &dyn WholeStore) -> (AppId, Vec<ConfigId>) {
     };
     let mut configs = Vec::new();
     for name in ["a", "b", "c"] {
-        let save = SaveConfig { app: app.id, spec: spec(name), expected: Expected::Absent };
+        let save = SaveConfig { app: app.id, spec: spec(name), expected: ExpectedVersion::Absent };
         match store.save_config(save, None, &by, NOW).await {
             Ok(IdempotencyResult::Fresh(ConfigSaved::Created(config))) => configs.push(config.id),
             other => panic!("{other:?}"),
@@ -58,7 +58,7 @@ async fn fill(store: &dyn WholeStore) -> (AppId, Vec<ConfigId>) {
     let claimed = store.claim(owner, requests, late).await.unwrap().tasks;
     let begins = claimed.iter().take(70);
     let begins =
-        begins.map(|row| Begin { id: row.id, version: row.version, row: None, token: None }).collect();
+        begins.map(|row| BeginRequest { id: row.id, version: row.version, row: None, token: None }).collect();
     for (n, begun) in all(store.begin(node, begins, late).await).unwrap().into_iter().enumerate() {
         let BeginResult::Run(row) = begun else { panic!("{begun:?}") };
         if n % 7 == 0 {

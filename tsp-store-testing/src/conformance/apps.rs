@@ -1,7 +1,9 @@
 //! Apps and API keys.
 
 use tsp_core::{AppId, KeyId, Millis};
-use tsp_store::catalog::{ApiKey, AppEdit, AppSaved, Deleted, Expected, NewApp, NewKey, RateLimit, Scope};
+use tsp_store::catalog::{
+    ApiKey, AppEdit, AppSaved, DeleteResult, ExpectedVersion, NewApp, NewKey, RateLimit, Scope,
+};
 use tsp_store::idempotency::IdempotencyResult;
 
 use super::fixture::{Fixture, T0, at, by, name};
@@ -54,17 +56,17 @@ pub(super) async fn an_app_with_configs_is_not_deleted(fixture: &Fixture) {
     fixture.config("other").await;
     fixture.store.create_key(new_key(Some(fixture.app), 1), &by(), T0).await.expect("create_key");
     let delete = async || fixture.store.delete_app(fixture.app, &by(), T0).await.expect("delete_app");
-    assert_eq!(delete().await, Deleted::InUse(2));
+    assert_eq!(delete().await, DeleteResult::InUse(2));
     for id in [
         config.id,
         fixture.store.config_cache().find_config(fixture.app, &name("other")).expect("it is there").id,
     ] {
-        fixture.store.delete_config(id, Expected::Any, &by(), T0).await.expect("delete_config");
+        fixture.store.delete_config(id, ExpectedVersion::Any, &by(), T0).await.expect("delete_config");
     }
-    assert_eq!(delete().await, Deleted::Deleted);
+    assert_eq!(delete().await, DeleteResult::Deleted);
     assert_eq!(fixture.store.config_cache().app("trade"), None);
     assert_eq!(fixture.store.key_by_hash(&[1; 32]).await.expect("key_by_hash"), None, "its keys are gone");
-    assert_eq!(delete().await, Deleted::NotFound);
+    assert_eq!(delete().await, DeleteResult::NotFound);
     let next = fixture.make_app("trade").await;
     assert_ne!(next, fixture.app, "an id is never used again");
 }
@@ -98,18 +100,18 @@ pub(super) async fn keys_belong_to_their_app(fixture: &Fixture) {
     assert!(ids(Some(other)).await.is_empty());
     for (app, id) in [(Some(other), own), (None, own), (Some(fixture.app), global)] {
         let refused = store.delete_key(app, id, &by(), T0).await.expect("delete_key");
-        assert_eq!(refused, Deleted::NotFound, "key {id} is not of {app:?}");
+        assert_eq!(refused, DeleteResult::NotFound, "key {id} is not of {app:?}");
     }
     assert_eq!(
         store.delete_key(Some(fixture.app), own, &by(), T0).await.expect("delete_key"),
-        Deleted::Deleted
+        DeleteResult::Deleted
     );
     assert_eq!(
         store.delete_key(Some(fixture.app), own, &by(), T0).await.expect("delete_key"),
-        Deleted::NotFound
+        DeleteResult::NotFound
     );
     assert_eq!(store.key_by_hash(&[1; 32]).await.expect("key_by_hash"), None);
-    assert_eq!(store.delete_key(None, global, &by(), T0).await.expect("delete_key"), Deleted::Deleted);
+    assert_eq!(store.delete_key(None, global, &by(), T0).await.expect("delete_key"), DeleteResult::Deleted);
 }
 
 /// Who made and deleted what; never the hash.

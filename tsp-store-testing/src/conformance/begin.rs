@@ -2,7 +2,7 @@
 
 use tsp_core::task::{EndResult, Status, Task};
 use tsp_core::{Millis, TaskId};
-use tsp_store::attempts::{Begin, BeginResult, all};
+use tsp_store::attempts::{BeginRequest, BeginResult, all};
 use tsp_store::catalog::Hold;
 use tsp_store::fetching::ClaimRequest;
 use tsp_store::tasks::TaskCommand;
@@ -10,8 +10,8 @@ use tsp_store::tasks::TaskCommand;
 use super::fixture::{Fixture, T0, TOKEN, assert_same, at, message};
 
 /// The two ways a message comes: with its row and without.
-fn both_ways(task: &Task) -> [Begin; 2] {
-    [message(task), Begin { row: None, ..message(task) }]
+fn both_ways(task: &Task) -> [BeginRequest; 2] {
+    [message(task), BeginRequest { row: None, ..message(task) }]
 }
 
 /// The attempt rises, the node and the token are written down.
@@ -35,7 +35,7 @@ pub(super) async fn a_good_message_begins_the_next_attempt(fixture: &Fixture) {
 pub(super) async fn a_stale_message_is_dropped(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let queued = fixture.queued(&config).await;
-    let early = Begin { version: queued.version - 1, ..message(&queued) };
+    let early = BeginRequest { version: queued.version - 1, ..message(&queued) };
     assert_eq!(fixture.begin_as(fixture.node, early, T0).await, BeginResult::Drop(None));
     fixture.check_stored(&queued).await;
     // The row has moved on since it was claimed, and the inline one does not know it.
@@ -49,7 +49,7 @@ pub(super) async fn a_stale_message_is_dropped(fixture: &Fixture) {
         assert_eq!(fixture.begin_as(fixture.node, begin, T0).await, BeginResult::Drop(None));
     }
     fixture.check_stored(&cancelled).await;
-    let nobody = Begin { id: TaskId::new(1), version: 1, row: None, token: None };
+    let nobody = BeginRequest { id: TaskId::new(1), version: 1, row: None, token: None };
     assert_eq!(fixture.begin_as(fixture.node, nobody, T0).await, BeginResult::Drop(None));
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn answers_are_in_the_order_of_the_batch(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let first = fixture.queued(&config).await;
     let second = fixture.queued(&config).await;
-    let gone = Begin { id: TaskId::new(1), version: 1, row: None, token: None };
+    let gone = BeginRequest { id: TaskId::new(1), version: 1, row: None, token: None };
     let batch = vec![message(&second), gone, message(&first)];
     let answers = all(fixture.store.begin(fixture.node, batch, T0).await).expect("begin");
     match &answers[..] {

@@ -1,7 +1,7 @@
 //! Which task a key finds (DESIGN.md section 5.4).
 
 use tsp_core::config::{OnDuplicateKey, TaskConfig};
-use tsp_store::tasks::{Submitted, TaskCommand};
+use tsp_store::tasks::{SubmitOutcome, TaskCommand};
 
 use super::fixture::{Fixture, T0, at, key};
 
@@ -40,7 +40,7 @@ pub(super) async fn the_latest_ended_is_the_one_that_ended_last(fixture: &Fixtur
 pub(super) async fn an_open_added_task_is_not_the_keys(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let first = fixture.create(fixture.new_task(&config, Some("order-42"), T0)).await;
-    let Submitted::Created(second) =
+    let SubmitOutcome::Created(second) =
         fixture.submit(fixture.new_task(&config, Some("order-42"), T0), OnDuplicateKey::Add).await
     else {
         panic!("`add` always creates");

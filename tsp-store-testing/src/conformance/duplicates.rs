@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::outcome::Verdict;
 use tsp_core::task::Status;
-use tsp_store::tasks::{Submit, Submitted, TaskCommand};
+use tsp_store::tasks::{Submit, SubmitOutcome, TaskCommand};
 
 use super::fixture::{Fixture, T0, assert_same, at};
 
@@ -15,7 +15,7 @@ pub(super) async fn ignore_returns_the_open_task(fixture: &Fixture) {
     let second = fixture.new_task(&config, Some("order-42"), at(5));
     let id = second.id;
     match fixture.submit(second, OnDuplicateKey::Ignore).await {
-        Submitted::Existing(task) => assert_same(&task, &first, "the open task, unchanged"),
+        SubmitOutcome::Existing(task) => assert_same(&task, &first, "the open task, unchanged"),
         other => panic!("an open task holds the key: {other:?}"),
     }
     assert_eq!(fixture.store.task(id).await.expect("task"), None, "no second task is made");
@@ -34,7 +34,7 @@ pub(super) async fn a_key_twice_in_one_batch_is_one_task(fixture: &Fixture) {
     let first = batch[0].task.id;
     let answers = fixture.store.submit(Vec::from(batch), T0).await.expect("submit");
     match &answers[1] {
-        tsp_store::idempotency::IdempotencyResult::Fresh(Submitted::Existing(task)) => {
+        tsp_store::idempotency::IdempotencyResult::Fresh(SubmitOutcome::Existing(task)) => {
             assert_eq!(task.id, first);
         }
         other => panic!("the first element holds the key: {other:?}"),
@@ -54,7 +54,7 @@ pub(super) async fn reset_moves_the_open_task(fixture: &Fixture) {
         }
         let mut new = fixture.new_task(&config, Some(key), at(300));
         new.payload = Some(Bytes::from_static(b"[2]"));
-        let Submitted::Reset { task, after_current } = fixture.submit(new, OnDuplicateKey::Reset).await
+        let SubmitOutcome::Reset { task, after_current } = fixture.submit(new, OnDuplicateKey::Reset).await
         else {
             panic!("an open task at {status:?} takes a reset");
         };
@@ -92,7 +92,8 @@ pub(super) async fn reset_of_an_executing_task_comes_after_the_current_attempt(f
     let new = fixture.create(fixture.new_task(&config, Some("order-42"), T0)).await;
     let begun = fixture.begin(&fixture.claim(&new, T0).await, T0).await;
     let again = fixture.new_task(&config, Some("order-42"), at(300));
-    let Submitted::Reset { task, after_current } = fixture.submit(again, OnDuplicateKey::Reset).await else {
+    let SubmitOutcome::Reset { task, after_current } = fixture.submit(again, OnDuplicateKey::Reset).await
+    else {
         panic!("an executing task takes a reset");
     };
     assert!(after_current, "its attempt goes on");
@@ -114,7 +115,8 @@ pub(super) async fn reset_of_an_awaiting_task_is_at_once(fixture: &Fixture) {
     let accepted = Verdict::new(tsp_core::Outcome::Accepted, "accepted");
     fixture.finish(&begun, accepted, T0).await;
     let again = fixture.new_task(&config, Some("order-42"), at(300));
-    let Submitted::Reset { task, after_current } = fixture.submit(again, OnDuplicateKey::Reset).await else {
+    let SubmitOutcome::Reset { task, after_current } = fixture.submit(again, OnDuplicateKey::Reset).await
+    else {
         panic!("an awaiting task takes a reset");
     };
     assert_eq!((task.status, task.due_at, after_current), (Status::Scheduled, at(300), false));
@@ -130,7 +132,7 @@ pub(super) async fn add_creates_another_beside(fixture: &Fixture) {
     for seconds in [60, 30, 10] {
         let new = fixture.new_task(&config, Some("order-42"), at(seconds));
         match fixture.submit(new, OnDuplicateKey::Add).await {
-            Submitted::Created(task) => made.push(*task),
+            SubmitOutcome::Created(task) => made.push(*task),
             other => panic!("`add` always creates: {other:?}"),
         }
     }
@@ -161,6 +163,6 @@ pub(super) async fn tasks_without_a_key_are_never_duplicates(fixture: &Fixture) 
     let config = fixture.config("close-order").await;
     for policy in [OnDuplicateKey::Ignore, OnDuplicateKey::Reset, OnDuplicateKey::Add] {
         let answer = fixture.submit(fixture.new_task(&config, None, T0), policy).await;
-        assert!(matches!(answer, Submitted::Created(_)), "{policy:?}: {answer:?}");
+        assert!(matches!(answer, SubmitOutcome::Created(_)), "{policy:?}: {answer:?}");
     }
 }

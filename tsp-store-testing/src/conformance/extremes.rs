@@ -9,7 +9,7 @@ use tsp_core::{Millis, TaskId, Timestamp};
 use tsp_store::attempts::{BeginResult, FinishResult, all};
 use tsp_store::fetching::ClaimRequest;
 use tsp_store::search::{Order, Scope, TaskQuery};
-use tsp_store::tasks::{Submit, Submitted};
+use tsp_store::tasks::{Submit, SubmitOutcome};
 
 use super::fixture::{Fixture, T0, at, key, message, outcome};
 
@@ -58,7 +58,7 @@ pub(super) async fn keys_are_compared_by_their_bytes(fixture: &Fixture) {
         let found = fixture.store.task_by_key(config.id, &key(text)).await.expect("task_by_key");
         assert_eq!(found.and_then(|task| task.key), Some(key(text)));
         let again = fixture.submit(fixture.new_task(&config, Some(text), T0), OnDuplicateKey::Ignore).await;
-        assert!(matches!(again, Submitted::Existing(_)), "`{text}`: {again:?}");
+        assert!(matches!(again, SubmitOutcome::Existing(_)), "`{text}`: {again:?}");
     }
 }
 
@@ -175,6 +175,6 @@ pub(super) async fn many_callers_at_once(fixture: &Fixture) {
     let same = (0..20)
         .map(|_| fixture.submit(fixture.new_task(&config, Some("order-42"), T0), OnDuplicateKey::Ignore));
     let answers = futures::future::join_all(same).await;
-    let created = answers.iter().filter(|answer| matches!(answer, Submitted::Created(_))).count();
+    let created = answers.iter().filter(|answer| matches!(answer, SubmitOutcome::Created(_))).count();
     assert_eq!(created, 1, "one key, one task: {answers:?}");
 }

@@ -4,7 +4,7 @@ use tsp_core::outcome::{Outcome, RetryDelay, Verdict};
 use tsp_core::task::{EndResult, Status, Task};
 use tsp_core::{Millis, TaskId};
 use tsp_store::attempts::{Finish, FinishResult, all};
-use tsp_store::catalog::Expected;
+use tsp_store::catalog::ExpectedVersion;
 use tsp_store::tasks::TaskCommand;
 
 use super::fixture::{DEADLINE, Fixture, T0, at, outcome, spec};
@@ -145,7 +145,7 @@ pub(super) async fn a_finish_follows_the_config_of_its_moment(fixture: &Fixture)
     let begun = fixture.executing(&config).await;
     let mut strict = spec("close-order");
     strict.retry.max_attempts = 1;
-    fixture.save_config(strict, Expected::Any, T0).await;
+    fixture.save_config(strict, ExpectedVersion::Any, T0).await;
     let task = fixture.finish(&begun, Verdict::retry("x"), at(1)).await;
     assert_eq!(task.result, Some(EndResult::Failed), "one attempt is allowed now");
 }

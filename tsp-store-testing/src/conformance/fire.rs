@@ -4,10 +4,10 @@ use tsp_core::config::{ConfigSpec, OnDuplicateKey, TaskConfig};
 use tsp_core::schedule::Overlap;
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{Millis, Timestamp};
-use tsp_store::catalog::{ConfigSaved, Expected, Hold};
+use tsp_store::catalog::{ConfigSaved, ExpectedVersion, Hold};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::fetching::{Cursor, Fire, FireResult, SlotTask};
-use tsp_store::tasks::{Submitted, TaskCommand};
+use tsp_store::tasks::{SubmitOutcome, TaskCommand};
 
 use super::fixture::{Fixture, T0, at, cron_spec};
 use crate::fire_one;
@@ -122,7 +122,7 @@ pub(super) async fn a_step_of_another_config_version_is_stale(fixture: &Fixture)
     let cursor = fixture.cursor(config.id).await;
     let newer = Fire { config_version: 2, ..step(fixture, &config, &cursor, &[at(10)]) };
     assert_eq!(answer_of(fixture, newer).await.expect("fire"), FireResult::Stale);
-    let saved = fixture.save_config(cron_spec("nightly"), Expected::Any, T0).await;
+    let saved = fixture.save_config(cron_spec("nightly"), ExpectedVersion::Any, T0).await;
     let ConfigSaved::Updated(edited) = saved else { panic!("the config is there: {saved:?}") };
     let older = step(fixture, &config, &cursor, &[at(10)]);
     assert_eq!(answer_of(fixture, older).await.expect("fire"), FireResult::Stale);
@@ -171,7 +171,7 @@ pub(super) async fn without_a_schedule_nothing_fires(fixture: &Fixture) {
     let config = fixture.config_of(cron_spec("nightly")).await;
     let cursor = fixture.cursor(config.id).await;
     let bare = ConfigSpec { schedule: None, ..config.spec.clone() };
-    let saved = fixture.save_config(bare, Expected::Any, T0).await;
+    let saved = fixture.save_config(bare, ExpectedVersion::Any, T0).await;
     let ConfigSaved::Updated(bare) = saved else { panic!("the config is there: {saved:?}") };
     let fire = step(fixture, &bare, &cursor, &[at(10)]);
     assert_eq!(answer_of(fixture, fire).await.expect("fire"), FireResult::Stale);
@@ -200,7 +200,7 @@ pub(super) async fn a_run_by_hand_takes_no_slot(fixture: &Fixture) {
     let mut by_hand = slot(fixture, &config, at(10)).task;
     by_hand.origin = Origin::Run;
     let answer = fixture.submit(by_hand, OnDuplicateKey::Ignore).await;
-    assert!(matches!(answer, Submitted::Created(_)), "{answer:?}");
+    assert!(matches!(answer, SubmitOutcome::Created(_)), "{answer:?}");
     let cursor = fixture.cursor(config.id).await;
     let (_, made, _) = fired(fixture, step(fixture, &config, &cursor, &[at(10)])).await;
     assert_eq!(made.first().map(|task| task.status), Some(Status::Scheduled));

@@ -11,11 +11,11 @@ use tsp_core::outcome::{Outcome, Verdict};
 use tsp_core::task::{NewTask, Origin, Status, Task};
 use tsp_core::{AppId, ConfigId, IdGenerator, Millis, NodeId, ShardId, TaskId, Timestamp};
 use tsp_store::WholeStore;
-use tsp_store::attempts::{Begin, BeginResult, Finish, FinishResult, all};
-use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
+use tsp_store::attempts::{BeginRequest, BeginResult, Finish, FinishResult, all};
+use tsp_store::catalog::{AppSaved, ConfigSaved, ExpectedVersion, Hold, NewApp, SaveConfig};
 use tsp_store::fetching::{ClaimRequest, Cursor, Owner};
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Changed, Subject, Submit, Submitted, TaskCommand};
+use tsp_store::tasks::{CommandResult, Subject, Submit, SubmitOutcome, TaskCommand};
 
 pub(super) use super::samples::{
     DEADLINE, T0, TOKEN, assert_same, at, by, cron_spec, key, message, name, outcome, plain, spec,
@@ -61,7 +61,7 @@ impl Fixture {
     }
 
     pub(super) async fn config_of(&self, spec: ConfigSpec) -> Arc<TaskConfig> {
-        match self.save_config(spec, Expected::Absent, T0).await {
+        match self.save_config(spec, ExpectedVersion::Absent, T0).await {
             ConfigSaved::Created(config) => config,
             other => panic!("a new config must be created: {other:?}"),
         }
@@ -70,7 +70,7 @@ impl Fixture {
     pub(super) async fn save_config(
         &self,
         spec: ConfigSpec,
-        expected: Expected,
+        expected: ExpectedVersion,
         now: Timestamp,
     ) -> ConfigSaved {
         let save = SaveConfig { app: self.app, spec, expected };
@@ -116,7 +116,7 @@ impl Fixture {
         Box::new(Task::new(new, T0))
     }
 
-    pub(super) async fn submit(&self, task: Box<Task>, on_duplicate: OnDuplicateKey) -> Submitted {
+    pub(super) async fn submit(&self, task: Box<Task>, on_duplicate: OnDuplicateKey) -> SubmitOutcome {
         let submit = Submit { task, on_duplicate, own_payload: true, idempotency: None };
         let mut answers = self.store.submit(vec![submit], T0).await.expect("submit");
         assert_eq!(answers.len(), 1, "one submit has one answer");
@@ -129,7 +129,7 @@ impl Fixture {
     /// A new task, which must be created.
     pub(super) async fn create(&self, task: Box<Task>) -> Task {
         match self.submit(task, OnDuplicateKey::Ignore).await {
-            Submitted::Created(task) => *task,
+            SubmitOutcome::Created(task) => *task,
             other => panic!("a new task must be created: {other:?}"),
         }
     }
@@ -154,7 +154,7 @@ impl Fixture {
         self.claim(&task, T0).await
     }
 
-    pub(super) async fn begin_as(&self, node: NodeId, begin: Begin, now: Timestamp) -> BeginResult {
+    pub(super) async fn begin_as(&self, node: NodeId, begin: BeginRequest, now: Timestamp) -> BeginResult {
         let mut answers = all(self.store.begin(node, vec![begin], now).await).expect("begin");
         assert_eq!(answers.len(), 1, "one message has one answer");
         answers.remove(0)
@@ -205,14 +205,14 @@ impl Fixture {
         self.finish(&task, Verdict::done().with_status(200), at(1)).await
     }
 
-    pub(super) async fn change(&self, id: TaskId, command: TaskCommand, now: Timestamp) -> Changed {
+    pub(super) async fn change(&self, id: TaskId, command: TaskCommand, now: Timestamp) -> CommandResult {
         self.store.change(Subject::Id(id), command, &by(), now).await.expect("change")
     }
 
     /// A change that must be made.
     pub(super) async fn changed(&self, id: TaskId, command: TaskCommand, now: Timestamp) -> Task {
         match self.change(id, command.clone(), now).await {
-            Changed::Done { task, .. } => *task,
+            CommandResult::Done { task, .. } => *task,
             other => panic!("{command:?} of task {id} must be done: {other:?}"),
         }
     }

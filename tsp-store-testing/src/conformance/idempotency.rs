@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use tsp_core::config::{OnDuplicateKey, TaskConfig};
 use tsp_core::{Name, Timestamp};
-use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, SaveConfig};
+use tsp_store::catalog::{AppSaved, ConfigSaved, ExpectedVersion, Hold, NewApp, SaveConfig};
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
-use tsp_store::tasks::{Submit, Submitted};
+use tsp_store::tasks::{Submit, SubmitOutcome};
 
 use super::fixture::{Fixture, T0, at, by, spec};
 
@@ -15,13 +15,13 @@ fn answer(body: &str) -> StoredAnswer {
 }
 
 /// Keeps the id of a created task until a minute after [`T0`].
-fn request(hash: u8, body: u8) -> IdempotencyRequest<Submitted> {
+fn request(hash: u8, body: u8) -> IdempotencyRequest<SubmitOutcome> {
     IdempotencyRequest {
         hash: [hash; 32],
         body_hash: [body; 32],
         expires_at: at(60),
         render: Box::new(|submitted| match submitted {
-            Submitted::Created(task) => Some(answer(&task.id.to_string())),
+            SubmitOutcome::Created(task) => Some(answer(&task.id.to_string())),
             _ => None,
         }),
     }
@@ -30,9 +30,9 @@ fn request(hash: u8, body: u8) -> IdempotencyRequest<Submitted> {
 async fn submit(
     fixture: &Fixture,
     config: &TaskConfig,
-    idempotency: IdempotencyRequest<Submitted>,
+    idempotency: IdempotencyRequest<SubmitOutcome>,
     now: Timestamp,
-) -> IdempotencyResult<Submitted> {
+) -> IdempotencyResult<SubmitOutcome> {
     let task = fixture.new_task(config, None, T0);
     let submit = Submit {
         task,
@@ -46,11 +46,11 @@ async fn submit(
 async fn fresh(
     fixture: &Fixture,
     config: &TaskConfig,
-    idempotency: IdempotencyRequest<Submitted>,
+    idempotency: IdempotencyRequest<SubmitOutcome>,
     now: Timestamp,
 ) -> String {
     match submit(fixture, config, idempotency, now).await {
-        IdempotencyResult::Fresh(Submitted::Created(task)) => task.id.to_string(),
+        IdempotencyResult::Fresh(SubmitOutcome::Created(task)) => task.id.to_string(),
         other => panic!("the key is new, so this is the call's own answer: {other:?}"),
     }
 }
@@ -99,7 +99,7 @@ pub(super) async fn a_refusal_is_not_kept(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     fixture.hold(config.id, Hold::Disable).await;
     let refused = submit(fixture, &config, request(1, 1), T0).await;
-    assert_eq!(refused, IdempotencyResult::Fresh(Submitted::ConfigDisabled));
+    assert_eq!(refused, IdempotencyResult::Fresh(SubmitOutcome::ConfigDisabled));
     fixture.hold(config.id, Hold::Enable).await;
     fresh(fixture, &config, request(1, 1), T0).await;
 }
@@ -123,8 +123,8 @@ pub(super) async fn elements_of_a_batch_have_their_own_keys(fixture: &Fixture) {
     });
     let first = batch[0].task.id.to_string();
     let answers = fixture.store.submit(Vec::from(batch), T0).await.expect("submit");
-    assert!(matches!(answers[0], IdempotencyResult::Fresh(Submitted::Created(_))), "{:?}", answers[0]);
-    assert!(matches!(answers[1], IdempotencyResult::Fresh(Submitted::Created(_))), "{:?}", answers[1]);
+    assert!(matches!(answers[0], IdempotencyResult::Fresh(SubmitOutcome::Created(_))), "{:?}", answers[0]);
+    assert!(matches!(answers[1], IdempotencyResult::Fresh(SubmitOutcome::Created(_))), "{:?}", answers[1]);
     assert_eq!(answers[2], IdempotencyResult::Replayed(answer(&first)));
     assert_eq!(answers[3], IdempotencyResult::Mismatch);
 }
@@ -156,7 +156,8 @@ pub(super) async fn apps_and_configs_are_kept_too(fixture: &Fixture) {
             matches!(saved, ConfigSaved::Created(_)).then(|| answer("config"))
         }),
     };
-    let save = || SaveConfig { app: fixture.app, spec: spec("close-order"), expected: Expected::Absent };
+    let save =
+        || SaveConfig { app: fixture.app, spec: spec("close-order"), expected: ExpectedVersion::Absent };
     let made = store.save_config(save(), Some(request_config()), &by(), T0).await.expect("save_config");
     assert!(matches!(made, IdempotencyResult::Fresh(ConfigSaved::Created(_))), "{made:?}");
     let again = store.save_config(save(), Some(request_config()), &by(), T0).await.expect("save_config");

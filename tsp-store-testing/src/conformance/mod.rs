@@ -47,25 +47,25 @@ use futures::future::BoxFuture;
 use tsp_store::WholeStore;
 
 /// An empty store, and what must live as long as it (a directory, a lock).
-pub struct Made {
+pub struct StoreUnderTest {
     pub store: Arc<dyn WholeStore>,
     pub guard: Box<dyn Any + Send + Sync>,
 }
 
-impl std::fmt::Debug for Made {
+impl std::fmt::Debug for StoreUnderTest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Made").finish_non_exhaustive()
+        f.debug_struct("StoreUnderTest").finish_non_exhaustive()
     }
 }
 
-impl From<Arc<dyn WholeStore>> for Made {
+impl From<Arc<dyn WholeStore>> for StoreUnderTest {
     fn from(store: Arc<dyn WholeStore>) -> Self {
         Self { store, guard: Box::new(()) }
     }
 }
 
 /// Makes an empty store, of more than one shard, for each case.
-pub type Make<'a> = &'a (dyn Fn() -> BoxFuture<'static, Made> + Sync);
+pub type StoreFactory<'a> = &'a (dyn Fn() -> BoxFuture<'static, StoreUnderTest> + Sync);
 
 /// One thing that must hold.
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Case {
 
 impl Case {
     /// Panics with what was expected when it does not hold.
-    pub async fn run(&self, make: Make<'_>) {
+    pub async fn run(&self, make: StoreFactory<'_>) {
         let made = make().await;
         let fixture = Fixture::new(made.store.clone()).await;
         (self.run)(&fixture).await;
@@ -101,7 +101,7 @@ pub fn case(topic: &str, name: &str) -> Case {
 }
 
 /// Runs every case and panics with the names of those that failed.
-pub async fn run_all(make: Make<'_>) {
+pub async fn run_all(make: StoreFactory<'_>) {
     let mut failed = Vec::new();
     for case in CASES {
         if std::panic::AssertUnwindSafe(case.run(make)).catch_unwind().await.is_err() {
@@ -115,13 +115,13 @@ pub async fn run_all(make: Make<'_>) {
 ///
 /// # Panics
 /// When the case does not hold.
-pub fn run_blocking(case: Case, make: Make<'_>) {
+pub fn run_blocking(case: Case, make: StoreFactory<'_>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime without threads needs nothing that can be missing").block_on(case.run(make));
 }
 
 /// One `#[test]` for each case of the suite, in a module for each topic. `$make` is the path of an
-/// `async fn() -> Made` in the calling module.
+/// `async fn() -> StoreUnderTest` in the calling module.
 #[macro_export]
 macro_rules! conformance_tests {
     ($make:path) => { $crate::conformance_tests! { @list tests ($make) } };

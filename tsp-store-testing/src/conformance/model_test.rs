@@ -10,12 +10,12 @@ use std::sync::Arc;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
-use tsp_store::attempts::{Begin, BeginResult, Finish, FinishResult};
-use tsp_store::catalog::Expected;
+use tsp_store::attempts::{BeginRequest, BeginResult, Finish, FinishResult};
+use tsp_store::catalog::ExpectedVersion;
 use tsp_store::fetching::ClaimRequest;
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::search::{Order, Scope, TaskQuery};
-use tsp_store::tasks::{Changed, Subject, Submit, Submitted, TaskCommand};
+use tsp_store::tasks::{CommandResult, Subject, Submit, SubmitOutcome, TaskCommand};
 
 use super::fixture::{Fixture, T0, by, cron_spec, key, message, outcome, plain, spec};
 use super::model_test_configs::{answer_of, words_of};
@@ -112,7 +112,7 @@ pub(super) struct Side<'a> {
 
 /// A row with its attempts, or what lists and counts say.
 #[derive(Debug, PartialEq)]
-enum Shown {
+enum StoreView {
     Row(Option<Box<Task>>, Vec<AttemptRecord>),
     Lists(String),
 }
@@ -210,12 +210,12 @@ impl<'a> Side<'a> {
         let submit = Submit { task, on_duplicate: *policy, own_payload: true, idempotency: None };
         let answer = self.fixture.store.submit(vec![submit], now).await.expect("submit").remove(0);
         match answer {
-            IdempotencyResult::Fresh(Submitted::Created(task)) => {
+            IdempotencyResult::Fresh(SubmitOutcome::Created(task)) => {
                 self.tasks.push(id);
                 self.answer("created", &[*task])
             }
-            IdempotencyResult::Fresh(Submitted::Existing(task)) => self.answer("existing", &[*task]),
-            IdempotencyResult::Fresh(Submitted::Reset { task, after_current }) => {
+            IdempotencyResult::Fresh(SubmitOutcome::Existing(task)) => self.answer("existing", &[*task]),
+            IdempotencyResult::Fresh(SubmitOutcome::Reset { task, after_current }) => {
                 self.answer(if after_current { "reset after the current" } else { "reset" }, &[*task])
             }
             other => self.answer(&format!("{other:?}"), &[]),
@@ -241,7 +241,7 @@ impl<'a> Side<'a> {
 
     async fn begin(&mut self, back: usize, with_row: bool, now: Timestamp) -> Answer {
         let Some(task) = self.message(back) else { return self.answer("no message yet", &[]) };
-        let mut begin: Begin = message(task);
+        let mut begin: BeginRequest = message(task);
         begin.row = begin.row.filter(|_| with_row);
         match self.fixture.begin_as(self.fixture.node, begin, now).await {
             BeginResult::Run(task) => {
@@ -267,13 +267,15 @@ impl<'a> Side<'a> {
 
     async fn change(&self, subject: Subject, command: &TaskCommand, now: Timestamp) -> Answer {
         match self.fixture.store.change(subject, command.clone(), &by(), now).await.expect("change") {
-            Changed::Done { task, outcome_detail } => {
+            CommandResult::Done { task, outcome_detail } => {
                 self.answer(&format!("done {outcome_detail:?}"), &[*task])
             }
-            Changed::Refused { task, why } => self.answer(&format!("refused {why:?}"), &[*task]),
-            Changed::KeyInUse { holder } => self.answer(&format!("held by {:?}", self.number(holder)), &[]),
-            Changed::ConfigDisabled => self.answer("disabled", &[]),
-            Changed::NotFound => self.answer("not found", &[]),
+            CommandResult::Refused { task, why } => self.answer(&format!("refused {why:?}"), &[*task]),
+            CommandResult::KeyInUse { holder } => {
+                self.answer(&format!("held by {:?}", self.number(holder)), &[])
+            }
+            CommandResult::ConfigDisabled => self.answer("disabled", &[]),
+            CommandResult::NotFound => self.answer("not found", &[]),
         }
     }
 
@@ -304,7 +306,7 @@ impl<'a> Side<'a> {
     }
 
     /// Every row with its attempts, what searches and lists show, and the auditor's counts.
-    async fn rows(&self, now: Timestamp) -> Vec<Shown> {
+    async fn rows(&self, now: Timestamp) -> Vec<StoreView> {
         let store = &self.fixture.store;
         let mut shown = Vec::new();
         for (number, id) in self.tasks.iter().enumerate() {
@@ -314,7 +316,7 @@ impl<'a> Side<'a> {
                 attempt.task = TaskId::new(i64::try_from(number).unwrap_or(-1));
                 attempt.node = attempt.node.map(|node| self.same_node(node));
             }
-            shown.push(Shown::Row(row.map(Box::new), attempts));
+            shown.push(StoreView::Row(row.map(Box::new), attempts));
         }
         let mut words = String::new();
         for config in &self.configs {
@@ -335,7 +337,7 @@ impl<'a> Side<'a> {
         let next = (due, store.next_deadline().await);
         let _ = writeln!(words, "{in_flight} in flight, {running} run, {:?} open, {next:?}", audit.open);
         let _ = writeln!(words, "{:?}", self.cursor().await);
-        shown.push(Shown::Lists(words));
+        shown.push(StoreView::Lists(words));
         shown
     }
 
@@ -368,7 +370,7 @@ impl<'a> Side<'a> {
         let lost = running.into_iter().map(|(id, _)| (id, self.fixture.node)).collect();
         store.mark_worker_lost(self.fixture.owner, lost, now).await.expect("lose");
         let cron = self.configs[SCHEDULED].id;
-        store.delete_config(cron, Expected::Any, &by(), now).await.expect("delete_config");
+        store.delete_config(cron, ExpectedVersion::Any, &by(), now).await.expect("delete_config");
     }
 }
 

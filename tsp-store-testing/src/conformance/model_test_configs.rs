@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tsp_core::config::{Kind, TaskConfig};
 use tsp_core::{ConfigId, Millis, TaskId, Timestamp};
-use tsp_store::catalog::{AuditEntry, ConfigSaved, Deleted, Expected, SaveConfig};
+use tsp_store::catalog::{AuditEntry, ConfigSaved, DeleteResult, ExpectedVersion, SaveConfig};
 use tsp_store::fetching::{Cursor, Fire, FireResult};
 use tsp_store::idempotency::IdempotencyResult;
 
 use super::fire::slot;
 use super::fixture::{by, cron_spec};
 use super::model_test::{Answer, Side};
-use super::rng::{Edit, FireStep, Known, SCHEDULED};
+use super::rng::{Edit, FireStep, KnownVersion, SCHEDULED};
 use crate::fire_one;
 
 /// Slots are so far apart.
@@ -48,17 +48,23 @@ impl Side<'_> {
         self.fixture.store.config_cache().config(self.configs[config].id)
     }
 
-    fn expected(&self, config: usize, known: Known) -> Expected {
+    fn expected(&self, config: usize, known: KnownVersion) -> ExpectedVersion {
         let version = self.stored(config).map_or(1, |config| config.version);
         match known {
-            Known::Any => Expected::Any,
-            Known::Absent => Expected::Absent,
-            Known::Right => Expected::Version(version),
-            Known::Wrong => Expected::Version(version + 1),
+            KnownVersion::Any => ExpectedVersion::Any,
+            KnownVersion::Absent => ExpectedVersion::Absent,
+            KnownVersion::Right => ExpectedVersion::Version(version),
+            KnownVersion::Wrong => ExpectedVersion::Version(version + 1),
         }
     }
 
-    pub(super) async fn save(&mut self, at: usize, edit: Edit, known: Known, now: Timestamp) -> Answer {
+    pub(super) async fn save(
+        &mut self,
+        at: usize,
+        edit: Edit,
+        known: KnownVersion,
+        now: Timestamp,
+    ) -> Answer {
         let first = &self.configs[at];
         let mut spec = self.stored(at).map_or_else(|| first.spec.clone(), |config| config.spec.clone());
         match edit {
@@ -79,12 +85,12 @@ impl Side<'_> {
         }
     }
 
-    pub(super) async fn delete(&self, at: usize, known: Known, now: Timestamp) -> Answer {
+    pub(super) async fn delete(&self, at: usize, known: KnownVersion, now: Timestamp) -> Answer {
         let (id, expected) = (self.configs[at].id, self.expected(at, known));
         let deleted =
             self.fixture.store.delete_config(id, expected, &by(), now).await.expect("delete_config");
         let words = match deleted {
-            Deleted::Deleted => "config removed".to_owned(),
+            DeleteResult::Deleted => "config removed".to_owned(),
             other => format!("{other:?}"),
         };
         (words, Vec::new())

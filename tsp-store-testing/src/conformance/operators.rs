@@ -3,10 +3,10 @@
 use tsp_core::config::ConfigSpec;
 use tsp_core::outcome::{Outcome, Verdict};
 use tsp_core::task::Status;
-use tsp_core::transition::{Event, Refused, transition};
+use tsp_core::transition::{Event, Refusal, transition};
 use tsp_core::{Millis, TaskId};
 use tsp_store::catalog::AuditEntry;
-use tsp_store::tasks::{Cancelled, Changed, Subject, TaskCommand};
+use tsp_store::tasks::{CancelCount, CommandResult, Subject, TaskCommand};
 
 use super::fixture::{Fixture, T0, assert_same, at, by, key, plain, spec};
 
@@ -31,12 +31,12 @@ pub(super) async fn each_command_in_each_state_is_what_the_transition_says(fixtu
             let decided = transition(&before, &event, at(5));
             let answer = fixture.change(before.id, command.clone(), at(5)).await;
             match (&decided, &answer) {
-                (Ok(change), Changed::Done { task, outcome_detail }) => {
+                (Ok(change), CommandResult::Done { task, outcome_detail }) => {
                     assert_same(task, &change.task, &format!("{command:?} at {status:?}"));
                     assert_eq!(outcome_detail, &change.outcome_detail, "{command:?} at {status:?}");
                     fixture.check_stored(&change.task).await;
                 }
-                (Err(expected), Changed::Refused { task, why }) => {
+                (Err(expected), CommandResult::Refused { task, why }) => {
                     assert_eq!(why, expected, "{command:?} at {status:?}");
                     assert_same(task, &before, "a refused command shows the row as it is");
                     fixture.check_stored(&before).await;
@@ -57,16 +57,16 @@ pub(super) async fn a_task_is_meant_by_its_key(fixture: &Fixture) {
     let subject = Subject::Key(config.id, key("order-42"));
     let change =
         async |command| fixture.store.change(subject.clone(), command, &by(), at(1)).await.expect("change");
-    assert_eq!(change(TaskCommand::Cancel).await, Changed::NotFound);
+    assert_eq!(change(TaskCommand::Cancel).await, CommandResult::NotFound);
     let task = fixture.create(fixture.new_task(&config, Some("order-42"), at(60))).await;
-    let Changed::Done { task: paused, .. } = change(TaskCommand::Pause).await else {
+    let CommandResult::Done { task: paused, .. } = change(TaskCommand::Pause).await else {
         panic!("a scheduled task can be paused");
     };
     assert_eq!((paused.id, paused.status), (task.id, Status::Paused));
     change(TaskCommand::Cancel).await;
     match change(TaskCommand::Cancel).await {
-        Changed::Refused { task: ended, why } => {
-            assert_eq!((ended.id, why), (task.id, Refused::AlreadyEnded));
+        CommandResult::Refused { task: ended, why } => {
+            assert_eq!((ended.id, why), (task.id, Refusal::AlreadyEnded));
         }
         other => panic!("it has ended already: {other:?}"),
     }
@@ -74,7 +74,7 @@ pub(super) async fn a_task_is_meant_by_its_key(fixture: &Fixture) {
 
 pub(super) async fn an_unknown_task_is_not_found(fixture: &Fixture) {
     for (command, _) in commands() {
-        assert_eq!(fixture.change(TaskId::new(1), command, T0).await, Changed::NotFound);
+        assert_eq!(fixture.change(TaskId::new(1), command, T0).await, CommandResult::NotFound);
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn commands_that_come_together_are_served_in_turn(fixture: &Fix
     let task = fixture.scheduled(&config).await;
     let calls = (0..20).map(|n| fixture.change(task.id, TaskCommand::Postpone { execute_at: at(n) }, T0));
     for answer in futures::future::join_all(calls).await {
-        assert!(matches!(answer, Changed::Done { .. }), "{answer:?}");
+        assert!(matches!(answer, CommandResult::Done { .. }), "{answer:?}");
     }
     assert_eq!(fixture.stored(task.id).await.version, task.version + 20, "each of the 20 counted once");
 }
@@ -114,7 +114,7 @@ pub(super) async fn cancel_open_cancels_a_config_bit_by_bit(fixture: &Fixture) {
     }
     let spared = fixture.scheduled(&other).await;
     let mut cancelled = 0;
-    let mut last = Cancelled::default();
+    let mut last = CancelCount::default();
     for _ in 0..10 {
         last = fixture.store.cancel_open(config.id, 2, &by(), at(1)).await.expect("cancel_open");
         assert!(last.cancelled <= 2, "at most two at a time: {last:?}");
@@ -127,7 +127,7 @@ pub(super) async fn cancel_open_cancels_a_config_bit_by_bit(fixture: &Fixture) {
     assert_eq!(fixture.stored(waiting.id).await.result, Some(tsp_core::task::EndResult::Cancelled));
     fixture.check_stored(&spared).await;
     let none = fixture.store.cancel_open(other.id, 0, &by(), at(1)).await.expect("cancel_open");
-    assert_eq!(none, Cancelled { cancelled: 0, left: 1 });
+    assert_eq!(none, CancelCount { cancelled: 0, left: 1 });
 }
 
 /// Also one whose cancel came while executing and whose receiver then accepted: its attempt can be closed.
@@ -138,7 +138,7 @@ pub(super) async fn cancel_open_ends_what_is_awaited_with_a_flag(fixture: &Fixtu
     let awaited = fixture.finish(&begun, Verdict::new(Outcome::Accepted, "accepted"), T0).await;
     assert!(awaited.cancel_requested, "the flag comes along: {awaited:?}");
     let cancelled = fixture.store.cancel_open(config.id, 10, &by(), at(1)).await.expect("cancel_open");
-    assert_eq!(cancelled, Cancelled { cancelled: 1, left: 0 });
+    assert_eq!(cancelled, CancelCount { cancelled: 1, left: 0 });
 }
 
 /// What ends at once comes before what runs, whatever is left of the limit.

@@ -4,9 +4,9 @@ use tsp_core::config::{ConfigSpec, OnDuplicateKey};
 use tsp_core::key::key_shard;
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{EndResult, Status};
-use tsp_store::catalog::{ConfigSaved, Expected, Hold};
+use tsp_store::catalog::{ConfigSaved, ExpectedVersion, Hold};
 use tsp_store::fetching::EarliestDue;
-use tsp_store::tasks::{Changed, Submitted, TaskCommand};
+use tsp_store::tasks::{CommandResult, SubmitOutcome, TaskCommand};
 
 use super::fixture::{Fixture, T0, at, by, spec};
 
@@ -40,7 +40,7 @@ pub(super) async fn a_replayed_task_takes_its_key_back(fixture: &Fixture) {
     assert_eq!(open.key_slot, 0, "it is the canonical one again");
     let answer =
         fixture.submit(fixture.new_task(&config, Some("order-42"), T0), OnDuplicateKey::Ignore).await;
-    assert!(matches!(answer, Submitted::Existing(ref task) if task.id == open.id), "{answer:?}");
+    assert!(matches!(answer, SubmitOutcome::Existing(ref task) if task.id == open.id), "{answer:?}");
 }
 
 /// While another open task holds the key it is refused, and nothing changes.
@@ -50,7 +50,7 @@ pub(super) async fn a_key_in_use_refuses_a_replay(fixture: &Fixture) {
     let ended = fixture.changed(first.id, TaskCommand::Cancel, T0).await;
     let second = fixture.create(fixture.new_task(&config, Some("order-42"), at(60))).await;
     let answer = fixture.change(first.id, TaskCommand::Replay, at(1)).await;
-    assert_eq!(answer, Changed::KeyInUse { holder: second.id });
+    assert_eq!(answer, CommandResult::KeyInUse { holder: second.id });
     fixture.check_stored(&ended).await;
     fixture.check_stored(&second).await;
     fixture.changed(second.id, TaskCommand::Cancel, at(1)).await;
@@ -61,7 +61,7 @@ pub(super) async fn a_key_in_use_refuses_a_replay(fixture: &Fixture) {
 pub(super) async fn an_added_task_is_replayed_beside(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let first = fixture.create(fixture.new_task(&config, Some("order-42"), T0)).await;
-    let Submitted::Created(second) =
+    let SubmitOutcome::Created(second) =
         fixture.submit(fixture.new_task(&config, Some("order-42"), T0), OnDuplicateKey::Add).await
     else {
         panic!("`add` always creates");
@@ -82,7 +82,7 @@ pub(super) async fn a_task_away_from_home_is_replayed_beside(fixture: &Fixture) 
     let task = fixture.create(fixture.new_task(&config, Some(&key), T0)).await;
     fixture.changed(task.id, TaskCommand::Cancel, T0).await;
     let wide = ConfigSpec { span: 0, ..spec("close-order") };
-    let ConfigSaved::Updated(config) = fixture.save_config(wide, Expected::Any, T0).await else {
+    let ConfigSaved::Updated(config) = fixture.save_config(wide, ExpectedVersion::Any, T0).await else {
         panic!("nothing is open")
     };
     let open = fixture.changed(task.id, TaskCommand::Replay, at(1)).await;
@@ -97,7 +97,7 @@ pub(super) async fn a_disabled_config_takes_no_replay(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let ended = fixture.ended(&config).await;
     fixture.hold(config.id, Hold::Disable).await;
-    assert_eq!(fixture.change(ended.id, TaskCommand::Replay, at(1)).await, Changed::ConfigDisabled);
+    assert_eq!(fixture.change(ended.id, TaskCommand::Replay, at(1)).await, CommandResult::ConfigDisabled);
     fixture.check_stored(&ended).await;
     fixture.hold(config.id, Hold::Enable).await;
     fixture.changed(ended.id, TaskCommand::Replay, at(1)).await;
@@ -107,9 +107,9 @@ pub(super) async fn a_disabled_config_takes_no_replay(fixture: &Fixture) {
 pub(super) async fn a_task_of_a_deleted_config_stays_ended(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let ended = fixture.ended(&config).await;
-    fixture.store.delete_config(config.id, Expected::Any, &by(), at(2)).await.expect("delete_config");
+    fixture.store.delete_config(config.id, ExpectedVersion::Any, &by(), at(2)).await.expect("delete_config");
     let answer = fixture.change(ended.id, TaskCommand::Replay, at(3)).await;
-    assert!(!matches!(answer, Changed::Done { .. }), "{answer:?}");
+    assert!(!matches!(answer, CommandResult::Done { .. }), "{answer:?}");
     let audit = fixture.store.audit(at(3)).await.expect("audit");
     assert_eq!(audit.open.iter().map(|(_, count)| count).sum::<i64>(), 0, "{audit:?}");
 }

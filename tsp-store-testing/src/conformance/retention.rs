@@ -2,9 +2,9 @@
 
 use tsp_core::config::OnDuplicateKey;
 use tsp_core::{Millis, Timestamp};
-use tsp_store::catalog::{AUDIT_KEPT, Expected};
+use tsp_store::catalog::{AUDIT_KEPT, ExpectedVersion};
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
-use tsp_store::tasks::{Submit, Submitted, TaskCommand};
+use tsp_store::tasks::{Submit, SubmitOutcome, TaskCommand};
 
 use super::fire::{fired, step};
 use super::fixture::{Fixture, T0, at, by, cron_spec, spec};
@@ -107,7 +107,7 @@ pub(super) async fn the_history_of_a_deleted_config_goes(fixture: &Fixture) {
     let other = fixture.config("other").await;
     let gone = fixture.ended(&config).await;
     let kept = fixture.ended(&other).await;
-    fixture.store.delete_config(config.id, Expected::Any, &by(), at(1)).await.expect("delete_config");
+    fixture.store.delete_config(config.id, ExpectedVersion::Any, &by(), at(1)).await.expect("delete_config");
     apply_all_retention(fixture, at(2)).await;
     assert_eq!(fixture.store.task(gone.id).await.expect("task"), None);
     fixture.check_stored(&kept).await;
@@ -119,7 +119,7 @@ pub(super) async fn the_occurrences_of_a_deleted_config_go(fixture: &Fixture) {
     let cursor = fixture.cursor(config.id).await;
     let (_, made, _) = fired(fixture, step(fixture, &config, &cursor, &[at(10)])).await;
     fixture.changed(made[0].id, TaskCommand::Cancel, T0).await;
-    fixture.store.delete_config(config.id, Expected::Any, &by(), at(1)).await.expect("delete_config");
+    fixture.store.delete_config(config.id, ExpectedVersion::Any, &by(), at(1)).await.expect("delete_config");
     let mut dropped = 0;
     loop {
         match apply_retention(fixture, 100, at(2)).await {
@@ -140,7 +140,7 @@ pub(super) async fn stored_answers_go_after_their_expiry(fixture: &Fixture) {
             hash: [1; 32],
             body_hash: [1; 32],
             expires_at: at(60),
-            render: Box::new(move |_: &Submitted| Some(rendered)),
+            render: Box::new(move |_: &SubmitOutcome| Some(rendered)),
         };
         let task = fixture.new_task(&config, None, at(9_000));
         let submit = Submit {

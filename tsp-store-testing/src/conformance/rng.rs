@@ -26,8 +26,8 @@ pub(super) enum Step {
     Change { task: usize, command: TaskCommand },
     ChangeByKey { config: usize, key: usize, command: TaskCommand },
     Hold { config: usize, hold: Hold },
-    Save { config: usize, edit: Edit, expected: Known },
-    Delete { config: usize, expected: Known },
+    Save { config: usize, edit: Edit, expected: KnownVersion },
+    Delete { config: usize, expected: KnownVersion },
     Fire(FireStep),
     CancelOpen { config: usize },
     RetentionDrop,
@@ -45,7 +45,7 @@ pub(super) enum Edit {
 
 /// What somebody takes for the stored version of a config.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Known {
+pub(super) enum KnownVersion {
     Any,
     Absent,
     Right,
@@ -145,8 +145,14 @@ impl CommandRng {
         }
     }
 
-    fn known(&mut self) -> Known {
-        let known = [Known::Any, Known::Right, Known::Right, Known::Wrong, Known::Absent];
+    fn known(&mut self) -> KnownVersion {
+        let known = [
+            KnownVersion::Any,
+            KnownVersion::Right,
+            KnownVersion::Right,
+            KnownVersion::Wrong,
+            KnownVersion::Absent,
+        ];
         known[self.below(known.len())]
     }
 

@@ -8,7 +8,7 @@ use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_core::task::{Task, TaskExtra, TokenHash};
 use tsp_core::{Millis, Name, TaskKey, Timestamp};
-use tsp_store::attempts::{Begin, Finish};
+use tsp_store::attempts::{BeginRequest, Finish};
 use tsp_store::tasks::Actor;
 
 /// When every case begins.
@@ -86,8 +86,8 @@ pub(super) fn cron_spec(config: &str) -> ConfigSpec {
 }
 
 /// The message of a claimed task, its row with it.
-pub(super) fn message(task: &Task) -> Begin {
-    Begin { id: task.id, version: task.version, row: Some(Box::new(task.clone())), token: Some(TOKEN) }
+pub(super) fn message(task: &Task) -> BeginRequest {
+    BeginRequest { id: task.id, version: task.version, row: Some(Box::new(task.clone())), token: Some(TOKEN) }
 }
 
 /// The outcome of a begun task, its row with it.

@@ -4,11 +4,11 @@ use tsp_core::ShardId;
 use tsp_core::config::{ConfigSpec, OnDuplicateKey};
 use tsp_core::key::config_shard;
 use tsp_core::task::{Status, Task};
-use tsp_store::catalog::{Expected, Hold};
+use tsp_store::catalog::{ExpectedVersion, Hold};
 use tsp_store::error::StoreError;
 use tsp_store::fetching::EarliestDue;
 use tsp_store::idempotency::IdempotencyResult;
-use tsp_store::tasks::{Submit, Submitted};
+use tsp_store::tasks::{Submit, SubmitOutcome};
 
 use super::fixture::{Fixture, T0, assert_same, at, key, spec};
 
@@ -56,7 +56,7 @@ pub(super) async fn each_element_of_a_batch_stands_alone(fixture: &Fixture) {
     fixture.hold(disabled.id, Hold::Disable).await;
     fixture
         .store
-        .delete_config(gone.id, Expected::Any, &super::fixture::by(), T0)
+        .delete_config(gone.id, ExpectedVersion::Any, &super::fixture::by(), T0)
         .await
         .expect("delete_config");
     let batch = [&good, &disabled, &gone, &good].map(|config| Submit {
@@ -69,10 +69,10 @@ pub(super) async fn each_element_of_a_batch_stands_alone(fixture: &Fixture) {
     let answers = fixture.store.submit(Vec::from(batch), T0).await.expect("submit");
     match &answers[..] {
         [
-            IdempotencyResult::Fresh(Submitted::Created(first)),
-            IdempotencyResult::Fresh(Submitted::ConfigDisabled),
-            IdempotencyResult::Fresh(Submitted::ConfigGone),
-            IdempotencyResult::Fresh(Submitted::Created(last)),
+            IdempotencyResult::Fresh(SubmitOutcome::Created(first)),
+            IdempotencyResult::Fresh(SubmitOutcome::ConfigDisabled),
+            IdempotencyResult::Fresh(SubmitOutcome::ConfigGone),
+            IdempotencyResult::Fresh(SubmitOutcome::Created(last)),
         ] => assert_eq!([first.id, last.id], [ids[0], ids[3]]),
         other => panic!("created, disabled, gone, created in this order: {other:?}"),
     }
@@ -90,7 +90,7 @@ pub(super) async fn a_paused_config_takes_tasks_and_a_disabled_one_none(fixture:
     for policy in [OnDuplicateKey::Ignore, OnDuplicateKey::Reset, OnDuplicateKey::Add] {
         for key in ["order-1", "order-3"] {
             let answer = fixture.submit(fixture.new_task(&config, Some(key), T0), policy).await;
-            assert_eq!(answer, Submitted::ConfigDisabled, "{key} with {policy:?}");
+            assert_eq!(answer, SubmitOutcome::ConfigDisabled, "{key} with {policy:?}");
         }
     }
     fixture.check_stored(&before).await;
@@ -123,7 +123,7 @@ pub(super) async fn the_same_id_again_is_the_same_task(fixture: &Fixture) {
                 fixture.changed(new.id, tsp_store::tasks::TaskCommand::Cancel, T0).await;
             }
             match fixture.submit(new.clone(), OnDuplicateKey::Ignore).await {
-                Submitted::Created(task) => assert_eq!(task.id, new.id),
+                SubmitOutcome::Created(task) => assert_eq!(task.id, new.id),
                 other => panic!("it was created by this id: {other:?}"),
             }
         }
@@ -157,7 +157,7 @@ pub(super) async fn a_refusal_comes_before_the_id(fixture: &Fixture) {
     fixture.hold(config.id, Hold::Disable).await;
     for key in ["order-42", "order-43"] {
         let task = Box::new(Task { key: Some(super::fixture::key(key)), ..there.clone() });
-        assert_eq!(fixture.submit(task, OnDuplicateKey::Ignore).await, Submitted::ConfigDisabled);
+        assert_eq!(fixture.submit(task, OnDuplicateKey::Ignore).await, SubmitOutcome::ConfigDisabled);
     }
 }
 
@@ -171,7 +171,7 @@ pub(super) async fn a_task_is_made_at_home_alone(fixture: &Fixture) {
         for policy in [OnDuplicateKey::Ignore, OnDuplicateKey::Reset, OnDuplicateKey::Add] {
             let mut task = fixture.new_task(&config, key, T0);
             task.id = fixture.id(away);
-            assert_eq!(fixture.submit(task, policy).await, Submitted::NotAtHome);
+            assert_eq!(fixture.submit(task, policy).await, SubmitOutcome::NotAtHome);
         }
         fixture.create(fixture.new_task(&config, key, T0)).await;
     }

@@ -2,10 +2,10 @@
 
 use tsp_core::outcome::{OutcomeKind, Verdict};
 use tsp_core::task::{EndResult, Status, Task};
-use tsp_core::transition::{Completion, ProgressReport, Refused};
+use tsp_core::transition::{Completion, ProgressReport, Refusal};
 use tsp_core::{Millis, Timestamp};
 use tsp_store::attempts::FinishResult;
-use tsp_store::tasks::{Changed, TaskCommand};
+use tsp_store::tasks::{CommandResult, TaskCommand};
 
 use super::fixture::{DEADLINE, Fixture, T0, TOKEN, at, outcome};
 
@@ -17,9 +17,9 @@ fn complete(completion: Completion) -> TaskCommand {
     TaskCommand::Complete { token: TOKEN, completion, jitter_fraction: 0.5 }
 }
 
-async fn refused(fixture: &Fixture, task: &Task, command: TaskCommand, now: Timestamp) -> Refused {
+async fn refused(fixture: &Fixture, task: &Task, command: TaskCommand, now: Timestamp) -> Refusal {
     match fixture.change(task.id, command.clone(), now).await {
-        Changed::Refused { why, .. } => why,
+        CommandResult::Refused { why, .. } => why,
         other => panic!("{command:?} must be refused: {other:?}"),
     }
 }
@@ -48,8 +48,8 @@ pub(super) async fn a_receiver_may_ask_for_a_retry_or_give_up(fixture: &Fixture)
     let task = fixture.changed(first.id, complete(retry.clone()), at(1)).await;
     assert_eq!((task.status, task.due_at, task.failed_attempts), (Status::Scheduled, at(6), 1));
     fixture.check_stored(&task).await;
-    assert_eq!(refused(fixture, &task, complete(retry), at(1)).await, Refused::Unchanged, "said twice");
-    assert_eq!(refused(fixture, &task, complete(done()), at(1)).await, Refused::AttemptClosed);
+    assert_eq!(refused(fixture, &task, complete(retry), at(1)).await, Refusal::Unchanged, "said twice");
+    assert_eq!(refused(fixture, &task, complete(done()), at(1)).await, Refusal::AttemptClosed);
 
     let second = fixture.awaiting(&config).await;
     let fail = Completion::Fail { message: None };
@@ -57,10 +57,10 @@ pub(super) async fn a_receiver_may_ask_for_a_retry_or_give_up(fixture: &Fixture)
     assert_eq!(task.result, Some(EndResult::Failed));
     assert_eq!(
         refused(fixture, &task, complete(fail), at(1)).await,
-        Refused::Unchanged,
+        Refusal::Unchanged,
         "after the end, too"
     );
-    assert_eq!(refused(fixture, &task, complete(done()), at(1)).await, Refused::AttemptClosed);
+    assert_eq!(refused(fixture, &task, complete(done()), at(1)).await, Refusal::AttemptClosed);
     fixture.check_stored(&task).await;
 }
 
@@ -73,13 +73,13 @@ pub(super) async fn a_wrong_token_does_nothing(fixture: &Fixture) {
         let command = TaskCommand::Complete { token: wrong, completion: done(), jitter_fraction: 0.5 };
         assert_eq!(
             refused(fixture, &task, command, at(1)).await,
-            Refused::WrongToken,
+            Refusal::WrongToken,
             "complete at {status:?}"
         );
         let command = TaskCommand::Progress { token: wrong, report: ProgressReport::default() };
         assert_eq!(
             refused(fixture, &task, command, at(1)).await,
-            Refused::WrongToken,
+            Refusal::WrongToken,
             "progress at {status:?}"
         );
         fixture.check_stored(&task).await;
@@ -93,9 +93,10 @@ pub(super) async fn the_token_of_an_earlier_attempt_is_void(fixture: &Fixture) {
     let begun = fixture.executing(&config).await;
     let task = fixture.finish(&begun, Verdict::retry("x"), T0).await;
     let queued = fixture.claim(&task, task.due_at).await;
-    let second = tsp_store::attempts::Begin { token: Some([9; 32]), ..super::fixture::message(&queued) };
+    let second =
+        tsp_store::attempts::BeginRequest { token: Some([9; 32]), ..super::fixture::message(&queued) };
     fixture.begin_as(fixture.node, second, task.due_at).await;
-    assert_eq!(refused(fixture, &task, complete(done()), task.due_at).await, Refused::WrongToken);
+    assert_eq!(refused(fixture, &task, complete(done()), task.due_at).await, Refusal::WrongToken);
     assert_eq!(fixture.stored(task.id).await.status, Status::Executing);
 }
 
@@ -104,7 +105,7 @@ pub(super) async fn a_replay_voids_the_token(fixture: &Fixture) {
     let config = fixture.config("close-order").await;
     let ended = fixture.ended(&config).await;
     fixture.changed(ended.id, TaskCommand::Replay, at(9)).await;
-    assert_eq!(refused(fixture, &ended, complete(done()), at(9)).await, Refused::WrongToken);
+    assert_eq!(refused(fixture, &ended, complete(done()), at(9)).await, Refusal::WrongToken);
 }
 
 /// Shown with the task; extends the deadline at most to the config's own, and never shortens it.

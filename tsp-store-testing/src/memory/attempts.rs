@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 use tsp_core::task::{Status, Task};
-use tsp_core::transition::{Event, Refused, Rules};
+use tsp_core::transition::{Event, Refusal, Rules};
 use tsp_core::work::Each;
 use tsp_core::{NodeId, TaskId, Timestamp};
 use tsp_store::attempts::{
-    AttemptStore, Begin, BeginResult, Finish, FinishResult, WorkError, alike, for_worker,
+    AttemptStore, BeginRequest, BeginResult, Finish, FinishResult, WorkError, alike, for_worker,
 };
 
 use super::MemoryStore;
@@ -19,7 +19,7 @@ impl AttemptStore for MemoryStore {
         for_worker(alike(self.read("load", |state| ids.iter().map(|id| row(state, id)).collect()), ids.len()))
     }
 
-    async fn begin(&self, node: NodeId, batch: Vec<Begin>, now: Timestamp) -> Each<BeginResult> {
+    async fn begin(&self, node: NodeId, batch: Vec<BeginRequest>, now: Timestamp) -> Each<BeginResult> {
         let begun = self
             .write("begin", |state| Ok(batch.iter().map(|begin| state.begin(node, begin, now)).collect()));
         for_worker(alike(begun, batch.len()))
@@ -62,7 +62,7 @@ impl AttemptStore for MemoryStore {
 }
 
 impl State {
-    fn begin(&mut self, node: NodeId, begin: &Begin, now: Timestamp) -> BeginResult {
+    fn begin(&mut self, node: NodeId, begin: &BeginRequest, now: Timestamp) -> BeginResult {
         // The inline row saves a database a read; here the stored one is as near.
         let Some(task) = self.rows.open(begin.id) else { return BeginResult::Drop(None) };
         let runnable = self.config_cache.config(task.config).is_some_and(|config| config.runnable());
@@ -70,7 +70,7 @@ impl State {
         match self.apply(begin.id, &event, now) {
             Ok(task) if task.status == Status::Executing => BeginResult::Run(Box::new(task)),
             Ok(task) => BeginResult::Drop(Some(Box::new(task))),
-            Err(Refused::NotDue { due_at }) => BeginResult::Wait(due_at),
+            Err(Refusal::NotDue { due_at }) => BeginResult::Wait(due_at),
             Err(_) => BeginResult::Drop(None),
         }
     }

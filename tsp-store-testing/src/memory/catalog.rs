@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use tsp_core::config::save::{self, ConfigWrite, CursorChange, SaveDecision};
 use tsp_core::{AppId, ConfigId, KeyId, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, App, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, Deleted,
-    Expected, Hold, NewApp, NewKey, SaveConfig,
+    ApiKey, App, AppEdit, AppSaved, AuditEntry, AuditLog, Catalog, ConfigBarrier, ConfigSaved, DeleteResult,
+    ExpectedVersion, Hold, NewApp, NewKey, SaveConfig,
 };
 use tsp_store::config_cache::ConfigCache;
 use tsp_store::error::Result;
@@ -51,7 +51,7 @@ impl Catalog for MemoryStore {
         self.write("update_app", |state| Ok(state.update_app(id, edit, by, now)))
     }
 
-    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+    async fn delete_app(&self, id: AppId, by: &Actor, now: Timestamp) -> Result<DeleteResult> {
         self.write("delete_app", |state| Ok(state.delete_app(id, by, now)))
     }
 
@@ -72,7 +72,13 @@ impl Catalog for MemoryStore {
         })
     }
 
-    async fn delete_key(&self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Result<Deleted> {
+    async fn delete_key(
+        &self,
+        app: Option<AppId>,
+        id: KeyId,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<DeleteResult> {
         self.write("delete_key", |state| Ok(state.delete_key(app, id, by, now)))
     }
 
@@ -100,10 +106,10 @@ impl Catalog for MemoryStore {
     async fn delete_config(
         &self,
         id: ConfigId,
-        expected: Expected,
+        expected: ExpectedVersion,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Deleted> {
+    ) -> Result<DeleteResult> {
         self.write("delete_config", |state| Ok(state.delete_config(id, expected, by, now)))
     }
 
@@ -176,16 +182,16 @@ impl State {
         AppSaved::Saved(app)
     }
 
-    fn delete_app(&mut self, id: AppId, by: &Actor, now: Timestamp) -> Deleted {
-        let Some(app) = self.config_cache.app_by_id(id) else { return Deleted::NotFound };
+    fn delete_app(&mut self, id: AppId, by: &Actor, now: Timestamp) -> DeleteResult {
+        let Some(app) = self.config_cache.app_by_id(id) else { return DeleteResult::NotFound };
         let configs = self.config_cache.configs_of(id, None, usize::MAX).len();
         if configs > 0 {
-            return Deleted::InUse(configs);
+            return DeleteResult::InUse(configs);
         }
         self.keys.retain(|_, stored| stored.key.app != Some(id));
         self.config_cache.remove_app(id);
         self.note(by, now, "app.delete", app.name.to_string(), "");
-        Deleted::Deleted
+        DeleteResult::Deleted
     }
 
     fn create_key(&mut self, new: NewKey, by: &Actor, now: Timestamp) -> ApiKey {
@@ -198,16 +204,16 @@ impl State {
         key
     }
 
-    fn delete_key(&mut self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> Deleted {
-        let Some(stored) = self.keys.remove(&id) else { return Deleted::NotFound };
+    fn delete_key(&mut self, app: Option<AppId>, id: KeyId, by: &Actor, now: Timestamp) -> DeleteResult {
+        let Some(stored) = self.keys.remove(&id) else { return DeleteResult::NotFound };
         if stored.key.app != app {
             // Another app's key is none of the caller's.
             self.keys.insert(id, stored);
-            return Deleted::NotFound;
+            return DeleteResult::NotFound;
         }
         let subject = self.key_subject(&stored.key);
         self.note(by, now, "key.delete", subject, stored.key.name);
-        Deleted::Deleted
+        DeleteResult::Deleted
     }
 
     fn key_subject(&self, key: &ApiKey) -> String {
@@ -258,8 +264,14 @@ impl State {
         if before.is_none() { ConfigSaved::Created(after) } else { ConfigSaved::Updated(after) }
     }
 
-    fn delete_config(&mut self, id: ConfigId, expected: Expected, by: &Actor, now: Timestamp) -> Deleted {
-        let Some(before) = self.config_cache.config(id) else { return Deleted::NotFound };
+    fn delete_config(
+        &mut self,
+        id: ConfigId,
+        expected: ExpectedVersion,
+        by: &Actor,
+        now: Timestamp,
+    ) -> DeleteResult {
+        let Some(before) = self.config_cache.config(id) else { return DeleteResult::NotFound };
         if let Err(refusal) = save::delete(&before, expected, self.rows.open_of(id).count()) {
             return refusal.into();
         }
@@ -268,6 +280,6 @@ impl State {
         self.config_cache.remove_config(id, seq);
         self.config_cache.reach(seq);
         self.note(by, now, "config.delete", before.subject(), "");
-        Deleted::Deleted
+        DeleteResult::Deleted
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tsp_core::schedule::step::Found;
+use tsp_core::schedule::step::StepFindings;
 use tsp_core::task::{Origin, Task};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::fetching::{Cursor, Fire, FireResult, Owner};
@@ -25,7 +25,7 @@ impl State {
         let open = wanted.open && self.rows.open_of(config).any(|task| task.origin != Origin::Submit);
         let handled = |at: &_| self.occurrences.contains_key(&(config, *at));
         let handled = wanted.slots.into_iter().filter(handled).collect();
-        let step = fire.step(cursor, Found { open, handled });
+        let step = fire.step(cursor, StepFindings { open, handled });
         let mut ids = BTreeSet::new();
         if let Some(task) = step.tasks().find(|task| self.rows.any(task.id).is_some() || !ids.insert(task.id))
         {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tsp_core::task::Task;
-use tsp_core::transition::{Event, Refused, transition};
+use tsp_core::transition::{Event, Refusal, transition};
 use tsp_core::{AppId, ConfigId, KeyId, Name, NodeId, TaskId, Timestamp};
 use tsp_store::catalog::{ApiKey, AuditEntry};
 use tsp_store::config_cache::ConfigCache;
@@ -83,8 +83,8 @@ impl State {
     }
 
     /// Asks for the transition of an open row and saves it.
-    pub(super) fn apply(&mut self, id: TaskId, event: &Event<'_>, now: Timestamp) -> Result<Task, Refused> {
-        let task = self.rows.open(id).ok_or(Refused::AlreadyEnded)?;
+    pub(super) fn apply(&mut self, id: TaskId, event: &Event<'_>, now: Timestamp) -> Result<Task, Refusal> {
+        let task = self.rows.open(id).ok_or(Refusal::AlreadyEnded)?;
         let change = transition(task, event, now)?;
         Ok(self.rows.save(change))
     }

@@ -9,7 +9,9 @@ use tsp_core::{ConfigId, TaskId, TaskKey, Timestamp};
 use tsp_store::error::{Result, StoreError};
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand, TaskStore};
+use tsp_store::tasks::{
+    Actor, CancelCount, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand, TaskStore,
+};
 
 use super::MemoryStore;
 use super::state::State;
@@ -20,7 +22,11 @@ const CANCELLED_FIRST: [Status; 5] =
 
 #[async_trait]
 impl TaskStore for MemoryStore {
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
+    async fn submit(
+        &self,
+        batch: Vec<Submit>,
+        now: Timestamp,
+    ) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> {
         self.write("submit", |state| batch.into_iter().map(|submit| state.submit(submit, now)).collect())
     }
 
@@ -40,7 +46,7 @@ impl TaskStore for MemoryStore {
         command: TaskCommand,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Changed> {
+    ) -> Result<CommandResult> {
         self.write("change", |state| Ok(state.change(&subject, &command, by, now)))
     }
 
@@ -50,7 +56,7 @@ impl TaskStore for MemoryStore {
         limit: usize,
         by: &Actor,
         now: Timestamp,
-    ) -> Result<Cancelled> {
+    ) -> Result<CancelCount> {
         self.write("cancel_open", |state| Ok(state.cancel_open(config, limit, by, now)))
     }
 
@@ -64,7 +70,7 @@ impl TaskStore for MemoryStore {
 }
 
 impl State {
-    fn submit(&mut self, submit: Submit, now: Timestamp) -> Result<IdempotencyResult<Submitted>> {
+    fn submit(&mut self, submit: Submit, now: Timestamp) -> Result<IdempotencyResult<SubmitOutcome>> {
         if let Some(kept) = self.recorded(submit.idempotency.as_ref(), now) {
             return Ok(kept);
         }
@@ -79,13 +85,13 @@ impl State {
         on_duplicate: OnDuplicateKey,
         own_payload: bool,
         now: Timestamp,
-    ) -> Result<Submitted> {
+    ) -> Result<SubmitOutcome> {
         match admit(&task, self.config_cache.config(task.config).as_deref(), self.shards, false) {
             Ok(key_slot) => task.key_slot = key_slot,
             Err(refusal) => return Ok(refusal.into()),
         }
         match self.rows.any(task.id) {
-            Some(row) if is_repeated(&task, row) => return Ok(Submitted::Created(Box::new(row.clone()))),
+            Some(row) if is_repeated(&task, row) => return Ok(SubmitOutcome::Created(Box::new(row.clone()))),
             Some(_) => return Err(StoreError::Internal(format!("task id {} is used already", task.id))),
             None => {}
         }
@@ -99,15 +105,18 @@ impl State {
                     )));
                 }
                 Clash::Insert { key_slot } => task.key_slot = key_slot,
-                Clash::Existing(holder) => return Ok(Submitted::Existing(holder)),
+                Clash::Existing(holder) => return Ok(SubmitOutcome::Existing(holder)),
                 Clash::Reset(change) => {
                     let after_current = change.outcome_detail == OutcomeDetail::AfterCurrent;
-                    return Ok(Submitted::Reset { task: Box::new(self.rows.save(*change)), after_current });
+                    return Ok(SubmitOutcome::Reset {
+                        task: Box::new(self.rows.save(*change)),
+                        after_current,
+                    });
                 }
             }
         }
         self.rows.insert(task.clone());
-        Ok(Submitted::Created(Box::new(task)))
+        Ok(SubmitOutcome::Created(Box::new(task)))
     }
 
     /// The open task that is the canonical one of the key.
@@ -115,16 +124,22 @@ impl State {
         task.key.as_ref().and_then(|key| self.rows.canonical(task.config, key))
     }
 
-    fn change(&mut self, subject: &Subject, command: &TaskCommand, by: &Actor, now: Timestamp) -> Changed {
+    fn change(
+        &mut self,
+        subject: &Subject,
+        command: &TaskCommand,
+        by: &Actor,
+        now: Timestamp,
+    ) -> CommandResult {
         let id = match subject {
             Subject::Id(id) => Some(*id),
             Subject::Key(config, key) => self.rows.by_key(*config, key),
         };
-        let Some(task) = id.and_then(|id| self.rows.any(id)).cloned() else { return Changed::NotFound };
+        let Some(task) = id.and_then(|id| self.rows.any(id)).cloned() else { return CommandResult::NotFound };
         let config = self.config_cache.config(task.config);
         let mut change = match command.decide(&task, config.as_deref(), now) {
             Ok(change) => change,
-            Err(why) => return Changed::Refused { task: Box::new(task), why },
+            Err(why) => return CommandResult::Refused { task: Box::new(task), why },
         };
         if !task.is_open() {
             match reopen(&change.task, config.as_deref(), self.shards, self.holder(&task)) {
@@ -137,10 +152,10 @@ impl State {
         if let Some((action, detail)) = command.audited() {
             self.note(by, now, action, task.id.to_string(), detail);
         }
-        Changed::Done { task, outcome_detail }
+        CommandResult::Done { task, outcome_detail }
     }
 
-    fn cancel_open(&mut self, config: ConfigId, limit: usize, by: &Actor, now: Timestamp) -> Cancelled {
+    fn cancel_open(&mut self, config: ConfigId, limit: usize, by: &Actor, now: Timestamp) -> CancelCount {
         // A running attempt that is the last one already can only end, and would take others' turn.
         let is_last = |task: &&Task| task.status == Status::Executing && task.cancel_requested;
         let mut wanted: Vec<&Task> = self.rows.open_of(config).filter(|task| !is_last(task)).collect();
@@ -154,6 +169,6 @@ impl State {
                 self.note(by, now, "task.cancel", id.to_string(), "with all open tasks of its config");
             }
         }
-        Cancelled { cancelled, left: self.rows.open_of(config).count() }
+        CancelCount { cancelled, left: self.rows.open_of(config).count() }
     }
 }

@@ -4,7 +4,9 @@ use futures::FutureExt;
 use tsp_core::config::{ConfigSpec, HttpTarget, TaskConfig};
 use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_core::{Millis, Name, Timestamp};
-use tsp_store::catalog::{AppSaved, AuditLog as _, Catalog, ConfigSaved, Expected, NewApp, SaveConfig};
+use tsp_store::catalog::{
+    AppSaved, AuditLog as _, Catalog, ConfigSaved, ExpectedVersion, NewApp, SaveConfig,
+};
 use tsp_store::fetching::{Cursor, EmbeddedOwnership as _, Fire, FireResult};
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::tasks::Actor;
@@ -62,7 +64,7 @@ fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
     let save = |schedule| {
         let target = HttpTarget::post("http://receiver.internal/");
         let spec = ConfigSpec { schedule, ..ConfigSpec::new(Name::new("nightly").unwrap(), target) };
-        let save = SaveConfig { app: app.id, spec, expected: Expected::Any };
+        let save = SaveConfig { app: app.id, spec, expected: ExpectedVersion::Any };
         match now(store.save_config(save, None, &by, Timestamp::ZERO)).unwrap() {
             IdempotencyResult::Fresh(ConfigSaved::Created(config) | ConfigSaved::Updated(config)) => config,
             other => panic!("{other:?}"),
@@ -84,12 +86,12 @@ fn a_missing_cursor_is_made_and_one_without_its_schedule_fires_nothing() {
 mod conformance {
     use std::sync::Arc;
 
-    use crate::conformance::Made;
+    use crate::conformance::StoreUnderTest;
     use crate::memory::MemoryStore;
     use tsp_store::WholeStore;
 
-    async fn make() -> Made {
-        Made::from(Arc::new(MemoryStore::new(8)) as Arc<dyn WholeStore>)
+    async fn make() -> StoreUnderTest {
+        StoreUnderTest::from(Arc::new(MemoryStore::new(8)) as Arc<dyn WholeStore>)
     }
 
     crate::conformance_tests!(make);

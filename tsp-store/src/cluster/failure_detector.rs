@@ -20,11 +20,11 @@ pub struct Observation {
 pub struct FailureDetector<K, V> {
     longest_gap: Millis,
     last: Option<Observation>,
-    seen: HashMap<K, Seen<V>>,
+    seen: HashMap<K, SeenValue<V>>,
 }
 
 #[derive(Debug)]
-struct Seen<V> {
+struct SeenValue<V> {
     value: V,
     /// When the first answer with this value was there.
     since: MonotonicInstant,
@@ -52,7 +52,7 @@ impl<K: Eq + Hash, V: PartialEq> FailureDetector<K, V> {
         let mut before = std::mem::take(&mut self.seen);
         let keep = |(key, value)| {
             let known = before.remove(&key).filter(|known| known.value == value);
-            let seen = known.unwrap_or(Seen { value, since: observation.received });
+            let seen = known.unwrap_or(SeenValue { value, since: observation.received });
             (key, seen)
         };
         self.seen = shown.into_iter().map(keep).collect();

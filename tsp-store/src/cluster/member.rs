@@ -11,8 +11,8 @@ use tsp_core::{ClusterClock, Millis, MonotonicInstant, NodeId};
 use super::leases::{Heartbeat, LeaseStore, NewNode, answer_within};
 use super::node_lease::NodeLease;
 use super::peers::Peers;
-use super::renewing::{LeaseStatus, Lost, Renewing};
-use super::watching::Watching;
+use super::renewing::{LeaseLoss, LeaseRenewal, LeaseStatus};
+use super::watching::PeerWatch;
 use crate::error::{Result, StoreError};
 
 /// What the node has to say with its next renewal.
@@ -54,7 +54,7 @@ pub struct MemberReport {
 }
 
 impl MemberReport {
-    pub const fn lost(&self) -> Option<Lost> {
+    pub const fn lost(&self) -> Option<LeaseLoss> {
         match self.lease_status {
             LeaseStatus::Lost(why) => Some(why),
             LeaseStatus::Renewed | LeaseStatus::Unanswered(_) => None,
@@ -69,8 +69,8 @@ pub struct Member {
     node: NodeId,
     id_slot: Option<u8>,
     options: MemberOptions,
-    renewing: Renewing,
-    watching: Option<Watching>,
+    renewing: LeaseRenewal,
+    watching: Option<PeerWatch>,
     wake: Arc<Notify>,
 }
 
@@ -111,7 +111,7 @@ impl Member {
         options: MemberOptions,
     ) -> Result<Self, JoinError> {
         let times = (options.lease, options.max_skew);
-        let renewing = Renewing::begin(store.clone(), clock.clone(), heartbeat, node, times).await?;
+        let renewing = LeaseRenewal::begin(store.clone(), clock.clone(), heartbeat, node, times).await?;
         let id_slot = if options.id_slot {
             let taken = answer_within(options.lease, store.take_id_slot(node)).await?;
             Some(taken.ok_or(JoinError::NoIdSlot)?)
@@ -119,7 +119,7 @@ impl Member {
             None
         };
         let watching =
-            options.watches.then(|| Watching::new(store.clone(), clock.clone(), node, options.lease));
+            options.watches.then(|| PeerWatch::new(store.clone(), clock.clone(), node, options.lease));
         Ok(Self { store, clock, node, id_slot, options, renewing, watching, wake: Arc::new(Notify::new()) })
     }
 
@@ -163,7 +163,7 @@ impl Member {
         MemberReport {
             lease_status,
             config_seq: self.renewing.config_seq(),
-            died: self.watching.as_mut().map(Watching::take_died).unwrap_or_default(),
+            died: self.watching.as_mut().map(PeerWatch::take_died).unwrap_or_default(),
             clock_change,
         }
     }
@@ -174,7 +174,7 @@ impl Member {
         &mut self,
         stop: impl Future<Output = ()>,
         mut tell: impl FnMut(MemberReport),
-    ) -> Option<Lost> {
+    ) -> Option<LeaseLoss> {
         let period = Millis::from_ms(self.options.lease.ms() / RENEWALS_PER_LEASE);
         tokio::pin!(stop);
         loop {
@@ -196,12 +196,12 @@ impl Member {
 
     /// The node is dead from now on, and its id slot free. Nothing may be begun under it any more.
     pub async fn leave(mut self) -> Result<()> {
-        self.renewing.end(Lost::Left);
+        self.renewing.end(LeaseLoss::Left);
         answer_within(self.options.lease, self.store.leave(self.node)).await
     }
 }
 
-async fn watch(watching: Option<&mut Watching>, lease: Millis, now: MonotonicInstant) {
+async fn watch(watching: Option<&mut PeerWatch>, lease: Millis, now: MonotonicInstant) {
     let Some(watching) = watching else { return };
     if let Err(error) = answer_within(lease, watching.step(now)).await {
         tracing::debug!(%error, "could not read the other nodes, starts observing from nothing");

@@ -24,4 +24,4 @@ pub use leases::{
 pub use member::{HeartbeatSource, JoinError, Member, MemberOptions, MemberReport};
 pub use node_lease::NodeLease;
 pub use peers::Peers;
-pub use renewing::{LeaseStatus, Lost};
+pub use renewing::{LeaseLoss, LeaseStatus};

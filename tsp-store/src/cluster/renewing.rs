@@ -22,12 +22,12 @@ pub enum LeaseStatus {
     Unanswered(StoreError),
     /// For ever: the process stops its roles and starts again under a new node id. What its workers still
     /// finish goes under the old one.
-    Lost(Lost),
+    Lost(LeaseLoss),
 }
 
 /// Why a node is none any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
+pub enum LeaseLoss {
     /// Somebody declared it dead.
     MarkedDead,
     /// It has left.
@@ -37,7 +37,7 @@ pub enum Lost {
     ClockChanged(Millis),
 }
 
-pub(super) struct Renewing {
+pub(super) struct LeaseRenewal {
     store: Arc<dyn LeaseStore>,
     clock: Arc<ClusterClock>,
     heartbeat: HeartbeatSource,
@@ -45,11 +45,11 @@ pub(super) struct Renewing {
     length: Millis,
     max_skew: Millis,
     lease: Arc<NodeLease>,
-    lost: Option<Lost>,
+    lost: Option<LeaseLoss>,
     config_seq: Option<i64>,
 }
 
-impl Renewing {
+impl LeaseRenewal {
     /// Renews a new node's lease and begins the clock again by the answer.
     pub(super) async fn begin(
         store: Arc<dyn LeaseStore>,
@@ -92,7 +92,7 @@ impl Renewing {
         self.config_seq
     }
 
-    pub(super) fn end(&mut self, why: Lost) -> LeaseStatus {
+    pub(super) fn end(&mut self, why: LeaseLoss) -> LeaseStatus {
         self.lease.end();
         self.lost = Some(why);
         LeaseStatus::Lost(why)
@@ -111,7 +111,7 @@ impl Renewing {
                 self.config_seq = Some(config_seq);
                 (self.renewed(now, change), change)
             }
-            Ok(Renewal::Dead) => (self.end(Lost::MarkedDead), Millis::ZERO),
+            Ok(Renewal::Dead) => (self.end(LeaseLoss::MarkedDead), Millis::ZERO),
             Err(error) => (LeaseStatus::Unanswered(error), Millis::ZERO),
         }
     }
@@ -119,7 +119,7 @@ impl Renewing {
     /// A late answer is as good as an early one: nobody has declared this node dead.
     fn renewed(&mut self, sent: MonotonicInstant, change: Millis) -> LeaseStatus {
         if change.ms().abs() > self.max_skew.ms() {
-            return self.end(Lost::ClockChanged(change));
+            return self.end(LeaseLoss::ClockChanged(change));
         }
         self.lease.extend(self.clock.at(sent).plus(self.length));
         LeaseStatus::Renewed

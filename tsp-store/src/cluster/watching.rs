@@ -11,7 +11,7 @@ use super::leases::{LeaseStore, NodeRow};
 use super::peers::Peers;
 use crate::error::Result;
 
-pub(super) struct Watching {
+pub(super) struct PeerWatch {
     store: Arc<dyn LeaseStore>,
     clock: Arc<ClusterClock>,
     node: NodeId,
@@ -24,7 +24,7 @@ pub(super) struct Watching {
     died: Vec<NodeId>,
 }
 
-impl Watching {
+impl PeerWatch {
     pub(super) fn new(
         store: Arc<dyn LeaseStore>,
         clock: Arc<ClusterClock>,

@@ -12,7 +12,7 @@ use tsp_store::idempotency::StoredAnswer;
 
 use super::{read_description, read_owner, shown};
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::{ApiError, ApiResult};
 use crate::idempotency::{IdempotencyKey, answer, stored, unwrap_idempotent};
 use crate::state::WebState;
@@ -32,7 +32,7 @@ pub(super) async fn create_app(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     key: IdempotencyKey,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     caller.require_global(Scope::Admin)?;
     let body = body.json::<wire::NewApp>().await?;

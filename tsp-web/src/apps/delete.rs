@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use http::StatusCode;
 use tsp_api::ErrorCode;
-use tsp_store::catalog::{Deleted, Scope};
+use tsp_store::catalog::{DeleteResult, Scope};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
@@ -29,14 +29,14 @@ pub(super) async fn delete_app(
 ) -> ApiResult<StatusCode> {
     let app = lookup::app(&state, &caller, &name, &[Scope::Admin]).await?;
     match state.store.delete_app(app.id, &caller.actor(), state.now()).await? {
-        Deleted::Deleted => {
+        DeleteResult::Deleted => {
             state.keys.forget_app(app.id);
             Ok(StatusCode::NO_CONTENT)
         }
-        Deleted::InUse(configs) => Err(ApiError::new(
+        DeleteResult::InUse(configs) => Err(ApiError::new(
             ErrorCode::InUse,
             format!("app `{name}` still has {configs} configs; delete them first"),
         )),
-        Deleted::NotFound | Deleted::VersionMismatch => Err(lookup::no_app(&name)),
+        DeleteResult::NotFound | DeleteResult::VersionMismatch => Err(lookup::no_app(&name)),
     }
 }

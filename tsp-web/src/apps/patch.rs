@@ -9,7 +9,7 @@ use tsp_store::catalog::{AppEdit, AppSaved, Scope};
 
 use super::{read_description, read_owner, shown};
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::lookup;
 use crate::path::Path;
@@ -31,7 +31,7 @@ pub(super) async fn patch_app(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(name): Path<String>,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult<axum::Json<wire::App>> {
     let app = lookup::app(&state, &caller, &name, &[Scope::Admin]).await?;
     let body = body.json::<wire::AppPatch>().await?;

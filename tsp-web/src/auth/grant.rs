@@ -5,7 +5,7 @@ use tsp_core::Timestamp;
 use tsp_core::duration::format_duration;
 use tsp_store::catalog::{ApiKey, RateLimit, Scope};
 
-use super::{Caller, Who};
+use super::{Caller, CallerKind};
 use crate::error::{ApiError, ApiResult};
 
 /// What a new key could do.
@@ -23,7 +23,7 @@ impl Caller {
             let detail = format!("the scope `{}` cannot be granted by a key that lacks it", scope.as_str());
             return Err(ApiError::new(ErrorCode::Forbidden, detail));
         }
-        let Who::Key(known) = &self.who else { return Ok(()) };
+        let CallerKind::Key(known) = &self.who else { return Ok(()) };
         check_bounds(&known.key, grant)
     }
 }

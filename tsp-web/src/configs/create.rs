@@ -7,12 +7,12 @@ use http::StatusCode;
 use tsp_api::ErrorCode;
 use tsp_api::config as wire;
 use tsp_core::{AppId, Name, Timestamp};
-use tsp_store::catalog::{App, ConfigSaved, Expected, SaveConfig, Scope};
+use tsp_store::catalog::{App, ConfigSaved, ExpectedVersion, SaveConfig, Scope};
 
 use super::save::{created, location, new_config, new_document, read_dry_run, reader};
 use super::wire::{Source, read_config, read_document};
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::{ApiError, ApiResult};
 use crate::idempotency::{IdempotencyKey, stored, unwrap_idempotent};
 use crate::lookup;
@@ -43,7 +43,7 @@ pub(super) async fn create_config(
     Path(app): Path<String>,
     key: IdempotencyKey,
     mut query: Query,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     let dry_run = read_dry_run(&mut query);
     let assume_app = query.bool("assume_app").unwrap_or(false) && dry_run;
@@ -76,7 +76,7 @@ pub(super) async fn create_config(
             _ => None,
         })
     });
-    let save = SaveConfig { app: app.id, spec, expected: Expected::Absent };
+    let save = SaveConfig { app: app.id, spec, expected: ExpectedVersion::Absent };
     let saved = state.store.save_config(save, idempotency, &caller.actor(), now).await?;
     match unwrap_idempotent(saved)? {
         Err(replayed) => Ok(replayed),

@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant};
 use tsp_api::ErrorCode;
 use tsp_api::cluster::PendingChange;
 use tsp_core::config::TaskConfig;
-use tsp_store::catalog::{Deleted, Expected, Hold, Scope};
+use tsp_store::catalog::{DeleteResult, ExpectedVersion, Hold, Scope};
 use tsp_store::tasks::Actor;
 
 use super::barrier;
@@ -69,13 +69,13 @@ pub(super) async fn delete_config(
     let pinned = precondition.is_given();
     let deletion = Deletion { state: state.clone(), by: caller.actor(), config: found, cancel_open, pinned };
     match state.to_the_end(deletion.run()).await? {
-        Deleted::Deleted => {
+        DeleteResult::Deleted => {
             state.hints.config_changed(id);
             Ok(barrier::everywhere(&state).await.answer(StatusCode::NO_CONTENT))
         }
-        Deleted::NotFound => Err(lookup::no_config(&app, &config)),
-        Deleted::VersionMismatch => Err(Precondition::failed()),
-        Deleted::InUse(open) => {
+        DeleteResult::NotFound => Err(lookup::no_config(&app, &config)),
+        DeleteResult::VersionMismatch => Err(Precondition::failed()),
+        DeleteResult::InUse(open) => {
             let detail = format!("{open} tasks are open; wait for them, or delete with `cancel_open=true`");
             Err(ApiError::new(ErrorCode::HasOpenTasks, detail))
         }
@@ -109,12 +109,12 @@ struct Deletion {
 }
 
 impl Deletion {
-    async fn run(self) -> ApiResult<Deleted> {
+    async fn run(self) -> ApiResult<DeleteResult> {
         if !barrier::is_immediate(&self.state).await? {
             return self.freeze().await;
         }
         match self.attempt(self.expected(&self.config)).await? {
-            Deleted::InUse(_) if self.cancel_open => {
+            DeleteResult::InUse(_) if self.cancel_open => {
                 // So that nothing new comes while its tasks are cancelled.
                 self.state
                     .store
@@ -128,16 +128,16 @@ impl Deletion {
     }
 
     /// While no node takes submits: another one could save a task between the count and the deletion.
-    async fn freeze(&self) -> ApiResult<Deleted> {
+    async fn freeze(&self) -> ApiResult<DeleteResult> {
         check_none_open(&self.state, &self.config, self.cancel_open).await?;
         let freeze = SubmitFreeze::start(&self.state, &self.by, &self.config).await?;
         if self.pinned && !freeze.follows(&self.config) {
             freeze.end(&self.state, &self.by).await;
-            return Ok(Deleted::VersionMismatch);
+            return Ok(DeleteResult::VersionMismatch);
         }
         match self.attempt(self.expected(&freeze.config)).await {
-            Ok(Deleted::Deleted) => Ok(Deleted::Deleted),
-            Ok(Deleted::InUse(_)) if self.cancel_open => self.cancel_and_attempt().await,
+            Ok(DeleteResult::Deleted) => Ok(DeleteResult::Deleted),
+            Ok(DeleteResult::InUse(_)) if self.cancel_open => self.cancel_and_attempt().await,
             refused => {
                 freeze.end(&self.state, &self.by).await;
                 refused
@@ -145,17 +145,17 @@ impl Deletion {
         }
     }
 
-    fn expected(&self, config: &TaskConfig) -> Expected {
-        if self.pinned { Expected::Version(config.version) } else { Expected::Any }
+    fn expected(&self, config: &TaskConfig) -> ExpectedVersion {
+        if self.pinned { ExpectedVersion::Version(config.version) } else { ExpectedVersion::Any }
     }
 
-    async fn attempt(&self, expected: Expected) -> ApiResult<Deleted> {
+    async fn attempt(&self, expected: ExpectedVersion) -> ApiResult<DeleteResult> {
         let state = &self.state;
         Ok(state.store.delete_config(self.config.id, expected, &self.by, state.now()).await?)
     }
 
     /// Of a config that takes no submits any more.
-    async fn cancel_and_attempt(&self) -> ApiResult<Deleted> {
+    async fn cancel_and_attempt(&self) -> ApiResult<DeleteResult> {
         let (store, by, id) = (&self.state.store, &self.by, self.config.id);
         let start = Instant::now();
         let mut count = 0;
@@ -163,11 +163,11 @@ impl Deletion {
             let cancelled = store.cancel_open(id, CANCEL_CHUNK, by, self.state.now()).await?;
             count += cancelled.cancelled;
             if cancelled.left == 0 || cancelled.cancelled == 0 {
-                match self.attempt(Expected::Any).await? {
-                    Deleted::InUse(open) if start.elapsed() >= PATIENCE => {
+                match self.attempt(ExpectedVersion::Any).await? {
+                    DeleteResult::InUse(open) if start.elapsed() >= PATIENCE => {
                         return Err(still_executing(open, count));
                     }
-                    Deleted::InUse(_) => tokio::time::sleep(POLL).await,
+                    DeleteResult::InUse(_) => tokio::time::sleep(POLL).await,
                     deleted => return Ok(deleted),
                 }
             }

@@ -13,7 +13,7 @@ use tsp_store::catalog::Scope;
 
 use super::wire::read_schedule;
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::{ApiError, ApiResult};
 use crate::lookup;
 use crate::path::Path;
@@ -64,7 +64,7 @@ pub(super) async fn config_fires(
 pub(super) async fn preview_schedule(
     State(state): State<Arc<WebState>>,
     _caller: Caller,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult<axum::Json<Fires>> {
     let body = body.json::<PreviewSchedule>().await?;
     let mut errors = body.errors;

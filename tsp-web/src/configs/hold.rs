@@ -13,7 +13,7 @@ use super::barrier;
 use super::save::shown;
 use super::wire::text;
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::lookup;
 use crate::parking;
@@ -39,7 +39,7 @@ macro_rules! holds {
             State(state): State<Arc<WebState>>,
             caller: Caller,
             path: Names,
-            body: Unread,
+            body: UnreadBody,
         ) -> ApiResult {
             hold(&state, &caller, path, body, |$note| $hold).await
         }
@@ -57,7 +57,7 @@ holds! {
     disable_config "/apps/{app}/configs/{config}/disable" "Disabled." |_| Hold::Disable;
 }
 
-async fn read_note(body: Unread) -> ApiResult<Option<String>> {
+async fn read_note(body: UnreadBody) -> ApiResult<Option<String>> {
     let body = body.optional_json::<HoldNote>().await?;
     let mut errors: Errors = body.errors;
     let note = body.value.note.map(|note| text(Some(note), NOTE_CHARS_MAX, "note", &mut errors));
@@ -70,7 +70,7 @@ async fn hold(
     state: &WebState,
     caller: &Caller,
     Path((app, config)): Names,
-    body: Unread,
+    body: UnreadBody,
     hold: impl FnOnce(Option<String>) -> Hold,
 ) -> ApiResult {
     let (_, found) = lookup::config(state, caller, &app, &config, &[Scope::Manage]).await?;

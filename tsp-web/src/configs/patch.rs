@@ -11,7 +11,7 @@ use super::precondition::Precondition;
 use super::save::{Change, Draft, read_dry_run};
 use super::wire::{Source, config_json, leave_unnamed_secrets_behind, patched, read_document, read_patch};
 use crate::auth::Caller;
-use crate::body::{Json, Unread};
+use crate::body::{Json, UnreadBody};
 use crate::error::{ApiError, ApiResult};
 use crate::lookup;
 use crate::path::Path;
@@ -43,7 +43,7 @@ pub(super) async fn patch_config(
     Path((app, config)): Path<(String, String)>,
     mut query: Query,
     precondition: Precondition,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
     let dry_run = read_dry_run(&mut query);

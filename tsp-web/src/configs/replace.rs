@@ -11,7 +11,7 @@ use super::precondition::Precondition;
 use super::save::{Change, Draft, read_dry_run};
 use super::wire::{Source, leave_secrets_behind, read_document};
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::ApiResult;
 use crate::lookup;
 use crate::path::Path;
@@ -46,7 +46,7 @@ pub(super) async fn replace_config(
     Path((app, config)): Path<(String, String)>,
     mut query: Query,
     precondition: Precondition,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[Scope::Manage]).await?;
     let dry_run = read_dry_run(&mut query);

@@ -8,7 +8,7 @@ use tsp_api::task::submit::SubmitAnswer;
 use tsp_store::catalog::Scope;
 
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::{ApiResult, Finish};
 use crate::idempotency::IdempotencyKey;
 use crate::lookup;
@@ -39,7 +39,7 @@ pub(super) async fn run_config(
     Path((app, config)): Path<(String, String)>,
     key: IdempotencyKey,
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     let (_, found) = lookup::config(&state, &caller, &app, &config, &[Scope::Submit]).await?;
     let body = body.optional_json::<wire::RunConfig>().await?;

@@ -9,7 +9,7 @@ use tsp_api::config as wire;
 use tsp_api::{ErrorCode, Errors};
 use tsp_core::config::{ConfigSpec, TaskConfig};
 use tsp_core::{AppId, ConfigId, Timestamp};
-use tsp_store::catalog::{App, ConfigSaved, Expected, SaveConfig};
+use tsp_store::catalog::{App, ConfigSaved, ExpectedVersion, SaveConfig};
 use tsp_store::idempotency::IdempotencyResult;
 use tsp_store::tasks::Actor;
 
@@ -78,7 +78,8 @@ impl Change<'_> {
                     self.save_span(found, spec).await?
                 }
                 found => {
-                    let expected = found.map_or(Expected::Absent, |found| Expected::Version(found.version));
+                    let expected = found
+                        .map_or(ExpectedVersion::Absent, |found| ExpectedVersion::Version(found.version));
                     let saved = self.save_as(spec, expected).await?;
                     drop(turn);
                     saved
@@ -154,7 +155,7 @@ impl Change<'_> {
         Ok(changed(self.state, &config, notice(left_behind), now).await)
     }
 
-    async fn save_as(&self, spec: ConfigSpec, expected: Expected) -> ApiResult<ConfigSaved> {
+    async fn save_as(&self, spec: ConfigSpec, expected: ExpectedVersion) -> ApiResult<ConfigSaved> {
         save_as(self.state, self.app.id, spec, expected, &self.caller.actor()).await
     }
 
@@ -179,7 +180,7 @@ async fn save_as(
     state: &WebState,
     app: AppId,
     spec: ConfigSpec,
-    expected: Expected,
+    expected: ExpectedVersion,
     by: &Actor,
 ) -> ApiResult<ConfigSaved> {
     let save = SaveConfig { app, spec, expected };
@@ -201,7 +202,7 @@ async fn save_span(
 ) -> ApiResult<ConfigSaved> {
     check_none_open(state, found).await?;
     if barrier::is_immediate(state).await? {
-        return save_as(state, found.app_id, spec, Expected::Version(found.version), by).await;
+        return save_as(state, found.app_id, spec, ExpectedVersion::Version(found.version), by).await;
     }
     let freeze = SubmitFreeze::start(state, by, found).await?;
     let saved = match check_none_open(state, found).await {
@@ -209,7 +210,9 @@ async fn save_span(
         Ok(()) if !freeze.follows(found) => {
             Ok(ConfigSaved::VersionMismatch { version: freeze.config.version })
         }
-        Ok(()) => save_as(state, found.app_id, spec, Expected::Version(freeze.config.version), by).await,
+        Ok(()) => {
+            save_as(state, found.app_id, spec, ExpectedVersion::Version(freeze.config.version), by).await
+        }
     };
     if !matches!(saved, Ok(ConfigSaved::Updated(_))) {
         freeze.end(state, by).await;

@@ -14,7 +14,7 @@ use tsp_store::catalog::{NewKey, RateLimit, Scope};
 
 use super::{read_scope, shown};
 use crate::auth::{Caller, Grant};
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::ApiResult;
 use crate::lookup;
 use crate::path::Path;
@@ -42,7 +42,7 @@ pub(super) async fn create_key(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(app): Path<String>,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     let app = lookup::app(&state, &caller, &app, &[Scope::Admin]).await?;
     let body = body.json::<wire::NewKey>().await?;
@@ -84,14 +84,14 @@ impl Secret {
 }
 
 /// What a request asks for, before there is a key.
-struct Wanted {
+struct KeyRequest {
     name: String,
     scopes: Vec<Scope>,
     rate_limit: Option<RateLimit>,
     expires_at: Option<Timestamp>,
 }
 
-impl Wanted {
+impl KeyRequest {
     fn with(self, secret: &Secret, app: AppId) -> NewKey {
         NewKey {
             app: Some(app),
@@ -105,7 +105,7 @@ impl Wanted {
     }
 }
 
-fn read(body: wire::NewKey, now: Timestamp, errors: &mut Errors) -> Wanted {
+fn read(body: wire::NewKey, now: Timestamp, errors: &mut Errors) -> KeyRequest {
     match &body.name {
         None => errors.missing("name"),
         Some(name) if name.trim().is_empty() => errors.add("name", "must not be empty"),
@@ -133,7 +133,7 @@ fn read(body: wire::NewKey, now: Timestamp, errors: &mut Errors) -> Wanted {
     if expires_at.is_some_and(|at| at <= now) {
         errors.add("expires_at", "must lie in the future");
     }
-    Wanted {
+    KeyRequest {
         name,
         scopes,
         rate_limit: body.rate_limit.and_then(|limit| read_rate(limit, errors)),

@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::StatusCode;
 use tsp_api::id::parse_id;
 use tsp_core::KeyId;
-use tsp_store::catalog::{Deleted, Scope};
+use tsp_store::catalog::{DeleteResult, Scope};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
@@ -31,7 +31,7 @@ pub(super) async fn delete_key(
     let no_key = || ApiError::not_found("this key");
     let id = parse_id(&id).map(KeyId::new).ok_or_else(no_key)?;
     match state.store.delete_key(Some(app.id), id, &caller.actor(), state.now()).await? {
-        Deleted::Deleted => {
+        DeleteResult::Deleted => {
             state.keys.forget(id);
             Ok(StatusCode::NO_CONTENT)
         }

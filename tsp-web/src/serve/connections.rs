@@ -112,12 +112,12 @@ fn since(start: Instant) -> u64 {
 #[derive(Debug)]
 pub(super) struct Connections {
     start: Instant,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     ended: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     next: u64,
     by_number: HashMap<u64, Arc<Connection>>,
     /// Of these, so many are on their way out.
@@ -172,7 +172,7 @@ impl Connections {
     }
 }
 
-impl Open {
+impl OpenConnections {
     fn close_stillest(&mut self) {
         let idle = self.by_number.iter().filter(|(_, one)| one.is(Phase::Idle) || one.is(Phase::Receiving));
         let stillest = idle.min_by_key(|(number, one)| (one.moved_at.load(Ordering::Relaxed), **number));

@@ -25,11 +25,11 @@ pub(super) struct Socket {
     connection: Arc<Connection>,
     stop: CancellationToken,
     /// Nothing more is written.
-    lingering: Option<Lingering>,
+    lingering: Option<LingerState>,
 }
 
 #[derive(Debug)]
-struct Lingering {
+struct LingerState {
     until: Pin<Box<Sleep>>,
     read: usize,
 }
@@ -97,7 +97,7 @@ impl AsyncWrite for Socket {
             if !self.connection.is_unread() {
                 return Poll::Ready(Ok(()));
             }
-            self.lingering = Some(Lingering { until: Box::pin(sleep(READ_OVER_WITHIN)), read: 0 });
+            self.lingering = Some(LingerState { until: Box::pin(sleep(READ_OVER_WITHIN)), read: 0 });
         }
         self.poll_read_over(cx).map(Ok)
     }

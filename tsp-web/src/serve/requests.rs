@@ -48,7 +48,7 @@ impl Service<Request<Incoming>> for Requests {
         let body = if body.is_end_stream() {
             Body::empty()
         } else {
-            Body::new(Watched { body, connection: self.connection.clone() })
+            Body::new(WatchedBody { body, connection: self.connection.clone() })
         };
         let (connection, answer) =
             (self.connection.clone(), self.routes.call(Request::from_parts(parts, body)));
@@ -79,12 +79,12 @@ fn is_host(host: &HeaderValue) -> bool {
 }
 
 /// A body that tells when its reader waits, and when it was left unread.
-struct Watched {
+struct WatchedBody {
     body: Incoming,
     connection: Arc<Connection>,
 }
 
-impl hyper::body::Body for Watched {
+impl hyper::body::Body for WatchedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -110,7 +110,7 @@ impl hyper::body::Body for Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedBody {
     fn drop(&mut self) {
         if !self.body.is_end_stream() {
             self.connection.left_unread();

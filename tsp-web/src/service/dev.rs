@@ -16,7 +16,7 @@ use tsp_store::catalog::Scope;
 
 use super::inbox::CALLBACK_BYTES_MAX;
 use crate::auth::{Caller, loopback};
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::{ApiError, ApiResult};
 use crate::state::WebState;
 
@@ -34,7 +34,7 @@ pub(super) fn routes() -> Router<Arc<WebState>> {
 async fn advance_clock(
     State(state): State<Arc<WebState>>,
     caller: Caller,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult<axum::Json<AdvancedClock>> {
     caller.require_global(Scope::Admin)?;
     let body = body.json::<AdvanceClock>().await?;
@@ -66,7 +66,7 @@ async fn inbox(State(state): State<Arc<WebState>>, request: Request<Body>) -> Ap
     // Not who calls back, but whether a page in a browser plays it.
     loopback::check(&parts)?;
     let request = Request::from_parts(parts.clone(), body);
-    let Ok(body) = Unread::from_request(request, &state).await;
+    let Ok(body) = UnreadBody::from_request(request, &state).await;
     let body = body.at_most(CALLBACK_BYTES_MAX).bytes().await?;
     state.inbox.add(&parts, &body, state.now());
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -19,10 +19,10 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The last callbacks, newest first.
 #[derive(Debug, Default)]
-pub(crate) struct Inbox(Mutex<Kept>);
+pub(crate) struct Inbox(Mutex<StoredCallbacks>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct StoredCallbacks {
     callbacks: VecDeque<Callback>,
     bytes: usize,
 }
@@ -39,7 +39,7 @@ struct Callback {
 
 /// One callback as it is shown.
 #[derive(Debug, Serialize)]
-pub(super) struct Shown {
+pub(super) struct CallbackView {
     at: Time,
     method: String,
     path: String,
@@ -68,9 +68,9 @@ impl Inbox {
         }
     }
 
-    pub(super) fn shown(&self) -> Vec<Shown> {
+    pub(super) fn shown(&self) -> Vec<CallbackView> {
         let callbacks = self.0.lock().callbacks.clone();
-        callbacks.into_iter().map(Shown::from).collect()
+        callbacks.into_iter().map(CallbackView::from).collect()
     }
 }
 
@@ -81,7 +81,7 @@ impl Callback {
     }
 }
 
-impl From<Callback> for Shown {
+impl From<Callback> for CallbackView {
     fn from(callback: Callback) -> Self {
         let Callback { at, method, path, headers, body } = callback;
         let body = match serde_json::from_slice::<Box<RawValue>>(&body) {

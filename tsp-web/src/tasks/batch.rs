@@ -15,16 +15,16 @@ use tsp_api::{Errors, Id, Problem};
 use tsp_core::{ConfigId, ShardId, Timestamp};
 use tsp_store::StoreError;
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult, StoredAnswer};
-use tsp_store::tasks::{Submit, Submitted};
+use tsp_store::tasks::{Submit, SubmitOutcome};
 
-use crate::auth::{Caller, Unpaid};
-use crate::body::Unread;
+use crate::auth::{Caller, UncountedCaller};
+use crate::body::UnreadBody;
 use crate::error::{ApiError, ApiResult, Finish};
 use crate::idempotency::{Claim, IdempotencyKey, mismatch};
 use crate::path::Path;
 use crate::state::WebState;
 
-use super::submit::{Common, Names, Prepared, ResolvedApp, ResponseView, unreadable, wake};
+use super::submit::{Common, Names, PreparedSubmit, ResolvedApp, ResponseView, unreadable, wake};
 use super::trace::TraceParent;
 use super::{fields, view};
 
@@ -43,11 +43,11 @@ const ALONE_AT_ONCE: usize = 128;
 )]
 pub(crate) async fn submit_batch(
     State(state): State<Arc<WebState>>,
-    unpaid: Unpaid,
+    unpaid: UncountedCaller,
     Path(app): Path<String>,
     key: IdempotencyKey,
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     let arrived = async {
         let resolved = ResolvedApp::find(&state, unpaid.caller(), &app).await?;
@@ -101,18 +101,18 @@ struct Batch {
 }
 
 enum Slot {
-    Sent(Sent),
+    Sent(SentItem),
     Failed(ApiError),
 }
 
-struct Sent {
+struct SentItem {
     names: Names,
     /// Held until the answer is known.
     claim: Option<Claim>,
 }
 
-impl Sent {
-    fn request(&self, now: Timestamp) -> Option<IdempotencyRequest<Submitted>> {
+impl SentItem {
+    fn request(&self, now: Timestamp) -> Option<IdempotencyRequest<SubmitOutcome>> {
         let names = self.names.clone();
         self.claim.as_ref().map(|claim| claim.request(now, move |done| stored(&names, done)))
     }
@@ -120,7 +120,7 @@ impl Sent {
 
 /// What became of each submit, in order.
 type Answers = Vec<Answer>;
-type Answer = Result<IdempotencyResult<Submitted>, StoreError>;
+type Answer = Result<IdempotencyResult<SubmitOutcome>, StoreError>;
 
 impl Slot {
     fn is_not_found(&self) -> bool {
@@ -170,9 +170,9 @@ impl Batch {
         }
         // Copied: one task of a batch must not keep the whole body in memory.
         let take = |payload: &str| Bytes::copy_from_slice(payload.as_bytes());
-        let Prepared { mut submit, config } = common.prepare(draft, take)?;
+        let PreparedSubmit { mut submit, config } = common.prepare(draft, take)?;
         let claim = key.claim(&common.state.in_flight, caller, text)?;
-        let sent = Sent { names: Names::new(config, !common.resolved.foreign()), claim };
+        let sent = SentItem { names: Names::new(config, !common.resolved.foreign()), claim };
         submit.idempotency = sent.request(common.now);
         self.submits.push(submit);
         Ok(Slot::Sent(sent))
@@ -215,7 +215,7 @@ impl Batch {
             Slot::Sent(sent) => Some(sent),
             Slot::Failed(_) => None,
         });
-        let copy = |(sent, submit): (&Sent, &Submit)| Submit {
+        let copy = |(sent, submit): (&SentItem, &Submit)| Submit {
             task: submit.task.clone(),
             on_duplicate: submit.on_duplicate,
             own_payload: submit.own_payload,
@@ -284,7 +284,7 @@ async fn save_alone(state: &WebState, submits: Vec<Submit>, first: &StoreError, 
 /// The result of an element that the store has answered; notes the earliest due time of its config on each shard.
 fn item_answer<'a>(
     names: &Names,
-    kept: &'a IdempotencyResult<Submitted>,
+    kept: &'a IdempotencyResult<SubmitOutcome>,
     earliest: &mut BTreeMap<(ConfigId, ShardId), Timestamp>,
 ) -> ApiResult<ItemAnswer<'a>> {
     match kept {
@@ -317,7 +317,7 @@ fn failed(error: &ApiError, request_id: &str) -> ItemAnswer<'static> {
 }
 
 /// What is kept under an element's idempotency key: its result.
-fn stored(names: &Names, done: &Submitted) -> Option<StoredAnswer> {
+fn stored(names: &Names, done: &SubmitOutcome) -> Option<StoredAnswer> {
     let shown = names.shown(done).ok()?;
     let body = serde_json::to_vec(&done_answer(&shown)).ok()?.into();
     Some(StoredAnswer { status: shown.status().as_u16(), body, location: None })

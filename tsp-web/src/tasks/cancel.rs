@@ -7,17 +7,17 @@ use http::StatusCode;
 use serde::Serialize;
 use tsp_api::task::change::{CancelAnswer, CancelOutcome, NoFields};
 use tsp_api::task::json::TaskJson;
-use tsp_core::transition::{OutcomeDetail, Refused};
+use tsp_core::transition::{OutcomeDetail, Refusal};
 use tsp_store::catalog::Scope;
 use tsp_store::tasks::TaskCommand;
 
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::ApiResult;
 use crate::path::Path;
 use crate::state::WebState;
 
-use super::change::{self, Done, NotDone};
+use super::change::{self, ChangeFailure, ChangedTask};
 use super::operations::operation;
 use super::subject::KeyPath;
 use super::view;
@@ -39,13 +39,13 @@ operation! {
     cancel_key "/apps/{app}/configs/{config}/keys/{key}/cancel"
 }
 
-fn answer(done: Result<Done, NotDone>) -> ApiResult {
+fn answer(done: Result<ChangedTask, ChangeFailure>) -> ApiResult {
     let (outcome, task, config) = match done {
-        Ok(Done { task, config, outcome_detail: OutcomeDetail::TooLate }) => {
+        Ok(ChangedTask { task, config, outcome_detail: OutcomeDetail::TooLate }) => {
             (CancelOutcome::TooLate, task, config)
         }
-        Ok(Done { task, config, .. }) => (CancelOutcome::Cancelled, task, config),
-        Err(NotDone::Refused { task, config, why: Refused::AlreadyEnded }) => {
+        Ok(ChangedTask { task, config, .. }) => (CancelOutcome::Cancelled, task, config),
+        Err(ChangeFailure::Refused { task, config, why: Refusal::AlreadyEnded }) => {
             (CancelOutcome::AlreadyEnded, *task, config)
         }
         Err(error) => return Err(error.into()),

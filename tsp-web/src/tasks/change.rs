@@ -6,9 +6,9 @@ use axum::response::Response;
 use tsp_api::ErrorCode;
 use tsp_core::config::TaskConfig;
 use tsp_core::task::{Status, Task};
-use tsp_core::transition::{OutcomeDetail, Refused};
+use tsp_core::transition::{OutcomeDetail, Refusal};
 use tsp_store::catalog::Scope;
-use tsp_store::tasks::{Actor, Changed, Subject, TaskCommand};
+use tsp_store::tasks::{Actor, CommandResult, Subject, TaskCommand};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
@@ -20,13 +20,13 @@ use super::view;
 
 /// A task after a change, or as it is because it was so already.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(super) struct ChangedTask {
     pub(super) task: Task,
     pub(super) config: Arc<TaskConfig>,
     pub(super) outcome_detail: OutcomeDetail,
 }
 
-impl Done {
+impl ChangedTask {
     pub(super) fn answer(&self) -> ApiResult<Response> {
         view::answer(&self.task, &self.config)
     }
@@ -34,22 +34,22 @@ impl Done {
 
 /// Why not. With the row, so that a caller of this can answer otherwise.
 #[derive(Debug)]
-pub(super) enum NotDone {
-    Refused { task: Box<Task>, config: Arc<TaskConfig>, why: Refused },
+pub(super) enum ChangeFailure {
+    Refused { task: Box<Task>, config: Arc<TaskConfig>, why: Refusal },
     Failed(ApiError),
 }
 
-impl From<ApiError> for NotDone {
+impl From<ApiError> for ChangeFailure {
     fn from(error: ApiError) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<NotDone> for ApiError {
-    fn from(not_done: NotDone) -> Self {
+impl From<ChangeFailure> for ApiError {
+    fn from(not_done: ChangeFailure) -> Self {
         match not_done {
-            NotDone::Refused { task, why, .. } => refusal(&task, &why),
-            NotDone::Failed(error) => error,
+            ChangeFailure::Refused { task, why, .. } => refusal(&task, &why),
+            ChangeFailure::Failed(error) => error,
         }
     }
 }
@@ -62,7 +62,7 @@ pub(super) async fn by_id(
     id: &str,
     scopes: &[Scope],
     command: impl Future<Output = ApiResult<TaskCommand>> + Send,
-) -> Result<Done, NotDone> {
+) -> Result<ChangedTask, ChangeFailure> {
     let (task, config) = subject::find(state, caller, id, scopes).await?;
     apply(state, Subject::Id(task.id), Some(config), command.await?, &caller.actor()).await
 }
@@ -74,7 +74,7 @@ pub(super) async fn by_key(
     path: &KeyPath,
     scopes: &[Scope],
     command: impl Future<Output = ApiResult<TaskCommand>> + Send,
-) -> Result<Done, NotDone> {
+) -> Result<ChangedTask, ChangeFailure> {
     let (subject, config) = subject::by_key(state, caller, path, scopes).await?;
     apply(state, subject, Some(config), command.await?, &caller.actor()).await
 }
@@ -86,7 +86,7 @@ pub(super) async fn apply(
     config: Option<Arc<TaskConfig>>,
     command: TaskCommand,
     by: &Actor,
-) -> Result<Done, NotDone> {
+) -> Result<ChangedTask, ChangeFailure> {
     let missing = match &subject {
         Subject::Id(_) => subject::no_task,
         Subject::Key(..) => subject::no_task_of_key,
@@ -96,38 +96,40 @@ pub(super) async fn apply(
     };
     let run = command == TaskCommand::Run;
     match state.store.change(subject, command, by, state.now()).await.map_err(ApiError::from)? {
-        Changed::Done { task, outcome_detail } => {
+        CommandResult::Done { task, outcome_detail } => {
             if run {
                 parking::unpark(state, task.config).await;
             }
             if task.status == Status::Scheduled {
                 state.hints.wake(task.config, task.id.shard(), task.due_at);
             }
-            Ok(Done { config: config_of(&task)?, task: *task, outcome_detail })
+            Ok(ChangedTask { config: config_of(&task)?, task: *task, outcome_detail })
         }
         // Asked twice, answered alike.
-        Changed::Refused { task, why: Refused::Unchanged } => {
+        CommandResult::Refused { task, why: Refusal::Unchanged } => {
             if run {
                 parking::unpark(state, task.config).await;
             }
-            Ok(Done { config: config_of(&task)?, task: *task, outcome_detail: OutcomeDetail::None })
+            Ok(ChangedTask { config: config_of(&task)?, task: *task, outcome_detail: OutcomeDetail::None })
         }
-        Changed::Refused { task, why } => Err(NotDone::Refused { config: config_of(&task)?, task, why }),
-        Changed::KeyInUse { holder } => {
+        CommandResult::Refused { task, why } => {
+            Err(ChangeFailure::Refused { config: config_of(&task)?, task, why })
+        }
+        CommandResult::KeyInUse { holder } => {
             let detail = format!("the open task `{holder}` holds the key; cancel it, or wait for its end");
             Err(ApiError::new(ErrorCode::KeyInUse, detail).into())
         }
-        Changed::ConfigDisabled => {
+        CommandResult::ConfigDisabled => {
             let detail = "the config is disabled and takes no tasks; enable it first";
             Err(ApiError::new(ErrorCode::ConfigDisabled, detail).into())
         }
-        Changed::NotFound => Err(missing().into()),
+        CommandResult::NotFound => Err(missing().into()),
     }
 }
 
 /// 409 with the state and what is allowed in it; 403 for a token.
-fn refusal(task: &Task, why: &Refused) -> ApiError {
-    if *why == Refused::WrongToken {
+fn refusal(task: &Task, why: &Refusal) -> ApiError {
+    if *why == Refusal::WrongToken {
         let detail = "the token is not that of the latest attempt, or the task was reset or replayed";
         return ApiError::new(ErrorCode::WrongToken, detail);
     }
@@ -135,7 +137,7 @@ fn refusal(task: &Task, why: &Refused) -> ApiError {
     let allowed: Vec<String> =
         task.status.actions().iter().map(|action| format!("`{}`", action.as_str())).collect();
     let allowed = allowed.join(", ");
-    let detail = if *why == Refused::AttemptClosed {
+    let detail = if *why == Refusal::AttemptClosed {
         format!("the task is `{state}` and its attempt is closed; allowed now: {allowed}")
     } else {
         format!("the task is `{state}`; allowed now: {allowed}")

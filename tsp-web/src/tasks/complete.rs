@@ -14,7 +14,7 @@ use tsp_core::transition::Completion;
 use tsp_core::{Millis, TaskId};
 use tsp_store::tasks::{Actor, Subject, TaskCommand};
 
-use crate::body::{Json, Unread};
+use crate::body::{Json, UnreadBody};
 use crate::error::{ApiResult, Finish};
 use crate::path::Path;
 use crate::state::WebState;
@@ -38,7 +38,7 @@ pub(super) const BODY_BYTES_MAX: usize = 16 * 1024;
 pub(crate) async fn by_id(
     State(state): State<Arc<WebState>>,
     Path(id): Path<String>,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     let (token, completion) = read(body.at_most(BODY_BYTES_MAX).json().await?)?;
     let command =

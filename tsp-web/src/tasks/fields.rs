@@ -65,14 +65,14 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
         let mut unknown = 0;
         while let Some(name) = map.next_key_seed(FieldName { names: self.names })? {
             match name {
-                Named::Known(at) => {
+                FieldMatch::Known(at) => {
                     let value: &'de RawValue = map.next_value()?;
                     if std::mem::replace(&mut seen[at], true) {
                         self.errors.add(format!("{}{}", self.place, self.names[at]), body::DOUBLE);
                     }
                     values[at] = Some(value).filter(|value| value.get() != "null");
                 }
-                Named::Unknown(name) => {
+                FieldMatch::Unknown(name) => {
                     map.next_value::<IgnoredAny>()?;
                     unknown += 1;
                     if unknown <= UNKNOWN_NAMED_MAX {
@@ -92,31 +92,31 @@ struct FieldName<const N: usize> {
     names: &'static [&'static str; N],
 }
 
-enum Named {
+enum FieldMatch {
     Known(usize),
     Unknown(String),
 }
 
 impl<'de, const N: usize> DeserializeSeed<'de> for FieldName<N> {
-    type Value = Named;
+    type Value = FieldMatch;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Named, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<FieldMatch, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
 impl<const N: usize> Visitor<'_> for FieldName<N> {
-    type Value = Named;
+    type Value = FieldMatch;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a field name")
     }
 
-    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Named, E> {
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<FieldMatch, E> {
         let known = self.names.iter().position(|known| *known == name);
         Ok(known.map_or_else(
-            || Named::Unknown(name.chars().take(UNKNOWN_NAME_CHARS_MAX).collect()),
-            Named::Known,
+            || FieldMatch::Unknown(name.chars().take(UNKNOWN_NAME_CHARS_MAX).collect()),
+            FieldMatch::Known,
         ))
     }
 }

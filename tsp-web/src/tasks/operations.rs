@@ -10,7 +10,7 @@ use tsp_store::catalog::Scope;
 use tsp_store::tasks::TaskCommand;
 
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::ApiResult;
 use crate::path::Path;
 use crate::state::WebState;
@@ -61,7 +61,7 @@ macro_rules! operation {
             State($state): State<Arc<WebState>>,
             caller: Caller,
             Path(subject): Path<$subject>,
-            $unread: Unread,
+            $unread: UnreadBody,
         ) -> ApiResult {
             let $done = $change(&$state, &caller, &subject, &[Scope::$scope], $command).await;
             $shown

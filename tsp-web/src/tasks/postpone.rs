@@ -11,7 +11,7 @@ use tsp_store::catalog::Scope;
 use tsp_store::tasks::TaskCommand;
 
 use crate::auth::Caller;
-use crate::body::{Json, Unread};
+use crate::body::{Json, UnreadBody};
 use crate::error::{ApiResult, Finish};
 use crate::path::Path;
 use crate::state::WebState;
@@ -31,7 +31,7 @@ operation! {
     postpone_key "/apps/{app}/configs/{config}/keys/{key}/postpone"
 }
 
-async fn read(body: Unread, now: Timestamp) -> ApiResult<TaskCommand> {
+async fn read(body: UnreadBody, now: Timestamp) -> ApiResult<TaskCommand> {
     let Json { value, mut errors, .. } = body.json::<PostponeBody>().await?;
     let nothing_wrong = errors.is_empty();
     let at = choose_time(value.execute_at.map(Cow::Owned), value.delay.map(Cow::Owned), now, &mut errors);

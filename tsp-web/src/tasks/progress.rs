@@ -9,7 +9,7 @@ use tsp_core::task::TokenHash;
 use tsp_core::transition::ProgressReport;
 use tsp_store::tasks::TaskCommand;
 
-use crate::body::{Json, Unread};
+use crate::body::{Json, UnreadBody};
 use crate::error::{ApiResult, Finish};
 use crate::path::Path;
 use crate::state::WebState;
@@ -30,7 +30,7 @@ use super::complete::{BODY_BYTES_MAX, by_token, check_message, hash};
 pub(crate) async fn by_id(
     State(state): State<Arc<WebState>>,
     Path(id): Path<String>,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     let (token, report) = read(body.at_most(BODY_BYTES_MAX).json().await?)?;
     by_token(&state, &id, TaskCommand::Progress { token, report }).await

@@ -18,7 +18,7 @@ use tsp_core::task::Origin;
 use tsp_store::tasks::Submit;
 
 use crate::auth::Caller;
-use crate::body::Unread;
+use crate::body::UnreadBody;
 use crate::error::{ApiError, ApiResult};
 use crate::idempotency::{IdempotencyKey, unwrap_idempotent};
 use crate::path::Path;
@@ -29,7 +29,7 @@ use super::view;
 
 pub(crate) use answer::{Names, ResponseView, wake};
 pub(crate) use draft::{choose_time, unreadable};
-pub(crate) use prepare::{Common, Prepared, ResolvedApp};
+pub(crate) use prepare::{Common, PreparedSubmit, ResolvedApp};
 use prepare::{TaskDraft, check_payload, extra};
 
 /// Submits a task: one callback at one time.
@@ -54,7 +54,7 @@ pub(crate) async fn submit(
     Path(app): Path<String>,
     key: IdempotencyKey,
     Ok(trace): Result<TraceParent, std::convert::Infallible>,
-    body: Unread,
+    body: UnreadBody,
 ) -> ApiResult {
     let resolved = ResolvedApp::find(&state, &caller, &app).await?;
     let body = body.raw_json().await.map_err(|error| resolved.hide(error))?;
@@ -66,7 +66,7 @@ pub(crate) async fn submit(
     if common.is_unknown(&draft) {
         state.store.refresh().await?;
     }
-    let Prepared { submit, config } = common.prepare(draft, take)?;
+    let PreparedSubmit { submit, config } = common.prepare(draft, take)?;
     save(&state, &caller, submit, &Names::new(config, !resolved.foreign()), &key, &body).await
 }
 

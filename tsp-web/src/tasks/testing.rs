@@ -20,8 +20,8 @@ use tsp_core::task::TokenHash;
 use tsp_core::{
     AppId, Clock, ConfigId, Entropy, ManualClock, Millis, Name, NodeId, ShardId, TaskId, Timestamp,
 };
-use tsp_store::attempts::{Begin, BeginResult, Finish, all};
-use tsp_store::catalog::{AppSaved, ConfigSaved, Expected, Hold, NewApp, NewKey, SaveConfig, Scope};
+use tsp_store::attempts::{BeginRequest, BeginResult, Finish, all};
+use tsp_store::catalog::{AppSaved, ConfigSaved, ExpectedVersion, Hold, NewApp, NewKey, SaveConfig, Scope};
 use tsp_store::fetching::ClaimRequest;
 use tsp_store::fetching::EmbeddedOwnership as _;
 use tsp_store::idempotency::IdempotencyResult;
@@ -128,7 +128,7 @@ impl Service {
             metrics: None,
             dev: None,
             readiness: Arc::new(Ready),
-            topology: Arc::new(crate::testing::Told::default()),
+            topology: Arc::new(crate::testing::FixedTopology::default()),
         });
         let node = store.register_node("n", NOW).await.unwrap();
         let (trade, other) = (app(&store, "trade").await, app(&store, "other").await);
@@ -156,7 +156,7 @@ impl Service {
     pub(super) async fn add_config(&mut self, app: AppId, name: &str, edit: impl FnOnce(&mut ConfigSpec)) {
         let mut spec = spec(name);
         edit(&mut spec);
-        let save = SaveConfig { app, spec, expected: Expected::Absent };
+        let save = SaveConfig { app, spec, expected: ExpectedVersion::Absent };
         let saved = self.store.save_config(save, None, &Actor::system(), NOW).await.unwrap();
         let IdempotencyResult::Fresh(ConfigSaved::Created(config)) = saved else { panic!("{saved:?}") };
         self.configs.insert(name.to_owned(), config.id);
@@ -222,8 +222,10 @@ impl Service {
         let requests =
             self.configs.values().map(|&config| ClaimRequest { config, due_by: now, limit: 100 }).collect();
         let rows = self.store.claim(owner, requests, now).await.unwrap().tasks;
-        let batch =
-            rows.iter().map(|task| Begin { id: task.id, version: task.version, row: None, token }).collect();
+        let batch = rows
+            .iter()
+            .map(|task| BeginRequest { id: task.id, version: task.version, row: None, token })
+            .collect();
         let begun = all(self.store.begin(self.node, batch, now).await).unwrap();
         begun
             .into_iter()

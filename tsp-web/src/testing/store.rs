@@ -11,13 +11,13 @@ use tsp_core::config::TaskConfig;
 use tsp_core::task::{AttemptRecord, Task};
 use tsp_core::{AppId, ConfigId, KeyId, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{
-    ApiKey, App, AppEdit, AppSaved, ConfigBarrier, ConfigSaved, Deleted, Expected, Hold, NewApp, NewKey,
-    SaveConfig,
+    ApiKey, App, AppEdit, AppSaved, ConfigBarrier, ConfigSaved, DeleteResult, ExpectedVersion, Hold, NewApp,
+    NewKey, SaveConfig,
 };
 use tsp_store::idempotency::{IdempotencyRequest, IdempotencyResult};
 use tsp_store::parks::{Park, ParkEvent};
 use tsp_store::search::{Page, TaskQuery};
-use tsp_store::tasks::{Actor, Cancelled, Changed, Subject, Submit, Submitted, TaskCommand};
+use tsp_store::tasks::{Actor, CancelCount, CommandResult, Subject, Submit, SubmitOutcome, TaskCommand};
 use tsp_store::{Catalog, Cause, ConfigCache, FetcherStore as _, Result, StoreError, TaskStore, forward};
 use tsp_store_testing::memory::MemoryStore;
 
@@ -29,7 +29,7 @@ pub(crate) struct Cluster {
     /// The last config change that the slowest node has applied.
     applied: AtomicI64,
     /// What the config cache lacks until it is refreshed: another node has made it.
-    elsewhere: Mutex<Vec<Elsewhere>>,
+    elsewhere: Mutex<Vec<OtherWriter>>,
     /// How often it was refreshed.
     refreshed: AtomicUsize,
     /// Somebody has asked how far the slowest node is.
@@ -78,7 +78,7 @@ impl Cluster {
         before.spec.enabled = true;
         config_cache.put_config(Arc::new(before), config_cache.seq());
         let done = self.inner.change(Subject::Id(task), TaskCommand::Replay, &Actor::system(), now).await;
-        assert!(matches!(done, Ok(Changed::Done { .. })), "{done:?}");
+        assert!(matches!(done, Ok(CommandResult::Done { .. })), "{done:?}");
         config_cache.put_config(known, config_cache.seq());
     }
 
@@ -89,14 +89,14 @@ impl Cluster {
         let configs = config_cache.configs_of(app.id, None, usize::MAX);
         self.hide_configs(configs);
         config_cache.remove_app(app.id);
-        self.elsewhere.lock().insert(0, Elsewhere::App(app));
+        self.elsewhere.lock().insert(0, OtherWriter::App(app));
     }
 
     /// As [`Cluster::hide`], of configs.
     pub(crate) fn hide_configs(&self, configs: impl IntoIterator<Item = Arc<TaskConfig>>) {
         for config in configs {
             self.config_cache().remove_config(config.id, self.config_cache().seq());
-            self.elsewhere.lock().push(Elsewhere::Config(config));
+            self.elsewhere.lock().push(OtherWriter::Config(config));
         }
     }
 
@@ -115,7 +115,7 @@ impl Cluster {
 }
 
 #[derive(Debug)]
-enum Elsewhere {
+enum OtherWriter {
     App(Arc<App>),
     Config(Arc<TaskConfig>),
 }
@@ -128,7 +128,11 @@ fn away() -> StoreError {
 impl TaskStore for Cluster {
     forward!(inner: task_by_key change cancel_open search attempts);
 
-    async fn submit(&self, batch: Vec<Submit>, now: Timestamp) -> Result<Vec<IdempotencyResult<Submitted>>> {
+    async fn submit(
+        &self,
+        batch: Vec<Submit>,
+        now: Timestamp,
+    ) -> Result<Vec<IdempotencyResult<SubmitOutcome>>> {
         let (bad, good): (Vec<Submit>, Vec<Submit>) =
             batch.into_iter().partition(|submit| self.is_unavailable(submit.task.id));
         if bad.is_empty() {
@@ -157,8 +161,8 @@ impl Catalog for Cluster {
         self.refreshed.fetch_add(1, Ordering::SeqCst);
         for made in self.elsewhere.lock().drain(..) {
             match made {
-                Elsewhere::App(app) => self.config_cache().put_app(app),
-                Elsewhere::Config(config) => {
+                OtherWriter::App(app) => self.config_cache().put_app(app),
+                OtherWriter::Config(config) => {
                     self.config_cache().put_config(config, self.config_cache().seq());
                 }
             }

@@ -9,14 +9,14 @@ use tsp_store::{Cause, StoreError};
 use crate::ports::{NodeView, QueueView, ShardsView, Topology};
 
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct FixedTopology {
     pub(crate) nodes: Mutex<Vec<NodeView>>,
     pub(crate) shards: Mutex<ShardsView>,
     pub(crate) queues: Mutex<Vec<QueueView>>,
     away: AtomicBool,
 }
 
-impl Told {
+impl FixedTopology {
     /// From now on nothing can be found out.
     pub(crate) fn goes_away(&self) {
         self.away.store(true, Ordering::Relaxed);
@@ -35,7 +35,7 @@ impl Told {
 }
 
 #[async_trait]
-impl Topology for Told {
+impl Topology for FixedTopology {
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
         self.told(&self.nodes)
     }

@@ -7,7 +7,7 @@ use tsp_api::cluster as wire;
 use tsp_api::list::Page;
 use tsp_store::catalog::Scope;
 
-use super::Wanted;
+use super::PageRequest;
 use crate::auth::Caller;
 use crate::error::ApiResult;
 use crate::ports::QueueView;
@@ -31,7 +31,7 @@ pub(super) async fn list_queues(
     query: Query,
 ) -> ApiResult<axum::Json<Page<wire::Queue>>> {
     caller.require_global(Scope::Read)?;
-    let wanted = Wanted::read(query)?;
+    let wanted = PageRequest::read(query)?;
     let queues = state.topology.queues().await?;
     Ok(axum::Json(wanted.page(queues, |queue| queue.name.clone(), shown)))
 }

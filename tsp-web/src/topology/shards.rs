@@ -7,7 +7,7 @@ use tsp_api::cluster as wire;
 use tsp_api::list::Page;
 use tsp_store::catalog::Scope;
 
-use super::Wanted;
+use super::PageRequest;
 use crate::auth::Caller;
 use crate::error::ApiResult;
 use crate::ports::{ShardView, ShardsView};
@@ -32,7 +32,7 @@ pub(super) async fn list_shards(
     query: Query,
 ) -> ApiResult<axum::Json<Page<wire::Shard>>> {
     caller.require_global(Scope::Read)?;
-    let wanted = Wanted::read(query)?;
+    let wanted = PageRequest::read(query)?;
     let ShardsView { rows, away } = state.topology.shards().await?;
     let mut shards: Vec<wire::Shard> = rows.into_iter().map(shown).collect();
     for (shard, why) in away {

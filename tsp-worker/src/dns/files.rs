@@ -99,7 +99,7 @@ impl Hosts {
 
 /// A file that is parsed again when it has changed. One that cannot be read counts as empty.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(super) struct WatchedFile<T> {
     path: PathBuf,
     parse: fn(&str) -> T,
     state: Mutex<Option<State<T>>>,
@@ -115,7 +115,7 @@ struct State<T> {
 /// When it was written, and how long it is.
 type Version = (SystemTime, u64);
 
-impl<T> Watched<T> {
+impl<T> WatchedFile<T> {
     pub(super) fn new(path: impl Into<PathBuf>, parse: fn(&str) -> T) -> Self {
         Self { path: path.into(), parse, state: Mutex::new(None) }
     }
@@ -183,7 +183,7 @@ mod tests {
     async fn a_change_is_seen_within_a_second() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hosts");
-        let hosts = Watched::new(&path, Hosts::parse);
+        let hosts = WatchedFile::new(&path, Hosts::parse);
         assert_eq!(hosts.get().addresses("orders"), None);
         fs::write(&path, "10.0.0.1 orders").unwrap();
         assert_eq!(hosts.get().addresses("orders"), None, "not looked at yet");

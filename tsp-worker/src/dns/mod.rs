@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hickory_proto::rr::Name;
 
-use self::files::{Conf, Hosts, Watched};
+use self::files::{Conf, Hosts, WatchedFile};
 use crate::http::{Lookup, LookupAnswer, LookupError};
 use crate::race::race;
 
@@ -26,8 +26,8 @@ const HEAD_START: Duration = Duration::from_millis(500);
 pub struct SystemLookup {
     /// Asked in place of those of `/etc/resolv.conf`, if there are any.
     servers: Vec<SocketAddr>,
-    conf: Watched<Conf>,
-    hosts: Watched<Hosts>,
+    conf: WatchedFile<Conf>,
+    hosts: WatchedFile<Hosts>,
     /// The place in the list of the server that answered last.
     preferred: AtomicUsize,
 }
@@ -38,8 +38,8 @@ impl SystemLookup {
     pub fn new(servers: Vec<SocketAddr>) -> Self {
         Self {
             servers,
-            conf: Watched::new("/etc/resolv.conf", Conf::parse),
-            hosts: Watched::new("/etc/hosts", Hosts::parse),
+            conf: WatchedFile::new("/etc/resolv.conf", Conf::parse),
+            hosts: WatchedFile::new("/etc/hosts", Hosts::parse),
             preferred: AtomicUsize::new(0),
         }
     }

@@ -22,8 +22,8 @@ fn addresses(texts: &[&str]) -> NameAnswer {
 /// A look-up that knows no file of this machine.
 fn lookup(servers: &[&NameServer]) -> SystemLookup {
     SystemLookup {
-        conf: Watched::new("/nowhere", Conf::parse),
-        hosts: Watched::new("/nowhere", Hosts::parse),
+        conf: WatchedFile::new("/nowhere", Conf::parse),
+        hosts: WatchedFile::new("/nowhere", Hosts::parse),
         ..SystemLookup::new(servers.iter().map(|server| server.address()).collect())
     }
 }
@@ -108,8 +108,11 @@ async fn the_search_list_is_gone_through_and_hosts_come_first() {
         path
     };
     let lookup = SystemLookup {
-        conf: Watched::new(file("resolv.conf", "search ns.svc.test svc.test\noptions ndots:2"), Conf::parse),
-        hosts: Watched::new(file("hosts", "10.0.0.2 listed.test"), Hosts::parse),
+        conf: WatchedFile::new(
+            file("resolv.conf", "search ns.svc.test svc.test\noptions ndots:2"),
+            Conf::parse,
+        ),
+        hosts: WatchedFile::new(file("hosts", "10.0.0.2 listed.test"), Hosts::parse),
         ..lookup(&[&server])
     };
     assert_eq!(lookup.addresses("orders").await.unwrap().addresses, ips(&["10.0.0.1"]));

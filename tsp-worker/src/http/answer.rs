@@ -9,7 +9,7 @@ use tsp_core::time::{Millis, Timestamp};
 
 use super::client::Answer;
 use super::retry_after::{self, RetryAfter};
-use super::tsp_result::{self, Steering};
+use super::tsp_result::{self, ResultHeader};
 
 /// No `Retry-After` makes a whole config wait longer, so that a target cannot park it for a year.
 const PARK_MAX: Millis = Millis::from_hours(1);
@@ -19,9 +19,9 @@ const OK: &str = "ok";
 /// The verdict on an answer. `now` is for dates in it.
 pub fn judge(answer: &Answer, task: &Task, config: &TaskConfig, now: Timestamp) -> Verdict {
     let mut verdict = match tsp_result::read(&answer.headers, now) {
-        Steering::Decided(outcome) => Verdict::new(outcome, "tsp_result"),
-        Steering::Absent => by_status(answer, task, config, now),
-        Steering::Invalid => {
+        ResultHeader::Decided(outcome) => Verdict::new(outcome, "tsp_result"),
+        ResultHeader::Absent => by_status(answer, task, config, now),
+        ResultHeader::Invalid => {
             metrics::counter!("tsp_answer_headers_ignored_total", "header" => "tsp-result").increment(1);
             unreadable(by_status(answer, task, config, now))
         }

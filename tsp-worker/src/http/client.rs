@@ -62,7 +62,7 @@ impl Default for ClientSettings {
     }
 }
 
-type MaySend<'a> = &'a (dyn Fn() -> bool + Sync);
+type SendPermission<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// A complete answer, or one whose body was cut at the cap.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ impl Client {
         pool: &Pool,
         request: Request<Full<Bytes>>,
         again: impl Fn() -> Option<Request<Full<Bytes>>>,
-        may_send: MaySend<'_>,
+        may_send: SendPermission<'_>,
         timeouts: Timeouts,
     ) -> Result<Answer, CallError> {
         let mut status = None;
@@ -124,7 +124,7 @@ impl Client {
         pool: &Pool,
         request: Request<Full<Bytes>>,
         again: impl Fn() -> Option<Request<Full<Bytes>>>,
-        may_send: MaySend<'_>,
+        may_send: SendPermission<'_>,
         connect_limit: Duration,
         status: &mut Option<StatusCode>,
     ) -> Result<Answer, CallError> {
@@ -156,7 +156,7 @@ impl Client {
         pool: &Pool,
         mut request: Request<Full<Bytes>>,
         again: impl Fn() -> Option<Request<Full<Bytes>>>,
-        may_send: MaySend<'_>,
+        may_send: SendPermission<'_>,
         connect_limit: Duration,
     ) -> Result<(Connection, Response<Incoming>), CallError> {
         let (mut fresh, mut broken) = (false, None);

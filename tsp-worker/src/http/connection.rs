@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::stream::Stream;
-use super::watched::{Heard, Watched};
+use super::watched::{ByteSignal, WatchedStream};
 
 /// At most this much of an answer's head is buffered; what is longer is malformed.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -27,13 +27,13 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 const EXCERPT_BYTES_MAX: usize = 4 * 1024;
 
 /// In a box: it is large, and a connection moves from call to call.
-type Driver = Box<http1::Connection<TokioIo<Watched>, Full<Bytes>>>;
+type Driver = Box<http1::Connection<TokioIo<WatchedStream>, Full<Bytes>>>;
 
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once the connection has ended.
     driver: Option<Driver>,
-    heard: Heard,
+    heard: ByteSignal,
     /// It has carried a request before, so the peer may have closed it in the meantime.
     pub(super) reused: bool,
     /// When it is idle for too long.
@@ -62,11 +62,11 @@ pub(super) struct BodyStart {
 impl Connection {
     pub(super) async fn open(stream: Stream, room: OwnedSemaphorePermit) -> Result<Self, hyper::Error> {
         // The library's default of 100 headers is kept: setting it would allocate per answer.
-        let heard = Heard::default();
+        let heard = ByteSignal::default();
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES_MAX)
             .max_header_size(BUFFER_BYTES_MAX)
-            .handshake(TokioIo::new(Watched::new(stream, heard.clone())))
+            .handshake(TokioIo::new(WatchedStream::new(stream, heard.clone())))
             .await?;
         Ok(Self {
             sender,

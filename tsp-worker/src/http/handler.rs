@@ -40,7 +40,7 @@ pub enum SetupError {
 
 /// What was made of a config.
 #[derive(Debug)]
-struct Prepared {
+struct PreparedConfig {
     /// Of the config.
     version: i64,
     target: Result<Arc<PreparedTarget>, TargetError>,
@@ -53,7 +53,7 @@ pub struct HttpHandler {
     policy: Arc<EgressPolicy>,
     entropy: Arc<dyn Entropy>,
     user_agent: HeaderValue,
-    prepared: RwLock<IdMap<ConfigId, Prepared>>,
+    prepared: RwLock<IdMap<ConfigId, PreparedConfig>>,
     /// When it was last logged that there is no room for connections.
     alarmed: Mutex<Option<Instant>>,
 }
@@ -108,7 +108,7 @@ impl HttpHandler {
         if prepared.len() >= PREPARED_MAX {
             prepared.clear();
         }
-        prepared.insert(config.id, Prepared { version: config.version, target: target.clone() });
+        prepared.insert(config.id, PreparedConfig { version: config.version, target: target.clone() });
         target
     }
 

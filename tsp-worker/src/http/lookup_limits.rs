@@ -20,8 +20,8 @@ pub const LOOK_UPS_MAX: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct LookupLimits {
-    zones: Keyed<(AppId, Box<str>)>,
-    apps: Keyed<AppId>,
+    zones: KeyedSemaphores<(AppId, Box<str>)>,
+    apps: KeyedSemaphores<AppId>,
     all: Arc<Semaphore>,
 }
 
@@ -36,8 +36,8 @@ impl LookupLimits {
     pub(super) fn new(all: usize) -> Self {
         let all = all.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            zones: Keyed::new((all / ZONES_AT_LEAST).clamp(1, ZONE_MAX)),
-            apps: Keyed::new((all / APPS_AT_LEAST).clamp(1, APP_MAX)),
+            zones: KeyedSemaphores::new((all / ZONES_AT_LEAST).clamp(1, ZONE_MAX)),
+            apps: KeyedSemaphores::new((all / APPS_AT_LEAST).clamp(1, APP_MAX)),
             all: Arc::new(Semaphore::new(all)),
         }
     }
@@ -63,12 +63,12 @@ fn zone(name: &str) -> &str {
 
 /// A semaphore for each key in use.
 #[derive(Debug)]
-struct Keyed<K> {
+struct KeyedSemaphores<K> {
     permits: usize,
     in_use: Mutex<HashMap<K, Weak<Semaphore>>>,
 }
 
-impl<K: Eq + Hash> Keyed<K> {
+impl<K: Eq + Hash> KeyedSemaphores<K> {
     fn new(permits: usize) -> Self {
         Self { permits, in_use: Mutex::default() }
     }

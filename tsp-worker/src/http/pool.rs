@@ -39,21 +39,21 @@ pub(super) struct Pools {
     connections_max: usize,
     /// So many calls wait for one.
     waiting: AtomicUsize,
-    idle: Mutex<Idle>,
+    idle: Mutex<IdleConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Idle {
+struct IdleConnections {
     next_pool: u64,
     next_rest: u64,
     /// Oldest first. The newest is used first, so that a pool that is too large shrinks.
-    by_pool: IdMap<u64, VecDeque<Resting>>,
+    by_pool: IdMap<u64, VecDeque<IdleConnection>>,
     /// The pools by what rests in them, the one that has rested longest first.
     by_age: BTreeMap<u64, u64>,
 }
 
 #[derive(Debug)]
-struct Resting {
+struct IdleConnection {
     /// Rises with every rest.
     rest: u64,
     connection: Connection,
@@ -102,7 +102,7 @@ impl Pools {
     pub(super) fn close_idle(&self, now: Instant) {
         let mut expired = Vec::new();
         let mut idle = self.idle.lock();
-        let Idle { by_pool, by_age, .. } = &mut *idle;
+        let IdleConnections { by_pool, by_age, .. } = &mut *idle;
         by_pool.retain(|_, resting| {
             for _ in 0..resting.len() {
                 let Some(one) = resting.pop_front() else { break };
@@ -125,13 +125,13 @@ impl Pools {
     }
 }
 
-impl Idle {
+impl IdleConnections {
     fn put(&mut self, pool: u64, connection: Connection) {
         let resting = self.by_pool.entry(pool).or_default();
         if resting.len() < IDLE_MAX {
             let rest = self.next_rest;
             self.next_rest += 1;
-            resting.push_back(Resting { rest, connection });
+            resting.push_back(IdleConnection { rest, connection });
             self.by_age.insert(rest, pool);
         }
     }
@@ -142,7 +142,7 @@ impl Idle {
         if resting.is_empty() {
             self.by_pool.remove(&pool);
         }
-        let Resting { rest, connection } = taken?;
+        let IdleConnection { rest, connection } = taken?;
         self.by_age.remove(&rest);
         Some(connection)
     }

@@ -279,7 +279,7 @@ mod tests {
 
     /// What a name service does.
     #[derive(Debug, Clone)]
-    enum Does {
+    enum ServiceAnswer {
         Answer(&'static [&'static str], u64),
         Deny,
         Fail,
@@ -289,7 +289,7 @@ mod tests {
     /// Does the n-th thing for the n-th look-up, and the last one from then on.
     #[derive(Debug, Default)]
     struct Script {
-        plan: Vec<Does>,
+        plan: Vec<ServiceAnswer>,
         asked: AtomicUsize,
     }
 
@@ -303,18 +303,18 @@ mod tests {
             let turn = self.asked.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             match self.plan[turn.min(self.plan.len() - 1)] {
-                Does::Answer(addresses, ttl) => Ok(LookupAnswer {
+                ServiceAnswer::Answer(addresses, ttl) => Ok(LookupAnswer {
                     addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                     ttl: Duration::from_secs(ttl),
                 }),
-                Does::Deny => Err(LookupError::NotFound),
-                Does::Fail => Err(LookupError::Failed(Arc::new(io::Error::other("refused")))),
-                Does::Hang => pending().await,
+                ServiceAnswer::Deny => Err(LookupError::NotFound),
+                ServiceAnswer::Fail => Err(LookupError::Failed(Arc::new(io::Error::other("refused")))),
+                ServiceAnswer::Hang => pending().await,
             }
         }
     }
 
-    fn resolver(plan: &[Does]) -> (Resolver, Arc<Script>) {
+    fn resolver(plan: &[ServiceAnswer]) -> (Resolver, Arc<Script>) {
         let script = Arc::new(Script { plan: plan.to_vec(), asked: AtomicUsize::new(0) });
         (Resolver::new(Arc::default(), Arc::clone(&script) as Arc<dyn Lookup>, LOOK_UPS_MAX), script)
     }
@@ -325,7 +325,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_refused_answer_refuses_the_name() {
-        let (resolver, _) = resolver(&[Does::Answer(&["1.1.1.1", "10.0.0.1"], 60)]);
+        let (resolver, _) = resolver(&[ServiceAnswer::Answer(&["1.1.1.1", "10.0.0.1"], 60)]);
         assert!(matches!(resolver.resolve(APP, "mixed.test").await, Err(LookupError::Denied(_))));
         // What the machine knows by itself is checked as well.
         assert!(matches!(resolver.resolve(APP, "localhost").await, Err(LookupError::Denied(_))));
@@ -334,7 +334,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_kept_for_its_time_and_every_new_one_is_checked() {
         let (resolver, script) =
-            resolver(&[Does::Answer(&["1.1.1.1"], 30), Does::Answer(&["127.0.0.1"], 30)]);
+            resolver(&[ServiceAnswer::Answer(&["1.1.1.1"], 30), ServiceAnswer::Answer(&["127.0.0.1"], 30)]);
         assert!(resolver.resolve(APP, "moving.test").await.is_ok());
         advance(Duration::from_millis(29_900)).await;
         assert!(resolver.resolve(APP, "moving.test").await.is_ok());
@@ -347,7 +347,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_of_an_answer_has_bounds() {
         for (ttl, kept) in [(0, TTL_MIN), (86_400, TTL_MAX)] {
-            let (resolver, script) = resolver(&[Does::Answer(&["1.1.1.1"], ttl)]);
+            let (resolver, script) = resolver(&[ServiceAnswer::Answer(&["1.1.1.1"], ttl)]);
             resolver.resolve(APP, "a.test").await.unwrap();
             advance(kept.saturating_sub(Duration::from_millis(1))).await;
             resolver.resolve(APP, "a.test").await.unwrap();
@@ -360,7 +360,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_asks_once() {
-        let (resolver, script) = resolver(&[Does::Answer(&["1.1.1.1"], 60)]);
+        let (resolver, script) = resolver(&[ServiceAnswer::Answer(&["1.1.1.1"], 60)]);
         let answers = join_all((0..100).map(|_| resolver.resolve(APP, "busy.test"))).await;
         assert!(answers.iter().all(Result::is_ok));
         assert_eq!(asked(&script), 1);
@@ -368,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn at_most_sixteen_addresses_are_kept_but_all_are_checked() {
-        let (wide, _) = resolver(&[Does::Answer(&["1.1.1.1"; 20], 60)]);
+        let (wide, _) = resolver(&[ServiceAnswer::Answer(&["1.1.1.1"; 20], 60)]);
         assert_eq!(wide.resolve(APP, "wide.test").await.unwrap().len(), ADDRESSES_MAX);
         let mut many = vec!["1.1.1.1".parse().unwrap(); 20];
         many.push("192.168.0.1".parse().unwrap());
@@ -377,7 +377,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_given_up_and_remembered_for_a_while() {
-        let (resolver, script) = resolver(&[Does::Hang]);
+        let (resolver, script) = resolver(&[ServiceAnswer::Hang]);
         let begun = Instant::now();
         assert!(matches!(resolver.resolve(APP, "slow.test").await, Err(LookupError::Timeout)));
         assert_eq!(begun.elapsed(), LOOKUP_LIMIT);
@@ -390,8 +390,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_last_good_addresses_stand_in_for_a_silent_name_server() {
-        let good = Does::Answer(&["1.1.1.1"], 10);
-        let (resolver, script) = resolver(&[good.clone(), Does::Hang, Does::Fail, good, Does::Deny]);
+        let good = ServiceAnswer::Answer(&["1.1.1.1"], 10);
+        let (resolver, script) =
+            resolver(&[good.clone(), ServiceAnswer::Hang, ServiceAnswer::Fail, good, ServiceAnswer::Deny]);
         resolver.resolve(APP, "a.test").await.unwrap();
         advance(Duration::from_secs(10)).await;
         let begun = Instant::now();
@@ -409,7 +410,7 @@ mod tests {
         advance(TTL_MAX).await;
         assert!(matches!(resolver.resolve(APP, "a.test").await, Err(LookupError::NotFound)));
 
-        let (resolver, _) = self::resolver(&[Does::Answer(&["1.1.1.1"], 10), Does::Fail]);
+        let (resolver, _) = self::resolver(&[ServiceAnswer::Answer(&["1.1.1.1"], 10), ServiceAnswer::Fail]);
         resolver.resolve(APP, "a.test").await.unwrap();
         advance(STALE_MAX).await;
         assert!(resolver.resolve(APP, "a.test").await.is_err());
@@ -461,7 +462,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_the_process_waits_for_no_look_up() {
-        let (resolver, _) = resolver(&[Does::Hang]);
+        let (resolver, _) = resolver(&[ServiceAnswer::Hang]);
         let names: Vec<String> = (0..700).map(|n| format!("h{n}.dead.test")).collect();
         let mut all = join_all(names.iter().map(|name| resolver.resolve(APP, name)));
         assert!(futures::poll!(&mut all).is_pending());
@@ -473,7 +474,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_names_used_last_are_remembered() {
-        let (resolver, script) = resolver(&[Does::Answer(&["1.1.1.1"], 60)]);
+        let (resolver, script) = resolver(&[ServiceAnswer::Answer(&["1.1.1.1"], 60)]);
         resolver.resolve(APP, "dear.test").await.unwrap();
         for n in 0..NAMES_MAX {
             advance(Duration::from_micros(1)).await;

@@ -13,18 +13,18 @@ const SNOOZE_MAX: Millis = Millis::from_days(10 * 366);
 
 /// What the header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Steering {
+pub(super) enum ResultHeader {
     Absent,
     /// Unknown words, unknown or missing parameters, or two lines.
     Invalid,
     Decided(Outcome),
 }
 
-pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Steering {
+pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> ResultHeader {
     let mut lines = headers.get_all(TSP_RESULT).iter();
-    let Some(line) = lines.next() else { return Steering::Absent };
+    let Some(line) = lines.next() else { return ResultHeader::Absent };
     let decided = line.to_str().ok().filter(|_| lines.next().is_none()).and_then(|text| parse(text, now));
-    decided.map_or(Steering::Invalid, Steering::Decided)
+    decided.map_or(ResultHeader::Invalid, ResultHeader::Decided)
 }
 
 fn parse(text: &str, now: Timestamp) -> Option<Outcome> {
@@ -85,7 +85,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);
 
-    fn of(lines: &[&str]) -> Steering {
+    fn of(lines: &[&str]) -> ResultHeader {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(TSP_RESULT, line.parse().unwrap());
@@ -109,7 +109,7 @@ mod tests {
             ("snooze; until=2026-11-21T18:30:00+08:00", until),
             ("snooze; until=2026-11-21T10:29:59.9990001Z", until),
         ] {
-            assert_eq!(of(&[text]), Steering::Decided(outcome), "{text}");
+            assert_eq!(of(&[text]), ResultHeader::Decided(outcome), "{text}");
         }
     }
 
@@ -134,10 +134,10 @@ mod tests {
             "snooze; until=2026-11-21T10:30:00+08:00[Asia/Shanghai]",
             "snooze; until=2099-01-01T00:00:00Z",
         ] {
-            assert_eq!(of(&[text]), Steering::Invalid, "{text}");
+            assert_eq!(of(&[text]), ResultHeader::Invalid, "{text}");
         }
-        assert_eq!(of(&["done", "done"]), Steering::Invalid);
-        assert_eq!(of(&[]), Steering::Absent);
+        assert_eq!(of(&["done", "done"]), ResultHeader::Invalid);
+        assert_eq!(of(&[]), ResultHeader::Absent);
     }
 
     #[test]

@@ -12,9 +12,9 @@ use super::stream::Stream;
 
 /// Set when a byte comes in.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Heard(Arc<AtomicBool>);
+pub(super) struct ByteSignal(Arc<AtomicBool>);
 
-impl Heard {
+impl ByteSignal {
     pub(super) fn forget(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -25,18 +25,18 @@ impl Heard {
 }
 
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedStream {
     stream: Stream,
-    heard: Heard,
+    heard: ByteSignal,
 }
 
-impl Watched {
-    pub(super) fn new(stream: Stream, heard: Heard) -> Self {
+impl WatchedStream {
+    pub(super) fn new(stream: Stream, heard: ByteSignal) -> Self {
         Self { stream, heard }
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for WatchedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,7 +51,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for WatchedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

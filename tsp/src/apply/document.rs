@@ -129,7 +129,7 @@ fn from_json(source: &str, text: &str) -> Result<Document> {
         return Err(unreadable(format!("`{place}` is there twice")));
     }
     let members = json::members(text).ok().flatten().ok_or_else(|| no_config(source))?;
-    let mut read = Read::default();
+    let mut read = DocumentDraft::default();
     for member in members {
         let name = member.name.shown();
         if name == PAYLOAD {
@@ -144,7 +144,7 @@ fn from_json(source: &str, text: &str) -> Result<Document> {
 }
 
 fn from_yaml(source: &str, text: &str, node: Node) -> Result<Document> {
-    let mut read = Read::default();
+    let mut read = DocumentDraft::default();
     for (name, node) in node.fields().ok_or_else(|| no_config(source))? {
         if name == PAYLOAD {
             read.payload.push(Payload::meant(&node.to_json(text)));
@@ -157,12 +157,12 @@ fn from_yaml(source: &str, text: &str, node: Node) -> Result<Document> {
 
 /// A document on its way.
 #[derive(Default)]
-struct Read {
+struct DocumentDraft {
     body: Map<String, Value>,
     payload: Vec<serde_json::Result<Option<Payload>>>,
 }
 
-impl Read {
+impl DocumentDraft {
     fn finish(mut self, source: &str) -> Result<Document> {
         match self.body.remove(PAYLOAD_JSON) {
             None | Some(Value::Null) => {}

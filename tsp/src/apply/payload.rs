@@ -69,9 +69,9 @@ impl<'de> Deserialize<'de> for Payload {
 }
 
 /// JSON text in the notation of any serialiser, as far as that can hold it.
-pub(super) struct Notated<'a>(pub(super) &'a str);
+pub(super) struct JsonNotation<'a>(pub(super) &'a str);
 
-impl<'a> Notated<'a> {
+impl<'a> JsonNotation<'a> {
     /// `None` for what is nested too deep to be read as a block.
     pub(super) fn of(payload: &'a Payload) -> Option<Self> {
         let text = payload.text();
@@ -79,13 +79,13 @@ impl<'a> Notated<'a> {
     }
 }
 
-impl Serialize for Notated<'_> {
+impl Serialize for JsonNotation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = self.0;
         if let Some(members) = json::members(text).map_err(S::Error::custom)? {
             let mut out = serializer.serialize_map(Some(members.len()))?;
             for member in members {
-                out.serialize_entry(&member.name.shown(), &Notated(member.value))?;
+                out.serialize_entry(&member.name.shown(), &JsonNotation(member.value))?;
             }
             return out.end();
         }
@@ -93,7 +93,7 @@ impl Serialize for Notated<'_> {
             let items: Vec<&RawValue> = serde_json::from_str(text).map_err(S::Error::custom)?;
             let mut out = serializer.serialize_seq(Some(items.len()))?;
             for item in items {
-                out.serialize_element(&Notated(item.get()))?;
+                out.serialize_element(&JsonNotation(item.get()))?;
             }
             return out.end();
         }

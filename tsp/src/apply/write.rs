@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::document::{Document, PAYLOAD, PAYLOAD_JSON, parse};
-use super::payload::{Notated, Payload};
+use super::payload::{JsonNotation, Payload};
 use super::yaml;
 use crate::failure::{Failure, Result};
 
@@ -29,18 +29,18 @@ impl Document {
     }
 
     /// What is sent to the server.
-    pub(super) fn sent(&self) -> Sent<'_> {
-        Sent { document: self, app: None }
+    pub(super) fn sent(&self) -> DocumentBody<'_> {
+        DocumentBody { document: self, app: None }
     }
 }
 
 /// A document as JSON, its payload in its own text.
-pub(super) struct Sent<'a> {
+pub(super) struct DocumentBody<'a> {
     document: &'a Document,
     app: Option<&'a str>,
 }
 
-impl Serialize for Sent<'_> {
+impl Serialize for DocumentBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         if let Some(app) = self.app {
@@ -75,8 +75,10 @@ pub(crate) fn write(documents: &[Document], syntax: Syntax) -> Result<String> {
     let unwritable = |error: String| Failure::failed(format!("cannot write the configs: {error}"));
     match syntax {
         Syntax::Json => {
-            let all: Vec<Sent<'_>> =
-                documents.iter().map(|document| Sent { document, app: Some(&document.app) }).collect();
+            let all: Vec<DocumentBody<'_>> = documents
+                .iter()
+                .map(|document| DocumentBody { document, app: Some(&document.app) })
+                .collect();
             let text = serde_json::to_string_pretty(&all).map_err(|error| unwritable(error.to_string()))?;
             Ok(text + "\n")
         }
@@ -105,7 +107,8 @@ fn yaml_of(value: &impl Serialize) -> std::result::Result<String, String> {
 
 /// As a block where that is read again to the byte, else as a text of JSON.
 fn yaml_payload(payload: &Payload) -> String {
-    let as_block = Notated::of(payload).and_then(|block| yaml_of(&BTreeMap::from([(PAYLOAD, block)])).ok());
+    let as_block =
+        JsonNotation::of(payload).and_then(|block| yaml_of(&BTreeMap::from([(PAYLOAD, block)])).ok());
     let as_text = yaml_of(&BTreeMap::from([(PAYLOAD_JSON, payload.text())])).ok();
     let is_read_again = |yaml: &String| {
         let read = parse("", &format!("app: a\nname: a\n{yaml}"));

@@ -58,7 +58,7 @@ impl Args {
         }
         let from = self.source(to.store.shards)?;
         let started = Instant::now();
-        let mut told = Told::default();
+        let mut told = ProgressLine::default();
         let report = import_embedded(&from, &to, machine_now(), |progress| told.page(progress))?;
         told.end();
         print(&shown(&report, &self.from, started.elapsed(), told.rows))
@@ -76,12 +76,12 @@ impl Args {
 
 /// Progress, on standard error: a line that is written over, or one now and then.
 #[derive(Debug, Default)]
-struct Told {
+struct ProgressLine {
     last: Option<(&'static str, i64, Instant)>,
     rows: i64,
 }
 
-impl Told {
+impl ProgressLine {
     fn page(&mut self, ImportProgress { table, rows, of }: ImportProgress) {
         let before = self.last.filter(|(last, ..)| *last == table).map_or(0, |(_, rows, _)| rows);
         self.rows += rows - before;

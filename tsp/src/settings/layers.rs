@@ -80,7 +80,7 @@ impl Layers {
         flatten("", table, &mut flat);
         let origin = Origin::File(path.to_owned());
         for (key, value) in flat {
-            self.put(&key, Given::Toml(value), &origin);
+            self.put(&key, GivenValue::Toml(value), &origin);
         }
     }
 
@@ -88,14 +88,14 @@ impl Layers {
         for (name, text) in environment.iter() {
             if let Some(path) = name.strip_prefix(ENV_PREFIX) {
                 let key = path.split("__").map(str::to_lowercase).collect::<Vec<_>>().join(".");
-                self.put(&key, Given::Text(text), &Origin::Environment(name.to_owned()));
+                self.put(&key, GivenValue::Text(text), &Origin::Environment(name.to_owned()));
             }
         }
     }
 
     /// A flag of the command line that stands for a key.
     pub(crate) fn add_flag(&mut self, flag: &'static str, key: &str, text: &str) {
-        self.put(key, Given::Text(text), &Origin::Flag(flag));
+        self.put(key, GivenValue::Text(text), &Origin::Flag(flag));
     }
 
     pub(crate) fn get(&self, key: &str) -> &Entry {
@@ -112,7 +112,7 @@ impl Layers {
         self.entries.iter().map(|(key, entry)| (key.as_str(), entry))
     }
 
-    fn put(&mut self, key: &str, given: Given<'_>, origin: &Origin) {
+    fn put(&mut self, key: &str, given: GivenValue<'_>, origin: &Origin) {
         let (key, given_by_file) = match key.strip_suffix(FILE_SUFFIX) {
             Some(secret) if SECRETS.contains(&secret) => (secret, true),
             _ => (key, false),
@@ -152,12 +152,12 @@ pub(crate) fn environment_name(key: &str) -> String {
 }
 
 /// A value as it was given: typed by TOML, or a text that takes the type of the default.
-enum Given<'a> {
+enum GivenValue<'a> {
     Toml(Value),
     Text(&'a str),
 }
 
-impl Given<'_> {
+impl GivenValue<'_> {
     fn is_empty_section(&self) -> bool {
         matches!(self, Self::Toml(Value::Table(table)) if table.is_empty())
     }
@@ -165,7 +165,7 @@ impl Given<'_> {
     /// The value that the file of this path holds.
     fn secret(self, default: &Value) -> Result<Value, String> {
         match self.typed(&Value::String(String::new()))? {
-            Value::String(path) => Given::Text(&read_secret(&path)?).typed(default),
+            Value::String(path) => GivenValue::Text(&read_secret(&path)?).typed(default),
             other => Ok(other),
         }
     }

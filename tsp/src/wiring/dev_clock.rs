@@ -17,7 +17,7 @@ use tsp_store::id_source::RENEW_AHEAD;
 use tsp_store::{Catalog, FetcherStore, IdSource, Result};
 use tsp_store_sqlite::SqliteStore;
 use tsp_web::DevHooks;
-use tsp_web::ports::Advanced;
+use tsp_web::ports::ClockAdvance;
 
 use super::dependencies::ProcessDependencies;
 use super::embedded::Embedded;
@@ -54,13 +54,13 @@ impl std::fmt::Debug for DevClock {
 
 #[async_trait]
 impl DevHooks for DevClock {
-    async fn advance_clock(&self, by: Millis) -> Advanced {
+    async fn advance_clock(&self, by: Millis) -> ClockAdvance {
         let before = self.sent.load(Ordering::SeqCst);
         if let Err(error) = self.advance(by).await {
             tracing::error!(%error, "the clock could not be moved all the way");
         }
         let fired = self.sent.load(Ordering::SeqCst).saturating_sub(before);
-        Advanced { now: self.clock.now(), fired }
+        ClockAdvance { now: self.clock.now(), fired }
     }
 }
 

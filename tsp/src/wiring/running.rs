@@ -5,12 +5,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningTask {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Running {
+impl RunningTask {
     pub(super) fn new(
         tracker: &TaskTracker,
         stop: CancellationToken,

@@ -142,11 +142,11 @@ fn count(messages: usize) -> i64 {
 #[derive(Debug)]
 struct Rate {
     total: Arc<AtomicU64>,
-    seen: Mutex<Seen>,
+    seen: Mutex<RateSample>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct RateSample {
     at: Instant,
     total: u64,
     rate: f64,
@@ -154,7 +154,7 @@ struct Seen {
 
 impl Rate {
     fn new(total: Arc<AtomicU64>, now: Instant) -> Self {
-        let seen = Seen { at: now, total: total.load(Ordering::Relaxed), rate: 0.0 };
+        let seen = RateSample { at: now, total: total.load(Ordering::Relaxed), rate: 0.0 };
         Self { total, seen: Mutex::new(seen) }
     }
 
@@ -164,7 +164,7 @@ impl Rate {
         if passed >= RATE_OVER {
             let total = self.total.load(Ordering::Relaxed);
             let new = u32::try_from(total.saturating_sub(seen.total)).unwrap_or(u32::MAX);
-            *seen = Seen { at: now, total, rate: f64::from(new) / passed.as_secs_f64() };
+            *seen = RateSample { at: now, total, rate: f64::from(new) / passed.as_secs_f64() };
         }
         seen.rate
     }

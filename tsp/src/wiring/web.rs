@@ -18,7 +18,7 @@ use super::cluster;
 use super::dependencies::{DeploymentMode, ProcessDependencies};
 use super::descriptors::Descriptors;
 use super::dev_clock::DevClock;
-use super::running::Running;
+use super::running::RunningTask;
 use super::telemetry::Metrics;
 use super::topology::EmbeddedTopology;
 use crate::failure::{Failure, Result};
@@ -32,7 +32,7 @@ const STOP_AT_MOST: Duration = Duration::from_secs(10);
 pub(super) struct RunningWeb {
     /// With the port that the system chose.
     pub(super) address: SocketAddr,
-    answering: Running,
+    answering: RunningTask,
 }
 
 pub(super) fn start_web(
@@ -63,8 +63,11 @@ pub(super) fn start_web(
     let stopped = stop.clone();
     let router =
         if settings.node.roles.web { tsp_web::router(state) } else { tsp_web::service_router(state) };
-    let answering =
-        Running::new(&TaskTracker::new(), stop, tsp_web::serve(listener, router, descriptors.api, stopped));
+    let answering = RunningTask::new(
+        &TaskTracker::new(),
+        stop,
+        tsp_web::serve(listener, router, descriptors.api, stopped),
+    );
     Ok(RunningWeb { address, answering })
 }
 

@@ -20,7 +20,7 @@ use super::clock::ServerClock;
 use super::cluster::NsqSubscriber;
 use super::dependencies::{DeploymentMode, PipelineParts, ProcessDependencies};
 use super::descriptors::Descriptors;
-use super::running::Running;
+use super::running::RunningTask;
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
 
@@ -34,7 +34,7 @@ const SHARE_PER_CONFIG: usize = 4;
 /// A running worker.
 #[derive(Debug)]
 pub(super) struct RunningWorker {
-    pipeline: Running,
+    pipeline: RunningTask,
     /// Of a cluster: where its messages come from.
     subscriber: Option<Arc<NsqSubscriber>>,
     shutdown_grace: Duration,
@@ -87,7 +87,7 @@ pub(super) fn start_worker(
         }
     });
     let all = join_all(workers.into_iter().map(|worker| worker.run(stop.clone())));
-    let pipeline = Running::new(&tracker, stop, async { drop(all.await) });
+    let pipeline = RunningTask::new(&tracker, stop, async { drop(all.await) });
     let subscriber = match &deps.mode {
         DeploymentMode::Embedded(_) => None,
         DeploymentMode::Cluster(cluster) => cluster.subscriber.clone(),

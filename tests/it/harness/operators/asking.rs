@@ -40,7 +40,7 @@ impl Looks {
 
 /// What was answered.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct CallAnswer {
     /// When it was asked first.
     pub(super) since: Timestamp,
     /// When it was answered.
@@ -67,20 +67,20 @@ impl Apis {
         &self.all
     }
 
-    pub(super) async fn get(&mut self, path: &str) -> Asked {
+    pub(super) async fn get(&mut self, path: &str) -> CallAnswer {
         self.ask(Method::GET, path, None, None).await
     }
 
-    pub(super) async fn act(&mut self, path: &str) -> Asked {
+    pub(super) async fn act(&mut self, path: &str) -> CallAnswer {
         self.ask(Method::POST, path, None, None).await
     }
 
-    pub(super) async fn post(&mut self, path: &str, body: &Value) -> Asked {
+    pub(super) async fn post(&mut self, path: &str, body: &Value) -> CallAnswer {
         self.ask(Method::POST, path, Some(body), None).await
     }
 
     /// Under a key that makes it once, however often it is asked.
-    pub(super) async fn post_once(&mut self, path: &str, body: &Value, key: &str) -> Asked {
+    pub(super) async fn post_once(&mut self, path: &str, body: &Value, key: &str) -> CallAnswer {
         self.ask(Method::POST, path, Some(body), Some(key)).await
     }
 
@@ -90,7 +90,7 @@ impl Apis {
         path: &str,
         body: Option<&Value>,
         once: Option<&str>,
-    ) -> Asked {
+    ) -> CallAnswer {
         let (since, end) = (now(), Instant::now() + AT_LAST);
         let headers: Vec<_> = once.map(|key| header("idempotency-key", key)).into_iter().collect();
         let mut pause = interval(TRY_EVERY);
@@ -106,7 +106,7 @@ impl Apis {
                 Ok(Ok(answer)) if !is_put_off(&answer) => {
                     let (status, body) = (answer.status, answer.json());
                     assert!(status < 500, "{} was answered {status}: {}", answer.call, answer.text);
-                    return Asked { since, at: now(), unanswered, status, body };
+                    return CallAnswer { since, at: now(), unanswered, status, body };
                 }
                 other => {
                     assert!(

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tsp_core::{Millis, Timestamp};
 
-use super::Ending;
+use super::FinalState;
 use super::receiver::{Completion, Completions};
 use super::story::{Quiet, Runs, Story};
 use crate::harness::{Arrival, time};
@@ -16,7 +16,7 @@ type Hit<'a> = dyn Fn(&str, Timestamp, Timestamp) -> bool + 'a;
 /// What of it was not kept.
 pub(super) fn breaches(
     story: &Story,
-    ending: &Ending,
+    ending: &FinalState,
     calls: &[&Arrival],
     said: &Completions,
     hit: &Hit<'_>,
@@ -50,7 +50,7 @@ pub(super) fn breaches(
 }
 
 /// Whether the attempt had begun before, and had not been closed; or was closed because its process was hit.
-fn excused(call: &Arrival, quiet: &Quiet, ending: &Ending, hit: &Hit<'_>) -> bool {
+fn excused(call: &Arrival, quiet: &Quiet, ending: &FinalState, hit: &Hit<'_>) -> bool {
     let Some(attempt) = ending.attempts.get(&call.attempt()) else {
         // With its config its record has gone.
         return ending.task.is_null() && hit("", quiet.from, call.at);
@@ -73,7 +73,7 @@ fn was_lost(attempt: &Value, until: Timestamp, hit: &Hit<'_>) -> bool {
 /// What the receiver said counts, unless the attempt had been taken from it.
 fn check_completion(
     story: &Story,
-    ending: &Ending,
+    ending: &FinalState,
     call: &Arrival,
     calls: &[&Arrival],
     completion: &Completion,

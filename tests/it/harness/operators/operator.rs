@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tsp_core::{Millis, Timestamp};
 
-use super::asking::{Apis, Asked, Looks};
+use super::asking::{Apis, CallAnswer, Looks};
 use super::story::{Act, OperatorCommand, Story};
 use super::{ERRANDS, REPORTS, retry};
 use crate::harness::ledger::patience;
@@ -60,7 +60,7 @@ impl Operator {
         past(now().plus(self.ms(end_ms))).await;
     }
 
-    async fn submit(&mut self, config: &str, key: &str, due: Timestamp, once: &str) -> Asked {
+    async fn submit(&mut self, config: &str, key: &str, due: Timestamp, once: &str) -> CallAnswer {
         let task = Task::of(config).key(key).at(due).set("on_duplicate_key", json!("reset")).json();
         self.apis.post_once(&format!("/apps/{APP}/tasks"), &task, once).await
     }
@@ -219,7 +219,7 @@ impl Operator {
 }
 
 /// Until it is done: what runs is waited for.
-async fn delete(apis: &mut Apis, path: &str, cancel_open: bool) -> Asked {
+async fn delete(apis: &mut Apis, path: &str, cancel_open: bool) -> CallAnswer {
     let path = if cancel_open { format!("{path}?cancel_open=true") } else { path.to_owned() };
     let (mut looks, mut unanswered) = (Looks::begin(), 0);
     loop {
@@ -236,7 +236,7 @@ async fn delete(apis: &mut Apis, path: &str, cancel_open: bool) -> Asked {
     }
 }
 
-fn add_to_all(stories: &mut [Story], command: &dyn Fn() -> OperatorCommand, asked: Asked) {
+fn add_to_all(stories: &mut [Story], command: &dyn Fn() -> OperatorCommand, asked: CallAnswer) {
     let asked = Arc::new(asked);
     for story in stories {
         story.acts.push(Act { command: command(), asked: Arc::clone(&asked) });
@@ -244,7 +244,7 @@ fn add_to_all(stories: &mut [Story], command: &dyn Fn() -> OperatorCommand, aske
 }
 
 impl Story {
-    fn add(&mut self, command: OperatorCommand, asked: Asked) {
+    fn add(&mut self, command: OperatorCommand, asked: CallAnswer) {
         self.acts.push(Act { command, asked: Arc::new(asked) });
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tsp_core::{Millis, Timestamp};
 
-use super::asking::{Apis, Asked};
+use super::asking::{Apis, CallAnswer};
 use crate::harness::{Api, Arrival, Receiver, Reply, TestRng, now, past};
 
 /// What was reported of an accepted call, and the answer.
@@ -18,7 +18,7 @@ use crate::harness::{Api, Arrival, Receiver, Reply, TestRng, now, past};
 pub(super) struct Completion {
     /// `done` or `retry`.
     pub(super) result: &'static str,
-    pub(super) asked: Asked,
+    pub(super) asked: CallAnswer,
 }
 
 /// By task and attempt. One that is on its way has no answer yet.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tsp_core::Timestamp;
 
-use super::asking::Asked;
+use super::asking::CallAnswer;
 
 #[derive(Debug)]
 pub(super) enum OperatorCommand {
@@ -25,7 +25,7 @@ pub(super) enum OperatorCommand {
 #[derive(Debug)]
 pub(super) struct Act {
     pub(super) command: OperatorCommand,
-    pub(super) asked: Arc<Asked>,
+    pub(super) asked: Arc<CallAnswer>,
 }
 
 /// One task and all that was done to it.
@@ -127,7 +127,7 @@ impl Promise {
     }
 
     fn follow(&mut self, act: &Act, next: Timestamp) {
-        let Asked { status, unanswered, .. } = *act.asked;
+        let CallAnswer { status, unanswered, .. } = *act.asked;
         match (&act.command, status) {
             (OperatorCommand::Submit { due }, 200 | 201) => {
                 let (to, why) = ((*due).min(next), "before its time");

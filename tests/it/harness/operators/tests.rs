@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tsp_core::{Millis, Timestamp};
 
-use super::Ending;
-use super::asking::Asked;
+use super::FinalState;
+use super::asking::CallAnswer;
 use super::check::breaches;
 use super::receiver::{Completion, Completions};
 use super::story::{Act, OperatorCommand, Story};
@@ -15,11 +15,11 @@ use crate::harness::{Api, Arrival, Receiver, header, now};
 
 const SECOND: Millis = Millis::from_secs(1);
 
-fn asked(at: Timestamp, status: u16, body: Value) -> Asked {
-    Asked { since: at, at, unanswered: 0, status, body }
+fn asked(at: Timestamp, status: u16, body: Value) -> CallAnswer {
+    CallAnswer { since: at, at, unanswered: 0, status, body }
 }
 
-fn story(due: Timestamp, acts: Vec<(OperatorCommand, Asked)>) -> Story {
+fn story(due: Timestamp, acts: Vec<(OperatorCommand, CallAnswer)>) -> Story {
     let submit = (OperatorCommand::Submit { due }, asked(due, 201, Value::Null));
     let acts = [submit].into_iter().chain(acts);
     let acts = acts.map(|(command, asked)| Act { command, asked: Arc::new(asked) }).collect();
@@ -27,10 +27,10 @@ fn story(due: Timestamp, acts: Vec<(OperatorCommand, Asked)>) -> Story {
 }
 
 /// The attempts from 1, each with its outcome; all began at this time.
-fn ending(result: &str, began_at: Timestamp, outcomes: &[&str]) -> Ending {
+fn ending(result: &str, began_at: Timestamp, outcomes: &[&str]) -> FinalState {
     let attempt = |outcome| json!({ "started_at": began_at.to_string(), "node": "3", "outcome": outcome });
     let attempts = (1..).zip(outcomes.iter().map(attempt)).collect();
-    Ending { task: json!({ "state": "ended", "result": result }), attempts }
+    FinalState { task: json!({ "state": "ended", "result": result }), attempts }
 }
 
 /// So many calls, numbered from 1, that come now.
@@ -44,7 +44,13 @@ async fn calls(attempts: u32) -> Vec<Arrival> {
     receiver.arrivals()
 }
 
-fn found(story: &Story, ending: &Ending, calls: &[Arrival], said: &Completions, is_hit: bool) -> Vec<String> {
+fn found(
+    story: &Story,
+    ending: &FinalState,
+    calls: &[Arrival],
+    said: &Completions,
+    is_hit: bool,
+) -> Vec<String> {
     let calls: Vec<_> = calls.iter().collect();
     breaches(story, ending, &calls, said, &|_, _, _| is_hit)
 }
@@ -56,7 +62,7 @@ async fn a_call_in_a_time_that_was_promised_to_be_quiet_is_found() {
     let cancelled = asked(before.plus(SECOND), 200, json!({ "outcome": "cancelled" }));
     let after = story(before, vec![(OperatorCommand::Cancel, cancelled)]);
     let lost = ending("cancelled", before, &["lost"]);
-    let found_of = |story: &Story, ending: &Ending, is_hit| found(story, ending, &calls, &none, is_hit);
+    let found_of = |story: &Story, ending: &FinalState, is_hit| found(story, ending, &calls, &none, is_hit);
     assert_eq!(found_of(&after, &lost, false), ["attempt 1 came after it was cancelled"]);
     assert_eq!(found_of(&after, &lost, true), [""; 0], "its process was hit, and it had begun before");
     let anew = ending("cancelled", before.plus(Millis::from_secs(2)), &["lost"]);

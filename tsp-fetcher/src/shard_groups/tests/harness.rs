@@ -19,7 +19,7 @@ use tsp_store::fetching::Owner;
 use tsp_store_testing::memory::{Fault, META, MemoryLeases};
 
 use super::link::Link;
-use crate::shard_groups::{LeaseManager, LeaseManagerDependencies, Serves, ShardGroupHost};
+use crate::shard_groups::{LeaseManager, LeaseManagerDependencies, ServingScope, ShardGroupHost};
 
 pub(super) const LEASE: Millis = Millis::from_secs(5);
 const SHARDS: u16 = 6;
@@ -53,7 +53,7 @@ pub(super) struct Harness {
     lost_answers: Arc<AtomicU64>,
     processes: Mutex<Vec<Process>>,
     tasks: Mutex<JoinSet<()>>,
-    ledger: Mutex<BTreeMap<ShardGroup, Written>>,
+    ledger: Mutex<BTreeMap<ShardGroup, LeaseWrite>>,
     /// For how long a shard group has run, and at most ran, in two processes that were not frozen.
     overlap: Mutex<(Millis, Millis)>,
 }
@@ -67,7 +67,7 @@ struct Process {
 
 /// The last write to a shard group that the database let through.
 #[derive(Debug, Clone, Copy)]
-struct Written {
+struct LeaseWrite {
     owner: Owner,
     at: MonotonicInstant,
     longest_gap: Millis,
@@ -317,7 +317,7 @@ impl Harness {
 
     fn note_write(&self, shard_group: &ShardGroup, owner: Owner, now: MonotonicInstant) {
         let mut ledger = self.ledger.lock();
-        let fresh = Written { owner, at: now, longest_gap: Millis::ZERO };
+        let fresh = LeaseWrite { owner, at: now, longest_gap: Millis::ZERO };
         let last = ledger.entry(shard_group.clone()).or_insert(fresh);
         let seed = self.seed;
         assert!(
@@ -327,7 +327,7 @@ impl Harness {
         );
         assert!(owner.epoch > last.owner.epoch || owner == last.owner, "seed {seed}: one epoch, two owners");
         let longest_gap = last.longest_gap.max(now.since(last.at));
-        *last = Written { owner, at: now, longest_gap };
+        *last = LeaseWrite { owner, at: now, longest_gap };
     }
 
     fn note_overlap(&self) {
@@ -401,7 +401,7 @@ async fn live(harness: Arc<Harness>, index: usize, host: Arc<Threads>, stop: Can
 async fn join(harness: &Arc<Harness>, index: usize, clock: &Arc<ClusterClock>) -> Option<Member> {
     let new = NewNode {
         name: format!("n{index}"),
-        roles: Serves::All.to_roles(),
+        roles: ServingScope::All.to_roles(),
         version: String::new(),
         address: None,
     };
@@ -424,7 +424,7 @@ async fn be_member(
         time: harness.time.clone(),
         peers: member.peers().unwrap(),
         node: member.node(),
-        serves: Serves::All,
+        serves: ServingScope::All,
         groups: Arc::new(groups),
         lease: LEASE,
     });

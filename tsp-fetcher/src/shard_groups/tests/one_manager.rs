@@ -13,7 +13,7 @@ use tsp_store::fetching::Owner;
 use tsp_store_testing::memory::{Fault, MemoryLeases};
 
 use crate::shard_groups::{
-    LeaseManager, LeaseManagerDependencies, LeaseManagerReport, Serves, ShardGroupHost,
+    LeaseManager, LeaseManagerDependencies, LeaseManagerReport, ServingScope, ShardGroupHost,
 };
 
 const LEASE: Millis = Millis::from_secs(5);
@@ -69,7 +69,7 @@ impl Fixture {
     async fn node(&self) -> Node {
         let new = NewNode {
             name: String::new(),
-            roles: Serves::All.to_roles(),
+            roles: ServingScope::All.to_roles(),
             version: String::new(),
             address: None,
         };
@@ -81,7 +81,7 @@ impl Fixture {
             time: self.time.clone(),
             peers: peers.clone(),
             node: id,
-            serves: Serves::All,
+            serves: ServingScope::All,
             groups: Arc::new(move || groups.lock().clone()),
             lease: LEASE,
         });

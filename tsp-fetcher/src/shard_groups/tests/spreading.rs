@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tsp_core::{Name, NodeId, ShardId};
 use tsp_store::cluster::ShardGroup;
 
-use crate::shard_groups::Serves;
+use crate::shard_groups::ServingScope;
 use crate::shard_groups::spread::{Assignment, GroupOwner, Server, plan};
 
 const GROUPS: [&str; 3] = ["log", "public", "trade"];
@@ -116,7 +116,7 @@ impl Sketch {
 }
 
 fn servers_of_all(ids: &BTreeSet<i64>) -> Vec<Server> {
-    ids.iter().map(|id| Server { node: NodeId::new(*id), serves: Serves::All }).collect()
+    ids.iter().map(|id| Server { node: NodeId::new(*id), serves: ServingScope::All }).collect()
 }
 
 fn some_owners() -> impl Strategy<Value = Vec<Option<i64>>> {
@@ -147,7 +147,7 @@ proptest! {
     ) {
         let servers = serving.iter().map(|(id, groups)| Server {
             node: NodeId::new(*id),
-            serves: Serves::Only(groups.iter().map(|number| group(*number)).collect()),
+            serves: ServingScope::Only(groups.iter().map(|number| group(*number)).collect()),
         });
         let mut sketch = Sketch::new(&owners, servers.collect());
         sketch.rounds_to_rest();

@@ -9,11 +9,11 @@ pub(super) type Files = BTreeMap<String, Vec<u8>>;
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) file: String,
-    pub(super) what: What,
+    pub(super) what: DiskCall,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum What {
+pub(super) enum DiskCall {
     Write {
         at: usize,
         bytes: Vec<u8>,
@@ -44,7 +44,7 @@ impl Disk {
     pub(super) fn sync(&mut self, file: &str) {
         let of_folder = file == FOLDER;
         let synced = |one: &Change| {
-            let removed = matches!(one.what, What::Removed);
+            let removed = matches!(one.what, DiskCall::Removed);
             removed == of_folder && (of_folder || one.file == file)
         };
         let (synced, left) = std::mem::take(&mut self.pending).into_iter().partition(synced);
@@ -78,7 +78,7 @@ impl Disk {
 
     /// The last write in part; the rest of its place is garbage.
     fn torn(&self) -> Vec<(&'static str, Files)> {
-        let Some((Change { file, what: What::Write { at, bytes } }, before)) = self.pending.split_last()
+        let Some((Change { file, what: DiskCall::Write { at, bytes } }, before)) = self.pending.split_last()
         else {
             return Vec::new();
         };
@@ -90,7 +90,7 @@ impl Disk {
         let torn = |rest: &dyn Fn(&[u8]) -> Vec<u8>| {
             let mut files = files.clone();
             let bytes = [&bytes[..part], &rest(&bytes[part..])].concat();
-            apply(&mut files, &Change { file: file.clone(), what: What::Write { at: *at, bytes } });
+            apply(&mut files, &Change { file: file.clone(), what: DiskCall::Write { at: *at, bytes } });
             files
         };
         vec![
@@ -102,15 +102,15 @@ impl Disk {
 }
 
 fn apply(files: &mut Files, change: &Change) {
-    if let What::Removed = change.what {
+    if let DiskCall::Removed = change.what {
         files.remove(&change.file);
         return;
     }
     let file = files.entry(change.file.clone()).or_default();
     match &change.what {
-        What::Removed => {}
-        What::Cut(len) => file.resize(*len, 0),
-        What::Write { at, bytes } => {
+        DiskCall::Removed => {}
+        DiskCall::Cut(len) => file.resize(*len, 0),
+        DiskCall::Write { at, bytes } => {
             let end = at + bytes.len();
             if file.len() < end {
                 file.resize(end, 0);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::tests::power::disk::{Change, FOLDER, What};
+use crate::tests::power::disk::{Change, DiskCall, FOLDER};
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -63,13 +63,13 @@ fn changed(call: &str) -> Option<Event> {
             Some(Event::Said(String::from_utf8_lossy(&bytes()?).into_owned()))
         }
         "pwrite64" => {
-            let what = What::Write { at: last()?, bytes: bytes()? };
+            let what = DiskCall::Write { at: last()?, bytes: bytes()? };
             Some(Event::Changed(Change { file: file()?, what }))
         }
-        "ftruncate" => Some(Event::Changed(Change { file: file()?, what: What::Cut(last()?) })),
+        "ftruncate" => Some(Event::Changed(Change { file: file()?, what: DiskCall::Cut(last()?) })),
         "unlink" => {
             let path = String::from_utf8_lossy(&unhex(&between_raw(rest, "\"", "\"")?)).into_owned();
-            Some(Event::Changed(Change { file: database_file(&path)?, what: What::Removed }))
+            Some(Event::Changed(Change { file: database_file(&path)?, what: DiskCall::Removed }))
         }
         _ => None,
     }

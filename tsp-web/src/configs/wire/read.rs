@@ -107,17 +107,17 @@ pub(crate) fn read_config(
 }
 
 #[derive(Default)]
-struct Kept {
+struct KeptSecrets {
     headers: BTreeMap<String, Secret>,
     key: Option<Secret>,
     signing: Vec<Secret>,
 }
 
 impl Source<'_> {
-    fn kept_secrets(self) -> Kept {
-        let Self::Replacing(config) = self else { return Kept::default() };
+    fn kept_secrets(self) -> KeptSecrets {
+        let Self::Replacing(config) = self else { return KeptSecrets::default() };
         let Target::Http(http) = &config.spec.target;
-        Kept {
+        KeptSecrets {
             headers: http.secret_headers.clone(),
             key: http.tls.as_ref().and_then(|tls| tls.key.clone()),
             signing: config.spec.signing_secrets.clone(),

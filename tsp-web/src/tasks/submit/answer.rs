@@ -11,7 +11,7 @@ use tsp_core::config::TaskConfig;
 use tsp_core::task::{Status, Task};
 use tsp_core::{ShardId, Timestamp};
 use tsp_store::idempotency::StoredAnswer;
-use tsp_store::tasks::Submitted;
+use tsp_store::tasks::SubmitOutcome;
 
 use crate::error::{ApiError, ApiResult};
 use crate::tasks::view;
@@ -52,20 +52,20 @@ impl Names {
     }
 
     /// 409 and 404 for what the store refused.
-    pub(crate) fn shown<'a>(&'a self, done: &'a Submitted) -> ApiResult<ResponseView<'a>> {
+    pub(crate) fn shown<'a>(&'a self, done: &'a SubmitOutcome) -> ApiResult<ResponseView<'a>> {
         let (task, result, after_current) = match done {
-            Submitted::Created(task) => (task, SubmitResult::Created, false),
-            Submitted::Existing(task) => (task, SubmitResult::Existing, false),
-            Submitted::Reset { task, after_current } => (task, SubmitResult::Reset, *after_current),
-            Submitted::ConfigDisabled => {
+            SubmitOutcome::Created(task) => (task, SubmitResult::Created, false),
+            SubmitOutcome::Existing(task) => (task, SubmitResult::Existing, false),
+            SubmitOutcome::Reset { task, after_current } => (task, SubmitResult::Reset, *after_current),
+            SubmitOutcome::ConfigDisabled => {
                 let detail = "the config is disabled and takes no tasks; enable it first";
                 return Err(ApiError::new(ErrorCode::ConfigDisabled, detail));
             }
-            Submitted::NotAtHome => {
+            SubmitOutcome::NotAtHome => {
                 let detail = "the config's `span` was changed just now; send the task again";
                 return Err(ApiError::unavailable(detail, 1));
             }
-            Submitted::ConfigGone => {
+            SubmitOutcome::ConfigGone => {
                 return Err(crate::lookup::no_config(
                     self.config.app.as_str(),
                     self.config.spec.name.as_str(),
@@ -76,7 +76,7 @@ impl Names {
     }
 
     /// For a single submit's idempotency key. Refusals are not kept.
-    pub(crate) fn stored(&self, done: &Submitted) -> Option<StoredAnswer> {
+    pub(crate) fn stored(&self, done: &SubmitOutcome) -> Option<StoredAnswer> {
         let shown = self.shown(done).ok()?;
         Some(StoredAnswer {
             status: shown.status().as_u16(),
@@ -107,13 +107,14 @@ impl<'a> ResponseView<'a> {
 }
 
 /// When the config has something due again, if at all: a found or flagged task is due when it was.
-pub(crate) fn wake(done: &Submitted) -> Option<(ShardId, Timestamp)> {
+pub(crate) fn wake(done: &SubmitOutcome) -> Option<(ShardId, Timestamp)> {
     match done {
-        Submitted::Created(task) | Submitted::Reset { task, .. } => {
+        SubmitOutcome::Created(task) | SubmitOutcome::Reset { task, .. } => {
             (task.status == Status::Scheduled).then_some((task.id.shard(), task.due_at))
         }
-        Submitted::Existing(_) | Submitted::ConfigDisabled | Submitted::ConfigGone | Submitted::NotAtHome => {
-            None
-        }
+        SubmitOutcome::Existing(_)
+        | SubmitOutcome::ConfigDisabled
+        | SubmitOutcome::ConfigGone
+        | SubmitOutcome::NotAtHome => None,
     }
 }

@@ -78,7 +78,7 @@ impl ResolvedApp {
 
 /// A task that is ready to be saved.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedSubmit {
     pub(crate) submit: Submit,
     pub(crate) config: Arc<TaskConfig>,
 }
@@ -111,7 +111,7 @@ impl Common<'_> {
         &self,
         mut draft: Draft<'a>,
         take: impl FnOnce(&'a str) -> Bytes,
-    ) -> ApiResult<Prepared> {
+    ) -> ApiResult<PreparedSubmit> {
         let config = draft.config.as_ref().and_then(|name| self.resolved.config(self.state, name));
         if config.is_none() && self.resolved.foreign {
             return Err(no_app(self.resolved.app.name.as_str()));
@@ -156,7 +156,7 @@ impl Common<'_> {
             on_duplicate: draft.on_duplicate_key.unwrap_or(config.spec.on_duplicate_key),
         };
         let submit = made.submit(self.state, &config, self.now)?;
-        Ok(Prepared { submit, config })
+        Ok(PreparedSubmit { submit, config })
     }
 
     fn checked<'a>(&self, payload: &'a str) -> ApiResult<&'a str> {

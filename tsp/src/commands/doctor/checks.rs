@@ -22,20 +22,20 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether a server runs on the database.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Serving {
+pub(super) enum ServerState {
     Nobody,
     /// The lock is held; by this process, as far as it says.
     Somebody(String),
 }
 
-pub(super) fn serving(settings: &Settings) -> Serving {
+pub(super) fn serving(settings: &Settings) -> ServerState {
     match &settings.store.location {
         // Without the file nobody holds it, and looking must not make it.
         StoreLocation::File(path) if beside(path, "lock").exists() => match serve_lock(path) {
-            Ok(_) => Serving::Nobody,
-            Err(error) => Serving::Somebody(error.to_string()),
+            Ok(_) => ServerState::Nobody,
+            Err(error) => ServerState::Somebody(error.to_string()),
         },
-        _ => Serving::Nobody,
+        _ => ServerState::Nobody,
     }
 }
 
@@ -97,14 +97,14 @@ fn open_to_others(_: &Path) -> Option<Finding> {
     None
 }
 
-pub(super) fn server(serving: &Serving) -> Finding {
+pub(super) fn server(serving: &ServerState) -> Finding {
     match serving {
-        Serving::Nobody => Finding::Good("none runs on this database".to_owned()),
-        Serving::Somebody(_) => Finding::Good("one runs on this database".to_owned()),
+        ServerState::Nobody => Finding::Good("none runs on this database".to_owned()),
+        ServerState::Somebody(_) => Finding::Good("one runs on this database".to_owned()),
     }
 }
 
-pub(super) fn port(settings: &Settings, serving: &Serving) -> Finding {
+pub(super) fn port(settings: &Settings, serving: &ServerState) -> Finding {
     let address = settings.web.listen;
     match TcpListener::bind(address) {
         Ok(_) => Finding::Good(format!("`{address}` is free")),
@@ -116,10 +116,10 @@ pub(super) fn port(settings: &Settings, serving: &Serving) -> Finding {
     }
 }
 
-fn in_use(address: SocketAddr, serving: &Serving) -> Finding {
+fn in_use(address: SocketAddr, serving: &ServerState) -> Finding {
     let ours = is_tsp(address);
     match serving {
-        Serving::Somebody(_) if ours => Finding::Good(format!("`{address}` is in use by the server")),
+        ServerState::Somebody(_) if ours => Finding::Good(format!("`{address}` is in use by the server")),
         _ => Finding::Bad {
             what: format!(
                 "`{address}` is in use by {}",
@@ -221,7 +221,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let other = std::thread::spawn(move || listener.accept().map(drop));
-        let finding = in_use(address, &Serving::Nobody);
+        let finding = in_use(address, &ServerState::Nobody);
         assert!(
             matches!(&finding, Finding::Bad { what, .. } if what.contains("another program")),
             "{finding:?}"

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tsp_core::Name;
-use tsp_fetcher::shard_groups::{GroupSource, Serves};
+use tsp_fetcher::shard_groups::{GroupSource, ServingScope};
 use tsp_store::ConfigCache;
 
 use crate::settings::FetcherSettings;
 
-pub(super) fn serves(settings: &FetcherSettings) -> Serves {
+pub(super) fn serves(settings: &FetcherSettings) -> ServingScope {
     if settings.groups.iter().any(|group| group == "*") {
-        return Serves::All;
+        return ServingScope::All;
     }
-    Serves::Only(settings.groups.iter().filter_map(|group| Name::group(group).ok()).collect())
+    ServingScope::Only(settings.groups.iter().filter_map(|group| Name::group(group).ok()).collect())
 }
 
 /// The groups of all configs, computed again only when a config has changed.

@@ -11,7 +11,7 @@ use tsp_core::{Clock as _, ClusterClock, NodeId};
 use tsp_fetcher::shard_groups::FETCHER_ROLE;
 use tsp_queue::EventRouter;
 use tsp_store::Catalog as _;
-use tsp_store::cluster::{Heartbeat, JoinError, Lost, Member, MemberOptions, NewNode, NodeLease, Peers};
+use tsp_store::cluster::{Heartbeat, JoinError, LeaseLoss, Member, MemberOptions, NewNode, NodeLease, Peers};
 use tsp_store_mysql::MySqlStore;
 
 use super::groups::serves;
@@ -93,7 +93,7 @@ impl Membership {
         store: MySqlStore,
         event_router: Arc<EventRouter>,
         stop: CancellationToken,
-    ) -> impl Future<Output = Option<Lost>> + Send + use<> {
+    ) -> impl Future<Output = Option<LeaseLoss>> + Send + use<> {
         let member = self.member.lock().take();
         async move {
             let mut member = member?;

@@ -29,7 +29,7 @@ const ID_SLOT: u8 = 0;
 const PIPE_AHEAD: usize = 4_096;
 
 /// What the store gives to the process that serves it.
-struct Started {
+struct OpenStore {
     store: Arc<SqliteStore>,
     owner: Owner,
     ids: IdSource,
@@ -66,7 +66,7 @@ pub(in crate::wiring) async fn open(
         }
         refused => refused,
     };
-    let Started { store, owner, ids } = started.map_err(failed)?;
+    let OpenStore { store, owner, ids } = started.map_err(failed)?;
     let capacity = settings.worker.concurrency.saturating_add(PIPE_AHEAD);
     let inbox = Arc::new(Inbox::new());
     let queue = Arc::new(MemoryQueue::new([queue_name.clone()], capacity));
@@ -97,7 +97,7 @@ async fn start(
     settings: &Settings,
     clock: &ServerClock,
     check_within: Option<Duration>,
-) -> tsp_store::Result<Started> {
+) -> tsp_store::Result<OpenStore> {
     let store = store::try_open(&settings.store, clock.get().now(), check_within)?;
     if let ServerClock::Virtual(clock) = clock {
         // Kept data may be from days ahead, and time never goes back: ids tell how far it was.
@@ -108,5 +108,5 @@ async fn start(
     let node = store.register_node(&node_name(settings), now).await?;
     let owner = store.take_shards(node, now).await?;
     let ids = IdSource::lease(&*store, ID_SLOT, now).await?;
-    Ok(Started { store, owner, ids })
+    Ok(OpenStore { store, owner, ids })
 }

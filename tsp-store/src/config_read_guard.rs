@@ -11,23 +11,23 @@ use tokio::time::Instant;
 /// Held by work that reads configs, from before it first reads one until its transaction has ended. Cheap to
 /// clone; all clones count as one.
 #[derive(Debug, Clone)]
-pub struct Footing(Arc<Level>);
+pub struct ConfigReadGuard(Arc<GuardLevel>);
 
 /// All work that was decided by one number.
 #[derive(Debug)]
-struct Level {
+struct GuardLevel {
     seq: i64,
-    shared: Arc<Shared>,
+    shared: Arc<GuardState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct GuardState {
     finalising: Arc<Notify>,
     /// Of work whose end is not known, and until when it has surely ended.
-    lingering: Mutex<Vec<(Instant, Footing)>>,
+    lingering: Mutex<Vec<(Instant, ConfigReadGuard)>>,
 }
 
-impl Footing {
+impl ConfigReadGuard {
     /// It is not known whether the work has ended: a statement was sent and not answered. It counts as in
     /// flight for so long.
     pub fn linger(self, length: Duration) {
@@ -36,7 +36,7 @@ impl Footing {
     }
 }
 
-impl Drop for Level {
+impl Drop for GuardLevel {
     fn drop(&mut self) {
         self.shared.finalising.notify_one();
     }
@@ -44,27 +44,27 @@ impl Drop for Level {
 
 /// The levels of a config cache: the one it is at, and older ones that something still stands on.
 #[derive(Debug)]
-pub(crate) struct Ground {
-    level: Arc<Level>,
-    older: VecDeque<(i64, Weak<Level>)>,
+pub(crate) struct ReadGuards {
+    level: Arc<GuardLevel>,
+    older: VecDeque<(i64, Weak<GuardLevel>)>,
 }
 
-impl Default for Ground {
+impl Default for ReadGuards {
     fn default() -> Self {
-        Self { level: Arc::new(Level { seq: 0, shared: Arc::default() }), older: VecDeque::new() }
+        Self { level: Arc::new(GuardLevel { seq: 0, shared: Arc::default() }), older: VecDeque::new() }
     }
 }
 
-impl Ground {
-    pub(crate) fn footing(&self) -> Footing {
-        Footing(self.level.clone())
+impl ReadGuards {
+    pub(crate) fn read_guard(&self) -> ConfigReadGuard {
+        ConfigReadGuard(self.level.clone())
     }
 
     /// From now on new work stands on `seq`.
     pub(crate) fn rise(&mut self, seq: i64) {
         self.older.retain(|(_, level)| level.strong_count() > 0);
         self.older.push_back((self.level.seq, Arc::downgrade(&self.level)));
-        self.level = Arc::new(Level { seq, shared: self.level.shared.clone() });
+        self.level = Arc::new(GuardLevel { seq, shared: self.level.shared.clone() });
     }
 
     pub(crate) fn finalised(&self) -> i64 {
@@ -91,13 +91,13 @@ mod tests {
     fn a_number_is_said_when_nothing_stands_on_less() {
         let config_cache = ConfigCache::default();
         config_cache.reach(5);
-        let first = config_cache.footing();
+        let first = config_cache.read_guard();
         assert_eq!(config_cache.finalised(), 5);
         config_cache.reach(7);
-        let second = config_cache.footing();
+        let second = config_cache.read_guard();
         config_cache.reach(9);
         config_cache.reach(8);
-        let third = config_cache.footing();
+        let third = config_cache.read_guard();
         assert_eq!((config_cache.seq(), config_cache.finalised()), (9, 5));
         let clone = first.clone();
         drop(second);
@@ -112,12 +112,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_told_when_the_last_one_has_ended() {
         let config_cache = ConfigCache::default();
-        let footing = config_cache.footing();
+        let read_guard = config_cache.read_guard();
         config_cache.reach(1);
         let told = config_cache.finalising();
         let early = tokio::time::timeout(Duration::from_secs(1), told.notified()).await;
         assert!(early.is_err(), "it has not ended");
-        drop(footing);
+        drop(read_guard);
         told.notified().await;
         assert_eq!(config_cache.finalised(), 1);
     }
@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_whose_end_is_not_known_counts_for_a_while() {
         let config_cache = ConfigCache::default();
-        config_cache.footing().linger(Duration::from_secs(3));
+        config_cache.read_guard().linger(Duration::from_secs(3));
         config_cache.reach(1);
         tokio::time::advance(Duration::from_millis(2_999)).await;
         assert_eq!(config_cache.finalised(), 0);
