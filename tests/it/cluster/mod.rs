@@ -9,6 +9,7 @@ mod ledger;
 mod queues;
 mod rolling;
 mod shards;
+mod statements;
 mod upkeep;
 mod views;
 mod workers;

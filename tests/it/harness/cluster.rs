@@ -9,7 +9,7 @@ use tokio::sync::RwLockReadGuard;
 
 use super::edges::ProcessEdges;
 use super::process::{Process, run};
-use super::servers::{Databases, SHARDS, ServerPlan, Servers};
+use super::servers::{Databases, ServerPlan, Servers};
 use super::tsp::COMMON;
 use super::{Api, TempDir, turn};
 
@@ -167,13 +167,14 @@ impl Cluster {
     /// Waits until every shard has an owner, and so many processes own them, each as many as the next or
     /// one more.
     pub(crate) async fn spread_over(&self, fetchers: usize) -> BTreeMap<String, usize> {
+        let shards = self.servers.shards();
         let even = move |page: &Value| {
             let counts: Vec<_> = owners(page).into_values().collect();
-            counts.iter().sum::<usize>() == usize::from(SHARDS)
+            counts.iter().sum::<usize>() == shards
                 && counts.len() == fetchers
                 && counts.iter().max().zip(counts.iter().min()).is_some_and(|(most, least)| most - least <= 1)
         };
-        let what = format!("all {SHARDS} shards with {fetchers} owners");
+        let what = format!("all {shards} shards with {fetchers} owners");
         owners(&self.api().wait_until("/shards", what, even).await)
     }
 

@@ -24,6 +24,9 @@ pub(crate) enum Databases {
     Shared,
     /// On a server of the test's own.
     Own,
+    /// The same, which allows no more prepared statements than it does by default, and with the shards that a store has
+    /// by default.
+    OwnByDefault,
     /// On two: the second holds the second source alone.
     OwnForEachSource,
     /// The same, and the way to the second leads through a [`Proxy`].
@@ -34,7 +37,11 @@ pub(crate) enum Databases {
 
 impl Databases {
     fn are_two(self) -> bool {
-        !matches!(self, Self::Shared | Self::Own)
+        !matches!(self, Self::Shared | Self::Own | Self::OwnByDefault)
+    }
+
+    fn shards(self) -> u16 {
+        if self == Self::OwnByDefault { 16 } else { SHARDS }
     }
 }
 
@@ -105,7 +112,7 @@ pub(crate) struct Servers {
     nsqds: Vec<Arc<Nsqd>>,
     lookupd: Option<Arc<Nsqlookupd>>,
     /// On which source each shard is.
-    places: Mutex<[usize; SHARDS as usize]>,
+    places: Mutex<Vec<usize>>,
     /// On the way to each nsqd.
     edges: Vec<NsqdEdge>,
     /// On the way to `b`.
@@ -135,7 +142,12 @@ impl Servers {
     }
 
     fn start_now(plan: ServerPlan, disk: Option<SmallDisk>, edges: Vec<NsqdEdge>) -> Self {
-        let own = || Host::Own(Arc::new(well(MariaDb::start_with(&MariaDbOptions::default()))));
+        let own = || {
+            let limit = (plan.databases == Databases::OwnByDefault)
+                .then(|| "--max-prepared-stmt-count=16382".to_owned());
+            let options = MariaDbOptions { more: limit.into_iter().collect(), ..MariaDbOptions::default() };
+            Host::Own(Arc::new(well(MariaDb::start_with(&options))))
+        };
         let on = |disk: &SmallDisk| {
             // A server that dies of a full disk is to be gone at once.
             let more = vec!["--skip-stack-trace".to_owned()];
@@ -166,13 +178,14 @@ impl Servers {
             Arc::new(nsqd)
         };
         let nsqds = (0..plan.nsqds).map(nsqd).collect();
-        let place = |shard| usize::from(shard >= SHARDS as usize / 2);
+        let shards = plan.databases.shards();
+        let places = (0..shards).map(|shard| usize::from(shard >= shards / 2)).collect();
         Self {
             meta: Database::on(&first, "meta"),
             sources: [Database::on(&first, "a"), Database::on(&second, "b")],
             nsqds,
             lookupd,
-            places: Mutex::new(std::array::from_fn(place)),
+            places: Mutex::new(places),
             edges,
             proxy: None,
             disk,
@@ -181,7 +194,7 @@ impl Servers {
 
     /// The part of a settings file that leads here.
     pub(crate) fn settings(&self) -> String {
-        let half = SHARDS / 2;
+        let (shards, half) = (self.shards(), self.shards() / 2);
         let list = |items: Vec<String>| {
             let items: Vec<_> = items.iter().map(|item| format!("\"{item}\"")).collect();
             format!("[{}]", items.join(", "))
@@ -196,7 +209,7 @@ impl Servers {
             ),
         };
         format!(
-            "[store]\nshards = {SHARDS}\nconnections = 6\nallow_unsynced_commits = true\nsecret_key = \"{key}\"\nsources = [\n  \
+            "[store]\nshards = {shards}\nconnections = 6\nallow_unsynced_commits = true\nsecret_key = \"{key}\"\nsources = [\n  \
              {{ name = \"a\", shards = \"0-{last_of_a}\", url = \"{a}\" }},\n  \
              {{ name = \"b\", shards = \"{half}-{last}\", url = \"{b}\" }},\n]\n\n\
              [store.meta]\nurl = \"{meta}\"\n\n\
@@ -205,7 +218,7 @@ impl Servers {
             key = "5ea1".repeat(16),
             last_of_a = half - 1,
             a = self.sources[0].url(),
-            last = SHARDS - 1,
+            last = shards - 1,
             b = self.sources[1].url(),
             meta = self.meta.url(),
             tcp = list(tcp),
@@ -222,14 +235,14 @@ impl Servers {
 
     /// What leads a process to these ways, in place of [`Self::settings`].
     pub(crate) fn environment(&self, edges: &ProcessEdges) -> Vec<(String, String)> {
-        let half = SHARDS / 2;
+        let (shards, half) = (self.shards(), self.shards() / 2);
         let by_way = |database: &Database| {
             let mut database = database.clone();
             database.port = Some(edges.database.port());
             database.url()
         };
         let [a, b] = [by_way(&self.sources[0]), by_way(&self.sources[1])];
-        let sources = format!("a:0-{} {a}, b:{half}-{} {b}", half - 1, SHARDS - 1);
+        let sources = format!("a:0-{} {a}, b:{half}-{} {b}", half - 1, shards - 1);
         let pairs = [
             ("TSP__STORE__META__URL", by_way(&self.meta)),
             ("TSP__STORE__SOURCES", sources),
@@ -270,6 +283,10 @@ impl Servers {
     /// The ways to the nsqd, if the plan has them.
     pub(crate) fn nsqd_edge(&self, number: usize) -> &NsqdEdge {
         &self.edges[number]
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.places.lock().len()
     }
 
     /// Where it is: on the source 0, which is `a`, or 1.

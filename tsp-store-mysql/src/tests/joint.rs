@@ -142,7 +142,7 @@ async fn a_connection_that_died_idle_is_replaced() {
     let others =
         "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND ID <> CONNECTION_ID()";
     for row in sql(&mut conn, others).await {
-        let id: u64 = sqlx::Row::get(&row, 0);
+        let id: i64 = sqlx::Row::get(&row, 0);
         sql(&mut conn, &format!("KILL {id}")).await;
     }
     let marked = on.transact("test_mark", |tx| {

@@ -160,7 +160,7 @@ fn limits(view: &ClusterView, connections: u32, processes: u32) -> Vec<Finding> 
         if now * 100 > allowed * NEARLY_PERCENT {
             findings.push(Finding::bad(
                 format!("{server} has {now} prepared statements of {allowed} that it allows"),
-                "`SET GLOBAL max_prepared_stmt_count = 1048576`: above the limit statements fail",
+                "`SET GLOBAL max_prepared_stmt_count = 1048576`: above the limit each statement is tried twice",
             ));
         } else if findings.is_empty() {
             findings.push(Finding::Good(format!(
