@@ -5,7 +5,8 @@ use crate::failure::{Failure, Result};
 
 /// Of a cluster, which this build does not have
 #[derive(Debug, clap::Args)]
-#[command(after_help = "`make build` builds the whole: target/release/tsp")]
+#[command(after_help = "Example, with the executable that `make build` makes:\n  \
+    target/release/tsp migrate --config cluster.toml")]
 pub(super) struct Args {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
