@@ -9,12 +9,8 @@ use crate::service::Service;
 /// Tasks that are claimed, or further, and not ended.
 pub(crate) fn claimed(service: &Service) -> Result<usize> {
     if let Some((servers, databases)) = service.cluster() {
-        let of_shard = |shard| {
-            format!(
-                "SELECT COUNT(*) AS n FROM {} WHERE status BETWEEN 10 AND 30",
-                databases.table("task", shard)
-            )
-        };
+        let of_shard =
+            |shard| format!("SELECT COUNT(*) AS n FROM {} WHERE phase = 1", databases.table("task", shard));
         let all: Vec<_> = (0..SHARDS).map(of_shard).collect();
         // A claim that is not committed yet is work as well.
         let said = servers.sql(&format!(
@@ -25,6 +21,6 @@ pub(crate) fn claimed(service: &Service) -> Result<usize> {
     }
     let file = service.file().context("it has a database")?;
     let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let count = "SELECT COUNT(*) FROM task WHERE status BETWEEN 10 AND 30";
+    let count = "SELECT COUNT(*) FROM task WHERE phase = 1";
     Ok(usize::try_from(reader.query_row(count, [], |row| row.get::<_, i64>(0))?)?)
 }
