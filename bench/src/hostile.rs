@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use peers::{NameAnswer, NameServer};
 use serde_json::json;
 use tsp_core::ConfigId;
-use tsp_core::key::config_shard;
+use tsp_core::task_key::config_shard;
 
 use crate::cluster::{Databases, SHARDS};
 use crate::load::check;

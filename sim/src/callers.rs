@@ -1,10 +1,10 @@
 //! Callers, operators and receivers: what they do to tasks and configs.
 
 use tsp_core::config::{AsyncPolicy, ConfigSpec, HttpTarget, Kind, OnDuplicateKey};
-use tsp_core::key::key_shard;
 use tsp_core::retry::{Backoff, RetryPolicy};
 use tsp_core::schedule::{Every, Overlap, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::task_key::key_shard;
 use tsp_core::transition::{Completion, OutcomeDetail, ProgressReport};
 use tsp_core::{Clock, ConfigId, Millis, Name, TaskId, TaskKey, Timestamp};
 use tsp_store::Catalog as _;

@@ -16,8 +16,8 @@ mod clock;
 #[cfg(test)]
 mod cluster;
 mod coverage;
-mod faults;
 mod faulty_catalog;
+mod faulty_pipe;
 mod faulty_store;
 mod harness;
 mod plan;

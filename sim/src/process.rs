@@ -14,7 +14,7 @@ use tsp_store::{IdSource, Result, StoreError, WholeStore};
 use tsp_store_testing::memory::MemoryStore;
 
 use crate::clock::SimClock;
-use crate::faults::FaultyPipe;
+use crate::faulty_pipe::FaultyPipe;
 use crate::plan::{Plan, Sizes};
 use crate::rng::SeededRng;
 use crate::weather::Weather;

@@ -3,6 +3,7 @@
 //! Documents are strict where they are read (no unknown fields) and plain where they are written. What a
 //! value means beyond its shape is checked by the server, which names every field that is wrong.
 
+pub mod api_key;
 pub mod app;
 pub mod cluster;
 pub mod config;
@@ -10,7 +11,6 @@ pub mod duration;
 pub mod headers;
 pub mod id;
 pub mod json;
-pub mod key;
 pub mod list;
 mod patch;
 pub mod problem;

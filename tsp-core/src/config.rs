@@ -253,6 +253,7 @@ pub struct Paused {
 
 /// The default of `retention` (API.md section 2).
 pub const RETENTION_DEFAULT: Millis = Millis::from_days(7);
+pub const RETENTION_MAX: Millis = Millis::from_days(3_650);
 /// The default of `priority`.
 pub const PRIORITY_DEFAULT: u8 = 2;
 pub const PRIORITY_MAX: u8 = 4;

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::ids::{AppId, ConfigId, NodeId, TaskId};
-use crate::key::TaskKey;
 use crate::outcome::{OutcomeKind, Reason};
 use crate::retry::RetryPolicy;
+use crate::task_key::TaskKey;
 use crate::time::{Millis, Timestamp};
 use crate::transition::claim::Claimable;
 

@@ -8,9 +8,10 @@ use tsp_queue::{Inbox, InboxEvents, Message, Turn};
 use tsp_store::{Result, StoreError};
 
 use crate::deadlines::Deadlines;
-use crate::dependencies::{FetcherDependencies, FetcherOptions};
+use crate::dependencies::FetcherDependencies;
 use crate::flow::Flow;
 use crate::holds::HoldsView;
+use crate::options::FetcherOptions;
 use crate::ownership::ShardOwnership;
 use crate::park_log::ParkLog;
 use crate::rescue::Rescue;

@@ -8,8 +8,8 @@ use tsp_core::{Millis, NodeId, TaskId, Timestamp};
 use tsp_store::Result;
 use tsp_store::fetching::{FlightMark, InFlight};
 
-use crate::dependencies::FetcherOptions;
 use crate::fetcher::Fetcher;
+use crate::options::FetcherOptions;
 use crate::window::{PublishedMessage, Window};
 
 /// Rows in flight read in one call.

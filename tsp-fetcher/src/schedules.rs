@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tsp_core::config::TaskConfig;
 use tsp_core::ids::{IdMap, IdSet};
-use tsp_core::key::config_shard;
 use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::task_key::config_shard;
 use tsp_core::{ConfigId, Millis, Timestamp};
 use tsp_store::fetching::{Cursor, Fire, SlotTask};
 use tsp_store::{Cause, ConfigCache, Result};

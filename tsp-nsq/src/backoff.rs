@@ -10,6 +10,13 @@ pub struct Backoff {
     pub max: Duration,
 }
 
+/// An nsqd that was restarted is wanted back soon.
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { initial: Duration::from_millis(100), max: Duration::from_secs(2) }
+    }
+}
+
 impl Backoff {
     /// The wait after this many failures in a row; none after none. `jitter` is from 0 up to 1.
     pub fn delay(&self, failures: u32, jitter: f64) -> Duration {

@@ -57,7 +57,7 @@ impl Default for ClientConfig {
             tls: None,
             compression: Compression::None,
             auth_secret: None,
-            reconnect: Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10) },
+            reconnect: Backoff::default(),
             jitter: Arc::new(|| 0.5),
             known_nsqds: KnownNsqds::default(),
         }

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use peers::{MariaDb, MariaDbOptions};
 use tokio::time::Instant;
 use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey};
-use tsp_core::key::key_shard;
 use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::task_key::key_shard;
 use tsp_core::{
     AppId, ConfigId, Entropy, IdGenerator, ManualClock, Millis, Name, NodeId, TaskKey, Timestamp, Verdict,
 };

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use tsp_core::config::TaskConfig;
-use tsp_core::key::{config_shard, span_shards};
 use tsp_core::schedule::step::ScheduleStep;
 use tsp_core::task::{Status, Task};
+use tsp_core::task_key::{config_shard, span_shards};
 use tsp_core::{ConfigId, Millis, NodeId, TaskId, Timestamp};
 
 use crate::cluster::ShardGroup;

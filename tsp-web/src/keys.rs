@@ -6,7 +6,7 @@ mod list;
 
 use std::sync::Arc;
 
-use tsp_api::key as wire;
+use tsp_api::api_key as wire;
 use tsp_store::catalog::{ApiKey, Scope};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use peers::MariaDb;
 use tsp_core::ConfigId;
-use tsp_core::key::config_shard;
+use tsp_core::task_key::config_shard;
 
 use super::{Copies, Progress, chunks, ended, values};
 use crate::cluster::{Databases, SHARDS, status};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tsp_core::config::{ConfigSpec, HttpTarget, Kind, OnDuplicateKey, TaskConfig};
 use tsp_core::ids::IdGenerator;
-use tsp_core::key::{config_shard, key_shard};
 use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Status, Task};
+use tsp_core::task_key::{config_shard, key_shard};
 use tsp_core::{ManualClock, Millis, Name, TaskKey, Timestamp};
 use tsp_store::catalog::{AppSaved, ConfigSaved, ExpectedVersion, NewApp, SaveConfig};
 use tsp_store::cluster::ShardGroup;

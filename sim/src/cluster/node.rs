@@ -24,7 +24,7 @@ use super::operators::operate;
 use super::receiver::ScriptedReceiver;
 use super::view::View;
 use super::{Environment, LEASE, group, pass};
-use crate::faults::FaultyPipe;
+use crate::faulty_pipe::FaultyPipe;
 use crate::faulty_store::FaultyStore;
 use crate::weather::Weather;
 

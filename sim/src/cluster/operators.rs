@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tsp_core::config::{OnDuplicateKey, TaskConfig};
-use tsp_core::key::key_shard;
 use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::task_key::key_shard;
 use tsp_core::{Clock, ClusterClock, ConfigId, Millis, TaskId, TaskKey, Timestamp};
 use tsp_store::catalog::{ConfigSaved, Hold};
 use tsp_store::idempotency::IdempotencyResult;

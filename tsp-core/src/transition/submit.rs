@@ -4,8 +4,8 @@
 use super::{Change, Event, transition};
 use crate::config::{OnDuplicateKey, TaskConfig};
 use crate::ids::TaskId;
-use crate::key::is_home;
 use crate::task::Task;
+use crate::task_key::is_home;
 use crate::time::Timestamp;
 
 /// Why a config, as it stands, takes no such new task.

@@ -7,8 +7,8 @@ use super::submit::{Clash, ReopenRefusal, SubmitRefusal, admit, clash, is_repeat
 use super::*;
 use crate::config::{ConfigSpec, HttpTarget, OnDuplicateKey, TaskConfig};
 use crate::ids::{AppId, ConfigId, ShardId, TaskId};
-use crate::key::{TaskKey, config_shard, is_home};
 use crate::name::Name;
+use crate::task_key::{TaskKey, config_shard, is_home};
 
 const SHARDS: u16 = 16;
 const POLICIES: [OnDuplicateKey; 3] = [OnDuplicateKey::Ignore, OnDuplicateKey::Reset, OnDuplicateKey::Add];

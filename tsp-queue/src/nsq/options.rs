@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tsp_nsq::{Backoff, ClientConfig, Jitter, KnownNsqds, NameError, Nsqds, Secret, TlsConfig};
+use tsp_nsq::{ClientConfig, Jitter, KnownNsqds, NameError, Nsqds, Secret, TlsConfig};
 
 /// A connection that was silent for two and a half heartbeats is given up. To lose one for publishing costs
 /// nothing, so this is the least that nsqd allows.
@@ -11,8 +11,6 @@ const PRODUCER_HEARTBEAT: Duration = Duration::from_secs(1);
 /// What a lost connection had in flight takes up room until its time is over, so a process or an nsqd that
 /// stumbles is not given up so soon.
 const CONSUMER_HEARTBEAT: Duration = Duration::from_secs(5);
-/// An nsqd that was restarted is wanted back soon.
-const RECONNECT: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(2) };
 
 /// A back end that cannot be what its options ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -113,7 +111,6 @@ impl NsqOptions {
             hostname: self.hostname.clone(),
             user_agent: concat!("tsp/", env!("CARGO_PKG_VERSION")).to_owned(),
             heartbeat_interval: CONSUMER_HEARTBEAT,
-            reconnect: RECONNECT,
             msg_timeout: Some(self.msg_timeout),
             tls: self.tls.clone(),
             auth_secret: self.auth_secret.clone(),

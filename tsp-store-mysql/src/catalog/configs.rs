@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tsp_core::config::save::{self, ConfigWrite, CursorChange, SaveDecision};
 use tsp_core::config::{ConfigSpec, TaskConfig};
-use tsp_core::key::config_shard;
+use tsp_core::task_key::config_shard;
 use tsp_core::{ConfigId, Timestamp};
 use tsp_store::backend::cache_edit::CacheEdit;
 use tsp_store::backend::row_count::exactly_one;

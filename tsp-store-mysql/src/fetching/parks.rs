@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use tsp_core::config::TaskConfig;
-use tsp_core::key::{config_shard, span_shards};
+use tsp_core::task_key::{config_shard, span_shards};
 use tsp_core::{ConfigId, ShardId, Timestamp};
 use tsp_store::backend::columns::park_columns;
 use tsp_store::backend::row::read_park;

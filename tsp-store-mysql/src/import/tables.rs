@@ -135,7 +135,9 @@ impl TableImport {
         let shard = match (self.home, row.first()) {
             (Home::Meta, _) => return Ok(None),
             (Home::Task, Some(Cell::Int(id))) => TaskId::new(*id).shard(),
-            (Home::Config, Some(Cell::Int(id))) => tsp_core::key::config_shard(ConfigId::new(*id), shards),
+            (Home::Config, Some(Cell::Int(id))) => {
+                tsp_core::task_key::config_shard(ConfigId::new(*id), shards)
+            }
             (Home::Hash, Some(Cell::Blob(hash))) => idempotency::home(hash, shards),
             (_, first) => return Err(self.odd(&format!("begins with {first:?}"))),
         };

@@ -1,6 +1,6 @@
 //! Open tasks of a config: how many there are, and a cancel of all, bit by bit.
-use tsp_core::key::config_shard;
 use tsp_core::task::{Phase, Status};
+use tsp_core::task_key::config_shard;
 use tsp_core::transition::{Change, Event, transition};
 use tsp_core::{ConfigId, ShardId, TaskId, Timestamp};
 use tsp_store::backend::row_count::sql_limit;

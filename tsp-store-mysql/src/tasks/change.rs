@@ -1,6 +1,6 @@
 //! What callers and operators do with tasks.
-use tsp_core::key::key_shard;
 use tsp_core::task::{AttemptRecord, Task};
+use tsp_core::task_key::key_shard;
 use tsp_core::transition::Change;
 use tsp_core::transition::submit::reopen;
 use tsp_core::{ConfigId, NodeId, TaskId, TaskKey, Timestamp};

@@ -9,9 +9,9 @@ use sqlx::{Connection as _, Row as _};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tsp_core::config::{ConfigSpec, Kind, OnDuplicateKey, TaskConfig};
-use tsp_core::key::{config_shard, key_shard};
 use tsp_core::schedule::{Every, Schedule, Trigger};
 use tsp_core::task::{NewTask, Origin, Status, Task};
+use tsp_core::task_key::{config_shard, key_shard};
 use tsp_core::{ConfigId, Millis, TaskId, TaskKey};
 use tsp_store::attempts::{AttemptStore as _, BeginRequest, BeginResult};
 use tsp_store::catalog::{

@@ -27,7 +27,7 @@ async fn who_was_deposed_does_nothing() {
     let every = Schedule::new(Trigger::Every(Every { interval: Millis::from_secs(10), anchor: NOW }));
     let cron = ConfigSpec { kind: Kind::Cron, schedule: Some(every), span: 1, ..spec("cron") };
     let cron = first.config(app, cron).await;
-    let shard = tsp_core::key::config_shard(cron.id, first.store.shards()).get();
+    let shard = tsp_core::task_key::config_shard(cron.id, first.store.shards()).get();
     let task = first.submit(&config, shard, 1).await;
     let owner = first.take("default", shard, HOUR).await;
     let queued = first.claim(owner, &config, shard).await.remove(0);

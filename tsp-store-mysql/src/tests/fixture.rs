@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tsp_core::config::{ConfigSpec, HttpTarget, OnDuplicateKey, TaskConfig};
-use tsp_core::key::is_home;
 use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::task_key::is_home;
 use tsp_core::{AppId, ConfigId, Millis, Name, NodeId, ShardId, TaskId, TaskKey, Timestamp};
 use tsp_store::attempts::{AttemptStore as _, BeginRequest, all};
 use tsp_store::catalog::{AppSaved, Catalog as _, ConfigSaved, ExpectedVersion, NewApp, SaveConfig};

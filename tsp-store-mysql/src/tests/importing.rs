@@ -118,7 +118,7 @@ impl Old {
             let text = format!("bestellung-{number}-ключ-\u{1f980}-'\\-{}", self.made.len());
             let key = number.is_multiple_of(3).then(|| TaskKey::new(&text).unwrap());
             let home =
-                key.as_ref().map(|key| tsp_core::key::key_shard(self.plain.id, key.as_str(), 0, SHARDS));
+                key.as_ref().map(|key| tsp_core::task_key::key_shard(self.plain.id, key.as_str(), 0, SHARDS));
             let id = self.id(home.map_or(number % SHARDS, ShardId::get));
             let new = NewTask {
                 id,
@@ -205,7 +205,7 @@ impl Old {
 
     async fn fire(&mut self) {
         let cursor = self.store.cursors().await.unwrap().remove(0);
-        let home = tsp_core::key::config_shard(self.cron.id, SHARDS).get();
+        let home = tsp_core::task_key::config_shard(self.cron.id, SHARDS).get();
         let mut slots = Vec::new();
         for number in 1..=3 {
             let new = NewTask {

@@ -1,7 +1,7 @@
 //! Configs that are parked, on more than one shard.
 
 use tsp_core::config::ConfigSpec;
-use tsp_core::key::config_shard;
+use tsp_core::task_key::config_shard;
 use tsp_core::{Millis, TaskId, Timestamp};
 use tsp_store::FetcherStore as _;
 use tsp_store::catalog::Catalog as _;

@@ -13,7 +13,7 @@ use super::fixture::{Fixture, T0, at, cron_spec};
 use crate::fire_one;
 
 pub(super) fn slot(fixture: &Fixture, config: &TaskConfig, execute_at: Timestamp) -> SlotTask {
-    let shard = tsp_core::key::config_shard(config.id, fixture.store.shards());
+    let shard = tsp_core::task_key::config_shard(config.id, fixture.store.shards());
     let new = NewTask {
         id: fixture.id(shard),
         config: config.id,

@@ -1,9 +1,9 @@
 //! Replay: an ended task again, with its id, its history and its key.
 
 use tsp_core::config::{ConfigSpec, OnDuplicateKey};
-use tsp_core::key::key_shard;
 use tsp_core::outcome::Verdict;
 use tsp_core::task::{EndResult, Status};
+use tsp_core::task_key::key_shard;
 use tsp_store::catalog::{ConfigSaved, ExpectedVersion, Hold};
 use tsp_store::fetching::EarliestDue;
 use tsp_store::tasks::{CommandResult, SubmitOutcome, TaskCommand};

@@ -2,8 +2,8 @@
 
 use tsp_core::ShardId;
 use tsp_core::config::{ConfigSpec, OnDuplicateKey};
-use tsp_core::key::config_shard;
 use tsp_core::task::{Status, Task};
+use tsp_core::task_key::config_shard;
 use tsp_store::catalog::{ExpectedVersion, Hold};
 use tsp_store::error::StoreError;
 use tsp_store::fetching::EarliestDue;

@@ -1,4 +1,4 @@
-//! Since when something that the living change has not changed, by the observer's own monotonic clock.
+//! Who has failed: what the living change has not changed for a lease, by the observer's own monotonic clock.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,7 +18,7 @@ pub struct Observation {
 /// database that was unavailable, and nobody could renew anything.
 #[derive(Debug)]
 pub struct FailureDetector<K, V> {
-    longest_gap: Millis,
+    lease: Millis,
     last: Option<Observation>,
     seen: HashMap<K, SeenValue<V>>,
 }
@@ -33,7 +33,7 @@ struct SeenValue<V> {
 impl<K: Eq + Hash, V: PartialEq> FailureDetector<K, V> {
     /// For leases of this length: half of it without an observation is a gap.
     pub fn of_lease(lease: Millis) -> Self {
-        Self { longest_gap: Millis::from_ms(lease.ms() / 2), last: None, seen: HashMap::new() }
+        Self { lease, last: None, seen: HashMap::new() }
     }
 
     /// Everything starts from nothing at the next observation.
@@ -44,8 +44,9 @@ impl<K: Eq + Hash, V: PartialEq> FailureDetector<K, V> {
 
     pub fn observe(&mut self, observation: Observation, shown: impl IntoIterator<Item = (K, V)>) {
         let gap = self.last.map(|last| observation.received.since(last.received));
-        if gap.is_none_or(|gap| gap > self.longest_gap)
-            || observation.received.since(observation.sent) > self.longest_gap
+        let longest_gap = Millis::from_ms(self.lease.ms() / 2);
+        if gap.is_none_or(|gap| gap > longest_gap)
+            || observation.received.since(observation.sent) > longest_gap
         {
             self.seen.clear();
         }
@@ -57,6 +58,11 @@ impl<K: Eq + Hash, V: PartialEq> FailureDetector<K, V> {
         };
         self.seen = shown.into_iter().map(keep).collect();
         self.last = Some(observation);
+    }
+
+    /// Its holder has not renewed for a whole lease.
+    pub fn has_failed(&self, key: &K) -> bool {
+        self.unchanged_for(key).is_some_and(|still| still >= self.lease)
     }
 
     /// For how long the value has certainly not changed; `None` when it was not in the last observation.

@@ -10,9 +10,9 @@ use tsp_core::{ClusterClock, Millis, MonotonicInstant, NodeId};
 
 use super::leases::{Heartbeat, LeaseStore, NewNode, answer_within};
 use super::node_lease::NodeLease;
+use super::peer_watch::PeerWatch;
 use super::peers::Peers;
 use super::renewing::{LeaseLoss, LeaseRenewal, LeaseStatus};
-use super::watching::PeerWatch;
 use crate::error::{Result, StoreError};
 
 /// What the node has to say with its next renewal.

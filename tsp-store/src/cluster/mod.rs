@@ -6,15 +6,15 @@
 //!
 //! * [`LeaseStore`]: the leases as the databases keep them.
 //! * [`Member`]: this process among the nodes: it renews its own lease and marks dead those who do not.
-//! * [`FailureDetector`]: since when something that the living change has not changed.
+//! * [`FailureDetector`]: who has not changed for a lease what the living change.
 
 mod failure_detector;
 mod leases;
 mod member;
 mod node_lease;
+mod peer_watch;
 mod peers;
 mod renewing;
-mod watching;
 
 pub use failure_detector::{FailureDetector, Observation};
 pub use leases::{

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
-use tsp_api::key::{self as wire, KEY_NAME_CHARS_MAX, RATE_COUNT_MAX};
+use tsp_api::api_key::{self as wire, KEY_NAME_CHARS_MAX, RATE_COUNT_MAX};
 use tsp_api::{ErrorCode, Errors};
 use tsp_core::text::is_printable;
 use tsp_core::{AppId, Entropy, Millis, Timestamp};

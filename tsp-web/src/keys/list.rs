@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use tsp_api::key as wire;
+use tsp_api::api_key as wire;
 use tsp_api::list::Page;
 use tsp_store::catalog::Scope;
 

@@ -7,9 +7,9 @@ use tsp_consumer_core::{Fence, TaskContext};
 use tsp_core::config::{ConfigSpec, HttpTarget, Target, TaskConfig};
 use tsp_core::entropy::Entropy;
 use tsp_core::ids::{AppId, ConfigId, TaskId};
-use tsp_core::key::TaskKey;
 use tsp_core::name::Name;
 use tsp_core::task::{NewTask, Origin, Task};
+use tsp_core::task_key::TaskKey;
 use tsp_core::time::Timestamp;
 
 pub(super) const NOW: Timestamp = Timestamp::from_ms(1_795_257_000_000);

@@ -19,11 +19,11 @@ use tsp_core::entropy::Entropy;
 use tsp_core::ids::{ConfigId, IdMap};
 use tsp_core::outcome::Verdict;
 
-use super::answer::judge;
 use super::client::{Answer, Client, ClientSettings};
 use super::failure::CallError;
 use super::request;
 use super::target::{PreparedTarget, TargetError};
+use super::verdict::judge;
 
 /// The most configs whose targets are kept ready.
 const PREPARED_MAX: usize = 10_000;

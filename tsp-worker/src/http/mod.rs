@@ -1,7 +1,6 @@
 //! Callbacks over HTTP: one guarded client, one request and one reading of the answer (API.md
 //! section 5, docs/reference/http-callbacks.md).
 
-mod answer;
 mod client;
 mod connection;
 mod connector;
@@ -20,6 +19,7 @@ mod target;
 mod tls;
 mod traceparent;
 mod tsp_result;
+mod verdict;
 mod watched;
 
 #[cfg(test)]
@@ -35,7 +35,6 @@ mod room_tests;
 #[cfg(test)]
 mod tls_tests;
 
-pub use self::answer::judge;
 pub use self::client::{Answer, ClientSettings};
 pub use self::connector::ConnectError;
 pub use self::failure::CallError;
@@ -44,3 +43,4 @@ pub use self::lookup_limits::LOOK_UPS_MAX;
 pub use self::resolver::{Lookup, LookupAnswer, LookupError};
 pub use self::target::{PreparedTarget, TargetError};
 pub use self::tls::{TlsProblem, check_tls, read_ca_file};
+pub use self::verdict::judge;

@@ -11,6 +11,9 @@ use super::tsp_result::whole_seconds;
 /// The server's `Date` replaces our clock when they differ by more than this.
 const CLOCKS_AGREE: Millis = Millis::from_secs(5);
 
+/// No `Retry-After` makes a whole config wait longer, so that a target cannot park it for a year.
+pub(super) const PARK_MAX: Millis = Millis::from_hours(1);
+
 /// What the header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryAfter {

@@ -21,7 +21,7 @@ const KEY_BYTES: usize = 32;
 const KEY_PREFIX: &str = "tsp_";
 /// Kept in the clear, to tell keys apart.
 const PREFIX_CHARS: usize = 10;
-const NAME_CHARS_MAX: usize = tsp_api::key::KEY_NAME_CHARS_MAX;
+const NAME_CHARS_MAX: usize = tsp_api::api_key::KEY_NAME_CHARS_MAX;
 
 /// Make API keys, straight on the database
 #[derive(Debug, clap::Args)]

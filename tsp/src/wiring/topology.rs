@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 use tsp_core::config::TaskConfig;
-use tsp_core::key::span_shards;
+use tsp_core::task_key::span_shards;
 use tsp_core::{Clock, Millis, Name, ShardId, Timestamp};
 use tsp_queue::memory::MemoryQueue;
 use tsp_store::fetching::Owner;

@@ -7,8 +7,8 @@ use tsp_api::app::{DESCRIPTION_CHARS_MAX, OWNER_CHARS_MAX};
 use tsp_api::config::{self as wire, LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX};
 use tsp_api::{ErrorCode, Errors, Length};
 use tsp_core::config::{
-    ConfigSpec, Kind, OnDuplicateKey, PRIORITY_DEFAULT, PRIORITY_MAX, RETENTION_DEFAULT, Secret, Target,
-    TaskConfig, Visibility,
+    ConfigSpec, Kind, OnDuplicateKey, PRIORITY_DEFAULT, PRIORITY_MAX, RETENTION_DEFAULT, RETENTION_MAX,
+    Secret, Target, TaskConfig, Visibility,
 };
 use tsp_core::egress::EgressPolicy;
 use tsp_core::schedule::Schedule;
@@ -22,7 +22,6 @@ use super::target::read_target;
 use super::unsupported;
 use crate::state::TlsCheck;
 
-const RETENTION_MAX: Millis = Millis::from_days(3_650);
 const EXPIRE_MAX: Millis = Millis::from_days(3_650);
 
 /// Where a document comes from, which decides what absent secrets mean.

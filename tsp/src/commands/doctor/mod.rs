@@ -3,7 +3,7 @@
 mod checks;
 #[cfg(feature = "cluster")]
 mod cluster;
-mod database;
+mod embedded;
 #[cfg(feature = "cluster")]
 mod queue;
 
@@ -62,7 +62,7 @@ impl Args {
             findings.push(("folder", checks::folder(&settings)));
             findings.push(("server", vec![checks::server(&serving)]));
             findings.push(("port", vec![checks::port(&settings, &serving)]));
-            findings.push(("database", database::check(&settings, now)));
+            findings.push(("database", embedded::check(&settings, now)));
         }
         findings.push(("limits", vec![checks::descriptors(&settings)]));
         findings.push(("clock", vec![checks::clock(&settings, now)]));

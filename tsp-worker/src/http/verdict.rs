@@ -11,8 +11,6 @@ use super::client::Answer;
 use super::retry_after::{self, RetryAfter};
 use super::tsp_result::{self, ResultHeader};
 
-/// No `Retry-After` makes a whole config wait longer, so that a target cannot park it for a year.
-const PARK_MAX: Millis = Millis::from_hours(1);
 /// `done` without anything to say.
 const OK: &str = "ok";
 
@@ -60,7 +58,7 @@ fn by_status(answer: &Answer, task: &Task, config: &TaskConfig, now: Timestamp) 
         let delay = delay.map_or(RetryDelay::Backoff, RetryDelay::RetryAfter);
         Verdict::new(Outcome::Retry(delay), "http_status")
     };
-    verdict.park = delay.map(|delay| delay.min(PARK_MAX));
+    verdict.park = delay.map(|delay| delay.min(retry_after::PARK_MAX));
     verdict
 }
 
@@ -181,7 +179,7 @@ mod tests {
             assert_eq!(verdict.outcome, Outcome::Retry(RetryDelay::RetryAfter(delay)));
             assert_eq!(verdict.park, Some(delay));
         }
-        assert_eq!(judged(503, &[("retry-after", "99999999999")], &config).park, Some(PARK_MAX));
+        assert_eq!(judged(503, &[("retry-after", "99999999999")], &config).park, Some(retry_after::PARK_MAX));
         assert_eq!(judged(503, &[("retry-after", "1.5")], &config).park, None);
         let verdict = judged(500, &[("retry-after", "120")], &config);
         assert_eq!((verdict.outcome, verdict.park), (Outcome::Retry(RetryDelay::Backoff), None));

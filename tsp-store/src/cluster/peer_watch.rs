@@ -15,7 +15,6 @@ pub(super) struct PeerWatch {
     store: Arc<dyn LeaseStore>,
     clock: Arc<ClusterClock>,
     node: NodeId,
-    lease: Millis,
     peers: Peers,
     /// Nodes by their renewals.
     watch: FailureDetector<NodeId, i64>,
@@ -35,7 +34,6 @@ impl PeerWatch {
             store,
             clock,
             node,
-            lease,
             peers: Peers::default(),
             watch: FailureDetector::of_lease(lease),
             known_dead: HashSet::new(),
@@ -77,8 +75,7 @@ impl PeerWatch {
     }
 
     fn is_gone(&self, row: &NodeRow) -> bool {
-        let still = self.watch.unchanged_for(&row.id).is_some_and(|still| still >= self.lease);
-        row.id != self.node && row.dead_at.is_none() && row.expired && still
+        row.id != self.node && row.dead_at.is_none() && row.expired && self.watch.has_failed(&row.id)
     }
 
     async fn mark_dead(&mut self, gone: Vec<(NodeId, i64)>) -> Result<()> {
