@@ -50,9 +50,11 @@ pub(super) fn add_history(
 ) -> Result<()> {
     let copies = Copies { rows: configs.len() as u64, each: rows / configs.len().max(1) as u64, ..COPIES };
     let mut progress = Progress::new("rows of history", rows);
-    // With a small one the server would mostly write pages.
-    let log = number(server, "SELECT @@innodb_log_file_size")?;
-    server.sql("SET GLOBAL innodb_log_file_size = 1073741824")?;
+    // With a small log the server would mostly write pages. For few rows it stays as it is: others may use the server.
+    let log = (rows > CHUNK).then(|| number(server, "SELECT @@innodb_log_file_size")).transpose()?;
+    if log.is_some() {
+        server.sql("SET GLOBAL innodb_log_file_size = 1073741824")?;
+    }
     for (place, config) in configs.iter().enumerate() {
         let meta = &databases.meta;
         let id = number(server, &format!("SELECT id FROM {meta}.config WHERE name = '{config}'"))?;
@@ -82,7 +84,9 @@ pub(super) fn add_history(
             progress.at(place as u64 * copies.each + last);
         }
     }
-    server.sql(&format!("SET GLOBAL innodb_log_file_size = {log}"))?;
+    if let Some(log) = log {
+        server.sql(&format!("SET GLOBAL innodb_log_file_size = {log}"))?;
+    }
     Ok(())
 }
 
